@@ -195,7 +195,7 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     check_original(model, opened.folds, args.chk)
     place = output.with_name(f"{output.stem}_predictions")
     log(f"{args.i} is taken for images: folds {', '.join(opened.folds)} predict them into {place}.")
-    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place, progress=True)
+    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place)
     networks = dict(zip(opened.folds, opened.hashes))
     return {"": folder}, networks, {name: network[name] for name in INFERENCE}
 

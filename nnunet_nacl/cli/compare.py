@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
-    from nnunet_nacl.review.dice_thresholds import DiceThresholds
+    from nnunet_nacl.review.reasons import DiceThresholds
     from nnunet_nacl.show.case_tables import case_tables
     from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
     from nnunet_nacl.show.result_tables import make_tables, write_tables

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.review.dice_thresholds import DiceThresholds
+    from nnunet_nacl.review.reasons import DiceThresholds
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
     from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
 
@@ -130,9 +130,7 @@ def _of_model(
 
         network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
         folders = {
-            fold: predict_validation(
-                model, fold, args.chk, network, settings=settings, num_processes=processes, progress=True
-            )
+            fold: predict_validation(model, fold, args.chk, network, settings=settings, num_processes=processes)
             for fold in trained_folds(model, args.chk, args.f)
         }
     else:

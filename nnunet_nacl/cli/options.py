@@ -105,7 +105,7 @@ def add_findings(parser: argparse.ArgumentParser) -> None:
 
 
 def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float]:
-    """The values of ``-threshold`` as :mod:`nnunet_nacl.review.dice_thresholds` takes them; empty for the defaults.
+    """The values of ``-threshold`` as :mod:`nnunet_nacl.review.reasons` takes them; empty for the defaults.
 
     Args:
         args: Of the subcommand.
@@ -115,7 +115,7 @@ def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float
         UserError: One is no Dice, or they were given where Dice is not known.
     """
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.review.dice_thresholds import parse_thresholds
+    from nnunet_nacl.review.reasons import parse_thresholds
 
     given = parse_thresholds(args.threshold or ())
     if given and unknown:

@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.io.treatment import beta_of
     from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
+    from nnunet_nacl.prediction.network import MAPS_OF_SCANS
     from nnunet_nacl.prediction.scans import Scans
-    from nnunet_nacl.prediction.segmented_case import MAPS_OF_SCANS
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         draw_thumbnail,
         model.treatment,
         quality,
-        model.map_file,
+        model.map_path,
         maps=() if args.maps is None else choose_maps(args.maps, len(model.folds), MAPS_OF_SCANS),
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
     scans = Scans(
         model,
         Path(args.i),
+        delivery,
         postprocessing,
         file_hash,
         codes=Path(args.codes) if args.codes else None,
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with termination_as_interrupt():
             listed, problems = deliver(
-                scans.source(network, delivery),
+                scans.source(network),
                 delivery,
                 page=review_page,
                 title="predict",

@@ -74,13 +74,13 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
-    from nnunet_nacl.documents.map_file import named_map, structures_of
+    from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.treatment import Treatment, beta_of
     from nnunet_nacl.prediction.deliver import Delivery, deliver
     from nnunet_nacl.prediction.saved_predictions import SavedPredictions
-    from nnunet_nacl.review.map_images import check_dtype
     from nnunet_nacl.review.predicted_quality import open_map
+    from nnunet_nacl.review.prediction_output import check_dtype
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         draw_thumbnail,
         treatment,
         quality,
-        named_map(map_path) if map_path else None,
+        map_path,
         maps,
         args.dtype,
         args.save_probabilities,
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         threshold_of(args, unknown),
         shlex.join(["nnunet_nacl", *args.argv]),
     )
-    saved = SavedPredictions(tuple(members), delivery, map_path, Path(args.gt) if args.gt else None)
+    saved = SavedPredictions(tuple(members), delivery, Path(args.gt) if args.gt else None)
     listed, problems = deliver(
         saved.source(num_processes=processes, need_all_references=args.postprocessing),
         delivery,

@@ -146,7 +146,7 @@ class DicomMaker:
                 fractions = np.stack([turned(values) for values in maps[-len(case.labels.foreground) :]], -1)
                 made = "probabilities" if source.network is source else "calibrated probabilities"
                 written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", made, headers, 2)
-            rows = (completed or reviewed.row).structures
+            rows = (completed or reviewed.finished.row).structures
             values = [_values(row, completed is not None) for row in rows]
             written["report"] = self._report(values, segmentation, headers)
         for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings

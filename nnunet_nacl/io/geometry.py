@@ -12,16 +12,14 @@ _SPACING_TOLERANCE = 1e-2  # relative; file formats round
 _DIRECTION_TOLERANCE = 1e-2
 _ORIGIN_TOLERANCE_VOXELS = 0.5
 _SAME_SPACING = 1.01
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""NIfTI's patient coordinates to DICOM's and back: x and y grow the other way."""
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's patient coordinates to DICOM's: x and y grow the other way
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """Position, orientation and voxel size of an array that one of nnU-Net's readers returned.
 
-    Readers that turn images ("WithReorient") return the array turned, and so is all that stands here but
-    ``file_orientation``.
+    Readers that turn images ("WithReorient") return the array turned, and so is all that stands here.
 
     Attributes:
         spacing_mm: In the order of the array axes (z, y, x). nnU-Net's readers give 2D images a third axis, the first,
@@ -29,15 +27,10 @@ class Geometry:
         affine: (n + 1, n + 1) matrix from voxel indices in the order (x, y, z) to mm in DICOM's patient coordinates (x
             grows to the left, y to the back, z to the head); n is 2 for 2D images, else 3. None where the format does
             not say (tif and pictures).
-        library: That reads the format: ``SimpleITK``, ``nibabel``, or empty where there is no affine.
-        file_orientation: Where the axes (x, y, z) of the file point, such as ``LPS``, if the reader turned the image;
-            else empty.
     """
 
     spacing_mm: tuple[float, ...]
     affine: np.ndarray | None = None
-    library: str = ""
-    file_orientation: str = ""
 
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> Geometry:
@@ -48,15 +41,10 @@ class Geometry:
             affine = np.eye(n + 1)
             affine[:n, :n] = np.reshape(stuff["direction"], (n, n)) * np.asarray(stuff["spacing"])
             affine[:n, n] = stuff["origin"]
-            return cls(spacing, affine, "SimpleITK", stuff.get("original_orientation", ""))
+            return cls(spacing, affine)
         if (stuff := properties.get("nibabel_stuff")) is not None:
-            in_file = np.asarray(stuff["original_affine"], dtype=float)
-            if "reoriented_affine" not in stuff:
-                return cls(spacing, RAS_TO_LPS @ in_file, "nibabel")
-            from nibabel import aff2axcodes
-
-            affine = RAS_TO_LPS @ np.asarray(stuff["reoriented_affine"], dtype=float)
-            return cls(spacing, affine, "nibabel", "".join(aff2axcodes(in_file)))
+            affine = np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]), dtype=float)
+            return cls(spacing, _RAS_TO_LPS @ affine)
         return cls(spacing)
 
     @property

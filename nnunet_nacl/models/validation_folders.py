@@ -80,12 +80,11 @@ def validation_folders(
     for fold, folder in folders.items():
         options = {**network, **inference[fold]}
         if folder and fold in single:
-            predict_lost(folder, fold, checkpoint, lacking[fold], options, progress=True)
+            predict_lost(folder, fold, checkpoint, lacking[fold], options)
         if folder and (fold in single or fold not in todo):
             result[fold] = folder
         else:
-            settings: Any = {"num_processes": num_processes, "progress": True}
-            result[fold] = predict_validation(model, fold, checkpoint, options, **settings)
+            result[fold] = predict_validation(model, fold, checkpoint, options, num_processes=num_processes)
     return result
 
 

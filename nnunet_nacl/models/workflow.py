@@ -19,11 +19,9 @@ from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.files import can_write
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import encode, one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
@@ -137,9 +135,7 @@ def calibrate(
     """
     from tqdm import tqdm
 
-    options = {"num_processes": num_processes, "progress": progress and "measure"}
-    place = held_out.first.folder
-    before = held_out.evaluate(place / FILE_NAME if can_write(place) else None, **options)
+    before = held_out.evaluate(num_processes=num_processes, progress=progress and "measure")
     held_out.leave_out(before.problems)
     samples = _samples_of(held_out)
     cases, structures = list(held_out.files), structures_of(held_out.first.labels)

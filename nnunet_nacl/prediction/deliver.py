@@ -6,23 +6,24 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
-from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, structures_of
+from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.review.dice_thresholds import ThresholdSpec
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
+from nnunet_nacl.review.reasons import ThresholdSpec
 from nnunet_nacl.review.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
 
 RECORDS = "review"
@@ -45,13 +46,13 @@ class Delivery:
         draw: What is kept of a case.
         treatment: What is done to probabilities and segmentations.
         quality: What the treatment's map has learned of such segmentations; None where nothing is known.
-        map_file: What documents say of the map; None where there is none.
+        map_path: The file of the map; None where there is none.
         maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         threshold: Cases with a lower predicted Dice are flagged, see
-            :class:`~nnunet_nacl.review.dice_thresholds.DiceThresholds`; None: none is.
+            :class:`~nnunet_nacl.review.reasons.DiceThresholds`; None: none is.
         command: For the document.
     """
 
@@ -59,7 +60,7 @@ class Delivery:
     draw: Draw
     treatment: Treatment = Treatment()
     quality: QualityOfMap | None = None
-    map_file: Mapping[str, Any] | None = None
+    map_path: Path | None = None
     maps: tuple[str, ...] = ()
     dtype: str = "uint8"
     probabilities: bool = False
@@ -76,8 +77,8 @@ class Source:
         data: Labels, reader and plans of the cases.
         cases: Those that can be done, of all parts.
         unusable: Why others cannot, by case.
-        files: Files that the result of a case depends on, by a name.
-        settings: JSON values that it depends on.
+        sign: What the result of a case depends on, given the earlier signature: see
+            :func:`nnunet_nacl.runs.ledger.sign`.
         work: Gives what comes of each case: a line where something is wrong, None where its process died. It is told
             the ledger of what is finished.
         places: Folders that the cases come from, which the output must not lie in.
@@ -88,7 +89,6 @@ class Source:
         notes: What whoever uses the list must know, given the names of the finished cases.
         members: Names of the networks or folders that are averaged; one if there is nothing to average.
         begin: Called with the ledger when the output folder is there.
-        compared_with: What of the training the images are compared with; empty if they are not.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
     """
@@ -96,8 +96,7 @@ class Source:
     data: PredictionFolder
     cases: Sequence[Any]
     unusable: Mapping[str, str]
-    files: Callable[[Any], Mapping[str, Path | None]]
-    settings: Mapping[str, Any]
+    sign: Callable[[Any, Any], dict[str, Any]]
     work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str | None], None, None]]
     places: Sequence[Path]
     record: tuple[str, Mapping[str, Any]]
@@ -107,13 +106,8 @@ class Source:
     notes: Callable[[Iterable[str]], list[str]]
     members: Sequence[str]
     begin: Callable[[Ledger], None] = lambda ledger: None
-    compared_with: str = ""
     num_parts: int = 1
     part: int = 0
-
-    def sign(self, case: Any, earlier: Any) -> dict[str, Any]:
-        """What the result of a case depends on, see :func:`nnunet_nacl.runs.ledger.sign`."""
-        return sign(self.files(case), self.settings, earlier)
 
 
 def deliver(
@@ -147,6 +141,7 @@ def deliver(
     """
     output, data, rule = delivery.output, source.data, delivery.treatment.rule
     structures = structures_of(data.labels)
+    map_file = named_map(delivery.map_path) if delivery.map_path else None
     thresholds = thresholds_of(delivery.threshold, structures, delivery.quality)
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
@@ -159,18 +154,17 @@ def deliver(
         decision["decide"] = rule
         if rule:  # whoever reads the folder must not take the labels for nnU-Net's own
             write_decision(output, (), decision, {})
-        finished, problems = run(
-            source.cases[source.part :: source.num_parts],
-            lambda todo: stack.enter_context(closing(source.work(todo, ledger))),
-            ledger,
+        do: Any = partial(
+            run,
             sign=source.sign,
             restore=_restore,
             entry_of=lambda result: encode(result[0]),
             written=lambda case, result: result[1],
             output=output,
-            title=title,
-            progress=progress,
-            again=again,
+        )
+        mine, options = source.cases[source.part :: source.num_parts], {"title": title, "progress": progress}
+        finished, problems = do(
+            mine, lambda todo: stack.enter_context(closing(source.work(todo, ledger))), ledger, again=again, **options
         )
         for case, problem in problems.items() if source.num_parts > 1 else ():
             ledger.remember_problem(case, problem)
@@ -178,7 +172,7 @@ def deliver(
         done, wrong = {case: result[0] for case, result in finished.items()}, problems
         while True:
             if source.num_parts > 1:
-                done, wrong = _of_all_parts(source, output)
+                done, wrong = _of_all_parts(source, output, do)
             waiting = [case.case for case in source.cases if case.case not in done and case.case not in wrong]
             wrong = dict(sorted({**wrong, **unusable}.items()))
             listed = ReviewList(
@@ -191,13 +185,12 @@ def deliver(
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
                 source.notes(done),
                 source.made,
-                source.compared_with,
             )
             if listed.decided:
                 write_decision(output, listed.decided, decision, wrong)
             content = {
                 "command": delivery.command,
-                "calibration_map": delivery.map_file,
+                "calibration_map": map_file,
                 "decide": rule,
                 "maps": list(delivery.maps),
                 **source.document,
@@ -205,7 +198,7 @@ def deliver(
                 "not_predicted_yet": waiting,
             }
             listed.write(output, content, page)
-            if source.num_parts == 1 or _of_all_parts(source, output)[0].keys() == done.keys():
+            if source.num_parts == 1 or _of_all_parts(source, output, do)[0].keys() == done.keys():
                 break  # no other part has gone on meanwhile
     problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))
     if problems and not finished:
@@ -219,16 +212,9 @@ def _restore(case: Any, entry: dict[str, Any]) -> Written | None:
     return None
 
 
-def _of_all_parts(source: Source, output: Path) -> tuple[dict[str, FinishedCase], dict[str, str]]:
+def _of_all_parts(source: Source, output: Path, do: Any) -> tuple[dict[str, FinishedCase], dict[str, str]]:
     """What is finished now, and why some cases could not be done."""
-    ledger, finished, wrong = Ledger(output / RECORDS), {}, {}
-    problems = ledger.problems
-    for case in source.cases:
-        name = case.case
-        with contextlib.suppress(OSError):
-            entry = ledger.finished(name, source.sign(case, ledger.entry(name).get(SIGNATURE)), output)
-            if entry and (restored := _restore(case, entry)):
-                finished[name] = restored[0]
-        if name in problems and name not in finished:
-            wrong[name] = problems[name]
-    return finished, wrong
+    ledger = Ledger(output / RECORDS)
+    finished = {case: result[0] for case, result in do(source.cases, lambda todo: (), ledger)[0].items()}
+    names = {case.case for case in source.cases} - finished.keys()
+    return finished, {case: problem for case, problem in ledger.problems.items() if case in names}

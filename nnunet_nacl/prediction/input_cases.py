@@ -5,18 +5,21 @@ Or in a folder of DICOM files, each series a case.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.dicom.series import find_series
+from nnunet_nacl.dicom.series import find_series, orientation_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.companion_files import list_folder
+from nnunet_nacl.io.companion_files import find_references, list_folder
 from nnunet_nacl.io.image_files import check_name
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import one_line
 
+_LOOKED_AT = 20  # labels of the training
 _PICTURES = (".png", ".bmp", ".tif", ".tiff")
 _OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", *_PICTURES)
 
@@ -45,29 +48,27 @@ class InputCase:
 
 
 def find_input_cases(
-    folder: Path,
-    file_ending: str,
-    num_channels: int,
-    previous: Path | None = None,
-    *,
-    orientation: Callable[[], str] | None = None,
+    folder: Path, opened: PredictionFolder, previous: Path | None = None, *, orientation: str | None = None
 ) -> tuple[list[InputCase], dict[str, str]]:
     """The cases of a folder, as nnU-Net groups the files, and what is wrong with the others.
 
     Args:
         folder: The images; with ``orientation`` also DICOM files, there and below, if no file has the ending of the
             data set.
-        file_ending: Of the data set.
-        num_channels: That the network takes. One file may hold them all, as a colour picture does.
+        opened: The model, whose data set says how files end and how many channels the network takes. One file may hold
+            them all, as a colour picture does.
         previous: Folder with the segmentations of the stage before.
-        orientation: Finds that of DICOM series, if there are any.
+        orientation: Of DICOM series, such as ``RAS``, see :class:`InputCase`; empty for that of the training's labels.
+            None takes no series.
 
     Returns:
         The cases in alphabetic order, and problems by case.
 
     Raises:
-        UserError: The folder is missing or holds no image at all; or DICOM series, which the model cannot take.
+        UserError: The folder is missing or holds no image at all; or DICOM series that the model cannot take, or whose
+            orientation is not known: left and right are at stake.
     """
+    file_ending, num_channels = opened.file_ending, opened.num_channels
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder that holds the images.")
     names, no_files = list_folder(folder)
@@ -75,7 +76,7 @@ def find_input_cases(
         series, wrong = find_series(folder)
         if series or wrong:
             _check_series(folder, file_ending, num_channels, previous)
-            turned = orientation()
+            turned = _orientation(folder, opened, orientation)
             return [InputCase(case, files, orientation=turned) for case, files in series.items()], wrong
     channels, others, problems = _by_case(folder, names, no_files, file_ending)
     if not channels and not problems:
@@ -98,6 +99,27 @@ def find_input_cases(
         else:
             cases.append(candidate)
     return cases, problems
+
+
+def _orientation(folder: Path, opened: PredictionFolder, given: str) -> str:
+    """Where the axes of the training's images point; UserError if it is not known."""
+    if given:
+        if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in given if letter in "LRPAIS") != [*"LPS"]:
+            raise UserError(f"-orientation is three letters, such as RAS or LPS, got {given!r}.")
+        return given
+    if type(opened.reader).__name__.endswith("WithReorient"):
+        return "RAS"  # whatever it is given
+    axes = ""
+    with contextlib.suppress(UserError):
+        labels = find_references(opened.plans.get("dataset_name"), opened.folder)
+        names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
+        axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
+    if not axes:
+        raise UserError(
+            f"{folder} holds DICOM series, and where the axes of the training's images point is not known here (no "
+            "labels of the training in nnUNet_raw): give -orientation, such as RAS."
+        )
+    return axes
 
 
 def _by_case(

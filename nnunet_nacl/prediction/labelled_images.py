@@ -34,12 +34,11 @@ def predict_labelled(
     images: Path,
     references: Path,
     output: Path,
-    *,
-    progress: bool = False,
 ) -> PredictionFolder:
     """Predict images by all folds of a model, and measure them against their ground truth; no probabilities are saved.
 
-    What an earlier run finished is kept, if networks and settings, and by their content the images, are the same.
+    What an earlier run finished is kept, if networks and settings, and by their content the images, are the same. A bar
+    on stderr shows the time left.
 
     Args:
         model: The model.
@@ -47,7 +46,6 @@ def predict_labelled(
         images: Folder of images, CASE_0000 and so on.
         references: Folder of their label maps.
         output: Folder for segmentations, samples and what was measured.
-        progress: Show a progress bar on stderr, with the time left.
 
     Returns:
         ``output`` as a folder of predictions, whose ledger names the cases that could not be done.
@@ -61,7 +59,7 @@ def predict_labelled(
             "predict them with nnUNetv2_predict ... --save_probabilities, and give that folder without a model."
         )
     ending = model.opened.file_ending
-    cases, problems = find_input_cases(images, ending, model.num_channels, None)
+    cases, problems = find_input_cases(images, model.opened)
     labelled = [case for case in cases if (references / f"{case.case}{ending}").is_file()]
     if not labelled:
         none = f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images."
@@ -94,7 +92,7 @@ def predict_labelled(
             restore=kept,
             entry_of=lambda done: {},
             title="predict",
-            progress=progress,
+            progress=True,
         )
         for name, problem in unread.items():
             export.tell(name, problem)

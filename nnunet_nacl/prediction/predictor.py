@@ -15,12 +15,10 @@ from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.treatment import beta_of
-from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
 from nnunet_nacl.prediction.preprocessed_case import preprocess
-from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.review_list import ReviewList, thresholds_of
-from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 from nnunet_nacl.runs.components import finding_channels
 
@@ -151,8 +149,7 @@ class Predictor:
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
         reviewed = segment_case(model, answered, (), self._findings, self._postprocessing)
-        finished = FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
-        listed = ReviewList("", {case: finished}, (), model.folds, model.quality, self._thresholds)
+        listed = ReviewList("", {case: reviewed.finished}, (), model.folds, model.quality, self._thresholds)
         return Answer(
             reviewed.case.segmentation,
             listed.rows[0],

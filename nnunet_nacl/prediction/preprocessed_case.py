@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +141,30 @@ def preprocess(
     unit = "pixels" if geometry.unit == "pixels" else "mm"
     differences = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
     return GridCase(case, np.ascontiguousarray(data, np.float32), after, CompactImage(image), tuple(differences))
+
+
+def preprocessed_cases(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
+    """nnU-Net's data set of the preprocessed cases of a model, as its validation reads them; UserError without them."""
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
+    preprocessed, before = str(Path(root) / plans.dataset_name / configuration.data_identifier), None
+    if stage := configuration.previous_stage_name:
+        trainer, _, name = model.resolve().name.split("__")
+        before = str(model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
+        if not os.path.isdir(before):
+            raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
+    try:
+        with quiet():
+            kind = infer_dataset_class(preprocessed)
+            return kind(preprocessed, list(cases), folder_with_segs_from_previous_stage=before)
+    except Exception:  # assertions on what is in the folder
+        raise UserError(
+            f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
+        ) from None
 
 
 def _check_image(

@@ -34,7 +34,7 @@ from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
-from nnunet_nacl.runs.ledger import Ledger
+from nnunet_nacl.runs.ledger import Ledger, sign
 from nnunet_nacl.runs.worker_processes import each_case
 
 _ARGUMENTS = "review_args.json"
@@ -49,13 +49,11 @@ class SavedPredictions:
     Attributes:
         members: The folders; labels and readers are the same.
         delivery: What becomes of the cases.
-        map_path: File of the map that the delivery applies; None where there is none.
         references: Folder with ground truth, for the true Dice of decided segmentations; cases may lack it.
     """
 
     members: tuple[PredictionFolder, ...]
     delivery: Delivery
-    map_path: Path | None = None
     references: Path | None = None
 
     @property
@@ -83,6 +81,14 @@ class SavedPredictions:
         places = [member.folder for member in self.members]
         names, quality, rule = member_names(places), delivery.quality, delivery.treatment.rule
         record = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(place) for place in places]}
+        settings = {
+            "computation": _COMPUTATION,
+            "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
+            "treatment": delivery.treatment.to_json(),
+            "maps": [delivery.dtype, *delivery.maps],
+            "probabilities": delivery.probabilities,
+            "findings": list(delivery.findings),
+        }
         document: dict[str, Any] = {
             "members": [
                 {"name": name, "folder": os.path.abspath(place)} | map_of(place) for name, place in zip(names, places)
@@ -104,15 +110,7 @@ class SavedPredictions:
             first,
             cases,
             unusable,
-            self._files,
-            {
-                "computation": _COMPUTATION,
-                "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
-                "treatment": delivery.treatment.to_json(),
-                "maps": [delivery.dtype, *delivery.maps],
-                "probabilities": delivery.probabilities,
-                "findings": list(delivery.findings),
-            },
+            lambda case, earlier: sign(self._files(case), settings, earlier),
             lambda todo, ledger: each_case(self.write, todo, num_processes),
             places=places,
             record=(_ARGUMENTS, record),
@@ -120,7 +118,7 @@ class SavedPredictions:
             document=document,
             made={
                 "Predictions": ", ".join(map(str, places)),
-                "Calibrated by": str(self.map_path) if self.map_path else "no map",
+                "Calibrated by": str(delivery.map_path or "no map"),
                 "Segmentations": f"decided for the highest expected {rule}" if rule else kept,
             },
             notes=lambda finished: [] if quality is None else quality.caveats(finished),
@@ -142,8 +140,6 @@ class SavedPredictions:
                 segmentation, decision = decide_case(treated, treatment.beta, treatment.presence)
                 treated = replace(treated, segmentation=segmentation)
                 decided = describe_decision(case, treated, self._truth(case), decision.rounds)
-            kind = np.uint16 if max(case.labels.all_values) > 255 else np.uint8
-            treated = replace(treated, segmentation=treated.segmentation.astype(kind))
             reviewed = review_case(treated, members=members, maps=delivery.maps, findings=delivery.findings)
         except ValueError as error:
             if isinstance(error, UserError):
@@ -188,14 +184,15 @@ class SavedPredictions:
     def _begin(self, names: set[str], ledger: Ledger) -> None:
         """Say by which map the folder is calibrated, and remove what is of other predictions than these."""
         output, first, treatment = self.delivery.output, self.first, self.delivery.treatment
+        map_path = self.delivery.map_path
         (output / APPLIED_FILE).unlink(missing_ok=True)
-        if treatment.map is not None and self.map_path is not None:
-            form = read_record(self.map_path).form or "conditional"
+        if treatment.map is not None and map_path is not None:
+            form = read_record(map_path).form or "conditional"
             record = map_to_json({form: treatment.map}, form, structures_of(first.labels))
             record |= {
                 "applied_to": str(first.folder.resolve()),
-                "map": str(self.map_path.resolve()),
-                "map_sha256": sha256(self.map_path),
+                "map": str(map_path.resolve()),
+                "map_sha256": sha256(map_path),
             }
             write_atomically(output / APPLIED_FILE, to_json_text(record))
         elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from

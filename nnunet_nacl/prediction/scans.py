@@ -6,7 +6,6 @@ export and write. Each takes a case only when there is room for it, so memory do
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sys
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
@@ -16,23 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
-from nnunet_nacl.dicom.series import orientation_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_references, list_folder
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
-from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
 from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
-from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import PROBABILITIES
-from nnunet_nacl.runs.ledger import Ledger
-from nnunet_nacl.runs.worker_processes import guarded, stream_through_workers
+from nnunet_nacl.runs.ledger import Ledger, sign
+from nnunet_nacl.runs.worker_processes import guarded, guarded_case, stream_through_workers
 
 _COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
-_LOOKED_AT = 20  # labels of the training
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 
 
@@ -43,6 +39,7 @@ class Scans:
     Attributes:
         model: The model.
         images: Folder of the scans: images named as nnU-Net wants it, or DICOM series.
+        delivery: What becomes of them.
         postprocessing: nnU-Net's, applied to every segmentation.
         postprocessing_source: Where it comes from, for the document.
         codes: JSON file with the codes of the structures, which DICOM objects need; None for scans that are none.
@@ -59,6 +56,7 @@ class Scans:
 
     model: TrainedModel
     images: Path
+    delivery: Delivery
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
     codes: Path | None = None
@@ -70,21 +68,19 @@ class Scans:
     preprocessing_processes: int = 3
     export_processes: int = 3
 
-    def source(self, network: Mapping[str, Any], delivery: Delivery) -> Source:
+    def source(self, network: Mapping[str, Any]) -> Source:
         """The scans as cases.
 
         Args:
             network: Arguments of :class:`~nnunet_nacl.prediction.network.Network` beside the model.
-            delivery: What becomes of them.
 
         Raises:
             UserError: Folders or settings do not fit.
         """
         self._check()
-        model, images = self.model, self.images
-        known = images, model.opened.file_ending, model.num_channels, self.previous
-        cases, unusable = find_input_cases(*known, orientation=self._orientation_of_training)
-        maker = self._dicom_maker(cases, delivery)
+        model, images, delivery = self.model, self.images, self.delivery
+        cases, unusable = find_input_cases(images, model.opened, self.previous, orientation=self.orientation)
+        maker = self._dicom_maker(cases)
         if self.part >= len(cases):
             print(f"note: part {self.part} of {self.num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
         inference = {"step_size": network.get("step_size", 0.5), "mirroring": network.get("mirroring", True)}
@@ -112,9 +108,8 @@ class Scans:
             model.opened,
             cases,
             unusable,
-            _files,
-            {"computation": _COMPUTATION, "settings": settings},
-            partial(_work, _Steps(self, delivery, maker), network),
+            lambda case, earlier: sign(_files(case), {"computation": _COMPUTATION, "settings": settings}, earlier),
+            partial(self._work, network, maker),
             places=[images],
             record=(PREDICT_ARGUMENTS, record),
             origin={"scans": str(images.resolve())},
@@ -139,10 +134,10 @@ class Scans:
                 "Folds": ", ".join(model.folds),
                 "Checkpoint": model.checkpoint + ("" if model.treatment.map else " (not calibrated)"),
                 "Segmentations": labels,
+                "Spacing, size, intensities": f"compared with {model.training.words} (axes z, y, x as nnU-Net's)",
             },
-            notes=lambda finished: [*self._notes(inference), *self._others(delivery.output, listed)],
+            notes=lambda finished: [*self._notes(inference), *self._others(listed)],
             members=[f"fold_{fold}" for fold in model.folds],
-            compared_with=model.training.words,
             num_parts=self.num_parts,
             part=self.part,
         )
@@ -162,27 +157,7 @@ class Scans:
             named = f"-prev_stage_predictions {self.previous}"
             raise UserError(f"{named}: {self.model.configuration} is no stage of a cascade.")
 
-    def _orientation_of_training(self) -> str:
-        """Where the axes of the training's images point; UserError if it is not known: left and right are at stake."""
-        axes, opened = self.orientation, self.model.opened
-        if axes:
-            if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in axes if letter in "LRPAIS") != [*"LPS"]:
-                raise UserError(f"-orientation is three letters, such as RAS or LPS, got {axes!r}.")
-            return axes
-        if type(opened.reader).__name__.endswith("WithReorient"):
-            return "RAS"  # whatever it is given
-        with contextlib.suppress(UserError):
-            labels = find_references(opened.plans.get("dataset_name"), opened.folder)
-            names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
-            axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
-        if not axes:
-            raise UserError(
-                f"{self.images} holds DICOM series, and where the axes of the training's images point is not known "
-                "here (no labels of the training in nnUNet_raw): give -orientation, such as RAS."
-            )
-        return axes
-
-    def _dicom_maker(self, cases: Sequence[InputCase], delivery: Delivery) -> DicomMaker | None:
+    def _dicom_maker(self, cases: Sequence[InputCase]) -> DicomMaker | None:
         """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
         model = self.model
         if not any(case.orientation for case in cases):
@@ -194,7 +169,7 @@ class Scans:
             raise UserError(f"{self.images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
         several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
         serial = model.hashes[0] if len(model.hashes) == 1 else several
-        return DicomMaker(read_codes(self.codes, names), model.folder.name, serial, PROBABILITIES in delivery.maps)
+        return DicomMaker(read_codes(self.codes, names), model.folder.name, serial, PROBABILITIES in self.delivery.maps)
 
     def _notes(self, inference: Mapping[str, Any]) -> list[str]:
         model = self.model
@@ -206,9 +181,9 @@ class Scans:
                 notes.append("Predicted Dice was learned from segmentations without postprocessing.")
         return notes
 
-    def _others(self, output: Path, listed: Collection[str]) -> list[str]:
+    def _others(self, listed: Collection[str]) -> list[str]:
         """That segmentations lie in the folder that are not of this run's scans."""
-        ending = self.model.opened.file_ending
+        output, ending = self.delivery.output, self.model.opened.file_ending
         there = sorted(path.name.removesuffix(ending) for path in output.glob(f"*{ending}"))
         if not (others := [case for case in there if case not in listed]):
             return []
@@ -218,64 +193,55 @@ class Scans:
             f"{self.images} ({shown}): of an earlier run, and not in this list."
         ]
 
-
-def _files(case: InputCase) -> dict[str, Path | None]:
-    files = {f"slice {i}" if case.orientation else path.name: path for i, path in enumerate(case.images)}
-    return {**files, **({"previous": case.previous} if case.previous else {})}
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """What worker processes do with a scan before and after the networks; can be pickled."""
-
-    scans: Scans
-    delivery: Delivery
-    maker: DicomMaker | None
-
-    def read(self, case: InputCase) -> GridCase | str:
-        """The scan as the networks take it, or a line that says what is wrong with it."""
-        return guarded(case.path, partial(self._read, case))
-
-    def _read(self, case: InputCase) -> GridCase:
-        prepared = read_and_preprocess(self.scans.model, case, any_size=self.scans.any_size)
-        if self.maker is not None:
-            self.maker.check(case.images)
+    def _read(self, maker: DicomMaker | None, case: InputCase) -> GridCase:
+        prepared = read_and_preprocess(self.model, case, any_size=self.any_size)
+        if maker is not None:
+            maker.check(case.images)
         return prepared
 
-    def finish(self, item: tuple[InputCase, GridCase | str | None]) -> Written | str | None:
+    def _write(self, maker: DicomMaker | None, item: tuple[InputCase, GridCase | str | None]) -> Written | str | None:
         """Export, look, and write all files of a scan; what is no answer of the networks passes through."""
         case, answered = item
         if not isinstance(answered, GridCase):
             return answered
-        return guarded(case.path, partial(self._write, case, answered))
+        return guarded(case.path, partial(self._deliver, maker, case, answered))
 
-    def _write(self, case: InputCase, answered: GridCase) -> Written:
-        model, delivery = self.scans.model, self.delivery
-        reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.scans.postprocessing)
+    def _deliver(self, maker: DicomMaker | None, case: InputCase, answered: GridCase) -> Written:
+        model, delivery = self.model, self.delivery
+        reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.postprocessing)
         finished = delivery.draw(model.opened, reviewed, answered.image)
         # the network's own, as nnUNetv2_predict saves them
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
-        if self.maker is not None:
-            completed = model.quality.complete(reviewed.row) if model.quality else None
-            written += self.maker.write(reviewed, case.images, completed, delivery.output)
+        if maker is not None:
+            completed = model.quality.complete(reviewed.finished.row) if model.quality else None
+            written += maker.write(reviewed, case.images, completed, delivery.output)
         return finished, written
 
+    def _work(
+        self, network: Mapping[str, Any], maker: DicomMaker | None, todo: Sequence[InputCase], ledger: Ledger
+    ) -> Generator[tuple[InputCase, Any], None, None]:
+        """Each scan and what came of it, a line where something is wrong, None where its process died."""
+        networks = Network(self.model, **network)
 
-def _work(
-    steps: _Steps, network: Mapping[str, Any], todo: Sequence[InputCase], ledger: Ledger
-) -> Generator[tuple[InputCase, Any], None, None]:
-    """Each scan and what came of it, a line where something is wrong, None where its process died."""
-    scans, networks = steps.scans, Network(steps.scans.model, **network)
+        def answered() -> Iterator[tuple[InputCase, GridCase | str | None]]:
+            processes, read = (
+                min(self.preprocessing_processes, len(todo)),
+                partial(guarded_case, partial(self._read, maker)),
+            )
+            for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
+                ledger.forget(case.case)
+                if isinstance(prepared, GridCase):
+                    prepared = guarded(case.path, partial(networks.predict, prepared))
+                yield case, prepared
 
-    def answered() -> Iterator[tuple[InputCase, GridCase | str | None]]:
-        processes = min(scans.preprocessing_processes, len(todo))
-        for case, prepared in stream_through_workers(steps.read, todo, processes, ahead=_PREPROCESSED_AHEAD):
-            ledger.forget(case.case)
-            if isinstance(prepared, GridCase):
-                prepared = guarded(case.path, partial(networks.predict, prepared))
-            yield case, prepared
+        write = partial(self._write, maker)
+        for (case, _), outcome in stream_through_workers(
+            write, answered(), self.export_processes, ahead=_EXPORTED_AHEAD
+        ):
+            yield case, outcome
 
-    finished = stream_through_workers(steps.finish, answered(), scans.export_processes, ahead=_EXPORTED_AHEAD)
-    for (case, _), outcome in finished:
-        yield case, outcome
+
+def _files(case: InputCase) -> dict[str, Path | None]:
+    files = {f"slice {i}" if case.orientation else path.name: path for i, path in enumerate(case.images)}
+    return {**files, **({"previous": case.previous} if case.previous else {})}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, named_map, read_record, sha256
+from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, read_record, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import MARK
@@ -44,7 +44,7 @@ class TrainedModel:
         treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
-        map_file: What documents say of the map; None if there is none.
+        map_path: The file of the map; None if there is none.
         record: What the map's file holds beside it; empty where there is none.
         missing: What the user should know is missing, each with the remedy.
     """
@@ -59,7 +59,7 @@ class TrainedModel:
     training: TrainingRange
     treatment: Treatment
     quality: QualityOfMap | None = None
-    map_file: dict[str, Any] | None = None
+    map_path: Path | None = None
     record: MapRecord = field(default_factory=MapRecord)
     missing: tuple[str, ...] = ()
 
@@ -88,7 +88,7 @@ class TrainedModel:
         opened = PredictionFolder.open(folder, need_reference=False)
         name = checkpoint or FINAL
         chosen = trained_folds(folder, name, folds)
-        heads = [_head(folder / f"fold_{fold}" / name) for fold in chosen]
+        heads = [read_checkpoint(folder / f"fold_{fold}" / name, mmap=True) for fold in chosen]  # weights stay there
         if not opened.num_channels:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         model = cls(
@@ -103,7 +103,7 @@ class TrainedModel:
             Treatment(beta=beta),
         )
         path, missing = calibration_map or folder / MAP_FILE, ""
-        if any(head[MARK] is not None for head in heads):
+        if any(head.get(MARK) is not None for head in heads):
             missing = f"a map was written into {name}: no other is applied to it, and no Dice is predicted."
             if name != FINAL:
                 missing += " Leave out -chk to have both from the original checkpoints and calibration_map.json."
@@ -141,7 +141,7 @@ class TrainedModel:
             self,
             treatment=treatment,
             quality=quality,
-            map_file=named_map(path.resolve()),
+            map_path=path.resolve(),
             record=record,
             missing=(missing,) if missing else (),
         )
@@ -201,12 +201,6 @@ class TrainedModel:
     def previous_stage(self) -> str | None:
         """Name of the configuration whose segmentations a cascade needs; None for other networks."""
         return self.configuration_manager.previous_stage_name
-
-
-def _head(path: Path) -> dict[str, Any]:
-    """A checkpoint whose weights stay on the disk."""
-    content = read_checkpoint(path, mmap=True)
-    return {key: content[key] for key in ("init_args", "trainer_name")} | {MARK: content.get(MARK)}
 
 
 def _command(folder: Path, configuration: str) -> str:

@@ -67,16 +67,6 @@ class TrainingRange:
         """What images are compared with."""
         return "the medians of the training images" if self.slack == _SLACK_OF_MEDIAN else "the training images"
 
-    @property
-    def spacing_mm(self) -> np.ndarray:
-        """(2, 3) smallest and largest voxel spacing along each axis; NaN where it is not known."""
-        return _range(self.spacings_mm)
-
-    @property
-    def size_mm(self) -> np.ndarray:
-        """(2, 3) of the images' extent, borders of zeros cut off."""
-        return _range(self.spacings_mm * self.shapes)
-
     def compare_grid(
         self, spacing_mm: Sequence[float], shape: Sequence[int], *, is_2d: bool = False, unit: str = "mm"
     ) -> list[str]:
@@ -90,8 +80,8 @@ class TrainingRange:
         """
         spacing, said = np.asarray(spacing_mm, float), []
         for quantity, values, known in (
-            ("spacing", spacing, self.spacing_mm),
-            ("size", spacing * np.asarray(shape), self.size_mm),
+            ("spacing", spacing, _range(self.spacings_mm)),
+            ("size", spacing * np.asarray(shape), _range(self.spacings_mm * self.shapes)),
         ):
             for axis in range(int(is_2d), 3):
                 said += self._beyond(f"{quantity} along {'zyx'[axis]}", unit, values[axis], *known[:, axis])
@@ -143,6 +133,7 @@ def _rows(values: Any) -> np.ndarray:
 
 
 def _range(values: np.ndarray) -> np.ndarray:
+    """(2, 3) smallest and largest along each axis; NaN where it is not known."""
     return np.stack([values.min(0), values.max(0)]) if len(values) else np.full((2, 3), np.nan)
 
 

@@ -6,7 +6,6 @@ not touched, and no probabilities are saved.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,11 +19,11 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, temporary_folder, to_json_text, write_atomically
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
-from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.locate import cases_of_split, predicted_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, first_line, read_dict
 from nnunet_nacl.prediction.network import build_predictor, check_step_size
+from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases
 from nnunet_nacl.runs.evaluate import ledger_folder, open_ledger, restore
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, identify
 from nnunet_nacl.runs.measure import sign
@@ -50,9 +49,10 @@ def predict_validation(
     *,
     settings: EvaluationSettings = EvaluationSettings(),
     num_processes: int = 1,
-    progress: bool = False,
 ) -> PredictionFolder:
     """Predict and measure the validation cases of a fold; what an earlier run has finished is not done again.
+
+    A bar on stderr shows the progress.
 
     Args:
         model: The model folder.
@@ -61,7 +61,6 @@ def predict_validation(
         network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
         settings: What is measured.
         num_processes: Cases exported and measured at the same time, while the next is predicted; 1 starts no process.
-        progress: Show a progress bar on stderr.
 
     Returns:
         ``fold_X/validation_<checkpoint>``: segmentations, samples, and the measured cases, which an evaluation of the
@@ -89,8 +88,9 @@ def predict_validation(
         predicted, managers = _predict(model, fold, checkpoint, todo, network)
         total, workers = len(folder.expected), num_processes if num_processes > 1 else 0
         exported = stream_through_workers(partial(_export, export, managers), predicted, workers, ahead=1)
-        started, title = total - len(todo), f"predict fold {fold}"
-        for (case, *_), problem in tqdm(exported, title, total, initial=started, unit="case", disable=not progress):
+        for (case, *_), problem in tqdm(
+            exported, f"predict fold {fold}", total, initial=total - len(todo), unit="case"
+        ):
             if problem != "":
                 export.tell(case, _DIED if problem is None else problem)
     return folder
@@ -102,8 +102,6 @@ def predict_lost(
     checkpoint: str,
     cases: Sequence[str],
     network: Mapping[str, Any],
-    *,
-    progress: bool = False,
 ) -> None:
     """Predict single cases of nnU-Net's validation again, whose files were lost, into the places of these files.
 
@@ -115,7 +113,6 @@ def predict_lost(
         checkpoint: File in the fold's folder.
         cases: Of its validation.
         network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
-        progress: Show a progress bar on stderr.
 
     Raises:
         UserError: The checkpoint or the preprocessed cases are missing or cannot be used.
@@ -126,7 +123,7 @@ def predict_lost(
     keep = any(place.glob("*.npz"))
     predicted, managers = _predict(place.parent.parent, fold, checkpoint, cases, network)
     remove_leftovers(place)
-    for item in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
+    for item in tqdm(predicted, f"predict fold {fold}", len(cases)):
         case = item[0]
         with temporary_folder(place) as work:
             target = work if folder.files(case).segmentation else place
@@ -134,7 +131,7 @@ def predict_lost(
                 export.tell(case, problem)
             for suffix in (".pkl", ".npz"):
                 if (made := work / f"{case}{suffix}").is_file():
-                    os.replace(made, place / made.name)
+                    made.replace(place / made.name)
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ def _predict(
 ) -> tuple[Iterator[Predicted], tuple[Any, Any, Any]]:
     """Each case predicted, with the problem in place of logits where it cannot be; and what nnU-Net exports it by."""
     predictor = build_predictor(model, (fold,), checkpoint, **network)
-    dataset = _preprocessed(model, predictor, cases)
+    dataset = preprocessed_cases(model, predictor, cases)
     managers = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
     return (_predict_one(predictor, dataset, case) for case in cases), managers
 
@@ -223,30 +220,6 @@ def _predict_one(predictor: Any, dataset: Any, case: str) -> Predicted:
         return case, logits, properties
     except Exception as error:
         return case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}", None
-
-
-def _preprocessed(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
-    """nnU-Net's preprocessed cases of a model, as its validation reads them."""
-    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-
-    plans, configuration = predictor.plans_manager, predictor.configuration_manager
-    root = os.environ.get("nnUNet_preprocessed")
-    if not root:
-        raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
-    preprocessed, before = str(Path(root) / plans.dataset_name / configuration.data_identifier), None
-    if stage := configuration.previous_stage_name:
-        trainer, _, name = model.resolve().name.split("__")
-        before = str(model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
-        if not os.path.isdir(before):
-            raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
-    try:
-        with quiet():
-            kind = infer_dataset_class(preprocessed)
-            return kind(preprocessed, list(cases), folder_with_segs_from_previous_stage=before)
-    except Exception:  # assertions on what is in the folder
-        raise UserError(
-            f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
-        ) from None
 
 
 def _export(

@@ -74,29 +74,6 @@ class QualityOfMap:
         known = self.record.quality.presence if self.record.quality else None
         return known.listed if known else []
 
-    @classmethod
-    def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:
-        """What a map has learned about one kind of segmentation; whoever asks it must have it calibrated them.
-
-        Args:
-            path: calibration_map.json.
-            structures: nnU-Net's key of each structure, in order.
-            delivered: ``argmax``, ``decided`` or ``fbeta``.
-
-        Raises:
-            UserError: The map is of other structures or holds nothing learned.
-        """
-        record = read_record(path)
-        if (learned := record.learned.get("argmax" if delivered == "fbeta" else delivered)) is None:
-            why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
-            raise UserError(
-                f"{path} has learned nothing about Dice and volumes of {delivered} segmentations{why}; calibrate "
-                "again, with the probabilities of the held-out cases."
-            )
-        if not set(structures) == set(learned.dice) == set(learned.volume):
-            raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
-        return cls(path, record, learned, structures, delivered=delivered)
-
     def _knows(self, unit: str) -> bool:
         """Whether volumes were learned in this unit."""
         return self.record.quality is not None and unit == self.record.quality.unit
@@ -183,13 +160,20 @@ def open_map(
     if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
     delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
-    quality, why_not = None, ""
-    try:
-        quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
-    except UserError as error:
-        if calibrated:
-            raise
-        why_not = str(error)
-    learned = read_record(path).quality
-    presence = learned.presence if learned and beta and not calibrated else None
+    record, why_not = read_record(path), ""
+    learned = record.learned.get("argmax" if delivered == "fbeta" else delivered)
+    if learned is None:
+        why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
+        why_not = (
+            f"{path} has learned nothing about Dice and volumes of {delivered} segmentations{why}; calibrate again, "
+            "with the probabilities of the held-out cases."
+        )
+    elif not structures.keys() == learned.dice.keys() == learned.volume.keys():
+        why_not = f"{path}: what it learned is of other structures than its map; calibrate again."
+    if calibrated and why_not:
+        raise UserError(why_not)
+    quality = None
+    if learned and not why_not:
+        quality = QualityOfMap(path, record, learned, tuple(structures), not calibrated, delivered)
+    presence = record.quality.presence if record.quality and beta and not calibrated else None
     return Treatment(None if calibrated else calibration, beta, presence), quality, why_not

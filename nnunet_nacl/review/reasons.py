@@ -1,12 +1,21 @@
-"""Why a case needs a look, in words: one clause a reason, none where there is none."""
+"""Why a case needs a look, in words; below which predicted Dice it does, and below which true Dice a case is bad."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from nnunet_nacl.review.dice_thresholds import DiceThresholds
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.row import LIKELY, CaseReview, volume_text
+
+DEFAULT_DICE = 0.8
+"""Where neither the user nor a calibration map tells."""
+ALL = ""
+"""In place of a structure's name: all that are not named."""
+
+ThresholdSpec = float | Mapping[str, float]
+"""One Dice for all structures, or by name or nnU-Net's key; structures that are not among them have the default."""
 
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement (Zijdenbos et al.,
@@ -14,6 +23,88 @@ IEEE TMI 13, 1994)."""
 
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
 _MOST_NAMES = 5
+
+
+@dataclass(frozen=True)
+class DiceThresholds:
+    """A threshold for each structure.
+
+    Attributes:
+        names: Of the structures.
+        values: In the same order.
+        usual: Which of them are the lowest tenth of what a map's held-out cases showed.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    usual: tuple[bool, ...]
+
+    @classmethod
+    def of(
+        cls, given: ThresholdSpec, structures: Mapping[str, str], lowest_tenth: Mapping[str, float] | None = None
+    ) -> DiceThresholds:
+        """The thresholds that a user gives, and the defaults of the other structures.
+
+        Args:
+            given: What the user gives.
+            structures: Name of each structure by nnU-Net's key, in order.
+            lowest_tenth: By key, the default: the predicted Dice that a tenth of a map's held-out cases stayed below.
+                NaN, or None: ``DEFAULT_DICE``.
+
+        Raises:
+            UserError: There is no such structure, or a value is no Dice.
+        """
+        asked = dict(given) if isinstance(given, Mapping) else {ALL: float(given)}
+        known = {name: key for key, name in structures.items()} | {key: key for key in structures} | {ALL: ALL}
+        by_key: dict[str, float] = {}
+        for name, value in asked.items():
+            if name not in known:
+                there = ", ".join(f"{one} ({key})" for key, one in structures.items())
+                raise UserError(f"-threshold {name}={value:g}: there is no such structure; there are {there}.")
+            if not 0 <= value <= 1:
+                raise UserError(f"-threshold is a Dice, from 0 to 1, got {value:g}.")
+            by_key[known[name]] = float(value)
+        values, usual = [], []
+        for key in structures:
+            default = (lowest_tenth or {}).get(key, math.nan)
+            from_map = key not in by_key and ALL not in by_key and not math.isnan(default)
+            values.append(by_key.get(key, by_key.get(ALL, default if from_map else DEFAULT_DICE)))
+            usual.append(from_map)
+        return cls(tuple(structures.values()), tuple(values), tuple(usual))
+
+    @property
+    def words(self) -> str:
+        """``0.8``, or ``LV 0.82, infarct 0.1`` where they differ."""
+        if len(set(self.values)) == 1 and not any(self.usual):
+            return f"{self.values[0]:g}"
+        return ", ".join(f"{name} {value:.3g}" for name, value in zip(self.names, self.values))
+
+    @property
+    def explanation(self) -> str:
+        """One sentence, without its full stop."""
+        if all(self.usual):
+            return f"A predicted Dice that nine in ten held-out cases exceeded is a reason to look ({self.words})"
+        return f"A predicted Dice below {self.words} is a reason to look"
+
+    def to_json(self) -> dict[str, float]:
+        """By name."""
+        return dict(zip(self.names, self.values))
+
+
+def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
+    """``0.7``, ``Infarct=0.5``, ``3=0.5``; UserError for what is none of these."""
+    found = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UserError(
+                f"-threshold {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
+            ) from None
+        if not 0 <= found[name] <= 1:  # neither is NaN
+            raise UserError(f"-threshold is a Dice, from 0 to 1, got {value}.")
+    return found
 
 
 def reasons_to_look(

@@ -13,9 +13,8 @@ import nnunet_nacl
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_csv_text, to_json_text, write_atomically
-from nnunet_nacl.review.dice_thresholds import DiceThresholds, ThresholdSpec
 from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
+from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, DiceThresholds, ThresholdSpec, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
@@ -35,7 +34,7 @@ def thresholds_of(
     """Below which predicted Dice a structure is a reason to look; None where none is predicted.
 
     Raises:
-        UserError: See :meth:`~nnunet_nacl.review.dice_thresholds.DiceThresholds.of`.
+        UserError: See :meth:`~nnunet_nacl.review.reasons.DiceThresholds.of`.
     """
     if given is None or quality is None or not quality.predicts_dice:
         return None
@@ -56,7 +55,6 @@ class ReviewList:
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
-        compared_with: What of the training the images were compared with; empty if they were not.
     """
 
     title: str
@@ -68,7 +66,6 @@ class ReviewList:
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
-    compared_with: str = ""
 
     @cached_property
     def rows(self) -> list[CaseReview]:

@@ -57,48 +57,44 @@ def choose_maps(wanted: Sequence[str], members: int, there: Sequence[str] = MAPS
     return tuple(dict.fromkeys(wanted)) or MAPS[: 3 if members == 1 else 4]
 
 
+@dataclass(frozen=True)
+class FinishedCase:
+    """What is kept of a case for the lists.
+
+    Attributes:
+        row: Of the list.
+        differences: How its image differs from the training's, in words.
+        findings: Components of the structures that were asked for.
+        place: Where the network is least certain, in words; empty where there is no picture.
+        picture: Base64 PNG through that place.
+        size: Width and height of the picture in pixels.
+        decided: What a decision changed in it, where it was looked at.
+    """
+
+    row: CaseReview
+    differences: tuple[str, ...] = ()
+    findings: tuple[StructureFindings, ...] = ()
+    place: str = ""
+    picture: str = ""
+    size: tuple[int, int] = (0, 0)
+    decided: DecidedCase | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class ReviewedCase:
     """What is delivered of a case; arrays in the axis order of nnU-Net's reader.
 
     Attributes:
         case: With the segmentation that is delivered.
-        row: That describes it.
         place: The voxel where the network is least certain.
         maps: (*spatial) float32 by name.
-        differences: How the image differs from the training's, in words.
-        findings: Components of the structures that were asked for.
+        finished: What is kept of it, as yet without a picture.
     """
 
     case: Case
-    row: CaseReview
     place: Place
     maps: dict[str, np.ndarray]
-    differences: tuple[str, ...] = ()
-    findings: tuple[StructureFindings, ...] = ()
-
-
-@dataclass(frozen=True)
-class FinishedCase:
-    """What is kept of a case that is written, for the lists.
-
-    Attributes:
-        row: Of the list.
-        differences: How its image differs from the training's, in words.
-        place: Where the network is least certain, in words; empty where there is no picture.
-        picture: Base64 PNG through that place.
-        size: Width and height of the picture in pixels.
-        findings: Components of the structures that were asked for.
-        decided: What a decision changed in it, where it was looked at.
-    """
-
-    row: CaseReview
-    differences: tuple[str, ...] = ()
-    place: str = ""
-    picture: str = ""
-    size: tuple[int, int] = (0, 0)
-    findings: tuple[StructureFindings, ...] = ()
-    decided: DecidedCase | None = None
+    finished: FinishedCase
 
 
 def review_case(
@@ -151,4 +147,5 @@ def review_case(
         if network is not case.probabilities:
             components.add_network(where, seen)
     row = make_row(case, probs, inside, members, reduce(add, histograms))
-    return ReviewedCase(case, row, place, made, tuple(differences), tuple(components.findings()))
+    finished = FinishedCase(row, tuple(differences), tuple(components.findings()))
+    return ReviewedCase(case, place, made, finished)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
-from nnunet_nacl.documents.map_file import map_of
+from nnunet_nacl.documents.map_file import map_of, structures_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
-from nnunet_nacl.runs.measure import ExtraMeasurement, evaluate_case, measure_here, sign
+from nnunet_nacl.runs.measure import measure, sign
 from nnunet_nacl.runs.quality_block import QUALITY, is_complete
 from nnunet_nacl.runs.run import run
-from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER
-from nnunet_nacl.runs.worker_processes import each_case
+from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER, find_sample, make_sample
+from nnunet_nacl.runs.worker_processes import each_case, guarded
 
 _VERSION = "schema_version"
 
@@ -38,7 +41,7 @@ def evaluate_folder(
     num_processes: int = 1,
     progress: bool | str = False,
     ledger: Ledger | None = None,
-    also: ExtraMeasurement | None = None,
+    samples: bool = False,
 ) -> Evaluation:
     """Measure every case of a folder of predictions.
 
@@ -52,7 +55,7 @@ def evaluate_folder(
         num_processes: Cases measured at the same time; 1 starts no process.
         progress: Show a progress bar on stderr; a text is its title.
         ledger: Where finished cases are kept instead of beside ``output``; it is not cleared.
-        also: What else is done to a case that is measured.
+        samples: Leave the sample of each case that is measured, too.
 
     Returns:
         The results, and the problems of the cases that could not be evaluated.
@@ -72,15 +75,15 @@ def evaluate_folder(
 
     def measured(todo: Sequence[CaseFiles]) -> Iterable[tuple[CaseFiles, CaseResult | str | None]]:
         if min(num_processes, len(todo)) <= 1:
-            return measure_here(folder, settings, also, todo)
-        return each_case(partial(evaluate_case, folder, settings=settings, also=also), todo, num_processes)
+            return _one_by_one(folder, settings, samples, todo)
+        return each_case(partial(evaluate_case, folder, settings=settings, samples=samples), todo, num_processes)
 
     results, wrong = run(
         found,
         measured,
         ledger,
         sign=partial(sign, labels, settings),
-        restore=partial(_restore_complete, labels, settings),
+        restore=partial(restore, labels, settings),
         entry_of=partial(_entry, labels),
         signed=lambda result, signature: replace(result, signature=signature),
         title=progress if isinstance(progress, str) else "evaluate",
@@ -95,12 +98,63 @@ def evaluate_folder(
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
     if not results:
         raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
-    names = {labels.key(c): labels.names[c] for c in labels.foreground}
-    evaluation = Evaluation(names, _channels(labels), labels.regions, settings, list(results.values()), problems)
+    evaluation = Evaluation(
+        structures_of(labels), _channels(labels), labels.regions, settings, list(results.values()), problems
+    )
     if own and output is not None:
         write_atomically(Path(output), to_json_text(to_document(evaluation) | map_of(folder.folder)))
         own.clear()
     return evaluation
+
+
+def evaluate_case(
+    folder: PredictionFolder,
+    files: CaseFiles,
+    settings: EvaluationSettings = EvaluationSettings(),
+    *,
+    samples: bool = False,
+) -> CaseResult:
+    """Read one case and measure everything.
+
+    Args:
+        folder: Where it lies.
+        files: Its files.
+        settings: What is measured.
+        samples: Leave its sample, too.
+
+    Raises:
+        UserError: A file cannot be read or does not fit; the message names it.
+    """
+    return _measure(folder, files, folder.load(files), settings, samples)
+
+
+def _measure(
+    folder: PredictionFolder, files: CaseFiles, case: Case, settings: EvaluationSettings, samples: bool
+) -> CaseResult:
+    result = measure(files, case, settings)
+    if samples:
+        with contextlib.suppress(OSError, ValueError):  # whoever needs the sample is told then
+            if find_sample(files, folder.labels, settings) is None:
+                make_sample(case, files, folder, settings, save=True)
+    return result
+
+
+def _one_by_one(
+    folder: PredictionFolder, settings: EvaluationSettings, samples: bool, todo: Sequence[CaseFiles]
+) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
+    """Measure cases in this process, each with its result or a line that says what is wrong with it.
+
+    The next case is read meanwhile: one, not more, which bounds the memory.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        following: Future | None = None
+        for i, files in enumerate(todo):
+            loading = following or reader.submit(folder.load, files)
+            case = guarded(files.path, loading.result)
+            following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
+            if not isinstance(case, str):
+                case = guarded(files.path, partial(_measure, folder, files, case, settings, samples))
+            yield files, case
 
 
 def ledger_folder(output: Path) -> Path:
@@ -132,23 +186,15 @@ def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
 
 
 def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]) -> CaseResult | None:
-    """The result in a ledger's entry; None if it must be measured again, or is of another version."""
+    """The result in a ledger's entry; None if it must be measured again, since it is of another version."""
     if entry.pop(_VERSION, SCHEMA_VERSION) != SCHEMA_VERSION:
         return None
     try:
         result = case_from_json(entry, _channels(labels), labels.regions, settings)
     except ValueError:  # from another version or edited by hand
         return None
-    return replace(result, **files.places)
-
-
-def _restore_complete(
-    labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
-) -> CaseResult | None:
-    result = restore(labels, settings, files, entry)
-    if result and files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY)):
-        return None
-    return result
+    lacks_some = files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY))
+    return None if lacks_some else replace(result, **files.places)
 
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:

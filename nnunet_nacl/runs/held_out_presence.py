@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,10 +88,10 @@ def learn_presence(
         return HeldOutPresence(None, names=dict(names))
     blocks, components, patients = zip(*known)
     voxel, units = float(np.median([block.voxel for block in blocks])), {block.unit for block in blocks}
+    unit = units.pop() if len(units) == 1 else ""
     listed: list[str] = []
     present: dict[str, _Answer] = {}
     real: dict[str, _Answer] = {}
-    alarms: dict[str, dict[str, dict[str, float]]] = {}
     for key in names:
         scans = [block.structures[key] for block in blocks]
         parts = [by_key[key] for by_key in components if findings]
@@ -103,28 +103,19 @@ def learn_presence(
         if not always_there:
             present[key] = _is_present(scans, patients, voxel)
         if findings:
-            real[key], alarms[key] = _is_real(parts, patients)
-    why_not = {}
+            real[key] = _is_real(parts, patients)
+    asked, why_not = {"in the scan": present, "real": real}, dict[str, str]()
     for key in listed:
-        asked = (("in the scan", present.get(key)), ("real", real.get(key)))
-        if reasons := [f"{question}: {answer.why_not}" for question, answer in asked if answer and answer.why_not]:
-            why_not[key] = "; ".join(reasons)
-    learned = LearnedPresence(
-        voxel,
-        {key: answer.learned for key, answer in present.items() if answer.learned},
-        {key: answer.learned for key, answer in real.items() if answer.learned},
-        listed,
-        units.pop() if len(units) == 1 else "",
-        FEATURES,
-    )
-    return HeldOutPresence(
-        learned,
-        {key: answer.checks for key, answer in present.items() if answer.checks},
-        {key: answer.checks for key, answer in real.items() if answer.checks},
-        {key: by_kind for key, by_kind in alarms.items() if by_kind},
-        dict(names),
-        why_not,
-    )
+        reasons = [f"{question}: {of[key].why_not}" for question, of in asked.items() if key in of and of[key].why_not]
+        why_not |= {key: "; ".join(reasons)} if reasons else {}
+    learned = LearnedPresence(voxel, _given(present, "learned"), _given(real, "learned"), listed, unit, FEATURES)
+    checks, alarms = (_given(present, "checks"), _given(real, "checks")), _given(real, "alarms")
+    return HeldOutPresence(learned, *checks, alarms, dict(names), why_not)
+
+
+def _given(answers: Mapping[str, _Answer], name: str) -> dict[str, Any]:
+    """By structure an attribute of the answers, where it is not empty."""
+    return {key: value for key, answer in answers.items() if (value := getattr(answer, name))}
 
 
 def presence_of_others(
@@ -153,18 +144,6 @@ def presence_of_others(
     return [taught[part] for part in parts]
 
 
-def present_in_result(case: CaseResult, presence: LearnedPresence) -> list[float] | None:
-    """Probability that each structure is in a case, by what was measured of the network's probabilities.
-
-    NaN where nothing was learned of a structure; None where an earlier version measured the case.
-    """
-    block = case.blocks.get(QUALITY)
-    if block is None:
-        return None
-    scans = decode(QualityBlock, block, QUALITY).structures.items()
-    return [presence.present_probability(key, scan.expected_volume, scan.largest_dice) for key, scan in scans]
-
-
 def _read(
     case: CaseResult, names: Mapping[str, str], findings: bool
 ) -> tuple[QualityBlock, dict[str, StructureFindings]] | None:
@@ -186,18 +165,23 @@ class _Answer:
     Attributes:
         learned: None where there was too little to learn from, or it says no more than what knows nothing of the case.
         why_not: Then the reason, in words.
-        probabilities: By kind, (n,) of each row, that of what was learned from other patients; empty where there was
-            too little.
-        checks: By kind, against the truth.
+        checks: By kind of probability, against the truth; empty where there was too little.
+        alarms: By kind, false alarms a scan by sensitivity, of findings.
     """
 
     learned: LearnedProbability | None
     why_not: str = ""
-    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
     checks: dict[str, ProbabilityCheck] = field(default_factory=dict)
+    alarms: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def _answer(features: np.ndarray, yes: np.ndarray, patients: Sequence[str], plain: Mapping[str, np.ndarray]) -> _Answer:
+def _answer(
+    features: np.ndarray,
+    yes: np.ndarray,
+    patients: Sequence[str],
+    plain: Mapping[str, np.ndarray],
+    alarms: Callable[[np.ndarray], dict[str, float]] | None = None,
+) -> _Answer:
     """Learn to answer a question, and check the answers.
 
     Args:
@@ -205,17 +189,19 @@ def _answer(features: np.ndarray, yes: np.ndarray, patients: Sequence[str], plai
         yes: (n,) the truth.
         patients: (n,) to whom each row belongs.
         plain: By kind, (n,) probabilities that are not learned, to compare with.
+        alarms: Counts the false alarms of (n,) probabilities by sensitivity.
     """
     learned = LearnedProbability.fit(features, yes, patients)
     if learned.why_not:
         return _Answer(None, learned.why_not)
-    constant = predict_left_out(np.zeros((len(yes), 1)), yes, patients)
-    kinds = {"learned": predict_left_out(features, yes, patients), **plain, CONSTANT: constant}
+    kinds = {"learned": predict_left_out(features, yes, patients), **plain}
+    counted = {kind: alarms(probability) for kind, probability in kinds.items()} if alarms else {}
+    kinds[CONSTANT] = predict_left_out(np.zeros((len(yes), 1)), yes, patients)
     checks = {kind: ProbabilityCheck.of(probability, yes) for kind, probability in kinds.items()}
     checks[CONSTANT] = replace(checks[CONSTANT], auroc=math.nan)
     if checks["learned"].brier < checks[CONSTANT].brier:
-        return _Answer(learned, "", kinds, checks)
-    return _Answer(None, f"no better than the {CONSTANT}", kinds, checks)
+        return _Answer(learned, "", checks, counted)
+    return _Answer(None, f"no better than the {CONSTANT}", checks, counted)
 
 
 def _is_present(scans: Sequence[StructureQuality], patients: Sequence[str], voxel: float) -> _Answer:
@@ -226,19 +212,18 @@ def _is_present(scans: Sequence[StructureQuality], patients: Sequence[str], voxe
     return _answer(presence_features(expected, dice, voxel), true > 0, patients, plain)
 
 
-def _is_real(
-    scans: Sequence[StructureFindings], patients: Sequence[str]
-) -> tuple[_Answer, dict[str, dict[str, float]]]:
-    """Whether a component overlaps the truth; and by kind of probability, false alarms a scan by sensitivity."""
+def _is_real(scans: Sequence[StructureFindings], patients: Sequence[str]) -> _Answer:
+    """Whether a component overlaps the truth."""
     rows = [(i, part) for i, scan in enumerate(scans) for part in scan.found if part.real is not None]
     real = np.array([bool(part.real) for _, part in rows], bool)
     columns = np.array([(part.volume, part.mean_probability, part.max_probability) for _, part in rows])
     volume, mean, largest = columns.reshape(-1, 3).T
     plain = {"mean probability": mean, "largest probability": largest}
-    answer = _answer(finding_features(volume, mean, largest), real, [patients[i] for i, _ in rows], plain)
     truth = [i for i, _ in rows], [part.overlaps or () for _, part in rows], [scan.n_true or 0 for scan in scans]
-    kinds = ((kind, p) for kind, p in answer.probabilities.items() if kind != CONSTANT)
-    return answer, {kind: alarms_by_sensitivity(p, real, *truth) for kind, p in kinds}
+    whose = [patients[i] for i, _ in rows]
+    return _answer(
+        finding_features(volume, mean, largest), real, whose, plain, lambda p: alarms_by_sensitivity(p, real, *truth)
+    )
 
 
 def alarms_by_sensitivity(

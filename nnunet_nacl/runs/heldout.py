@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibration.estimates import count_sample
@@ -22,14 +20,12 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import merge
-from nnunet_nacl.runs.held_out_presence import present_in_result
 from nnunet_nacl.runs.quality_block import DECIDED, QUALITY, sampled_quality
 from nnunet_nacl.runs.sample_files import (
     SAMPLES_FOLDER,
     find_sample,
     make_sample,
     sample_path,
-    sample_too,
 )
 
 
@@ -108,12 +104,10 @@ class HeldOut:
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}") from None
 
-    def evaluate(self, output: Path | None, **options: Any) -> Evaluation:
-        """Measure every case in one pass, which leaves its sample.
+    def evaluate(self, **options: Any) -> Evaluation:
+        """Measure every case in one pass, which leaves its sample and each folder's document where it can be written.
 
         Args:
-            output: Where the document of a folder under the name ``""`` goes. Folds have their own place,
-                ``fold_X/validation/``, where it can be written.
             **options: ``num_processes`` and ``progress`` of an evaluation.
 
         Raises:
@@ -121,10 +115,10 @@ class HeldOut:
         """
         results = {}
         for name, folder in self.folders.items():
-            writable = can_write(folder.folder)
-            also = partial(sample_too, folder, self.settings) if writable else None
-            target = output if not name else folder.folder / FILE_NAME if writable else None
-            results[name] = evaluate_folder(folder, settings=self.settings, output=target, also=also, **options)
+            kept: dict[str, Any] = {}
+            if can_write(folder.folder):
+                kept = {"output": folder.folder / FILE_NAME, "samples": True}
+            results[name] = evaluate_folder(folder, settings=self.settings, **kept, **options)
         return merge(results)
 
     def through(self, result: CaseResult, treatment: Treatment) -> CaseResult:
@@ -143,8 +137,7 @@ class HeldOut:
         sample, calibration = self.sample(result.case), treatment.map
         if calibration is None:
             raise ValueError("there is no map to look through.")
-        present = None if treatment.presence is None else present_in_result(result, treatment.presence)
-        kept, decided = sampled_quality(result, self.first.labels, sample, calibration, present)
+        kept, decided = sampled_quality(result, self.first.labels, sample, calibration, treatment.presence)
         blocks = result.blocks | {QUALITY: result.blocks[QUALITY] | kept, DECIDED: decided}
         return replace(result, stats=count_sample(sample, calibration, self.settings.n_bins), blocks=blocks)
 

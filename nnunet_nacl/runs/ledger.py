@@ -171,18 +171,19 @@ class Ledger:
         self._entries[case] = made = {"case": case, **entry, **files}
         if self.folder is not None:
             write_atomically(self.folder / f"{case}.json", to_json_text(made))
-            self.solve(case)
+            self.remember_problem(case, "")
 
     def remember_problem(self, case: str, problem: str) -> None:
-        """Say why a case could not be done; where even that cannot be written, the run still ends with the problem."""
-        if self.folder is not None:
-            with contextlib.suppress(UserError, UnicodeError):
-                write_atomically(self.folder / f"{case}{PROBLEM}", one_line(problem))
+        """Say why a case could not be done; empty: an earlier problem is none any more.
 
-    def solve(self, case: str) -> None:
-        """An earlier problem of a case is none any more."""
-        if self.folder is not None:
-            (self.folder / f"{case}{PROBLEM}").unlink(missing_ok=True)
+        Where even that cannot be written, the run still ends with the problem.
+        """
+        path = self.folder and self.folder / f"{case}{PROBLEM}"
+        if path and problem:
+            with contextlib.suppress(UserError, UnicodeError):
+                write_atomically(path, one_line(problem))
+        elif path:
+            path.unlink(missing_ok=True)
 
     @property
     def problems(self) -> dict[str, str]:

@@ -84,33 +84,31 @@ class ExportedLogits(Probabilities):
             yield where, block if self.regions else block[1:] - block[:1]
 
 
-def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
-    """A copy of nnU-Net's label manager that passes on the logits that nnU-Net shows it.
+def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
+    """A copy of nnU-Net's plans manager whose label managers pass on the logits that nnU-Net shows them.
 
     nnU-Net makes the label map of the logits or, where it saves probabilities too, of those; either way it asks the
     label manager once, with all the resampled logits.
 
     Args:
-        manager: nnU-Net's.
+        plans_manager: nnU-Net's.
         seen: Called with the logits, before they are worked on.
     """
+    watching = copy.copy(plans_manager)
+    watching.get_label_manager = lambda *args, **options: _watched(
+        plans_manager.get_label_manager(*args, **options), seen
+    )
+    return watching
 
+
+def _watched(label_manager: Any, seen: Callable[[Any], None]) -> Any:
     def watched(method: Callable[[Any], Any], logits: Any) -> Any:
         seen(logits)
         return method(logits)
 
-    watching = copy.copy(manager)
+    watching = copy.copy(label_manager)
     for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
-        setattr(watching, name, partial(watched, getattr(manager, name)))
-    return watching
-
-
-def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
-    """A copy of nnU-Net's plans manager whose label managers are watched, see :func:`watch_label_manager`."""
-    watching = copy.copy(plans_manager)
-    watching.get_label_manager = lambda *args, **options: watch_label_manager(
-        plans_manager.get_label_manager(*args, **options), seen
-    )
+        setattr(watching, name, partial(watched, getattr(label_manager, name)))
     return watching
 
 
@@ -140,7 +138,7 @@ def export_logits(
         logits,
         plans_manager,
         configuration_manager,
-        watch_label_manager(label_manager, shown.append),
+        _watched(label_manager, shown.append),
         dict(properties),
         num_threads_torch=num_threads,
     )

@@ -1,11 +1,9 @@
-"""Measures cases one by one, or several at a time."""
+"""Measures a case: segmentation metrics, sums for calibration, expected quality and findings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial, reduce
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from operator import add
 from typing import Any
 
@@ -15,7 +13,7 @@ from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Struct
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case, Truth
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import CaseFiles
 from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
@@ -24,58 +22,17 @@ from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 from nnunet_nacl.runs.components import FOUND, ComponentSums
 from nnunet_nacl.runs.ledger import sign as sign_files
 from nnunet_nacl.runs.quality_block import QUALITY, QualitySums, count_quality, quality_of
-from nnunet_nacl.runs.worker_processes import guarded
 
 _COMPUTATION = 3  # raise it when a number changes for the same files
 
 
-ExtraMeasurement = Callable[[Case], Mapping[str, Any]]
-"""What else is done to a case while it is in memory; gives further blocks of its entry. Can be pickled."""
-
-
-def evaluate_case(
-    folder: PredictionFolder,
-    files: CaseFiles,
-    settings: EvaluationSettings = EvaluationSettings(),
-    also: ExtraMeasurement | None = None,
-) -> CaseResult:
-    """Read one case and measure everything.
-
-    Args:
-        folder: Where it lies.
-        files: Its files.
-        settings: What is measured.
-        also: What else is done to it.
-
-    Raises:
-        UserError: A file cannot be read or does not fit; the message names it.
-    """
-    return measure(files, folder.load(files), settings, also)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What is counted of any number of voxels, and adds up."""
-
-    stats: dict[str, BinStats]
-    quality: QualitySums
-    n_changed: int
-
-    def __add__(self, other: _Sums) -> _Sums:
-        stats = {mask: value + other.stats[mask] for mask, value in self.stats.items()}
-        return _Sums(stats, self.quality + other.quality, self.n_changed + other.n_changed)
-
-
-def measure(
-    files: CaseFiles, case: Case, settings: EvaluationSettings, also: ExtraMeasurement | None = None
-) -> CaseResult:
+def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseResult:
     """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
 
     Args:
         files: Its files.
         case: With truth and probabilities.
         settings: What is measured.
-        also: What else is done to it.
 
     Raises:
         UserError: The probabilities are not probabilities.
@@ -87,7 +44,7 @@ def measure(
         for block in case.probabilities.blocks():
             counted.append(_count(case, truth, saved, settings, *block))
             components.add(*block)
-        sums = reduce(add, counted)
+        stats, quality, n_changed = zip(*counted)
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     structures = {
@@ -104,13 +61,12 @@ def measure(
         case=files.case,
         **files.places,
         structures=structures,
-        stats=sums.stats,
+        stats={mask: BinStats.merge(block[mask] for block in stats) for mask in stats[0]},
         largest_label=int(truth.labels.max(initial=0)),
-        n_changed_voxels=sums.n_changed,
+        n_changed_voxels=sum(n_changed),
         blocks={
-            QUALITY: quality_of(sums.quality, n_true, case.geometry),
+            QUALITY: quality_of(reduce(add, quality), n_true, case.geometry),
             FOUND: components.block(),
-            **(also(case) if also else {}),
         },
     )
 
@@ -127,7 +83,10 @@ def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier
     return made if files.derived is None else made | {"derived": files.derived}
 
 
-def _count(case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
+def _count(
+    case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray
+) -> tuple[dict[str, BinStats], QualitySums, int]:
+    """What is counted in a block: sums by mask and of the quality, and voxels whose label was changed since."""
     labels, segmentation = case.labels, case.segmentation[where]
     valid = None if truth.valid is None else truth.valid[where]
     target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
@@ -140,7 +99,7 @@ def _count(case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, 
     if saved:
         changed = labels.label_map(probs) != segmentation
         n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
-    return _Sums(stats, quality, n_changed)
+    return stats, quality, n_changed
 
 
 def _structure(
@@ -160,21 +119,3 @@ def _structure(
     in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
     distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
     return Structure(overlap, in_mm.hausdorff(), in_mm.assd, distances)
-
-
-def measure_here(
-    folder: PredictionFolder, settings: EvaluationSettings, also: ExtraMeasurement | None, todo: Sequence[CaseFiles]
-) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
-    """Measure cases in this process, each with its result or a line that says what is wrong with it.
-
-    The next case is read meanwhile: one, not more, which bounds the memory.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        following: Future | None = None
-        for i, files in enumerate(todo):
-            loading = following or reader.submit(folder.load, files)
-            case = guarded(files.path, loading.result)
-            following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
-            if not isinstance(case, str):
-                case = guarded(files.path, partial(measure, files, case, settings, also))
-            yield files, case

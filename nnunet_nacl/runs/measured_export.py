@@ -32,27 +32,6 @@ from nnunet_nacl.runs.quality_block import QUALITY
 from nnunet_nacl.runs.sample_files import make_sample
 
 _EXPORT = "export_prediction_from_logits"
-_ARGUMENTS = {
-    _EXPORT: (
-        "predicted_array_or_file",
-        "properties_dict",
-        "configuration_manager",
-        "plans_manager",
-        "dataset_json_dict_or_file",
-        "output_file_truncated",
-        "save_probabilities",
-        "num_threads_torch",
-    ),
-    "convert_predicted_logits_to_segmentation_with_correct_shape": (
-        "predicted_logits",
-        "plans_manager",
-        "configuration_manager",
-        "label_manager",
-        "properties_dict",
-        "return_probabilities",
-        "num_threads_torch",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -78,24 +57,29 @@ class MeasuredExport:
 
     def export(
         self,
-        logits: Any,
-        properties: dict[str, Any],
+        predicted_array_or_file: Any,
+        properties_dict: dict[str, Any],
         configuration_manager: Any,
         plans_manager: Any,
-        dataset_json: Any,
-        output_truncated: str,
+        dataset_json_dict_or_file: Any,
+        output_file_truncated: str,
         save_probabilities: bool = False,
-        **options: Any,
+        num_threads_torch: int = 0,
     ) -> str:
-        """Export as nnU-Net does, each file under its name when it is whole, then measure; what is wrong with that."""
+        """Export as nnU-Net does, each file under its name when it is whole, then measure; what is wrong with that.
+
+        The arguments are those of nnU-Net's function; 0 threads are its default.
+        """
+        from nnunetv2.configuration import default_num_processes
         from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
-        target = Path(output_truncated)
+        target = Path(output_file_truncated)
 
         def export(plans: Any) -> None:
             with temporary_folder(target.parent) as work:
-                arguments = configuration_manager, plans, dataset_json, str(work / target.name), save_probabilities
-                export_prediction_from_logits(logits, properties, *arguments, **options)
+                given = predicted_array_or_file, properties_dict, configuration_manager, plans
+                output = str(work / target.name), save_probabilities, num_threads_torch or default_num_processes
+                export_prediction_from_logits(*given, dataset_json_dict_or_file, *output)
                 if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
                     raise OSError(errno.ENOSPC, problem)
                 name_finished(work, target.parent)
@@ -107,7 +91,7 @@ class MeasuredExport:
             export(plans_manager)
             return f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
         try:
-            self._measure(target.name, shown[0], properties, plans_manager)
+            self._measure(target.name, shown[0], properties_dict, plans_manager)
         except UserError as error:
             return str(error)
         except Exception as error:
@@ -142,11 +126,8 @@ class MeasuredExport:
             UserError: Not even a line can be written.
         """
         folder = ledger_folder(self.folder.folder / FILE_NAME)
-        if not problem:
-            Ledger(folder).solve(case)
-            return
         Ledger(folder).remember_problem(case, problem)
-        if not (folder / f"{case}{PROBLEM}").is_file():
+        if problem and not (folder / f"{case}{PROBLEM}").is_file():
             raise UserError(f"{folder.parent}: nothing can be written there; free some space. {case}: {problem}")
 
 
@@ -155,13 +136,12 @@ def changed_in_nnunet() -> str:
     from nnunetv2.inference import export_prediction
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-    for name, arguments in _ARGUMENTS.items():
-        function = getattr(export_prediction, name, None)
-        if function is None:
-            return f"{name} is gone"
-        if tuple(inspect.signature(function).parameters) != arguments:
-            return f"{name} takes other arguments"
-    if getattr(module, _EXPORT, None) is not getattr(export_prediction, _EXPORT):
+    function = getattr(export_prediction, _EXPORT, None)
+    if function is None:
+        return f"{_EXPORT} is gone"
+    if list(inspect.signature(function).parameters) != list(inspect.signature(MeasuredExport.export).parameters)[1:]:
+        return f"{_EXPORT} takes other arguments"
+    if getattr(module, _EXPORT, None) is not function:
         return f"the trainer does not import {_EXPORT}"
     if _EXPORT not in module.nnUNetTrainer.perform_actual_validation.__code__.co_names:
         return f"the validation does not call {_EXPORT}"

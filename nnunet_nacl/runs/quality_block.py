@@ -12,6 +12,7 @@ import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.presence import NOTHING_LEARNED, LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.results import CaseResult
@@ -104,7 +105,7 @@ def sampled_quality(
     labels: Labels,
     sample: Sample,
     calibration: CalibrationMap,
-    present: Sequence[float] | np.ndarray | None = None,
+    presence: LearnedPresence | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
 
@@ -116,7 +117,7 @@ def sampled_quality(
         labels: The structures.
         sample: Of the case.
         calibration: Map that its probabilities are taken through.
-        present: (S,) probability that each structure is there; NaN, or None for all, where it is not known.
+        presence: What is known of what is there, by what the network said of the case; None: nothing.
 
     Raises:
         UserError: An earlier version measured the case.
@@ -124,6 +125,11 @@ def sampled_quality(
     block = decode(QualityBlock, result.blocks.get(QUALITY), f"{result.case}: {QUALITY}", fix="measure it again")
     weights, truth, voxels = sample.weights, sample.truth(), sample.voxels()
     probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
+    asked = presence or NOTHING_LEARNED
+    present = [
+        asked.present_probability(key, said.expected_volume, said.largest_dice)
+        for key, said in block.structures.items()
+    ]
     regions = labels.region_values
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))

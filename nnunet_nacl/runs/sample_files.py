@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -102,10 +101,8 @@ def make_sample(
     )
     if save:
         valid = data.truth_and_masks(settings.dilation_mm, settings.boundary_mm).valid
-        axis = slicing_axis(data.spacing_mm, folder.plans)
-        slices = keep_slices(data, valid, axis, regions=labels.regions)
-        extra = {"slice_axis": np.asarray(slices.axis), "slice_index": slices.index, "slices": slices.values}
-        write_sample(replace(drawn, extra=extra), sample_path(files))
+        slices = _keep_slices(data, valid, slicing_axis(data.spacing_mm, folder.plans))
+        write_sample(replace(drawn, extra=slices), sample_path(files))
     return drawn
 
 
@@ -141,24 +138,6 @@ def read_sample(path: Path, labels: Labels) -> Sample:
         raise UserError(f"{path}: {problem}; calibrate again.") from None
 
 
-def sample_too(folder: PredictionFolder, settings: EvaluationSettings, case: Case) -> dict[str, Any]:
-    """Leave the sample of a case that is being measured; where that fails, whoever needs the sample is told then.
-
-    Args:
-        folder: Where the case lies.
-        settings: Of the masks.
-        case: In memory.
-
-    Returns:
-        Nothing for the case's entry.
-    """
-    files = folder.files(case.name)
-    with contextlib.suppress(OSError, ValueError):
-        if find_sample(files, folder.labels, settings) is None:
-            make_sample(case, files, folder, settings, save=True)
-    return {}
-
-
 def slices_in(sample: Sample) -> KeptSlices | None:
     """The slices in the file of a sample, if it has any."""
     extra = sample.extra
@@ -176,21 +155,14 @@ def _signature(
     return found | {"settings": [settings.dilation_mm, settings.boundary_mm]}  # bins are drawn from it later
 
 
-def keep_slices(data: Case, valid: np.ndarray | None, axis: int, *, regions: bool) -> KeptSlices:
-    """Take the slices of a case in memory, as many as the space for them allows.
-
-    Args:
-        data: Its content.
-        valid: (*spatial) False where the truth is ignored; None where nothing is.
-        axis: Array axis across the slices.
-        regions: Whether the structures are regions.
-    """
+def _keep_slices(data: Case, valid: np.ndarray | None, axis: int) -> dict[str, np.ndarray]:
+    """Slices of a case, as many as the space for them allows: what :func:`slices_in` reads."""
     shape = data.truth.shape
     rest = [n for i, n in enumerate(shape) if i != axis]
     index, values, size = [], [], 0
     for i in _worth_keeping(data.truth, valid, axis):
         where = tuple(slice(i, i + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
-        plane = confidence(data.probabilities.in_box(where), regions=regions, check_values=False)
+        plane = confidence(data.probabilities.in_box(where), regions=data.labels.regions, check_values=False)
         small = np.rint(255 * plane.reshape(rest)).astype(np.uint8)
         size += len(zlib.compress(small.tobytes(), 1))
         if size > _MOST_BYTES:
@@ -198,7 +170,7 @@ def keep_slices(data: Case, valid: np.ndarray | None, axis: int, *, regions: boo
         index.append(i)
         values.append(small)
     kept = np.stack(values) if values else np.zeros((0, *rest), np.uint8)
-    return KeptSlices(axis, np.array(index, dtype=np.int64), kept)
+    return {"slice_axis": np.asarray(axis), "slice_index": np.array(index, dtype=np.int64), "slices": kept}
 
 
 def _worth_keeping(truth: np.ndarray, valid: np.ndarray | None, axis: int) -> list[int]:

@@ -57,17 +57,17 @@ def each_case(
     Args:
         work: Handles one case; can be pickled if there are processes.
         cases: The cases.
-        processes: Cases at the same time; 1 starts no process. If the iteration is left, they finish what they have in
-            hand.
+        processes: Cases at the same time; 1 starts no process.
 
     Yields:
         Each case and its result, or the line that says why there is none; None where its process died twice.
     """
     several = min(processes, len(cases)) > 1
-    return stream_through_workers(partial(_guarded, work), cases, processes if several else 0, to_be_killed=False)
+    return stream_through_workers(partial(guarded_case, work), cases, processes if several else 0)
 
 
-def _guarded(work: Callable[[OneCase], Result], case: OneCase) -> Result | str:
+def guarded_case(work: Callable[[OneCase], Result], case: OneCase) -> Result | str:
+    """The result of ``work`` of a case, or the line that says why there is none."""
     return guarded(case.path, partial(work, case))
 
 
@@ -97,23 +97,21 @@ def stream_through_workers(
     processes: int,
     *,
     ahead: int = 1,
-    to_be_killed: bool = True,
 ) -> Generator[tuple[Item, Result | None], None, None]:
     """Call a function with each of a stream of items, which are made while others are worked on.
 
     An item is taken from the stream only when there is room for it, so memory does not grow with their number. Streams
-    can be chained: what one yields is what the next one takes. However the iteration ends, its workers end with it, and
-    with this process, even if that is killed. A worker that dies, for lack of memory perhaps, takes its item with it.
-    That is tried again when no other is in hand: there is more memory then.
+    can be chained: what one yields is what the next one takes. However the iteration ends, its workers are killed with
+    it, and end with this process, even if that is killed; they do not heed Ctrl-C, which a terminal sends to them as
+    well. A worker that dies, for lack of memory perhaps, takes its item with it. That is tried again when no other is
+    in hand: there is more memory then.
 
     Args:
-        function: Can be pickled, and does not raise: an exception ends the iteration.
+        function: Can be pickled, and does not raise: a worker would die of it.
         items: Can be pickled.
         processes: Number of workers, each with one thread of PyTorch; 0 calls the function here, one item after the
             other.
         ahead: Items that may wait for a worker.
-        to_be_killed: If the iteration is left, kill the workers, which do not heed Ctrl-C (a terminal sends it to them
-            as well); else they finish what they have in hand.
 
     Yields:
         Each item and its result, in the order in which they are finished; None where the worker died twice.
@@ -125,7 +123,7 @@ def stream_through_workers(
     source = iter(items)
     lost: list[Item] = []
     in_hand: dict[Future, Item] = {}
-    workers = _Workers(function, processes, to_be_killed)
+    workers = _Workers(function, processes)
     try:
         while True:
             while not lost and len(in_hand) < processes + ahead and not any(future.done() for future in in_hand):
@@ -153,8 +151,8 @@ def stream_through_workers(
 class _Workers:
     """Threads, and processes that call one function, started when there is no idle one; see above."""
 
-    def __init__(self, function: Callable[[Any], Any], number: int, to_be_killed: bool) -> None:
-        self._arguments = pickle.dumps(function), to_be_killed, TRUSTED.get()
+    def __init__(self, function: Callable[[Any], Any], number: int) -> None:
+        self._arguments = pickle.dumps(function), TRUSTED.get()
         self._threads = ThreadPoolExecutor(number, initializer=_block_interrupts)
         self._all: list[tuple[Any, Connection]] = []
         self._idle: list[Connection] = []
@@ -170,10 +168,10 @@ class _Workers:
         return self._threads.submit(self._call, item, fresh)
 
     def close(self) -> None:
-        """End all processes, by killing them if they are to be killed."""
+        """Kill all processes."""
         with self._starting:
             self._closed = True
-            for process, _ in self._all if self._arguments[1] else ():
+            for process, _ in self._all:
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
         for process, connection in self._all:
@@ -181,25 +179,21 @@ class _Workers:
             process.join()
 
     def _call(self, item: Any, fresh: bool) -> Any:
+        idle = None
+        with contextlib.suppress(IndexError):
+            idle = None if fresh else self._idle.pop()
         try:
-            connection = self._start() if fresh else self._take()
+            connection = idle or self._start()
             connection.send(item)
         except (EOFError, ConnectionError):
             return _LOST
         try:
-            result, error = connection.recv()
+            result = connection.recv()
         except Exception:  # dead, or too large for the memory: what follows in the pipe cannot be read
             connection.close()
             return _LOST
         self._idle.append(connection)
-        if error is not None:
-            raise error
         return result
-
-    def _take(self) -> Connection:
-        with contextlib.suppress(IndexError):
-            return self._idle.pop()
-        return self._start()
 
     def _start(self) -> Connection:
         here, there = CONTEXT.Pipe()
@@ -218,37 +212,25 @@ class _Workers:
 
 
 def _block_interrupts() -> None:
-    """Ctrl-C is not for this thread, nor for a process that it starts until that allows it itself."""
+    """Ctrl-C is not for this thread, nor for a process that it starts."""
     if hasattr(signal, "pthread_sigmask"):  # not Windows
         ensure_running()  # else the first process starts this one before itself, which allows Ctrl-C again
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _work(connection: Connection, function: bytes, to_be_killed: bool, trusted: bool) -> None:
+def _work(connection: Connection, function: bytes, trusted: bool) -> None:
     TRUSTED.set(trusted)
-    # until all is loaded Ctrl-C ends a worker without a traceback
-    signal.signal(signal.SIGINT, signal.SIG_IGN if to_be_killed else signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a process that was killed cannot end its workers
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
-    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # the other end is closed, or Ctrl-C
+    with contextlib.suppress(EOFError, OSError):  # the other end is closed
         called = pickle.loads(function)
-        if not to_be_killed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         connection.send(True)
         while True:
-            connection.send(_outcome(called, connection.recv()))  # no name keeps either
-
-
-def _outcome(function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
-    try:
-        return function(item), None
-    except Exception as error:
-        return None, error
+            connection.send(called(connection.recv()))  # no name keeps either
 
 
 def _end_with(parent: Any) -> None:

@@ -27,12 +27,11 @@ def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: Comp
         reviewed: The case, its segmentation and row.
         image: Of the case; None reads it. Where it is not where nnU-Net's files say, there is no picture.
     """
-    finished = FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
     if image is None:
         try:
             channel = read_image(folder, reviewed.case.name, 0, reviewed.case.segmentation.shape)
         except UserError:
-            return finished
+            return reviewed.finished
         image = CompactImage(channel[None])
     geometry, labels, index = reviewed.case.geometry, reviewed.case.labels, reviewed.place.index
     axis = slicing_axis(geometry.spacing_mm, folder.plans)
@@ -48,4 +47,4 @@ def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: Comp
     height, width = view.grid.pixels
     where_shown = [view.name(image.shape[axis]), f"at {labels.names[reviewed.place.channel]}"]
     picture = base64.b64encode(png).decode()
-    return replace(finished, place=", ".join(filter(None, where_shown)), picture=picture, size=(width, height))
+    return replace(reviewed.finished, place=", ".join(filter(None, where_shown)), picture=picture, size=(width, height))

@@ -10,8 +10,8 @@ from nnunet_nacl.calibration.estimates import count_sample
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.treatment import Treatment
+from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut, case_values
-from nnunet_nacl.runs.measure import evaluate_case
 from tests.calibration.problems import read_held_out
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 

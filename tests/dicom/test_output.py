@@ -246,9 +246,9 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
     def without_posterior(*arguments, **keywords):
         reviewed = whole(*arguments, **keywords)
         labels = np.where(reviewed.case.segmentation == 2, 0, reviewed.case.segmentation)
-        rows = reviewed.row.structures
-        row = replace(reviewed.row, structures=(rows[0], replace(rows[1], volume=0.0, pieces=0)))
-        return replace(reviewed, case=replace(reviewed.case, segmentation=labels), row=row)
+        finished, rows = reviewed.finished, reviewed.finished.row.structures
+        row = replace(finished.row, structures=(rows[0], replace(rows[1], volume=0.0, pieces=0)))
+        return replace(reviewed, case=replace(reviewed.case, segmentation=labels), finished=replace(finished, row=row))
 
     write = DicomMaker.write
 

@@ -20,8 +20,8 @@ from nnunet_nacl.documents.map_file import read_record
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
+from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut
-from nnunet_nacl.runs.measure import evaluate_case
 from nnunet_nacl.runs.quality_block import QUALITY, sampled_quality
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
@@ -77,7 +77,7 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     calibration = CalibrationMap([0.8, 1.2], [0.4, -0.3], regions)
     sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
-    [result] = held_out.evaluate(None).cases
+    [result] = held_out.evaluate().cases
     found = dict(zip(exact, map(values_of, sampled_quality(result, held_out.first.labels, sample, calibration))))
     for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
         for key, values in exact[delivered].items():

@@ -1,13 +1,19 @@
-"""Folders of predictions: one run at a time, or the parts of one."""
+"""Folders of predictions: one run at a time, or the parts of one; maps lie where nnU-Net writes a segmentation."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
+import nibabel
+import numpy as np
 import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.prediction_output import open_output
+from nnunet_nacl.review.prediction_output import check_dtype, open_output, to_dtype, write_image
+from tests.processes import full_disk
 
 DATA = SimpleNamespace(dataset_json={}, plans={}, file_ending=".nii.gz")
 
@@ -42,3 +48,166 @@ def test_runs_share_a_folder_only_as_different_parts(tmp_path, first, second, re
     with opened(output, None):
         pass
     assert {path.name for path in output.iterdir()} == {"args.json", "dataset.json", "plans.json"}
+
+
+SHAPE, SPACING_MM = (4, 6, 5), (0.7, 1.3, 3.1)  # z, y, x and x, y, z
+# axes permuted and flipped, then tilted: nothing of it is the default of any format
+DIRECTION = Rotation.from_euler("xyz", [12, -8, 5], degrees=True).as_matrix() @ np.array(
+    [[0, 0, 1], [-1, 0, 0], [0, 1, 0]], dtype=float
+)
+SCANS = [
+    ("SimpleITKIO", ".nii.gz"),
+    ("SimpleITKIO", ".nrrd"),
+    ("SimpleITKIO", ".mha"),
+    ("SimpleITKIO", ".gipl"),
+    ("SimpleITKIOWithReorient", ".nii.gz"),
+    ("SimpleITKIOWithReorient", ".mha"),
+    ("NibabelIO", ".nii.gz"),
+    ("NibabelIO", ".nii"),
+    ("NibabelIOWithReorient", ".nii.gz"),
+]
+
+
+def reader_of(name):
+    return recursive_find_reader_writer_by_name(name)()
+
+
+def scan(path):
+    """A label map with oblique axes, and nnU-Net's view of it."""
+    labels = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.uint8)
+    image = sitk.GetImageFromArray(labels)
+    image.SetSpacing(SPACING_MM)
+    image.SetOrigin((-31.5, 12.25, 77.0))
+    if path.suffix != ".gipl":  # the format holds no direction
+        image.SetDirection(DIRECTION.ravel())
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def geometry(path):
+    image = sitk.ReadImage(str(path))
+    return image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize(("reader", "ending"), SCANS)
+def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending, dtype):
+    reader = reader_of(reader)
+    array, properties = reader.read_seg(str(scan(tmp_path / f"scan{ending}")))
+    values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
+    values.flat[0] = 1
+    reference = tmp_path / f"reference{ending}"
+    reader.write_seg(np.rint(values * 250).astype(np.uint8), str(reference), properties)
+    path = tmp_path / "maps" / f"map{ending}"
+    assert write_image(to_dtype(values, dtype), path, reader, properties) == [path]
+    for a, b, c in zip(geometry(path), geometry(reference), geometry(tmp_path / f"scan{ending}")):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_allclose(a, c, atol=1e-5)
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    nifti = ending in (".nii", ".nii.gz")  # its readers scale by the slope in the file
+    assert written.dtype == ("float32" if nifti else dtype)
+    scale = 255 if dtype == "uint8" and not nifti else 1
+    if nifti:
+        found = nibabel.load(path).dataobj
+        assert found.get_unscaled().dtype == dtype and found.slope == pytest.approx(
+            1 if dtype == "float32" else 1 / 255
+        )
+    np.testing.assert_allclose(written / scale, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3)
+    again, _ = reader.read_seg(str(path))
+    stored = to_dtype(values, dtype)
+    np.testing.assert_allclose(again[0], stored / 255 if nifti and dtype == "uint8" else stored, rtol=1e-6)
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("reader", ["NibabelIO", "NibabelIOWithReorient"])
+def test_a_sheared_affine_is_kept(tmp_path, reader):
+    affine = np.array([[0, 0.2, -2, 5], [-0.9, 0, 0, 6], [0.1, 1.1, 0, -7], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz")
+    reader = reader_of(reader)
+    array, properties = reader.read_seg(str(tmp_path / "scan.nii.gz"))
+    values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
+    write_image(values, tmp_path / "map.nii.gz", reader, properties)
+    np.testing.assert_allclose(nibabel.load(tmp_path / "map.nii.gz").affine, affine, atol=1e-6)
+    np.testing.assert_array_equal(reader.read_seg(str(tmp_path / "map.nii.gz"))[0][0], values)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_a_2d_image_stays_2d(tmp_path, ending):
+    image = sitk.GetImageFromArray(np.zeros((6, 5), dtype=np.uint8))
+    image.SetSpacing((0.5, 0.8))
+    image.SetOrigin((3.0, -4.0))
+    sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
+    _, properties = reader_of("SimpleITKIO").read_seg(str(tmp_path / f"scan{ending}"))
+    values = np.random.default_rng(1).random((1, 6, 5)).astype(np.float32)
+    write_image(values, tmp_path / f"map{ending}", reader_of("SimpleITKIO"), properties)
+    assert geometry(tmp_path / f"map{ending}") == geometry(tmp_path / f"scan{ending}")
+    assert geometry(tmp_path / f"map{ending}")[0] == (5, 6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"map{ending}"))), values[0])
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_a_picture(tmp_path, ending):
+    from skimage import io
+
+    io.imsave(tmp_path / f"picture{ending}", np.zeros((6, 5), dtype=np.uint8), check_contrast=False)
+    _, properties = reader_of("NaturalImage2DIO").read_seg(str(tmp_path / f"picture{ending}"))
+    values = to_dtype(np.random.default_rng(1).random((1, 6, 5)), "uint8")
+    path = tmp_path / f"map{ending}"
+    assert write_image(values, path, reader_of("NaturalImage2DIO"), properties) == [path]
+    np.testing.assert_array_equal(io.imread(tmp_path / f"map{ending}"), values[0])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_3d_tif_has_its_spacing_beside_it(tmp_path, dtype):
+    reader = reader_of("Tiff3DIO")
+    values = to_dtype(np.random.default_rng(1).random(SHAPE), dtype)
+    properties = {"spacing": (3.0, 1.5, 0.5)}
+    assert write_image(values, tmp_path / "map.tif", reader, properties) == [
+        tmp_path / "map.tif",
+        tmp_path / "map.json",
+    ]
+    again, read = reader.read_seg(str(tmp_path / "map.tif"))
+    np.testing.assert_array_equal(again[0], values)
+    assert tuple(read["spacing"]) == (3.0, 1.5, 0.5)
+
+
+def test_rounding_to_bytes():
+    values = np.array([0, 1 / 255, 0.5 / 255, 1.5 / 255, 0.9981, 1, 1.0000001], dtype=np.float64)
+    assert to_dtype(values, "uint8").tolist() == [0, 1, 0, 2, 255, 255, 255]
+    random = np.random.default_rng(0).random(10_000)
+    assert np.abs(to_dtype(random, "uint8") / 255 - random).max() <= 1 / 510 + 1e-9
+    check_dtype("float32", ".nii.gz")
+    with pytest.raises(UserError, match="use -dtype uint8"):
+        check_dtype("float32", ".png")
+
+
+def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
+    reader = reader_of("SimpleITKIO")
+    _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
+    path = tmp_path / "maps" / "map.nii.gz"
+    write_image(np.zeros(SHAPE, dtype=np.uint8), path, reader, properties)
+    before = path.read_bytes()
+
+    def full(image, name, compress):
+        open(name, "wb").write(before[:40])
+        raise RuntimeError("No space left on device\nand more")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    with pytest.raises(UserError, match="map.nii.gz: cannot be written .No space left on device"):
+        write_image(np.ones(SHAPE, dtype=np.uint8), path, reader, properties)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".gipl", ".mha", ".tif", ".png"])
+def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
+    picture = ending == ".png"
+    noise = np.random.default_rng(0).integers(0, 255, (1, 256, 256) if picture else (16, 64, 64)).astype(np.uint8)
+    path, properties = tmp_path / f"map{ending}", {"spacing": (999.0, 1.0, 1.0) if picture else (1.0, 1.0, 1.0)}
+    reader = reader_of({".png": "NaturalImage2DIO", ".tif": "Tiff3DIO"}.get(ending, "SimpleITKIO"))
+    if not picture and ending != ".tif":
+        _, properties = reader.read_seg(str(scan(tmp_path / f"scan{ending}")))
+        (tmp_path / f"scan{ending}").unlink()
+    with full_disk(20 * 512), pytest.raises(UserError, match=rf"map{ending}: cannot be written .*free some space"):
+        write_image(noise, path, reader, properties)
+    assert not list(tmp_path.iterdir())
+    assert write_image(noise, path, reader, properties)[0] == path

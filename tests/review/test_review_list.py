@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
@@ -72,19 +68,6 @@ def test_empty_predictions_of_scans_without_anything_come_last():
     assert "present_probability" not in "".join(review_list(reviews()).csv_texts())
 
 
-def test_rows_survive_json():
-    for original in (review(members=(1.0, 3.0)), review(dice=math.nan, pieces=0)):
-        content = json.loads(to_json_text(encode(original)))
-        assert repr(decode(CaseReview, content, "row")) == repr(original)
-    with pytest.raises(UserError, match="row: it has no"):
-        decode(CaseReview, {"case": "a"}, "row")
-
-
-def test_the_spread_is_the_sample_standard_deviation():
-    assert review(members=(1.0, 3.0)).structures[0].volume_sd == pytest.approx(math.sqrt(2))
-    assert review().structures[0].volume_sd is None
-
-
 def texts(*args, **options) -> tuple[list[str], list[str]]:
     """Lines of review.csv and of review_details.csv, their cells as they are read."""
     review, details = (csv.reader(text.splitlines()) for text in review_list(*args, **options).csv_texts())
@@ -129,12 +112,6 @@ def test_what_a_map_learned_stands_beside_the_numbers():
     assert row == "1,a,no,,,0.5,0.7,0.9,2.0,1.5,3.12346,0.97"
     found = dict(zip(more.split(","), values.split(",")))
     assert (found["lowest_predicted_dice"], found["s0 predicted_volume_ml"]) == ("0.5", "2.5")
-
-
-def test_no_cell_is_a_formula():
-    for lines in texts([review("=cmd|' /C calc'!A0")], ["p"], {"-1+1": "@x"}):
-        assert lines[1].startswith("1,'=cmd|") and lines[2].startswith(",'-1+1,")
-    assert texts([review()], ["p"], {"-1+1": "@x"})[0][2].startswith(",'-1+1,,,'@x")
 
 
 def test_members_are_named_by_what_differs(tmp_path):

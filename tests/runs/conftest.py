@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.runs import measure
+from nnunet_nacl.runs import evaluate
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
+KINDS = {
+    "classes": CLASSES,
+    "classes_ignore": CLASSES_WITH_IGNORE,
+    "regions": REGIONS,
+    "regions_ignore": REGIONS_WITH_IGNORE,
+}
 
-@pytest.fixture(params=["classes", "classes_ignore", "regions", "regions_ignore"])
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
 def labels(request):
     """Every kind of label definition."""
-    return dict(
-        zip(
-            ("classes", "classes_ignore", "regions", "regions_ignore"),
-            (CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE),
-        )
-    )[request.param]
+    return dict(request.param)
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """Names of the cases that are measured."""
-    names, original = [], measure.measure
+    names, original = [], evaluate.measure
     monkeypatch.setattr(
-        measure,
+        evaluate,
         "measure",
         lambda files, *rest: names.append(files.case) or original(files, *rest),
     )

@@ -61,24 +61,7 @@ def make_model(
     labels = dict(labels or CLASSES)
     model = Model(root, "Dataset999_Synthetic")
     rng = np.random.default_rng(seed)
-    dataset = {
-        "channel_names": {"0": "MRI"},
-        "labels": labels,
-        "numTraining": cases * folds,
-        "file_ending": file_ending,
-    }
-    regions = any(isinstance(value, list) for value in labels.values())
-    if regions:
-        dataset["regions_class_order"] = [1, 2]
-    plans = {
-        "dataset_name": model.dataset,
-        "plans_name": model.plans,
-        "image_reader_writer": reader,
-        "label_manager": "LabelManager",
-        "configurations": {},
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-    }
+    dataset, plans = describe(labels, cases * folds, file_ending, reader)
     for folder in (model.folder, model.references):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (model.folder, model.references.parent):
@@ -97,6 +80,23 @@ def make_model(
         split["train"] = [name for other in splits if other is not split for name in other["val"]]
     write_json(model.references.parent / "splits_final.json", splits)
     return model
+
+
+def describe(labels: dict, cases: int, file_ending: str, reader: str) -> tuple[dict, dict]:
+    """Content of dataset.json and plans.json."""
+    dataset = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": cases, "file_ending": file_ending}
+    if any(isinstance(value, list) for value in labels.values()):
+        dataset["regions_class_order"] = [1, 2]
+    plans = {
+        "dataset_name": "Dataset999_Synthetic",
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": reader,
+        "label_manager": "LabelManager",
+        "configurations": {},
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+    }
+    return dataset, plans
 
 
 def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.0):

@@ -13,7 +13,7 @@ from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.runs.ensemble_members import open_members
 from nnunet_nacl.show.review_page import review_page
 from nnunet_nacl.show.thumbnail import draw_thumbnail
-from tests.runs.folders import CLASSES, random_case, write_json, write_prediction
+from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
 SHAPE = (6, 14, 12)
@@ -36,18 +36,7 @@ def predictions_in(parent: Path) -> Callable[..., Path]:
         folder = parent / name
         folder.mkdir()
         labels = labels or CLASSES
-        dataset = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": 9, "file_ending": file_ending}
-        if any(isinstance(value, list) for value in labels.values()):
-            dataset["regions_class_order"] = [1, 2]
-        plans = {
-            "dataset_name": "Dataset999_Synthetic",
-            "plans_name": "nnUNetPlans",
-            "image_reader_writer": reader,
-            "label_manager": "LabelManager",
-            "configurations": {},
-            "transpose_forward": [0, 1, 2],
-            "transpose_backward": [0, 1, 2],
-        }
+        dataset, plans = describe(labels, cases, file_ending, reader)
         write_json(folder / "dataset.json", dataset)
         write_json(folder / "plans.json", plans)
         write_json(folder / "predict_from_raw_data_args.json", {})

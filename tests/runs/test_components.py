@@ -106,7 +106,7 @@ def test_what_the_network_said_is_kept_beside_the_map():
     calibration = CalibrationMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
     for source in (plain.probabilities, InBlocks(probs)):
         treated = Treatment(calibration)(replace(plain, probabilities=source))
-        reviewed = review_case(treated, findings=(1, 2))
+        reviewed = review_case(treated, findings=(1, 2)).finished
         for found, listed, before in zip(find_components(treated), reviewed.findings, find_components(plain)):
             for one, same, raw in zip(found.found, listed.found, before.found):
                 assert one.network == pytest.approx((raw.mean_probability, raw.max_probability))

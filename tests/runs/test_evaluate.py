@@ -18,7 +18,6 @@ from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-from nnunet_nacl.runs import measure
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import evaluate_after_validation, evaluate_folds
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
@@ -64,7 +63,7 @@ def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
 
 
 def test_dice_is_that_of_nnunets_summary(make_validated, labels):
-    from nnunetv2.evaluation.evaluate_predictions import compute_metrics, load_summary_json, save_summary_json
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics, label_or_region_to_key
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     model = make_validated(labels=labels, cases=2, sharpness=2.0)
@@ -72,32 +71,17 @@ def test_dice_is_that_of_nnunets_summary(make_validated, labels):
     document = to_document(evaluate_folder(folder))
     manager = folder.label_manager
     wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-    names = [case["case"] for case in document["metric_per_case"]]
-    summary = [
-        compute_metrics(
-            str(model.references / f"{n}.nii.gz"),
-            str(model.validation() / f"{n}.nii.gz"),
-            SimpleITKIO(),
-            wanted,
-            manager.ignore_label,
-        )
-        for n in names
-    ]
-    path = model.root / "summary.json"
-    from nnunetv2.utilities.json_export import recursive_fix_for_json_export
-
-    for entry in summary:
-        recursive_fix_for_json_export(entry)
-    save_summary_json({"metric_per_case": summary, "mean": {}, "foreground_mean": {}}, str(path))
-    expected = json.loads(path.read_text())["metric_per_case"]
-    load_summary_json(str(path))
-    for ours, theirs in zip(document["metric_per_case"], expected):
-        assert set(theirs["metrics"]) == set(ours["metrics"])
-        for key, values in theirs["metrics"].items():
-            for name, value in values.items():
-                assert ours["metrics"][key][name] == value, (key, name)
-    for key in document["mean"]:
-        assert document["mean"][key]["Dice"] == np.nanmean([c["metrics"][key]["Dice"] for c in expected])
+    dice = []
+    for ours in document["metric_per_case"]:
+        files = (str(place / f"{ours['case']}.nii.gz") for place in (model.references, model.validation()))
+        theirs = compute_metrics(*files, SimpleITKIO(), wanted, manager.ignore_label)["metrics"]
+        theirs = {label_or_region_to_key(key): values for key, values in theirs.items()}
+        assert theirs.keys() == ours["metrics"].keys()
+        for key, values in theirs.items():
+            assert values == {name: ours["metrics"][key][name] for name in values}, key
+        dice.append({key: values["Dice"] for key, values in theirs.items()})
+    for key, mean in document["mean"].items():
+        assert mean["Dice"] == np.nanmean([case[key] for case in dice])
 
 
 def test_absent_structures_are_undefined_and_named(make_validated):
@@ -140,29 +124,6 @@ def test_only_changed_cases_are_measured_again(make_validated, measured):
     assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
     evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))
     assert len(measured) == 7
-
-
-def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
-    model = make_validated(cases=3)
-    output = model.validation() / "calibration.json"
-    output.write_text("the old file")
-    original, measured = measure.measure, []
-
-    def die_at_last(files, *rest):
-        measured.append(files.case)
-        if len(measured) == 3:
-            raise KeyboardInterrupt
-        return original(files, *rest)
-
-    monkeypatch.setattr(measure, "measure", die_at_last)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_folder(model.validation(), output=output)
-    assert output.read_text() == "the old file"
-    assert len(list((model.validation() / "calibration.json.partial").glob("*.json"))) == 2
-    (model.validation() / "calibration.json.partial" / "case_00.json").write_text('{"case": "case_00", ')
-    evaluate_folder(model.validation(), output=output)
-    assert measured[3:] == ["case_00", "case_02"]
-    assert not (model.validation() / "calibration.json.partial").exists()
 
 
 def test_folds_pool_into_the_model_folder(make_validated):

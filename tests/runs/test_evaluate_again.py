@@ -114,16 +114,6 @@ def test_another_truth_of_equal_size_and_time_is_another_truth(model, measured):
     assert references == [str(other / f"case_0{i}.nii.gz") for i in range(2)]
 
 
-def test_another_spacing_beside_a_tif_is_another_image(make_validated, measured):
-    model = make_validated(cases=1, file_ending=".tif", reader="Tiff3DIO")
-    first = evaluate(model)
-    for folder in (model.validation(), model.references):
-        write_json(folder / "case_00.json", {"spacing": [4.0, 4.0, 4.0]})
-    second = evaluate(model)
-    assert measured == ["case_00"] * 2
-    assert second.cases[0].structures["1"].assd_mm == pytest.approx(4 * first.cases[0].structures["1"].assd_mm)
-
-
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000])
 def test_a_damaged_file_knows_nothing(model, measured, content):
     path = model.validation() / "calibration.json"

@@ -47,8 +47,10 @@ def test_a_kill_between_writing_and_naming(make_validated, measured, tmp_path, a
     assert output.read_text() == "the old file"
     finished = sorted((model.validation() / "calibration.json.partial").glob("*.json"))
     assert len(finished) == at - 1 and all(json.loads(path.read_text())["case"] == path.stem for path in finished)
+    for path in finished[:1]:
+        path.write_text('{"case": "case_00", ')  # damaged since
     resumed = evaluate_folder(model.validation(), output=output)
-    assert measured == [f"case_0{i}" for i in range(at - 1, 4)]
+    assert measured == [f"case_0{i}" for i in range(4) if i in (0, at - 1) or i >= at]
     assert {path.name for path in model.validation().iterdir()} == names  # and no leftovers
     assert to_document(resumed)["calibration"] == to_document(evaluate_folder(model.validation()))["calibration"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -14,12 +13,10 @@ import nnunetv2
 import pytest
 
 import nnunet_nacl
-from nnunet_nacl import files
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write, write_atomically
-from nnunet_nacl.runs import measure
+from nnunet_nacl.runs import evaluate as evaluate_module
 from tests.processes import full_disk
 from tests.runs.folders import make_model, write_json
 
@@ -96,7 +93,7 @@ def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp
     elsewhere.mkdir()
     elsewhere.chmod(0o777)
     take(model.folder, model.validation(0), model.validation(1))
-    original = measure.measure
+    original = evaluate_module.measure
 
     def die_at_last(case_files, *rest):
         if case_files.case == "case_11":
@@ -104,7 +101,7 @@ def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp
         return original(case_files, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure", die_at_last)
+        patch.setattr(evaluate_module, "measure", die_at_last)
         assert evaluate("-o", elsewhere / "all.json") == 130
     assert measured == ["case_00", "case_01", "case_10"]
     assert evaluate("-o", elsewhere / "all.json") == 0
@@ -143,30 +140,6 @@ def test_no_room_for_a_case_leaves_the_old_file(make_validated, capsys):
     assert error.startswith("nnunet_nacl evaluate: error:") and "case_00.json: cannot be written (File too" in error
     assert (model.validation() / "calibration.json").read_text() == "the old file"
     assert not list((model.validation() / "calibration.json.partial").iterdir())
-
-
-def test_a_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, text):
-            self.file.write(text[: len(text) // 2])
-            self.file.flush()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    path = tmp_path / "calibration.json"
-    path.write_text("old")
-    monkeypatch.setattr(files, "open", lambda *a, **k: Full(open(*a, **k)), raising=False)
-    with pytest.raises(UserError, match=r"calibration.json: cannot be written \(No space left on device\); free some"):
-        write_atomically(path, "new text")
-    assert [p.name for p in tmp_path.iterdir()] == ["calibration.json"] and path.read_text() == "old"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

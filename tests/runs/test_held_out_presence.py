@@ -49,16 +49,11 @@ def case(i: int, rng) -> CaseResult:
 
     expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
     structures = {"1": scan(50.0, 50.0, 1.0), "2": scan(expected, volume, largest), "3": scan(9.0, 9.0, 1.0)}
+    bones = [component(3.0, 0.9, [n]) for n in (1, 2, 3)]
     findings = {
         "1": {"key": "1", "name": "organ", "found": [component(50.0, 0.9, [1])], "n_true": 1, "n_more": 0},
         "2": {"key": "2", "name": "lesion", "found": found, "n_true": int(sick), "n_more": 0},
-        "3": {
-            "key": "3",
-            "name": "bones",
-            "found": [component(3.0, 0.9, [n]) for n in (1, 2, 3)],
-            "n_true": 3,
-            "n_more": 0,
-        },
+        "3": {"key": "3", "name": "bones", "found": bones, "n_true": 3, "n_more": 0},
     }
     blocks = {"quality": {"unit": "ml", "voxel": 0.001, "structures": structures}, "findings": findings}
     return CaseResult(f"case_{i}", "", "", "", {}, {}, 2, 0, blocks=blocks)

@@ -82,7 +82,7 @@ def test_components_are_in_the_entry_of_their_case(measure):
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     folder, _, case = measure(labels)
-    review = review_case(folder.load(folder.files("case_00"), truth=False)).row
+    review = review_case(folder.load(folder.files("case_00"), truth=False)).finished.row
     found = quality_rows([case])
     assert found.entropy == pytest.approx(review.mean_foreground_entropy)
     assert found.confidence == pytest.approx(review.mean_foreground_confidence)

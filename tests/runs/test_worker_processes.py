@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from functools import partial
 from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -18,8 +16,6 @@ from nnunet_nacl.io.checkpoint_files import TRUSTED
 from nnunet_nacl.runs import worker_processes
 from nnunet_nacl.runs.worker_processes import guarded, stream_through_workers
 from tests.processes import is_alive
-
-finish = partial(stream_through_workers, to_be_killed=False)
 
 
 def square_or_die(item: int) -> int:
@@ -37,13 +33,6 @@ def die_while_answering(item: int) -> int:
 
     if item == 3:
         Connection._send = send_half
-    return item
-
-
-def fail_or_go_on(item: int) -> int:
-    if item == 3:
-        raise ValueError("three")
-    time.sleep(0.1)
     return item
 
 
@@ -105,14 +94,14 @@ def test_a_worker_that_dies_takes_only_its_item_with_it() -> None:
     assert found == {number: None if number == 3 else number * number for number in range(8)}
 
 
-@pytest.mark.parametrize("through", [stream_through_workers, finish])
-def test_half_a_result_holds_nothing_up(through) -> None:
-    assert dict(through(die_while_answering, range(6), processes=2)) == {**{i: i for i in range(6)}, 3: None}
+def test_half_a_result_holds_nothing_up() -> None:
+    found = dict(stream_through_workers(die_while_answering, range(6), processes=2))
+    assert found == {**{i: i for i in range(6)}, 3: None}
 
 
 @pytest.mark.parametrize("item", [3, TooLarge()])
 def test_what_cannot_be_received_costs_only_its_item(item) -> None:
-    found = dict(finish(make_too_large, [0, 1, item, 4, 5], 2))
+    found = dict(stream_through_workers(make_too_large, [0, 1, item, 4, 5], 2))
     assert found == {0: 0, 1: 1, item: None, 4: 4, 5: 5}
 
 
@@ -127,40 +116,11 @@ def test_idle_workers_that_die_cost_nothing() -> None:
     assert dict(stream_through_workers(square_or_die, items(), 2, ahead=0)) == {5: 25, 6: 36, 7: 49}
 
 
-def test_ctrl_c_while_workers_start_is_not_for_those_that_are_to_be_killed(monkeypatch) -> None:
+def test_ctrl_c_while_workers_start_is_not_for_them(monkeypatch) -> None:
     """A terminal sends it to all processes."""
     monkeypatch.setattr(worker_processes, "CONTEXT", get_context("spawn"))  # as for users
     monkeypatch.setattr(SpawnProcess, "start", lambda self: (BaseProcess.start(self), os.kill(self.pid, signal.SIGINT)))
     assert dict(stream_through_workers(str, [1], 1)) == {1: "1"}
-
-
-def test_ctrl_c_while_a_worker_loads_shows_no_traceback(tmp_path, monkeypatch, capfd) -> None:
-    monkeypatch.setattr(worker_processes, "CONTEXT", get_context("spawn"))
-    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert dict(finish(str, [1], 1)) == {1: None}
-    assert "Traceback" not in capfd.readouterr().err
-
-
-def test_without_a_thread_for_a_worker_the_others_end(monkeypatch) -> None:
-    start, started = threading.Thread.start, []
-
-    def start_one(thread: threading.Thread) -> None:
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_one)
-    with pytest.raises(RuntimeError, match="new thread"):
-        list(finish(square_or_die, range(10, 20), 2))
-    assert not started[0].is_alive()
-
-
-def test_an_exception_of_the_function_ends_the_iteration_and_the_workers() -> None:
-    with pytest.raises(ValueError, match="three"):
-        list(finish(fail_or_go_on, range(20), 2))
-    assert not active_children()
 
 
 def test_streams_can_be_left_and_their_workers_end() -> None:

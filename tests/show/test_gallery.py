@@ -140,7 +140,7 @@ def test_without_an_image_the_rest_is_shown(study, monkeypatch, channel):
 def test_without_npz_the_slices_that_were_kept_are_shown(study):
     gallery_of()
     held_out = HeldOut({fold: PredictionFolder.open(study.validation(NAMES[1], fold)) for fold in ("0", "1")})
-    held_out.evaluate(None)
+    held_out.evaluate()
     for case in list(held_out.files):
         held_out.sample(case)
     remove_npz(study, NAMES[1])
