@@ -15,9 +15,8 @@ from pathlib import Path
 
 from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above, read_plans
 from nnunet_nacl.io.locate import splits_of
-from nnunet_nacl.io.prediction_folder import read_plans
 
 
 def check_training_cases(

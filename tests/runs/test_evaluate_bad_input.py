@@ -179,7 +179,7 @@ def test_a_name_that_is_not_utf_8_costs_its_own_case(make_validated):
     break_case(model, "not UTF-8")
     evaluation = evaluate_folder(model.validation(), output=model.validation() / "calibration.json")
     assert list(evaluation.problems.values()) == [
-        f"{model.references}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
+        f"{model.validation()}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
     ]
     assert [case.case for case in read_document(model.validation() / "calibration.json").cases] == ["case_01"]
 
