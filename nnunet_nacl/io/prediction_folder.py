@@ -15,8 +15,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.companion_files import find_above, find_references, fold_of, list_folder, read_dataset, read_plans
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
-from nnunet_nacl.io.image_files import check_name, find_reader, read_segmentation
-from nnunet_nacl.io.labels import Labels, label_manager_of, smallest_type
+from nnunet_nacl.io.image_files import check_name, read_segmentation
+from nnunet_nacl.io.labels import Labels, smallest_type
+from nnunet_nacl.io.named_objects import find_reader, label_manager_of
 from nnunet_nacl.io.npz import RERUN, read_probabilities
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.io.treatment import Treatment

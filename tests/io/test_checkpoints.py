@@ -17,9 +17,9 @@ from nnunet_nacl.io.checkpoints import (
     MARK,
     bake,
     check_baked,
-    class_layer,
     write_calibrated,
 )
+from nnunet_nacl.io.class_layers import class_layers
 from tests.calibration.models import KINDS, make_network, make_trained
 from tests.processes import run_warm
 
@@ -27,12 +27,17 @@ MAP = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
 REGION_MAP = CalibrationMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
 
 
+def last_layer(network) -> tuple[str, int]:
+    (*_, layer), axis = class_layers(network)
+    return layer, axis
+
+
 @pytest.mark.parametrize("calibration", [MAP, REGION_MAP], ids=["classes", "regions"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_baked_network_computes_the_map(kind, calibration):
     network = make_network(kind, 3)
     original = {name: value.clone() for name, value in network.state_dict().items()}
-    layer = class_layer(network)
+    layer = last_layer(network)
     baked = bake(original, *layer, calibration)
     changed = {name for name in original if not torch.equal(original[name], baked[name])}
     assert changed == {f"{layer[0]}.weight", f"{layer[0]}.bias"}  # auxiliary heads stay
@@ -57,12 +62,12 @@ def test_the_baked_network_computes_the_map(kind, calibration):
 
 def test_networks_whose_last_layer_is_not_known_are_refused():
     with pytest.raises(UserError, match="the network Conv3d is none of PlainConvUNet"):
-        class_layer(nn.Conv3d(1, 3, 1))
+        class_layers(nn.Conv3d(1, 3, 1))
 
 
 def test_a_network_that_goes_on_after_its_class_layer_is_refused():
     network = make_network("plain", 3)
-    layer = class_layer(network)
+    layer = last_layer(network)
     original = {name: value.clone() for name, value in network.state_dict().items()}
     network.register_forward_hook(lambda module, inputs, output: output.tanh())
     with pytest.raises(UserError, match="does something after the layer"):
@@ -71,7 +76,7 @@ def test_a_network_that_goes_on_after_its_class_layer_is_refused():
 
 def test_logits_too_large_for_half_precision_are_refused():
     network = make_network("plain", 3)
-    layer = class_layer(network)
+    layer = last_layer(network)
     original = {name: value.clone() for name, value in network.state_dict().items()}
     steep = CalibrationMap([3000.0, 3000.0], [0, 0])
     with pytest.raises(UserError, match="half precision"):
@@ -95,7 +100,7 @@ def test_logits_of_real_cases_count_where_they_were_measured(model):
 def test_a_map_for_other_channels_is_refused():
     network = make_network("plain", 4)
     with pytest.raises(UserError, match="makes 4 channels, the map is for 3"):
-        bake(network.state_dict(), *class_layer(network), MAP)
+        bake(network.state_dict(), *last_layer(network), MAP)
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}), "dataset_name is list"),
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "'../x', which names no folder"),
         (lambda m: write_json(m.folder / "plans.json", {"configurations": None}), "configurations is NoneType"),
-        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configuration '2d' is int"),
+        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configurations: 2d is int"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
         (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),
