@@ -118,9 +118,9 @@ def geometry_difference(
             ("direction", first.directions, second.directions, 0, _DIRECTION_TOLERANCE),
             ("origin", first.affine[:-1, -1], second.affine[:-1, -1], 0, half_voxel),
         ]
-    for name, *places, relative, absolute in compared:
-        if not np.allclose(*places, relative, absolute, equal_nan=True):
-            shown = (str(tuple(np.ravel(np.round(place, 4) + 0.0).tolist())) for place in places)
+    for name, a, b, relative, absolute in compared:
+        if not np.allclose(a, b, relative, absolute, equal_nan=True):
+            shown = (str(tuple(np.ravel(np.round(place, 4) + 0.0).tolist())) for place in (a, b))
             return f"{name} {' and '.join(shown)}"
     return ""
 

@@ -16,7 +16,8 @@ from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.models import archive as archive_module
-from nnunet_nacl.models.archive import export_model, install_model
+from nnunet_nacl.models.archive import export_model
+from nnunet_nacl.models.installation import install_model
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.models.travelling import MAPS, give_map, make_finished
 from tests.runs.folders import write_json
@@ -211,7 +212,7 @@ def test_portable_is_refused_where_a_trainer_changes_the_network(model, tmp_path
         assert export_model(model.folder, output, portable=True).is_file()
 
 
-@pytest.mark.parametrize("name", ["progress.png", "validation/summary.json", FINAL])
+@pytest.mark.parametrize("name", ["progress.png", "validation/summary.json"])
 def test_unfinished_folds_are_named_before_the_work(model, tmp_path, name):
     (model.folder / "fold_1" / name).unlink()
     output = tmp_path / "model.zip"
