@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.dicom.output import DicomMaker, read_codes
-from nnunet_nacl.dicom.series import orientation_of
+from nnunet_nacl.dicom.codes import read_codes
+from nnunet_nacl.dicom.output import DicomMaker
+from nnunet_nacl.dicom.volume import orientation_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_references, list_folder
 from nnunet_nacl.json_files import one_line
