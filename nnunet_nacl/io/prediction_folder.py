@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.companion_files import find_above, find_references, fold_of, list_folder, read_dataset, read_plans
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
 from nnunet_nacl.io.image_files import check_name, read_segmentation
@@ -21,41 +21,6 @@ from nnunet_nacl.io.named_objects import find_reader, label_manager_of
 from nnunet_nacl.io.npz import RERUN, read_probabilities
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.io.treatment import Treatment
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case.
-
-    ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
-    opened without ground truth. ``derived`` says, in JSON values, what is done to the case when it is read: a result
-    holds for one such treatment only.
-    """
-
-    case: str
-    probabilities: Path
-    reference: Path | None
-    segmentation: Path | None
-    derived: Any = None
-
-    @property
-    def path(self) -> Path:
-        """The largest of them."""
-        return self.probabilities
-
-    @property
-    def truth(self) -> Path:
-        """The reference; UserError where there is none."""
-        if self.reference is None:
-            raise UserError(f"{self.case} was opened without ground truth; give the folder that holds it.")
-        return self.reference
-
-    @property
-    def places(self) -> dict[str, Any]:
-        """Where the files lie, as a result names them."""
-        files = (self.probabilities, self.truth, self.segmentation or self.probabilities)
-        names = ("probabilities_file", "reference_file", "prediction_file")
-        return {name: os.path.abspath(path) for name, path in zip(names, files)}
 
 
 @dataclass(frozen=True)
@@ -198,10 +163,7 @@ class PredictionFolder:
         names, _ = list_folder(self.reference_folder) if self.reference_folder else ((), ())
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
-            raise UserError(
-                f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it); give the right "
-                "folder."
-            )
+            raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
         return replace(self, expected=expected)
 
     @cached_property
