@@ -83,17 +83,13 @@ def find_references(dataset_name: str | None, folder: Path) -> Path:
     """nnU-Net's own ground truth of a data set, for the predictions in ``folder``; UserError if there is none."""
     if not dataset_name:
         raise UserError(f"plans.json of {folder} names no data set; give the ground-truth folder too.")
-    looked = []
-    for variable, sub in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
-        root = os.environ.get(variable)
-        if not root:
-            looked.append(f"{variable} (not set)")
-            continue
-        candidate = Path(root) / dataset_name / sub
-        if candidate.is_dir():
-            return candidate
-        looked.append(str(candidate))
-    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(looked)}.")
+    places = [
+        Path(os.environ.get(variable) or f"{variable} (not set)", dataset_name, sub)
+        for variable, sub in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr"))
+    ]
+    if there := [place for place in places if place.is_dir()]:
+        return there[0]
+    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(map(str, places))}.")
 
 
 def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:

@@ -164,12 +164,8 @@ def _add_evaluations(
 
 def _hashes(archive: zipfile.ZipFile, place: PurePosixPath) -> dict[str, str]:
     """SHA-256 of the checkpoints and the map, as they are in the archive."""
-    hashes = {}
-    for name in archive.namelist():
-        if name.endswith((".pth", MAP_FILE)):
-            with archive.open(name) as stream:
-                hashes[str(PurePosixPath(name).relative_to(place))] = sha256(stream)
-    return hashes
+    names = [name for name in archive.namelist() if name.endswith((".pth", MAP_FILE))]
+    return {str(PurePosixPath(name).relative_to(place)): sha256(archive.open(name)) for name in names}
 
 
 def _diagram(evaluations: Mapping[str, Evaluation], folder: Path) -> Path:
