@@ -138,6 +138,12 @@ def fold_of(folder: Path) -> str | None:
     return name if name != folder.name and _FOLD.fullmatch(name) else None
 
 
+def validated_fold(folder: Path) -> str:
+    """The fold that a folder is the validation of, by its place; empty for any other folder."""
+    place = Path(os.path.abspath(folder))
+    return (place.name == "validation" and fold_of(place.parent)) or ""
+
+
 def fold_folders(model: Path) -> dict[str, Path]:
     """The folders of a model's folds by fold, in nnU-Net's order: that of their names.
 

@@ -13,7 +13,14 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case, CaseFiles
-from nnunet_nacl.io.companion_files import find_above, find_references, fold_of, list_folder, read_dataset, read_plans
+from nnunet_nacl.io.companion_files import (
+    find_above,
+    find_references,
+    list_folder,
+    read_dataset,
+    read_plans,
+    validated_fold,
+)
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
 from nnunet_nacl.io.image_files import check_name, read_segmentation
 from nnunet_nacl.io.labels import Labels, smallest_type
@@ -122,7 +129,6 @@ class PredictionFolder:
             raise UserError(
                 f"{self.folder} holds no predictions (no *{ending}, as dataset.json has it, no *.npz); {RERUN}."
             )
-        is_fold = self.folder.name == "validation" and fold_of(self.folder.parent) is not None
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
             files = self.files(case)
@@ -130,7 +136,7 @@ class PredictionFolder:
                 problems[case] = (
                     f"{files.reference}: no ground truth for this prediction; add it or remove the prediction."
                 )
-            elif is_fold and self.expected is not None and case not in self.expected:
+            elif validated_fold(self.folder) and self.expected is not None and case not in self.expected:
                 problems[case] = (
                     f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
                     "over from another split."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,13 @@ from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, map_to_json, rea
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.files import check_writable, replacing
+from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.locate import find_fold_folders, trained_folds
 from nnunet_nacl.json_files import first_line
+from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.models.card import CARD_NAME, DIAGRAM_NAME, card_text
-from nnunet_nacl.models.portable import check_portable, portable_checkpoint
 from nnunet_nacl.prediction.trained_model import FINAL, TrainedModel
 from nnunet_nacl.runs.folds import FILE_NAME, merge
 
@@ -88,7 +90,7 @@ def export_model(
                 log(_cost(opened.record, form))
             for fold in folds if portable else ():
                 log(f"fold {fold}: {source[1]}, with nnU-Net's own trainer recorded")
-                content = portable_checkpoint(source[0] / f"fold_{fold}" / source[1])
+                content = _portable_checkpoint(source[0] / f"fold_{fold}" / source[1])
                 archive.writestr(str(place / f"fold_{fold}" / FINAL), content)
             if map_file:  # as it is: outputs name its hash
                 archive.write(map_file, str(place / MAP_FILE))
@@ -105,6 +107,40 @@ def export_model(
             )
             archive.writestr(str(place / CARD_NAME), text.encode("utf-8", "surrogateescape"))
     return output
+
+
+def check_portable(trainer: str) -> None:
+    """UserError where nnU-Net's own trainer would build another network than the class of this name does.
+
+    That is all that nnU-Net's predictor asks of a trainer; the rest of it matters in training only.
+    """
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    try:
+        with quiet():
+            found = recursive_find_trainer_class_by_name(trainer)
+    except Exception as error:
+        raise UserError(
+            f"the trainer {trainer} cannot be found ({first_line(error)}); install the package that has it."
+        ) from None
+    own = found.build_network_architecture
+    if getattr(own, "__func__", own) is not nnUNetTrainer.build_network_architecture:
+        raise UserError(
+            f"{trainer} builds its own network, which {PREFIX} would not build; leave out --portable and "
+            "install the package that has this trainer where the model is used."
+        )
+
+
+def _portable_checkpoint(path: Path) -> bytes:
+    """The checkpoint with nnU-Net's own trainer recorded in place of its own; all else is as it was."""
+    import torch
+
+    checkpoint = read_checkpoint(path)
+    checkpoint["trainer_name"] = PREFIX
+    stream = io.BytesIO()
+    torch.save(checkpoint, stream)
+    return stream.getvalue()
 
 
 def _cost(record: MapRecord, form: str) -> str:

@@ -23,7 +23,7 @@ from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoints import bake, check_baked
 from nnunet_nacl.io.class_layers import class_layers
-from nnunet_nacl.models.portable import check_portable
+from nnunet_nacl.models.archive import check_portable
 from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.health import check_known
 from nnunet_nacl.registration.lookup import registered_trainers, resolve
