@@ -212,8 +212,8 @@ def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
     first, header = images[0]
     if len(images) < 2:
         raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
-    places = np.array([one.ImagePositionPatient for _, one in images], float).reshape(-1, 3)
-    planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float).reshape(-1, 8)
+    places = np.array([one.ImagePositionPatient for _, one in images], float)
+    planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float)
     for (path, one), plane in zip(images, planes):
         size = (one.Rows, one.Columns) != (header.Rows, header.Columns)
         if size or not np.allclose(plane, planes[0], rtol=0, atol=_SAME_COSINES):
