@@ -28,8 +28,6 @@ DICOM = "dicom"
 SCHEME = "99NNUNETNACL"
 """Private coding scheme: there is no standard code for what is predicted of a segmentation."""
 
-_Values = list[tuple[Any, float, Any]]
-"""Name, value and unit of each measurement of a structure."""
 _MAKER = "nnunet_nacl"
 _ON_GRID = 0.1  # voxels
 
@@ -106,8 +104,8 @@ class DicomMaker:
                 made = "probabilities" if source.network is source else "calibrated probabilities"
                 written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", made, headers, 2)
             rows = (completed or reviewed.row).structures
-            values = [_values(row, completed is not None) for row in rows]
-            written["report"] = self._report(values, segmentation, headers)
+            measured = [_measurements(row, completed is not None) for row in rows]
+            written["report"] = self._report(measured, segmentation, headers)
         for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
             if lies_inside(path, output):
                 path.unlink()
@@ -149,7 +147,7 @@ class DicomMaker:
             **_identity(headers, n),
         )
 
-    def _report(self, values: Sequence[_Values], segmentation: Any, headers: Sequence[Any]) -> Any:
+    def _report(self, measured: Sequence[list[Any]], segmentation: Any, headers: Sequence[Any]) -> Any:
         import highdicom as hd
         from highdicom import sr
         from pydicom.sr.codedict import codes
@@ -166,13 +164,9 @@ class DicomMaker:
                     segmentation.SOPClassUID, segmentation.SOPInstanceUID, i + 1, source_series=series
                 ),
                 finding_type=self._code(name),
-                measurements=[
-                    sr.Measurement(measured, value, unit)
-                    for measured, value, unit in measured_values
-                    if math.isfinite(value)
-                ],
+                measurements=measurements,
             )
-            for i, (name, measured_values) in enumerate(zip(self.codes, values))
+            for i, (name, measurements) in enumerate(zip(self.codes, measured))
         ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
         report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
@@ -191,9 +185,9 @@ class DicomMaker:
         return CodedConcept(one["code"], one.get("scheme", "SCT"), one["meaning"])
 
 
-def _values(row: StructureReview, calibrated: bool) -> _Values:
-    """What the report says of a structure; NaN where it is not known."""
-    from highdicom.sr import CodedConcept
+def _measurements(row: StructureReview, calibrated: bool) -> list[Any]:
+    """What the report says of a structure, as far as it is known."""
+    from highdicom.sr import CodedConcept, Measurement
     from pydicom.sr.codedict import codes
 
     predicted = {
@@ -202,11 +196,9 @@ def _values(row: StructureReview, calibrated: bool) -> _Values:
         ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval"): row.dice_interval[1],
         ("PRESENCE", "Probability that the structure is present"): row.present,
     }
-    volume = codes.SCT.Volume, row.volume, CodedConcept("ml", "UCUM", "milliliter")
-    return [
-        volume,
-        *((CodedConcept(code, SCHEME, text), p, codes.UCUM.NoUnits) for (code, text), p in predicted.items()),
-    ]
+    known = ((CodedConcept(code, SCHEME, text), p) for (code, text), p in predicted.items() if math.isfinite(p))
+    volume = Measurement(codes.SCT.Volume, row.volume, CodedConcept("ml", "UCUM", "milliliter"))
+    return [volume, *(Measurement(name, p, codes.UCUM.NoUnits) for name, p in known)]
 
 
 def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
