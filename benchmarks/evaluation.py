@@ -8,6 +8,7 @@ Needs nnU-Net's environment variables. Measures one fold end to end, and what it
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
     pin_to_one_core(args.core)
-    from nnunet_nacl.io.npz import read_array
+    from nnunet_nacl.io.npz import read_probabilities
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.runs.evaluate import evaluate_folder
 
@@ -32,7 +33,8 @@ def main() -> None:
     files, _ = folder.cases(chill=True)
     folder.load(files[0])  # imports
     megabytes = sum(f.probabilities.stat().st_size for f in files) / 2**20
-    voxels = sum(np.load(f.probabilities)["probabilities"].size for f in files) / 1e6
+    shapes = [np.load(f.probabilities)["probabilities"].shape for f in files]
+    voxels = sum(map(math.prod, shapes)) / 1e6
     times: dict[str, list[tuple[float, float]]] = {}
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:
@@ -40,7 +42,7 @@ def main() -> None:
             for name, function in {
                 "np.load of the npz": lambda: [np.load(f.probabilities)["probabilities"] for f in files],
                 "reading the npz as the evaluation does": lambda: [
-                    read_array(f.probabilities, "probabilities") for f in files
+                    read_probabilities(f.probabilities, folder.labels, shape[1:], "") for f, shape in zip(files, shapes)
                 ],
                 "loading cases: npz, truth, segmentation": lambda: [folder.load(f) for f in files],
                 "evaluating and writing, all of it": lambda: evaluate_folder(folder, output=output),  # noqa: B023

@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +42,8 @@ def make_case(rng: np.random.Generator, classes: int, edge: int) -> tuple[np.nda
     truth, logits = np.zeros((edge,) * 3, np.uint8), np.empty((classes, *(edge,) * 3), np.float32)
     for k, seed in enumerate(seeds):
         for displaced, network in zip(moved, (False, True)):
-            away = (grid + displaced - seed[:, None, None, None]) / cell
-            distance = (away**2 * (np.float32([16, 0.5, 0.5] if k % 10 == 1 and k > 1 else [1, 1, 1]))[:, None, None, None]).sum(0)
+            shape = np.float32([16, 0.5, 0.5] if k % 10 == 1 and k > 1 else [1, 1, 1])[:, None, None, None]
+            distance = (((grid + displaced - seed[:, None, None, None]) / cell) ** 2 * shape).sum(0)
             if k in lacking:
                 distance += 1
             if network:
@@ -105,7 +104,9 @@ def measure(command: list[str], log: Path) -> tuple[float, float]:
     """CPU seconds of a command with its processes, and the largest resident memory of one of them in GiB."""
     with open(log, "w") as file:
         pid = os.posix_spawn(
-            command[0], command, {**os.environ, "OMP_NUM_THREADS": "1"},
+            command[0],
+            command,
+            {**os.environ, "OMP_NUM_THREADS": "1"},
             file_actions=[(os.POSIX_SPAWN_DUP2, file.fileno(), 1), (os.POSIX_SPAWN_DUP2, file.fileno(), 2)],
         )
         _, status, usage = os.wait4(pid, 0)
@@ -139,12 +140,29 @@ def main() -> None:
             again = measure(command, root / "again.log")
             sizes = [path.stat().st_size for path in (predictions / "calibration_samples").glob("*.sample")]
             values = args.cases * args.edge**3 * classes
-            rows.append([str(classes), f"{first[0]:.1f}", f"{1e9 * first[0] / values:.0f}", f"{first[1]:.2f}",
-                         f"{again[0]:.1f}", f"{again[1]:.2f}", f"{max(sizes) / 1e6:.2f}"])
+            rows.append(
+                [
+                    str(classes),
+                    f"{first[0]:.1f}",
+                    f"{1e9 * first[0] / values:.0f}",
+                    f"{first[1]:.2f}",
+                    f"{again[0]:.1f}",
+                    f"{again[1]:.2f}",
+                    f"{max(sizes) / 1e6:.2f}",
+                ]
+            )
             print(rows[-1], flush=True)
-    header = ["classes", "calibrate, CPU s", "ns a voxel and channel", "peak GiB", "again, CPU s", "peak GiB", "MB a sample"]
-    text = "\n\n".join(["## By the number of structures", f"{args.cases} cases of {args.edge}^3 voxels.", table(header, rows),
-                        f"Machine: {describe_machine()}."])
+    header = [
+        "classes",
+        "calibrate, CPU s",
+        "ns a voxel and channel",
+        "peak GiB",
+        "again, CPU s",
+        "peak GiB",
+        "MB a sample",
+    ]
+    size = f"{args.cases} cases of {args.edge}^3 voxels."
+    text = "\n\n".join(["## By the number of structures", size, table(header, rows), f"Machine: {describe_machine()}."])
     print(text)
     if args.output:
         write_section(args.output, "structures", text)

@@ -111,7 +111,7 @@ def check_writable(path: Path) -> None:
         raise UserError(f"{path} is no regular file; give another file name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _try(path.parent)
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); {_fix(error)}.") from None
     remove_leftovers(path.parent)
@@ -119,16 +119,9 @@ def check_writable(path: Path) -> None:
 
 def can_write(folder: Path) -> bool:
     """Whether files can be written in a folder; found out by doing it, for modes do not tell of all file systems."""
-    try:
-        _try(folder)
-    except OSError:
-        return False
-    return True
-
-
-def _try(folder: Path) -> None:
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder):
+        return True
+    return False
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -33,47 +33,28 @@ class Array:
     Attributes:
         dtype: An integer type takes whole numbers only.
         ndim: Number of axes; an empty list is an array of shape (0, ..., 0).
-        nullable: Whether null may stand for NaN.
     """
 
     dtype: Any
     ndim: int = 1
-    nullable: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """What pydantic asks for."""
         from pydantic_core import core_schema
 
-        return core_schema.no_info_plain_validator_function(self._read)
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        """What pydantic asks for, to describe the list."""
-        kind: Any = "integer" if np.issubdtype(self.dtype, np.integer) else "number"
-        described: dict[str, Any] = {"type": [kind, "null"] if self.nullable else kind}
-        for _ in range(self.ndim):
-            described = {"type": "array", "items": described}
-        return described
-
-    def _read(self, value: Any) -> np.ndarray:
         whole = np.issubdtype(self.dtype, np.integer)
-        error = ValueError(f"no table of {'whole ' if whole else ''}numbers with {self.ndim} axes")
-        if not isinstance(value, list):
-            raise error
+        schema: Any = core_schema.int_schema(strict=True) if whole else core_schema.float_schema(strict=True)
+        for _ in range(self.ndim):
+            schema = core_schema.list_schema(schema)
+        return core_schema.no_info_after_validator_function(self._made, schema)
+
+    def _made(self, value: list) -> np.ndarray:
         if not value:
             return np.zeros((0,) * self.ndim, self.dtype)
         try:
-            array = np.asarray(value)
-            if (
-                self.nullable
-                and array.dtype == object
-                and all(x is None or type(x) in (int, float) for x in array.flat)
-            ):
-                array = array.astype(float)
-        except (ValueError, OverflowError):  # lists of different lengths
-            raise error from None
-        if array.dtype.kind not in ("i" if whole else "if") or array.ndim != self.ndim:
-            raise error
-        return array.astype(self.dtype, copy=False)
+            return np.array(value, self.dtype)
+        except (ValueError, OverflowError):  # lists of different lengths, a number beyond the type
+            raise ValueError(f"no table of numbers with {self.ndim} axes") from None
 
 
 def read_json(path: Path, *, fix: str = "restore it") -> Any:
@@ -172,7 +153,7 @@ def _validator(kind: Any) -> Any:
 
 
 def _strict(schema: Any) -> Any:
-    """A schema of pydantic that converts no plain value into another, but null to NaN.
+    """A schema of pydantic that converts no plain value into another, but null to NaN where that is not strict already.
 
     Its own strict mode takes no object for a dataclass and no list for a tuple.
     """
@@ -187,7 +168,7 @@ def _strict(schema: Any) -> Any:
     schema = {key: item if key in _NOT_SCHEMA else _strict(item) for key, item in schema.items()}
     if schema.get("type") in ("int", "str", "bool"):
         schema["strict"] = True
-    if schema.get("type") == "float":
+    if schema.get("type") == "float" and not schema.get("strict"):
         return core_schema.no_info_before_validator_function(_nan_for_null, schema | {"strict": True})
     return schema
 

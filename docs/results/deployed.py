@@ -127,7 +127,7 @@ def measure(folder: PredictionFolder, network: str, maps: Mapping[str, Calibrati
 
     after = {}
     for rule, beta in RULES.items():
-        treated = folder.treated({case: Treatment(one, beta) for case, one in maps.items()})
+        treated = replace(folder, treatment={case: Treatment(one, beta) for case, one in maps.items()})
         slopes = {} if beta else {"also": further_slopes, "blocks": (FURTHER,)}
         after[rule] = evaluate(rule, treated, **slopes)
     return Measured(network, evaluate("as trained", folder), after)

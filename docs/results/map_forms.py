@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +128,14 @@ def main() -> None:
             fitted = choose(tried, form)
             whole, maps = fitted.fit.map, {case: fitted.part_maps[part] for case, part in zip(cases, parts)}
         for fold, folder in held_out.folders.items() if not arguments.i else ():
-            here = folder.treated({case: Treatment(one) for case, one in maps.items()}) if maps else folder
+            here = replace(folder, treatment={case: Treatment(one) for case, one in maps.items()}) if maps else folder
             output = folder.folder.parent / f"form_{form.replace(' ', '_')}" / "calibration.json"
             found = evaluate_folder(here, output=output, num_processes=arguments.np, progress=True)
             tables.append(rows_of(found, f"fold_{fold}", form))
         for named in arguments.i:
             name, _, place = named.partition("=")
             folder = PredictionFolder.open(place, arguments.gt)
-            here = folder.treated(Treatment(whole)) if whole else folder
+            here = replace(folder, treatment=Treatment(whole)) if whole else folder
             output = Path(place) / f"form_{form.replace(' ', '_')}" / "calibration.json"
             tables.append(rows_of(evaluate_folder(here, output=output, num_processes=arguments.np), name, form))
     table = pd.concat(tables)

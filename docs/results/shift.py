@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -92,7 +93,7 @@ def measured_sets(model: Path, label: str, sets: Iterable[str], out: Path, truth
     for name in tqdm(sets, f"measure {label}", unit="set"):
         folder = PredictionFolder.open(out / trainer / name, truth)
         calibration = read_map(model / MAP_FILE, structures_of(folder.labels), folder.labels.regions)
-        views = {False: folder, True: folder.treated(Treatment(calibration))}
+        views = {False: folder, True: replace(folder, treatment=Treatment(calibration))}
         for calibrated, view in views.items():
             place = folder.folder / ("calibrated" if calibrated else "raw") / "calibration.json"
             found = measured(evaluate_folder(view, output=place), learned if calibrated else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,7 +150,7 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
         return {"": expected}, str(folder.folder), None
     treatment, quality, _ = open_map(Path(args.map), folder)
     if treatment.map is not None:  # beside what was measured of the predictions as they are
-        expected = expected.treated(treatment)
+        expected = replace(expected, treatment=treatment)
         args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
     return {"": expected}, f"{folder.folder} through {args.map}", quality if quality and quality.predicts_dice else None
 

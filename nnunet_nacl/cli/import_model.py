@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
-    from nnunet_nacl.models.archive import install_model
+    from nnunet_nacl.models.installation import install_model
 
     results = os.environ.get("nnUNet_results")
     if not results:

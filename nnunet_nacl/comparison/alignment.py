@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
-from nnunet_nacl.comparison.training_cases import fold_of
 from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import validated_fold
 
 _SHOWN = 8  # so many names of a list are shown
 _TABLE = ("entry", "fold", "case", "result", "folder", "predictions")
@@ -144,7 +144,7 @@ def _rows(place: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]
     for case in document.cases:
         recorded = Path(case.probabilities_file).parent
         folder = place.folder.folder if place.folder else recorded if recorded.is_dir() else place.document.parent
-        yield place.entry.name, place.fold or fold_of(folder), case.case, case, folder, place
+        yield place.entry.name, place.fold or validated_fold(folder), case.case, case, folder, place
 
 
 def _case_folds(table: pd.DataFrame) -> dict[str, str]:

@@ -15,13 +15,14 @@ from typing import Any
 
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, open_test_folder
-from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
+from nnunet_nacl.comparison.training_cases import check_training_cases
 from nnunet_nacl.comparison.treated_folder import calibrated, treated_folder
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.io.companion_files import validated_fold
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
@@ -165,7 +166,7 @@ def _predictions_of(
             if not (path / FILE_NAME).is_file():
                 raise
             folder = None  # its predictions cannot be measured (again): the document stands for them
-        yield Predictions(entry, fold_of(path), path / FILE_NAME, folder)
+        yield Predictions(entry, validated_fold(path), path / FILE_NAME, folder)
     elif path:
         yield Predictions(entry, "", path, None)
 

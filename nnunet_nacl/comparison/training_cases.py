@@ -9,15 +9,12 @@ tools' predictions nothing is known of cases that are in the splits.
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above, read_plans
 from nnunet_nacl.io.locate import splits_of
-from nnunet_nacl.io.prediction_folder import read_plans
 
 
 def check_training_cases(
@@ -27,7 +24,7 @@ def check_training_cases(
 
     Args:
         label: Of the entry.
-        fold: Of a model's validation folder, see :func:`fold_of`.
+        fold: Of a model's validation folder, see :func:`~nnunet_nacl.io.companion_files.validated_fold`.
         folder: The predictions.
         cases: Names.
         allow: Give a note instead of an error.
@@ -54,13 +51,6 @@ def check_training_cases(
             "it; what `nnunet_nacl calibrate` printed is of cases that were left out."
         )
     return notes
-
-
-def fold_of(folder: Path) -> str:
-    """Fold of a model's validation folder; empty for any other folder."""
-    place = Path(os.path.abspath(folder))
-    match = re.fullmatch("fold_([0-9]+|all)", place.parent.name) if place.name == "validation" else None
-    return match[1] if match else ""
 
 
 def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) -> tuple[bool, str]:

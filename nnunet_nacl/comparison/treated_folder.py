@@ -38,13 +38,13 @@ def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[
     beta = 1.0 if "decided" in treatment else None
     document = (fold / "_".join(("validation", *treatment)) if beta else folder.folder) / FILE_NAME
     if "calibrated" not in treatment:
-        return folder.treated(Treatment(beta=beta)), document
+        return replace(folder, treatment=Treatment(beta=beta)), document
     predicted = predicted_folder(fold, CALIBRATED)
     if not beta and not (fold.parent / MAP_FILE).is_file() and (predicted / FILE_NAME).is_file():
         check_checkpoint(predicted)
         return replace(folder, folder=predicted), predicted / FILE_NAME
     treatments = part_treatments(folder)
-    return folder.treated({case: replace(part, beta=beta) for case, part in treatments.items()}), document
+    return replace(folder, treatment={case: replace(part, beta=beta) for case, part in treatments.items()}), document
 
 
 def calibrated(document: Evaluation, folder: PredictionFolder) -> Evaluation:

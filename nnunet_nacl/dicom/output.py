@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.dicom.codes import StructureCode
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, replacing
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import quiet
-from nnunet_nacl.json_files import decode, first_line, one_line, read_dict
+from nnunet_nacl.json_files import first_line
 from nnunet_nacl.review.reviewed_case import ReviewedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview
 
@@ -27,50 +28,8 @@ DICOM = "dicom"
 SCHEME = "99NNUNETNACL"
 """Private coding scheme: there is no standard code for what is predicted of a segmentation."""
 
-_Values = list[tuple[Any, float, Any]]
-"""Name, value and unit of each measurement of a structure."""
 _MAKER = "nnunet_nacl"
 _ON_GRID = 0.1  # voxels
-
-
-class StructureCode(TypedDict):
-    """What a structure is, in a coding scheme; SNOMED CT (SCT) unless it says another."""
-
-    code: str
-    meaning: str
-    category: str
-    scheme: NotRequired[str]
-
-
-def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode]:
-    """Codes of structures, by name.
-
-    Args:
-        path: JSON file, for example ``{"liver": {"code": "10200004", "meaning": "Liver", "category":
-            "AnatomicalStructure"}}``.
-        structures: That need one.
-
-    Raises:
-        UserError: The file is missing or damaged; a structure has no code, or a category that DICOM does not know.
-    """
-    from pydicom.sr.codedict import codes
-
-    example = '{"liver": {"code": "10200004", "meaning": "Liver", "category": "AnatomicalStructure"}}'
-    content = read_dict(path)
-    if missing := [name for name in structures if name not in content]:
-        raise UserError(f"{path} has no code for {', '.join(missing)}; add each by its name, such as {example}.")
-    found = decode(dict[str, StructureCode], {name: content[name] for name in structures}, path, fix=f"as in {example}")
-    known = codes.cid7150.dir()
-    for name, one in found.items():
-        if one["category"] not in known:
-            raise UserError(f"{path}: {name} has the category {one['category']!r}; there are {', '.join(known)}.")
-        for value, most in ((one["code"], 16), (one.get("scheme", "SCT"), 16), (one["meaning"], 64), (name[:64], 64)):
-            if not 0 < len(value.strip()) <= most or not value.isprintable() or "\\" in value:
-                raise UserError(
-                    f"{path}: {one_line(name)} has {value!r}, which DICOM wants to have 1 to {most} printable "
-                    "characters, and no backslash."
-                )
-    return found
 
 
 @dataclass(frozen=True)
@@ -132,9 +91,7 @@ class DicomMaker:
             UserError: The series is no longer what was predicted, or a file cannot be written.
         """
         case, headers = reviewed.case, read_headers(files)
-        shape, turned = _to_slices(case.geometry, headers)
-        if turned(case.segmentation).shape != shape:
-            raise UserError(f"{files[0].parent}: the series has changed since it was predicted; predict it again.")
+        turned = _to_slices(case.geometry, case.segmentation.shape, headers)
         channels = [turned(one) for one in case.labels.channels_of(case.segmentation)] if case.labels.regions else None
         labels = turned(case.segmentation) if channels is None else np.stack(channels, -1)
         source, written = case.probabilities, {}
@@ -147,8 +104,8 @@ class DicomMaker:
                 made = "probabilities" if source.network is source else "calibrated probabilities"
                 written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", made, headers, 2)
             rows = (completed or reviewed.finished.row).structures
-            values = [_values(row, completed is not None) for row in rows]
-            written["report"] = self._report(values, segmentation, headers)
+            measured = [_measurements(row, completed is not None) for row in rows]
+            written["report"] = self._report(measured, segmentation, headers)
         for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
             if lies_inside(path, output):
                 path.unlink()
@@ -190,7 +147,7 @@ class DicomMaker:
             **_identity(headers, n),
         )
 
-    def _report(self, values: Sequence[_Values], segmentation: Any, headers: Sequence[Any]) -> Any:
+    def _report(self, measured: Sequence[list[Any]], segmentation: Any, headers: Sequence[Any]) -> Any:
         import highdicom as hd
         from highdicom import sr
         from pydicom.sr.codedict import codes
@@ -207,13 +164,9 @@ class DicomMaker:
                     segmentation.SOPClassUID, segmentation.SOPInstanceUID, i + 1, source_series=series
                 ),
                 finding_type=self._code(name),
-                measurements=[
-                    sr.Measurement(measured, value, unit)
-                    for measured, value, unit in measured_values
-                    if math.isfinite(value)
-                ],
+                measurements=measurements,
             )
-            for i, (name, measured_values) in enumerate(zip(self.codes, values))
+            for i, (name, measurements) in enumerate(zip(self.codes, measured))
         ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
         report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
@@ -232,9 +185,9 @@ class DicomMaker:
         return CodedConcept(one["code"], one.get("scheme", "SCT"), one["meaning"])
 
 
-def _values(row: StructureReview, calibrated: bool) -> _Values:
-    """What the report says of a structure; NaN where it is not known."""
-    from highdicom.sr import CodedConcept
+def _measurements(row: StructureReview, calibrated: bool) -> list[Any]:
+    """What the report says of a structure, as far as it is known."""
+    from highdicom.sr import CodedConcept, Measurement
     from pydicom.sr.codedict import codes
 
     predicted = {
@@ -243,11 +196,9 @@ def _values(row: StructureReview, calibrated: bool) -> _Values:
         ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval"): row.dice_interval[1],
         ("PRESENCE", "Probability that the structure is present"): row.present,
     }
-    volume = codes.SCT.Volume, row.volume, CodedConcept("ml", "UCUM", "milliliter")
-    return [
-        volume,
-        *((CodedConcept(code, SCHEME, text), p, codes.UCUM.NoUnits) for (code, text), p in predicted.items()),
-    ]
+    known = ((CodedConcept(code, SCHEME, text), p) for (code, text), p in predicted.items() if math.isfinite(p))
+    volume = Measurement(codes.SCT.Volume, row.volume, CodedConcept("ml", "UCUM", "milliliter"))
+    return [volume, *(Measurement(name, p, codes.UCUM.NoUnits) for name, p in known)]
 
 
 def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
@@ -261,27 +212,22 @@ def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
 
 
 def _to_slices(
-    geometry: Geometry, headers: Sequence[Any]
-) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
-    """Shape of a series, and what brings an array of one of nnU-Net's readers, which may turn images, to its slices.
+    geometry: Geometry, shape: tuple[int, ...], headers: Sequence[Any]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What brings an array of one of nnU-Net's readers, which may turn images, to the slices of a series.
 
     Raises:
-        UserError: The array does not lie where the images do.
+        UserError: An array of this shape does not lie where the images do.
     """
-    shape = (len(headers), int(headers[0].Rows), int(headers[0].Columns))
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+    size = int(headers[0].Columns), int(headers[0].Rows), len(headers)
     affine: Any = geometry.affine  # not None: the readers of DICOM's images know where they lie
     between = np.linalg.inv(affine) @ affine_of_series(headers)  # (x, y, z) of the series -> (x, y, z) of the array
-    axes, signs = np.abs(between[:3, :3]).argmax(0), np.rint(between[:3, :3])
-    last = np.array(shape[::-1]) - 1.0
-    start = np.where(signs < 0, last, 0).sum(1)  # a turned axis begins at its end; only one of a row is not 0
-    # both ends of each axis must fall on voxels: an error of the steps grows with their number
-    off = np.abs([*((between[:3, :3] - signs) * last).ravel(), *(between[:3, 3] - start)]).max()
-    if sorted(axes) != [0, 1, 2] or off > _ON_GRID:
+    turns = io_orientation(np.linalg.inv(between))
+    off = between - inv_ornt_aff(turns, shape[::-1])
+    corners = np.array([*itertools.product(*((0, n - 1) for n in size), [1])])  # an error of the steps grows
+    turned = apply_orientation(np.empty(shape[::-1], bool), turns).shape
+    if turned != size or np.abs(off @ corners.T).max() > _ON_GRID:
         raise UserError("the segmentation is not on the grid of the DICOM images; predict this series again.")
-    order = tuple(2 - axes[2 - axis] for axis in range(3))  # arrays have the axes (z, y, x)
-    flips = tuple(axis for axis in range(3) if signs[axes[2 - axis], 2 - axis] < 0)
-
-    def turned(array: np.ndarray) -> np.ndarray:
-        return np.flip(array.transpose(order), flips)
-
-    return shape, turned
+    return lambda array: apply_orientation(array.transpose(), turns).transpose()  # arrays have the axes (z, y, x)

@@ -1,4 +1,4 @@
-"""DICOM series as scans: which files belong together, in what order, and as an image that nnU-Net's readers take.
+"""DICOM series as scans: which files belong together, and in what order.
 
 One series of single-frame images is one scan. Its slices must be parallel, evenly spaced and stacked along their
 normal: else no image array with one spacing says where its voxels lie.
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -21,17 +19,17 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
-from nnunet_nacl.io.image_files import check_name, quiet, read_header, verified
+from nnunet_nacl.io.image_files import check_name, quiet
 from nnunet_nacl.json_files import first_line, one_line
 
 _PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Rows", "Columns", "PhotometricInterpretation", *_PLACE)
+_UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+_NEEDED = (*_UIDS, "Rows", "Columns", "PhotometricInterpretation", *_PLACE)
 _SCALE = ("RescaleSlope", "RescaleIntercept")
 _COMMON = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID")
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName")
 _MAY_BE_EMPTY = (*_PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
 _SAME_COSINES, _UNIT_COSINES = 1e-3, 1e-2  # headers round them to three digits
-_EXPORT_AGAIN = "restore it, or export the series again without compression"
 _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
 """How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
 
@@ -62,14 +60,13 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
     Raises:
         UserError: There are DICOM files, but the packages that read them are missing.
     """
-    names = ((root, name) for root, _, files in sorted(os.walk(folder)) for name in sorted(files))
-    found = [path for path in (Path(root, name) for root, name in names) if is_dicom(path)]
-    if not found:
+    files = [path for path in sorted(folder.rglob("*")) if is_dicom(path)]
+    if not files:
         return {}, {}
     if not (util.find_spec("pydicom") and util.find_spec("highdicom")):
         raise UserError(f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'.")
     groups, problems = defaultdict(list), {}
-    for path in found:
+    for path in files:
         try:
             header = _read(path, _TAGS)
         except UserError as error:
@@ -77,14 +74,12 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
             continue
         if _is_image(header):
             groups[str(header.get("SeriesInstanceUID", ""))].append((path, header))
-    for path, _ in groups.pop("", ()):
-        problems[one_line(str(path.relative_to(folder)))] = f"{path}: its header has no SeriesInstanceUID; restore it."
     cases = {}
     for uid, images in groups.items():
         first, header = images[0]
         name = one_line(str(first.relative_to(folder)))
         try:
-            name = _name_of(uid, header)
+            name = _name_of(uid, header) if uid else name
             cases[name] = _in_order(images)
         except UserError as error:
             problems[name] = str(error)
@@ -121,66 +116,6 @@ def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
     return affine
 
 
-def orientation_of(images: Iterable[Path]) -> str:
-    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can be read."""
-    import SimpleITK as sitk
-
-    found: Counter[str] = Counter()
-    for path in images:
-        with contextlib.suppress(RuntimeError):
-            reader = read_header(path)
-            if reader.GetDimension() == 3:
-                directions = reader.GetDirection()
-                found[sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(directions)] += 1
-    return max(found, key=found.__getitem__, default="")
-
-
-@contextlib.contextmanager
-def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
-    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone after the block.
-
-    Args:
-        files: In the order of the slices.
-        orientation: Where its axes (x, y, z) shall point. A network knows scans by the order of their voxels, which
-            is another in DICOM files than in NIfTI files that were converted from them.
-
-    Raises:
-        UserError: A file cannot be read or has other pixel data than its header says, which the message names; or there
-            is no room for the image.
-    """
-    import SimpleITK as sitk
-
-    headers = read_headers(files)
-    affine, size = affine_of_series(headers), (headers[0].Columns, headers[0].Rows, len(files))
-    for path in files:
-        _check_pixels(path)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path in files])
-    reader.SetOutputPixelType(sitk.sitkFloat32)  # each slice of a PET has a scale of its own
-    try:
-        image = reader.Execute()
-        if image.GetSize() != size:  # a JPEG stream has a size of its own
-            raise RuntimeError
-    except RuntimeError:  # which does not tell the file
-        broken = next((path for path in files if not _can_be_read(path)), files[0])
-        raise UserError(f"{broken}: its voxels cannot be read; {_EXPORT_AGAIN}.") from None
-    # the reader gives axes of its own where those of the headers are not quite orthogonal
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    image = sitk.DICOMOrient(image, orientation)
-    with tempfile.TemporaryDirectory(prefix="nnunet_nacl-") as folder:
-        path = Path(folder) / "series.nii"
-        try:
-            with verified(path):
-                sitk.WriteImage(image, str(path))
-        except OSError as error:
-            raise UserError(f"{folder}: no room for the image of {files[0].parent} ({error}); free space.") from None
-        del image
-        yield path
-
-
 def _read(path: Path, tags: list[str] | None = None) -> Any:
     from pydicom import dcmread
 
@@ -192,45 +127,11 @@ def _read(path: Path, tags: list[str] | None = None) -> Any:
         raise UserError(f"{path}: cannot be read as DICOM ({first_line(error)}); restore it.") from None
 
 
-def _check_pixels(path: Path) -> None:
-    """UserError if the pixel data of a file are not as many as its header says.
-
-    SimpleITK's reader fails where a JPEG stream ends early, but fills what else is missing with whatever was in memory.
-    """
-    from pydicom import dcmread, uid
-    from pydicom.pixels import pixel_array
-
-    try:
-        with quiet():
-            image = dcmread(path)
-            if image.get("HighBit", 0) >= image.BitsStored:  # which that reader does not shift
-                raise ValueError(f"HighBit {image.HighBit}, BitsStored {image.BitsStored}")
-            syntax = image.file_meta.TransferSyntaxUID
-            if syntax not in (*uid.UncompressedTransferSyntaxes, *uid.RLETransferSyntaxes):
-                return
-            pixel_array(image)  # raises if there are fewer
-        expected = image.Rows * image.Columns * image.BitsAllocated // 8
-        if not syntax.is_encapsulated and any(image.PixelData[expected:]):  # zeros pad it
-            raise ValueError(f"{len(image.PixelData)} bytes of pixel data, not {expected}")
-    except Exception as error:  # pydicom raises anything of damaged files
-        raise UserError(f"{path}: its voxels cannot be read ({first_line(error)}); {_EXPORT_AGAIN}.") from None
-
-
 def _is_image(header: Any) -> bool:
     from pydicom.uid import UID
 
     kind = header.file_meta.get("MediaStorageSOPClassUID")
     return not kind or "Image Storage" in UID(str(kind)).name
-
-
-def _can_be_read(path: Path) -> bool:
-    import SimpleITK as sitk
-
-    try:
-        sitk.ReadImage(str(path))
-    except RuntimeError:
-        return False
-    return True
 
 
 def _name_of(uid: str, header: Any) -> str:
@@ -277,7 +178,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "RescaleIntercept": (lambda intercept: _are_finite(intercept, 1), "it must be a number"),
 }
 """Whether the value of an attribute can be used, where it has one, and what it should be."""
-_TAGS = [*_NEEDED, *_COMMON, *_CHECKS, "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"]
+_TAGS = [*_NEEDED, *_COMMON, *_CHECKS, "SeriesNumber", "SeriesDescription"]
 
 
 def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
@@ -311,8 +212,8 @@ def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
     first, header = images[0]
     if len(images) < 2:
         raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
-    places = np.array([one.ImagePositionPatient for _, one in images], float).reshape(-1, 3)
-    planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float).reshape(-1, 8)
+    places = np.array([one.ImagePositionPatient for _, one in images], float)
+    planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float)
     for (path, one), plane in zip(images, planes):
         size = (one.Rows, one.Columns) != (header.Rows, header.Columns)
         if size or not np.allclose(plane, planes[0], rtol=0, atol=_SAME_COSINES):

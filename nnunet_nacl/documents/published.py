@@ -251,7 +251,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
     class Nullable(GenerateJsonSchema):
         def float_schema(self, schema: Any) -> dict[str, Any]:
-            return {"type": ["number", "null"]}
+            return {"type": "number" if schema.get("strict") else ["number", "null"]}
 
     kind, version = PUBLISHED[name]
     made = _described(TypeAdapter(kind).json_schema(schema_generator=Nullable))

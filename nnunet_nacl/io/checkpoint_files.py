@@ -51,20 +51,16 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """
     import torch
 
-    trusted = TRUSTED.get()
     try:
-        with open(path, "rb", opener=regular_only) as file:
-            is_empty = not file.read(1)
+        open(path, "rb", opener=regular_only).close()
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
     except OSError as error:
         raise UserError(describe(error, path)) from None
-    if is_empty:
-        raise UserError(f"{path}: cannot be read as a checkpoint (it is empty, a copy was cut off); copy it again.")
     mmap = mmap and zipfile.is_zipfile(path)  # PyTorch's form before 1.6 is none, and is read as a whole
     try:
-        with torch.serialization.safe_globals([(function, name) for name, function in NUMBERS_OF_NUMPY.items()]):
-            content = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=mmap)
+        with torch.serialization.safe_globals([(made, name) for name, made in NUMBERS_OF_NUMPY.items()]):
+            content = torch.load(path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=mmap)
     except Exception as error:  # torch raises anything on broken bytes
         if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
             problem = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
@@ -79,41 +75,32 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 class _Number:
-    """Stands for numpy.dtype while a pickle is read: of a bool, a whole or a floating-point number, as NumPy writes it.
+    """Stands for numpy.dtype while a pickle is read.
 
     NumPy's own believes whatever flags and fields a pickle gives it, and takes bytes of the file for addresses.
     """
 
-    order = "="
-    name: str
-
-    def __new__(cls, name: str, *options: bool) -> _Number:  # not __init__, which a pickle can leave out
-        if options != (False, True) or not re.fullmatch("b1|[iu][1248]|f[248]", name):
-            raise pickle.UnpicklingError(f"Unsupported numpy.dtype {name!r}")
-        number = super().__new__(cls)
-        number.name = name
-        return number
+    def __init__(self, name: str, *options: bool) -> None:
+        self.name, self.order = name, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        version, self.order, *others = state
-        if (version, *others) != (3, None, None, None, -1, -1, 0) or self.order not in ("<", ">", "|", "="):
+        self.order = state[1]
+        if state != (3, self.order, None, None, None, -1, -1, 0):
             raise pickle.UnpicklingError("Unsupported state of numpy.dtype")
 
 
 def _scalar(number: _Number, data: bytes) -> Any:
-    """Stands for NumPy's ``scalar``."""
+    """Stands for NumPy's ``scalar``: a bool, a whole or a floating-point number."""
     import numpy as np
 
-    if not isinstance(number, _Number):
-        raise pickle.UnpicklingError("Unsupported numpy scalar")
-    return np.frombuffer(data, number.order + number.name, 1)[0]
+    kind = f"{number.order}{number.name}"
+    if not re.fullmatch("[<>|=](b1|[iu][1248]|f[248])", kind):
+        raise pickle.UnpicklingError(f"Unsupported numpy.dtype {kind!r}")
+    return np.frombuffer(data, kind, 1)[0]
 
 
-NUMBERS_OF_NUMPY: dict[str, Any] = {
-    "numpy.dtype": _Number,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray.scalar": _scalar,
-}
+NUMBERS_OF_NUMPY: dict[str, Any] = {"numpy.dtype": _Number}
+NUMBERS_OF_NUMPY |= {f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")}
 """What stands for the names by which pickles of NumPy 1 and 2 make numbers."""
 
 

@@ -23,7 +23,7 @@ from nnunet_nacl.documents.results import LARGEST_LOGIT
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, replacing
 from nnunet_nacl.io.checkpoint_files import read_checkpoint, write_checkpoint
-from nnunet_nacl.io.class_layers import class_layers
+from nnunet_nacl.io.class_layers import WITHOUT_CHECKPOINTS, class_layers
 from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.named_objects import check_model
 from nnunet_nacl.json_files import first_line, read_dict, read_json
@@ -39,20 +39,11 @@ _GAUSSIAN = 10.0  # nnU-Net weighs tiles by up to this, and adds them up in half
 def check_original(model: Path, folds: Iterable[str], checkpoint_name: str) -> None:
     """UserError unless each fold has this checkpoint, and no map is in it."""
     for fold in folds:
-        _load(model / f"fold_{fold}" / checkpoint_name, mmap=True)
+        _read_original(model / f"fold_{fold}" / checkpoint_name, mmap=True)
 
 
 def check_age(model: Path, checkpoint_name: str, predicted_ns: Mapping[str, int]) -> None:
-    """Find out whether a model's checkpoints can have made the predictions.
-
-    Args:
-        model: The model folder.
-        checkpoint_name: The checkpoint that made the predictions.
-        predicted_ns: For each fold the time of its oldest prediction.
-
-    Raises:
-        UserError: A checkpoint is younger than a prediction.
-    """
+    """UserError where a fold's checkpoint is younger than its oldest prediction, whose time is given by fold."""
     for fold, oldest in predicted_ns.items():
         if oldest < (model / f"fold_{fold}" / checkpoint_name).stat().st_mtime_ns:
             raise UserError(
@@ -62,7 +53,7 @@ def check_age(model: Path, checkpoint_name: str, predicted_ns: Mapping[str, int]
             )
 
 
-def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+def _read_original(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     checkpoint = read_checkpoint(path, mmap=mmap)
     if MARK in checkpoint:
         raise UserError(f"{path} is calibrated already; calibrate from the original, checkpoint_final.pth.")
@@ -97,27 +88,12 @@ def load_predictor(model: Path, folds: Sequence[str], checkpoint_name: str, **op
     return predictor
 
 
-def class_layer(network: nn.Module) -> tuple[str, int]:
-    """The layer that makes the class channels of a prediction: its name, and the axis of its weight that they are on.
-
-    Raises:
-        UserError: See :func:`~nnunet_nacl.io.class_layers.class_layers`.
-    """
-    try:
-        names, axis = class_layers(network)
-    except UserError as error:
-        raise UserError(
-            f"{error}. Leave --write_checkpoints out: the map of `nnunet_nacl calibrate` works for it all the same."
-        ) from None
-    return names[-1], axis
-
-
 def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: CalibrationMap) -> dict[str, Tensor]:
     """The network's weights with the map in them; the given ones stay as they are.
 
     Args:
         weights: State dict.
-        layer: Name of the layer, see :func:`class_layer`.
+        layer: Name of the layer, see :func:`~nnunet_nacl.io.class_layers.class_layers`.
         axis: Axis of its weight that the classes are on.
         calibration: The map.
 
@@ -172,7 +148,7 @@ def check_baked(
     if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
         raise UserError(
             f"the calibrated network differs from the map by {difference:.2g}: this network does something after the "
-            "layer that makes its class channels. Leave --write_checkpoints out: the map works for it all the same."
+            f"layer that makes its class channels. {WITHOUT_CHECKPOINTS}."
         )
     most = torch.finfo(torch.half).max / (_GAUSSIAN * 2 ** (before.ndim - 1))
     matrix, offsets = calibration.matrix()
@@ -181,8 +157,7 @@ def check_baked(
     if largest > most and largest > max(float(before.abs().max()), largest_logit):
         raise UserError(
             f"calibrated logits may reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
-            f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Leave "
-            "--write_checkpoints out: the map works all the same."
+            f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). {WITHOUT_CHECKPOINTS}."
         )
     return difference
 
@@ -208,7 +183,7 @@ def write_calibrated(
     *,
     output: Path | None = None,
     progress: bool = False,
-) -> dict[str, float]:
+) -> None:
     """Write ``checkpoint_calibrated.pth`` into each fold: all of them, or none if one cannot be made.
 
     Args:
@@ -220,29 +195,24 @@ def write_calibrated(
         output: Folder that gets the folds' folders instead of the model's.
         progress: Show a progress bar on stderr.
 
-    Returns:
-        For each fold what :func:`check_baked` measured.
-
     Raises:
-        UserError: See :func:`class_layer`, :func:`bake` and :func:`check_baked`; or a file cannot be written.
+        UserError: The network's last layer is not known, see :func:`bake` and :func:`check_baked`, or a file cannot be
+            written.
     """
     from tqdm import tqdm
 
-    differences = {}
     with contextlib.ExitStack() as stack:  # at its end all get their names, or none if something went wrong
         for fold in tqdm(folds, desc="checkpoints", unit="fold", leave=False, disable=not progress):
             folder, place = model / f"fold_{fold}", (output or model) / f"fold_{fold}"
             place.mkdir(exist_ok=True)
             remove_leftovers(place)
-            checkpoint = _load(folder / checkpoint_name)
+            checkpoint = _read_original(folder / checkpoint_name)
             network, patch_shape = _network(model, fold, checkpoint_name)
-            original = checkpoint["network_weights"]
-            weights = bake(original, *class_layer(network), calibration)
-            largest = _largest_logit(folder)
-            differences[fold] = check_baked(network, original, weights, calibration, patch_shape, largest)
+            original, ((*_, layer), axis) = checkpoint["network_weights"], class_layers(network)
+            weights = bake(original, layer, axis, calibration)
+            check_baked(network, original, weights, calibration, patch_shape, _largest_logit(folder))
             temporary = stack.enter_context(replacing(place / CALIBRATED, fix="free space there"))
             write_checkpoint(checkpoint | {"network_weights": weights, MARK: description}, temporary)
-    return differences
 
 
 def _largest_logit(fold: Path) -> float:

@@ -6,6 +6,8 @@ from torch import nn
 
 from nnunet_nacl.errors import UserError
 
+WITHOUT_CHECKPOINTS = "Leave --write_checkpoints out: the map of `nnunet_nacl calibrate` works for it all the same"
+
 
 def class_layers(network: nn.Module) -> tuple[list[str], int]:
     """The layers that make class channels, one for each resolution that is trained.
@@ -33,5 +35,5 @@ def class_layers(network: nn.Module) -> tuple[list[str], int]:
         return [f"up_projection.decode.{len(network.up_projection.decode) - 1}"], 1
     raise UserError(
         f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus, and has no "
-        "class_layer: which layer makes its class channels is not known"
+        f"class_layer: which layer makes its class channels is not known. {WITHOUT_CHECKPOINTS}."
     )

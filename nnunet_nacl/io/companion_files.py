@@ -6,22 +6,25 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import is_file_name
 from nnunet_nacl.io.image_files import read_images
 from nnunet_nacl.json_files import read_dict
 
 if TYPE_CHECKING:
     from nnunet_nacl.io.prediction_folder import PredictionFolder
 
+_DATASET = {"labels": dict, "file_ending": str, "channel_names": dict, "modality": dict}
+_PLANS = {"dataset_name": str, "image_reader_writer": str, "configurations": dict}
+"""What is read of dataset.json and plans.json, and of what type it must be."""
 _FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
-_noted: set[Path] = set()
-
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
 
@@ -47,21 +50,46 @@ def find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: s
     raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
 
 
+def read_dataset(path: Path) -> dict[str, Any]:
+    """The content of dataset.json; UserError where what this package reads of it is missing or of another type."""
+    content = _typed(read_dict(path), _DATASET, path)
+    for key in {"labels", "file_ending"} - content.keys():
+        raise UserError(f"{path}: it has no {key!r}; give nnU-Net's own file.")
+    ending = content["file_ending"]
+    if not ending.startswith(".") or not is_file_name(ending) or ending == ".npz":
+        raise UserError(f"{path} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
+    return content
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """The content of plans.json; UserError where what this package reads of it has another type."""
+    plans = _typed(read_dict(path), _PLANS, path)
+    if not is_file_name(name := plans.get("dataset_name", "unnamed")):
+        raise UserError(f"{path}: dataset_name is {name!r}, which names no folder; give nnU-Net's own file.")
+    configurations = plans.get("configurations", {})
+    _typed(configurations, dict.fromkeys(configurations, dict), f"{path}: configurations")
+    return plans
+
+
+def _typed(content: dict[str, Any], kinds: Mapping[str, type], source: object) -> dict[str, Any]:
+    """By hand: the package that decodes other documents takes as long to load as a small folder to review."""
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key, kind()), kind):
+            raise UserError(f"{source}: {key} is {type(content[key]).__name__}; give nnU-Net's own file.")
+    return content
+
+
 def find_references(dataset_name: str | None, folder: Path) -> Path:
     """nnU-Net's own ground truth of a data set, for the predictions in ``folder``; UserError if there is none."""
     if not dataset_name:
         raise UserError(f"plans.json of {folder} names no data set; give the ground-truth folder too.")
-    looked = []
-    for variable, sub in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
-        root = os.environ.get(variable)
-        if not root:
-            looked.append(f"{variable} (not set)")
-            continue
-        candidate = Path(root) / dataset_name / sub
-        if candidate.is_dir():
-            return candidate
-        looked.append(str(candidate))
-    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(looked)}.")
+    places = [
+        Path(os.environ.get(variable) or f"{variable} (not set)", dataset_name, sub)
+        for variable, sub in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr"))
+    ]
+    if there := [place for place in places if place.is_dir()]:
+        return there[0]
+    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(map(str, places))}.")
 
 
 def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
@@ -86,19 +114,15 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
 def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
     """The files of a case's channels: dataset.json may list them, else they are numbered."""
     root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
-    listed: Any = folder.dataset_json.get("dataset")
-    entry = listed.get(case) if isinstance(listed, dict) else None
-    images = entry.get("images") if isinstance(entry, dict) else None
-    if root and images and isinstance(images, list) and all(isinstance(image, str) for image in images):
-        files = [Path(root) / name / os.path.expandvars(image) for image in images]
-        if missing := [file for file in files if not file.is_file()]:
-            raise UserError(f"{missing[0]}: no such image.")
-        return files
     places = [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
+    with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
+        images = [os.path.expandvars(image) for image in folder.dataset_json["dataset"][case]["images"]]
+        if places and images:
+            return [Path(str(root)) / name / image for image in images]
     with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
         places.insert(0, Path(read_dict(folder.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
     for place in places:
-        files = []
+        files: list[Path] = []
         while (file := place / f"{case}_{len(files):04d}{folder.file_ending}").is_file():
             files.append(file)
         if files:
@@ -114,6 +138,12 @@ def fold_of(folder: Path) -> str | None:
     return name if name != folder.name and _FOLD.fullmatch(name) else None
 
 
+def validated_fold(folder: Path) -> str:
+    """The fold that a folder is the validation of, by its place; empty for any other folder."""
+    place = Path(os.path.abspath(folder))
+    return (place.name == "validation" and fold_of(place.parent)) or ""
+
+
 def fold_folders(model: Path) -> dict[str, Path]:
     """The folders of a model's folds by fold, in nnU-Net's order: that of their names.
 
@@ -122,14 +152,18 @@ def fold_folders(model: Path) -> dict[str, Path]:
     Raises:
         OSError: The model folder cannot be read.
     """
-    found = {}
+    folds = {}
     for folder in sorted(entry for entry in model.iterdir() if entry.name.startswith("fold_") and entry.is_dir()):
         if fold := fold_of(folder):
-            found[fold] = folder
-        elif folder not in _noted:
-            _noted.add(folder)
-            print(f"note: {folder} is left out: folds are named fold_0, fold_1, ... or fold_all.", file=sys.stderr)
-    return found
+            folds[fold] = folder
+        else:
+            _note_left_out(folder)
+    return folds
+
+
+@cache
+def _note_left_out(folder: Path) -> None:
+    print(f"note: {folder} is left out: folds are named fold_0, fold_1, ... or fold_all.", file=sys.stderr)
 
 
 def folds_asked_for(folds: Sequence[str | int]) -> tuple[str, ...]:

@@ -95,25 +95,22 @@ def geometry_difference(
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"
-    compared: list[tuple[str, Any, Any, dict[str, float]]] = [
-        ("spacing", first.spacing_mm, second.spacing_mm, {"rtol": _SPACING_TOLERANCE, "atol": 0})
+    compared: list[tuple[str, Any, Any, float, float]] = [
+        ("spacing", first.spacing_mm, second.spacing_mm, _SPACING_TOLERANCE, 0)
     ]
     if first.affine is not None and second.affine is not None:
         if first.affine.shape != second.affine.shape:
             return f"{len(first.affine) - 1} and {len(second.affine) - 1} dimensions"
         half_voxel = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing_mm)
         compared += [
-            ("direction", first.directions, second.directions, {"rtol": 0, "atol": _DIRECTION_TOLERANCE}),
-            ("origin", first.affine[:-1, -1], second.affine[:-1, -1], {"rtol": 0, "atol": half_voxel}),
+            ("direction", first.directions, second.directions, 0, _DIRECTION_TOLERANCE),
+            ("origin", first.affine[:-1, -1], second.affine[:-1, -1], 0, half_voxel),
         ]
-    for name, a, b, tolerance in compared:
-        if not np.allclose(a, b, equal_nan=True, **tolerance):
-            return f"{name} {_tuple(a)} and {_tuple(b)}"
+    for name, a, b, relative, absolute in compared:
+        if not np.allclose(a, b, relative, absolute, equal_nan=True):
+            shown = (str(tuple(np.ravel(np.round(place, 4) + 0.0).tolist())) for place in (a, b))
+            return f"{name} {' and '.join(shown)}"
     return ""
-
-
-def _tuple(values) -> tuple[float, ...]:
-    return tuple(round(float(value), 4) + 0.0 for value in np.ravel(values))
 
 
 def slicing_axis(spacing_mm: Sequence[float], plans: Mapping[str, Any]) -> int:

@@ -16,7 +16,6 @@ import math
 import re
 import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
-from nnunet_nacl.io.named_objects import check_names
 from nnunet_nacl.json_files import first_line, one_line
 
 _BLOCK = 1 << 20
@@ -46,33 +44,6 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.raiseExceptions = before
-
-
-def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
-    """nnU-Net's reader of a data set's images, whose files belong to the folder ``source``.
-
-    That of the plans, as in nnU-Net's validation, so that Dice agrees with its summary.json; else by the file ending.
-
-    Raises:
-        UserError: nnU-Net has none, or a name stands for something else.
-    """
-    from nnunetv2.imageio.reader_writer_registry import (
-        determine_reader_writer_from_dataset_json,
-        recursive_find_reader_writer_by_name,
-    )
-
-    with quiet():
-        check_names(plans, f"plans.json of {source}", "image_reader_writer")
-        check_names(dataset_json, f"dataset.json of {source}", "overwrite_image_reader_writer")
-        try:
-            return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
-        except (KeyError, RuntimeError):
-            pass
-        try:
-            return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
-        except RuntimeError as error:
-            ending = dataset_json["file_ending"]
-            raise UserError(f"No reader of nnU-Net takes {ending!r} files: {first_line(error)}") from None
 
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -179,51 +150,43 @@ def why_broken(path: Path) -> str:
     """
     size = path.stat().st_size
     with open(path, "rb", opener=regular_only) as file:
-        start = file.read(2)
+        is_gzip = file.read(2) == b"\x1f\x8b" and path.suffix == ".gz"
     if not size:
         return "it is empty"
     try:
-        if path.suffix == ".gz" and start == b"\x1f\x8b":
-            with gzip.open(path) as file:  # also verifies the checksum
-                size = sum(map(len, iter(lambda: file.read(_BLOCK), b"")))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        return f"truncated or corrupt: {error}"
-    check = next((check for endings, check in _CHECKS.items() if path.name.lower().endswith(endings)), None)
-    try:
         with quiet():  # tifffile tells a log what it puts up with
-            return check(path, size) if check else ""
+            if is_gzip:
+                with gzip.open(path) as unpacked:  # also verifies the checksum
+                    size = sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
+            check = next(check for endings, check in _CHECKS.items() if path.name.lower().endswith(endings))
+            expected = check(path, size)
+    except UserError as error:
+        return str(error)
     except Exception as error:  # whatever the libraries raise of a header or stream
         return f"truncated or corrupt: {first_line(error)}"
-
-
-def _why_truncated(size: int, expected: int) -> str:
     return f"truncated: {size} of {expected} bytes" if size < expected else ""
 
 
-def _why_broken_nifti(path: Path, size: int) -> str:
+def _bytes_of_nifti(path: Path, size: int) -> int:
     import nibabel
 
     try:
         image: Any = nibabel.load(path)
     except Exception:  # such as a .nii.gz that is not compressed: nibabel does not take it, SimpleITK does
         _bytes_of_voxels(path)
-        return ""
+        return 0
     voxels = image.dataobj
     expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
     if size >= expected and voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
-        return "it holds voxels that are NaN or infinite"
-    return _why_truncated(size, expected)
+        raise UserError("it holds voxels that are NaN or infinite")
+    return expected
 
 
-def _why_broken_gipl(path: Path, size: int) -> str:
-    return _why_truncated(size, 256 + _bytes_of_voxels(path))
-
-
-def _why_broken_for_simpleitk(path: Path, size: int) -> str:
+def _read_by_simpleitk(path: Path, size: int) -> int:
     import SimpleITK as sitk
 
-    sitk.ReadImage(str(path))  # raises where anything is missing, unlike for the formats above
-    return ""
+    sitk.ReadImage(str(path))  # raises where anything is missing, unlike for the formats of _bytes_of_voxels
+    return 0
 
 
 def read_header(path: Path) -> Any:
@@ -245,7 +208,7 @@ def _bytes_of_voxels(path: Path) -> int:
     return math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent() * reader.GetNumberOfComponents()
 
 
-def _why_broken_tiff(path: Path, size: int) -> str:
+def _bytes_of_tiff(path: Path, size: int) -> int:
     import tifffile
 
     ends: list[int] = []
@@ -253,7 +216,7 @@ def _why_broken_tiff(path: Path, size: int) -> str:
         form, last, seen = file.tiff, 0, set[int]()
         for page in file.pages:  # for ever, if a page has an earlier one as its next
             if page.offset in seen:
-                return "truncated or corrupt: its pages have no end"
+                raise ValueError("its pages have no end")
             seen.add(last := page.offset)
             ends += [start + n for start, n in zip(page.dataoffsets, page.databytecounts)]
         file.filehandle.seek(last)
@@ -261,21 +224,23 @@ def _why_broken_tiff(path: Path, size: int) -> str:
         file.filehandle.seek(last + form.tagnosize + tags * form.tagsize)
         # tifffile stops without a word where the next page should begin beyond the file's end; after the last it is 0
         ends += struct.unpack(form.offsetformat, file.filehandle.read(form.offsetsize))
-    return _why_truncated(size, max(ends))
+    return max(ends)
 
 
-def _why_broken_picture(path: Path, size: int) -> str:
+def _read_picture(path: Path, size: int) -> int:
     from PIL import Image
 
     with contextlib.suppress(Image.DecompressionBombError), Image.open(path) as image:
         image.load()
-    return ""
+    return 0
 
 
-_CHECKS: dict[tuple[str, ...], Callable[[Path, int], str]] = {
-    (".nii", ".nii.gz"): _why_broken_nifti,
-    (".gipl",): _why_broken_gipl,
-    (".nrrd", ".mha"): _why_broken_for_simpleitk,
-    (".tif", ".tiff"): _why_broken_tiff,
-    (".png", ".bmp"): _why_broken_picture,
+_CHECKS: dict[tuple[str, ...], Callable[[Path, int], int]] = {
+    (".nii", ".nii.gz"): _bytes_of_nifti,
+    (".gipl",): lambda path, size: 256 + _bytes_of_voxels(path),
+    (".nrrd", ".mha"): _read_by_simpleitk,
+    (".tif", ".tiff"): _bytes_of_tiff,
+    (".png", ".bmp"): _read_picture,
+    ("",): lambda path, size: 0,
 }
+"""How many bytes a whole file has, uncompressed, by its ending; they raise where a library says that it is damaged."""

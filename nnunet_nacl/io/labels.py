@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.image_files import quiet
-from nnunet_nacl.io.named_objects import check_names
-from nnunet_nacl.json_files import first_line
 
 
 @dataclass(frozen=True)
@@ -128,18 +125,6 @@ def smallest_type(segmentation: np.ndarray) -> np.ndarray:
     """The label map in the smallest signed type that holds its labels."""
     largest = segmentation.max(initial=0)
     return segmentation.astype(next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max))
-
-
-def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
-    """nnU-Net's label manager; UserError if it does not take the files, which belong to the folder ``source``."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    check_names(plans, f"plans.json of {source}", "label_manager")
-    try:
-        with quiet():
-            return PlansManager(plans).get_label_manager(dataset_json)
-    except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError here
-        raise UserError(f"dataset.json or plans.json of {source} is not nnU-Net's: {first_line(error)}") from error
 
 
 def _as_value(value: Any) -> int | tuple[int, ...]:

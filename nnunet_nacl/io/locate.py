@@ -54,14 +54,15 @@ def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | Non
         UserError: There is none, or one that is asked for is no fold's name or has no such checkpoint.
     """
     present = folds_with(model, checkpoint)
-    chosen = folds_asked_for(folds) if folds else tuple(fold for fold in present if fold != "all")
-    chosen = chosen or tuple(present)
+    chosen = folds_asked_for(folds or [fold for fold in present if fold != "all"] or present)
     if not chosen:
-        raise UserError(f"{model} has no fold with a {checkpoint}; finish a training, or name another with -chk.")
+        raise UserError(
+            f"{model} has no fold with a {checkpoint}; finish a training, or (but for an export) name another: -chk."
+        )
     if absent := [fold for fold in chosen if fold not in present]:
         raise UserError(
             f"{model / f'fold_{absent[0]}'} has no {checkpoint}; there are the folds {', '.join(present) or '(none)'}. "
-            "Train it, choose others with -f, or name another checkpoint with -chk."
+            "Train it, choose others with -f, or (but for an export) name another checkpoint with -chk."
         )
     return chosen
 
@@ -109,17 +110,17 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
             there = ", ".join(folds_with(model, "validation"))
             raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
         opened = PredictionFolder.open(folder)
-        if fold == "all":  # trained and validated on every case
-            result[fold] = opened.expecting_all_references()
-            continue
-        result[fold] = replace(opened, expected=cases_of_split(opened.plans.get("dataset_name"), fold))
+        result[fold] = (
+            opened.expecting_all_references()  # trained and validated on every case
+            if fold == "all"
+            else replace(opened, expected=cases_of_split(opened.plans.get("dataset_name"), fold))
+        )
     return result
 
 
 def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
     """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
-    splits = splits_of(dataset_name)
-    if fold == "all" or int(fold) >= len(splits):
+    if fold == "all" or int(fold) >= len(splits := splits_of(dataset_name)):
         return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
     return tuple(sorted(splits[int(fold)]["val"]))
 
@@ -132,14 +133,12 @@ class Split(TypedDict):
 
 
 def splits_of(dataset_name: str | None) -> list[Split]:
-    """The splits of a preprocessed data set by fold; none where there is no file. UserError: see `read_splits`."""
+    """The splits of a preprocessed data set by fold, of splits_final.json; none where there is no such file.
+
+    UserError where it is damaged, or names a case that no file can be called.
+    """
     path = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / (dataset_name or os.devnull) / SPLITS
-    return read_splits(path) if path.is_file() else []
-
-
-def read_splits(path: Path) -> list[Split]:
-    """The content of splits_final.json; UserError where it is damaged, or names a case that no file can be called."""
-    splits = decode(list[Split], read_json(path), path, fix="restore it")
+    splits = decode(list[Split], read_json(path), path, fix="restore it") if path.is_file() else []
     for case in (case for split in splits for case in (*split["train"], *split["val"])):
         if not is_file_name(case):
             raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")

@@ -17,6 +17,8 @@ from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoint_files import IF_TRUSTED, TRUSTED
+from nnunet_nacl.io.image_files import quiet
+from nnunet_nacl.json_files import first_line
 from nnunet_nacl.registration import TRAINERS_PACKAGE
 
 _PACKAGES = ("dynamic_network_architectures", "nnunet_nacl", TRAINERS_PACKAGE)
@@ -168,3 +170,42 @@ def check_model(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint:
     for file, content in (("checkpoint", checkpoint), ("plans.json", plans), ("dataset.json", dataset_json)):
         check_names(content, f"{file} of {folder}")
     configuration_of(PlansManager(plans), checkpoint["init_args"]["configuration"], folder)
+
+
+def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+    """nnU-Net's label manager; UserError if it does not take the files, which belong to the folder ``source``."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    check_names(plans, f"plans.json of {source}", "label_manager")
+    try:
+        with quiet():
+            return PlansManager(plans).get_label_manager(dataset_json)
+    except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError here
+        raise UserError(f"dataset.json or plans.json of {source} is not nnU-Net's: {first_line(error)}") from error
+
+
+def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+    """nnU-Net's reader of a data set's images, whose files belong to the folder ``source``.
+
+    That of the plans, as in nnU-Net's validation, so that Dice agrees with its summary.json; else by the file ending.
+
+    Raises:
+        UserError: nnU-Net has none, or a name stands for something else.
+    """
+    from nnunetv2.imageio.reader_writer_registry import (
+        determine_reader_writer_from_dataset_json,
+        recursive_find_reader_writer_by_name,
+    )
+
+    with quiet():
+        check_names(plans, f"plans.json of {source}", "image_reader_writer")
+        check_names(dataset_json, f"dataset.json of {source}", "overwrite_image_reader_writer")
+        try:
+            return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
+        except (KeyError, RuntimeError):
+            pass
+        try:
+            return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
+        except RuntimeError as error:
+            ending = dataset_json["file_ending"]
+            raise UserError(f"No reader of nnU-Net takes {ending!r} files: {first_line(error)}") from None

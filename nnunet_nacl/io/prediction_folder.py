@@ -12,55 +12,22 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import is_file_name
-from nnunet_nacl.io.case import Case
-from nnunet_nacl.io.companion_files import find_above, find_references, fold_of, list_folder
+from nnunet_nacl.io.case import Case, CaseFiles
+from nnunet_nacl.io.companion_files import (
+    find_above,
+    find_references,
+    list_folder,
+    read_dataset,
+    read_plans,
+    validated_fold,
+)
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
-from nnunet_nacl.io.image_files import check_name, find_reader, read_segmentation
-from nnunet_nacl.io.labels import Labels, label_manager_of, smallest_type
+from nnunet_nacl.io.image_files import check_name, read_segmentation
+from nnunet_nacl.io.labels import Labels, smallest_type
+from nnunet_nacl.io.named_objects import find_reader, label_manager_of
 from nnunet_nacl.io.npz import RERUN, read_probabilities
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.io.treatment import Treatment
-from nnunet_nacl.json_files import read_dict
-
-_DATASET = {"labels": dict, "file_ending": str, "channel_names": dict, "modality": dict}
-_PLANS = {"dataset_name": str, "image_reader_writer": str, "configurations": dict}
-"""What is read of dataset.json and plans.json, and of what type it must be."""
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case.
-
-    ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
-    opened without ground truth. ``derived`` says, in JSON values, what is done to the case when it is read: a result
-    holds for one such treatment only.
-    """
-
-    case: str
-    probabilities: Path
-    reference: Path | None
-    segmentation: Path | None
-    derived: Any = None
-
-    @property
-    def path(self) -> Path:
-        """The largest of them."""
-        return self.probabilities
-
-    @property
-    def truth(self) -> Path:
-        """The reference; UserError where there is none."""
-        if self.reference is None:
-            raise UserError(f"{self.case} was opened without ground truth; give the folder that holds it.")
-        return self.reference
-
-    @property
-    def places(self) -> dict[str, Any]:
-        """Where the files lie, as a result names them."""
-        files = (self.probabilities, self.truth, self.segmentation or self.probabilities)
-        names = ("probabilities_file", "reference_file", "prediction_file")
-        return {name: os.path.abspath(path) for name, path in zip(names, files)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +40,8 @@ class PredictionFolder:
         dataset_json: Content of dataset.json.
         plans: Content of plans.json.
         expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
-        treatment: What is done to each case when it is read, see :meth:`treated`.
+        treatment: What is done to each case when it is read, as if it had been done to the predictions; by case, then
+            the folder has these cases only.
     """
 
     folder: Path
@@ -109,17 +77,14 @@ class PredictionFolder:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
         check_name(folder)
-        dataset = _read_with(_DATASET, find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        dataset = read_dataset(find_above(folder, "dataset.json", dataset_json, "-djfile"))
         plan = read_plans(find_above(folder, "plans.json", plans, "-pfile"))
-        ending = dataset["file_ending"]
-        if not ending.startswith(".") or not is_file_name(ending) or ending == ".npz":
-            raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
-        if reference_folder is None and need_reference:
-            reference_folder = find_references(plan.get("dataset_name"), folder)
-        reference_folder = None if reference_folder is None else Path(reference_folder)
-        if reference_folder is not None and not reference_folder.is_dir():
-            raise UserError(f"{reference_folder}: no such folder; give the folder that holds the ground truth.")
-        result = cls(folder, reference_folder, dataset, plan)
+        references = None if reference_folder is None else Path(reference_folder)
+        if references is None and need_reference:
+            references = find_references(plan.get("dataset_name"), folder)
+        if references is not None and not references.is_dir():
+            raise UserError(f"{references}: no such folder; give the folder that holds the ground truth.")
+        result = cls(folder, references, dataset, plan)
         result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
         return result
 
@@ -166,20 +131,22 @@ class PredictionFolder:
             )
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
-            reference = self.files(case).reference
-            if reference is not None and not reference.is_file():
-                problems[case] = f"{reference}: no ground truth for this prediction; add it or remove the prediction."
-            elif self.is_fold and self.expected is not None and case not in self.expected:
+            files = self.files(case)
+            if files.reference is not None and not files.reference.is_file():
+                problems[case] = (
+                    f"{files.reference}: no ground truth for this prediction; add it or remove the prediction."
+                )
+            elif validated_fold(self.folder) and self.expected is not None and case not in self.expected:
                 problems[case] = (
                     f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
                     "over from another split."
                 )
             elif case not in probabilities and case not in known:
-                odd = f"{case}.npz" in others
-                what = "is no file, or a link that leads nowhere" if odd else "is missing"
-                problems[case] = f"{self.folder / case}.npz {what}; {RERUN}."
+                is_odd = f"{case}.npz" in others
+                fault = "is no file, or a link that leads nowhere" if is_odd else "is missing"
+                problems[case] = f"{self.folder / case}.npz {fault}; {RERUN}."
             else:
-                found.append(self.files(case))
+                found.append(files)
         if self.expected is not None and not chill:
             for case in sorted(set(self.expected) - segmentations - probabilities):
                 problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
@@ -202,16 +169,8 @@ class PredictionFolder:
         names, _ = list_folder(self.reference_folder) if self.reference_folder else ((), ())
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
-            raise UserError(
-                f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it); give the right "
-                "folder."
-            )
+            raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
         return replace(self, expected=expected)
-
-    @property
-    def is_fold(self) -> bool:
-        """Whether this is the validation folder of a fold."""
-        return self.folder.name == "validation" and fold_of(self.folder.parent) is not None
 
     @cached_property
     def reader(self) -> Any:
@@ -234,24 +193,17 @@ class PredictionFolder:
             raise UserError(f"{self.folder / files.case}{self.file_ending} is missing{also}; {RERUN}.")
         true: Any = None
         segmentation: Any = None
-        place: dict[str, Any] = {}
         properties: dict[str, Any] = {}
-        if truth:
-            (true, place), beside = self.read_labels(files.truth, is_truth=True), f"ground truth {files.truth.name}"
+        like = None
         if files.segmentation is not None:
             segmentation, properties = self.read_labels(files.segmentation)
-            if not truth:
-                place, beside = properties, f"segmentation {files.segmentation.name}"
-            elif differing := geometry_difference(
-                Geometry.of(place), Geometry.of(properties), true.shape, segmentation.shape
-            ):
-                raise UserError(
-                    f"{files.reference}: other geometry than the prediction {files.segmentation} ({differing}); "
-                    "resample one of them or give the matching ground truth."
-                )
+            place, shape, beside = properties, segmentation.shape, f"segmentation {files.segmentation.name}"
+            like = f"prediction {files.segmentation}", Geometry.of(properties), shape
+        if truth:
+            true, place = self.read_labels(files.truth, is_truth=True, like=like)
+            shape, beside = true.shape, f"ground truth {files.truth.name}"
         source = Probabilities()
         if probabilities:
-            shape = (true if segmentation is None else segmentation).shape
             probs = read_probabilities(files.probabilities, self.labels, shape, beside)
             source = SavedProbabilities(probs, self.labels.regions)
             segmentation = self.labels.label_map(probs) if segmentation is None else segmentation
@@ -264,72 +216,29 @@ class PredictionFolder:
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
 
-    def treated(self, treatment: Treatment | Mapping[str, Treatment]) -> PredictionFolder:
-        """The same predictions as if something had been done to them: each case is treated when it is read.
-
-        Args:
-            treatment: Of every case, or by case; then the folder has these cases only.
-        """
-        return replace(self, treatment=treatment)
-
     def _treatment_of(self, case: str) -> Treatment | None:
         return self.treatment.get(case) if isinstance(self.treatment, Mapping) else self.treatment
 
-    def read_labels(self, path: Path, *, is_truth: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+    def read_labels(
+        self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """(*spatial) label map in the smallest type, and where it lies, by nnU-Net's reader.
 
         Args:
             path: Of the label map.
             is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+            like: What it belongs to: in words, where it lies, and its shape.
 
         Raises:
-            UserError: It cannot be read, or holds labels that dataset.json does not have.
+            UserError: It cannot be read, holds labels that dataset.json does not have, or lies elsewhere.
         """
         array, properties = read_segmentation(self.reader, path)
         self.labels.check(array, path, is_truth=is_truth)
+        if like is not None:
+            other, place, shape = like
+            if differing := geometry_difference(Geometry.of(properties), place, array.shape, shape):
+                raise UserError(
+                    f"{path}: other geometry than the {other} ({differing}); give the one that belongs to it, or "
+                    "resample it."
+                )
         return smallest_type(array), properties
-
-    def read_matching(
-        self, path: Path, other: str, geometry: Geometry, shape: tuple[int, ...], *, is_truth: bool = False
-    ) -> np.ndarray:
-        """(*spatial) label map of something that has a shape and lies somewhere.
-
-        Args:
-            path: Of the label map.
-            other: What it belongs to, for the message.
-            geometry: Of that.
-            shape: Of that.
-            is_truth: Whether it is the ground truth.
-
-        Raises:
-            UserError: As :meth:`read_labels`, or it lies elsewhere.
-        """
-        array, properties = self.read_labels(path, is_truth=is_truth)
-        if differing := geometry_difference(Geometry.of(properties), geometry, array.shape, shape):
-            raise UserError(f"{path}: other geometry than the {other} ({differing}); give the one that belongs to it.")
-        return array
-
-
-def read_plans(path: Path) -> dict[str, Any]:
-    """The content of plans.json; UserError where what this package reads of it has another type."""
-    plans = _read_with(_PLANS, path)
-    if not is_file_name(name := plans.get("dataset_name", "unnamed")):
-        raise UserError(f"{path}: dataset_name is {name!r}, which names no folder; give nnU-Net's own file.")
-    for name, value in plans.get("configurations", {}).items():
-        if not isinstance(value, dict):
-            raise UserError(f"{path}: the configuration {name!r} is {type(value).__name__}; give nnU-Net's own file.")
-    return plans
-
-
-def _read_with(kinds: Mapping[str, type], path: Path) -> dict[str, Any]:
-    """A JSON object; UserError where one of these keys has another type, or one that nnU-Net needs is missing.
-
-    By hand, since the package that decodes other documents takes as long to load as a small folder to review.
-    """
-    content = read_dict(path)
-    for key in kinds.keys() & {"labels", "file_ending"} - content.keys():
-        raise UserError(f"{path}: it has no {key!r}; give nnU-Net's own file.")
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key, kind()), kind):
-            raise UserError(f"{path}: {key} is {type(content[key]).__name__}; give nnU-Net's own file.")
-    return content

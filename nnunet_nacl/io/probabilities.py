@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property, reduce
-from operator import add
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, network_box
-from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
 
 _BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
@@ -157,12 +155,6 @@ class CalibratedProbabilities(Probabilities):
     def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:
         shared = self.crop and common_box(where, self.crop)
         return self.map(probs, shared[0] if shared else tuple(slice(0, 0) for _ in where))
-
-
-def histogram_of(probabilities: Probabilities) -> ProbabilityHistogram:
-    """Of all structures: classes without the background, or regions."""
-    first = 0 if probabilities.regions else 1
-    return reduce(add, (ProbabilityHistogram.of(block[first:]) for _, block in probabilities.blocks()))
 
 
 def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from nnunet_nacl.calibration.decision import Decision, decide
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
-from nnunet_nacl.io.probabilities import CalibratedProbabilities, histogram_of
+from nnunet_nacl.io.probabilities import CalibratedProbabilities
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
 
 _DECISION = 4  # raise it when a decision changes for the same probabilities
 
@@ -114,10 +117,11 @@ def present_in(case: Case, presence: LearnedPresence) -> np.ndarray:
     NaN where nothing was learned of a structure, or volumes have another unit than those of the cases that taught it;
     and with an ignore label, under which a structure may be where nobody annotated it.
     """
-    labels, network = case.labels, case.probabilities.network
+    labels = case.labels
     keys, known = [labels.key(channel) for channel in labels.foreground], presence.unit == case.geometry.unit
     if not known or labels.ignore_label is not None or not presence.present.keys() & set(keys):
         return np.full(len(keys), math.nan)
-    found = histogram_of(network)
-    numbers = zip(keys, found.expected * case.geometry.voxel_size, found.largest_dice)
+    blocks = (probs[labels.foreground[0] :] for _, probs in case.probabilities.network.blocks())
+    histogram = reduce(add, map(ProbabilityHistogram.of, blocks))
+    numbers = zip(keys, histogram.expected * case.geometry.voxel_size, histogram.largest_dice)
     return np.array([presence.present_probability(*each) for each in numbers])

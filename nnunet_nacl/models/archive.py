@@ -1,43 +1,31 @@
-"""Exports a trained model as nnU-Net's zip, with its calibration and a card, and installs such a zip safely."""
+"""Exports a trained model as nnU-Net's zip, with its calibration and a card."""
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
-import os
+import io
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import (
-    MAP_FILE,
-    MapRecord,
-    map_to_json,
-    read_map,
-    sha256,
-    structures_of,
-)
+from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, map_to_json, read_map, sha256, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
-from nnunet_nacl.file_lock import locked
-from nnunet_nacl.files import check_writable, regular_only, remove_leftovers, replacing, temporary_name
+from nnunet_nacl.files import check_writable, replacing
+from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import CALIBRATED, write_calibrated
-from nnunet_nacl.io.companion_files import folds_asked_for
 from nnunet_nacl.io.image_files import quiet
-from nnunet_nacl.io.locate import find_fold_folders, folds_with
+from nnunet_nacl.io.locate import find_fold_folders, trained_folds
 from nnunet_nacl.json_files import first_line
-from nnunet_nacl.models.card import CARD_NAME, card_text
-from nnunet_nacl.models.portable import check_portable, portable_checkpoint
-from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.methods import PREFIX
+from nnunet_nacl.models.card import CARD_NAME, DIAGRAM_NAME, card_text
+from nnunet_nacl.prediction.trained_model import FINAL, TrainedModel
 from nnunet_nacl.runs.folds import FILE_NAME, merge
 
-FINAL_NAME = "checkpoint_final.pth"
-DIAGRAM_NAME = "model_card_reliability.png"
-_TO_PREDICT = ("dataset.json", "plans.json", "fold_*/checkpoint_*.pth")
+_STOCK_EXPORT_NEEDS = ("progress.png", "validation/summary.json")
 
 
 def export_model(
@@ -72,49 +60,87 @@ def export_model(
     output = Path(output)
     if output.suffix != ".zip":
         raise UserError(f"-o {output}: give the name of a file that ends with .zip.")
-    trainer, plans_name, configuration = _parts(model)
-    folds = _folds(model, folds)
-    path = model / MAP_FILE if (model / MAP_FILE).is_file() else None
-    opened = TrainedModel.open(model, folds=folds, calibration_map=path)
+    if model.name.count("__") != 2:
+        raise UserError(f"{model}: not a model folder of nnU-Net; its name is like TRAINER__PLANS__CONFIGURATION.")
+    folds = trained_folds(model, FINAL, folds)
+    for path in (model / f"fold_{fold}" / name for fold in folds for name in _STOCK_EXPORT_NEEDS):
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing; finish this fold (`nnUNetv2_train ... --c`, or `--val` where the validation alone "
+                "is missing), or name others with -f."
+            )
+    map_file = model / MAP_FILE if (model / MAP_FILE).is_file() else None
+    opened = TrainedModel.open(model, folds=folds, calibration_map=map_file)
     structures, calibration = structures_of(opened.labels), opened.treatment.map
     if portable:
         check_portable(opened.trainer)
-        calibration = read_map(path, structures, opened.labels.regions, form) if path else None
+        calibration = read_map(map_file, structures, opened.labels.regions, form) if map_file else None
     check_writable(output)
     if output.exists() and not _is_export(output):
         raise UserError(f"{output} is no archive of `nnunet_nacl export` and would be lost; choose another -o.")
-    place = PurePosixPath(model.parent.name, model.name)
     log(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
-    with replacing(output) as temporary:
-        checkpoints = () if portable else (FINAL_NAME,)
-        _stock_export(model.parent.name, temporary, configuration, trainer, plans_name, folds, checkpoints)
-        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive, tempfile.TemporaryDirectory() as work:
-            baked = portable and calibration is not None
+    with replacing(output) as temporary, tempfile.TemporaryDirectory() as work:
+        _stock_export(model, temporary, folds, () if portable else (FINAL,))
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            place, source, baked = PurePosixPath(model.parent.name, model.name), (model, FINAL), None
             if portable and calibration is not None:
+                source, baked = (Path(work), CALIBRATED), form
                 mark = map_to_json({form: calibration}, form, structures)
-                write_calibrated(model, folds, FINAL_NAME, calibration, mark, output=Path(work))
+                write_calibrated(model, folds, FINAL, calibration, mark, output=Path(work))
                 log(_cost(opened.record, form))
             for fold in folds if portable else ():
-                source = (Path(work) if baked else model) / f"fold_{fold}" / (CALIBRATED if baked else FINAL_NAME)
-                log(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
-                archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
-            if path:  # as it is: outputs name its hash
-                archive.write(path, str(place / MAP_FILE))
+                log(f"fold {fold}: {source[1]}, with nnU-Net's own trainer recorded")
+                content = _portable_checkpoint(source[0] / f"fold_{fold}" / source[1])
+                archive.writestr(str(place / f"fold_{fold}" / FINAL), content)
+            if map_file:  # as it is: outputs name its hash
+                archive.write(map_file, str(place / MAP_FILE))
             evaluations = _add_evaluations(archive, model, folds, place)
-            picture = _diagram(evaluations)
-            if picture is not None:
-                archive.writestr(str(place / DIAGRAM_NAME), picture)
+            if evaluations:
+                archive.write(_diagram(evaluations, Path(work)), str(place / DIAGRAM_NAME))
             text = card_text(
                 opened,
                 evaluations=evaluations,
                 calibration=calibration,
                 hashes=_hashes(archive, place),
-                form=form if baked else None,
+                form=baked,
                 portable=portable,
-                diagram=DIAGRAM_NAME if picture is not None else None,
             )
             archive.writestr(str(place / CARD_NAME), text.encode("utf-8", "surrogateescape"))
     return output
+
+
+def check_portable(trainer: str) -> None:
+    """UserError where nnU-Net's own trainer would build another network than the class of this name does.
+
+    That is all that nnU-Net's predictor asks of a trainer; the rest of it matters in training only.
+    """
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    try:
+        with quiet():
+            found = recursive_find_trainer_class_by_name(trainer)
+    except Exception as error:
+        raise UserError(
+            f"the trainer {trainer} cannot be found ({first_line(error)}); install the package that has it."
+        ) from None
+    own = found.build_network_architecture
+    if getattr(own, "__func__", own) is not nnUNetTrainer.build_network_architecture:
+        raise UserError(
+            f"{trainer} builds its own network, which {PREFIX} would not build; leave out --portable and "
+            "install the package that has this trainer where the model is used."
+        )
+
+
+def _portable_checkpoint(path: Path) -> bytes:
+    """The checkpoint with nnU-Net's own trainer recorded in place of its own; all else is as it was."""
+    import torch
+
+    checkpoint = read_checkpoint(path)
+    checkpoint["trainer_name"] = PREFIX
+    stream = io.BytesIO()
+    torch.save(checkpoint, stream)
+    return stream.getvalue()
 
 
 def _cost(record: MapRecord, form: str) -> str:
@@ -137,171 +163,11 @@ def _is_export(path: Path) -> bool:
         return False
 
 
-def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> list[str]:
-    """Unpack an exported model into nnUNet_results.
-
-    Whatever keeps it from its end, KeyboardInterrupt too, all that was there is in its place again. A process that is
-    killed may leave the model that was there beside its place: the next call with the archive says where.
-
-    Args:
-        archive: Zip that ``export_model`` or nnU-Net wrote.
-        results: nnUNet_results.
-        overwrite: Replace models that are there already. Without it, what nnU-Net chose among the models here
-            (ensembles, ``inference_information.json``) is kept, too.
-
-    Returns:
-        The model folders, relative to ``results``.
-
-    Raises:
-        UserError: It is no such zip, damaged, lacks what nnU-Net needs to predict, names a place outside ``results``,
-            or holds a model that is there already; or another call is at work there. Nothing is changed then.
-    """
-    archive, results = Path(archive), Path(results)
-    try:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(archive, "rb", opener=regular_only))
-            opened = stack.enter_context(zipfile.ZipFile(file))
-            entries = _entries(archive, opened.infolist())
-            models = _models(archive, entries)
-            datasets = sorted({entry.split("/")[0] for entry in entries})
-            works = {dataset: stack.enter_context(_work_folder(results, dataset)) for dataset in datasets}
-            moves = []
-            for entry, files in entries.items():
-                dataset, target = entry.split("/")[0], results / entry
-                before = results / dataset / f".{target.name}.before_import"
-                if os.path.lexists(before):
-                    raise UserError(
-                        f"{before}: an import that was killed left here what was at {target} before; move it back "
-                        "there, or remove it, and import again."
-                    )
-                if os.path.lexists(target) and not overwrite:
-                    if entry in models:
-                        raise UserError(f"{target} is there already; pass --overwrite to replace it.")
-                    continue  # what the site chose for itself, beside its models
-                _unpack(opened, files.values(), works[dataset])
-                moves.append((target, works[dataset] / entry, before))
-            _replace(moves)
-        return models
-    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-        raise UserError(
-            f"{archive}: not a zip file, damaged or cut off ({first_line(error)}); copy it again."
-        ) from None
-    except OSError as error:
-        raise UserError(describe(error, archive)) from None
-
-
-def _entries(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> dict[str, dict[str, zipfile.ZipInfo]]:
-    """The files by name, by what they belong to: a model, or something that nnU-Net chose among its models."""
-    entries: dict[str, dict[str, zipfile.ZipInfo]] = {}
-    for info in infos:
-        given = info.filename.replace("\\", "/")  # by tools of Windows
-        if given.endswith("/"):
-            continue
-        name = info.filename = str(PurePosixPath(given))
-        parts = PurePosixPath(name).parts
-        if ".." in parts or name.startswith("/") or ":" in name:
-            raise UserError(f"{archive}: holds the path {name!r}, outside its folder; do not trust this file.")
-        if len(parts) < 2 or not parts[0].startswith("Dataset"):
-            raise UserError(f"{archive}: holds {name!r}; a model's zip holds DatasetNNN_Name/ alone.")
-        entries.setdefault("/".join(parts[: 3 if parts[1] == "ensembles" else 2]), {})[name] = info
-    return dict(sorted(entries.items()))
-
-
-def _models(archive: Path, entries: Mapping[str, Collection[str]]) -> list[str]:
-    """Those of the entries that are models; UserError if there is none, or one lacks what nnU-Net needs to predict."""
-    models = [entry for entry, names in entries.items() if "__" in entry.split("/")[1] and entry not in names]
-    if not models:
-        raise UserError(f"{archive}: holds no model; give the zip of `nnunet_nacl export` or of nnU-Net.")
-    for model in models:
-        names = [name.removeprefix(f"{model}/") for name in entries[model]]
-        lacking = [pattern for pattern in _TO_PREDICT if not fnmatch.filter(names, pattern)]
-        if lacking:
-            raise UserError(
-                f"{archive}: {model} has no {' and no '.join(lacking)}, and nnU-Net cannot predict with it; export the "
-                "model again."
-            )
-    return models
-
-
-@contextlib.contextmanager
-def _work_folder(results: Path, dataset: str) -> Iterator[Path]:
-    """Where a zip can be unpacked, on the file system of the data set's models; no other call is at work on them."""
-    taken = f"another import of {dataset} is at work in {results}; wait until it has ended."
-    with locked(results / f".{dataset}.import.lock", taken, temporary=True):
-        place = results / dataset if (results / dataset).is_dir() else results
-        remove_leftovers(place)
-        with temporary_name(place) as work:
-            yield work
-
-
-def _unpack(opened: zipfile.ZipFile, files: Iterable[zipfile.ZipInfo], folder: Path) -> None:
-    """Unpack files, and read them again; UserError where one does not hold what the zip does."""
-    opened.extractall(folder, files)
-    for file in files:
-        with opened.open(file) as stream:
-            if sha256(folder / file.filename) != sha256(stream):
-                raise UserError(f"{folder / file.filename}: was not written as it is in the zip; check the disk.")
-
-
-def _replace(moves: Sequence[tuple[Path, Path, Path]]) -> None:
-    """Put new files or folders in the place of others; if anything goes wrong, all is as it was.
-
-    Args:
-        moves: The place, what is to be there, and where what is there now is kept meanwhile.
-    """
-    try:
-        for target, new, before in moves:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if os.path.lexists(target):
-                os.replace(target, before)
-            os.replace(new, target)
-        for _, new, before in moves:
-            if os.path.lexists(before):
-                os.replace(before, new)  # at once, and removed with the work folder
-    except BaseException:  # Ctrl-C may come between any two lines: the disk alone tells what is done
-        for target, new, before in moves:
-            if not os.path.lexists(new):
-                os.replace(target, new)
-            if os.path.lexists(before):
-                os.replace(before, target)
-        raise
-
-
-def _parts(model: Path) -> tuple[str, str, str]:
-    parts = model.name.split("__")
-    if len(parts) != 3:
-        raise UserError(f"{model}: not a model folder of nnU-Net; its name is like TRAINER__PLANS__CONFIGURATION.")
-    return parts[0], parts[1], parts[2]
-
-
-def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
-    if folds is None:
-        found = folds_with(model, FINAL_NAME)
-        folds = [fold for fold in found if fold != "all"] or found
-        if not folds:
-            raise UserError(f"{model}: no fold is trained to the end (there is no fold_X/{FINAL_NAME}).")
-    folds = folds_asked_for(folds)
-    for fold in folds:
-        for name in (FINAL_NAME, "progress.png", "validation/summary.json"):  # nnU-Net's export wants all of them
-            if not (model / f"fold_{fold}" / name).is_file():
-                raise UserError(
-                    f"{model / f'fold_{fold}' / name} is missing; finish this fold (`nnUNetv2_train ... --c`, or "
-                    "`--val` where the validation alone is missing), or name others with -f."
-                )
-    return list(folds)
-
-
-def _stock_export(
-    dataset: str,
-    output: Path,
-    configuration: str,
-    trainer: str,
-    plans: str,
-    folds: Sequence[str],
-    checkpoints: Sequence[str],
-) -> None:
+def _stock_export(model: Path, output: Path, folds: Sequence[str], checkpoints: Sequence[str]) -> None:
     from nnunetv2.model_sharing.model_export import export_pretrained_model
 
+    trainer, plans, configuration = model.name.split("__")
+    dataset = model.parent.name
     try:
         with quiet():
             export_pretrained_model(
@@ -334,24 +200,16 @@ def _add_evaluations(
 
 def _hashes(archive: zipfile.ZipFile, place: PurePosixPath) -> dict[str, str]:
     """SHA-256 of the checkpoints and the map, as they are in the archive."""
-    hashes = {}
-    for name in archive.namelist():
-        if name.endswith((".pth", MAP_FILE)):
-            with archive.open(name) as stream:
-                hashes[str(PurePosixPath(name).relative_to(place))] = sha256(stream)
-    return hashes
+    names = [name for name in archive.namelist() if name.endswith((".pth", MAP_FILE))]
+    return {str(PurePosixPath(name).relative_to(place)): sha256(archive.open(name)) for name in names}
 
 
-def _diagram(evaluations: dict[str, Evaluation]) -> bytes | None:
-    """PNG of the reliability on the predicted foreground, None where nothing was measured."""
-    if not evaluations:
-        return None
+def _diagram(evaluations: Mapping[str, Evaluation], folder: Path) -> Path:
+    """Draw the reliability on the predicted foreground."""
     from nnunet_nacl.show.reliability import draw_reliability
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = draw_reliability(
-            {title: evaluation.pooled["predicted"] for title, evaluation in evaluations.items()},
-            Path(folder) / DIAGRAM_NAME,
-            subtitle="validation cases, predicted foreground",
-        )
-        return Path(path).read_bytes()
+    return draw_reliability(
+        {title: evaluation.pooled["predicted"] for title, evaluation in evaluations.items()},
+        folder / DIAGRAM_NAME,
+        subtitle="validation cases, predicted foreground",
+    )

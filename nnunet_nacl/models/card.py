@@ -20,7 +20,7 @@ from nnunet_nacl.json_files import fits
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-CARD_NAME = "model_card.md"
+CARD_NAME, DIAGRAM_NAME = "model_card.md", "model_card_reliability.png"
 _SCORES = ("ECE", "NLL", "Brier")
 _MASKS = ("foreground", "dilated", "predicted", "all")
 
@@ -45,19 +45,17 @@ def card_text(
     hashes: Mapping[str, str],
     form: str | None,
     portable: bool,
-    diagram: str | None,
 ) -> str:
     """The card as Markdown.
 
     Args:
         model: With the folds in the archive.
         evaluations: Of the validation cases, by what was measured (``as trained``, ``calibrated``); empty where the
-            validation was never evaluated.
+            validation was never evaluated, and then there is no diagram beside the card either.
         calibration: The map whose numbers are shown, None where there is none.
         hashes: SHA-256 by file in the archive.
         form: Of the map that is in the checkpoints; None where there is none in them.
         portable: Whether the checkpoints name nnU-Net's own trainer.
-        diagram: File name of the reliability diagram beside the card, None if there is none.
     """
     name, plans = model.folder.name, model.opened.plans
     sections = [
@@ -66,9 +64,9 @@ def card_text(
         "scanners, protocols or patients: measure it on your own before you rely on it.",
         "## Data\n\n" + _table(["", ""], _data(model.opened.dataset_json)),
         "## Network and training\n\n" + _table(["", ""], _network(model)),
-        "## Calibration\n\n" + _calibration(model, evaluations, calibration, form, diagram),
+        "## Calibration\n\n" + _calibration(model, evaluations, calibration, form),
         "## Expected quality of a case\n\n" + _quality(model),
-        "## Use\n\n" + _use(name, model.folds, plans, form, portable, calibration is not None),
+        "## Use\n\n" + _use(model, form, portable, calibration is not None),
         "## Files\n\nSHA-256:\n\n" + "\n".join(f"- `{file}`: `{digest}`" for file, digest in hashes.items()),
         f"Written by nnunet_nacl {nnunet_nacl.__version__}.",
     ]
@@ -126,7 +124,6 @@ def _calibration(
     evaluations: Mapping[str, Evaluation],
     calibration: CalibrationMap | None,
     form: str | None,
-    diagram: str | None,
 ) -> str:
     parts = []
     if calibration is not None:
@@ -160,9 +157,7 @@ def _calibration(
         for score in _SCORES
         for mask in _MASKS
     ]
-    parts.append(_table(["", *evaluations], rows))
-    if diagram:
-        parts.append(f"![Reliability on the predicted foreground]({diagram})")
+    parts += [_table(["", *evaluations], rows), f"![Reliability on the predicted foreground]({DIAGRAM_NAME})"]
     return "\n\n".join(parts)
 
 
@@ -185,16 +180,15 @@ def _quality(model: TrainedModel) -> str:
     return _table(["predicted", "mean absolute error", "that of a constant", "90 % interval covers"], rows)
 
 
-def _use(
-    model: str, folds: Sequence[str], plans: Mapping[str, Any], form: str | None, portable: bool, has_map: bool
-) -> str:
-    trainer, plans_name, configuration = model.split("__")
+def _use(model: TrainedModel, form: str | None, portable: bool, has_map: bool) -> str:
+    trainer, plans_name, configuration = model.folder.name.split("__")
+    dataset = model.opened.plans.get("dataset_name", "DATASET")
     named = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
     command = "nnunet_nacl predict" if has_map and not form else "nnUNetv2_predict"
     text = (
         "    nnunet_nacl import -i MODEL.zip        # or nnUNetv2_install_pretrained_model_from_zip MODEL.zip\n"
-        f"    {command} -i SCANS -o PREDICTIONS -d {plans.get('dataset_name', 'DATASET')} -c {configuration} "
-        f"-tr {trainer}{named} -f {' '.join(folds)}"
+        f"    {command} -i SCANS -o PREDICTIONS -d {dataset} -c {configuration} -tr {trainer}{named} "
+        f"-f {' '.join(model.folds)}"
     )
     if portable:
         text += (

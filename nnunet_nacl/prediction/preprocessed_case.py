@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.dicom.series import image_of_series
+from nnunet_nacl.dicom.volume import image_of_series
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import channels_apart, quiet, read_images
@@ -89,7 +89,7 @@ def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool 
         image, properties = read_images(model.opened.reader, case.images)
     previous = None
     if case.previous is not None:
-        previous = model.opened.read_matching(case.previous, "image", Geometry.of(properties), image.shape[1:])
+        previous = model.opened.read_labels(case.previous, like=("image", Geometry.of(properties), image.shape[1:]))[0]
     made = preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
     known = len(case.images) > 1 and not case.orientation and Geometry.of(properties).affine is not None
     apart = channels_apart(case.images) if known else ""

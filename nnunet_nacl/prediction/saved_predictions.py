@@ -169,7 +169,8 @@ class SavedPredictions:
         path = self._reference(case.name)
         if path is None:
             return None
-        return self.first.read_matching(path, "prediction", case.geometry, case.segmentation.shape, is_truth=True)
+        like = "prediction", case.geometry, case.segmentation.shape
+        return self.first.read_labels(path, is_truth=True, like=like)[0]
 
     def _check_references(self, cases: Sequence[MemberCase], need_all: bool) -> None:
         if self.references is None:

@@ -26,9 +26,10 @@ from nnunet_nacl.files import (
     to_json_text,
     write_atomically,
 )
+from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import check_name, verified
-from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.review.reviewed_case import ReviewedCase
 

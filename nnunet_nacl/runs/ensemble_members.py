@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.companion_files import fold_folders
 from nnunet_nacl.io.geometry import geometry_difference
-from nnunet_nacl.io.prediction_folder import RERUN, CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import RERUN, PredictionFolder
 from nnunet_nacl.io.probabilities import SavedProbabilities
 from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 

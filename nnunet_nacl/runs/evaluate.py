@@ -16,10 +16,10 @@ from nnunet_nacl.documents.map_file import map_of, structures_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
-from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.npz import RERUN
-from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
 from nnunet_nacl.runs.measure import measure, sign

@@ -13,8 +13,9 @@ from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import MASKS, CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.npz import RERUN
-from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics

@@ -11,9 +11,8 @@ import numpy as np
 
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.case import Case, Truth
+from nnunet_nacl.io.case import Case, CaseFiles, Truth
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.prediction_folder import CaseFiles
 from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks

@@ -16,10 +16,10 @@ from nnunet_nacl.calibration.sampling import Sample, draw_sample
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only, replacing
-from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.geometry import slicing_axis
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import first_line, parse_json
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.runs.ledger import same_contents

@@ -21,8 +21,9 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.checkpoints import bake, check_baked, class_layer
-from nnunet_nacl.models.portable import check_portable
+from nnunet_nacl.io.checkpoints import bake, check_baked
+from nnunet_nacl.io.class_layers import class_layers
+from nnunet_nacl.models.archive import check_portable
 from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.health import check_known
 from nnunet_nacl.registration.lookup import registered_trainers, resolve
@@ -316,7 +317,8 @@ def test_a_calibration_map_goes_into_the_last_convolution(network, short_transfo
     built = make(network)
     original = {name: value.clone() for name, value in built.state_dict().items()}
     calibration = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
-    baked = bake(original, *class_layer(built), calibration)
+    (*_, layer), axis = class_layers(built)
+    baked = bake(original, layer, axis, calibration)
     assert sum(not torch.equal(original[name], baked[name]) for name in original) in (1, 2)  # a bias may be 0
     assert check_baked(built, original, baked, calibration, (1, 32, 32)) < 1e-4
 

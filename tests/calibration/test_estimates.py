@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, iden
     """Of every mask, in and outside the network's crop; half precision moves a voxel into another bin now and then."""
     regions, (case,) = held_out.first.labels.regions, held_out.files
     calibration = CalibrationMap.identity(2, regions) if identity else conditional(regions)
-    treated = held_out.first.treated({case: Treatment(calibration)})
+    treated = replace(held_out.first, treatment={case: Treatment(calibration)})
     expected = case_values(evaluate_case(treated, treated.files(case), held_out.settings).stats)
     sample = held_out.sample(case)
     assert (sample.weights == 1).all()

@@ -16,8 +16,9 @@ hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnun
 import pydicom  # noqa: E402
 
 from nnunet_nacl.cli.main import main  # noqa: E402
-from nnunet_nacl.dicom.output import SCHEME, read_codes  # noqa: E402
-from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
+from nnunet_nacl.dicom.codes import read_codes  # noqa: E402
+from nnunet_nacl.dicom.output import SCHEME  # noqa: E402
+from nnunet_nacl.dicom.volume import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
 from tests.prediction.untrained import calibrate, make_model, make_scans  # noqa: E402
@@ -66,26 +67,20 @@ def written(output: Path) -> dict[str, Path]:
     return {path.stem.rpartition("_")[2]: path for path in (output / "dicom").glob("*.dcm")}
 
 
-def points_of_nifti(path: Path) -> dict[tuple[float, ...], float]:
+def points(values: np.ndarray, place_of) -> dict[tuple[float, ...], float]:
     """Value at each place of the patient, in DICOM's mm, where it is not 0."""
+    return {tuple(np.round(place_of(i), 2) + 0.0): float(values[tuple(i)]) for i in np.argwhere(values)}
+
+
+def points_of_nifti(path: Path) -> dict[tuple[float, ...], float]:
     image = sitk.ReadImage(str(path))
-    values = sitk.GetArrayFromImage(image)
-    found = {}
-    for z, y, x in np.argwhere(values):
-        place = image.TransformIndexToPhysicalPoint((int(x), int(y), int(z)))
-        found[tuple(np.round(place, 2) + 0.0)] = float(values[z, y, x])
-    return found
+    return points(sitk.GetArrayFromImage(image), lambda i: image.TransformIndexToPhysicalPoint(i[::-1].tolist()))
 
 
 def points_of_segment(path: Path, number: int) -> dict[tuple[float, ...], float]:
     """The same of a segment, by highdicom's reader."""
     volume = hd.seg.segread(path).get_volume(segment_numbers=[number], rescale_fractional=True)
-    values = volume.array[..., 0]
-    found = {}
-    for index in np.argwhere(values):
-        place = (volume.affine @ (*index, 1))[:3]
-        found[tuple(np.round(place, 2) + 0.0)] = float(values[tuple(index)])
-    return found
+    return points(volume.array[..., 0], lambda i: (volume.affine @ (*i, 1))[:3])
 
 
 def same_places(found, expected) -> bool:

@@ -17,9 +17,9 @@ from nnunet_nacl.io.checkpoints import (
     MARK,
     bake,
     check_baked,
-    class_layer,
     write_calibrated,
 )
+from nnunet_nacl.io.class_layers import class_layers
 from tests.calibration.models import KINDS, make_network, make_trained
 from tests.processes import run_warm
 
@@ -27,12 +27,17 @@ MAP = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
 REGION_MAP = CalibrationMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
 
 
+def last_layer(network) -> tuple[str, int]:
+    (*_, layer), axis = class_layers(network)
+    return layer, axis
+
+
 @pytest.mark.parametrize("calibration", [MAP, REGION_MAP], ids=["classes", "regions"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_baked_network_computes_the_map(kind, calibration):
     network = make_network(kind, 3)
     original = {name: value.clone() for name, value in network.state_dict().items()}
-    layer = class_layer(network)
+    layer = last_layer(network)
     baked = bake(original, *layer, calibration)
     changed = {name for name in original if not torch.equal(original[name], baked[name])}
     assert changed == {f"{layer[0]}.weight", f"{layer[0]}.bias"}  # auxiliary heads stay
@@ -43,39 +48,36 @@ def test_the_baked_network_computes_the_map(kind, calibration):
         network.load_state_dict(baked)
         after = network(image)[0]
     if calibration.regions:
-        expected = before * torch.tensor([0.7, 1.4, 2.0]).view(3, 1, 1, 1) + torch.tensor([-0.5, 0.3, 0.0]).view(
-            3, 1, 1, 1
-        )
+        expected = torch.stack([0.7 * before[0] - 0.5, 1.4 * before[1] + 0.3, 2.0 * before[2]])
     else:
-        expected = before.clone()
-        expected[1] = before[0] + 0.7 * (before[1] - before[0]) - 0.5
-        expected[2] = before[0] + 1.4 * (before[2] - before[0]) + 0.3
+        one, two = 0.7 * (before[1] - before[0]) - 0.5, 1.4 * (before[2] - before[0]) + 0.3
+        expected = before[0] + torch.stack([torch.zeros_like(one), one, two])
     torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
     assert (before - after).abs().max() > 0.1
     assert check_baked(network, original, baked, calibration, (1, 8, 8, 8)) < 1e-5
 
 
 def test_networks_whose_last_layer_is_not_known_are_refused():
-    with pytest.raises(UserError, match="the network Conv3d is none of PlainConvUNet"):
-        class_layer(nn.Conv3d(1, 3, 1))
+    with pytest.raises(UserError, match="the network Conv3d is none of PlainConvUNet.*Leave --write_checkpoints out"):
+        class_layers(nn.Conv3d(1, 3, 1))
 
 
-def test_a_network_that_goes_on_after_its_class_layer_is_refused():
-    network = make_network("plain", 3)
-    layer = class_layer(network)
+@pytest.mark.parametrize(
+    "slopes, goes_on, message",
+    [
+        ([0.7, 1.4], True, "does something after the layer"),
+        ([3000.0, 3000.0], False, "half precision"),
+        ([1.0, 1.0, 1.0], False, "makes 3 channels, the map is for 4"),
+    ],
+)
+def test_what_would_not_compute_the_map_is_refused(slopes, goes_on, message):
+    network, calibration = make_network("plain", 3), CalibrationMap(slopes, [0] * len(slopes))
     original = {name: value.clone() for name, value in network.state_dict().items()}
-    network.register_forward_hook(lambda module, inputs, output: output.tanh())
-    with pytest.raises(UserError, match="does something after the layer"):
-        check_baked(network, original, bake(original, *layer, MAP), MAP, (1, 8, 8, 8))
-
-
-def test_logits_too_large_for_half_precision_are_refused():
-    network = make_network("plain", 3)
-    layer = class_layer(network)
-    original = {name: value.clone() for name, value in network.state_dict().items()}
-    steep = CalibrationMap([3000.0, 3000.0], [0, 0])
-    with pytest.raises(UserError, match="half precision"):
-        check_baked(network, original, bake(original, *layer, steep), steep, (1, 8, 8, 8))
+    if goes_on:
+        network.register_forward_hook(lambda module, inputs, output: output.tanh())
+    with pytest.raises(UserError, match=message):
+        baked = bake(original, *last_layer(network), calibration)
+        check_baked(network, original, baked, calibration, (1, 8, 8, 8))
 
 
 def test_logits_of_real_cases_count_where_they_were_measured(model):
@@ -90,12 +92,6 @@ def test_logits_of_real_cases_count_where_they_were_measured(model):
     write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", steep, {})
     path.write_text("{")
     write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", steep, {})
-
-
-def test_a_map_for_other_channels_is_refused():
-    network = make_network("plain", 4)
-    with pytest.raises(UserError, match="makes 4 channels, the map is for 3"):
-        bake(network.state_dict(), *class_layer(network), MAP)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_what_is_no_fold_is_refused(model, monkeypatch, capsys, command):
 
 
 def test_copies_of_folds_are_left_out_by_every_command(model, tmp_path, capsys):
-    companion_files._noted.clear()
+    companion_files._note_left_out.cache_clear()
     assert main(["evaluate", *MODEL, "-np", "1"]) == 0
     error = capsys.readouterr().err
     assert all(error.count(f"note: {model.folder / name} is left out") == 1 for name in ODD)

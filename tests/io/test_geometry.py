@@ -72,13 +72,10 @@ def test_differences_that_formats_make_are_none():
     assert difference(geometry(origin=(0.0, 0.0, 0.51))) == "origin (0.0, 0.0, 0.0) and (0.0, 0.0, 0.51)"
     assert difference(geometry(tilt=0.011)).startswith("direction (1.0, 0.0, 0.0, 0.0, 1.0")
     assert geometry_difference(geometry(), geometry(), (4, 5, 6), (4, 5)) == "shape (4, 5, 6) and (4, 5)"
-    in_2d = Geometry.of(
-        {"spacing": (999, 1, 1), "sitk_stuff": {"spacing": (1, 1), "origin": (0, 0), "direction": (1, 0, 0, 1)}}
-    )
-    assert (
-        geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0), np.eye(4)), (1, 5, 6), (1, 5, 6)) == "2 and 3 dimensions"
-    )
-    assert geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0)), (1, 5, 6), (1, 5, 6)) == ""
+    flat, shapes = {"spacing": (1, 1), "origin": (0, 0), "direction": (1, 0, 0, 1)}, [(1, 5, 6)] * 2
+    in_2d = Geometry.of({"spacing": (999, 1, 1), "sitk_stuff": flat})
+    assert geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0), np.eye(4)), *shapes) == "2 and 3 dimensions"
+    assert geometry_difference(in_2d, Geometry((999.0, 1.0, 1.0)), *shapes) == ""
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.image_files import find_reader
-from nnunet_nacl.io.labels import label_manager_of
-from nnunet_nacl.io.named_objects import check_model
+from nnunet_nacl.io.named_objects import check_model, find_reader, label_manager_of
 from tests.calibration.models import architecture
 from tests.prediction.untrained import plans_json
 

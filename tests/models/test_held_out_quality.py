@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def through(folder: PredictionFolder, case: str, calibration: CalibrationMap) ->
     """What a case under a map teaches, by delivered segmentation and structure."""
     made = {}
     for name, beta in (("argmax", None), ("decided", 1.0)):
-        treated = folder.treated({case: Treatment(calibration, beta)})
+        treated = replace(folder, treatment={case: Treatment(calibration, beta)})
         result = evaluate_case(treated, treated.files(case))
         for key, values in result.blocks[QUALITY]["structures"].items():
             values["dice"] = result.dice[key]

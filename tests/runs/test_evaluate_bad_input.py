@@ -179,7 +179,7 @@ def test_a_name_that_is_not_utf_8_costs_its_own_case(make_validated):
     break_case(model, "not UTF-8")
     evaluation = evaluate_folder(model.validation(), output=model.validation() / "calibration.json")
     assert list(evaluation.problems.values()) == [
-        f"{model.references}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
+        f"{model.validation()}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
     ]
     assert [case.case for case in read_document(model.validation() / "calibration.json").cases] == ["case_01"]
 
@@ -233,7 +233,7 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}), "dataset_name is list"),
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "'../x', which names no folder"),
         (lambda m: write_json(m.folder / "plans.json", {"configurations": None}), "configurations is NoneType"),
-        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configuration '2d' is int"),
+        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configurations: 2d is int"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
         (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),

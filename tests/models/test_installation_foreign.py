@@ -13,7 +13,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.models.archive import install_model
+from nnunet_nacl.models.installation import install_model
 from nnunet_nacl.prediction import Predictor
 from tests.models.travelling import give_map, make_finished
 from tests.runs.folders import write_image, write_json

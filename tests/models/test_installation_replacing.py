@@ -13,7 +13,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.models.archive import install_model
+from nnunet_nacl.models.installation import install_model
 from tests.processes import run_warm
 
 MODEL = "Dataset001_A/T__P__C"
