@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from nnunet_nacl.show.style import STRUCTURE_COLORS
-
+STRUCTURE_COLORS = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")
+"""Okabe and Ito's palette, of label maps; the seventh structure and those after it begin again."""
 LOWEST_CONFIDENCE = 0.5
 _FILL = 0.35
 LONG_SIDE = (320, 480)  # pixels

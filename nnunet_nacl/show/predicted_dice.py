@@ -13,8 +13,17 @@ from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
 from nnunet_nacl.calibration.quality_report import QualityRows, coverage
-from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure, write_no_value
-from nnunet_nacl.show.style import BLUE, GREY, INK, VERMILLION, figure_settings
+from nnunet_nacl.show.layout import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILLION,
+    Frame,
+    draw_interval,
+    figure_settings,
+    new_panels,
+    write_figure,
+)
 
 _HOLLOW = {"markerfacecolor": "white"}
 _INSIDE: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 4.5}
@@ -45,7 +54,9 @@ def draw_predicted_dice(
     shown = [np.column_stack([predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
     low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
     limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
-    body, axes = new_panels(len(structures), sharex=True, sharey=True)
+    body, axes = new_panels(
+        len(structures), (3.9, 4.0) if len(structures) < 3 else (3.0, 3.3), sharex=True, sharey=True
+    )
     for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
         _draw(panel, *cases.T)
         inside, covered = count_covered(rows, i)
@@ -53,8 +64,7 @@ def draw_predicted_dice(
         panel.set_title(f"{name}\n{counted}")
         panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
         panel.tick_params(labelbottom=True)
-    size = (4.2 if len(structures) == 1 else 3.2, None)
-    return write_figure(body, path, size, legend=_legend(rows.level), remarks=left_out, **frame)
+    return write_figure(body, path, legend=_legend(rows.level), remarks=left_out, **frame)
 
 
 def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
@@ -67,13 +77,15 @@ def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
 
 def _draw(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, true: np.ndarray) -> None:
     axes.grid(True)
+    axes.set_box_aspect(1)
     axes.axline((0, 0), slope=1, color=INK, linewidth=1, linestyle="--", gid="identity")
     if not len(predicted):
-        write_no_value(axes)
-    for x, y, lowest, highest in zip(predicted, true, low, high):
-        look = _ALONE if np.isnan(lowest) else _INSIDE if lowest <= y <= highest else _OUTSIDE
-        draw_interval(axes, x, lowest, highest, vertical=True, color=look["color"], alpha=0.35, gid="interval")
-        axes.plot([x], [y], linestyle="none", zorder=3, **look)
+        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center")
+    inside, alone = (low <= true) & (true <= high), np.isnan(low)
+    for look, cases in ((_INSIDE, inside), (_OUTSIDE, ~inside & ~alone), (_ALONE, alone)):
+        ends: Any = predicted[cases], low[cases], high[cases]
+        draw_interval(axes, *ends, vertical=True, color=look["color"], alpha=0.35, gid="interval")
+        axes.plot(predicted[cases], true[cases], linestyle="none", zorder=3, **look)
 
 
 def _legend(level: float) -> list[Line2D]:

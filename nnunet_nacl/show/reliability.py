@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,19 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
-from nnunet_nacl.show.layout import Frame, draw_interval, line_height, new_panels, write_figure
-from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show.layout import (
+    GREEN,
+    GREY,
+    INK,
+    SMALL_SIZE,
+    VERMILLION,
+    Frame,
+    draw_interval,
+    figure_settings,
+    line_height,
+    new_panels,
+    write_figure,
+)
 
 _ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
 _GAP_EDGES = {"over": VERMILLION, "under": GREEN}
@@ -28,7 +38,7 @@ _FEW_OPACITY = 0.35
 
 _HATCHES = {"over": "////", "under": "||||"}
 _PANELS_PER_ROW = 4
-_WIDEST, _SINGLE = 2.7, 3.4  # inches
+_WIDEST, _SINGLE = 3.2, 4.0  # inches of a panel
 _SIDE_BY_HISTOGRAM = 4.0  # heights
 _TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
 
@@ -61,19 +71,21 @@ def draw_reliability(
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
     ends = {method: np.array(band, dtype=float) for method, band in (bands or {}).items()}
-    _check_bands(stats_by_method, ends)
+    for method, band in ends.items():
+        if method not in stats_by_method:
+            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
+        if band.shape != (expected := (2, stats_by_method[method].n_bins)):
+            raise ValueError(f"The band of {method} must have the shape {expected}, got {band.shape}.")
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
+    size, shares = (_WIDEST if columns > 1 else _SINGLE), [_SIDE_BY_HISTOGRAM, 1] * rows
     body, axes = new_panels(
-        2 * rows * columns, columns, sharex=True, sharey="row", height_ratios=[_SIDE_BY_HISTOGRAM, 1] * rows
+        2 * rows * columns, (size, 0.65 * size), columns, sharex=True, sharey="row", height_ratios=shares
     )
-    for i in range(rows * columns):
-        upper, lower = (axes[(2 * (i // columns) + below) * columns + i % columns] for below in (0, 1))
-        if i >= len(stats_by_method):
-            upper.remove()
-            lower.remove()
-            continue
-        method, stats = list(stats_by_method.items())[i]
+    panels = np.reshape(np.array(axes, object), (rows, 2, columns)).swapaxes(1, 2).reshape(-1, 2)
+    for unused in panels[len(stats_by_method) :].flat:
+        unused.remove()
+    for i, ((upper, lower), (method, stats)) in enumerate(zip(panels, stats_by_method.items())):
         upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
         place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
         look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL_SIZE, "linespacing": 1.2}
@@ -86,62 +98,35 @@ def draw_reliability(
         lower.set_xlabel("confidence")
         lower.tick_params(labelbottom=True)
     legend = _legend(stats_by_method, any(np.isfinite(band).any() for band in ends.values()))
-    return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
-
-
-def _check_bands(stats_by_method: Mapping[str, BinStats], bands: Mapping[str, np.ndarray]) -> None:
-    for method, band in bands.items():
-        if method not in stats_by_method:
-            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
-        if band.shape != (expected := (2, stats_by_method[method].n_bins)):
-            raise ValueError(f"The band of {method} must have the shape {expected}, got {band.shape}.")
+    return write_figure(body, path, legend=legend, **frame)
 
 
 def _in_words(stats: BinStats) -> str:
     if not stats.n_voxels:
         return "no voxel"
-    return f"pooled ECE {ece(stats):.3f},\nn = {_short(stats.n_voxels)} voxels"
-
-
-@dataclass(frozen=True)
-class _Bin:
-    """A bin that holds voxels: its number, what is drawn of it, and how opaque."""
-
-    index: int
-    count: int
-    accuracy: float
-    confidence: float
-
-    @property
-    def side(self) -> str:
-        return "over" if self.confidence > self.accuracy else "under"
-
-    @property
-    def opacity(self) -> float:
-        return _FEW_OPACITY if self.count < FEW_VOXELS else 1.0
-
-
-def _bins(stats: BinStats) -> list[_Bin]:
-    count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
-    return [_Bin(int(i), count[i], correct[i] / count[i], confidence[i] / count[i]) for i in np.flatnonzero(count)]
+    return f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels"
 
 
 def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
-    width = 1 / stats.n_bins
+    count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
     axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
-    for one in _bins(stats):
-        accuracy, mean, left, alpha = one.accuracy, one.confidence, stats.edges[one.index], one.opacity
-        look: dict[str, Any] = {"color": to_rgba(_ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
-        axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
-        look = {"facecolor": to_rgba(_GAP_FACES[one.side], alpha), "edgecolor": to_rgba(_GAP_EDGES[one.side], alpha)}
-        look |= {"hatch": _HATCHES[one.side], "lw": 0.6}
-        axes.bar(left, abs(mean - accuracy), width, min(mean, accuracy), align="edge", gid=one.side, **look)
-        ends, look = (left + 0.1 * width, left + 0.9 * width), {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6}
-        axes.plot(ends, (accuracy, accuracy), solid_capstyle="butt", zorder=2.3, gid="top", **look)
-        if band is not None:
-            low, high = band[:, one.index]
-            draw_interval(axes, left + width / 2, low, high, vertical=True, color=INK, gid="band")
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
+    width = 1 / stats.n_bins
+    for few in (True, False):
+        for side, hatch in _HATCHES.items():
+            shown = (count > 0) & ((count < FEW_VOXELS) == few) & ((confidence > correct) == (side == "over"))
+            accuracy, mean = correct[shown] / count[shown], confidence[shown] / count[shown]
+            left, alpha = stats.edges[:-1][shown], _FEW_OPACITY if few else 1.0
+            look: dict[str, Any] = {"color": to_rgba(_ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
+            axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
+            look = {"facecolor": to_rgba(_GAP_FACES[side], alpha), "edgecolor": to_rgba(_GAP_EDGES[side], alpha)}
+            gap, foot = abs(mean - accuracy), np.minimum(mean, accuracy)
+            axes.bar(left, gap, width, foot, align="edge", gid=side, hatch=hatch, lw=0.6, **look)
+            look = {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6, "zorder": 2.3}
+            axes.hlines(accuracy, left + 0.1 * width, left + 0.9 * width, gid="top", **look)
+    if band is not None:
+        middle = stats.edges[:-1] + width / 2
+        draw_interval(axes, middle, *np.where(count > 0, band, np.nan), vertical=True, color=INK, gid="band")
 
 
 def _draw_histogram(axes: Axes, stats: BinStats) -> None:
@@ -161,14 +146,8 @@ def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
     if banded:
         look = {"color": INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
         handles.append(Line2D([], [], label="95 % interval over cases", **look))
-    if any(one.opacity < 1 for stats in stats_by_method.values() for one in _bins(stats)):
+    counts = np.concatenate([stats.count.sum(axis=0) for stats in stats_by_method.values()])
+    if ((counts > 0) & (counts < FEW_VOXELS)).any():
         few = f"pale: fewer than {FEW_VOXELS} voxels in the bin"
         handles.append(Patch(facecolor=to_rgba(_ACCURACY, _FEW_OPACITY), label=few))
     return handles
-
-
-def _short(n: int) -> str:
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if n >= size:
-            return f"{n / size:.3g}{letter}"
-    return str(n)

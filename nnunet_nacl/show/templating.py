@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import nnunet_nacl
 from nnunet_nacl.errors import printable
-from nnunet_nacl.show.style import STRUCTURE_COLORS
+from nnunet_nacl.show.drawing import STRUCTURE_COLORS
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG

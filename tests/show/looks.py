@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from nnunet_nacl.metrics.bootstrap import Interval
-from nnunet_nacl.show.style import figure_settings
+from nnunet_nacl.show.layout import figure_settings
 
 
 def texts(figure: Figure) -> list[str]:

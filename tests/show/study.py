@@ -13,8 +13,8 @@ import numpy as np
 
 from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.gallery import Gallery, GalleryCase, Picture
+from nnunet_nacl.show.layout import save_figure
 from nnunet_nacl.show.page import Page, make_page
-from nnunet_nacl.show.style import save_figure
 from nnunet_nacl.show.templating import data_uri
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
