@@ -10,12 +10,11 @@ tools' predictions nothing is known of cases that are in the splits.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from nnunet_nacl.documents.map_file import fitted_cases
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above
+from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above, fold_of
 from nnunet_nacl.io.locate import splits_of
 from nnunet_nacl.io.prediction_folder import read_plans
 
@@ -27,7 +26,7 @@ def check_training_cases(
 
     Args:
         label: Of the entry.
-        fold: Of a model's validation folder, see :func:`fold_of`.
+        fold: Of a model's validation folder, see :func:`fold_of_validation`.
         folder: The predictions.
         cases: Names.
         allow: Give a note instead of an error.
@@ -46,21 +45,20 @@ def check_training_cases(
             f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of other "
             "cases, or pass --allow-training-cases to compare them with a note."
         )
-    what = "were" if certain else "may have been"
-    notes = [f"{label}: its networks {what} trained on cases that they are compared on ({why})."] if why else []
+    were = "were" if certain else "may have been"
+    notes = [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
     if seen := cases & fitted_cases(folder):
         notes.append(
-            f"{label}: its calibration map was fitted to cases that it is compared on ({_some(seen)}), which flatters "
+            f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which flatters "
             "it; what `nnunet_nacl calibrate` printed is of cases that were left out."
         )
     return notes
 
 
-def fold_of(folder: Path) -> str:
+def fold_of_validation(folder: Path) -> str:
     """Fold of a model's validation folder; empty for any other folder."""
     place = Path(os.path.abspath(folder))
-    match = re.fullmatch("fold_([0-9]+|all)", place.parent.name) if place.name == "validation" else None
-    return match[1] if match else ""
+    return (place.name == "validation" and fold_of(place.parent)) or ""
 
 
 def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) -> tuple[bool, str]:
@@ -71,20 +69,19 @@ def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) ->
     splits = splits_of(dataset)
     if fold:
         seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
-        return bool(seen), f"{_some(seen)} in the training part of fold {fold}" if seen else ""
+        return bool(seen), f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
     if not splits:
         return False, "there is no plans.json beside the predictions, or no splits_final.json of its data set"
     inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
     if not inside:
         return False, ""
     if (folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
-        return True, f"{_some(inside)} in the splits of {dataset}, in no single fold's validation part"
-    return False, f"{_some(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+        return True, f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
+    return False, f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
 
 
-def _some(cases: set[str]) -> str:
-    listed = ", ".join(sorted(cases)[:3]) + (", ..." if len(cases) > 3 else "")
-    return f"{len(cases)} of them ({listed}) {'is' if len(cases) == 1 else 'are'}"
+def _counted(cases: set[str]) -> str:
+    return f"{len(cases)} of them ({some(sorted(cases), 3)}) {'is' if len(cases) == 1 else 'are'}"
 
 
 def _dataset_name(folder: Path, plans: Path | None) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.alignment import Dataset, some
+from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, MAIN_COLUMNS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
+from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
 
