@@ -122,10 +122,9 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             places.setdefault(name, {})[fold] = _whereabouts(place, folder, options.test)
             known = fold_of_case.setdefault(name, {})
             if twice := known.keys() & {case.case for case in cases}:
-                case = min(twice)
                 raise UserError(
-                    f"{name}: case {case} lies in fold {known[case]} and in fold {fold}; remove what is left over from "
-                    "another split, or choose one fold with -f."
+                    f"{name}: case {min(twice)} lies in fold {known[min(twice)]} and in fold {fold}; remove what is "
+                    "left over from another split, or choose one fold with -f."
                 )
             known |= {case.case: fold for case in cases}
             results.setdefault(name, {}).update({case.case: case for case in cases})

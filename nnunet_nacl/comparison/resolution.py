@@ -150,10 +150,11 @@ def _predictions_of(
                 )
             yield Predictions(entry, fold, *treated_folder(folder, entry.treatment))
     elif (path := entry.path) and path.is_dir():
-        files = {"dataset_json": options.dataset_json, "plans": options.plans_json}
         found: PredictionFolder | None = None  # where they cannot be measured (again), the document stands for them
         try:
-            found = PredictionFolder.open(path, options.references, **files)
+            found = PredictionFolder.open(
+                path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+            )
             found.cases()
         except UserError:
             if not (path / FILE_NAME).is_file():
@@ -237,11 +238,6 @@ def _evaluate(
 
 
 def _in_cache(place: Predictions, selection: Selection) -> Path:
-    folder = os.path.realpath(place.document.parent)
-    named = Path(folder).parts[-3] if place.fold else Path(folder).name
-    return (
-        selection.options.cache
-        / selection.name
-        / f"{named}-{hashlib.sha1(folder.encode()).hexdigest()[:8]}"
-        / FILE_NAME
-    )
+    folder = Path(os.path.realpath(place.document.parent))
+    name = f"{folder.parts[-3] if place.fold else folder.name}-{hashlib.sha1(bytes(folder)).hexdigest()[:8]}"
+    return selection.options.cache / selection.name / name / FILE_NAME

@@ -49,8 +49,8 @@ def check_training_cases(
     notes = [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
     if seen := cases & fitted_cases(folder):
         notes.append(
-            f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which flatters "
-            "it; what `nnunet_nacl calibrate` printed is of cases that were left out."
+            f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which "
+            "flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
         )
     return notes
 
