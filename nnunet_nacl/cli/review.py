@@ -70,10 +70,9 @@ def run(args: argparse.Namespace) -> int:
     import shlex
     from pathlib import Path
 
-    from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.cli.review_text import decision_lines, print_list
     from nnunet_nacl.documents.map_file import named_map, structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.treatment import Treatment, beta_of
@@ -127,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print_list(listed, output, "cases")
     if listed.decided:
-        print("\n" + "\n".join(summary_lines(listed.decided, structures_of(members[0].labels), groups)))
+        print("\n" + "\n".join(decision_lines(listed.decided, structures_of(members[0].labels), groups)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")

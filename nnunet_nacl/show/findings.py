@@ -170,7 +170,7 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
 
 
 def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
-    """What was tested better, worse and neither, for each method against the reference that has a test at all."""
+    """What was tested better, worse and neither, for each method that is compared with the reference."""
     numbers, result = _Numbers(data, dataset), []
     for name, label in list(numbers.labels.items())[1:]:
         groups: dict[str, list[str]] = {}
@@ -178,8 +178,10 @@ def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Findin
             if row := numbers.rows.get((column, name)):
                 groups.setdefault(row["verdict"], []).append(data["columns"][column]["title"])
         parts = [f"{word} {', '.join(groups[key])}" for key, word in _VERDICTS.items() if key in groups]
-        if groups.keys() - {"untested"}:
-            result.append(Finding(f"{label} against {numbers.labels[numbers.reference]}", "; ".join(parts)))
+        if parts:
+            untested = groups.keys() == {"untested"}
+            answer = "too few cases for a test" if untested else "; ".join(parts)
+            result.append(Finding(f"{label} against {numbers.labels[numbers.reference]}", answer))
     return result
 
 

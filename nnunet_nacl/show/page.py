@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,16 +25,7 @@ if TYPE_CHECKING:
 _OF_QUALITY = (PREDICTED_DICE, QUALITY, WORKLOAD, PRESENCE, DETECTED)
 
 
-@dataclass(frozen=True)
-class Page:
-    """What was written, and what is missing on it."""
-
-    path: Path
-    size: int
-    problems: list[str]
-
-
-def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery] = ()) -> Page:
+def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery] = ()) -> Path:
     """Write report.html into the output folder of `nnunet_nacl compare`, which has just written all else.
 
     Args:
@@ -45,10 +34,7 @@ def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery
         galleries: Pictures of cases, of each data set; none leaves their part out.
 
     Returns:
-        The page. What was missing for the galleries is in its problems; they stand on the page, too.
-
-    Raises:
-        UserError: The page cannot be written.
+        Its path. UserError if it cannot be written.
     """
     tables = [_table(table) for table in data["tables"]]
     figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]
@@ -86,14 +72,13 @@ def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery
         calibration_metrics=MASK_METRICS,
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
     )
-    path = folder / PAGE_NAME
-    write_atomically(path, text)
-    problems = [problem for gallery in galleries for problem in gallery.problems]
-    return Page(path, len(text.encode()), list(dict.fromkeys(problems)))
+    write_atomically(folder / PAGE_NAME, text)
+    return folder / PAGE_NAME
 
 
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [[_cell(cell) for cell in row] for row in table["rows"]]
+    plain = {"value": None, "best": False, "second": False}
+    rows = [[{**plain, "text": cell} if isinstance(cell, str) else cell for cell in row] for row in table["rows"]]
     numbers = [any(row[i]["value"] is not None for row in rows) for i in range(len(table["columns"]))]
     return {
         **table,
@@ -102,13 +87,6 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
         "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
         "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),
     }
-
-
-def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(cell, str):
-        return {"text": cell, "value": None, "best": False, "second": False}
-    value = cell["value"]
-    return {**cell, "value": None if value is None or not math.isfinite(value) else value}
 
 
 def _command(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,24 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: s
         ).rstrip()
         for row in rows
     ]
+
+
+def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
+    """A line for each value of :func:`~nnunet_nacl.calibration.effect.changes`; ``-`` where it is undefined.
+
+    Args:
+        effect: By name of the value.
+        structures: Name by nnU-Net's key.
+    """
+    rows = [["", "before", "after", "change", "95 % interval", "cases"]]
+    for name, row in effect.items():
+        kind, _, key = name.partition(" ")
+        change = row["difference"]
+        low, high = (number(change[end], 4, "+") for end in ("low", "high"))
+        cells = [number(row["before"]["mean"], 4), number(row["after"]["mean"], 4), number(change["mean"], 4, "+")]
+        cells += ["-" if low == "-" else f"{low} to {high}", str(row["n"])]
+        rows.append([f"Dice {structures.get(key, key)}" if kind == "Dice" else name, *cells])
+    return "\n".join(aligned(rows, indent=""))
 
 
 def terminal_text(table: Table) -> str:

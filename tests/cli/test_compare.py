@@ -26,7 +26,7 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     text = capsys.readouterr().out
     parts = ("Discrimination", "ECE foreground", "Quality as promised", "Cases to look at", "predicted")
-    assert all(part in text for part in (*parts, "Against Dice + CE (stock)", "written: "))
+    assert all(part in text for part in (*parts, "against Dice + CE (stock): ", "written: "))
     data = json.loads((out / "comparison.json").read_text())
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
     assert data["datasets"][0]["predictions"]["nnUNetTrainerNACL"]["0"]["folder"].startswith(
@@ -185,7 +185,7 @@ def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
     out, folder = study.root / "out", study.validation(NAMES[1])
     words = ["-i", f"A={folder}", f"B={study.validation(NAMES[2]) / 'calibration.json'}", "-tr", NAMES[0]]
     assert main(["compare", *words, "-d", "999", "-c", CONFIGURATION, "-f", "0", "-o", str(out), "-np", "1"]) == 0
-    assert "Against A on" in capsys.readouterr().out
+    assert "B against A: " in capsys.readouterr().out
     data = json.loads((out / "comparison.json").read_text())
     assert [entry["label"] for entry in data["trainers"]] == ["A", "B", "Dice + CE (stock)"]
     assert {row["reference"] for row in data["statistics"]} == {str(folder)} and data["notes"][0].startswith(

@@ -14,7 +14,7 @@ import numpy as np
 from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.gallery import Gallery, GalleryCase, Picture
 from nnunet_nacl.show.layout import save_figure
-from nnunet_nacl.show.page import Page, make_page
+from nnunet_nacl.show.page import make_page
 from nnunet_nacl.show.templating import data_uri
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
@@ -38,7 +38,7 @@ class Study:
         self.data.update(changes)
         (self.out / "comparison.json").write_text(json.dumps(self.data))
 
-    def make_page(self, *, gallery: bool = True) -> Page:
+    def make_page(self, *, gallery: bool = True) -> Path:
         """Write the page."""
         return make_page(self.data, self.out, [self.gallery] * gallery)
 
