@@ -5,15 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from nnunet_nacl.cli.options import (
-    add_files,
-    add_groups,
-    add_inference,
-    add_model,
-    add_processes,
-    add_trust,
-    number_of_processes,
-)
+from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared, model_of, network_of, number_of_processes
 
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
 
@@ -38,12 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add_model(parser)
-    add("-m", metavar="FOLDER", help="with -i: the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c")
+    add_shared(parser, *MODEL, "-m")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="checkpoint of the folds (default: %(default)s)")
     add("-i", metavar="FOLDER", help="images of your own (with a model), or predictions with probabilities")
     add("-gt", metavar="LABELS", help="their ground truth")
-    add_files(parser, "of predictions: in their folder or up to two levels above")
+    add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
@@ -52,11 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow",
     )
-    add_groups(parser)
+    add_shared(parser, "-groups")
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
-    add_inference(parser, "cases to predict")
-    add_processes(parser)
-    add_trust(parser)
+    add_shared(parser, *NETWORK, "-np", "--trust_checkpoint")
     add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")
     add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
     add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
@@ -141,10 +130,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace):
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
-    from pathlib import Path
-
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.io.locate import model_folder
 
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
@@ -152,17 +138,13 @@ def _model(args: argparse.Namespace):
         raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
     if args.m is not None and (args.d is not None or args.i is None):
         raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
-    if args.m is not None:
-        return Path(args.m)
-    if args.d is None:
+    if args.m is None and args.d is None:
         if args.map or args.write_checkpoints:
             raise UserError(
                 "-map and --write_checkpoints go with a model (-d); for a folder: `nnunet_nacl review -map`."
             )
         return None
-    if args.c is None:
-        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
-    return model_folder(args.d, args.tr, args.p, args.c)
+    return model_of(args)
 
 
 def _folders(args: argparse.Namespace, model, output, processes: int):
@@ -180,8 +162,7 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.prediction.validation_prediction import INFERENCE
 
-    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
-    log = partial(print, file=sys.stderr)
+    network, log = network_of(args), partial(print, file=sys.stderr)
     if args.i is None:
         folders = validation_folders(model, args.f, args.chk, network, num_processes=processes, log=log)
         return folders, {}, {}
@@ -246,8 +227,8 @@ def _write_checkpoints(args: argparse.Namespace, model, path, folds: Sequence[st
 
     labels = PredictionFolder.open(model, need_reference=False).labels
     form = args.form if args.form in ("temperature", "shift") else "temperature"
-    found = read_map(path, structures_of(labels), labels.regions, form)
-    mark = map_to_json({form: found}, form, structures_of(labels))
-    write_calibrated(model, folds, args.chk, found, mark, progress=True)
+    affine = read_map(path, structures_of(labels), labels.regions, form)
+    mark = map_to_json({form: affine}, form, structures_of(labels))
+    write_calibrated(model, folds, args.chk, affine, mark, progress=True)
     for fold in folds:
         print(f"written: {model / f'fold_{fold}' / CALIBRATED}   ({form})")

@@ -11,14 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.cli.options import (
-    add_groups,
-    add_processes,
-    add_threshold,
-    add_trust,
-    number_of_processes,
-    threshold_of,
-)
+from nnunet_nacl.cli.options import add_shared, number_of_processes, threshold_of
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,18 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add(flag, metavar=metavar, dest="entries", default=[], nargs="+", action="extend", type=entry, help=text)
     several = "data sets, names or numbers; for -i alone it is not needed"
     add("-d", metavar="DATASET", nargs="+", action="extend", help=several)
-    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    folds = "folds 0 to 4, or all for fold_all (default: those present, as all have)"
-    add("-f", metavar="FOLD", nargs="+", action="extend", help=folds)
+    add_shared(parser, "-c", "-p", "-f")
     add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
     learned = "map that calibrated an -i (default: the one that `review -map` names)"
     add("-map", metavar="LABEL=FILE", nargs="+", action="extend", help=learned)
-    dataset_json = "dataset.json of -i (default: in its folder or up to two levels above)"
-    add("-djfile", metavar="FILE", type=Path, help=dataset_json)
-    add("-pfile", metavar="FILE", type=Path, help="plans.json of -i (default: likewise)")
+    add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="FOLDER", required=True, help="output folder")
-    add_groups(parser, "as the maps tell")
+    add_shared(parser, "-groups")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
     add("-unranked", metavar="LABEL", nargs="+", action="extend", help=unranked)
     missing = "compare on the folds and cases that all have, and say so on every output"
@@ -75,14 +63,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow-training-cases", action="store_true", help=seen)
     test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
-    add_threshold(parser)
+    add_shared(parser, "-threshold")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
-    add_processes(parser)
-    add_trust(parser)
+    add_shared(parser, "-np", "--trust_checkpoint")
 
 
 def _flagged(flag: str, text: str) -> tuple[str, str]:

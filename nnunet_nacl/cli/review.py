@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_nacl.cli.options import (
-    REASON_TO_LOOK,
-    add_decision,
-    add_files,
-    add_findings,
-    add_groups,
-    add_processes,
-    add_threshold,
-    add_trust,
-    number_of_processes,
-    threshold_of,
-)
+from nnunet_nacl.cli.options import LOOK_BELOW, add_shared, number_of_processes, threshold_of
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
 
@@ -43,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders: an ensemble's members")
     add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add_decision(parser)
+    add_shared(parser, "-decide", "-beta")
     add(
         "-maps",
         metavar="MAP",
@@ -51,17 +40,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps (no name: confidence, entropy, margin, mutual_information)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
-    add_findings(parser)
-    add_threshold(parser, f"with -map: {REASON_TO_LOOK['meaning']}", REASON_TO_LOOK["default"])
+    add_shared(parser, "-findings")
+    add_shared(parser, "-threshold", help=f"with -map: {LOOK_BELOW}")
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
-    add_groups(parser)
+    add_shared(parser, "-groups")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again")
     group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add_processes(parser)
-    add_files(parser, "in each folder or up to two levels above")
-    add_trust(parser)
+    add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
 
 
