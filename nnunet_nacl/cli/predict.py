@@ -85,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.show.review_page import review_page
-    from nnunet_nacl.show.thumbnail import draw_thumbnail
+    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)

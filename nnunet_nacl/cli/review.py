@@ -70,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
-    from nnunet_nacl.show.review_page import review_page
-    from nnunet_nacl.show.thumbnail import draw_thumbnail
+    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
 
     processes, output = number_of_processes(args.np), Path(args.o)
     _check(args)
