@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from nnunet_nacl.errors import some
 from nnunet_nacl.json_files import one_line
 
 _SHOWN, _NAMED = 3, 20  # of problems that differ in the case's name alone
@@ -24,5 +25,4 @@ def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "c
             for name in names[:_SHOWN]:
                 print(f"  {one_line(name)}: {problems[name]}", file=sys.stderr)
             if others := names[_SHOWN:]:
-                listed = ", ".join(map(one_line, others[:_NAMED])) + (", ..." if len(others) > _NAMED else "")
-                print(f"  and {len(others)} more in the same way: {listed}", file=sys.stderr)
+                print(f"  and {len(others)} more in the same way: {one_line(some(others, _NAMED))}", file=sys.stderr)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
-from nnunet_nacl.comparison.training_cases import fold_of_validation
+from nnunet_nacl.comparison.trained_models import fold_of_validation
 from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings

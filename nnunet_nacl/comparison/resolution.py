@@ -13,8 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.trained_models import common_folds, find_models, open_test_folder
-from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of_validation
+from nnunet_nacl.comparison.trained_models import (
+    check_training_cases,
+    common_folds,
+    find_models,
+    fold_of_validation,
+    open_test_folder,
+)
 from nnunet_nacl.comparison.treated_folder import calibrated, treated_folder
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.map_file import structures_of
@@ -80,7 +85,7 @@ class Predictions:
     folder: PredictionFolder | None
 
     def check_training(self, fold: str, folder: Path, cases: set[str], options: Options) -> list[str]:
-        """See :func:`~nnunet_nacl.comparison.training_cases.check_training_cases`."""
+        """See :func:`~nnunet_nacl.comparison.trained_models.check_training_cases`."""
         allow, plans = options.allow_training_cases, options.plans_json
         return check_training_cases(self.entry.label, fold, folder, cases, allow=allow, plans=plans)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
@@ -147,10 +148,7 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> Describ
 
 def _by_patient(dataset: Dataset, rows: Sequence[np.ndarray]) -> np.ndarray:
     """(n_patients, n_bins) sums over the cases of each patient; of each case where each is its own."""
-    code = np.arange(len(rows)) if dataset.groups is None else np.unique(dataset.groups, return_inverse=True)[1]
-    result = np.zeros((code.max() + 1, len(rows[0])))
-    np.add.at(result, code, np.stack(rows))
-    return result
+    return pd.DataFrame(np.stack(rows)).groupby(list(dataset.groups or dataset.cases)).sum().to_numpy()
 
 
 def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterator[DescribedFigure]:

@@ -92,12 +92,9 @@ def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, titl
 
     Args:
         figure: What to write.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Missing folders are made.
+        path: Where to write, and what is returned; the suffix chooses PNG, SVG or PDF. Missing folders are made.
         dpi: Resolution of a PNG.
         title: Title in the file's metadata.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: The suffix is another one.
