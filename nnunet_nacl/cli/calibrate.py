@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared, model_of, network_of, number_of_processes
+from nnunet_nacl.errors import UserError
 
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
 
@@ -54,7 +58,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from importlib.metadata import version
-    from pathlib import Path
 
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cli.calibration_text import calibration_text
@@ -130,8 +133,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace):
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
-    from nnunet_nacl.errors import UserError
-
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
     if args.i is not None and args.gt is None and not args.map:
@@ -149,12 +150,7 @@ def _model(args: argparse.Namespace):
 
 def _folders(args: argparse.Namespace, model, output, processes: int):
     """Folders of held-out cases by fold, hashes of the networks, and the settings of the predictions."""
-    import sys
-    from functools import partial
-    from pathlib import Path
-
     from nnunet_nacl.documents.map_file import APPLIED_FILE
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.io.checkpoints import check_original
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.models.validation_folders import validation_folders
@@ -199,8 +195,6 @@ def _notes(held_out, calibration, model) -> list[str]:
 
 def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come as a zip file: without validation folders."""
-    from pathlib import Path
-
     from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.io.locate import folds_with, trained_folds

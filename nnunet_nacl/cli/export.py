@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from nnunet_nacl.cli.options import add_shared, model_of
+from nnunet_nacl.errors import UserError
 
 HELP = "export a trained model with its calibration and a model card; --portable: nnU-Net alone can use it"
 
@@ -44,9 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the zip."""
-    from pathlib import Path
-
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.models.archive import export_model
 
     if args.form and not args.portable:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import shlex
+import sys
+from pathlib import Path
 
 from nnunet_nacl.cli.options import (
     LOOK_BELOW,
@@ -14,6 +18,7 @@ from nnunet_nacl.cli.options import (
     threshold_of,
     whole_number,
 )
+from nnunet_nacl.errors import UserError
 
 HELP = "predict scans and list those to look at first"
 
@@ -70,10 +75,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    import shlex
-    import sys
-    from pathlib import Path
-
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.interruption import termination_as_interrupt
@@ -155,12 +156,8 @@ def _processes(args: argparse.Namespace, name: str) -> int:
 
 def _postprocessing(file: str | None, decided: bool):
     """nnU-Net's steps and the hash of their file; UserError if they were chosen for the other kind of segmentation."""
-    import hashlib
-    from pathlib import Path
-
     from nnunet_nacl.cli.postprocessing import read_postprocessing
     from nnunet_nacl.documents.decision_json import DECISION_FILE as FILE_NAME
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import checksum
 
     if file is None:
@@ -178,8 +175,6 @@ def _postprocessing(file: str | None, decided: bool):
 
 
 def _say_what_is_missing(model, args: argparse.Namespace) -> None:
-    import sys
-
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
     if model.record.advice and not model.treatment.beta:

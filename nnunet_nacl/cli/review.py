@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 
 from nnunet_nacl.cli.options import LOOK_BELOW, add_shared, number_of_processes, threshold_of
+from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
 
@@ -54,9 +57,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
-    import shlex
-    from pathlib import Path
-
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import decision_lines, print_list
@@ -127,8 +127,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from nnunet_nacl.errors import UserError
-
     decided = args.decide is not None
     for flag in ("gt", "postprocessing", "pp_pkl_file"):
         if getattr(args, flag) and not decided:

@@ -14,28 +14,13 @@ from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
 from nnunet_nacl.metrics.bootstrap import CONFIDENCE, Interval
-from nnunet_nacl.show.layout import (
-    BLUE,
-    GREY,
-    INK,
-    SMALL_SIZE,
-    TEXT_SIZE,
-    VERMILLION,
-    Frame,
-    draw_interval,
-    figure_settings,
-    line_height,
-    new_panels,
-    text_width,
-    wrap,
-    write_figure,
-)
+from nnunet_nacl.show import layout
 
 _ROW, _LABEL, _PANEL, _AROUND = 0.27, 2.3, 2.6, 1.1  # inches
 _LOOKS: dict[str, dict[str, Any]] = {
-    "better": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE},
-    "worse": {"color": VERMILLION, "marker": "s", "markerfacecolor": VERMILLION},
-    "open": {"color": GREY, "marker": "D", "markerfacecolor": "white"},
+    "better": {"color": layout.BLUE, "marker": "o", "markerfacecolor": layout.BLUE},
+    "worse": {"color": layout.VERMILLION, "marker": "s", "markerfacecolor": layout.VERMILLION},
+    "open": {"color": layout.GREY, "marker": "D", "markerfacecolor": "white"},
 }
 _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
@@ -79,13 +64,13 @@ class ForestRow:
         return "< 0.001" if self.p_value < 0.001 else f"{self.p_value:.3f}"
 
 
-@figure_settings()
+@layout.figure_settings()
 def draw_differences(
     rows: Sequence[ForestRow],
     path: str | os.PathLike,
     *,
     reference: str,
-    **frame: Unpack[Frame],
+    **frame: Unpack[layout.Frame],
 ) -> Path:
     """Draw one panel per metric and one line per method; an interval that excludes 0 differs in marker and colour.
 
@@ -109,21 +94,21 @@ def draw_differences(
         for missing in ("value", "interval")
         if (names := [row.label for row in of_metric if row.lacks == missing])
     ]
-    labels = [wrap(method, _LABEL) for method in methods]
-    width, side = max(map(text_width, labels)), 0.6 * len(columns)
+    labels = [layout.wrap(method, _LABEL) for method in methods]
+    width, side = max(map(layout.text_width, labels)), 0.6 * len(columns)
     beside = min(len(panels), max(1, int((9 - width) / (_PANEL + side - 0.4))), 3)
     # all rows hold the tallest of the labels
-    row = max(_ROW, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.02 for label in labels))
+    row = max(_ROW, *((label.count("\n") + 1) * layout.line_height(layout.TEXT_SIZE) + 0.02 for label in labels))
     size = _PANEL + side + width / beside, row * len(methods) + _AROUND
-    body, axes = new_panels(len(panels), size, beside, sharey=True)
+    body, axes = layout.new_panels(len(panels), size, beside, sharey=True)
     for panel, (metric, of_metric) in zip(axes, panels.items()):
-        panel.set_title(metric, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
+        panel.set_title(metric, loc="left", fontweight="bold", pad=72 * layout.line_height(layout.SMALL_SIZE) + 4)
         _draw_panel(panel, of_metric, methods, columns)
-        panel.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
+        panel.set_yticks(range(len(labels)), labels, fontsize=layout.TEXT_SIZE)
         panel.set_ylim(len(labels) - 0.5, -0.5)  # the first at the top
         panel.tick_params(axis="y", length=0)
         panel.tick_params(labelbottom=True)
-    return write_figure(body, path, legend=_legend(reference), remarks=foot, **frame)
+    return layout.write_figure(body, path, legend=_legend(reference), remarks=foot, **frame)
 
 
 def _draw_panel(
@@ -131,16 +116,18 @@ def _draw_panel(
 ) -> None:
     """Points and intervals, and numbers of cases and p-values at the right."""
     axes.grid(True, axis="x")
-    axes.axvline(0, color=INK, linewidth=1, gid="zero")
+    axes.axvline(0, color=layout.INK, linewidth=1, gid="zero")
     axes.locator_params(axis="x", nbins=4)
     place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-    place |= {"fontsize": SMALL_SIZE, "va": "center"}
+    place |= {"fontsize": layout.SMALL_SIZE, "va": "center"}
     for row in rows:
         y, look, difference = methods.index(row.label), _LOOKS[row.verdict], row.difference
         if row.lacks == "value":
-            axes.annotate("no value", (0.5, y), (0, 0), ha="center", color=GREY, style="italic", **place)
+            axes.annotate("no value", (0.5, y), (0, 0), ha="center", color=layout.GREY, style="italic", **place)
             continue
-        draw_interval(axes, y, difference.low, difference.high, vertical=False, color=look["color"], gid="interval")
+        layout.draw_interval(
+            axes, y, difference.low, difference.high, vertical=False, color=look["color"], gid="interval"
+        )
         point = {**_POINT, **look, "markeredgecolor": look["color"]}
         axes.plot([difference.mean], [y], linestyle="none", zorder=3, label=row.label, **point)
     low, high = axes.get_xlim()
@@ -150,7 +137,7 @@ def _draw_panel(
     label = axes.set_xlabel(f"← {left}", loc="left")
     axes.annotate(f"{right} →", (1, 1), xycoords=("axes fraction", label), ha="right", va="top")
     for offset, (heading, texts) in zip((40, 85), columns):
-        axes.annotate(heading, (1, -0.5), (offset, 4), ha="right", color=GREY, **place)
+        axes.annotate(heading, (1, -0.5), (offset, 4), ha="right", color=layout.GREY, **place)
         for row in rows:
             axes.annotate(texts[row], (1, methods.index(row.label)), (offset, 0), ha="right", **place)
 

@@ -233,12 +233,6 @@ def write_figure(
     return path
 
 
-def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, **look: Any) -> None:
-    """Text at a share of the panel's width and ``right`` inches right of it."""
-    place: dict[str, Any] = {"xytext": (72 * right, 0), "textcoords": "offset points", "va": "center"}
-    axes.annotate(text, (x, row), xycoords=axes.get_yaxis_transform(), **{**place, "fontsize": SMALL_SIZE, **look})
-
-
 def draw_interval(axes: Axes, position: Any, low: Any, high: Any, *, vertical: bool, **look: Any) -> None:
     """Lines from low to high, numbers or (n,) each, with a cap at either end; nothing where one of them is NaN."""
     position, low, high = np.atleast_1d(position, low, high)

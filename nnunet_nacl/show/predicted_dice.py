@@ -13,27 +13,23 @@ from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
 from nnunet_nacl.calibration.quality_report import QualityRows, coverage
-from nnunet_nacl.show.layout import (
-    BLUE,
-    GREY,
-    INK,
-    VERMILLION,
-    Frame,
-    draw_interval,
-    figure_settings,
-    new_panels,
-    write_figure,
-)
+from nnunet_nacl.show import layout
 
 _HOLLOW = {"markerfacecolor": "white"}
-_INSIDE: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 4.5}
-_OUTSIDE: dict[str, Any] = {"marker": "s", "color": VERMILLION, "markersize": 5.5, "markeredgewidth": 1.4, **_HOLLOW}
-_ALONE: dict[str, Any] = {"marker": "D", "color": GREY, "markersize": 4.5, **_HOLLOW}  # without an interval
+_INSIDE: dict[str, Any] = {"marker": "o", "color": layout.BLUE, "markersize": 4.5}
+_OUTSIDE: dict[str, Any] = {
+    "marker": "s",
+    "color": layout.VERMILLION,
+    "markersize": 5.5,
+    "markeredgewidth": 1.4,
+    **_HOLLOW,
+}
+_ALONE: dict[str, Any] = {"marker": "D", "color": layout.GREY, "markersize": 4.5, **_HOLLOW}  # without an interval
 
 
-@figure_settings()
+@layout.figure_settings()
 def draw_predicted_dice(
-    rows: QualityRows, structures: Sequence[str], path: str | os.PathLike, **frame: Unpack[Frame]
+    rows: QualityRows, structures: Sequence[str], path: str | os.PathLike, **frame: Unpack[layout.Frame]
 ) -> Path:
     """Draw a panel per structure and a point per case on or off the line where the prediction is true.
 
@@ -54,7 +50,7 @@ def draw_predicted_dice(
     shown = [np.column_stack([predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
     low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
     limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
-    body, axes = new_panels(
+    body, axes = layout.new_panels(
         len(structures), (3.9, 4.0) if len(structures) < 3 else (3.0, 3.3), sharex=True, sharey=True
     )
     for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
@@ -64,7 +60,7 @@ def draw_predicted_dice(
         panel.set_title(f"{name}\n{counted}")
         panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
         panel.tick_params(labelbottom=True)
-    return write_figure(body, path, legend=_legend(rows.level), remarks=left_out, **frame)
+    return layout.write_figure(body, path, legend=_legend(rows.level), remarks=left_out, **frame)
 
 
 def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
@@ -78,13 +74,13 @@ def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
 def _draw(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, true: np.ndarray) -> None:
     axes.grid(True)
     axes.set_box_aspect(1)
-    axes.axline((0, 0), slope=1, color=INK, linewidth=1, linestyle="--", gid="identity")
+    axes.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")
     if not len(predicted):
         axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center")
     inside, alone = (low <= true) & (true <= high), np.isnan(low)
     for look, cases in ((_INSIDE, inside), (_OUTSIDE, ~inside & ~alone), (_ALONE, alone)):
         ends: Any = predicted[cases], low[cases], high[cases]
-        draw_interval(axes, *ends, vertical=True, color=look["color"], alpha=0.35, gid="interval")
+        layout.draw_interval(axes, *ends, vertical=True, color=look["color"], alpha=0.35, gid="interval")
         axes.plot(predicted[cases], true[cases], linestyle="none", zorder=3, **look)
 
 
@@ -93,5 +89,5 @@ def _legend(level: float) -> list[Line2D]:
     return [
         Line2D([], [], linestyle="none", label=f"true Dice within {interval} (bar)", **_INSIDE),
         Line2D([], [], linestyle="none", label=f"outside {interval}", **_OUTSIDE),
-        Line2D([], [], color=INK, linewidth=1, linestyle="--", label="true = predicted"),
+        Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted"),
     ]

@@ -16,22 +16,10 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
-from nnunet_nacl.show.layout import (
-    GREEN,
-    GREY,
-    INK,
-    SMALL_SIZE,
-    VERMILLION,
-    Frame,
-    draw_interval,
-    figure_settings,
-    line_height,
-    new_panels,
-    write_figure,
-)
+from nnunet_nacl.show import layout
 
 _ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
-_GAP_EDGES = {"over": VERMILLION, "under": GREEN}
+_GAP_EDGES = {"over": layout.VERMILLION, "under": layout.GREEN}
 _GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
 _FEW_OPACITY = 0.35
@@ -43,13 +31,13 @@ _SIDE_BY_HISTOGRAM = 4.0  # heights
 _TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
 
 
-@figure_settings()
+@layout.figure_settings()
 def draw_reliability(
     stats_by_method: Mapping[str, BinStats],
     path: str | os.PathLike,
     *,
     bands: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None = None,
-    **frame: Unpack[Frame],
+    **frame: Unpack[layout.Frame],
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
@@ -79,16 +67,16 @@ def draw_reliability(
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
     size, shares = (_WIDEST if columns > 1 else _SINGLE), [_SIDE_BY_HISTOGRAM, 1] * rows
-    body, axes = new_panels(
+    body, axes = layout.new_panels(
         2 * rows * columns, (size, 0.65 * size), columns, sharex=True, sharey="row", height_ratios=shares
     )
     panels = np.reshape(np.array(axes, object), (rows, 2, columns)).swapaxes(1, 2).reshape(-1, 2)
     for unused in panels[len(stats_by_method) :].flat:
         unused.remove()
     for i, ((upper, lower), (method, stats)) in enumerate(zip(panels, stats_by_method.items())):
-        upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
+        upper.set_title(method, pad=72 * 2 * layout.line_height(layout.SMALL_SIZE) + 8)
         place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
-        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL_SIZE, "linespacing": 1.2}
+        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": layout.SMALL_SIZE, "linespacing": 1.2}
         upper.annotate(_in_words(stats), (0.5, 1), **place, **look)
         _draw_accuracy(upper, stats, ends.get(method))
         _draw_histogram(lower, stats)
@@ -98,7 +86,7 @@ def draw_reliability(
         lower.set_xlabel("confidence")
         lower.tick_params(labelbottom=True)
     legend = _legend(stats_by_method, any(np.isfinite(band).any() for band in ends.values()))
-    return write_figure(body, path, legend=legend, **frame)
+    return layout.write_figure(body, path, legend=legend, **frame)
 
 
 def _in_words(stats: BinStats) -> str:
@@ -109,7 +97,7 @@ def _in_words(stats: BinStats) -> str:
 
 def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
     count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
-    axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
+    axes.plot((0, 1), (0, 1), color=layout.GREY, lw=1, ls="--", zorder=2.2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
     width = 1 / stats.n_bins
     for few in (True, False):
@@ -126,7 +114,9 @@ def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None
             axes.hlines(accuracy, left + 0.1 * width, left + 0.9 * width, gid="top", **look)
     if band is not None:
         middle = stats.edges[:-1] + width / 2
-        draw_interval(axes, middle, *np.where(count > 0, band, np.nan), vertical=True, color=INK, gid="band")
+        layout.draw_interval(
+            axes, middle, *np.where(count > 0, band, np.nan), vertical=True, color=layout.INK, gid="band"
+        )
 
 
 def _draw_histogram(axes: Axes, stats: BinStats) -> None:
@@ -142,9 +132,9 @@ def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
     for side, hatch in _HATCHES.items():
         look: dict[str, Any] = {"facecolor": _GAP_FACES[side], "edgecolor": _GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
         handles.append(Patch(label=f"{side}confident by this much", **look))
-    handles.append(Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"))
+    handles.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
     if banded:
-        look = {"color": INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
+        look = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
         handles.append(Line2D([], [], label="95 % interval over cases", **look))
     counts = np.concatenate([stats.count.sum(axis=0) for stats in stats_by_method.values()])
     if ((counts > 0) & (counts < FEW_VOXELS)).any():
