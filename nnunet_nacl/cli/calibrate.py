@@ -62,15 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.map_file import (
-        MAP_FILE,
-        SCOPE,
-        CalibrationSet,
-        check_output_map,
-        map_of_folds,
-        sha256,
-        structures_of,
-    )
+    from nnunet_nacl.documents import map_file
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.io.checkpoints import check_age
@@ -83,20 +75,22 @@ def run(args: argparse.Namespace) -> int:
     model = _model(args)
     if args.map:
         return _take_given(args, model)
-    output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
-    check_output_map(output)
+    output = Path(args.o) if args.o else (model or Path(args.i)) / map_file.MAP_FILE
+    map_file.check_output_map(output)
     folders, networks, inference = _folders(args, model, output, processes)
     held_out = HeldOut(folders)
     if model and not args.i:
         if not args.any_age:
             check_age(model, args.chk, held_out.predicted_ns)
-        networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
+        networks = {fold: map_file.sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
         inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
     of_folds = None
     if model and args.i:
         labels = held_out.first.labels
-        of_folds = map_of_folds(model / MAP_FILE, structures_of(labels), labels.regions, networks, inference)
+        of_folds = map_file.map_of_folds(
+            model / map_file.MAP_FILE, map_file.structures_of(labels), labels.regions, networks, inference
+        )
     calibration = calibrate(
         held_out,
         form=args.form,
@@ -115,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
             f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
             "what the model's validation cases taught."
         )
-    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": SCOPE}
-    document |= {"calibration_set": encode(CalibrationSet.of(calibration.parts, groups, networks))}
+    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": map_file.SCOPE}
+    document |= {"calibration_set": encode(map_file.CalibrationSet.of(calibration.parts, groups, networks))}
     document |= {"versions": {package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")}}
     document |= {"notes": notes, "problems": held_out.problems}
     write_atomically(output, to_json_text(document))

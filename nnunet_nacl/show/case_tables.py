@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
 
 QUALITY, WORKLOAD, DETECTED, PRESENCE = "quality", "workload", "detected", "presence"
 """How the ids of these tables begin."""
+MAIN_DIFFERENCES, PREDICTED_DICE = "main_differences", "predicted_dice"
+"""How the ids of figures begin: of that which the page opens with, and of predicted Dice."""
 LABELS = {"argmax": "nnU-Net's labels", "decided": "decided (-decide dice)", "fbeta": "decided for F-beta"}
 """Kinds of labels, for people."""
 

@@ -21,14 +21,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.bootstrap import Interval, bin_accuracy_bands
 from nnunet_nacl.metrics.calibration_error import ece
+from nnunet_nacl.show.case_tables import MAIN_DIFFERENCES, PREDICTED_DICE
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
-from nnunet_nacl.show.predicted_dice import count_covered, draw_predicted_dice
-from nnunet_nacl.show.reliability import draw_reliability
-
-MAIN_DIFFERENCES = "main_differences"
-"""How the id of the figure begins that the page opens with."""
-PREDICTED_DICE = "predicted_dice"
-"""How the ids of figures of predicted Dice begin."""
+from nnunet_nacl.show.reliability import count_covered, draw_predicted_dice, draw_reliability
 
 _RELIABILITY = ("foreground", "predicted", "all")
 _DIFFERENCES = {

@@ -22,8 +22,8 @@ from nnunet_nacl.io.probabilities import Probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.runs.sample_files import KeptSlices, find_sample, slices_in
 from nnunet_nacl.show.drawing import draw_confidence, draw_labels
+from nnunet_nacl.show.page import data_uri
 from nnunet_nacl.show.slices import View, choose_slice
-from nnunet_nacl.show.templating import data_uri
 
 # By which column cases are ordered, from good to bad; where in that order a case is shown; and what it is called.
 _SHOWN = (

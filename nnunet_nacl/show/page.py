@@ -1,28 +1,77 @@
-"""Puts the page together: comparison.json, figures and cases become one HTML file that needs nothing else."""
+"""Renders pages that need no other file, and the one of a comparison: comparison.json, figures and cases.
+
+Everything that is put into a template is escaped.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import nnunet_nacl
 from nnunet_nacl.documents.comparison_file import PAGE_NAME
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
+from nnunet_nacl.errors import printable
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
-from nnunet_nacl.show.case_tables import DETECTED, PRESENCE, QUALITY, WORKLOAD
-from nnunet_nacl.show.comparison_figures import MAIN_DIFFERENCES, PREDICTED_DICE
-from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
+from nnunet_nacl.show.case_tables import DETECTED, MAIN_DIFFERENCES, PREDICTED_DICE, PRESENCE, QUALITY, WORKLOAD
+from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_scale
 from nnunet_nacl.show.findings import headline, key_findings, verdicts
-from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
 
 if TYPE_CHECKING:
     from nnunet_nacl.show.gallery import Gallery
 
 _OF_QUALITY = (PREDICTED_DICE, QUALITY, WORKLOAD, PRESENCE, DETECTED)
+_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+_LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("nnunet_nacl.show", "templates"),
+        autoescape=True,
+        finalize=_printable,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _printable(value: Any) -> Any:
+    """Text without what would turn the text around it the other way, or cannot be written: shown as its escape."""
+    return printable(value) if type(value) is str else value
+
+
+def render(name: str, **values: Any) -> str:
+    """A template with values in it."""
+    return _environment().get_template(name).render(**values)
+
+
+def render_page(name: str, **values: Any) -> str:
+    """A page over ``base.html``, with the one style and the one script that a browser runs on it."""
+    script = files("nnunet_nacl.show").joinpath("templates", "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render(
+        name,
+        version=f"nnunet_nacl {nnunet_nacl.__version__}",
+        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",  # as a content security policy wants it
+        colors=len(STRUCTURE_COLORS),
+        **values,
+    )
 
 
 def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery] = ()) -> Path:
@@ -94,3 +143,16 @@ def _command(text: str) -> str:
     option = re.compile(r"--?[A-Za-z][\w-]*")
     words = shlex.split(text)
     return "".join((" \\\n  " if option.fullmatch(word) else " ") + shlex.quote(word) for word in words).strip()
+
+
+def data_uri(content: bytes | str, suffix: str) -> str:
+    """A picture as the value of ``src``; ``suffix`` is ``.png`` or ``.svg``."""
+    raw = content.encode() if isinstance(content, str) else content
+    return f"data:{_TYPES[suffix]};base64,{base64.b64encode(raw).decode()}"
+
+
+def embed_figure(folder: Path, files: Sequence[str]) -> str:
+    """One of the two files of a figure in ``folder``: SVG unless it is large, else PNG."""
+    found = {Path(name).suffix: folder / name for name in files}
+    suffix = ".svg" if found[".svg"].stat().st_size <= _LARGEST_SVG else ".png"
+    return data_uri(found[suffix].read_bytes(), suffix)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a confidence is right, for several methods side by side."""
+"""Are promises kept: reliability diagrams of voxels' confidence, and predicted against true Dice of every case."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
+from nnunet_nacl.calibration.quality_report import QualityRows, coverage
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.show import layout
@@ -29,6 +30,10 @@ _PANELS_PER_ROW = 4
 _WIDEST, _SINGLE = 3.2, 4.0  # inches of a panel
 _SIDE_BY_HISTOGRAM = 4.0  # heights
 _TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
+_INSIDE: dict[str, Any] = {"marker": "o", "color": layout.BLUE, "markersize": 4.5}
+_OUTSIDE: dict[str, Any] = {"marker": "s", "color": layout.VERMILLION, "markersize": 5.5, "markerfacecolor": "white"}
+# without an interval
+_ALONE: dict[str, Any] = {"marker": "D", "color": layout.GREY, "markersize": 4.5, "markerfacecolor": "white"}
 
 
 @layout.figure_settings()
@@ -141,3 +146,69 @@ def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
         few = f"pale: fewer than {FEW_VOXELS} voxels in the bin"
         handles.append(Patch(facecolor=to_rgba(_ACCURACY, _FEW_OPACITY), label=few))
     return handles
+
+
+@layout.figure_settings()
+def draw_predicted_dice(
+    rows: QualityRows, structures: Sequence[str], path: str | os.PathLike, **frame: Unpack[layout.Frame]
+) -> Path:
+    """Draw a panel per structure and a point per case on or off the line where the prediction is true.
+
+    A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside differ in marker and
+    colour, and the heading of each panel counts them. A case without predicted or true Dice is left out and counted at
+    the foot.
+
+    Args:
+        rows: Cases, with their predicted Dice.
+        structures: Name of each of their structures.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
+    """
+    predicted: Any = rows.predicted
+    both = ~np.isnan(rows.true_dice + predicted[..., 0])
+    total = len(both)
+    gone = ", ".join(f"{name} ({total - n} of {total})" for name, n in zip(structures, both.sum(0)) if n < total)
+    left_out = [f"Cases without a predicted or a true Dice are left out: {gone}."] if gone else []
+    shown = [np.column_stack([predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
+    low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
+    limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
+    body, axes = layout.new_panels(
+        len(structures), (3.9, 4.0) if len(structures) < 3 else (3.0, 3.3), sharex=True, sharey=True
+    )
+    for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
+        _draw_cases(panel, *cases.T)
+        inside, covered = count_covered(rows, i)
+        counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
+        panel.set_title(f"{name}\n{counted}")
+        panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
+        panel.tick_params(labelbottom=True)
+    return layout.write_figure(body, path, legend=_legend_of_cases(rows.level), remarks=left_out, **frame)
+
+
+def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
+    """How many cases have their true Dice within the interval, and how many have both."""
+    predicted: Any = rows.predicted
+    low, high = predicted[:, structure, 1:].T
+    found = coverage(low, high, rows.true_dice[:, structure])
+    return round(found.share * found.n) if found.n else 0, found.n
+
+
+def _draw_cases(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, true: np.ndarray) -> None:
+    axes.grid(True)
+    axes.set_box_aspect(1)
+    axes.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")
+    if not len(predicted):
+        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center")
+    inside, alone = (low <= true) & (true <= high), np.isnan(low)
+    for look, cases in ((_INSIDE, inside), (_OUTSIDE, ~inside & ~alone), (_ALONE, alone)):
+        ends: Any = predicted[cases], low[cases], high[cases]
+        layout.draw_interval(axes, *ends, vertical=True, color=look["color"], alpha=0.35, gid="interval")
+        axes.plot(predicted[cases], true[cases], linestyle="none", zorder=3, **look)
+
+
+def _legend_of_cases(level: float) -> list[Line2D]:
+    interval = f"the {100 * level:g} % interval around the prediction"
+    return [
+        Line2D([], [], linestyle="none", label=f"true Dice within {interval} (bar)", **_INSIDE),
+        Line2D([], [], linestyle="none", label=f"outside {interval}", **_OUTSIDE),
+        Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted"),
+    ]

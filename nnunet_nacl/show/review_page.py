@@ -21,8 +21,8 @@ from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.review.row import CaseReview, volume_text
 from nnunet_nacl.show.drawing import draw_labels
+from nnunet_nacl.show.page import render_page
 from nnunet_nacl.show.slices import View
-from nnunet_nacl.show.templating import render_page
 
 _UNITS = {"mm2": "mm²"}
 _TWO_DECIMALS = "{:.2f}".format

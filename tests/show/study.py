@@ -14,8 +14,7 @@ import numpy as np
 from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.gallery import Gallery, GalleryCase, Picture
 from nnunet_nacl.show.layout import save_figure
-from nnunet_nacl.show.page import make_page
-from nnunet_nacl.show.templating import data_uri
+from nnunet_nacl.show.page import data_uri, make_page
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_CASE = "case \"1\" & 'two' <b>"

@@ -9,8 +9,7 @@ import pytest
 
 from nnunet_nacl.show import page as page_module
 from nnunet_nacl.show.gallery import Gallery, GalleryCase
-from nnunet_nacl.show.page import make_page
-from nnunet_nacl.show.templating import embed_figure, render
+from nnunet_nacl.show.page import embed_figure, make_page, render
 from tests.show.html_check import Page
 from tests.show.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, Study, make_study
 
