@@ -86,7 +86,7 @@ def test_it_says_what_was_compared_and_how(read, study):
     ):
         assert text in read.text, text
     assert "A line from 0 to 1." in [image["alt"] for image in read.all("img")]
-    assert len(re.findall(r"<strong>0\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 5
+    assert len(re.findall(r"<strong>\d\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 5
     assert 'class="notes"' not in study.page
 
 
@@ -150,13 +150,6 @@ def test_the_least_comparison_makes_a_page(study):
     study.make_page(gallery=False)
     text = study.page
     assert "There are too few values" in text and "no tables" in text and "no figures" in text
-
-
-def test_without_gallery_no_case_is_shown(study):
-    study.make_page(gallery=False)
-    page = Page(study.page)
-    check(page)
-    assert "images of the cases" not in page.text and len(page.all("img")) == 1
 
 
 def test_the_quality_of_cases_has_a_section_of_its_own(study):
