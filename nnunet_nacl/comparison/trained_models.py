@@ -61,24 +61,24 @@ def common_folds(
         # fold_all holds the same cases as the folds: only on its own
         wanted = sorted(numbered, key=int) or ["all"]
     wanted = list(dict.fromkeys(wanted))
-    lacking = {name: ", ".join(fold for fold in wanted if fold not in folds) for name, folds in present.items()}
+    lacking = {name: [fold for fold in wanted if fold not in folds] for name, folds in present.items()}
     listed = "; ".join(
-        f"{name} has no fold {folds} (it has {', '.join(present[name]) or 'none'})"
+        f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
         for name, folds in lacking.items()
         if folds
     )
+    common = [fold for fold in wanted if all(fold not in folds for folds in lacking.values())]
     if not listed:
         return wanted, []
-    common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
+    if common and allow_missing:
+        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
     train = "Measure the others (`nnunet_nacl evaluate ... --predict`)"
     if not common:
         raise UserError(f"{dataset}: no fold in common: {listed}. {train}, or choose others with -f.")
-    if not allow_missing:
-        raise UserError(
-            f"{dataset}: folds are missing: {listed}. {train}, choose -f {' '.join(common)}, or pass "
-            "--allow-missing to compare on what all have."
-        )
-    return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
+    raise UserError(
+        f"{dataset}: folds are missing: {listed}. {train}, choose -f {' '.join(common)}, or pass --allow-missing to "
+        "compare on what all have."
+    )
 
 
 def _folds_of(model: Path) -> list[str]:
