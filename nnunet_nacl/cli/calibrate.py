@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cli.calibration_text import calibration_text
-    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents import map_file
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically

@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
-    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line

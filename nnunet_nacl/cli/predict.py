@@ -75,8 +75,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.io.treatment import beta_of

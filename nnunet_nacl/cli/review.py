@@ -58,8 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
-    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import decision_lines, print_list
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import named_map, structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.treatment import Treatment, beta_of

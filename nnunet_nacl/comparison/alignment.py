@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
-from nnunet_nacl.comparison.trained_models import fold_of_validation
+from nnunet_nacl.comparison.trained_models import check_training_cases, fold_of_validation
 from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
@@ -118,15 +118,17 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             by_fold.setdefault(place.fold or fold_of_validation(_folder_of(place, case)), []).append(case)
         for fold, cases in by_fold.items():
             folder = _folder_of(place, cases[0])
-            notes += place.check_training(fold, folder, {case.case for case in cases}, options)
+            allow, plans = options.allow_training_cases, options.plans_json
+            names = {case.case for case in cases}
+            notes += check_training_cases(place.entry.label, fold, folder, names, allow=allow, plans=plans)
             places.setdefault(name, {})[fold] = _whereabouts(place, folder, options.test)
             known = fold_of_case.setdefault(name, {})
-            if twice := known.keys() & {case.case for case in cases}:
+            if twice := known.keys() & names:
                 raise UserError(
                     f"{name}: case {min(twice)} lies in fold {known[min(twice)]} and in fold {fold}; remove what is "
                     "left over from another split, or choose one fold with -f."
                 )
-            known |= {case.case: fold for case in cases}
+            known |= dict.fromkeys(names, fold)
             results.setdefault(name, {}).update({case.case: case for case in cases})
     common, left_out, note = _common_cases(selection, documents, results)
     by_model = bool(selection.folds or options.test)

@@ -84,11 +84,6 @@ class Predictions:
     document: Path
     folder: PredictionFolder | None
 
-    def check_training(self, fold: str, folder: Path, cases: set[str], options: Options) -> list[str]:
-        """See :func:`~nnunet_nacl.comparison.trained_models.check_training_cases`."""
-        allow, plans = options.allow_training_cases, options.plans_json
-        return check_training_cases(self.entry.label, fold, folder, cases, allow=allow, plans=plans)
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -136,7 +131,10 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
     for place in predictions:
         if place.folder and not place.document.is_file():  # errors come before hours of work, notes when all is known
             cases = {files.case for files in place.folder.cases()[0]}
-            place.check_training(place.fold, place.folder.folder, cases, options)
+            allow = options.allow_training_cases
+            check_training_cases(
+                place.entry.label, place.fold, place.folder.folder, cases, allow=allow, plans=options.plans_json
+            )
     return Selection(name, predictions, folds, options, notes)
 
 

@@ -131,7 +131,6 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     numbers = [any(row[i]["value"] is not None for row in rows) for i in range(len(table["columns"]))]
     return {
         **table,
-        "folded": table["id"].startswith((PRESENCE, DETECTED)),
         "rows": rows,
         "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
         "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),

@@ -79,17 +79,6 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
 
 
-@pytest.mark.parametrize("form", ["temperature", "shift", "conditional"])
-def test_every_form_can_be_asked_for(make, form):
-    model = make()
-    assert calibrate(model, "-form", form) == 0
-    document = read_dict(model.folder / "calibration_map.json")
-    assert document["form"] == form
-    slopes, offsets = (np.array(document["maps"][form][name]) for name in ("slopes", "offsets"))
-    assert np.unique(slopes).size == 1 and (offsets != 0).any() == (form == "shift")
-    assert ("rows" in document["maps"][form]) == (form == "conditional")
-
-
 @pytest.mark.parametrize("arguments, form", [((), "temperature"), (("-form", "shift"), "shift")])
 def test_checkpoints_are_written_where_they_are_asked_for(make, arguments, form, capsys):
     model = make()

@@ -170,7 +170,7 @@ def test_the_quality_of_cases_has_a_section_of_its_own(study):
         *("Tables", "All of it", "Figures", "A figure", "Quality of each case"),
         *("quality", "workload_Dataset999_Synthetic", "presence", "Predicted Dice"),
     ]
-    assert len(page.all("details")) == len(page.all("summary")) == 7
+    assert len(page.all("details")) == len(page.all("summary")) == 6
     assert "No method here has intervals" not in page.text
 
 
