@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     path = "[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference"
     for flag, metavar, text in (("-tr", "TRAINER", model), ("-i", "PATH", path)):
         # in one list, which keeps the order of both
-        entry = partial(_flagged, flag)
+        entry = partial(lambda flag, text: (flag, text), flag)
         add(flag, metavar=metavar, dest="entries", default=[], nargs="+", action="extend", type=entry, help=text)
     several = "data sets, names or numbers; for -i alone it is not needed"
     add("-d", metavar="DATASET", nargs="+", action="extend", help=several)
@@ -70,10 +70,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
     add_shared(parser, "-np", "--trust_checkpoint")
-
-
-def _flagged(flag: str, text: str) -> tuple[str, str]:
-    return flag, text
 
 
 def run(args: argparse.Namespace) -> int:

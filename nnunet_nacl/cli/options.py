@@ -9,68 +9,44 @@ from typing import Any
 
 from nnunet_nacl.errors import UserError
 
+
+def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "help": text, **more}
+
+
+_CHOICE = "take the labels with the highest expected Dice, or F-beta (default: labels are kept)"
+_WEIGHT = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
+_PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
+_BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
+_FOLDS = "folds 0 to 4, or all for fold_all (default: all that are there)"
+_ABOVE = "of predictions (default: in their folder or up to two levels above"
+_STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
+_PATIENTS = "patient of each case: .json, or a regular expression (default: its own, or as maps tell)"
+_AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
+_TRUST = "load all that checkpoints hold, and call whatever plans.json names"
 _SHARED: dict[str, dict[str, Any]] = {
-    "-d": {"metavar": "DATASET", "help": "data set, name or number"},
-    "-tr": {"metavar": "TRAINER", "default": "nnUNetTrainer", "help": "default: %(default)s"},
-    "-p": {"metavar": "PLANS", "default": "nnUNetPlans", "help": "default: %(default)s"},
-    "-c": {"metavar": "CONFIGURATION", "help": "2d, 3d_fullres, ..."},
-    "-f": {
-        "metavar": "FOLD",
-        "nargs": "+",
-        "action": "extend",
-        "help": "folds 0 to 4, or all for fold_all (default: all that are there)",
-    },
-    "-m": {"metavar": "FOLDER", "help": "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"},
-    "-djfile": {
-        "metavar": "FILE",
-        "type": Path,
-        "help": "dataset.json of predictions (default: in their folder or up to two levels above)",
-    },
-    "-pfile": {
-        "metavar": "FILE",
-        "type": Path,
-        "help": "plans.json of predictions (default: there too; nnUNetv2_ensemble writes none)",
-    },
+    "-d": _option("DATASET", "data set, name or number"),
+    "-tr": _option("TRAINER", "default: %(default)s", default="nnUNetTrainer"),
+    "-p": _option("PLANS", "default: %(default)s", default="nnUNetPlans"),
+    "-c": _option("CONFIGURATION", "2d, 3d_fullres, ..."),
+    "-f": _option("FOLD", _FOLDS, nargs="+", action="extend"),
+    "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
+    "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
+    "-pfile": _option("FILE", f"plans.json {_ABOVE}; nnUNetv2_ensemble writes none)", type=Path),
     "-device": {"choices": ("cuda", "cpu", "mps"), "default": "cuda", "help": "for networks (default: %(default)s)"},
-    "-step_size": {
-        "metavar": "S",
-        "type": float,
-        "default": 0.5,
-        "help": "step of the networks' window, as a share of the patch (default: %(default)s)",
-    },
+    "-step_size": _option("S", _STEP, type=float, default=0.5),
     "--disable_tta": {"action": "store_true", "help": "no mirroring: faster; calibration was fitted with it"},
-    "-groups": {
-        "metavar": "FILE|REGEX",
-        "help": "patient of each case: .json, or a regular expression (default: its own, or as maps tell)",
-    },
-    "-decide": {
-        "choices": ("dice", "fbeta"),
-        "help": "take the labels with the highest expected Dice, or F-beta (default: labels are kept)",
-    },
-    "-beta": {
-        "metavar": "BETA",
-        "type": float,
-        "help": "with -decide fbeta: weight of recall over precision (default: 2: finds more)",
-    },
-    "-threshold": {
-        "metavar": "DICE",
-        "nargs": "+",
-        "action": "extend",
-        "help": "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)",
-    },
-    "-findings": {
-        "metavar": "STRUCTURE",
-        "nargs": "*",
-        "help": "structures listed by parts in findings.csv (no name: all; default: the map's)",
-    },
-    "-np": {
-        "metavar": "N",
-        "type": int,
-        "help": "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)",
-    },
+    "-groups": _option("FILE|REGEX", _PATIENTS),
+    "-decide": {"choices": ("dice", "fbeta"), "help": _CHOICE},
+    "-beta": _option(
+        "BETA", "with -decide fbeta: weight of recall over precision (default: 2: finds more)", type=float
+    ),
+    "-threshold": _option("DICE", _BAD, nargs="+", action="extend"),
+    "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
+    "-np": _option("N", _AT_A_TIME, type=int),
     "--trust_checkpoint": {
         "action": "store_true",
-        "help": "load all that checkpoints hold, and call whatever plans.json names",
+        "help": "load all that checkpoints hold, and call what plans.json names",
     },
 }
 MODEL = ("-d", "-tr", "-p", "-c", "-f")
