@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _MOST_LETTERS = 300  # of a path in a message
 
@@ -40,6 +40,11 @@ def describe(error: OSError, path: object = None) -> str:
 def list_problems(problems: Mapping[str, str]) -> str:
     """The end of a message that no case could be used: an indented line for each, with what is wrong with it."""
     return "".join(f"\n  {printable(case, '')}: {printable(problem, '')}" for case, problem in problems.items())
+
+
+def some(names: Sequence[str], shown: int = 8) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def printable(text: str, kept: str = "\n\t") -> str:

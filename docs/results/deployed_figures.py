@@ -44,7 +44,7 @@ from map_forms import AS_TRAINED
 from method_styles import legend_handles, method_styles
 
 from nnunet_nacl.calibration.quality_report import workload
-from nnunet_nacl.show.style import GREY, INK, PALE, figure_settings, save_figure
+from nnunet_nacl.show.layout import GREY, INK, PALE, figure_settings, save_figure
 
 
 def _panels(rows: int, folders: list[Path], height: float):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.show.style import INK, PALETTE, line_look
+from nnunet_nacl.show.layout import INK, PALETTE, line_look
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*", "d", "8", "H")
 

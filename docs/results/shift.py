@@ -39,7 +39,7 @@ from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.metrics.calibration_error import nll
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.quality_block import quality_rows
-from nnunet_nacl.show.style import figure_settings, save_figure
+from nnunet_nacl.show.layout import figure_settings, save_figure
 
 MEASURES = {
     "dice": "Dice",

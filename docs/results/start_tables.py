@@ -17,7 +17,7 @@ import pandas as pd
 from study_tables import table
 
 from nnunet_nacl.metrics.detection import Detected
-from nnunet_nacl.show.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, figure_settings, save_figure
+from nnunet_nacl.show.layout import BLACK, BLUE, GREEN, ORANGE, PURPLE, figure_settings, save_figure
 
 STUDY = Path(__file__).resolve().parent / "study"
 LOSSES = {

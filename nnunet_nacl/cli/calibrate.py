@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
-from nnunet_nacl.cli.options import (
-    add_files,
-    add_groups,
-    add_inference,
-    add_model,
-    add_processes,
-    add_trust,
-    number_of_processes,
-)
+from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared, model_of, network_of, number_of_processes
+from nnunet_nacl.errors import UserError
 
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
 
@@ -38,12 +34,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add_model(parser)
-    add("-m", metavar="FOLDER", help="with -i: the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c")
+    add_shared(parser, *MODEL, "-m")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="checkpoint of the folds (default: %(default)s)")
     add("-i", metavar="FOLDER", help="images of your own (with a model), or predictions with probabilities")
     add("-gt", metavar="LABELS", help="their ground truth")
-    add_files(parser, "of predictions: in their folder or up to two levels above")
+    add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
@@ -52,11 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow",
     )
-    add_groups(parser)
+    add_shared(parser, "-groups")
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
-    add_inference(parser, "cases to predict")
-    add_processes(parser)
-    add_trust(parser)
+    add_shared(parser, *NETWORK, "-np", "--trust_checkpoint")
     add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")
     add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
     add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
@@ -65,20 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from importlib.metadata import version
-    from pathlib import Path
 
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cli.calibration_text import calibration_text
-    from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.map_file import (
-        MAP_FILE,
-        SCOPE,
-        CalibrationSet,
-        check_output_map,
-        map_of_folds,
-        sha256,
-        structures_of,
-    )
+    from nnunet_nacl.cli.terminal import report_problems
+    from nnunet_nacl.documents import map_file
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.io.checkpoints import check_age
@@ -91,20 +75,22 @@ def run(args: argparse.Namespace) -> int:
     model = _model(args)
     if args.map:
         return _take_given(args, model)
-    output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
-    check_output_map(output)
+    output = Path(args.o) if args.o else (model or Path(args.i)) / map_file.MAP_FILE
+    map_file.check_output_map(output)
     folders, networks, inference = _folders(args, model, output, processes)
     held_out = HeldOut(folders)
     if model and not args.i:
         if not args.any_age:
             check_age(model, args.chk, held_out.predicted_ns)
-        networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
+        networks = {fold: map_file.sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
         inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
     of_folds = None
     if model and args.i:
         labels = held_out.first.labels
-        of_folds = map_of_folds(model / MAP_FILE, structures_of(labels), labels.regions, networks, inference)
+        of_folds = map_file.map_of_folds(
+            model / map_file.MAP_FILE, map_file.structures_of(labels), labels.regions, networks, inference
+        )
     calibration = calibrate(
         held_out,
         form=args.form,
@@ -123,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
             f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
             "what the model's validation cases taught."
         )
-    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": SCOPE}
-    document |= {"calibration_set": encode(CalibrationSet.of(calibration.parts, groups, networks))}
+    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": map_file.SCOPE}
+    document |= {"calibration_set": encode(map_file.CalibrationSet.of(calibration.parts, groups, networks))}
     document |= {"versions": {package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")}}
     document |= {"notes": notes, "problems": held_out.problems}
     write_atomically(output, to_json_text(document))
@@ -141,38 +127,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace):
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
-    from pathlib import Path
-
-    from nnunet_nacl.errors import UserError
-    from nnunet_nacl.io.locate import model_folder
-
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
     if args.i is not None and args.gt is None and not args.map:
         raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
     if args.m is not None and (args.d is not None or args.i is None):
         raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
-    if args.m is not None:
-        return Path(args.m)
-    if args.d is None:
+    if args.m is None and args.d is None:
         if args.map or args.write_checkpoints:
             raise UserError(
                 "-map and --write_checkpoints go with a model (-d); for a folder: `nnunet_nacl review -map`."
             )
         return None
-    if args.c is None:
-        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
-    return model_folder(args.d, args.tr, args.p, args.c)
+    return model_of(args)
 
 
 def _folders(args: argparse.Namespace, model, output, processes: int):
     """Folders of held-out cases by fold, hashes of the networks, and the settings of the predictions."""
-    import sys
-    from functools import partial
-    from pathlib import Path
-
     from nnunet_nacl.documents.map_file import APPLIED_FILE
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.io.checkpoints import check_original
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.models.validation_folders import validation_folders
@@ -180,8 +152,7 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.prediction.validation_prediction import INFERENCE
 
-    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
-    log = partial(print, file=sys.stderr)
+    network, log = network_of(args), partial(print, file=sys.stderr)
     if args.i is None:
         folders = validation_folders(model, args.f, args.chk, network, num_processes=processes, log=log)
         return folders, {}, {}
@@ -218,8 +189,6 @@ def _notes(held_out, calibration, model) -> list[str]:
 
 def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come as a zip file: without validation folders."""
-    from pathlib import Path
-
     from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.io.locate import folds_with, trained_folds
@@ -246,8 +215,8 @@ def _write_checkpoints(args: argparse.Namespace, model, path, folds: Sequence[st
 
     labels = PredictionFolder.open(model, need_reference=False).labels
     form = args.form if args.form in ("temperature", "shift") else "temperature"
-    found = read_map(path, structures_of(labels), labels.regions, form)
-    mark = map_to_json({form: found}, form, structures_of(labels))
-    write_calibrated(model, folds, args.chk, found, mark, progress=True)
+    affine = read_map(path, structures_of(labels), labels.regions, form)
+    mark = map_to_json({form: affine}, form, structures_of(labels))
+    write_calibrated(model, folds, args.chk, affine, mark, progress=True)
     for fold in folds:
         print(f"written: {model / f'fold_{fold}' / CALIBRATED}   ({form})")

@@ -11,21 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.cli.options import (
-    add_groups,
-    add_processes,
-    add_threshold,
-    add_trust,
-    number_of_processes,
-    threshold_of,
-)
+from nnunet_nacl.cli.options import add_shared, number_of_processes, threshold_of
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.comparison.comparison import Comparison
     from nnunet_nacl.comparison.entries import Entry
-    from nnunet_nacl.comparison.resolution import Selection
-    from nnunet_nacl.show.page import Page
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 
@@ -54,22 +44,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     path = "[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference"
     for flag, metavar, text in (("-tr", "TRAINER", model), ("-i", "PATH", path)):
         # in one list, which keeps the order of both
-        entry = partial(_flagged, flag)
+        entry = partial(lambda flag, text: (flag, text), flag)
         add(flag, metavar=metavar, dest="entries", default=[], nargs="+", action="extend", type=entry, help=text)
     several = "data sets, names or numbers; for -i alone it is not needed"
     add("-d", metavar="DATASET", nargs="+", action="extend", help=several)
-    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    folds = "folds 0 to 4, or all for fold_all (default: those present, as all have)"
-    add("-f", metavar="FOLD", nargs="+", action="extend", help=folds)
+    add_shared(parser, "-c", "-p", "-f")
     add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
     learned = "map that calibrated an -i (default: the one that `review -map` names)"
     add("-map", metavar="LABEL=FILE", nargs="+", action="extend", help=learned)
-    dataset_json = "dataset.json of -i (default: in its folder or up to two levels above)"
-    add("-djfile", metavar="FILE", type=Path, help=dataset_json)
-    add("-pfile", metavar="FILE", type=Path, help="plans.json of -i (default: likewise)")
+    add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="FOLDER", required=True, help="output folder")
-    add_groups(parser, "as the maps tell")
+    add_shared(parser, "-groups")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
     add("-unranked", metavar="LABEL", nargs="+", action="extend", help=unranked)
     missing = "compare on the folds and cases that all have, and say so on every output"
@@ -78,18 +63,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow-training-cases", action="store_true", help=seen)
     test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
-    add_threshold(parser)
+    add_shared(parser, "-threshold")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
-    add_processes(parser)
-    add_trust(parser)
-
-
-def _flagged(flag: str, text: str) -> tuple[str, str]:
-    return flag, text
+    add_shared(parser, "-np", "--trust_checkpoint")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,9 +81,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
+    from nnunet_nacl.json_files import read_json
     from nnunet_nacl.review.reasons import DiceThresholds
     from nnunet_nacl.show.case_tables import case_tables
     from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
+    from nnunet_nacl.show.findings import verdicts
     from nnunet_nacl.show.result_tables import make_tables, write_tables
     from nnunet_nacl.show.text_table import terminal_text
 
@@ -146,34 +128,30 @@ def run(args: argparse.Namespace) -> int:
     settings = {key: getattr(args, key) for key in ("allow_missing", "allow_training_cases", "groups")}
     command = shlex.join(["nnunet_nacl", *args.argv])
     path = write_comparison(comparison_to_json(comparison, written, drawn, command=command, settings=settings), folder)
-    page = None if args.no_page else _write_page(args, comparison, selections, path)
+    document, galleries = read_json(path), []
+    if not (args.no_page or args.no_gallery):
+        from nnunet_nacl.show.gallery import make_gallery
+
+        for selection, dataset in zip(selections, datasets):
+            folders = {(place.entry.name, place.fold): place.folder for place in selection.predictions}
+            galleries.append(make_gallery(comparison, dataset, folders, args.channel))
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
-    print(f"\n{_summary(comparison)}")
+    for dataset in document["datasets"]:
+        print(f"\n{dataset['name']}, p < 0.05 after Holm's correction:")
+        print(*(f"  {finding.question}: {finding.answer}" for finding in verdicts(document, dataset)), sep="\n")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
     print(f"\nwritten: {path}, {where}")
-    if page is not None:
-        print(f"page: {page.path} ({page.size / 1e6:.1f} MB)")
-        if page.problems:
-            print(f"\nnnunet_nacl compare: missing on the page ({len(page.problems)}):", file=sys.stderr)
-            print(*(f"  {problem}" for problem in page.problems), sep="\n", file=sys.stderr)
+    if not args.no_page:
+        from nnunet_nacl.show.page import make_page
+
+        page = make_page(document, folder, galleries)
+        print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    if missing := dict.fromkeys(problem for gallery in galleries for problem in gallery.problems):
+        print(f"\nnnunet_nacl compare: missing on the page ({len(missing)}):", file=sys.stderr)
+        print(*(f"  {problem}" for problem in missing), sep="\n", file=sys.stderr)
     return 0
-
-
-def _write_page(
-    args: argparse.Namespace, comparison: Comparison, selections: Sequence[Selection], document: Path
-) -> Page:
-    """The page, with pictures of cases where they are wanted."""
-    from nnunet_nacl.json_files import read_json
-    from nnunet_nacl.show.gallery import make_gallery
-    from nnunet_nacl.show.page import make_page
-
-    galleries = []
-    for selection, dataset in zip(selections, comparison.datasets) if not args.no_gallery else ():
-        folders = {(place.entry.name, place.fold): place.folder for place in selection.predictions}
-        galleries.append(make_gallery(comparison, dataset, folders, args.channel))
-    return make_page(read_json(document), document.parent, galleries)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -224,26 +202,3 @@ def _ranked(args: argparse.Namespace, entries: list[Entry]) -> list[Entry]:
     if len(without) == len(entries):
         raise UserError("-unranked names every entry; leave one to test.")
     return [replace(entry, ranked=entry.name not in without) for entry in entries]
-
-
-def _summary(comparison: Comparison) -> str:
-    """What the tests found, for the terminal: the whole table has a line for each metric and trainer."""
-    labels, lines = comparison.labels, []
-    for dataset in comparison.datasets:
-        titles, tests = comparison.columns_of(dataset), list(comparison.tests(dataset))
-        lines.append(f"Against {comparison.entries[0].label} on {dataset.name}, p < 0.05 after Holm's correction:")
-        for name in comparison.ranked:
-            if name == comparison.names[0]:
-                continue
-            by_verdict: dict[str, list[str]] = {}
-            for row in tests:
-                if row.trainer == name:
-                    by_verdict.setdefault(row.verdict, []).append(titles[row.column].title)
-            shown = [verdict for verdict in ("better", "worse", "mixed") if verdict in by_verdict]
-            lines += [f"  {labels[name]} {verdict}: {', '.join(by_verdict[verdict])}" for verdict in shown]
-            if not shown:
-                outcome = "too few cases for a test" if "untested" in by_verdict else "no difference shown"
-                lines.append(f"  {labels[name]}: {outcome}")
-        if powerless := comparison.powerless(dataset):
-            lines.append(f"  too few cases for p (Holm) < 0.05, however clear the difference: {', '.join(powerless)}")
-    return "\n".join(lines)

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import nnunet_nacl
 from nnunet_nacl.registration import bridge_folder
@@ -89,7 +90,7 @@ def check_folder(variable: str) -> Check:
     if not os.path.exists(folder):
         if variable == "nnUNet_raw":  # the one that nnU-Net reads before it writes
             return Check(FAIL, variable, f"{folder} does not exist", f"{make}, or correct the variable")
-        parent = _existing_parent(folder)
+        parent = next(place for place in Path(folder).absolute().parents if place.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
             found = f"{folder} does not exist, and cannot be made: no right to write to {parent}"
             return Check(FAIL, variable, found, "correct the variable, or get that right")
@@ -122,10 +123,3 @@ def check_torch() -> Check:
     else:
         found = f"{torch.__version__}, a build without CUDA"
     return Check(OK, "PyTorch", f"{found}: train and predict with -device cpu")
-
-
-def _existing_parent(path: str) -> str:
-    path = os.path.abspath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path

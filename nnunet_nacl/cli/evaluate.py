@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_nacl.cli.options import (
-    add_files,
-    add_inference,
-    add_model,
-    add_processes,
-    add_threshold,
-    add_trust,
+    MODEL,
+    NETWORK,
+    add_shared,
+    model_of,
+    network_of,
     number_of_processes,
     threshold_of,
 )
@@ -49,34 +48,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("gt_folder", nargs="?", help="folder with the ground truth")
     add("pred_folder", nargs="?", help="folder with the predictions")
-    add_files(parser, "in pred_folder or up to two levels above")
-    add_model(parser)
+    add_shared(parser, "-djfile", "-pfile", *MODEL)
     add("--predict", action="store_true", help="predict the validation cases of -d first")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
-    add_inference(parser, "--predict")
+    add_shared(parser, *NETWORK)
     add("-o", metavar="FILE", help="output file, must end with .json")
-    add_processes(parser)
+    add_shared(parser, "-np")
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
     for mask, what in (("dilated", "radius"), ("boundary", "reach")):
         explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
-    add_threshold(parser, nargs=1)
+    add_shared(parser, "-threshold", nargs=1)  # the folders, which have no flag, may follow
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
-    add_trust(parser)
+    add_shared(parser, "--trust_checkpoint")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
     from nnunet_nacl.review.reasons import DiceThresholds
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
-    from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
 
     _check(args)
     try:
@@ -113,8 +111,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
     if (args.d is None) == (args.gt_folder is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
-    if args.d is not None and args.c is None:
-        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
     if args.d is None and args.pred_folder is None:
         raise UserError("two folders are needed: gt_folder pred_folder.")
 
@@ -123,15 +119,17 @@ def _of_model(
     args: argparse.Namespace, settings: EvaluationSettings, processes: int
 ) -> tuple[dict[str, PredictionFolder], str, None]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
-    from nnunet_nacl.io.locate import find_fold_folders, model_folder, trained_folds
+    from nnunet_nacl.io.locate import find_fold_folders, trained_folds
 
-    model = model_folder(args.d, args.tr, args.p, args.c)
+    model = model_of(args)
     if args.predict:
         from nnunet_nacl.prediction.validation_prediction import predict_validation
 
-        network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+        network = network_of(args)
         folders = {
-            fold: predict_validation(model, fold, args.chk, network, settings=settings, num_processes=processes)
+            fold: predict_validation(
+                model, fold, args.chk, network_of(args), settings=settings, num_processes=processes
+            )
             for fold in trained_folds(model, args.chk, args.f)
         }
     else:

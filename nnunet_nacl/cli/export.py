@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from nnunet_nacl.cli.options import add_model, add_trust
+from nnunet_nacl.cli.options import add_shared, model_of
+from nnunet_nacl.errors import UserError
 
 HELP = "export a trained model with its calibration and a model card; --portable: nnU-Net alone can use it"
 
@@ -32,9 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add_model(parser, required=True, folds="all that are trained to the end")
+    add_shared(parser, "-d", "-c", required=True)
+    add_shared(parser, "-tr", "-p", "-f")
     add("-o", metavar="FILE", required=True, help="the zip to write")
-    add_trust(parser)
+    add_shared(parser, "--trust_checkpoint")
     add("--portable", action="store_true", help="record nnU-Net's own trainer, so that nnU-Net alone can predict")
     add(
         "-form", choices=("temperature", "shift"), help="with --portable: map in the checkpoints (default: temperature)"
@@ -43,16 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the zip."""
-    from pathlib import Path
-
-    from nnunet_nacl.errors import UserError
-    from nnunet_nacl.io.locate import model_folder
     from nnunet_nacl.models.archive import export_model
 
     if args.form and not args.portable:
         raise UserError("-form is the map that --portable writes into the checkpoints: pass --portable too.")
-    model = model_folder(args.d, args.tr, args.p, args.c)
     options = {"portable": args.portable, "form": args.form or "temperature", "log": print}
-    path = export_model(model, Path(args.o), folds=args.f, **options)
+    path = export_model(model_of(args), Path(args.o), folds=args.f, **options)
     print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

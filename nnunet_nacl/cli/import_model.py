@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
 
 HELP = "install the zip of an exported model into nnUNet_results, without overwriting what is there"
 
@@ -31,10 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Installs the models and names them."""
-    import os
-    from pathlib import Path
-
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.models.installation import install_model

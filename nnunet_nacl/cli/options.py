@@ -4,104 +4,77 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.errors import UserError
 
 
-def add_model(parser: argparse.ArgumentParser, *, required: bool = False, folds: str = "every fold present") -> None:
-    """Adds ``-d -tr -p -c -f``, which name a trained model.
-
-    Args:
-        parser: Of the subcommand.
-        required: Whether there is no other way to name what it works on.
-        folds: What it takes without ``-f``, for the help.
-    """
-    add = parser.add_argument
-    add("-d", metavar="DATASET", required=required, help="data set, name or number")
-    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    add("-c", metavar="CONFIGURATION", required=required, help="2d, 3d_fullres, ...")
-    add("-f", metavar="FOLD", nargs="+", help=f"folds 0 to 4, or all for fold_all (default: {folds})")
+def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "help": text, **more}
 
 
-def add_files(parser: argparse.ArgumentParser, where: str = "in the folder or up to two levels above") -> None:
-    """Adds ``-djfile -pfile``.
-
-    Args:
-        parser: Of the subcommand.
-        where: The files are looked for, for the help.
-    """
-    parser.add_argument("-djfile", metavar="FILE", help=f"dataset.json (default: {where})")
-    parser.add_argument("-pfile", metavar="FILE", help="plans.json (default: there too; nnUNetv2_ensemble writes none)")
-
-
-def add_inference(parser: argparse.ArgumentParser, what: str = "") -> None:
-    """Adds ``-device -step_size --disable_tta``, as nnU-Net has them.
-
-    Args:
-        parser: Of the subcommand.
-        what: The option that they belong to, for the help; empty where the whole command predicts.
-    """
-    before, add = f"with {what}: " if what else "", parser.add_argument
-    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help=f"{before}default: %(default)s")
-    window = f"{before}step of the window, as a share of the patch (default: %(default)s)"
-    add("-step_size", metavar="S", type=float, default=0.5, help=window)
-    add("--disable_tta", action="store_true", help=f"{before}no mirroring: faster; calibration was fitted with it")
-
-
-def add_groups(parser: argparse.ArgumentParser, default: str = "its own") -> None:
-    """Adds ``-groups``.
-
-    Args:
-        parser: Of the subcommand.
-        default: Who the patients are without it, for the help.
-    """
-    groups = "patient of each case: .json, or a regular expression"
-    parser.add_argument("-groups", metavar="FILE|REGEX", help=f"{groups} (default: {default})")
-
-
-def add_decision(parser: argparse.ArgumentParser) -> None:
-    """Adds ``-decide -beta``, see :func:`nnunet_nacl.io.treatment.beta_of`."""
-    decide = "take the labels with the highest expected Dice, or F-beta (default: labels are kept)"
-    parser.add_argument("-decide", choices=("dice", "fbeta"), help=decide)
-    beta = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
-    parser.add_argument("-beta", metavar="BETA", type=float, help=beta)
-
-
-def add_threshold(
-    parser: argparse.ArgumentParser,
-    meaning: str = "a case is bad below this Dice",
-    default: str = "0.8",
-    nargs: int | str = "+",
-) -> None:
-    """Adds ``-threshold``.
-
-    Args:
-        parser: Of the subcommand.
-        meaning: What holds below, for the help.
-        default: What holds without it.
-        nargs: 1 where the subcommand has arguments without a flag, which may follow.
-    """
-    single = "STRUCTURE=DICE for one"
-    parser.add_argument(
-        "-threshold", metavar="DICE", nargs=nargs, action="extend", help=f"{meaning}, or {single} (default: {default})"
-    )
-
-
-REASON_TO_LOOK = {
-    "meaning": "look below this predicted Dice",
-    "default": "the map's",
+_CHOICE = "take the labels with the highest expected Dice, or F-beta (default: labels are kept)"
+_WEIGHT = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
+_PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
+_BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
+_FOLDS = "folds 0 to 4, or all for fold_all (default: all that are there)"
+_ABOVE = "of predictions (default: in their folder or up to two levels above"
+_STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
+_PATIENTS = "patient of each case: .json, or a regular expression (default: its own, or as maps tell)"
+_AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
+_TRUST = "load all that checkpoints hold, and call whatever plans.json names"
+_SHARED: dict[str, dict[str, Any]] = {
+    "-d": _option("DATASET", "data set, name or number"),
+    "-tr": _option("TRAINER", "default: %(default)s", default="nnUNetTrainer"),
+    "-p": _option("PLANS", "default: %(default)s", default="nnUNetPlans"),
+    "-c": _option("CONFIGURATION", "2d, 3d_fullres, ..."),
+    "-f": _option("FOLD", _FOLDS, nargs="+", action="extend"),
+    "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
+    "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
+    "-pfile": _option("FILE", f"plans.json {_ABOVE}; nnUNetv2_ensemble writes none)", type=Path),
+    "-device": {"choices": ("cuda", "cpu", "mps"), "default": "cuda", "help": "for networks (default: %(default)s)"},
+    "-step_size": _option("S", _STEP, type=float, default=0.5),
+    "--disable_tta": {"action": "store_true", "help": "no mirroring: faster; calibration was fitted with it"},
+    "-groups": _option("FILE|REGEX", _PATIENTS),
+    "-decide": {"choices": ("dice", "fbeta"), "help": _CHOICE},
+    "-beta": _option(
+        "BETA", "with -decide fbeta: weight of recall over precision (default: 2: finds more)", type=float
+    ),
+    "-threshold": _option("DICE", _BAD, nargs="+", action="extend"),
+    "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
+    "-np": _option("N", _AT_A_TIME, type=int),
+    "--trust_checkpoint": {
+        "action": "store_true",
+        "help": "load all that checkpoints hold, and call what plans.json names",
+    },
 }
+MODEL = ("-d", "-tr", "-p", "-c", "-f")
+NETWORK = ("-device", "-step_size", "--disable_tta")
+LOOK_BELOW = "look below this predicted Dice, or STRUCTURE=DICE for one (default: the map's)"
 """What ``-threshold`` means in a review list."""
 
 
-def add_findings(parser: argparse.ArgumentParser) -> None:
-    """Adds ``-findings``."""
-    listed = "the map's"
-    parser.add_argument(
-        "-findings",
-        metavar="STRUCTURE",
-        nargs="*",
-        help=f"structures listed by parts in findings.csv (no name: all; default: {listed})",
-    )
+def add_shared(parser: Any, *flags: str, **changes: Any) -> None:
+    """Adds options of the table above to the parser of a subcommand, or to a group of it; keywords replace theirs."""
+    for flag in flags:
+        parser.add_argument(flag, **_SHARED[flag] | changes)
+
+
+def model_of(args: argparse.Namespace) -> Path:
+    """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none such."""
+    from nnunet_nacl.io.locate import model_folder
+
+    if getattr(args, "m", None) is not None:
+        return Path(args.m)
+    if args.c is None:
+        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+    return model_folder(args.d, args.tr, args.p, args.c)
+
+
+def network_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How networks predict, by :data:`NETWORK`."""
+    return {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
 
 
 def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float]:
@@ -114,31 +87,12 @@ def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float
     Raises:
         UserError: One is no Dice, or they were given where Dice is not known.
     """
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.review.reasons import parse_thresholds
 
     given = parse_thresholds(args.threshold or ())
     if given and unknown:
         raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {unknown}")
     return given
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """``--trust_checkpoint``, which :func:`nnunet_nacl.cli.main.main` heeds."""
-    trust = "load all that checkpoints hold, and call whatever plans.json names"
-    parser.add_argument("--trust_checkpoint", action="store_true", help=trust)
-
-
-def add_processes(parser: argparse.ArgumentParser, what: str = "cases at the same time") -> None:
-    """Adds ``-np``.
-
-    Args:
-        parser: Of the subcommand.
-        what: What the number counts, for the help.
-    """
-    parser.add_argument(
-        "-np", metavar="N", type=int, help=f"{what} (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
-    )
 
 
 def number_of_processes(given: int | None) -> int:
@@ -161,7 +115,6 @@ def whole_number(given: int | None, flag: str, variable: str, least: int) -> int
     Raises:
         UserError: It is no whole number, or a smaller one than ``least``.
     """
-    from nnunet_nacl.errors import UserError
 
     source, text = (variable, os.environ.get(variable)) if given is None else (flag, str(given))
     if text is None:

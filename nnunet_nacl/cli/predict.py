@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import shlex
+import sys
+from pathlib import Path
 
 from nnunet_nacl.cli.options import (
-    REASON_TO_LOOK,
-    add_decision,
-    add_findings,
-    add_inference,
-    add_threshold,
-    add_trust,
+    LOOK_BELOW,
+    NETWORK,
+    add_shared,
+    model_of,
+    network_of,
     threshold_of,
     whole_number,
 )
+from nnunet_nacl.errors import UserError
 
 HELP = "predict scans and list those to look at first"
 
@@ -37,18 +41,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("-o", metavar="OUT", required=True, help="output folder; open index.html there")
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("-d", metavar="DATASET", help="data set of the model, name or number (with -c)")
-    model.add_argument("-m", metavar="FOLDER", help="the model's folder, TRAINER__PLANS__CONFIGURATION, instead")
-    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
-    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    add("-f", metavar="FOLD", nargs="+", help="folds that are averaged (default: every trained fold)")
+    add_shared(model, "-d", "-m")
+    add_shared(parser, "-c", "-tr", "-p", "-f")
     add("-chk", metavar="NAME", help="checkpoint of the folds (default: checkpoint_final.pth)")
     add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
-    add_decision(parser)
+    add_shared(parser, "-decide", "-beta")
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add_threshold(parser, **REASON_TO_LOOK)
-    add_findings(parser)
+    add_shared(parser, "-threshold", help=LOOK_BELOW)
+    add_shared(parser, "-findings")
     add(
         "-maps",
         metavar="MAP",
@@ -59,14 +59,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_raw)"
     add("-orientation", metavar="XYZ", default="", help=axes)
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
-    add_inference(parser)
+    add_shared(parser, *NETWORK)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
     for name, verb in (("npp", "read"), ("nps", "export")):
         add(f"-{name}", metavar="N", type=int, help=f"processes that {verb} scans (default: nnUNet_{name}, or 3)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
-    add_trust(parser)
+    add_shared(parser, "--trust_checkpoint")
     add("--save_probabilities", action="store_true", help="save nnU-Net's probabilities (npz, pkl) too")
     add("--verbose", action="store_true", help="let nnU-Net say what it does")
     add("--continue_prediction", action="store_true", help="keep the scans that an earlier run finished")
@@ -75,12 +75,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    import shlex
-    import sys
-    from pathlib import Path
-
-    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.io.treatment import beta_of
@@ -90,12 +86,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.show.review_page import review_page
-    from nnunet_nacl.show.thumbnail import draw_thumbnail
+    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
-    model = TrainedModel.open(_model_folder(args), folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
+    model = TrainedModel.open(model_of(args), folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
     quality = model.quality
     unknown = "" if quality and quality.predicts_dice else " ".join(model.missing) or "the map has learned nothing."
     postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
@@ -126,8 +121,7 @@ def run(args: argparse.Namespace) -> int:
         preprocessing_processes=readers,
         export_processes=exporters,
     )
-    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
-    network |= {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
+    network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
     if args.m:
         print(f"note: {CAN_HOLD_CODE}.")
     _say_what_is_missing(model, args)
@@ -161,27 +155,10 @@ def _processes(args: argparse.Namespace, name: str) -> int:
     return 3 if number is None else number
 
 
-def _model_folder(args: argparse.Namespace):
-    from pathlib import Path
-
-    from nnunet_nacl.errors import UserError
-    from nnunet_nacl.io.locate import model_folder
-
-    if args.m is not None:
-        return Path(args.m)
-    if args.c is None:
-        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
-    return model_folder(args.d, args.tr, args.p, args.c)
-
-
 def _postprocessing(file: str | None, decided: bool):
     """nnU-Net's steps and the hash of their file; UserError if they were chosen for the other kind of segmentation."""
-    import hashlib
-    from pathlib import Path
-
     from nnunet_nacl.cli.postprocessing import read_postprocessing
     from nnunet_nacl.documents.decision_json import DECISION_FILE as FILE_NAME
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import checksum
 
     if file is None:
@@ -199,8 +176,6 @@ def _postprocessing(file: str | None, decided: bool):
 
 
 def _say_what_is_missing(model, args: argparse.Namespace) -> None:
-    import sys
-
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
     if model.record.advice and not model.treatment.beta:

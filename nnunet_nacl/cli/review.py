@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 
-from nnunet_nacl.cli.options import (
-    REASON_TO_LOOK,
-    add_decision,
-    add_files,
-    add_findings,
-    add_groups,
-    add_processes,
-    add_threshold,
-    add_trust,
-    number_of_processes,
-    threshold_of,
-)
+from nnunet_nacl.cli.options import LOOK_BELOW, add_shared, number_of_processes, threshold_of
+from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
 
@@ -43,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders: an ensemble's members")
     add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add_decision(parser)
+    add_shared(parser, "-decide", "-beta")
     add(
         "-maps",
         metavar="MAP",
@@ -51,29 +43,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps (no name: confidence, entropy, margin, mutual_information)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
-    add_findings(parser)
-    add_threshold(parser, f"with -map: {REASON_TO_LOOK['meaning']}", REASON_TO_LOOK["default"])
+    add_shared(parser, "-findings")
+    add_shared(parser, "-threshold", help=f"with -map: {LOOK_BELOW}")
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
-    add_groups(parser)
+    add_shared(parser, "-groups")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again")
     group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add_processes(parser)
-    add_files(parser, "in each folder or up to two levels above")
-    add_trust(parser)
+    add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
-    import shlex
-    from pathlib import Path
-
-    from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
-    from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.cli.review_text import decision_lines, print_list
+    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.treatment import Treatment, beta_of
@@ -84,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
-    from nnunet_nacl.show.review_page import review_page
-    from nnunet_nacl.show.thumbnail import draw_thumbnail
+    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
 
     processes, output = number_of_processes(args.np), Path(args.o)
     _check(args)
@@ -127,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print_list(listed, output, "cases")
     if listed.decided:
-        print("\n" + "\n".join(summary_lines(listed.decided, structures_of(members[0].labels), groups)))
+        print("\n" + "\n".join(decision_lines(listed.decided, structures_of(members[0].labels), groups)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")
@@ -142,8 +127,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from nnunet_nacl.errors import UserError
-
     decided = args.decide is not None
     for flag in ("gt", "postprocessing", "pp_pkl_file"):
         if getattr(args, flag) and not decided:

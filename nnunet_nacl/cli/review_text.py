@@ -1,18 +1,21 @@
-"""The review list on the terminal."""
+"""What `predict` and `review` say: the cases to look at first, and what a decision changed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnunet_nacl.json_files import one_line
-from nnunet_nacl.show.text_table import aligned
+from nnunet_nacl.show.text_table import aligned, effect_table, number
 
 if TYPE_CHECKING:
+    from nnunet_nacl.documents.decision_json import DecidedCase
     from nnunet_nacl.review.review_list import ReviewList
-    from nnunet_nacl.review.row import CaseReview, StructureReview
+    from nnunet_nacl.review.row import CaseReview
 
 _SHOWN = 10  # lines
 
@@ -48,40 +51,65 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
 
 
 def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
-    """Rows of the list for the terminal.
+    """Rows of the list, of each structure the volume, or predicted Dice where a map has learned of it.
 
-    Predicted Dice, where a map has learned of it, stands with its interval in the place of the volumes; behind it how
-    probably the structure is in the scan, for structures of which that is known.
+    Behind it stands how probably the structure is in the scan, where that is known.
     """
     from nnunet_nacl.review.row import volume_text
 
-    several = any(row.n_members > 1 for row in rows)
-    header = ["rank", "case", "empty", "predicted Dice", "entropy", "confidence"]
-    header += ["mutual information"] if several else []
     shown = "predicted Dice" if predicts_dice else rows[0].unit
-    known = [not all(math.isnan(each.present) for each in column) for column in zip(*(row.structures for row in rows))]
+    header = ["rank", "case", "lowest predicted Dice", *(f"{each.name} ({shown})" for each in rows[0].structures)]
     lines = [header]
-    for structure, has_presence in zip(rows[0].structures, known):
-        lines[0] = [*lines[0], f"{structure.name} ({shown})", *(["there"] if has_presence else [])]
     for rank, row in enumerate(rows, 1):
-        numbers = [row.lowest_predicted_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
-        numbers += [row.mean_foreground_mutual_information] if several else []
-        empty = "yes" if row.empty else ", ".join(row.empty_structures) or "-"
-        lines.append([str(rank), row.case, empty])
-        lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
-        for structure, has_presence in zip(row.structures, known):
+        lines.append([str(rank), row.case, number(row.lowest_predicted_dice)])
+        for structure in row.structures:
+            (low, high), cell = structure.dice_interval, volume_text(structure.volume, 4)
             if predicts_dice:
-                lines[-1].append(_with_interval(structure))
-            else:
-                spread = "" if structure.volume_sd is None else f" +- {volume_text(structure.volume_sd, 2)}"
-                lines[-1].append(volume_text(structure.volume, 4) + spread)
-            if has_presence:
-                lines[-1].append("-" if math.isnan(structure.present) else f"{structure.present:.2f}")
-    return aligned(lines, (1, 2), "")
+                interval = "" if math.isnan(low) else f" ({low:.2f}-{high:.2f})"
+                cell = f"{number(structure.predicted_dice, 2)}{interval}"
+            lines[-1].append(cell if math.isnan(structure.present) else f"{cell}, there {structure.present:.2f}")
+    return aligned(lines, (1,), "")
 
 
-def _with_interval(structure: StructureReview) -> str:
-    low, high = structure.dice_interval
-    if math.isnan(structure.predicted_dice):
-        return "-"
-    return f"{structure.predicted_dice:.2f}" + ("" if math.isnan(low) else f" ({low:.2f}-{high:.2f})")
+def decision_lines(
+    cases: Sequence[DecidedCase], names: Mapping[str, str], groups: Mapping[str, str] | None = None
+) -> list[str]:
+    """What `review -decide` changed: voxels, expected and, where there is ground truth, true Dice of each structure.
+
+    Expected Dice is a mean over the cases whose prediction has the structure; one that was removed counts 0. True Dice
+    is a mean over the cases where it is defined before and after; its change has a 95 % bootstrap interval over cases,
+    or over patients where these are known.
+    """
+    lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
+    table = [["structure", "voxels gained", "lost", "expected Dice: predicted", "decided"]]
+    for key, name in names.items():
+        rows = [case.structures[key] for case in cases]
+        present = [(row.expected_dice_before, row.expected_dice_after) for row in rows if row.voxels_before]
+        expected = np.nan_to_num(present).mean(axis=0) if present else np.full(2, math.nan)
+        voxels = [sum(row.gained for row in rows), sum(row.lost for row in rows)]
+        table.append([name, *map(str, voxels), *(number(value, 4) for value in expected)])
+    lines += aligned(table, indent="")
+    measured = [case for case in cases if case.measured]
+    if measured:
+        from nnunet_nacl.calibration.effect import changes
+
+        patients = [groups[case.case] for case in measured] if groups else None
+        before = {f"Dice {key}": [case.structures[key].dice_before for case in measured] for key in names}
+        after = {f"Dice {key}": [case.structures[key].dice_after for case in measured] for key in names}
+        over = f" over {len(set(patients))} patients, each with all its cases" if patients else " over cases"
+        lines += ["", f"true Dice as predicted and as decided, the interval{over}:"]
+        lines.append(effect_table(changes(before, after, patients), names))
+        if len(measured) < len(cases):
+            lines.append(f"{len(cases) - len(measured)} cases have no ground truth and are not in the true Dice.")
+    for key, name in names.items():
+        for words, kind in (("removed altogether", "removed"), ("added", "added")):
+            if changed := [case for case in cases if getattr(case.structures[key], kind)]:
+                lines.append(f"{words}: {one_line(name)} in {', '.join(_named(case, key) for case in changed)}")
+    return lines
+
+
+def _named(case: DecidedCase, key: str) -> str:
+    """A case in which a structure was added or removed; true Dice leaves those out whose truth lacks it."""
+    row = case.structures[key]
+    lacks = case.measured and math.isnan(row.dice_before if row.added else row.dice_after)
+    return one_line(case.case) + (" (not in the truth)" if lacks else "")

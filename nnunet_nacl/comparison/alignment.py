@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
+from nnunet_nacl.comparison.trained_models import check_training_cases
 from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.io.companion_files import validated_fold
 
-_SHOWN = 8  # so many names of a list are shown
-_TABLE = ("entry", "fold", "case", "result", "folder", "predictions")
+_SHOWN = 8  # so many problems of single cases are shown
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,9 @@ class Dataset:
     @property
     def size(self) -> str:
         """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
-        cases = _counted(len(self.cases), "case")
-        return f"{cases} of {_counted(self.n_patients, 'patient')}" if self.patients else cases
+        cases, patients = len(self.cases), self.n_patients
+        size = f"{cases} case{'s' * (cases != 1)}"
+        return f"{size} of {patients} patient{'s' * (patients != 1)}" if self.patients else size
 
     @property
     def intervals(self) -> str:
@@ -104,22 +102,36 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             trained on the cases.
     """
     options, first = selection.options, documents[0][1]
-    for place, document in documents:
-        if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
-            these, others = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
-            raise UserError(
-                f"{place.entry.name}{f', fold {place.fold}' if place.fold else ''} has the structures {these}, the "
-                f"first entry {others}; compare models of the same labels."
-            )
-    table = pd.DataFrame([row for pair in documents for row in _rows(*pair)], columns=_TABLE)
+    results: dict[str, dict[str, CaseResult]] = {}
+    fold_of_case: dict[str, dict[str, str]] = {}
+    places: dict[str, dict[str, dict[str, str]]] = {}
     notes = list(selection.notes)
-    places: dict[str, dict[str, dict[str, str]]] = {place.entry.name: {} for place, _ in documents}
-    for (name, fold), rows in table.groupby(["entry", "fold"], sort=False):
-        place, folder = rows.predictions.iloc[0], rows.folder.iloc[0]
-        notes += options.check_training(place.entry.label, fold, folder, set(rows.case))
-        places[name][fold] = _places(place, folder, options.test)
-    common, left_out, note = _common_cases(selection, table, documents)
-    results = table.set_index("case").loc[common].groupby("entry").result.agg(list)
+    for place, document in documents:
+        name = place.entry.name
+        if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
+            these, others = (", ".join(f"{key} {label}" for key, label in d.names.items()) for d in (document, first))
+            fold = f", fold {place.fold}" if place.fold else ""
+            raise UserError(
+                f"{name}{fold} has the structures {these}, the first entry {others}; compare models of the same labels."
+            )
+        by_fold: dict[str, list[CaseResult]] = {}  # a model's own document holds all folds
+        for case in document.cases:
+            by_fold.setdefault(place.fold or validated_fold(_folder_of(place, case)), []).append(case)
+        for fold, cases in by_fold.items():
+            folder = _folder_of(place, cases[0])
+            allow, plans = options.allow_training_cases, options.plans_json
+            names = {case.case for case in cases}
+            notes += check_training_cases(place.entry.label, fold, folder, names, allow=allow, plans=plans)
+            places.setdefault(name, {})[fold] = _whereabouts(place, folder, options.test)
+            known = fold_of_case.setdefault(name, {})
+            if twice := known.keys() & names:
+                raise UserError(
+                    f"{name}: case {min(twice)} lies in fold {known[min(twice)]} and in fold {fold}; remove what is "
+                    "left over from another split, or choose one fold with -f."
+                )
+            known |= dict.fromkeys(names, fold)
+            results.setdefault(name, {}).update({case.case: case for case in cases})
+    common, left_out, note = _common_cases(selection, documents, results)
     by_model = bool(selection.folds or options.test)
     return Dataset(
         name=selection.name,
@@ -130,8 +142,8 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
         structures=dict(first.names),
         settings=first.settings,
         cases=tuple(common),
-        case_fold=dict.fromkeys(common, "") | _case_folds(table[table.case.isin(common)]),
-        results={name: results[name] for name in places},
+        case_fold={case: _fold(case, fold_of_case) for case in common},
+        results={name: [cases[case] for case in common] for name, cases in results.items()},
         predictions=places,
         left_out=left_out,
         patients=_patients(selection, common),
@@ -139,45 +151,40 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
     )
 
 
-def _rows(place: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]:
-    """The cases of a document, with the fold (empty where they belong to none) and where the predictions lie."""
-    for case in document.cases:
-        recorded = Path(case.probabilities_file).parent
-        folder = place.folder.folder if place.folder else recorded if recorded.is_dir() else place.document.parent
-        yield place.entry.name, place.fold or validated_fold(folder), case.case, case, folder, place
+def _folder_of(place: Predictions, case: CaseResult) -> Path:
+    """Where the predictions lie, as far as it is known."""
+    recorded = Path(case.probabilities_file).parent
+    return place.folder.folder if place.folder else recorded if recorded.is_dir() else place.document.parent
 
 
-def _case_folds(table: pd.DataFrame) -> dict[str, str]:
-    """Fold of each case of which any entry tells it; UserError where two models were trained on other splits."""
-    in_folds = table[table.fold != ""].sort_values("case", kind="stable")
-    first = in_folds.drop_duplicates("case")
-    both = in_folds.merge(first, on="case", suffixes=("", "_first"))
-    for row in both[both.fold != both.fold_first].itertuples():
-        raise UserError(
-            f"case {row.case} lies in fold {row.fold_first} of {row.entry_first}, but in fold {row.fold} of "
-            f"{row.entry}: they were trained on other splits and cannot be compared."
-        )
-    return dict(zip(first.case, first.fold))
+def _fold(case: str, fold_of_case: dict[str, dict[str, str]]) -> str:
+    """Fold of a case, empty where no entry tells it; UserError where two models were trained on other splits."""
+    told = {name: folds[case] for name, folds in fold_of_case.items() if folds[case]}
+    first = next(iter(told), "")
+    for name, fold in told.items():
+        if fold != told[first]:
+            raise UserError(
+                f"case {case} lies in fold {told[first]} of {first}, but in fold {fold} of {name}: they were trained "
+                "on other splits and cannot be compared."
+            )
+    return told.get(first, "")
 
 
 def _common_cases(
-    selection: Selection, table: pd.DataFrame, documents: Sequence[tuple[Predictions, Evaluation]]
+    selection: Selection,
+    documents: Sequence[tuple[Predictions, Evaluation]],
+    results: dict[str, dict[str, CaseResult]],
 ) -> tuple[list[str], dict[str, list[str]], list[str]]:
     """The cases that all have, those that each lacks, and a note where some are left out."""
-    for (entry, case), rows in table[table.duplicated(["entry", "case"], keep=False)].groupby(["entry", "case"]):
-        raise UserError(
-            f"{entry}: case {case} lies in fold {rows.fold.iloc[0]} and in fold {rows.fold.iloc[1]}; remove what "
-            "is left over from another split, or choose one fold with -f."
-        )
     problems = [(p.entry.name, case, text) for p, document in documents for case, text in document.problems.items()]
-    everything = {*table.case, *(case for _, case, _ in problems)}
-    cases = {place.entry.name: set(table.case[table.entry == place.entry.name]) for place, _ in documents}
-    left_out = {name: sorted(everything - have) for name, have in cases.items() if everything - have}
+    everything = set().union(*results.values(), (case for _, case, _ in problems))
+    lacking = {name: sorted(everything - cases.keys()) for name, cases in results.items()}
+    left_out = {name: cases for name, cases in lacking.items() if cases}
     common = sorted(everything.difference(*left_out.values()))
     if not left_out:
         return common, left_out, []
     listed = "; ".join(
-        f"{name} lacks {len(missing)} of {len(everything)} cases: {some(missing)}" for name, missing in left_out.items()
+        f"{name} lacks {len(cases)} of {len(everything)} cases: {some(cases)}" for name, cases in left_out.items()
     )
     if common and selection.options.allow_missing:
         kept = f"compared on the {len(common)} of {len(everything)} cases that all entries have"
@@ -200,25 +207,13 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     return patients if len(set(patients.values())) < len(patients) else {}
 
 
-def _places(place: Predictions, folder: Path, test: bool) -> dict[str, str]:
+def _whereabouts(place: Predictions, folder: Path, test: bool) -> dict[str, str]:
     """Where the cases lie, within nnUNet_results if they do, and which map and treatment they have."""
-    root, resolved = os.environ.get("nnUNet_results"), folder.resolve()
-    if root and resolved.is_relative_to(Path(root).resolve()):
-        resolved = resolved.relative_to(Path(root).resolve())
-    places = {"folder": str(resolved), **map_of(folder)}
-    if test:  # the folder holds what the treatment has left
+    root, resolved = Path(os.environ.get("nnUNet_results") or os.devnull).resolve(), folder.resolve()
+    within = resolved.relative_to(root) if resolved.is_relative_to(root) else resolved
+    places, treatment = {"folder": str(within), **map_of(folder)}, place.entry.treatment
+    if test or not treatment:  # a folder of test cases holds what the treatment has left
         return places
-    pooled = folder.parent.parent / MAP_FILE
-    if "calibrated" in place.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
-        places |= {"map_sha256": sha256(pooled)}
-    return places | ({"treatment": "+".join(place.entry.treatment)} if place.entry.treatment else {})
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    if "calibrated" in treatment:  # the file holds the map of each part of the cases, too
+        places |= {"map_sha256": sha256(folder.parent.parent / MAP_FILE)}
+    return places | {"treatment": "+".join(treatment)}

@@ -56,7 +56,7 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
             sets with that key agree on it, else the key.
     """
     names: dict[str | None, str] = {None: ""}
-    for key, name in (item for own in structures for item in own.items()):
+    for key, name in (item for names_by_key in structures for item in names_by_key.items()):
         names[key] = name if names.get(key, name) == name else f"structure {key}"
     result = {}
     for metric, better, unit in (("Dice", "higher", ""), ("HD95_mm", "lower", "mm")):
@@ -79,8 +79,9 @@ def column_values(case: CaseResult) -> dict[str, float]:
     """
     values: dict[str, float] = {}
     distances = {key: structure.hd95_mm for key, structure in case.structures.items()}
-    for metric, found in (("Dice", case.dice), ("HD95_mm", distances)):
-        values |= {metric: nanmean(found.values())} | {f"{metric}:{key}": value for key, value in found.items()}
+    for metric, by_structure in (("Dice", case.dice), ("HD95_mm", distances)):
+        values[metric] = nanmean(by_structure.values())
+        values |= {f"{metric}:{key}": value for key, value in by_structure.items()}
     for mask in MASKS:
         errors = mask_metrics(case.stats[mask])
         values |= {f"{metric}:{mask}": errors[metric] for metric in CALIBRATION_METRICS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -126,30 +126,23 @@ class Comparison:
         corrected together; then come the fields of :class:`~nnunet_nacl.comparison.statistics.PairedDifference`;
         ``p_holm`` is p after Holm's correction, NaN where no test was made, and ``verdict`` is :func:`verdict_of`.
         """
-        result = pd.DataFrame([row for dataset in self.datasets for row in self._tests(dataset)], columns=_TESTS)
+        draws: dict[str, Any] = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
+        reference, rows = self.names[0], []
+        for dataset in self.datasets:
+            for column_id, column in self.columns_of(dataset).items():
+                family = family_of(column_id, column)
+                if family is None or (column.structure is not None and len(dataset.structures) == 1):
+                    continue  # a single structure is the mean as well
+                values = self.values[dataset.name][column_id]
+                for name in [name for name in self.ranked if name != reference]:
+                    paired = paired_difference(values[reference], values[name], groups=dataset.groups, **draws)
+                    rows.append((dataset.name, column_id, family, name, reference, *astuple(paired)))
+        result = pd.DataFrame(rows, columns=_TESTS)
         result["p_holm"] = result.groupby(["dataset", "family"]).p.transform(holm)
         result["verdict"] = [
             verdict_of(row, row.p_holm, self.columns[row.column].better) for row in result.itertuples()
         ]
         return result
-
-    def _tests(self, dataset: Dataset) -> Iterator[tuple]:
-        reference = self.names[0]
-        for column_id, column in self.columns_of(dataset).items():
-            family = family_of(column_id, column)
-            if family is None or (column.structure is not None and len(dataset.structures) == 1):
-                continue  # a single structure is the mean as well
-            values = self.values[dataset.name][column_id]
-            for name in self.ranked:
-                if name != reference:
-                    paired = paired_difference(
-                        values[reference],
-                        values[name],
-                        n_bootstrap=self.n_bootstrap,
-                        seed=self.seed,
-                        groups=dataset.groups,
-                    )
-                    yield (dataset.name, column_id, family, name, reference, *asdict(paired).values())
 
     def tests(self, dataset: Dataset) -> Iterator[Any]:
         """Rows of :attr:`statistics` of one data set, their values as attributes."""

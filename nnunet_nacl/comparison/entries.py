@@ -92,9 +92,9 @@ def _read(flag: str, argument: str) -> Entry:
     label, separator, rest = bare.partition("=")
     if not separator or Path(bare).exists():
         label, rest = "", bare
-    what = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
     if not rest.strip() or (rest != bare and not label.strip()):
-        raise UserError(f"{flag} {bare!r}: expected {what}.")
+        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
+        raise UserError(f"{flag} {bare!r}: expected {forms}.")
     label, rest = " ".join(label.split()), rest.strip()
     path, name = Path(rest), "+".join((rest.rstrip(os.sep) or rest, *treatment))
     if flag == "-i":
@@ -151,19 +151,19 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
     Args:
         trainers: Class names, of other packages, too; names without a method of ours are shown as they are.
     """
-    found = [_METHOD.match(trainer) for trainer in trainers]
-    tokens = [_tokens(trainer) if match else {} for trainer, match in zip(trainers, found)]
-    shared = set.intersection(*map(set, tokens)) if found and all(found) else set()
+    matches = [_METHOD.match(trainer) for trainer in trainers]
+    tokens = [_tokens(trainer) if match else {} for trainer, match in zip(trainers, matches)]
+    shared = set.intersection(*map(set, tokens)) if matches and all(matches) else set()
     labels: list[str] = []
     taken: set[str] = set()
-    for trainer, match, own in zip(trainers, found, tokens):
+    for trainer, match, shown in zip(trainers, matches, tokens):
         if match is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
         dice, method = match[1] or trainer == PREFIX, match[2] or STOCK.method
-        stock = dice and method == STOCK.method and "anneal" not in own
+        stock = dice and method == STOCK.method and "anneal" not in shown
         method = STOCK_LABEL if stock else f"{'Dice + ' if dice else ''}{method}"
-        labels.append(" ".join([method, *(shown for text, shown in own.items() if text not in shared)]))
+        labels.append(" ".join([method, *(text for token, text in shown.items() if token not in shared)]))
     return [_different(label, taken) for label in labels]
 
 
@@ -183,6 +183,6 @@ def _tokens(trainer: str) -> dict[str, str]:
 def _different(label: str, taken: set[str]) -> str:
     """The label, with a number where it is taken; then it is taken, too."""
     numbered = (f"{label} ({number})" for number in count(2))
-    found = next(candidate for candidate in chain([label], numbered) if candidate not in taken)
-    taken.add(found)
-    return found
+    label = next(candidate for candidate in chain([label], numbered) if candidate not in taken)
+    taken.add(label)
+    return label

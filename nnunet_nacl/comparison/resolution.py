@@ -11,13 +11,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.trained_models import common_folds, find_models, open_test_folder
-from nnunet_nacl.comparison.training_cases import check_training_cases
+from nnunet_nacl.comparison.trained_models import (
+    check_training_cases,
+    common_folds,
+    find_models,
+    open_test_folder,
+)
 from nnunet_nacl.comparison.treated_folder import calibrated, treated_folder
-from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
@@ -27,7 +30,6 @@ from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
-from nnunet_nacl.runs.folds import FILE_NAME
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,6 @@ class Options:
     num_processes: int = 1
     progress: bool = False
 
-    def check_training(self, label: str, fold: str, folder: Path, cases: set[str]) -> list[str]:
-        """:func:`~nnunet_nacl.comparison.training_cases.check_training_cases` with these options."""
-        return check_training_cases(label, fold, folder, cases, allow=self.allow_training_cases, plans=self.plans_json)
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -79,14 +77,12 @@ class Predictions:
         fold: Of a model's validation folder; empty for everything else.
         document: Its calibration.json, whether it is there or not.
         folder: Where they lie; None where the document is all that is known of them.
-        by_samples: Whether they are compared through the maps of `calibrate`, which document and samples allow.
     """
 
     entry: Entry
     fold: str
     document: Path
     folder: PredictionFolder | None
-    by_samples: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,53 +116,54 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
         UserError: Something is missing, or belongs to another data set.
     """
     models = [entry for entry in entries if entry.is_model]
-    name = ""
-    folders: dict[str, Path] = {}
-    folds: list[str] = []
-    notes: list[str] = []
+    name, folders, folds, notes = "", dict[str, Path](), list[str](), list[str]()
     if models:
         name, folders, notes = find_models(dataset or "", models, options.plans, options.configuration or "")
         if not options.test:
-            folds, more = common_folds(name, folders, options.folds, options.allow_missing)
-            notes += more
+            folds, left_out = common_folds(name, folders, options.folds, options.allow_missing)
+            notes += left_out
     predictions = [
-        one for entry in entries for one in _predictions_of(entry, name, folders.get(entry.name), folds, options)
+        place for entry in entries for place in _predictions_of(entry, name, folders.get(entry.name), folds, options)
     ]
     if not models:
-        named = (one.folder.plans.get("dataset_name") for one in predictions if one.folder)
+        named = (place.folder.plans.get("dataset_name") for place in predictions if place.folder)
         name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
-    for one in predictions:
-        if one.folder and not one.document.is_file():  # errors come before hours of work, notes when all is known
-            cases = {files.case for files in one.folder.cases()[0]}
-            options.check_training(one.entry.label, one.fold, one.folder.folder, cases)
+    for place in predictions:
+        if place.folder and not place.document.is_file():  # errors come before hours of work, notes when all is known
+            cases = {files.case for files in place.folder.cases()[0]}
+            allow = options.allow_training_cases
+            check_training_cases(
+                place.entry.label, place.fold, place.folder.folder, cases, allow=allow, plans=options.plans_json
+            )
     return Selection(name, predictions, folds, options, notes)
 
 
 def _predictions_of(
     entry: Entry, dataset: str, model: Path | None, folds: Sequence[str], options: Options
 ) -> Iterator[Predictions]:
-    folder: PredictionFolder | None
     if model and options.test:
         folder = open_test_folder(model, entry.treatment, dataset)
         yield Predictions(entry, "", folder.folder / FILE_NAME, folder)
     elif model:
         for fold, folder in find_fold_folders(model, folds).items():
-            own = folder.plans.get("dataset_name")
-            if entry.path is not None and own != dataset:
-                raise UserError(f"{model} was trained on {own}, not on {dataset}; compare models of the same data set.")
-            treated, document = treated_folder(folder, entry.treatment)
-            by_samples = entry.treatment == ("calibrated",) and treated.folder == folder.folder
-            yield Predictions(entry, fold, document, folder if by_samples else treated, by_samples)
+            trained_on = folder.plans.get("dataset_name")
+            if entry.path is not None and trained_on != dataset:
+                raise UserError(
+                    f"{model} was trained on {trained_on}, not on {dataset}; compare models of the same data set."
+                )
+            yield Predictions(entry, fold, *treated_folder(folder, entry.treatment))
     elif (path := entry.path) and path.is_dir():
-        files: dict[str, Any] = {"dataset_json": options.dataset_json, "plans": options.plans_json}
+        found: PredictionFolder | None = None  # where they cannot be measured (again), the document stands for them
         try:
-            folder = PredictionFolder.open(path, options.references, **files)
-            folder.cases()
+            found = PredictionFolder.open(
+                path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+            )
+            found.cases()
         except UserError:
             if not (path / FILE_NAME).is_file():
                 raise
-            folder = None  # its predictions cannot be measured (again): the document stands for them
-        yield Predictions(entry, validated_fold(path), path / FILE_NAME, folder)
+            found = None
+        yield Predictions(entry, validated_fold(path), path / FILE_NAME, found)
     elif path:
         yield Predictions(entry, "", path, None)
 
@@ -180,21 +177,25 @@ def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]
     Raises:
         UserError: A document cannot be read, the predictions cannot be evaluated, or two documents have other settings.
     """
-    places = [(_in_cache(one, selection), one.document) for one in selection.predictions]
-    paths = [next(filter(Path.is_file, two), None) for two in places]
+    candidates = [(_in_cache(place, selection), place.document) for place in selection.predictions]
+    paths = [next(filter(Path.is_file, both), None) for both in candidates]
     documents = [read_document(path) if path else None for path in paths]
-    settings = next((one.settings for one in documents if one), EvaluationSettings())
-    for one, document in zip(selection.predictions, documents):
+    settings = next((document.settings for document in documents if document), EvaluationSettings())
+    for place, document in zip(selection.predictions, documents):
         if differing := document and document.settings.differing(settings):
             raise UserError(
-                f"{f'fold {one.fold} of ' if one.fold else ''}{one.entry.name} was evaluated with other settings "
+                f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other settings "
                 f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its {FILE_NAME}."
             )
     result = []
-    for one, path, document in zip(selection.predictions, paths, documents):
-        if document is None or (one.folder and not _is_current(document, one.folder)):
-            document = _evaluate(one, path, document.settings if document else settings, selection)
-        result.append((one, calibrated(document, one.folder) if one.by_samples and one.folder else document))
+    for place, path, document in zip(selection.predictions, paths, documents):
+        folder = place.folder
+        if folder and (document is None or not _is_current(document, folder)):
+            document = _evaluate(place, folder, path, document.settings if document else settings, selection)
+        assert document is not None  # what has no predictions has its document
+        if folder and place.fold and place.entry.treatment == ("calibrated",):
+            document = calibrated(document, folder)
+        result.append((place, document))
     return result
 
 
@@ -204,44 +205,42 @@ def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
     if document.names != structures_of(labels):
         return False
     try:
-        found, problems = folder.cases(known=results)
+        cases, problems = folder.cases(known=results)
     except UserError:
         return True  # no predictions are left, only what is known of them
-    if problems or {files.case for files in found} != set(results):
+    if problems or {files.case for files in cases} != set(results):
         return False
     try:
-        return all(came_from(results[files.case], files, labels, document.settings) for files in found)
+        return all(came_from(results[files.case], files, labels, document.settings) for files in cases)
     except OSError:
         return False
 
 
-def _evaluate(one: Predictions, path: Path | None, settings: EvaluationSettings, selection: Selection) -> Evaluation:
-    if path is not None:
-        unknown = sorted(set(read_dict(path)["settings"]) - set(vars(settings)))
-        if unknown:
-            raise UserError(
-                f"{path} was written by a later version of this package, with the settings {', '.join(unknown)}, and "
-                "the predictions have changed since; update nnunet_nacl, or evaluate them again with this one."
-            )
-    output, beside = one.document, one.document.parent
+def _evaluate(
+    place: Predictions, folder: PredictionFolder, path: Path | None, settings: EvaluationSettings, selection: Selection
+) -> Evaluation:
+    if path and (unknown := sorted(set(read_dict(path)["settings"]) - set(vars(settings)))):
+        raise UserError(
+            f"{path} was written by a later version of this package, with the settings {', '.join(unknown)}, and "
+            "the predictions have changed since; update nnunet_nacl, or evaluate them again with this one."
+        )
+    output, beside = place.document, place.document.parent
     if not can_write(beside if beside.is_dir() else beside.parent):
-        output = _in_cache(one, selection)
+        output = _in_cache(place, selection)
         if path is not None and not output.is_file():
             output.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, output)
-    assert one.folder is not None  # what has no predictions has its document
-    title = one.entry.label + (f", fold {one.fold}" if one.fold else "")
     return evaluate_folder(
-        one.folder,
+        folder,
         settings=settings,
         chill=False,
         output=output,
         num_processes=selection.options.num_processes,
-        progress=title if selection.options.progress else False,
+        progress=", fold ".join(filter(None, (place.entry.label, place.fold))) if selection.options.progress else False,
     )
 
 
-def _in_cache(one: Predictions, selection: Selection) -> Path:
-    place = os.path.realpath(one.document.parent)
-    own = f"{Path(place).parts[-3] if one.fold else Path(place).name}-{hashlib.sha1(place.encode()).hexdigest()[:8]}"
-    return selection.options.cache / selection.name / own / FILE_NAME
+def _in_cache(place: Predictions, selection: Selection) -> Path:
+    folder = Path(os.path.realpath(place.document.parent))
+    name = f"{folder.parts[-3] if place.fold else folder.name}-{hashlib.sha1(bytes(folder)).hexdigest()[:8]}"
+    return selection.options.cache / selection.name / name / FILE_NAME

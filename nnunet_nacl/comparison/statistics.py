@@ -29,8 +29,8 @@ class PairedDifference:
         high: Upper end.
         n_lower: Patients in whose cases the trainer's value is on average lower than the reference's.
         n_higher: Patients for whom it is higher.
-        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks, -1 to 1: the direction that Wilcoxon's test sees, and
-            how clear it is; 0 if all differences are 0.
+        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby 2014): the direction that
+            Wilcoxon's test sees, and how clear it is; 0 if all differences are 0.
         p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST`` patients.
     """
 
@@ -66,6 +66,8 @@ def paired_difference(
         values: Of the same cases in the same order.
         n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.metrics.bootstrap.mean_interval`.
     """
+    from scipy.stats import rankdata
+
     old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
     both = ~(np.isnan(old) | np.isnan(new))
     old, new = old[both], new[both]
@@ -76,7 +78,8 @@ def paired_difference(
     if groups is not None:
         patient = np.unique(groups, return_inverse=True)[1]
         of_patients = np.bincount(patient, differences) / np.bincount(patient)
-    signs = np.sign(without_noise(of_patients))
+    of_patients = without_noise(of_patients)
+    signs, ranks = np.sign(of_patients), rankdata(np.abs(of_patients[of_patients != 0]))
     return PairedDifference(
         n=interval.n,
         n_patients=len(of_patients),
@@ -87,7 +90,7 @@ def paired_difference(
         high=interval.high,
         n_lower=int((signs < 0).sum()),
         n_higher=int((signs > 0).sum()),
-        rank_biserial=rank_biserial(of_patients),
+        rank_biserial=float(signs[signs != 0] @ ranks / ranks.sum()) if len(ranks) else 0.0,
         p=wilcoxon_p(of_patients),
     )
 
@@ -114,18 +117,6 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     if not values.any():
         return 1.0
     return float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue)
-
-
-def rank_biserial(differences: np.ndarray) -> float:
-    """(W+ - W-) / (W+ + W-), the matched-pairs rank-biserial correlation (Kerby 2014); zeros are dropped."""
-    from scipy.stats import rankdata
-
-    differences = without_noise(np.asarray(differences, dtype=np.float64))
-    kept = differences[differences != 0]
-    if not kept.size:
-        return 0.0
-    ranks = rankdata(np.abs(kept))
-    return float((np.sign(kept) * ranks).sum() / ranks.sum())
 
 
 def holm(p_values: Sequence[float] | pd.Series) -> list[float]:

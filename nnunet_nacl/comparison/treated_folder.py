@@ -15,36 +15,24 @@ from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.checkpoints import CALIBRATED
-from nnunet_nacl.io.locate import predicted_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
-from nnunet_nacl.prediction.validation_prediction import check_checkpoint
 from nnunet_nacl.runs.heldout import HeldOut
 
 
-def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[PredictionFolder, Path]:
-    """A fold's validation folder as if ``treatment`` had been done to it, some of ``TREATMENTS``, and its document.
+def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[Path, PredictionFolder]:
+    """Document of a fold's predictions as if ``treatment``, some of ``TREATMENTS``, had been done; and the predictions.
 
-    Of calibration alone that is the document of the predictions as they are, see :func:`calibrated`. What the
-    calibrated checkpoint predicted stands for it if that is all that is known of the fold after calibration.
+    Of calibration alone these are those of the predictions as they are, see :func:`calibrated`.
 
     Raises:
-        UserError: It shall be calibrated, and `nnunet_nacl calibrate` has not been run on these predictions.
+        UserError: They shall be calibrated, and `nnunet_nacl calibrate` has not been run on them.
     """
-    fold = folder.folder.parent
-    if not treatment:
-        return folder, folder.folder / FILE_NAME
-    beta = 1.0 if "decided" in treatment else None
-    document = (fold / "_".join(("validation", *treatment)) if beta else folder.folder) / FILE_NAME
-    if "calibrated" not in treatment:
-        return replace(folder, treatment=Treatment(beta=beta)), document
-    predicted = predicted_folder(fold, CALIBRATED)
-    if not beta and not (fold.parent / MAP_FILE).is_file() and (predicted / FILE_NAME).is_file():
-        check_checkpoint(predicted)
-        return replace(folder, folder=predicted), predicted / FILE_NAME
-    treatments = part_treatments(folder)
-    return replace(folder, treatment={case: replace(part, beta=beta) for case, part in treatments.items()}), document
+    parts = part_treatments(folder) if "calibrated" in treatment else None
+    if "decided" not in treatment:
+        return folder.folder / FILE_NAME, folder
+    decided = Treatment(beta=1.0) if parts is None else {case: replace(part, beta=1.0) for case, part in parts.items()}
+    return folder.folder.parent / "_".join(("validation", *treatment)) / FILE_NAME, replace(folder, treatment=decided)
 
 
 def calibrated(document: Evaluation, folder: PredictionFolder) -> Evaluation:
@@ -66,13 +54,12 @@ def part_treatments(folder: PredictionFolder) -> dict[str, Treatment]:
         UserError: `nnunet_nacl calibrate` has not been run on these predictions.
     """
     fold = folder.folder.parent.resolve()
-    path = fold.parent / MAP_FILE
+    path, checkpoint = fold.parent / MAP_FILE, fold / "checkpoint_final.pth"
     trainer, plans, configuration = fold.parent.name.split("__")
     command = f"run `nnunet_nacl calibrate -d {fold.parent.parent.name} -tr {trainer} -p {plans} -c {configuration}`"
     if not path.is_file():
         raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
-    record, checkpoint = read_record(path), fold / "checkpoint_final.pth"
-    name = fold.name.removeprefix("fold_")
+    record, name = read_record(path), fold.name.removeprefix("fold_")
     if checkpoint.is_file() and name in record.checkpoint_sha256:
         check_networks(path, record, {name: sha256(checkpoint)})
     treatments = {
@@ -83,6 +70,6 @@ def part_treatments(folder: PredictionFolder) -> dict[str, Treatment]:
     }
     lacking = [files.case for files in folder.cases(known=treatments)[0] if files.case not in treatments]
     if lacking or not treatments:
-        of = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
-        raise UserError(f"{path}: {of}; {command} again.")
+        problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
+        raise UserError(f"{path}: {problem}; {command} again.")
     return treatments

@@ -31,7 +31,7 @@ RECORDS = "review"
 NOT_YET = "not predicted yet: run the part that has it."
 
 Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None], FinishedCase]
-"""What is kept of a case, with a picture: :func:`nnunet_nacl.show.thumbnail.draw_thumbnail`."""
+"""What is kept of a case, with a picture: :func:`nnunet_nacl.show.review_page.draw_thumbnail`."""
 
 Written = tuple[FinishedCase, tuple[Path, ...]]
 """What is kept of a case, and its files."""

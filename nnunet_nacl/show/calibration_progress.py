@@ -11,14 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import Unpack
 
-from nnunet_nacl.show.layout import Frame, new_panels, write_figure
-from nnunet_nacl.show.style import figure_settings, line_look
+from nnunet_nacl.show.layout import Frame, figure_settings, line_look, new_panels, write_figure
 
 ECE_KEY, NLL_KEY = "val_ece_foreground", "val_nll"
 """Names in nnU-Net's logger, beside its own."""
 
 _PANELS = {ECE_KEY: "ECE of the foreground", NLL_KEY: "NLL", "mean_fg_dice": "Dice"}
-_WIDTH, _HEIGHT = 2.35, 2.5  # inches of a panel
+_PANEL = 2.9, 3.1  # inches
 _LAST = 5  # epochs whose mean is told: a single one, of a few patches, tells little
 
 
@@ -33,7 +32,7 @@ def draw_calibration_progress(
             value per epoch. Values that are NaN, and keys that a training lacks, leave gaps.
         path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
     """
-    body, panels = new_panels(len(_PANELS))
+    body, panels = new_panels(len(_PANELS), _PANEL)
     means: dict[str, list[str]] = {name: [] for name in trainings}
     for axes, (key, title) in zip(panels, _PANELS.items()):
         highest = 0.0
@@ -57,4 +56,4 @@ def draw_calibration_progress(
         "epochs may run out of the picture."
     )
     heading: Frame = {"title": "Calibration while training", "dpi": 110, **frame}
-    return write_figure(body, path, (_WIDTH, _HEIGHT), legend=legend, remarks=[remark], **heading)
+    return write_figure(body, path, legend=legend, remarks=[remark], **heading)

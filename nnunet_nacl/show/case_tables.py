@@ -6,8 +6,8 @@ Each has a table for the terminal, of one method, and one for a comparison, of a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.documents.results import detected_in
@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
 
 QUALITY, WORKLOAD, DETECTED, PRESENCE = "quality", "workload", "detected", "presence"
 """How the ids of these tables begin."""
+MAIN_DIFFERENCES, PREDICTED_DICE = "main_differences", "predicted_dice"
+"""How the ids of figures begin: of that which the page opens with, and of predicted Dice."""
 LABELS = {"argmax": "nnU-Net's labels", "decided": "decided (-decide dice)", "fbeta": "decided for F-beta"}
 """Kinds of labels, for people."""
 
@@ -78,20 +80,39 @@ def case_tables(
     """
     tables: list[Table] = []
     for dataset in comparison.datasets:
-        if rows := quality[dataset.name]:
-            limits = threshold[dataset.name] if isinstance(threshold, Mapping) else threshold
-            tables += _quality_tables(comparison, dataset, rows, limits)
-        found = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
-        checks = presence[dataset.name]
-        kinds = (
-            (DETECTED, "What is found", _DETECTED, ["structure", "method", *_DETECTED_HEADER]),
-            (PRESENCE, "Is it there, is it real", _PRESENCE, ["method", *_PRESENCE_HEADER]),
-        )
-        of_presence = [[entry.label, *row] for entry in comparison.entries for row in _presence(checks[entry.name])]
-        for cells, (kind, title, caption, header) in zip((_detected(found, dataset.structures), of_presence), kinds):
-            if cells:
+
+        def add(kind: str, title: str, caption: str, header: list[str], rows: Rows, dataset: Dataset = dataset) -> None:
+            if rows:
                 name = comparison.id_of(kind, dataset)
-                tables.append(Table(name, title, caption.format(dataset.where), header, cells, dataset.name))
+                tables.append(Table(name, title, caption, header, rows, dataset.name))
+
+        if rows := quality[dataset.name]:
+            entries = [entry for entry in comparison.entries if entry.name in rows]
+            without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
+            missing = f" Missing in the documents of {without}: evaluate again, with the probabilities."
+            missing = missing if without else ""
+            limits = threshold[dataset.name] if isinstance(threshold, Mapping) else threshold
+            reports = {entry.label: quality_report(rows[entry.name], limits) for entry in entries}
+            below = next(iter(reports.values())).threshold
+            by_structure = below if isinstance(below, dict) else {}
+            words = ", ".join(f"{value:g} ({dataset.structures[key]})" for key, value in by_structure.items())
+            intervals = _INTERVALS if any(report.coverage for report in reports.values()) else ""
+            notes = "".join(f" {entry.label}: {text}." for entry in entries for text in rows[entry.name].caveats)
+            caption = _QUALITY.format(dataset.where, intervals) + notes + missing
+            add(QUALITY, "Quality as promised", caption, *_quality(reports, [entry.ranked for entry in entries]))
+            add(
+                WORKLOAD,
+                "Cases to look at",
+                _WORKLOAD.format(dataset.where, words or below) + missing,
+                *_workload(reports),
+            )
+        detected = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
+        header = ["structure", "method", *_DETECTED_HEADER]
+        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, _detected(detected, dataset.structures))
+        checks = presence[dataset.name]
+        cells = [[entry.label, *row] for entry in comparison.entries for row in _presence(checks[entry.name])]
+        header = ["method", *_PRESENCE_HEADER]
+        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, cells)
     return tables
 
 
@@ -111,18 +132,16 @@ def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
     return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(looked_at)])
 
 
-def detected_text(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> str:
+def detected_text(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> str:
     """What each kind of labels of one method finds; empty where nothing is missed or invented.
 
     Args:
-        found: By kind of labels and structure.
+        detected: By kind of labels and structure.
         names: Name of each structure by nnU-Net's key.
     """
-    rows = _detected(found, names)
-    if not rows:
-        return ""
-    lines = aligned([["structure", "labels", *_DETECTED_HEADER], *texts_of(rows)], indent="")
-    return "\n".join([*lines, *_found_by_decision(found, names)])
+    rows = _detected(detected, names)
+    header = ["structure", "labels", *_DETECTED_HEADER]
+    return "\n".join(aligned([header, *texts_of(rows)], indent="")) if rows else ""
 
 
 def presence_text(presence: HeldOutPresence, *, every_kind: bool = False) -> str:
@@ -138,29 +157,6 @@ def presence_text(presence: HeldOutPresence, *, every_kind: bool = False) -> str
     if nothing := "; ".join(f"{presence.names[key]} ({why})" for key, why in presence.why_not.items()):
         lines.append(f"nothing is said of {one_line(nothing)}")
     return "\n".join(lines)
-
-
-def _quality_tables(
-    comparison: Comparison, dataset: Dataset, rows: Mapping[str, QualityRows], limits: float | Sequence[float]
-) -> Iterator[Table]:
-    """Quality, and the work that it saves, of those methods whose documents tell."""
-    entries = [entry for entry in comparison.entries if entry.name in rows]
-    without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
-    missing = f" Missing in the documents of {without}: evaluate again, with the probabilities." if without else ""
-    notes = "".join(f" {entry.label}: {text}." for entry in entries for text in rows[entry.name].caveats)
-    reports = {entry.label: quality_report(rows[entry.name], limits) for entry in entries}
-    below = next(iter(reports.values())).threshold
-    if isinstance(below, dict):
-        words = ", ".join(f"{value:g} ({dataset.structures[key]})" for key, value in below.items())
-    else:
-        words = f"{below:g}"
-    intervals = _INTERVALS if any(report.coverage for report in reports.values()) else ""
-    caption = _QUALITY.format(dataset.where, intervals) + notes + missing
-    header, cells = _quality(reports, [entry.ranked for entry in entries])
-    yield Table(comparison.id_of(QUALITY, dataset), "Quality as promised", caption, header, cells, dataset.name)
-    header, cells = _workload(reports)
-    caption = _WORKLOAD.format(dataset.where, words) + missing
-    yield Table(comparison.id_of(WORKLOAD, dataset), "Cases to look at", caption, header, cells, dataset.name)
 
 
 def _quality(reports: Mapping[str, QualityReport], ranked: Sequence[bool] | None = None) -> tuple[list[str], Rows]:
@@ -187,8 +183,8 @@ def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], Rows]:
     """Header, and a row for each method and order."""
     rows: Rows = []
     for label, report in reports.items():
-        for order, found in report.workload.items():
-            shares = [Cell("-" if math.isnan(r.caught) else f"{100 * r.caught:.0f} %", r.caught) for r in found]
+        for order, looks in report.workload.items():
+            shares = [Cell("-" if math.isnan(r.caught) else f"{100 * r.caught:.0f} %", r.caught) for r in looks]
             rows.append([label, order, Cell(f"{report.n_bad} of {report.n_cases}", report.n_bad), *shares])
     report = next(iter(reports.values()))
     header = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload[ORDERS[0]]]
@@ -196,11 +192,11 @@ def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], Rows]:
     return ["method", "order", f"cases below {below}", *header], rows
 
 
-def _detected(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
+def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
     """A row for each structure that is missed or invented, and kind of labels, or method."""
     rows: Rows = []
     for key, name in names.items():
-        of_kinds = {kind: by_key[key] for kind, by_key in found.items()}
+        of_kinds = {kind: by_key[key] for kind, by_key in detected.items()}
         for kind, seen in of_kinds.items() if any(s.missed or s.invented for s in of_kinds.values()) else ():
             missed = Cell(f"{seen.missed} of {seen.n_there}", seen.missed)
             invented = Cell(f"{seen.invented} of {seen.n_absent}", seen.invented)
@@ -208,33 +204,17 @@ def _detected(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, s
     return rows
 
 
-def _found_by_decision(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Iterator[str]:
-    """A line for each structure that decided labels find where nnU-Net's do not: nobody would look there."""
-    both = [found.get(LABELS[kind], {}) for kind in ("argmax", "decided")]
-    for key, name in names.items() if all(both) else ():
-        old, new = (by_key[key] for by_key in both)
-        if new.missed < old.missed and new.dice > old.dice:
-            shares = (f"{seen.n_there - seen.missed} of {seen.n_there}" for seen in (new, old))
-            line = "The decision finds {} in {} scans, nnU-Net's labels in {}".format(one_line(name), *shares)
-            more = new.invented - old.invented
-            yield f"{line}, and invents it in {more} more of {new.n_absent}." if more > 0 else f"{line}."
-
-
 def _presence(presence: HeldOutPresence, every_kind: bool = False) -> Rows:
     """A row for each question about each listed structure, and kind of probability."""
     rows: Rows = []
     listed = presence.learned.listed if presence.learned else []
-    questions: tuple[tuple[str, Any, Any], ...] = (
-        ("{} is in the scan", presence.present, {}),
-        ("a finding of {} is real", presence.real, presence.alarms),
-    )
-    for question, checks, alarms in questions:
+    questions = (("{} is in the scan", presence.present), ("a finding of {} is real", presence.real))
+    for i, (question, checks) in enumerate(questions):
         for key, by_kind in checks.items():
-            for kind, check in by_kind.items() if key in listed else ():
-                if kind == CONSTANT or kind != "learned" and not every_kind:
-                    continue
+            kinds = [kind for kind in by_kind if kind != CONSTANT] if every_kind else ["learned"]
+            for kind in kinds if key in listed else ():
+                check, reached = by_kind[kind], presence.alarms.get(key, {}).get(kind, {}) if i else {}
                 scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
-                reached = alarms.get(key, {}).get(kind, {})
                 cells = [Cell(number(value), value) for value in scores]
                 cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
                 words = question.format(presence.names[key]) + (f", {kind}" if every_kind else "")

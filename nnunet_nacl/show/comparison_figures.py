@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
@@ -20,14 +21,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.bootstrap import Interval, bin_accuracy_bands
 from nnunet_nacl.metrics.calibration_error import ece
+from nnunet_nacl.show.case_tables import MAIN_DIFFERENCES, PREDICTED_DICE
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
-from nnunet_nacl.show.predicted_dice import count_covered, draw_predicted_dice
-from nnunet_nacl.show.reliability import draw_reliability
-
-MAIN_DIFFERENCES = "main_differences"
-"""How the id of the figure begins that the page opens with."""
-PREDICTED_DICE = "predicted_dice"
-"""How the ids of figures of predicted Dice begin."""
+from nnunet_nacl.show.reliability import count_covered, draw_predicted_dice, draw_reliability
 
 _RELIABILITY = ("foreground", "predicted", "all")
 _DIFFERENCES = {
@@ -147,10 +143,7 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> Describ
 
 def _by_patient(dataset: Dataset, rows: Sequence[np.ndarray]) -> np.ndarray:
     """(n_patients, n_bins) sums over the cases of each patient; of each case where each is its own."""
-    code = np.arange(len(rows)) if dataset.groups is None else np.unique(dataset.groups, return_inverse=True)[1]
-    result = np.zeros((code.max() + 1, len(rows[0])))
-    np.add.at(result, code, np.stack(rows))
-    return result
+    return pd.DataFrame(np.stack(rows)).groupby(list(dataset.groups or dataset.cases)).sum().to_numpy()
 
 
 def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterator[DescribedFigure]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from nnunet_nacl.show.style import STRUCTURE_COLORS
-
+STRUCTURE_COLORS = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")
+"""Okabe and Ito's palette, of label maps; the seventh structure and those after it begin again."""
 LOWEST_CONFIDENCE = 0.5
 _FILL = 0.35
 LONG_SIDE = (320, 480)  # pixels
@@ -75,8 +76,7 @@ def grey_levels(image: np.ndarray, grid: Grid) -> np.ndarray:
     if high <= low:
         low, high = float(values.min()), float(values.max())
     scaled = np.full_like(values, 0.5) if high <= low else (values - low) / (high - low)
-    height, width = grid.pixels
-    enlarged = Image.fromarray(scaled.clip(0, 1)).resize((width, height), Image.Resampling.BICUBIC)
+    enlarged = Image.fromarray(scaled.clip(0, 1)).resize(grid.pixels[::-1], Image.Resampling.BICUBIC)
     # 64 levels: the eye sees no more beside each other, and the file is smaller by a third
     grey = ((np.asarray(enlarged).clip(0, 1) * 63).round() * (255 / 63)).round().astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
@@ -108,20 +108,20 @@ def draw_labels(
     canvas = np.full((height, width, 3), 64, np.uint8) if image is None else grey_levels(image, grid)
     if ignored is not None:
         _stripe(canvas, grid.enlarge(ignored))
-    enlarged = [grid.enlarge(mask) for mask in masks]
-    fill = np.full((height, width), -1)
-    for i, mask in enumerate(enlarged):
-        fill[mask] = i
-    for i, mask in enumerate(enlarged):
-        color = np.array(ImageColor.getrgb(STRUCTURE_COLORS[i % len(STRUCTURE_COLORS)]))
-        inside = fill == i
-        canvas[inside] = ((1 - _FILL) * canvas[inside] + _FILL * color).round().astype(np.uint8)
-        canvas[_outline(mask)] = color
+    plain = canvas.copy()
+    for mask, name in zip(masks, cycle(STRUCTURE_COLORS)):
+        inside, color = grid.enlarge(mask), np.array(ImageColor.getrgb(name))
+        canvas[inside] = ((1 - _FILL) * plain[inside] + _FILL * color).round()
+        canvas[_outline(inside)] = color
     picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
     if edges is not None:
-        _annotate(picture, grid, edges)
+        _annotate(draw, grid, edges)
     if mark is not None:
-        _ring(picture, grid, mark)
+        y, x = ((i + 0.5) * pixels / n for i, pixels, n in zip(mark, grid.pixels, grid.shape))
+        for shade, line in (("black", 4), ("white", 2)):  # a light ring on a dark one: seen on any colour
+            r = 0.07 * max(grid.pixels) + line / 2 - 1
+            draw.ellipse((x - r, y - r, x + r, y + r), outline=shade, width=line)
     return _png(picture)
 
 
@@ -174,9 +174,8 @@ def _stripe(canvas: np.ndarray, where: np.ndarray) -> None:
     canvas[where] = np.where((rows + columns) // 4 % 2, 105, 150)[where][:, None]
 
 
-def _annotate(picture: Image.Image, grid: Grid, edges: Sequence[str]) -> None:
-    draw = ImageDraw.Draw(picture)
-    width, height = picture.size
+def _annotate(draw: ImageDraw.ImageDraw, grid: Grid, edges: Sequence[str]) -> None:
+    height, width = grid.pixels
     style: dict[str, Any] = {"fill": "white", "stroke_fill": "black", "stroke_width": 2, "font": _font(17)}
     places = ((5, height / 2, "lm"), (width - 5, height / 2, "rm"), (width / 2, 4, "mt"), (width / 2, height - 5, "mb"))
     for letter, (x, y, anchor) in zip(edges, places):
@@ -187,13 +186,6 @@ def _annotate(picture: Image.Image, grid: Grid, edges: Sequence[str]) -> None:
     draw.rectangle((x, y, x + pixels, y + 3), fill="white")
     unit = "mm" if grid.physical else "pixels"
     draw.text((x, y - 5), f"{length:g} {unit}", anchor="ls", **{**style, "font": _font(15)})
-
-
-def _ring(picture: Image.Image, grid: Grid, mark: tuple[int, int]) -> None:
-    draw, radius = ImageDraw.Draw(picture), 0.07 * max(picture.size)
-    y, x = ((i + 0.5) * pixels / n for i, pixels, n in zip(mark, grid.pixels, grid.shape))
-    for r, color, width in ((radius + 1, "black", 4), (radius, "white", 2)):  # seen on any colour
-        draw.ellipse((x - r, y - r, x + r, y + r), outline=color, width=width)
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +19,8 @@ _QUESTIONS = (
     ("ECE:all", "Lowest calibration error on the whole image (ECE all)"),
     ("NLL:dilated", "Best probabilities in and around the structures (lowest NLL dilated)"),
 )
-_VERDICT_COLUMNS = (
-    "Dice",
-    "HD95_mm",
-    "ECE:foreground",
-    "CECE_mean:foreground",
-    "ECE:dilated",
-    "ECE:predicted",
-    "ECE:all",
-    "NLL:dilated",
-    "NLL:all",
+_VERDICT_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground") + (
+    *("ECE:dilated", "ECE:predicted", "ECE:all", "NLL:dilated", "NLL:all"),
 )
 _VERDICTS = {
     "better": "better in",
@@ -71,26 +63,25 @@ class _Numbers:
         """The best, and those whose mean looks the same."""
         choose = max if self.data["columns"][column]["better"] == "higher" else min
         best = choose(values, key=lambda name: values[name]["mean"])
-        shown = _number(values[best]["mean"])
-        return [best, *(name for name in values if name != best and _number(values[name]["mean"]) == shown)]
+        equal = [name for name in values if _number(values[name]["mean"]) == _number(values[best]["mean"])]
+        return sorted(equal, key=lambda name: name != best)
 
-    def together(self, names: Iterable[str]) -> str:
+    def together(self, names: Sequence[str]) -> str:
         """``A, B and C``."""
         *first, last = (self.labels[name] for name in names)
-        return f"{', '.join(first)} and {last}"
+        return f"{', '.join(first)} and {last}" if first else last
 
-    def interval(self, row: Mapping[str, Any], words: str, show=None) -> str:
-        """``90 % interval`` with its ends; empty where there is none."""
-        show = show or _signed
-        known = None not in (row["low"], row["high"])
-        return f"{self.level} interval{words} {show(row['low'])} to {show(row['high'])}" if known else ""
+    def interval(self, row: Mapping[str, Any], words: str, sign: str = "+") -> list[str]:
+        """``90 % interval`` with its ends; nothing where there is none."""
+        if None in (row["low"], row["high"]):
+            return []
+        return [f"{self.level} interval{words} {_number(row['low'], sign)} to {_number(row['high'], sign)}"]
 
     def difference(self, row: Mapping[str, Any] | None) -> str:
         """The difference of a row with its interval, in brackets; empty where there is none."""
         if row is None or row["difference"] is None:
             return ""
-        parts = [f"difference {_signed(row['difference'])}", self.interval(row, "")]
-        return f" ({', '.join(filter(None, parts))})"
+        return f" ({', '.join(['difference ' + _number(row['difference'], '+'), *self.interval(row, '')])})"
 
 
 def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
@@ -114,13 +105,13 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     outcomes = {row["verdict"] for (column, _), row in numbers.rows.items() if column in _MAIN}
     shown = {name: _number(entry["mean"]) for name, entry in values.items()}
     have = f"the lowest calibration error where a structure is predicted: ECE {shown[leading[0]]}"
+    text = f"{numbers.together(leading)} has {have}"
     if len(leading) > 1:
         text = f"{numbers.together(leading)} have {have}, equal to three decimals"
     elif leading[0] == reference:
         text = f"{labels[reference]}, the reference, has {have}; next is {labels[other]}, {shown[other]}"
-    else:
-        text = f"{labels[other]} has {have}"
-        text += f", against {shown[reference]} of {labels[reference]}" if reference in values else ""
+    elif reference in values:
+        text += f", against {shown[reference]} of {labels[reference]}"
     sentences = [f"{text}{numbers.difference(error)}."]
     if dice is not None and dice["difference"] is not None:
         means = f"{_number(dice['mean'])}, against {_number(dice['mean_reference'])} of {labels[reference]}"
@@ -161,7 +152,8 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
     for column, question in _QUESTIONS:
         if values := numbers.ranked_means(column):
             leading = numbers.leading(column, values)
-            findings.append(_finding(numbers, column, question, values, leading))
+            details = _details(numbers, column, values, leading)
+            findings.append(Finding(question, numbers.together(leading), details))
             leaders += [set(leading)] if column.startswith("ECE") else []
     if len(leaders) > 1 and not set.intersection(*leaders):
         text = "no method has the lowest calibration error on all of these masks"
@@ -170,7 +162,7 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
 
 
 def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
-    """What was tested better, worse and neither, for each method against the reference that has a test at all."""
+    """What was tested better, worse and neither, for each method that is compared with the reference."""
     numbers, result = _Numbers(data, dataset), []
     for name, label in list(numbers.labels.items())[1:]:
         groups: dict[str, list[str]] = {}
@@ -178,35 +170,31 @@ def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Findin
             if row := numbers.rows.get((column, name)):
                 groups.setdefault(row["verdict"], []).append(data["columns"][column]["title"])
         parts = [f"{word} {', '.join(groups[key])}" for key, word in _VERDICTS.items() if key in groups]
-        if groups.keys() - {"untested"}:
-            result.append(Finding(f"{label} against {numbers.labels[numbers.reference]}", "; ".join(parts)))
+        if parts:
+            untested = groups.keys() == {"untested"}
+            answer = "too few cases for a test" if untested else "; ".join(parts)
+            result.append(Finding(f"{label} against {numbers.labels[numbers.reference]}", answer))
     return result
 
 
-def _finding(
-    numbers: _Numbers, column: str, question: str, values: Mapping[str, Mapping[str, Any]], leading: list[str]
-) -> Finding:
+def _details(numbers: _Numbers, column: str, values: Mapping[str, Mapping[str, Any]], leading: Sequence[str]) -> str:
+    """The leader's mean, its difference to the reference, and who comes next."""
     best, labels, reference = leading[0], numbers.labels, numbers.reference
-    entry = values[best]
-    sizes = [numbers.interval(entry, "", _number), f"{entry['n']} cases"]
-    detail = f"{_number(entry['mean'])} ({', '.join(filter(None, sizes))})."
+    sizes = [*numbers.interval(values[best], "", ""), f"{values[best]['n']} cases"]
+    detail = f"{_number(values[best]['mean'])} ({', '.join(sizes)})."
     if len(leading) > 1:
-        return Finding(question, numbers.together(leading), f"{detail} Equal to three decimals.")
-    second = numbers.leading(column, {name: other for name, other in values.items() if name != best})[0]
-    after = f"ext is {labels[second]} with {_number(values[second]['mean'])}"
+        return f"{detail} Equal to three decimals."
+    second = numbers.leading(column, {name: entry for name, entry in values.items() if name != best})[0]
+    following = f"ext is {labels[second]} with {_number(values[second]['mean'])}"
     if best == reference:
-        return Finding(
-            question,
-            labels[best],
-            f"{detail} It is the reference; n{after}{_outcome(numbers.rows.get((column, second)))}.",
-        )
+        return f"{detail} It is the reference; n{following}{_outcome(numbers.rows.get((column, second)))}."
     row = numbers.rows.get((column, best))
     if row is not None and row["difference"] is not None:
         size = f"{_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
+        interval = "".join(f" ({text})" for text in numbers.interval(row, " of the difference"))
         detail += f" {size} than the reference {labels[reference]} in the same {row['n']} cases"
-        interval = numbers.interval(row, " of the difference")
-        detail += f" ({interval}){_outcome(row)}." if interval else f"{_outcome(row)}."
-    return Finding(question, labels[best], detail + ("" if second == reference else f" N{after}."))
+        detail += f"{interval}{_outcome(row)}."
+    return detail + ("" if second == reference else f" N{following}.")
 
 
 def _outcome(row: Mapping[str, Any] | None) -> str:
@@ -223,10 +211,6 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     return text
 
 
-def _number(value: float) -> str:
-    """Three decimals with a true minus sign."""
-    return number(value, 3, "+").replace("+", "").replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    return number(value, 3, "+").replace("-", "−")
+def _number(value: float, sign: str = "") -> str:
+    """Three decimals with a true minus sign; ``sign`` is ``+`` or empty."""
+    return number(value, 3, sign).replace("-", "−")

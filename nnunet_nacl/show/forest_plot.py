@@ -14,24 +14,13 @@ from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
 from nnunet_nacl.metrics.bootstrap import CONFIDENCE, Interval
-from nnunet_nacl.show.layout import (
-    MAX_WIDTH,
-    Frame,
-    draw_interval,
-    line_height,
-    new_panels,
-    text_width,
-    wrap,
-    write_figure,
-    write_in_row,
-)
-from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, TEXT_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show import layout
 
-_ROW, _LABEL, _WIDEST, _NARROWEST = 0.27, 2.3, 4.2, 2.0  # inches
+_ROW, _LABEL, _PANEL, _AROUND = 0.27, 2.3, 2.6, 1.1  # inches
 _LOOKS: dict[str, dict[str, Any]] = {
-    "better": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE},
-    "worse": {"color": VERMILLION, "marker": "s", "markerfacecolor": VERMILLION},
-    "open": {"color": GREY, "marker": "D", "markerfacecolor": "white"},
+    "better": {"color": layout.BLUE, "marker": "o", "markerfacecolor": layout.BLUE},
+    "worse": {"color": layout.VERMILLION, "marker": "s", "markerfacecolor": layout.VERMILLION},
+    "open": {"color": layout.GREY, "marker": "D", "markerfacecolor": "white"},
 }
 _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
@@ -75,13 +64,13 @@ class ForestRow:
         return "< 0.001" if self.p_value < 0.001 else f"{self.p_value:.3f}"
 
 
-@figure_settings()
+@layout.figure_settings()
 def draw_differences(
     rows: Sequence[ForestRow],
     path: str | os.PathLike,
     *,
     reference: str,
-    **frame: Unpack[Frame],
+    **frame: Unpack[layout.Frame],
 ) -> Path:
     """Draw one panel per metric and one line per method; an interval that excludes 0 differs in marker and colour.
 
@@ -91,7 +80,7 @@ def draw_differences(
         reference: The method that is subtracted.
         path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
     """
-    panels = {row.metric: [one for one in rows if one.metric == row.metric] for row in rows}
+    panels = {row.metric: [other for other in rows if other.metric == row.metric] for row in rows}
     methods = list(dict.fromkeys(row.label for row in rows))
     counts = {row.difference.n for row in rows}
     columns = [("n", {row: str(row.difference.n) for row in rows})] if len(counts) > 1 else []
@@ -100,56 +89,57 @@ def draw_differences(
         foot.append("p is corrected for the number of tests, the intervals are not.")
         columns.append(("p (Holm)", {row: row.p_text for row in rows}))
     foot += [
-        f"{metric}: no {what} for {', '.join(names)}."
-        for metric, of in panels.items()
-        for what in ("value", "interval")
-        if (names := [row.label for row in of if row.lacks == what])
+        f"{metric}: no {missing} for {', '.join(names)}."
+        for metric, of_metric in panels.items()
+        for missing in ("value", "interval")
+        if (names := [row.label for row in of_metric if row.lacks == missing])
     ]
-    labels = [wrap(method, _LABEL) for method in methods]
-    side = sum(max(text_width(heading, SMALL_SIZE), 0.3) + 0.12 for heading, _ in columns)
-    beside = int((MAX_WIDTH - max(map(text_width, labels))) / (_NARROWEST + side + 0.3))
-    body, axes = new_panels(len(panels), min(len(panels), max(1, beside), 3), sharey=True)
-    for panel, (metric, of) in zip(axes, panels.items()):
-        panel.set_title(metric, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
-        _draw_panel(panel, of, methods)
-        _draw_columns(panel, of, methods, columns)
-        panel.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
+    labels = [layout.wrap(method, _LABEL) for method in methods]
+    width, side = max(map(layout.text_width, labels)), 0.6 * len(columns)
+    beside = min(len(panels), max(1, int((9 - width) / (_PANEL + side - 0.4))), 3)
+    # all rows hold the tallest of the labels
+    row = max(_ROW, *((label.count("\n") + 1) * layout.line_height(layout.TEXT_SIZE) + 0.02 for label in labels))
+    size = _PANEL + side + width / beside, row * len(methods) + _AROUND
+    body, axes = layout.new_panels(len(panels), size, beside, sharey=True)
+    for panel, (metric, of_metric) in zip(axes, panels.items()):
+        panel.set_title(metric, loc="left", fontweight="bold", pad=72 * layout.line_height(layout.SMALL_SIZE) + 4)
+        _draw_panel(panel, of_metric, methods, columns)
+        panel.set_yticks(range(len(labels)), labels, fontsize=layout.TEXT_SIZE)
         panel.set_ylim(len(labels) - 0.5, -0.5)  # the first at the top
         panel.tick_params(axis="y", length=0)
         panel.tick_params(labelbottom=True)
-    # all rows hold the tallest of the labels
-    row = max(_ROW, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.02 for label in labels))
-    size, legend = (_WIDEST, row * len(methods)), _legend(reference)
-    return write_figure(body, path, size, legend=legend, remarks=foot, **frame)
+    return layout.write_figure(body, path, legend=_legend(reference), remarks=foot, **frame)
 
 
-def _draw_panel(axes: Axes, of: list[ForestRow], methods: list[str]) -> None:
+def _draw_panel(
+    axes: Axes, rows: list[ForestRow], methods: list[str], columns: list[tuple[str, dict[ForestRow, str]]]
+) -> None:
+    """Points and intervals, and numbers of cases and p-values at the right."""
     axes.grid(True, axis="x")
-    axes.axvline(0, color=INK, linewidth=1, gid="zero")
-    for row in of:
+    axes.axvline(0, color=layout.INK, linewidth=1, gid="zero")
+    axes.locator_params(axis="x", nbins=4)
+    place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    place |= {"fontsize": layout.SMALL_SIZE, "va": "center"}
+    for row in rows:
         y, look, difference = methods.index(row.label), _LOOKS[row.verdict], row.difference
         if row.lacks == "value":
-            write_in_row(axes, "no value", 0.5, y, ha="center", color=GREY, style="italic")
+            axes.annotate("no value", (0.5, y), (0, 0), ha="center", color=layout.GREY, style="italic", **place)
             continue
-        draw_interval(axes, y, difference.low, difference.high, vertical=False, color=look["color"], gid="interval")
+        layout.draw_interval(
+            axes, y, difference.low, difference.high, vertical=False, color=look["color"], gid="interval"
+        )
         point = {**_POINT, **look, "markeredgecolor": look["color"]}
         axes.plot([difference.mean], [y], linestyle="none", zorder=3, label=row.label, **point)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
     axes.spines["left"].set_visible(False)
-    left, right = ("worse", "better") if of[0].better == "higher" else ("better", "worse")
+    left, right = ("worse", "better") if rows[0].better == "higher" else ("better", "worse")
     label = axes.set_xlabel(f"← {left}", loc="left")
     axes.annotate(f"{right} →", (1, 1), xycoords=("axes fraction", label), ha="right", va="top")
-
-
-def _draw_columns(axes: Axes, of: list[ForestRow], methods: list[str], columns: list[tuple[str, dict]]) -> None:
-    """Numbers of cases and p-values at the right of a panel."""
-    right = 0.0
-    for heading, texts in columns:
-        right += max(text_width(heading, SMALL_SIZE), 0.3) + 0.12
-        write_in_row(axes, heading, 1, -0.5, right, ha="right", va="bottom", color=GREY)
-        for row in of:
-            write_in_row(axes, texts[row], 1, methods.index(row.label), right, ha="right")
+    for offset, (heading, texts) in zip((40, 85), columns):
+        axes.annotate(heading, (1, -0.5), (offset, 4), ha="right", color=layout.GREY, **place)
+        for row in rows:
+            axes.annotate(texts[row], (1, methods.index(row.label)), (offset, 0), ha="right", **place)
 
 
 def _legend(reference: str) -> list[Line2D]:

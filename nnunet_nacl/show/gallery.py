@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,14 +17,13 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.companion_files import read_image
 from nnunet_nacl.io.geometry import slicing_axis
-from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.probabilities import Probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.runs.sample_files import KeptSlices, find_sample, slices_in
 from nnunet_nacl.show.drawing import draw_confidence, draw_labels
-from nnunet_nacl.show.slices import Plane, View, choose_slice
-from nnunet_nacl.show.templating import data_uri
+from nnunet_nacl.show.page import data_uri
+from nnunet_nacl.show.slices import View, choose_slice
 
 # By which column cases are ordered, from good to bad; where in that order a case is shown; and what it is called.
 _SHOWN = (
@@ -98,115 +98,106 @@ def make_gallery(
     Returns:
         The gallery; what could not be read is in its problems.
     """
-    cases: list[GalleryCase] = []
-    problems: list[str] = []
+    gallery = Gallery(dataset.name, list(dataset.structures.values()), [], [])
     values = comparison.values[dataset.name]
     for name, reasons in pick_cases(values).items():
         case = GalleryCase(name, reasons)
-        drawn = _draw(case, dataset, folders, problems, channel)
+        drawn = _draw(case, gallery, dataset, folders, channel)
         for entry, label in comparison.labels.items():
             scores = (
                 f"{title} {'undefined' if np.isnan(value := values[column][entry][name]) else f'{value:.3f}'}"
                 for column, title in _TITLES.items()
             )
             case.pictures.append((f"{label}: {', '.join(scores)}", drawn.get(entry, [])))
-        cases.append(case)
-    return Gallery(dataset.name, list(dataset.structures.values()), cases, list(dict.fromkeys(problems)))
+        gallery.cases.append(case)
+    gallery.problems[:] = dict.fromkeys(gallery.problems)
+    return gallery
 
 
 def _draw(
     case: GalleryCase,
+    gallery: Gallery,
     dataset: Dataset,
     folders: Mapping[tuple[str, str], PredictionFolder | None],
-    problems: list[str],
     channel: int,
 ) -> dict[str, list[Picture]]:
-    """Draw the slice of a case where the methods differ most; by entry, the pictures that are its own.
+    """Draw the slice of a case where the methods differ most; by entry, the pictures of its predictions.
 
-    Where probabilities are gone, the slice is one of those that were kept. What could not be read joins ``problems``.
+    Where probabilities are gone, the slice is one of those that were kept. What could not be read joins the problems.
     """
-
-    def attempt(function, *arguments, **keywords):
-        try:
-            return function(*arguments, **keywords)
-        except UserError as error:
-            problems.append(str(error))
-            return None
-
-    opened = {name: attempt(_folder_of, case.case, dataset, folders, name) for name in dataset.results}
-    loaded = {name: attempt(_read_labels, folder, case.case) for name, folder in opened.items() if folder}
-    shape = next((data.truth.shape for data in loaded.values() if data), ())
-    for name, data in loaded.items():
-        if data and data.segmentation.shape != shape:
-            problems.append(f"{name}, {case.case}: shape {data.segmentation.shape}, the first method's has {shape}.")
-    loaded = {name: data for name, data in loaded.items() if data and data.segmentation.shape == shape}
+    problems = gallery.problems
+    opened: dict[str, PredictionFolder] = {}
+    loaded: dict[str, Case] = {}
+    for entry in dataset.results:
+        with _noted(problems):
+            opened[entry] = _folder_of(case.case, dataset, folders, entry)
+            read, first = _read_labels(opened[entry], case.case), next(iter(loaded.values()), None)
+            if first and read.segmentation.shape != first.truth.shape:
+                shapes = f"shape {read.segmentation.shape}, the first method's has {first.truth.shape}."
+                raise UserError(f"{entry}, {case.case}: {shapes}")
+            loaded[entry] = read
     if not loaded:
         return {}
-    name, data = next(iter(loaded.items()))
-    folder, truth, labels = opened[name], data.truth, data.labels
-    valid = np.ones(shape, bool) if labels.ignore_label is None else truth != labels.ignore_label
-    axis = slicing_axis(data.spacing_mm, folder.plans)
-    kept = {name: _kept_slices(opened[name], case.case, axis, dataset.settings) for name in loaded}
+    name, first = next(iter(loaded.items()))
+    folder, truth, labels = opened[name], first.truth, first.labels
+    valid = np.ones(truth.shape, bool) if labels.ignore_label is None else truth != labels.ignore_label
+    axis = slicing_axis(first.spacing_mm, folder.plans)
+    kept = {entry: _kept_slices(opened[entry], case.case, axis, dataset.settings) for entry in loaded}
     limits = [set(slices.index.tolist()) for slices in kept.values() if slices]
-    among = sorted(set.intersection(*limits)) if limits else []
-    segmentations = [data.segmentation for data in loaded.values()]
-    index = choose_slice(truth, valid, segmentations, axis, among or None)
-    plane = Plane.across(axis, data.geometry)
+    segmentations = [each.segmentation for each in loaded.values()]
+    index = choose_slice(truth, valid, segmentations, axis, sorted(set.intersection(*limits)) if limits else None)
     structures = np.any([(truth != 0) & valid, *(segmentation != 0 for segmentation in segmentations)], axis=0)
-    view = View.around(plane.cut(structures, index), plane, index, data.geometry)
-    image = attempt(read_image, folder, case.case, channel, shape)
-    canvas = _Canvas(case.case, labels, list(dataset.structures.values()), view, None if image is None else view(image))
-    channels = folder.dataset_json.get("channel_names", folder.dataset_json.get("modality", {}))
-    shown = str(channels.get(str(channel), f"channel {channel}")) if image is not None else "no image"
-    case.caption = ", ".join(filter(None, (view.name(shape[axis]), canvas.size, shown)))
+    view = View.around(np.take(structures, index, axis), axis, index, first.geometry)
+    grey, shown = None, "no image"
+    with _noted(problems):
+        grey = view(read_image(folder, case.case, channel, truth.shape))
+        channels = folder.dataset_json.get("channel_names", folder.dataset_json.get("modality", {}))
+        shown = str(channels.get(str(channel), f"channel {channel}"))
+    (height, width), grid = view.grid.size_mm, view.grid
+    size = f"{width:.0f} × {height:.0f} {'mm' if grid.physical else 'pixels'} of it"
+    case.caption = ", ".join(filter(None, (view.name(truth.shape[axis]), size, shown)))
     case.has_ignored = not valid.all()
+
+    def masks_of(label_map: np.ndarray) -> list[np.ndarray]:
+        return [labels.mask(label_map, c) for c in labels.foreground]
+
+    def area(mask: np.ndarray) -> str:
+        count = np.count_nonzero(mask)
+        return f"{count * np.prod(grid.spacing_mm):.0f} mm²" if grid.physical else f"{count} pixels"
+
+    def picture(title: str, words: str, masks: Sequence[np.ndarray], png: bytes) -> Picture:
+        areas = ", ".join(f"{structure} {area(mask)}" for structure, mask in zip(gallery.structures, masks))
+        alt, (rows, columns) = f"{title}, {case.case}{words}: {areas}.", grid.pixels
+        return Picture(title, alt, data_uri(png, ".png"), columns, rows)
+
     true_labels, ignored = view(truth), ~view(valid)
-    true_masks = [mask & ~ignored for mask in canvas.masks(true_labels)]
-    png = draw_labels(canvas.grey, true_masks, view.grid, ignored=ignored, edges=plane.edges)
-    case.pictures.append(("Ground truth", [canvas.picture("Ground truth", "", true_masks, png)]))
+    true_masks = [mask & ~ignored for mask in masks_of(true_labels)]
+    png = draw_labels(grey, true_masks, grid, ignored=ignored, edges=view.edges)
+    case.pictures.append(("Ground truth", [picture("Ground truth", "", true_masks, png)]))
     drawn = {}
-    for name, data in loaded.items():
-        label_map = view(data.segmentation)
-        masks = canvas.masks(label_map)
-        wrong = f", {canvas.area((label_map != true_labels) & ~ignored)} differ from the ground truth"
-        drawn[name] = [canvas.picture("Prediction", wrong, masks, draw_labels(canvas.grey, masks, view.grid))]
-        values = attempt(_confidence, opened[name], case.case, axis, index, kept[name])
-        if values is None:
-            drawn[name].append(Picture("Confidence", "The confidence is missing: no probabilities."))
-            continue
-        inside = view.flat(values)[np.any(true_masks, axis=0)]
-        mean = f", {inside.mean():.2f} on average in the structures" if inside.size else ""
-        png = draw_confidence(view.flat(values), true_masks, view.grid, ignored=ignored)
-        drawn[name].append(canvas.picture("Confidence", f"{mean}, outlines of the ground truth", true_masks, png))
+    for entry, each in loaded.items():
+        label_map = view(each.segmentation)
+        masks, wrong = masks_of(label_map), area((label_map != true_labels) & ~ignored)
+        png = draw_labels(grey, masks, grid)
+        drawn[entry] = [picture("Prediction", f", {wrong} differ from the ground truth", masks, png)]
+        confidence_map = Picture("Confidence", "The confidence is missing: no probabilities.")
+        with _noted(problems):
+            sure = view.flat(_confidence(opened[entry], case.case, axis, index, kept[entry]))
+            inside = sure[np.any(true_masks, axis=0)]
+            mean = f", {inside.mean():.2f} on average in the structures" if inside.size else ""
+            png = draw_confidence(sure, true_masks, grid, ignored=ignored)
+            confidence_map = picture("Confidence", f"{mean}, outlines of the ground truth", true_masks, png)
+        drawn[entry].append(confidence_map)
     return drawn
 
 
-@dataclass(frozen=True)
-class _Canvas:
-    """What the pictures of a case share: its name, its structures, and the part of a slice with the image in it."""
-
-    case: str
-    labels: Labels
-    names: list[str]
-    view: View
-    grey: np.ndarray | None
-
-    @property
-    def size(self) -> str:
-        height, width = self.view.grid.size_mm
-        return f"{width:.0f} × {height:.0f} {'mm' if self.view.grid.physical else 'pixels'} of it"
-
-    def masks(self, label_map: np.ndarray) -> list[np.ndarray]:
-        return [self.labels.mask(label_map, c) for c in self.labels.foreground]
-
-    def area(self, mask: np.ndarray) -> str:
-        grid, count = self.view.grid, np.count_nonzero(mask)
-        return f"{count * np.prod(grid.spacing_mm):.0f} mm²" if grid.physical else f"{count} pixels"
-
-    def picture(self, title: str, words: str, masks: Sequence[np.ndarray], png: bytes) -> Picture:
-        areas = ", ".join(f"{name} {self.area(mask)}" for name, mask in zip(self.names, masks))
-        height, width = self.view.grid.pixels
-        return Picture(title, f"{title}, {self.case}{words}: {areas}.", data_uri(png, ".png"), width, height)
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """What cannot be read is noted, and the rest is shown."""
+    try:
+        yield
+    except UserError as error:
+        problems.append(str(error))
 
 
 def _folder_of(
@@ -232,9 +223,8 @@ def _confidence(folder: PredictionFolder, case: str, axis: int, index: int, kept
     """(rows, columns) confidence in a slice as stored; UserError where there are no probabilities of it any more."""
     if kept and (plane := kept.confidence(index)) is not None:
         return plane
-    probs = folder.load(folder.files(case)).probabilities.whole()
-    plane = np.ascontiguousarray(np.take(probs, index, axis=axis + 1))
-    return confidence(plane, regions=folder.labels.regions, check_values=False)
+    probs = np.take(folder.load(folder.files(case)).probabilities.whole(), index, axis=axis + 1)
+    return confidence(np.ascontiguousarray(probs), regions=folder.labels.regions, check_values=False)
 
 
 def _kept_slices(folder: PredictionFolder, case: str, axis: int, settings: EvaluationSettings) -> KeptSlices | None:
@@ -242,9 +232,8 @@ def _kept_slices(folder: PredictionFolder, case: str, axis: int, settings: Evalu
     files = folder.files(case)
     if files.probabilities.is_file() or folder.treatment is not None:
         return None
-    try:
+    with suppress(OSError):
         sample = find_sample(files, folder.labels, settings)
-    except OSError:
-        return None
-    kept = slices_in(sample) if sample else None
-    return kept if kept and kept.axis == axis and len(kept.index) else None
+        kept = slices_in(sample) if sample else None
+        return kept if kept and kept.axis == axis and len(kept.index) else None
+    return None

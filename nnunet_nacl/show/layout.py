@@ -1,33 +1,113 @@
-"""Lays a figure out: panels of a given size, heading above, legend and notes below, texts broken to fit."""
+"""What all figures share: colours, settings, panels, what stands around them, and files that are always the same."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import AutoLocator, MaxNLocator
 from typing_extensions import Unpack
 
-from nnunet_nacl.show.style import GREY, HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
+from nnunet_nacl.files import replacing
 
+# Okabe and Ito's palette: distinguishable with any colour vision. Their yellow is left out, too faint on white.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+PALETTE = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+_DASHED = 4  # the palette from here on has dashed lines: to some eyes purple is like green, orange like vermillion
+INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
+
+HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8  # points
 MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
 _MIN_WIDTH = 4.8
-_MARGIN = 0.12  # inches beside heading and notes
-_PAD = 0.08  # inches around every panel
+_MARGIN = 0.12  # inches beside heading and notes, and between texts
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
-STEPS = [1, 2, 2.5, 5, 10]  # between the numbers on an axis
-_APART = 0.6  # inches from number to number on a horizontal axis, at least
 _PIECES = re.compile(r"\s*[^\s_/\-]*[_/\-]*")  # what a line may be broken between
+
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
+_LINES = ("-", "--", "-.", ":")
+
+_SETTINGS = {
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
+    "font.size": TEXT_SIZE,
+    "axes.labelsize": TEXT_SIZE,
+    "axes.titlesize": 10,
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,  # it would stand where the label does
+    "xtick.labelsize": SMALL_SIZE,
+    "ytick.labelsize": SMALL_SIZE,
+    "legend.fontsize": TEXT_SIZE,
+    "grid.color": PALE,
+    "grid.linewidth": 0.8,
+    "hatch.linewidth": 0.7,
+    **{f"{what}color": INK for what in ("text.", "axes.label", "axes.title", "xtick.label", "ytick.label")},
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.hinting": "no_hinting",  # else texts are up to 6 % wider than measured
+    # Text stays text: it can be searched, selected, translated, edited for a journal and read aloud, and files are
+    # smaller. Where the font is missing another one is taken; DejaVu Sans, by which the room is measured, is among the
+    # widest, so that nothing overlaps then.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nnunet_nacl",
+    "pdf.fonttype": 42,
+}
+
+
+def line_look(i: int) -> dict[str, Any]:
+    """Keywords of ``Axes.plot`` for the line of the i-th method; the first one, the reference, is black."""
+    row, column = divmod(i, len(PALETTE))
+    return {"color": PALETTE[column], "linestyle": _LINES[(row + (column >= _DASHED)) % len(_LINES)], "linewidth": 1.6}
+
+
+@contextmanager
+def figure_settings() -> Iterator[None]:
+    """Matplotlib's defaults and ours, whatever the user's own matplotlibrc says; the former settings come back."""
+    with style.context(["default", _SETTINGS]):
+        yield
+
+
+def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, title: str = "") -> Path:
+    """Write a figure so that a killed run leaves the old file or the new one, never half of it.
+
+    The same figure gives the same bytes on every run: no date, and names inside an SVG that follow from its content.
+
+    Args:
+        figure: What to write.
+        path: Where to write, and what is returned; the suffix chooses PNG, SVG or PDF. Missing folders are made.
+        dpi: Resolution of a PNG.
+        title: Title in the file's metadata.
+
+    Raises:
+        ValueError: The suffix is another one.
+        UserError: The file cannot be written.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in _METADATA:
+        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_METADATA)}, got {path.suffix!r}.")
+    metadata = {**_METADATA[kind], **({"Title": title} if title else {})}
+    with figure_settings(), replacing(path) as temporary:
+        figure.savefig(temporary, format=kind[1:], dpi=dpi, metadata=metadata)
+    return path
 
 
 @lru_cache(maxsize=4096)
@@ -77,26 +157,22 @@ class Frame(TypedDict, total=False):
     also: Sequence[str]
 
 
-def new_body(height: float) -> SubFigure:
-    """Room for panels, ``height`` inches high, on a figure that :func:`write_figure` completes."""
-    layout = ConstrainedLayoutEngine(w_pad=_PAD, h_pad=_PAD)
-    return cast(SubFigure, Figure(figsize=(MAX_WIDTH, height), layout=layout).subfigures())
-
-
 def new_panels(
-    count: int, columns: int | None = None, *, body: SubFigure | None = None, **keywords: Any
+    count: int, panel: tuple[float, float], columns: int | None = None, **keywords: Any
 ) -> tuple[SubFigure, list[Axes]]:
-    """Panels of one size, row by row.
+    """Panels of one size, row by row, on a figure that :func:`write_figure` completes.
 
     Args:
         count: Number of panels.
+        panel: Width and height in inches with titles and labels; narrower where all would be wider than
+            :data:`MAX_WIDTH`.
         columns: Of panels beside each other; default: at most three.
-        body: Where they are drawn; default: :func:`new_body`.
         keywords: Of :meth:`matplotlib.figure.Figure.subplots`.
     """
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
-    body = body or new_body(4 * rows + 1)
+    size = min(max(columns * panel[0], _MIN_WIDTH), MAX_WIDTH), rows * panel[1]
+    body = cast(SubFigure, Figure(size, layout="constrained").subfigures())
     axes = list(body.subplots(rows, columns, squeeze=False, **keywords).flat)
     for unused in axes[count:]:
         unused.remove()
@@ -106,113 +182,62 @@ def new_panels(
 def write_figure(
     body: SubFigure,
     path: str | os.PathLike,
-    panel: tuple[float, float | None] | None = None,
     *,
     legend: Sequence = (),
     remarks: Sequence[str] = (),
     **frame: Unpack[Frame],
 ) -> Path:
-    """Give the panels their size, put heading, legend and notes around them, and write the figure.
+    """Put heading, legend and notes around the panels, and write the figure, which grows by what they take.
 
     Headings and horizontal labels of the panels, handles and notes are broken into lines where they are too long.
 
     Args:
         body: What the panels are drawn on.
-        path: Where to write.
-        panel: Width and height in inches of the first panel; the other ones follow. It becomes narrower where the
-            figure would be wider than :data:`MAX_WIDTH`. A height of None makes it square. None for the pair leaves
-            the figure's size to the body.
+        path: Where to write; it is returned. Errors are those of :func:`save_figure`.
         legend: Handles of a legend below the panels.
         remarks: Sentences below the legend that follow from the numbers.
         frame: See :class:`Frame`.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: A suffix is not one of PNG, SVG and PDF.
-        UserError: A file cannot be written.
     """
-    path = check_path(path)
-    figure, first = body.figure, cast(Any, body.axes[0] if panel else None)
-    engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
-    engine.execute(figure)
-    widths = {axes: axes.bbox.width / figure.dpi for axes in figure.axes}
-    if panel:
-        grid, before = first.get_gridspec(), figure.get_figwidth()
-        width_share, height_share = (
-            ratios[0] / sum(ratios) for ratios in (grid.get_width_ratios(), grid.get_height_ratios())
-        )
-        figure.set_figwidth(min(max(before + (panel[0] - widths[first]) / width_share, _MIN_WIDTH), MAX_WIDTH))
-        # what is beside the panels keeps its width: no need to lay all out again, which takes the longest
-        widths = dict.fromkeys(widths, widths[first] + (figure.get_figwidth() - before) * width_share)
-    for axes, width in widths.items():
-        _fit(axes, width)
+    path, figure = Path(path), body.figure
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        titles: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
+        for text in titles:
+            room = axes.bbox.width / figure.dpi + 0.1
+            text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
     room = figure.get_figwidth() - 2 * _MARGIN
-    _add_legend(body, legend, room)
-    title, second = frame.get("title", ""), wrap(frame.get("subtitle", ""), room)
-    heading = wrap(title, room, HEADING_SIZE, "bold")
+    place, height = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}, figure.get_figheight()
     foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*remarks, *frame.get("notes", ())) if note)
-    place: dict[str, Any] = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}
-    if heading:
-        figure.suptitle(heading, fontsize=HEADING_SIZE, fontweight="bold", **place)
-    if second:
-        body.suptitle(second, fontsize=TEXT_SIZE, **place)
-    if foot:
-        figure.supxlabel(foot, fontsize=SMALL_SIZE, color=GREY, **place)
-    for text, size in ((heading, HEADING_SIZE), (second, TEXT_SIZE), (foot, SMALL_SIZE)):
-        more = (text.count("\n") + 1) * line_height(size) + 2 * _PAD if text else 0
-        figure.set_figheight(figure.get_figheight() + more)
-    for height in [panel[1]] * 2 if panel else ():  # the second time for what rounding left
-        engine.execute(figure)
-        missing = (height or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
-        figure.set_figheight(figure.get_figheight() + missing / height_share)
-    engine.execute(figure)
-    figure.set_layout_engine("none")
+    heading = wrap(frame.get("title", ""), room, HEADING_SIZE, "bold")
+    texts: tuple[tuple[Any, str, dict[str, Any]], ...] = (
+        (figure.suptitle, heading, {"fontsize": HEADING_SIZE, "fontweight": "bold"}),
+        (body.suptitle, wrap(frame.get("subtitle", ""), room), {"fontsize": TEXT_SIZE}),
+        (figure.supxlabel, foot, {"fontsize": SMALL_SIZE, "color": GREY}),
+    )
+    for write, text, look in texts:
+        if text:
+            write(text, **place, **look)
+            height += (text.count("\n") + 1) * line_height(look["fontsize"]) + _MARGIN
+    if legend:
+        labels = [wrap(handle.get_label(), room - _HANDLE) for handle in legend]
+        columns = max(1, int(room / (max(map(text_width, labels)) + _HANDLE)))
+        gaps: dict[str, Any] = {"frameon": False, "handlelength": 2.2, "columnspacing": 1.5}
+        body.legend(legend, labels, loc="outside lower left", ncols=columns, **gaps)
+        lines = "\n".join(labels).count("\n") + 1
+        height += -(-lines // columns) * line_height(TEXT_SIZE) * 1.2 + _MARGIN
+    figure.set_figheight(height)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # further files get the same drawing
     for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
-        save_figure(figure, file, dpi=frame.get("dpi", 150), title=title)
+        save_figure(figure, file, dpi=frame.get("dpi", 150), title=frame.get("title", ""))
     return path
 
 
-def _fit(axes: Axes, width: float) -> None:
-    """Break the texts of a panel, and put as many numbers below it as have room."""
-    room = width + (0.7 if axes.name == "polar" else 0.1)  # beside a circle there is room
-    texts: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
-    for text in texts:
-        text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
-    if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
-        axes.xaxis.set_major_locator(MaxNLocator(min(6, int(width / _APART)), steps=STEPS))
-
-
-def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:
-    """As many columns as fit."""
-    for handle in handles:
-        handle.set_label(wrap(handle.get_label(), room - _HANDLE))
-    for columns in range(len(handles), 0, -1):
-        legend = body.legend(
-            handles=handles, ncols=columns, loc="outside lower left", frameon=False, handlelength=2.2, columnspacing=1.5
-        )
-        if columns == 1 or legend.get_window_extent().width <= room * body.figure.dpi:
-            break
-        legend.remove()
-
-
-def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, **look: Any) -> None:
-    """Text at a share of the panel's width and ``right`` inches right of it."""
-    place: dict[str, Any] = {"xytext": (72 * right, 0), "textcoords": "offset points", "va": "center"}
-    axes.annotate(text, (x, row), xycoords=axes.get_yaxis_transform(), **{**place, "fontsize": SMALL_SIZE, **look})
-
-
-def write_no_value(axes: Axes, text: str = "no value") -> None:
-    """In the middle of an empty panel."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
-
-
-def draw_interval(axes: Axes, position: float, low: float, high: float, *, vertical: bool, **look: Any) -> None:
-    """A line from low to high with a cap at either end; nothing where one of them is NaN."""
-    if np.isnan(low + high):
-        return
-    along, across = (low, high), (position, position)
+def draw_interval(axes: Axes, position: Any, low: Any, high: Any, *, vertical: bool, **look: Any) -> None:
+    """Lines from low to high, numbers or (n,) each, with a cap at either end; nothing where one of them is NaN."""
+    position, low, high = np.atleast_1d(position, low, high)
+    known = ~np.isnan(low + high)
+    along, across = [low[known], high[known]], [position[known]] * 2
     caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
     look = {"linewidth": 1.3, "zorder": 2.5, "label": "_interval", "solid_capstyle": "butt", **caps, **look}
     axes.plot(*((across, along) if vertical else (along, across)), **look)

@@ -1,10 +1,9 @@
-"""Reliability diagrams: how often a confidence is right, for several methods side by side."""
+"""Are promises kept: reliability diagrams of voxels' confidence, and predicted against true Dice of every case."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,35 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
+from nnunet_nacl.calibration.quality_report import QualityRows, coverage
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
-from nnunet_nacl.show.layout import Frame, draw_interval, line_height, new_panels, write_figure
-from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show import layout
 
 _ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
-_GAP_EDGES = {"over": VERMILLION, "under": GREEN}
+_GAP_EDGES = {"over": layout.VERMILLION, "under": layout.GREEN}
 _GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
 _FEW_OPACITY = 0.35
 
 _HATCHES = {"over": "////", "under": "||||"}
 _PANELS_PER_ROW = 4
-_WIDEST, _SINGLE = 2.7, 3.4  # inches
+_WIDEST, _SINGLE = 3.2, 4.0  # inches of a panel
 _SIDE_BY_HISTOGRAM = 4.0  # heights
 _TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
+_INSIDE: dict[str, Any] = {"marker": "o", "color": layout.BLUE, "markersize": 4.5}
+_OUTSIDE: dict[str, Any] = {"marker": "s", "color": layout.VERMILLION, "markersize": 5.5, "markerfacecolor": "white"}
+# without an interval
+_ALONE: dict[str, Any] = {"marker": "D", "color": layout.GREY, "markersize": 4.5, "markerfacecolor": "white"}
 
 
-@figure_settings()
+@layout.figure_settings()
 def draw_reliability(
     stats_by_method: Mapping[str, BinStats],
     path: str | os.PathLike,
     *,
     bands: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None = None,
-    **frame: Unpack[Frame],
+    **frame: Unpack[layout.Frame],
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
@@ -61,22 +64,24 @@ def draw_reliability(
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
     ends = {method: np.array(band, dtype=float) for method, band in (bands or {}).items()}
-    _check_bands(stats_by_method, ends)
+    for method, band in ends.items():
+        if method not in stats_by_method:
+            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
+        if band.shape != (expected := (2, stats_by_method[method].n_bins)):
+            raise ValueError(f"The band of {method} must have the shape {expected}, got {band.shape}.")
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
-    body, axes = new_panels(
-        2 * rows * columns, columns, sharex=True, sharey="row", height_ratios=[_SIDE_BY_HISTOGRAM, 1] * rows
+    size, shares = (_WIDEST if columns > 1 else _SINGLE), [_SIDE_BY_HISTOGRAM, 1] * rows
+    body, axes = layout.new_panels(
+        2 * rows * columns, (size, 0.65 * size), columns, sharex=True, sharey="row", height_ratios=shares
     )
-    for i in range(rows * columns):
-        upper, lower = (axes[(2 * (i // columns) + below) * columns + i % columns] for below in (0, 1))
-        if i >= len(stats_by_method):
-            upper.remove()
-            lower.remove()
-            continue
-        method, stats = list(stats_by_method.items())[i]
-        upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
+    panels = np.reshape(np.array(axes, object), (rows, 2, columns)).swapaxes(1, 2).reshape(-1, 2)
+    for unused in panels[len(stats_by_method) :].flat:
+        unused.remove()
+    for i, ((upper, lower), (method, stats)) in enumerate(zip(panels, stats_by_method.items())):
+        upper.set_title(method, pad=72 * 2 * layout.line_height(layout.SMALL_SIZE) + 8)
         place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
-        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL_SIZE, "linespacing": 1.2}
+        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": layout.SMALL_SIZE, "linespacing": 1.2}
         upper.annotate(_in_words(stats), (0.5, 1), **place, **look)
         _draw_accuracy(upper, stats, ends.get(method))
         _draw_histogram(lower, stats)
@@ -86,62 +91,37 @@ def draw_reliability(
         lower.set_xlabel("confidence")
         lower.tick_params(labelbottom=True)
     legend = _legend(stats_by_method, any(np.isfinite(band).any() for band in ends.values()))
-    return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
-
-
-def _check_bands(stats_by_method: Mapping[str, BinStats], bands: Mapping[str, np.ndarray]) -> None:
-    for method, band in bands.items():
-        if method not in stats_by_method:
-            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
-        if band.shape != (expected := (2, stats_by_method[method].n_bins)):
-            raise ValueError(f"The band of {method} must have the shape {expected}, got {band.shape}.")
+    return layout.write_figure(body, path, legend=legend, **frame)
 
 
 def _in_words(stats: BinStats) -> str:
     if not stats.n_voxels:
         return "no voxel"
-    return f"pooled ECE {ece(stats):.3f},\nn = {_short(stats.n_voxels)} voxels"
-
-
-@dataclass(frozen=True)
-class _Bin:
-    """A bin that holds voxels: its number, what is drawn of it, and how opaque."""
-
-    index: int
-    count: int
-    accuracy: float
-    confidence: float
-
-    @property
-    def side(self) -> str:
-        return "over" if self.confidence > self.accuracy else "under"
-
-    @property
-    def opacity(self) -> float:
-        return _FEW_OPACITY if self.count < FEW_VOXELS else 1.0
-
-
-def _bins(stats: BinStats) -> list[_Bin]:
-    count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
-    return [_Bin(int(i), count[i], correct[i] / count[i], confidence[i] / count[i]) for i in np.flatnonzero(count)]
+    return f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels"
 
 
 def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
-    width = 1 / stats.n_bins
-    axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
-    for one in _bins(stats):
-        accuracy, mean, left, alpha = one.accuracy, one.confidence, stats.edges[one.index], one.opacity
-        look: dict[str, Any] = {"color": to_rgba(_ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
-        axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
-        look = {"facecolor": to_rgba(_GAP_FACES[one.side], alpha), "edgecolor": to_rgba(_GAP_EDGES[one.side], alpha)}
-        look |= {"hatch": _HATCHES[one.side], "lw": 0.6}
-        axes.bar(left, abs(mean - accuracy), width, min(mean, accuracy), align="edge", gid=one.side, **look)
-        ends, look = (left + 0.1 * width, left + 0.9 * width), {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6}
-        axes.plot(ends, (accuracy, accuracy), solid_capstyle="butt", zorder=2.3, gid="top", **look)
-        if band is not None:
-            low, high = band[:, one.index]
-            draw_interval(axes, left + width / 2, low, high, vertical=True, color=INK, gid="band")
+    count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
+    axes.plot((0, 1), (0, 1), color=layout.GREY, lw=1, ls="--", zorder=2.2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
+    width = 1 / stats.n_bins
+    for few in (True, False):
+        for side, hatch in _HATCHES.items():
+            shown = (count > 0) & ((count < FEW_VOXELS) == few) & ((confidence > correct) == (side == "over"))
+            accuracy, mean = correct[shown] / count[shown], confidence[shown] / count[shown]
+            left, alpha = stats.edges[:-1][shown], _FEW_OPACITY if few else 1.0
+            look: dict[str, Any] = {"color": to_rgba(_ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
+            axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
+            look = {"facecolor": to_rgba(_GAP_FACES[side], alpha), "edgecolor": to_rgba(_GAP_EDGES[side], alpha)}
+            gap, foot = abs(mean - accuracy), np.minimum(mean, accuracy)
+            axes.bar(left, gap, width, foot, align="edge", gid=side, hatch=hatch, lw=0.6, **look)
+            look = {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6, "zorder": 2.3}
+            axes.hlines(accuracy, left + 0.1 * width, left + 0.9 * width, gid="top", **look)
+    if band is not None:
+        middle = stats.edges[:-1] + width / 2
+        layout.draw_interval(
+            axes, middle, *np.where(count > 0, band, np.nan), vertical=True, color=layout.INK, gid="band"
+        )
 
 
 def _draw_histogram(axes: Axes, stats: BinStats) -> None:
@@ -157,18 +137,78 @@ def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
     for side, hatch in _HATCHES.items():
         look: dict[str, Any] = {"facecolor": _GAP_FACES[side], "edgecolor": _GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
         handles.append(Patch(label=f"{side}confident by this much", **look))
-    handles.append(Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"))
+    handles.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
     if banded:
-        look = {"color": INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
+        look = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
         handles.append(Line2D([], [], label="95 % interval over cases", **look))
-    if any(one.opacity < 1 for stats in stats_by_method.values() for one in _bins(stats)):
+    counts = np.concatenate([stats.count.sum(axis=0) for stats in stats_by_method.values()])
+    if ((counts > 0) & (counts < FEW_VOXELS)).any():
         few = f"pale: fewer than {FEW_VOXELS} voxels in the bin"
         handles.append(Patch(facecolor=to_rgba(_ACCURACY, _FEW_OPACITY), label=few))
     return handles
 
 
-def _short(n: int) -> str:
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if n >= size:
-            return f"{n / size:.3g}{letter}"
-    return str(n)
+@layout.figure_settings()
+def draw_predicted_dice(
+    rows: QualityRows, structures: Sequence[str], path: str | os.PathLike, **frame: Unpack[layout.Frame]
+) -> Path:
+    """Draw a panel per structure and a point per case on or off the line where the prediction is true.
+
+    A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside differ in marker and
+    colour, and the heading of each panel counts them. A case without predicted or true Dice is left out and counted at
+    the foot.
+
+    Args:
+        rows: Cases, with their predicted Dice.
+        structures: Name of each of their structures.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
+    """
+    predicted: Any = rows.predicted
+    both = ~np.isnan(rows.true_dice + predicted[..., 0])
+    total = len(both)
+    gone = ", ".join(f"{name} ({total - n} of {total})" for name, n in zip(structures, both.sum(0)) if n < total)
+    left_out = [f"Cases without a predicted or a true Dice are left out: {gone}."] if gone else []
+    shown = [np.column_stack([predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
+    low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
+    limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
+    body, axes = layout.new_panels(
+        len(structures), (3.9, 4.0) if len(structures) < 3 else (3.0, 3.3), sharex=True, sharey=True
+    )
+    for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
+        _draw_cases(panel, *cases.T)
+        inside, covered = count_covered(rows, i)
+        counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
+        panel.set_title(f"{name}\n{counted}")
+        panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
+        panel.tick_params(labelbottom=True)
+    return layout.write_figure(body, path, legend=_legend_of_cases(rows.level), remarks=left_out, **frame)
+
+
+def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
+    """How many cases have their true Dice within the interval, and how many have both."""
+    predicted: Any = rows.predicted
+    low, high = predicted[:, structure, 1:].T
+    found = coverage(low, high, rows.true_dice[:, structure])
+    return round(found.share * found.n) if found.n else 0, found.n
+
+
+def _draw_cases(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, true: np.ndarray) -> None:
+    axes.grid(True)
+    axes.set_box_aspect(1)
+    axes.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")
+    if not len(predicted):
+        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center")
+    inside, alone = (low <= true) & (true <= high), np.isnan(low)
+    for look, cases in ((_INSIDE, inside), (_OUTSIDE, ~inside & ~alone), (_ALONE, alone)):
+        ends: Any = predicted[cases], low[cases], high[cases]
+        layout.draw_interval(axes, *ends, vertical=True, color=look["color"], alpha=0.35, gid="interval")
+        axes.plot(predicted[cases], true[cases], linestyle="none", zorder=3, **look)
+
+
+def _legend_of_cases(level: float) -> list[Line2D]:
+    interval = f"the {100 * level:g} % interval around the prediction"
+    return [
+        Line2D([], [], linestyle="none", label=f"true Dice within {interval} (bar)", **_INSIDE),
+        Line2D([], [], linestyle="none", label=f"outside {interval}", **_OUTSIDE),
+        Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted"),
+    ]

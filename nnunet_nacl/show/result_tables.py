@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.alignment import Dataset, some
+from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, MAIN_COLUMNS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
+from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
 
@@ -57,8 +58,8 @@ def _decimals(column_id: str) -> int:
     return 2 if column_id.startswith("HD95") else 3
 
 
-def _rows(labels: Iterable[str], columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
-    return [[label, *cells] for label, *cells in zip(labels, *columns)]
+def _rows(comparison: Comparison, columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
+    return [[label, *cells] for label, *cells in zip(comparison.labels.values(), *columns)]
 
 
 def _discrimination(comparison: Comparison, dataset: Dataset) -> Table:
@@ -73,7 +74,7 @@ def _discrimination(comparison: Comparison, dataset: Dataset) -> Table:
         f"of the surface distances (HD95, mm, both directions pooled); the mean columns average the "
         f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
-    rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
+    rows = _rows(comparison, _cells(comparison, dataset, ids))
     return Table(comparison.id_of("discrimination", dataset), "Discrimination", caption, header, rows, dataset.name)
 
 
@@ -88,7 +89,7 @@ def _calibration(comparison: Comparison, dataset: Dataset) -> Table:
         "Confidence is the probability of the segmentation's label. Lower is better. "
         f"{_MARKS}{_undefined(comparison, dataset, ids)}"
     )
-    rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
+    rows = _rows(comparison, _cells(comparison, dataset, ids))
     return Table(comparison.id_of("calibration", dataset), "Calibration", caption, header, rows, dataset.name)
 
 
@@ -97,7 +98,7 @@ def _masks(comparison: Comparison, dataset: Dataset) -> Table:
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
         cells = _cells(comparison, dataset, [f"{metric}:{mask}" for metric in metrics], decimals=4)
-        rows += [[mask, *row] for row in _rows(comparison.labels.values(), cells)]
+        rows += [[mask, *row] for row in _rows(comparison, cells)]
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(dataset.settings))}" for mask in MASKS)
     caption = (
         f"Calibration by mask on {dataset.where}: mean over cases of {', '.join(metrics.values())} (CECE: mean over "
@@ -160,7 +161,7 @@ def _overview(comparison: Comparison) -> Table:
         f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_BOTH_WAYS} "
         f"ECE and CECE on the foreground. {_MARKS}{_not_averaged(comparison)}"
     )
-    return Table("overview", "All data sets", caption, header, _rows(comparison.labels.values(), cells))
+    return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
 
 
 def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:

@@ -1,20 +1,33 @@
-"""index.html: the review list with a picture of every case, one file that needs nothing else."""
+"""index.html: the review list with a picture of every case, one file that needs nothing else; and these pictures."""
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.documents.finding_list import StructureFindings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import read_image
+from nnunet_nacl.io.geometry import slicing_axis
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.review.row import CaseReview, volume_text
-from nnunet_nacl.show.templating import render_page
+from nnunet_nacl.show.drawing import draw_labels
+from nnunet_nacl.show.page import render_page
+from nnunet_nacl.show.slices import View
 
 _UNITS = {"mm2": "mm²"}
 _TWO_DECIMALS = "{:.2f}".format
 _MOST_FINDINGS = 10
+_LONG_SIDE = (180, 240)  # pixels of a picture
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
 
 
@@ -96,3 +109,33 @@ def _cell(dice: float, interval: str = "", *lines: str) -> dict[str, Any]:
 
 def _interval(ends: tuple[float, float], show: Callable[[float], str]) -> str:
     return "" if math.isnan(ends[0]) else f" ({show(ends[0])} to {show(ends[1])})"
+
+
+def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: CompactImage | None = None) -> FinishedCase:
+    """What is kept of a case: the first channel with the segmentation over it, a ring around the least certain voxel.
+
+    Args:
+        folder: Of the data set, on whose plans the direction of the slice depends.
+        reviewed: The case, its segmentation and row.
+        image: Of the case; None reads it. Where it is not where nnU-Net's files say, there is no picture.
+    """
+    if image is None:
+        try:
+            channel = read_image(folder, reviewed.case.name, 0, reviewed.case.segmentation.shape)
+        except UserError:
+            return reviewed.finished
+        image = CompactImage(channel[None])
+    geometry, labels, index = reviewed.case.geometry, reviewed.case.labels, reviewed.place.index
+    axis = slicing_axis(geometry.spacing_mm, folder.plans)
+    where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
+    where[tuple(value for i, value in enumerate(index) if i != axis)] = True
+    occupied = (np.take(reviewed.case.segmentation, index[axis], axis) != 0) | where
+    view = View.around(occupied, axis, index[axis], geometry, _LONG_SIDE)
+    masks = [labels.mask(view(reviewed.case.segmentation), channel) for channel in labels.foreground]
+    [[row, column]] = np.argwhere(view.flat(where)).tolist()
+    grey = view.flat(image.slice(axis, index[axis]))
+    png = draw_labels(grey, masks, view.grid, edges=view.edges, mark=(row, column))
+    height, width = view.grid.pixels
+    where_shown = [view.name(image.shape[axis]), f"at {labels.names[reviewed.place.channel]}"]
+    picture = base64.b64encode(png).decode()
+    return replace(reviewed.finished, place=", ".join(filter(None, where_shown)), picture=picture, size=(width, height))

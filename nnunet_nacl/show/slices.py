@@ -20,52 +20,64 @@ _VIEWS = {"IS": ("axial", "P", "L"), "AP": ("coronal", "I", "L"), "RL": ("sagitt
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A family of parallel slices, and how each is turned.
+class View:
+    """The part of a slice that is shown, and how it is turned.
 
     Attributes:
         axis: Array axis across the slices.
-        name: ``axial``, ``coronal`` or ``sagittal``; empty where the orientation is unknown.
+        index: Of the slice.
+        box: Rows and columns of the slice as it is stored.
+        grid: From the voxels that are shown to pixels.
+        plane: ``axial``, ``coronal`` or ``sagittal``; empty where the orientation is unknown.
         edges: Letters of the left, right, upper and lower edge (R, L, A, P, I, S); empty where unknown.
-        transpose: Whether rows and columns are swapped, before they are flipped.
-        flip_rows: Whether the rows are turned round.
-        flip_columns: Whether the columns are turned round.
+        transpose: Whether rows and columns are swapped.
+        flips: Which of rows (0) and columns (1) are turned round afterwards.
     """
 
     axis: int
-    name: str = ""
+    index: int
+    box: tuple[slice, slice]
+    grid: Grid
+    plane: str = ""
     edges: tuple[str, ...] = ()
     transpose: bool = False
-    flip_rows: bool = False
-    flip_columns: bool = False
+    flips: tuple[int, ...] = ()
 
     @classmethod
-    def across(cls, axis: int, geometry: Geometry) -> Plane:
-        """The slices across an array axis, turned as usual; as stored where :func:`anatomical_axes` is None."""
-        axes = anatomical_axes(geometry)
-        if axes is None:
-            return cls(axis)
-        name, down, right = next(view for ends, view in _VIEWS.items() if axes[axis] in ends)
-        rows, columns = (letter for i, letter in enumerate(axes) if i != axis)
-        transpose = rows not in (down, _OPPOSITE[down])
-        if transpose:
-            rows, columns = columns, rows
-        edges = (_OPPOSITE[right], right, _OPPOSITE[down], down)
-        return cls(axis, name, edges, transpose, rows != down, columns != right)
+    def around(
+        cls, occupied: np.ndarray, axis: int, index: int, geometry: Geometry, long_side: tuple[int, int] = LONG_SIDE
+    ) -> View:
+        """The part around what is occupied in a slice, (rows, columns) as stored; ``long_side`` as in :class:`Grid`.
 
-    def turn(self, array: np.ndarray) -> np.ndarray:
-        """A slice as it is shown."""
-        array = array.T if self.transpose else array
-        return array[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        It is turned as usual, or shown as stored where :func:`anatomical_axes` is None.
+        """
+        box, axes = crop_box(occupied), anatomical_axes(geometry)
+        turned: tuple[str, tuple[str, ...], bool, tuple[int, ...]] = "", (), False, ()
+        if axes is not None:
+            name, down, right = next(view for ends, view in _VIEWS.items() if axes[axis] in ends)
+            letters = [letter for i, letter in enumerate(axes) if i != axis]
+            transpose = letters[0] not in (down, _OPPOSITE[down])
+            letters = letters[::-1] if transpose else letters
+            flips = tuple(k for k, letter in enumerate((down, right)) if letters[k] != letter)
+            turned = name, (_OPPOSITE[right], right, _OPPOSITE[down], down), transpose, flips
+        shape = [part.stop - part.start for part in box]
+        spacing = [value for i, value in enumerate(geometry.spacing_mm) if i != axis]
+        i, j = (1, 0) if turned[2] else (0, 1)
+        grid = Grid((shape[i], shape[j]), (spacing[i], spacing[j]), geometry.unit != "pixels", long_side)
+        return cls(axis, index, box, grid, *turned)
 
-    def cut(self, volume: np.ndarray, index: int) -> np.ndarray:
-        """The slice ``index`` of a volume, as it is shown."""
-        return self.turn(np.take(volume, index, axis=self.axis))
+    def __call__(self, volume: np.ndarray) -> np.ndarray:
+        """What it shows of a volume."""
+        return self.flat(np.take(volume, self.index, axis=self.axis))
 
-    def spacing_mm(self, spacing_mm: Sequence[float]) -> tuple[float, float]:
-        """Row and column spacing of what is shown."""
-        rows, columns = (value for axis, value in enumerate(spacing_mm) if axis != self.axis)
-        return (columns, rows) if self.transpose else (rows, columns)
+    def flat(self, array: np.ndarray) -> np.ndarray:
+        """What it shows of a slice that was cut already."""
+        part = array[self.box]
+        return np.flip(part.T if self.transpose else part, self.flips)
+
+    def name(self, total: int) -> str:
+        """``axial slice 3 of 20``; empty where there is no other slice."""
+        return f"{self.plane} slice {self.index + 1} of {total}".strip() if total > 1 else ""
 
 
 def anatomical_axes(geometry: Geometry) -> str | None:
@@ -126,51 +138,8 @@ def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
     whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
     if not occupied.any():
         return whole
-    box = []
-    for axis, n in enumerate(occupied.shape):
-        where = np.flatnonzero(occupied.any(axis=1 - axis))
-        size = max(2 * (where[-1] - where[0] + 1), _SMALLEST_CROP)
-        start = int(max((where[0] + where[-1] + 1 - size) // 2, 0))
-        stop = int(min((where[0] + where[-1] + 1 + size) // 2, n))
-        box.append(slice(start, stop))
-    part = np.prod([b.stop - b.start for b in box]) / occupied.size
-    return whole if part > 0.7 else (box[0], box[1])
-
-
-@dataclass(frozen=True)
-class View:
-    """The part of a slice that is shown.
-
-    Attributes:
-        plane: How the slice lies, and how it is turned.
-        index: Of the slice.
-        box: Rows and columns of the turned slice.
-        grid: From its voxels to pixels.
-    """
-
-    plane: Plane
-    index: int
-    box: tuple[slice, slice]
-    grid: Grid
-
-    @classmethod
-    def around(
-        cls, occupied: np.ndarray, plane: Plane, index: int, geometry: Geometry, long_side: tuple[int, int] = LONG_SIDE
-    ) -> View:
-        """The part around what is occupied in a turned slice, (rows, columns); ``long_side`` as in :class:`Grid`."""
-        box = crop_box(occupied)
-        shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
-        spacing = plane.spacing_mm(geometry.spacing_mm)
-        return cls(plane, index, box, Grid(shape, spacing, geometry.unit != "pixels", long_side))
-
-    def __call__(self, volume: np.ndarray) -> np.ndarray:
-        """What it shows of a volume."""
-        return self.flat(np.take(volume, self.index, axis=self.plane.axis))
-
-    def flat(self, array: np.ndarray) -> np.ndarray:
-        """What it shows of a slice that was cut already."""
-        return self.plane.turn(array)[self.box]
-
-    def name(self, total: int) -> str:
-        """``axial slice 3 of 20``; empty where there is no other slice."""
-        return f"{self.plane.name} slice {self.index + 1} of {total}".strip() if total > 1 else ""
+    ends = np.array([np.flatnonzero(occupied.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]) + (0, 1)
+    size = np.maximum(2 * np.diff(ends)[:, 0], _SMALLEST_CROP)
+    start, stop = np.maximum((ends.sum(1) - size) // 2, 0), np.minimum((ends.sum(1) + size) // 2, occupied.shape)
+    rows, columns = (slice(*part) for part in np.stack([start, stop], axis=1).tolist())
+    return whole if np.prod(stop - start) > 0.7 * occupied.size else (rows, columns)

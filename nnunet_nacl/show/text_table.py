@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import one_line
 
 _LONG = 30  # rows that fit a page together with a caption of some lines
-_TEXT_WIDTH = 345  # points, of LaTeX's article
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,11 @@ def mark(
     """
     ranked = ranked or [True] * len(values)
     sign = -1 if better == "higher" else 1
-    counted = [(value, text) for value, text, counts in zip(values, texts, ranked) if counts]
-    order = {text: sign * value for value, text in sorted(counted, key=lambda one: one[1]) if not math.isnan(value)}
-    names, shown = sorted(order, key=order.__getitem__), [text for _, text in counted]
-    best = names[0] if len(names) > 1 else None
-    second = names[1] if len(names) > 1 and len(shown) > 2 and shown.count(names[0]) == 1 else None
+    shown = [text for text, counts in zip(texts, ranked) if counts]
+    order = {text: sign * value for value, text, counts in zip(values, texts, ranked) if counts and value == value}
+    first, second, *_ = [*sorted(order, key=order.__getitem__), None, None]
+    best = first if second is not None else None
+    second = second if len(shown) > 2 and shown.count(str(first)) == 1 else None
     return [
         Cell(t, value, counts and t == best, counts and t == second) for value, t, counts in zip(values, texts, ranked)
     ]
@@ -139,6 +138,24 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: s
         ).rstrip()
         for row in rows
     ]
+
+
+def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
+    """A line for each value of :func:`~nnunet_nacl.calibration.effect.changes`; ``-`` where it is undefined.
+
+    Args:
+        effect: By name of the value.
+        structures: Name by nnU-Net's key.
+    """
+    rows = [["", "before", "after", "change", "95 % interval", "cases"]]
+    for name, row in effect.items():
+        kind, _, key = name.partition(" ")
+        change = row["difference"]
+        low, high = (number(change[end], 4, "+") for end in ("low", "high"))
+        cells = [number(row["before"]["mean"], 4), number(row["after"]["mean"], 4), number(change["mean"], 4, "+")]
+        cells += ["-" if low == "-" else f"{low} to {high}", str(row["n"])]
+        rows.append([f"Dice {structures.get(key, key)}" if kind == "Dice" else name, *cells])
+    return "\n".join(aligned(rows, indent=""))
 
 
 def terminal_text(table: Table) -> str:
@@ -172,12 +189,9 @@ def markdown_text(table: Table, notes: Sequence[str] = ()) -> str:
     return "\n\n".join([f"## {escape_markdown(table.title)}", body, *below]) + "\n"
 
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
-
-
 def escape_markdown(text: str) -> str:
     """Text as it is, whatever Markdown makes of its characters; one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", " ".join(text.split()))
 
 
 def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
@@ -200,23 +214,22 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
         "label": f"tab:{re.sub('[^A-Za-z0-9]+', '-', table.id)}",
     }
     if len(table.rows) > _LONG:
-        packages, text = "booktabs,longtable", style.to_latex(environment="longtable", **settings)
+        text = style.to_latex(environment="longtable", **settings)
         text = rf"\begingroup\footnotesize\setlength{{\tabcolsep}}{{2pt}}{text}\endgroup" + "\n"
-    else:
-        packages, text = "booktabs", style.to_latex(position_float="centering", **settings)
-        # about, in ten-point type: five points a character, twelve between columns
-        if sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *texts_of(table.rows))) > _TEXT_WIDTH:
-            packages = "booktabs,graphicx"
-            text = text.replace(r"\begin{tabular}", r"\resizebox{\textwidth}{!}{\begin{tabular}")
-            text = text.replace(r"\end{tabular}", r"\end{tabular}}")
-    return rf"% needs \usepackage{{{packages}}}" + f"\n{text}"
+        return r"% needs \usepackage{booktabs,longtable}" + f"\n{text}"
+    text = style.to_latex(position_float="centering", **settings)
+    text = text.replace(r"\begin{tabular}", r"\begin{adjustbox}{max width=\textwidth}\begin{tabular}")
+    return (
+        r"% needs \usepackage{booktabs,adjustbox}"
+        + "\n"
+        + text.replace(r"\end{tabular}", r"\end{tabular}\end{adjustbox}")
+    )
 
 
 def _latex_cell(text: str) -> str:
-    return _MINUS.sub("$-$", escape_latex(text))
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escape_latex(text))
 
 
-_MINUS = re.compile(r"(?<!\w)-(?=\d)")
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from hashlib import sha256
@@ -78,17 +77,6 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     }
     assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json"}
     assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
-
-
-@pytest.mark.parametrize("form", ["temperature", "shift", "conditional"])
-def test_every_form_can_be_asked_for(make, form):
-    model = make()
-    assert calibrate(model, "-form", form) == 0
-    document = read_dict(model.folder / "calibration_map.json")
-    assert document["form"] == form
-    slopes, offsets = (np.array(document["maps"][form][name]) for name in ("slopes", "offsets"))
-    assert np.unique(slopes).size == 1 and (offsets != 0).any() == (form == "shift")
-    assert ("rows" in document["maps"][form]) == (form == "conditional")
 
 
 @pytest.mark.parametrize("arguments, form", [((), "temperature"), (("-form", "shift"), "shift")])
@@ -216,18 +204,6 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     assert "calibrated already" in capsys.readouterr().err
 
 
-def test_another_map_leaves_nothing_of_the_one_before(make, tmp_path):
-    folder = predictions(make(), tmp_path)
-    for slope in (1.0, 0.5):
-        write_json(
-            tmp_path / "map.json", map_to_json({"shift": CalibrationMap([slope] * 2, [0, 0])}, "shift", STRUCTURES)
-        )
-        assert apply(folder, tmp_path / "map.json", tmp_path / "out") == 0
-    probs = np.load(tmp_path / "out" / "case_00.npz")["probabilities"]
-    original = np.load(folder / "case_00.npz")["probabilities"]
-    np.testing.assert_allclose(probs, CalibrationMap([0.5] * 2, [0, 0])(original), rtol=1e-6)
-
-
 def test_a_broken_case_is_named_and_the_others_are_done(make, tmp_path, capsys):
     model = make(cases=4)
     (model.validation(0) / "case_00.npz").write_bytes(b"PK")
@@ -283,27 +259,8 @@ def test_a_cascade_is_told_what_is_calibrated(make, capsys):
     assert f"note: {said}" in printed and said in read_dict(model.folder / "calibration_map.json")["notes"]
 
 
-def calibrated_original(model):
-    path = model.folder / "fold_1" / "checkpoint_final.pth"
-    torch.save(torch.load(path, weights_only=False) | {MARK: {}}, path)
-    os.utime(path, (1, 1))
-
-
 def older(model):
     os.utime(model.validation(1) / "case_10.npz", (0, 0))
-
-
-def few(model):
-    lost(model)
-    path = model.references.parent / "splits_final.json"
-    write_json(path, [split | {"val": split["val"][-2:]} for split in json.loads(path.read_text())])
-
-
-def lost(model):
-    """Cases of the split whose predictions are gone must be predicted again."""
-    for name in ("case_00", "case_10"):
-        for path in model.folder.glob(f"fold_*/validation/{name}.*"):
-            path.unlink()
 
 
 def another_window(model):
@@ -318,12 +275,9 @@ def only_all(model):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (calibrated_original, "fold_1/checkpoint_final.pth is calibrated already"),
         (older, "predictions of fold 1 are older than checkpoint_final.pth"),
-        (few, "4 held-out cases are too few"),
         (only_all, "trained on every case"),
         (another_window, "step_size 0.5, mirroring True and fold 1 with step_size 0.5, mirroring False: a map is"),
-        (lost, "no preprocessed cases; run nnUNetv2_preprocess"),
         (
             lambda model: [path.unlink() for path in model.folder.glob("fold_*/*.pth")],
             "has no fold with a checkpoint_final.pth",
@@ -345,34 +299,6 @@ def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, caps
     assert "fold_0 has no checkpoint_final.pth; there are the folds 1" in capsys.readouterr().err
     assert calibrate(model) == 0
     assert read_dict(model.folder / "calibration_map.json")["folds"] == ["1"]
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_model_folder_is_named_before_the_work(make, capsys):
-    model = make()
-    (model.folder / "fold_0").chmod(0o500)
-    try:
-        assert calibrate(model) == 2
-    finally:
-        (model.folder / "fold_0").chmod(0o700)
-    assert "no file can be written there" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (
-            map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", {"1": "left", "2": "right"}),
-            "is for the classes 1 left, 2 right",
-        ),
-        ({"schema_version": 2, "regions": False, "structures": [{"key": "1"}]}, "not a map of `nnunet_nacl calibrate`"),
-    ],
-)
-def test_maps_that_do_not_fit(make, tmp_path, capsys, content, message):
-    folder = predictions(make(), tmp_path)
-    write_json(tmp_path / "map.json", content)
-    assert apply(folder, tmp_path / "map.json", tmp_path / "out") == 2
-    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

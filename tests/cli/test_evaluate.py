@@ -129,8 +129,3 @@ def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
     status = evaluate(model.references, model.validation())
     assert status == (2 if name == "calibration.json" else 0)
     assert status == 0 or "no regular file" in capsys.readouterr().err
-
-
-def test_missing_environment_is_named(monkeypatch, capsys):
-    monkeypatch.delenv("nnUNet_results", raising=False)
-    assert evaluate("-d", 4, "-c", "2d") == 2 and "nnUNet_results" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import nnunet_nacl
 from nnunet_nacl.cli import main as cli
+from nnunet_nacl.cli.terminal import report_problems
 from nnunet_nacl.errors import UserError
 from tests.processes import run_warm
 
@@ -220,3 +221,13 @@ def test_a_flag_that_there_is_not_is_no_value_of_a_shorter_one(flag, near, tmp_p
     error = capsys.readouterr().err
     assert f"there is no flag {flag.partition('=')[0]}" in error and not list(tmp_path.iterdir())
     assert near is None or f"did you mean {near}?" in error
+
+
+def test_what_is_wrong_in_the_same_way_is_said_three_times_and_every_case_is_named(capsys):
+    problems = {f"case_{i:02}": f"preds/case_{i:02}.npz is missing; predict again." for i in range(9)}
+    report_problems("evaluate", problems | {"odd": "odd.npz: holds NaN."}, "could not be evaluated")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "nnunet_nacl evaluate: 10 could not be evaluated:" and len(lines) == 7
+    assert lines[2] == "  case_00: preds/case_00.npz is missing; predict again."
+    assert lines[5] == "  and 6 more in the same way: case_03, case_04, case_05, case_06, case_07, case_08"
+    assert lines[6] == "  odd: odd.npz: holds NaN."

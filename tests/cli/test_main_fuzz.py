@@ -76,37 +76,6 @@ def test_whatever_is_broken_ends_in_a_message(breaks, labels, in_truth, seed):
         assert status == 0
 
 
-@settings(max_examples=40, **FUZZ)
-@given(
-    shape=st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9)),
-    spacing_mm=st.tuples(*[st.sampled_from([0.01, 0.3, 1.0, 2.5, 40.0])] * 3),
-    labels=st.sampled_from(LABELS),
-    dtype=st.sampled_from(["float16", "float32", "float64"]),
-    sharpness=st.sampled_from([0.0, 2.0, 80.0]),
-    seed=st.integers(0, 2**16),
-)
-def test_any_whole_folder_is_evaluated(shape, spacing_mm, labels, dtype, sharpness, seed):
-    with tempfile.TemporaryDirectory() as root:
-        model = make_model(
-            Path(root),
-            labels=labels,
-            cases=1,
-            shape=shape,
-            spacing_mm=spacing_mm,
-            dtype=dtype,
-            sharpness=sharpness,
-            seed=seed,
-        )
-        status, output, error = evaluate(model.references, model.validation())
-        assert status == 0, error
-        document = json.loads((model.validation() / "calibration.json").read_text())
-    voxels = document["calibration"]["pooled"]["all"]["n_voxels"]
-    assert voxels == np.prod(shape) - ("ignore" in labels) * np.prod(shape[:2]) * (shape[2] // 3)
-    for scores in document["calibration"]["pooled"].values():
-        assert all(scores[name] is None or -1e-12 <= scores[name] <= 1 + 1e-12 for name in ("ECE", "ACE", "MCE"))
-        assert (scores["ECE"] is None) == (scores["n_voxels"] == 0)
-
-
 def evaluated(root: Path) -> tuple[list, list[Path]]:
     """A model whose evaluation was broken off when one case was finished."""
     model = make_model(root / "nnunet", cases=2, shape=(3, 6, 5))

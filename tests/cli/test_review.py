@@ -40,28 +40,27 @@ def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
     printed = capsys.readouterr().out
     rows = [c["structures"]["1"] for c in json.loads((tmp_path / "out/decision.json").read_text())["cases"][:2]]
     before, after = ([row[f"dice_{when}"] for row in rows] for when in ("before", "after"))
-    line = next(line for line in printed.splitlines() if line.startswith("anterior"))
-    for values in (before, after):  # of two cases the interval is from one to the other
-        assert f"{np.mean(values):.4f} [{min(values):.4f}, {max(values):.4f}]" in line
-    assert f"{np.mean(after) - np.mean(before):+.4f} [" in line
+    changes = sorted(b - a for a, b in zip(before, after))  # of two cases the interval is from one to the other
+    numbers = f"{np.mean(before):.4f}  {np.mean(after):.4f}  {np.mean(changes):+.4f}"
+    line = next(line for line in printed.splitlines() if line.startswith("Dice anterior"))
+    assert numbers in line and f"{changes[0]:+.4f} to " in line and line.endswith(" 2")
     assert "1 cases have no ground truth" in printed and "patients" not in printed
     arguments = ("-i", source, "-o", tmp_path / "out", "-gt", truths, "-groups", "case_[0-1]|case_2")
     assert decide(*arguments, "-groups", "case") == 0  # all of one patient
     printed = capsys.readouterr().out
     assert f"{np.mean(before):.4f} " in printed and "nan" not in printed and "over 1 patients" in printed
-    assert decide(*arguments) == 0
-    assert f"[{min(before):.4f}, {max(before):.4f}]" in capsys.readouterr().out
+    assert decide(*arguments) == 0 and " to " in capsys.readouterr().out.partition("true Dice")[2]
 
 
 def test_what_was_removed_is_said(predict, tmp_path, capsys, monkeypatch):
-    from nnunet_nacl.cli.decision_table import summary_lines
+    from nnunet_nacl.cli.review_text import decision_lines
     from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
 
     nan = float("nan")
     gone = DecidedStructure(5, 0, 0, 5, 9.0, 0.4, nan, nan, nan)
     kept = DecidedStructure(10, 12, 2, 0, 11.0, 0.6, 0.8, nan, nan)
     cases = [DecidedCase("a", {"1": kept}, 2, 1, False), DecidedCase("b", {"1": gone}, 5, 1, False)]
-    text = "\n".join(summary_lines(cases, {"1": "tumour"}))
+    text = "\n".join(decision_lines(cases, {"1": "tumour"}))
     assert "removed altogether: tumour in b" in text
     assert "0.5000   0.4000" in text  # what was removed counts 0, rather than leaving the mean
 

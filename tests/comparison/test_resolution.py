@@ -111,9 +111,6 @@ def test_a_missing_case_is_listed(study, collect):
     assert found.left_out == {NAMES[2]: ["case_12"]}
     assert all(len(results) == 5 for results in found.results.values())
     assert "5 of 6 cases" in found.notes[0] and "case_12" in found.notes[0]
-
-
-def test_no_case_in_common(study, collect):
     for trainer, left in zip(NAMES, ("case_00", "case_01", "case_02")):
         for case in {"case_00", "case_01", "case_02"} - {left}:
             remove_case(study, trainer, 0, case)
@@ -135,18 +132,13 @@ def test_other_settings_are_refused_before_any_work(study, collect, monkeypatch)
         settings=EvaluationSettings(n_bins=10),
         output=study.validation(NAMES[1]) / "calibration.json",
     )
-    monkeypatch.setattr(module, "evaluate_folder", None)
-    with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
-        collect()
-
-
-def test_settings_of_an_earlier_evaluation_are_kept(study, collect):
-    wide = EvaluationSettings(dilation_mm=4.0)
-    for path in study.root.rglob("calibration.json"):
-        path.unlink()
-    evaluate_folder(study.validation(NAMES[2]), settings=wide, output=study.validation(NAMES[2]) / "calibration.json")
-    assert collect(folds=["0"]).settings == wide
-    assert read_document(study.validation(NAMES[0]) / "calibration.json").settings == wide
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate_folder", None)
+        with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
+            collect()
+    for trainer in (NAMES[0], NAMES[2]):  # those that are there are kept for all
+        (study.validation(trainer) / "calibration.json").unlink()
+    assert collect(folds=["0"]).settings == EvaluationSettings(n_bins=10)
 
 
 def test_a_second_run_measures_nothing(study, collect, monkeypatch):

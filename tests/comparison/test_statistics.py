@@ -51,18 +51,6 @@ def test_interval_of_two_values_is_known():
     assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, 0, 1, 2)
 
 
-def test_interval_agrees_with_scipy():
-    values = np.random.default_rng(0).exponential(size=30)
-    ours = mean_interval(values, n_bootstrap=20_000, seed=0)
-    theirs = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval
-    # Monte Carlo error of a 2.5 % quantile of 20,000 normal draws is 0.019 of their deviation
-    tolerance = 5 * 0.019 * values.std() / math.sqrt(30)
-    assert ours.low == pytest.approx(theirs.low, abs=tolerance)
-    assert ours.high == pytest.approx(theirs.high, abs=tolerance)
-
-
 @pytest.mark.parametrize(("values", "n"), [([], 0), ([NAN, NAN], 0), ([2.0], 1), ([NAN, 2.0], 1)])
 def test_too_few_values_have_no_interval(values, n):
     interval = mean_interval(values, **OPTIONS)
@@ -127,12 +115,6 @@ def test_wilcoxon_drops_zeros_and_undefined():
     assert wilcoxon_p([*differences, NAN]) == wilcoxon_p(differences)
     expected = scipy.stats.wilcoxon([*differences, 0.0, 0.0], zero_method="wilcox").pvalue
     assert wilcoxon_p([*differences, 0.0, 0.0]) == expected
-
-
-@pytest.mark.parametrize("n", [1, 5, 6, 7])
-def test_wilcoxon_of_differences_of_one_sign(n):
-    p = wilcoxon_p(np.arange(1, n + 1))
-    assert math.isnan(p) if n < 6 else p == pytest.approx(2 / 2**n)
 
 
 def test_wilcoxon_without_any_difference_is_one():

@@ -11,8 +11,7 @@ from nnunet_nacl.prediction.deliver import Delivery, deliver
 from nnunet_nacl.prediction.saved_predictions import SavedPredictions
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.runs.ensemble_members import open_members
-from nnunet_nacl.show.review_page import review_page
-from nnunet_nacl.show.thumbnail import draw_thumbnail
+from nnunet_nacl.show.review_page import draw_thumbnail, review_page
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x

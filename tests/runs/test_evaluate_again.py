@@ -10,12 +10,12 @@ import shutil
 import numpy as np
 import pytest
 
+from nnunet_nacl.cli.evaluation_text import csv_text, table_text
 from nnunet_nacl.documents.document import read_document, to_document
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
-from nnunet_nacl.show.evaluation_table import csv_text, table_text
 from tests.runs.folders import read, write_image, write_json
 
 

@@ -29,9 +29,7 @@ class Browser:
         requests: Addresses that the page asked for, data URIs apart.
     """
 
-    def __init__(
-        self, folder: Path, *, executable: str | None = None, dark: bool = False, timeout_s: float = 60
-    ) -> None:
+    def __init__(self, folder: Path, *, timeout_s: float = 60) -> None:
         self._timeout_s, self._buffer, self._last = timeout_s, b"", 0
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -41,7 +39,7 @@ class Browser:
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
         self._process = subprocess.Popen(
             [
-                executable or find_browser(),
+                find_browser(),
                 "--headless=new",
                 "--no-sandbox",
                 "--disable-gpu",
@@ -66,9 +64,6 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        if dark:
-            media = [{"name": "prefers-color-scheme", "value": "dark"}]
-            self.call("Emulation.setEmulatedMedia", features=media)
 
     def __enter__(self) -> Browser:
         return self
@@ -114,11 +109,6 @@ class Browser:
         common = {"key": key, "windowsVirtualKeyCode": codes[key], "code": "Space" if key == " " else key}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
-
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """PNG of what is seen, or of the whole page."""
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        Path(path).write_bytes(base64.b64decode(answer["data"]))
 
     def pdf(self, path: Path) -> None:
         """What printing gives."""

@@ -9,8 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunet_nacl.metrics.bootstrap import Interval
-from nnunet_nacl.show.style import figure_settings
+from nnunet_nacl.show.layout import figure_settings
 
 
 def texts(figure: Figure) -> list[str]:
@@ -21,11 +20,6 @@ def texts(figure: Figure) -> list[str]:
 def all_text(figure: Figure) -> str:
     """All texts as one, lines joined."""
     return " ".join(text.replace("\n", " ") for text in texts(figure))
-
-
-def interval(mean: float = np.nan, low: float = np.nan, high: float = np.nan, n: int = 40) -> Interval:
-    """A value that is drawn; NaN where there is none."""
-    return Interval(mean, low, high, n)
 
 
 def marked(parent, gid: str) -> list:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.comparison.comparison_json import comparison_to_json
+from nnunet_nacl.comparison.entries import Entry
+from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.files import to_json_text
 from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.gallery import Gallery, GalleryCase, Picture
-from nnunet_nacl.show.page import Page, make_page
-from nnunet_nacl.show.style import save_figure
-from nnunet_nacl.show.templating import data_uri
+from nnunet_nacl.show.layout import save_figure
+from nnunet_nacl.show.page import data_uri, make_page
+from tests.comparison.synthetic import make_dataset
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_CASE = "case \"1\" & 'two' <b>"
@@ -38,7 +43,7 @@ class Study:
         self.data.update(changes)
         (self.out / "comparison.json").write_text(json.dumps(self.data))
 
-    def make_page(self, *, gallery: bool = True) -> Page:
+    def make_page(self, *, gallery: bool = True) -> Path:
         """Write the page."""
         return make_page(self.data, self.out, [self.gallery] * gallery)
 
@@ -49,7 +54,7 @@ class Study:
 
 
 def make_study(out: Path, *, hostile: bool = False) -> Study:
-    """Three methods on two cases, without any prediction.
+    """Three methods on eight cases, two of which are shown, without any prediction.
 
     Args:
         out: Folder that is made.
@@ -85,105 +90,32 @@ def _gallery(labels: dict[str, str], structures: dict[str, str], cases: list[str
 
 
 def _comparison(labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool) -> dict[str, Any]:
-    rng = np.random.default_rng(1)
-    columns = {
-        "Dice": column("DSC", "higher", "Dice"),
-        "HD95_mm": column("HD95 (mm)", "lower", "HD95_mm"),
-        "ECE:foreground": column("ECE foreground", "lower", "ECE", "foreground"),
-        "ECE:all": column("ECE all", "lower", "ECE", "all"),
-        "ECE:predicted": column("ECE predicted", "lower", "ECE", "predicted"),
-    }
-    means = {
-        name: {
-            method: {"mean": float(mean), "low": mean - 0.1, "high": mean + 0.1, "n": len(cases)}
-            for method, mean in zip(labels, rng.uniform(0.1, 0.9, len(labels)))
-        }
-        for name in columns
-    }
+    """What `compare` makes of 8 cases, with one table and one figure."""
+    dataset = replace(
+        make_dataset(dict(zip(NAMES, (1.0, 1.5, 2.5))), name=DATASET, notes=[HOSTILE_NOTE] * hostile),
+        configuration="3d_fullres",
+        structures=structures,
+        cases=(*cases, *(f"case_{i:02}" for i in range(2, 8))),
+        settings=EvaluationSettings(boundary_mm=3.0),
+    )
+    comparison = Comparison([Entry(name, label, name) for name, label in labels.items()], [dataset], n_bootstrap=1000)
+    columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     rows = [
-        [labels[name], *(cell(means[c][name]["mean"], best=i == 1, second=i == 2) for c in columns)]
-        for i, name in enumerate(labels)
+        [label, *(cell(comparison.mean(dataset, c, name), best=i == 1, second=i == 2) for c in columns)]
+        for i, (name, label) in enumerate(labels.items())
     ]
     rows[2][2] = {"text": "-", "value": None, "best": False, "second": False}
     ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))
     for row, (text, low, verdict) in zip(rows, ends):
         row += [cell(low) | {"text": text}, verdict]
-    statistics = [
-        {
-            "dataset": DATASET,
-            "column": name,
-            "trainer": method,
-            "n": len(cases),
-            "mean_reference": means[name][NAMES[0]]["mean"],
-            "mean": means[name][method]["mean"],
-            "difference": means[name][method]["mean"] - means[name][NAMES[0]]["mean"],
-            "low": -0.2,
-            "high": 0.2,
-            "p_holm": 0.4,
-            "verdict": "none",
-        }
-        for name in columns
-        for method in NAMES[1:]
-    ]
-    return {
-        "schema_version": 3,
-        "generated_by": "nnunet_nacl 0.0",
-        "created": "2025-01-02T03:04:05+00:00",
-        "command": "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'",
-        "settings": {
-            "n_bootstrap": 1000,
-            "seed": 0,
-            "confidence": 0.95,
-            "allow_missing": False,
-            "evaluation": {"n_bins": 15, "dilation_mm": 2.0, "boundary_mm": 3.0},
-        },
-        "notes": [HOSTILE_NOTE] if hostile else [],
-        "trainers": [{"name": name, "label": label, "ranked": True} for name, label in labels.items()],
-        "datasets": [
-            {
-                "name": DATASET,
-                "configuration": "3d_fullres",
-                "plans": "nnUNetPlans",
-                "folds": ["0", "1"],
-                "regions": False,
-                "structures": structures,
-                "cases": cases,
-                "n_patients": len(cases),
-                "left_out": {},
-                "means": means,
-            }
-        ],
-        "columns": columns,
-        "tables": [
-            {
-                "id": "all",
-                "title": "All of it",
-                "caption": "Means over cases.",
-                "dataset": DATASET,
-                "columns": ["method", *(c["title"] for c in columns.values()), "95 % interval", "verdict"],
-                "rows": rows,
-                "files": ["tables/all.csv"],
-            }
-        ],
-        "statistics": statistics,
-        "figures": [
-            {
-                "id": "one",
-                "title": "A figure",
-                "caption": "What it is.",
-                "alt": "A line from 0 to 1.",
-                "dataset": None,
-                "files": ["figures/one.png", "figures/one.svg"],
-            }
-        ],
-    }
-
-
-def column(title: str, better: str, metric: str, mask: str | None = None) -> dict[str, Any]:
-    """An entry of `columns`."""
-    group = "calibration" if mask else "discrimination"
-    names = ("title", "group", "better", "unit", "metric", "mask", "structure")
-    return dict(zip(names, (title, group, better, "", metric, mask, None)))
+    titles = [comparison.columns[c].title for c in columns]
+    table = {"id": "all", "dataset": DATASET, "title": "All of it", "caption": "Means over cases."}
+    table |= {"columns": ["method", *titles, "95 % interval", "verdict"], "rows": rows, "files": ["tables/all.csv"]}
+    figure = {"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line from 0 to 1.", "dataset": None}
+    figure["files"] = ["figures/one.png", "figures/one.svg"]
+    command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
+    data = comparison_to_json(comparison, [table], [figure], command=command, settings={"allow_missing": False})
+    return json.loads(to_json_text(data | {"created": "2025-01-02T03:04:05+00:00"}))
 
 
 def cell(value: float, *, best: bool = False, second: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
 from nnunet_nacl.show.comparison_figures import DescribedFigure, comparison_figures, write_figures
-from tests.comparison.synthetic import make_comparison, make_dataset
+from tests.comparison.synthetic import make_comparison
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 
@@ -41,13 +41,6 @@ def test_every_figure_says_what_it_shows():
     for text in ("ECE predicted: ", "DSC: "):
         assert alt["main_differences"].count(text) == alt["differences"].count(text) == 1
     assert "HD95" in alt["differences"] and "HD95" not in alt["main_differences"]
-
-
-def test_several_data_sets_have_their_own_figures():
-    datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2, 3)]
-    pictures = {picture.id: picture for picture in figures_of(make_comparison(THREE, datasets=datasets))}
-    assert len(pictures) == 3 * 5
-    assert pictures["differences_Dataset002_Made"].dataset == "Dataset002_Made"
 
 
 def test_figures_are_drawn_with_the_notes(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nnunet_nacl.show.findings import gained, headline, key_findings, verdicts
-from tests.show.study import column
 
 
 def comparison(means: dict[str, list[float | None]], statistics=(), better=None) -> dict:
@@ -24,7 +23,7 @@ def comparison(means: dict[str, list[float | None]], statistics=(), better=None)
     return {
         "settings": {"confidence": 0.9},
         "trainers": [{"name": n, "label": n.upper(), "ranked": True} for n in names],
-        "columns": {c: column(c.replace(":", " "), "higher" if c == "Dice" else "lower", c) for c in means},
+        "columns": {c: {"title": c.replace(":", " "), "better": "higher" if c == "Dice" else "lower"} for c in means},
         "datasets": [{"name": "D", "means": entry}],
         "statistics": [
             dict(zip(("column", "trainer", "difference", "low", "high", "n", "verdict", "p_holm"), row), dataset="D")

@@ -6,13 +6,14 @@ import math
 
 import pytest
 
+from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 from tests.show.conftest import LONG, METHODS
-from tests.show.looks import all_text, assert_legible, interval, marked, points
+from tests.show.looks import all_text, assert_legible, marked, points
 
 
 def row(label="NACL", metric="ECE", difference=-0.1, low=-0.2, high=-0.05, better="lower", n=40, **keywords):
-    return ForestRow(label, metric, interval(difference, low, high, n), better, **keywords)
+    return ForestRow(label, metric, Interval(difference, low, high, n), better, **keywords)
 
 
 @pytest.mark.parametrize(

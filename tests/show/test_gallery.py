@@ -155,14 +155,6 @@ def test_without_probabilities_their_confidence_is_missing(study):
         assert [[bool(p.src) for p in pictures] for _, pictures in case.pictures] == [[True], [True] * 2, [True, False]]
 
 
-def test_without_a_segmentation_file_the_probabilities_give_it(study):
-    before = [picture.alt for picture in all_pictures(gallery_of())]
-    for path in study.model(NAMES[1]).rglob("validation/*.nii.gz"):
-        path.unlink()
-    after = gallery_of()
-    assert after.problems == [] and [picture.alt for picture in all_pictures(after)] == before
-
-
 def test_what_was_decided_is_shown(study):
     [case, *_] = gallery_of(NAMES[0], f"{NAMES[0]}+decided").cases
     index, fold = int(re.search(r"slice (\d+) of 6", case.caption)[1]) - 1, int(case.case[-2])

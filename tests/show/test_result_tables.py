@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnunet_nacl.calibration.effect import changes
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.show.result_tables import make_tables
 from nnunet_nacl.show.text_table import (
     Cell,
     Table,
     csv_text,
+    effect_table,
     escape_latex,
     escape_markdown,
     latex_text,
@@ -175,3 +177,13 @@ def test_terminal_text_is_aligned_and_grouped(tables):
 def test_a_name_does_not_become_a_formula():
     table = Table("t", "t", "", ["method", "x"], [["=cmd|' /C calc'!A0", Cell("-0.1", -0.1)]])
     assert csv_text(table, ["+1"]).splitlines() == ['"method","x","note"', "\"'=cmd|' /C calc'!A0\",-0.1,\"'+1\""]
+
+
+def test_a_mask_that_is_empty_everywhere_has_no_numbers():
+    before = {"NLL all": [0.5, 0.7, 0.9], "ECE predicted": [math.nan] * 3, "Dice 1": [0.8, 0.8, 0.8]}
+    after = {"NLL all": [0.4, 0.5, 0.6], "ECE predicted": [math.nan] * 3, "Dice 1": [0.8, 0.8, 0.8]}
+    lines = effect_table(changes(before, after), {"1": "li\nver"}).splitlines()  # a name stays in its cell
+    assert lines[0].split() == ["before", "after", "change", "95", "%", "interval", "cases"]
+    assert lines[1].split()[:5] == ["NLL", "all", "0.7000", "0.5000", "-0.2000"] and lines[1].endswith(" 3")
+    assert lines[2].split() == ["ECE", "predicted", "-", "-", "-", "-", "0"]
+    assert lines[3].split()[:5] == ["Dice", "li\\nver", "0.8000", "0.8000", "0.0000"]

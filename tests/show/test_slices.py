@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.io.geometry import Geometry, slicing_axis
-from nnunet_nacl.show.slices import Plane, anatomical_axes, choose_slice, crop_box
+from nnunet_nacl.show.slices import View, anatomical_axes, choose_slice, crop_box
 
 
 @pytest.mark.parametrize(
@@ -92,23 +92,28 @@ def world_coordinate(directions: np.ndarray, world: int, shape=(4, 5, 6)) -> np.
     return sum(directions[world, i] * indices[i] for i in range(3))
 
 
+def around(axis: int, geometry: Geometry) -> View:
+    """All of the second slice across an axis of (4, 5, 6) voxels."""
+    return View.around(np.ones(np.delete((4, 5, 6), axis), bool), axis, 1, geometry)
+
+
 @pytest.mark.parametrize("directions", ORIENTATIONS)
 def test_all_48_orientations(directions):
     seen = set()
     for axis in range(3):
-        plane = Plane.across(axis, simpleitk(directions))
-        seen.add(plane.name)
-        for direction, (world, sign) in enumerate(VIEWS[plane.name]):
-            shown = plane.cut(world_coordinate(directions, world), 1)
+        view = around(axis, simpleitk(directions))
+        seen.add(view.plane)
+        for direction, (world, sign) in enumerate(VIEWS[view.plane]):
+            shown = view(world_coordinate(directions, world))
             steps = np.diff(shown, axis=direction)
             assert (np.sign(steps) == sign).all() and not np.diff(shown, axis=1 - direction).any()
     assert seen == set(VIEWS)
 
 
 def test_letters_at_the_edges():
-    planes = [Plane.across(axis, simpleitk(np.eye(3))) for axis in range(3)]
-    assert [plane.name for plane in planes] == ["axial", "coronal", "sagittal"]
-    assert ["".join(plane.edges) for plane in planes] == ["RLAP", "RLSI", "APSI"]
+    views = [around(axis, simpleitk(np.eye(3))) for axis in range(3)]
+    assert [view.plane for view in views] == ["axial", "coronal", "sagittal"]
+    assert ["".join(view.edges) for view in views] == ["RLAP", "RLSI", "APSI"]
 
 
 def test_nibabel_says_the_same_as_simpleitk():
@@ -131,10 +136,12 @@ def test_nibabel_says_the_same_as_simpleitk():
 )
 def test_unknown_orientations_are_shown_as_stored(geometry):
     assert anatomical_axes(geometry) is None
-    plane, volume = Plane.across(1, geometry), np.arange(24).reshape(2, 3, 4)
-    assert plane == Plane(1) and np.array_equal(plane.cut(volume, 2), volume[:, 2])
+    volume = np.arange(120).reshape(4, 5, 6)
+    view = around(1, geometry)
+    assert (view.plane, view.edges) == ("", ()) and np.array_equal(view(volume), volume[:, 1])
 
 
-def test_spacing_follows_the_turn():
-    assert Plane(0).spacing_mm((3, 2, 1)) == (2, 1)
-    assert Plane(1, transpose=True).spacing_mm((3, 2, 1)) == (1, 3)
+def test_spacing_and_size_follow_the_turn():
+    turned = [view for d in ORIENTATIONS if (view := around(0, simpleitk(d))).transpose]
+    assert len(turned) == 24 and {(view.grid.shape, view.grid.spacing_mm) for view in turned} == {((6, 5), (0.5, 2))}
+    assert around(0, Geometry((3, 2, 0.5))).grid.spacing_mm == (2, 0.5)

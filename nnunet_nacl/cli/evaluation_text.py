@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
@@ -42,14 +42,12 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
             rows.append([mask, *(number(values[score], 4) for score in _SCORES), f"{values[count]:,}"])
         lines += ["", f"calibration, {heading}", *aligned(rows)]
     lines += ["", *(f"  {mask}: {note.format(**document['settings'])}" for mask, note in MASK_NOTES.items())]
-    changed = sum(case.n_changed_voxels > 0 for case in evaluation.cases)
-    if changed:
-        lines += [
-            "",
-            f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
-            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice and "
-            "confidence are the segmentation's.",
-        ]
+    if changed := sum(case.n_changed_voxels > 0 for case in evaluation.cases):
+        lines.append(
+            f"\nIn {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
+            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice and confidence are the "
+            "segmentation's."
+        )
     return "\n".join(lines)
 
 
@@ -60,15 +58,15 @@ def _undefined(undefined: dict[str, Any], names: dict[str, str]) -> list[str]:
         dice = undefined["Dice"].get(key, [])
         distances = [case for case in undefined["HD95_mm"].get(key, []) if case not in dice]
         if dice:
-            lines.append(f"  {name} is in neither truth nor prediction of {_some(dice)}: no Dice, no distance")
+            lines.append(f"{name} is in neither truth nor prediction of {_counted(dice)}: no Dice, no distance")
         if distances:
-            lines.append(f"  {name} is missing in truth or prediction of {_some(distances)}: no distance")
-    return lines + [f"  {mask} is empty in {_some(cases)}" for mask, cases in undefined["calibration"].items()]
+            lines.append(f"{name} is missing in truth or prediction of {_counted(distances)}: no distance")
+    lines += [f"{mask} is empty in {_counted(cases)}" for mask, cases in undefined["calibration"].items()]
+    return [f"  {one_line(line)}" for line in lines]
 
 
-def _some(cases: Sequence[str]) -> str:
-    shown = ", ".join(map(one_line, cases[:_SHOWN]))
-    return f"{len(cases)} ({shown}{', ...' if len(cases) > _SHOWN else ''})"
+def _counted(cases: Sequence[str]) -> str:
+    return f"{len(cases)} ({some(cases, _SHOWN)})"
 
 
 def csv_text(evaluation: Evaluation) -> str:
