@@ -127,9 +127,7 @@ def _of_model(
 
         network = network_of(args)
         folders = {
-            fold: predict_validation(
-                model, fold, args.chk, network_of(args), settings=settings, num_processes=processes
-            )
+            fold: predict_validation(model, fold, args.chk, network, settings=settings, num_processes=processes)
             for fold in trained_folds(model, args.chk, args.f)
         }
     else:
