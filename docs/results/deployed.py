@@ -140,7 +140,7 @@ def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: M
         rows += [(one, i) for i, case in enumerate(one.before) if case.case in kept]
     patients = [groups.get(one.before[i].case, one.before[i].case) for one, i in rows]
     first = rows[0][0].rows
-    columns = ("expected_dice", "true_dice", "expected_volume", "true_volume", "entropy", "confidence")
+    columns = ("predicted", "true_dice", "expected_volume", "true_volume", "entropy", "confidence")
     table = replace(first, **{name: np.array([getattr(one.rows, name)[i] for one, i in rows]) for name in columns})
     old = like.quality
     quality = LearnedQuality.learn(
@@ -169,21 +169,21 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
         guessed = []
         for j, (key, name) in enumerate(names.items()):
             structure, findings = (block[key] for block in one.blocks[i])
-            dice = own.quality.dice[key].predict(rows.expected_dice[i, j])
-            volume = own.quality.volume[key].predict(rows.expected_volume[i, j])
-            guessed.append(dice.estimate)
+            dice, dice_low, dice_high = own.quality.dice[key].predict(rows.predicted[i, j, 0])
+            volume, volume_low, volume_high = own.quality.volume[key].predict(rows.expected_volume[i, j])
+            guessed.append(dice)
             largest = structure["max_probability"]
             promised = {
                 "Dice": rows.true_dice[i, j],
-                "expected Dice": rows.expected_dice[i, j],
-                "predicted Dice": dice.estimate,
-                "Dice low": dice.low,
-                "Dice high": dice.high,
+                "expected Dice": rows.predicted[i, j, 0],
+                "predicted Dice": dice,
+                "Dice low": dice_low,
+                "Dice high": dice_high,
                 "true volume": rows.true_volume[i, j],
                 "volume": structure["volume"],
-                "predicted volume": volume.estimate,
-                "volume low": volume.low,
-                "volume high": volume.high,
+                "predicted volume": volume,
+                "volume low": volume_low,
+                "volume high": volume_high,
                 "present probability": own.presence.present_probability(
                     key, structure["expected_volume"], structure["largest_dice"]
                 ),
@@ -208,7 +208,7 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
                 )
         orders = {
             "predicted Dice": np.fmin.reduce(guessed, initial=np.nan),
-            "expected Dice": rows.lowest_expected[i],
+            "expected Dice": rows.lowest_predicted[i],
             "entropy": rows.entropy[i],
             "confidence": rows.confidence[i],
             "unusual volume": unusual[i],

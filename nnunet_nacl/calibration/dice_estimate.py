@@ -23,24 +23,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnunet_nacl.json_files import Array
 
 DEFAULT_ALPHA = 0.1
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """An estimate with its interval; NaN where there is none."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 def patients_needed(alpha: float) -> int:
@@ -143,29 +135,24 @@ class StructureEstimate:
         away = np.abs(self.difference - others)
         return np.stack([others - away, others + away])
 
-    def predict_all(self, predicted: Sequence[float] | np.ndarray) -> np.ndarray:
-        """(n, 3) what :meth:`predict` gives for each of n predicted values."""
-        return np.array([astuple(self.predict(float(value))) for value in predicted]).reshape(-1, 3)
-
-    def predict(self, predicted: float) -> Prediction:
-        """A predicted value with its interval, which need not hold it: the cases may all be off in one direction.
+    def predict(self, predicted: ArrayLike) -> np.ndarray:
+        """Predicted values with their intervals, which need not hold them: the cases may all be off in one direction.
 
         Args:
-            predicted: Predicted Dice or volume of a case; NaN for a structure that was not segmented.
+            predicted: (...) predicted Dice or volume of each case; NaN for a structure that was not segmented.
 
         Returns:
-            NaN for what is not known: everything where ``predicted`` is NaN or nothing was learned, the interval with
-            fewer patients than it needs.
+            (..., 3) the predicted values and the ends of the intervals. NaN for what is not known: everything where
+            ``predicted`` is NaN or nothing was learned, the interval with fewer patients than it needs.
         """
-        if not self.n_patients or math.isnan(predicted):
-            return Prediction(math.nan, math.nan, math.nan)
-        if self.why_no_interval:
-            return Prediction(predicted, math.nan, math.nan)
-        weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
-        low, high = -_quantile(-self._ends[0], weight, 1 - self.alpha), _quantile(self._ends[1], weight, 1 - self.alpha)
-        scale = float(_scale(np.array(predicted), self.voxel))
-        low, high = np.clip([predicted + low * scale, predicted + high * scale], *self.bounds)
-        return Prediction(predicted, float(low), float(high))
+        x = np.asarray(predicted, float)
+        result = np.full((*x.shape, 3), math.nan)
+        result[..., 0] = x if self.n_patients else math.nan
+        if not self.why_no_interval:
+            weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
+            ends = -_quantile(-self._ends[0], weight, 1 - self.alpha), _quantile(self._ends[1], weight, 1 - self.alpha)
+            result[..., 1:] = np.clip(x[..., None] + np.array(ends) * _scale(x, self.voxel)[..., None], *self.bounds)
+        return result
 
 
 def predict_parts(
@@ -181,15 +168,13 @@ def predict_parts(
         **options: Of :meth:`StructureEstimate.fit`.
 
     Returns:
-        (n, 3) prediction and the ends of its interval, as :meth:`StructureEstimate.predict` gives them.
+        (n, 3) as :meth:`StructureEstimate.predict` gives them.
     """
     result = np.empty((len(predicted), 3))
     for part in set(parts):
         here = np.array([other == part for other in parts])
         names = [name for name, inside in zip(patients, here) if not inside]
-        result[here] = StructureEstimate.fit(predicted[~here], true[~here], names, **options).predict_all(
-            predicted[here]
-        )
+        result[here] = StructureEstimate.fit(predicted[~here], true[~here], names, **options).predict(predicted[here])
     return result
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 
 ORDERS = ("predicted Dice", "entropy", "confidence", "volume")
@@ -26,16 +27,15 @@ class QualityRows:
 
     Attributes:
         structures: nnU-Net's key of each structure.
-        expected_dice: (n, S) predicted Dice; NaN where the segmentation lacks the structure.
+        predicted: (n, S, 3) predicted Dice, NaN where the segmentation lacks the structure, and the ends of its interval
+            by what other cases taught; NaN where they taught nothing.
         true_dice: (n, S); NaN where it is in neither truth nor segmentation, 0 where it is in one of them alone.
         expected_volume: (n, S) sum of the probability times the voxel's volume.
         true_volume: (n, S) in the same unit; 0 where the truth is empty.
         entropy: (n,) mean normalised entropy over the predicted foreground; NaN if nothing was predicted.
         confidence: (n,) mean confidence there.
         units: The different units of the cases' volumes.
-        predicted: (n, S, 3) predicted Dice and the lower and upper ends of its interval, by what other cases taught;
-            None where they taught nothing.
-        level: Of the intervals.
+        level: Of the intervals; NaN where there are none.
         caveats: What must be said beside the intervals.
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
         members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
@@ -43,23 +43,27 @@ class QualityRows:
     """
 
     structures: tuple[str, ...]
-    expected_dice: np.ndarray
+    predicted: np.ndarray
     true_dice: np.ndarray
     expected_volume: np.ndarray
     true_volume: np.ndarray
     entropy: np.ndarray
     confidence: np.ndarray
     units: tuple[str, ...] = ()
-    predicted: np.ndarray | None = None
     level: float = math.nan
     caveats: tuple[str, ...] = ()
     voxel: float | None = None
     members_dice: np.ndarray | None = None
 
     @property
-    def lowest_expected(self) -> np.ndarray:
-        """(n,) smallest expected Dice of the structures that were predicted: what a review list is ordered by."""
-        return _lowest(self.expected_dice)
+    def lowest_predicted(self) -> np.ndarray:
+        """(n,) smallest predicted Dice of the structures that were segmented: what a review list is ordered by."""
+        return _lowest(self.predicted[..., 0])
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether other cases taught how far predicted Dice is off."""
+        return not math.isnan(self.level)
 
     @property
     def unusual_volume(self) -> np.ndarray:
@@ -75,13 +79,13 @@ class QualityRows:
     @property
     def trust(self) -> dict[str, np.ndarray]:
         """Of each case by the name of the order, larger is better."""
-        trust = dict(zip(ORDERS, (self.lowest_expected, -self.entropy, self.confidence, -self.unusual_volume)))
+        trust = dict(zip(ORDERS, (self.lowest_predicted, -self.entropy, self.confidence, -self.unusual_volume)))
         return trust if self.members_dice is None else trust | {FOLDS: _lowest(self.members_dice)}
 
     @property
     def detected(self) -> dict[str, Detected]:
         """By structure, what the segmentations find of it."""
-        labelled, there = ~np.isnan(self.expected_dice), self.true_volume > 0
+        labelled, there = ~np.isnan(self.predicted[..., 0]), self.true_volume > 0
         columns = zip(self.structures, self.true_dice.T, there.T, labelled.T)
         return {key: Detected.of(*column) for key, *column in columns}
 
@@ -93,12 +97,6 @@ class QualityRows:
 
 def _lowest(values: np.ndarray) -> np.ndarray:
     return np.fmin.reduce(values, axis=1, initial=math.nan)
-
-
-def mean_absolute_error(predicted: Values, true: Values) -> float:
-    """Mean of |predicted - true| over the cases where both are defined; NaN without one."""
-    predicted, true = _defined(predicted, true)
-    return float(np.mean(np.abs(predicted - true))) if len(true) else math.nan
 
 
 @dataclass(frozen=True)
@@ -258,17 +256,12 @@ def quality_report(rows: QualityRows, threshold: float | Sequence[float]) -> Qua
     true, limits = rows.lowest_true, np.broadcast_to(np.asarray(threshold, float), len(rows.structures))
     above = _lowest(rows.true_dice - limits)
     different = dict(zip(rows.structures, limits.tolist()))
-    covered, width = None, math.nan
-    if rows.predicted is not None:
-        _, low, high = rows.predicted.reshape(-1, 3).T
-        covered = coverage(low, high, rows.true_dice.ravel())
-        [widths] = _defined(high - low)
-        width = float(widths.mean()) if len(widths) else math.nan
+    predicted, low, high = rows.predicted.reshape(-1, 3).T
     return QualityReport(
         different if len(set(limits.tolist())) > 1 else float(limits[0]),
-        mean_absolute_error(rows.expected_dice.ravel(), rows.true_dice.ravel()),
-        covered,
-        width,
+        nanmean(np.abs(predicted - rows.true_dice.ravel())),
+        coverage(low, high, rows.true_dice.ravel()) if rows.has_intervals else None,
+        nanmean(high - low),
         compare_orders(true, rows.trust),
         {order: workload(trust, above, 0.0) for order, trust in rows.trust.items()},
         int(np.count_nonzero(~np.isnan(true))),

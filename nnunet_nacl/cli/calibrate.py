@@ -64,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
+    from dataclasses import replace
     from importlib.metadata import version
     from pathlib import Path
 
@@ -72,13 +73,12 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.map_file import (
         MAP_FILE,
-        SCOPE,
-        CalibrationSet,
         check_output_map,
         map_of_folds,
         sha256,
         structures_of,
     )
+    from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.io.checkpoints import check_age
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if model and args.i:
         labels = held_out.first.labels
         of_folds = map_of_folds(model / MAP_FILE, structures_of(labels), labels.regions, networks, inference)
-    calibration = calibrate(
+    record = calibrate(
         held_out,
         form=args.form,
         groups=groups,
@@ -114,22 +114,29 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         progress=True,
     )
-    notes = _notes(held_out, calibration, model)
-    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
-    needed, n_patients = patients_needed(DEFAULT_ALPHA), calibration.quality.n_patients
-    if of_folds and n_patients < needed:
-        document["quality"] = of_folds[1]
+    notes = _notes(held_out, record, model)
+    needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
+    if few := of_folds is not None and n_patients < needed:
         notes.append(
             f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
             "what the model's validation cases taught."
         )
-    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": SCOPE}
-    document |= {"calibration_set": encode(CalibrationSet.of(calibration.parts, groups, networks))}
-    document |= {"versions": {package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")}}
-    document |= {"notes": notes, "problems": held_out.problems}
-    write_atomically(output, to_json_text(document))
+    record = replace(
+        record,
+        source=str(model or Path(args.i).resolve()),
+        folds=sorted(folders),
+        inference=inference,
+        checkpoint_sha256=networks,
+        scope=SCOPE,
+        calibration_set=CalibrationSet.of(record.part_of, groups, networks),
+        versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
+        notes=notes,
+        problems=held_out.problems,
+    )
+    stored = replace(record, quality=of_folds[1]) if of_folds and few else record
+    write_atomically(output, to_json_text(encode(stored)))
 
-    print(calibration_text(calibration, held_out.settings, verbose=args.verbose))
+    print(calibration_text(record, held_out.settings, verbose=args.verbose))
     for note in notes:
         print(f"note: {note}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
@@ -200,15 +207,15 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     return {"": folder}, networks, {name: network[name] for name in INFERENCE}
 
 
-def _notes(held_out, calibration, model) -> list[str]:
+def _notes(held_out, record, model) -> list[str]:
     """What the user must know of this calibration."""
     notes = []
     configuration = model and held_out.first.plans.get("configurations", {}).get(model.name.rpartition("__")[2], {})
     if configuration and configuration.get("previous_stage"):
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
-    if any(each.form == "given" for each in calibration.tried):
+    if any(each.form == "given" for each in record.forms):
         notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
-    if calibration.quality.presence.learned is None and not calibration.quality.why_not:
+    if record.quality.presence is None and not record.quality.why_not:
         notes.append(
             "what is in a scan was not learned: an earlier version measured these cases, and their probabilities are "
             "gone; predict them again."

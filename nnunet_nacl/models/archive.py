@@ -15,12 +15,13 @@ from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import (
     MAP_FILE,
-    MapRecord,
     map_to_json,
     read_map,
+    read_record,
     sha256,
     structures_of,
 )
+from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.file_lock import locked
@@ -90,10 +91,10 @@ def export_model(
         _stock_export(model.parent.name, temporary, configuration, trainer, plans_name, folds, checkpoints)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive, tempfile.TemporaryDirectory() as work:
             baked = portable and calibration is not None
-            if portable and calibration is not None:
+            if path and portable and calibration is not None:
                 mark = map_to_json({form: calibration}, form, structures)
                 write_calibrated(model, folds, FINAL_NAME, calibration, mark, output=Path(work))
-                log(_cost(opened.record, form))
+                log(_cost(read_record(path), form))
             for fold in folds if portable else ():
                 source = (Path(work) if baked else model) / f"fold_{fold}" / (CALIBRATED if baked else FINAL_NAME)
                 log(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")

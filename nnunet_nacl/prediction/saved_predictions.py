@@ -190,7 +190,7 @@ class SavedPredictions:
         output, first, treatment = self.delivery.output, self.first, self.delivery.treatment
         (output / APPLIED_FILE).unlink(missing_ok=True)
         if treatment.map is not None and self.map_path is not None:
-            form = read_record(self.map_path).form or "conditional"
+            form = read_record(self.map_path).form
             record = map_to_json({form: treatment.map}, form, structures_of(first.labels))
             record |= {
                 "applied_to": str(first.folder.resolve()),

@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from nnunet_nacl.calibration.presence import (
     NOTHING_LEARNED,
     LearnedPresence,
     LearnedProbability,
+    PresenceChecks,
     ProbabilityCheck,
     finding_features,
     predict_left_out,
@@ -23,7 +23,7 @@ from nnunet_nacl.calibration.presence import (
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.detection import false_alarms
 from nnunet_nacl.runs.components import FOUND
 from nnunet_nacl.runs.quality_block import QUALITY, QualityBlock, StructureQuality
@@ -36,34 +36,6 @@ _SENSITIVITIES = (0.5, 0.7, 0.8, 0.9)
 _LEARNED_FROM = ("voxel", "volume", "true_volume", "max_probability", "expected_volume", "largest_dice")
 
 
-@dataclass(frozen=True)
-class HeldOutPresence:
-    """What was learned, and how it does on patients that it has not seen.
-
-    Attributes:
-        learned: None where the cases do not tell.
-        present: By structure and kind of probability, the check of whether it is in the scan.
-        real: By structure and kind of probability, the check of whether a component is real.
-        alarms: By structure and kind of probability, false alarms a scan by sensitivity.
-        names: Name of each structure by nnU-Net's key.
-        why_not: By structure why nothing was learned of its components or presence, though it is listed.
-    """
-
-    learned: LearnedPresence | None
-    present: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
-    real: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
-    alarms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    why_not: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any] | None:
-        """Content of ``presence`` in calibration_map.json; None where nothing was learned."""
-        if self.learned is None:
-            return None
-        checks = {"present": self.present, "real": self.real, "false_alarms": self.alarms}
-        return {**encode(self.learned), "checks": encode(checks), "why_not": self.why_not}
-
-
 def learn_presence(
     cases: Sequence[CaseResult],
     names: Mapping[str, str],
@@ -71,7 +43,7 @@ def learn_presence(
     *,
     only_listed: bool = False,
     findings: bool = True,
-) -> HeldOutPresence:
+) -> LearnedPresence | None:
     """Learn from held-out cases as the network gave them.
 
     Args:
@@ -81,11 +53,14 @@ def learn_presence(
         patients: To whom each case belongs.
         only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
         findings: Learn which components are real, too.
+
+    Returns:
+        With the checks on patients that it has not seen; None where the cases do not tell.
     """
     read = [_read(case, names, findings) for case in cases]
     known = [(*row, patient) for row, patient in zip(read, patients) if row]
     if not known:
-        return HeldOutPresence(None, names=dict(names))
+        return None
     blocks, components, patients = zip(*known)
     voxel, units = float(np.median([block.voxel for block in blocks])), {block.unit for block in blocks}
     listed: list[str] = []
@@ -109,20 +84,18 @@ def learn_presence(
         asked = (("in the scan", present.get(key)), ("real", real.get(key)))
         if reasons := [f"{question}: {answer.why_not}" for question, answer in asked if answer and answer.why_not]:
             why_not[key] = "; ".join(reasons)
-    learned = LearnedPresence(
+    return LearnedPresence(
         voxel,
         {key: answer.learned for key, answer in present.items() if answer.learned},
         {key: answer.learned for key, answer in real.items() if answer.learned},
         listed,
         units.pop() if len(units) == 1 else "",
         FEATURES,
-    )
-    return HeldOutPresence(
-        learned,
-        {key: answer.checks for key, answer in present.items() if answer.checks},
-        {key: answer.checks for key, answer in real.items() if answer.checks},
-        {key: by_kind for key, by_kind in alarms.items() if by_kind},
-        dict(names),
+        PresenceChecks(
+            {key: answer.checks for key, answer in present.items() if answer.checks},
+            {key: answer.checks for key, answer in real.items() if answer.checks},
+            {key: by_kind for key, by_kind in alarms.items() if by_kind},
+        ),
         why_not,
     )
 
@@ -149,7 +122,7 @@ def presence_of_others(
     for part in dict.fromkeys(parts):
         others = [i for i, other in enumerate(parts) if other != part]
         taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        taught[part] = learn_presence(*taught_by, findings=False).learned or NOTHING_LEARNED
+        taught[part] = learn_presence(*taught_by, findings=False) or NOTHING_LEARNED
     return [taught[part] for part in parts]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibration.estimates import count_sample
+from nnunet_nacl.calibration.effect import count_sample
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import MASKS, CaseResult, Evaluation, EvaluationSettings

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.documents.results import detected_in
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.detection import Detected
-from nnunet_nacl.runs.held_out_presence import CONSTANT, HeldOutPresence
+from nnunet_nacl.runs.held_out_presence import CONSTANT
 from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
 
 if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
@@ -65,7 +66,7 @@ Rows = list[list[Cell | str]]
 def case_tables(
     comparison: Comparison,
     quality: Mapping[str, Mapping[str, QualityRows]],
-    presence: Mapping[str, Mapping[str, HeldOutPresence]],
+    presence: Mapping[str, Mapping[str, LearnedPresence | None]],
     threshold: float | Mapping[str, Sequence[float]],
 ) -> list[Table]:
     """The tables of each data set; none of what no method's documents tell.
@@ -87,7 +88,8 @@ def case_tables(
             (DETECTED, "What is found", _DETECTED, ["structure", "method", *_DETECTED_HEADER]),
             (PRESENCE, "Is it there, is it real", _PRESENCE, ["method", *_PRESENCE_HEADER]),
         )
-        of_presence = [[entry.label, *row] for entry in comparison.entries for row in _presence(checks[entry.name])]
+        asked = {entry.label: _presence(checks[entry.name], dataset.structures) for entry in comparison.entries}
+        of_presence = [[label, *row] for label, several in asked.items() for row in several]
         for cells, (kind, title, caption, header) in zip((_detected(found, dataset.structures), of_presence), kinds):
             if cells:
                 name = comparison.id_of(kind, dataset)
@@ -125,17 +127,19 @@ def detected_text(found: Mapping[str, Mapping[str, Detected]], names: Mapping[st
     return "\n".join([*lines, *_found_by_decision(found, names)])
 
 
-def presence_text(presence: HeldOutPresence, *, every_kind: bool = False) -> str:
+def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False) -> str:
     """How far the probabilities of one method hold that something is there; empty where there is nothing to say.
 
     Args:
-        presence: What was learned, and how it does.
+        presence: What was learned, and how it does; None for nothing.
+        names: Name of each structure by nnU-Net's key.
         every_kind: Also probabilities that are not learned, such as the largest of the voxels.
     """
-    lines, rows = [], _presence(presence, every_kind)
+    lines, rows = [], _presence(presence, names, every_kind)
     if rows:
         lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
-    if nothing := "; ".join(f"{presence.names[key]} ({why})" for key, why in presence.why_not.items()):
+    why_not = presence.why_not if presence else {}
+    if nothing := "; ".join(f"{names[key]} ({why})" for key, why in why_not.items()):
         lines.append(f"nothing is said of {one_line(nothing)}")
     return "\n".join(lines)
 
@@ -220,23 +224,24 @@ def _found_by_decision(found: Mapping[str, Mapping[str, Detected]], names: Mappi
             yield f"{line}, and invents it in {more} more of {new.n_absent}." if more > 0 else f"{line}."
 
 
-def _presence(presence: HeldOutPresence, every_kind: bool = False) -> Rows:
+def _presence(presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False) -> Rows:
     """A row for each question about each listed structure, and kind of probability."""
     rows: Rows = []
-    listed = presence.learned.listed if presence.learned else []
+    if presence is None:
+        return rows
     questions: tuple[tuple[str, Any, Any], ...] = (
-        ("{} is in the scan", presence.present, {}),
-        ("a finding of {} is real", presence.real, presence.alarms),
+        ("{} is in the scan", presence.checks.present, {}),
+        ("a finding of {} is real", presence.checks.real, presence.checks.false_alarms),
     )
     for question, checks, alarms in questions:
         for key, by_kind in checks.items():
-            for kind, check in by_kind.items() if key in listed else ():
+            for kind, check in by_kind.items() if key in presence.listed else ():
                 if kind == CONSTANT or kind != "learned" and not every_kind:
                     continue
                 scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
                 reached = alarms.get(key, {}).get(kind, {})
                 cells = [Cell(number(value), value) for value in scores]
                 cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
-                words = question.format(presence.names[key]) + (f", {kind}" if every_kind else "")
+                words = question.format(names[key]) + (f", {kind}" if every_kind else "")
                 rows.append([words, *cells, Cell(str(check.n), check.n)])
     return rows

@@ -37,7 +37,7 @@ def draw_predicted_dice(
         structures: Name of each of their structures.
         path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
     """
-    predicted: Any = rows.predicted
+    predicted = rows.predicted
     both = ~np.isnan(rows.true_dice + predicted[..., 0])
     total = len(both)
     gone = ", ".join(f"{name} ({total - n} of {total})" for name, n in zip(structures, both.sum(0)) if n < total)
@@ -59,8 +59,7 @@ def draw_predicted_dice(
 
 def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
     """How many cases have their true Dice within the interval, and how many have both."""
-    predicted: Any = rows.predicted
-    low, high = predicted[:, structure, 1:].T
+    low, high = rows.predicted[:, structure, 1:].T
     found = coverage(low, high, rows.true_dice[:, structure])
     return round(found.share * found.n) if found.n else 0, found.n
 

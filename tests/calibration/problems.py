@@ -49,6 +49,7 @@ def exact_for(calibration: CalibrationMap, voxels: int = 50, seed: int = 0) -> l
 def quality_of(structures: dict, entropy=math.nan) -> QualityRows:
     """Rows of cases: by structure expected and true Dice of each, and perhaps expected and true volumes."""
     tables = [np.array([np.asarray(values[i], float) for values in structures.values()]).T for i in (0, 1, -2, -1)]
+    tables[0] = np.stack([tables[0], *np.full((2, *tables[0].shape), math.nan)], axis=-1)
     entropy = np.broadcast_to(np.asarray(entropy, float), len(tables[0]))
     return QualityRows(tuple(structures), *tables, entropy, 1 - entropy)
 

@@ -13,17 +13,11 @@ from nnunet_nacl.calibration.quality_report import (
     aurc,
     compare_orders,
     coverage,
-    mean_absolute_error,
     spearman,
     workload,
 )
 
 NAN = math.nan
-
-
-def test_mean_absolute_error_leaves_out_what_is_not_defined():
-    assert mean_absolute_error([0.5, NAN, 0.9, 0.2], [0.6, 0.5, 0.6, NAN]) == pytest.approx(0.2)
-    assert math.isnan(mean_absolute_error([NAN], [0.5]))
 
 
 def test_coverage_counts_the_ends_in_and_has_an_exact_interval():

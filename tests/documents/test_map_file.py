@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import (
-    DICE_MEAN,
     check_networks,
     map_to_json,
     read_map,
     read_record,
 )
+from nnunet_nacl.documents.map_record import DICE_MEAN
 from nnunet_nacl.documents.stored_map import loaded_map, same_map, stored_map
 from nnunet_nacl.errors import UserError
 
@@ -132,8 +132,9 @@ def test_networks_are_compared_where_the_map_knows_them(write):
 
 def test_the_advice_is_what_was_measured_or_nothing(write):
     change = {"mean": 0.0123, "low": -0.004, "high": 0.02}
-    record = read_record(write(decision={DICE_MEAN: {"n": 12, "difference": change}}))
+    row = {"n": 12, "before": change, "after": change, "difference": change}
+    record = read_record(write(decision={DICE_MEAN: row}))
     assert "On the 12 held-out cases -decide dice changed the mean Dice by +0.0123" in record.advice
     assert "-0.0040 to +0.0200" in record.advice
-    for nothing in ({}, {DICE_MEAN: {"n": 12, "difference": change | {"low": None}}}):
+    for nothing in ({}, {DICE_MEAN: row | {"difference": change | {"low": None}}}):
         assert read_record(write(decision=nothing)).advice == ""

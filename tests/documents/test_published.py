@@ -15,7 +15,7 @@ import pytest
 
 import nnunet_nacl
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import SCOPE, CalibrationSet
+from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
 from nnunet_nacl.documents.published import PUBLISHED, schema_of
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained

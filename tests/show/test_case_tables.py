@@ -36,7 +36,7 @@ def test_numbers_of_a_method():
     # risks in the order of trust 0.2, 0.3, 0.5: running means 0.2, 0.25, 1/3
     assert report.orders["predicted Dice"]["AURC"] == pytest.approx((0.2 + 0.25 + 1 / 3) / 3)
     assert report.coverage is None and np.isnan(report.width)
-    intervals = np.stack([rows.expected_dice, *np.full((2, 4, 2), [[[0.6]], [[0.8]]])], axis=-1)
+    intervals = np.stack([rows.predicted[..., 0], *np.full((2, 4, 2), [[[0.6]], [[0.8]]])], axis=-1)
     rows = replace(rows, predicted=np.where(np.isnan(intervals[..., :1]), NAN, intervals), level=0.9)
     report = quality_report(rows, 0.75)
     assert (report.coverage.share, report.coverage.n) == (2 / 5, 5)  # the 0.8 and the 0.7, ends included
