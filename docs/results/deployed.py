@@ -29,8 +29,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, network_box
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.log_odds import network_box
 from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability, finding_features, presence_features
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.documents.finding_list import StructureFindings
@@ -143,9 +144,7 @@ def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: M
     columns = ("predicted", "true_dice", "expected_volume", "true_volume", "entropy", "confidence")
     table = replace(first, **{name: np.array([getattr(one.rows, name)[i] for one, i in rows]) for name in columns})
     old = like.quality
-    quality = LearnedQuality.learn(
-        table, patients, delivered=old.delivered, as_deployed=old.as_deployed, alpha=old.alpha
-    )
+    quality = LearnedQuality.learn(table, patients, delivered=old.delivered, as_deployed=old.as_deployed)
     for key in like.presence.present:
         found = [one.blocks[i][0][key] for one, i in rows]
         volumes, dice = ([each[name] for each in found] for name in ("expected_volume", "largest_dice"))

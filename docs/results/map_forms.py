@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nnunet_nacl.calibration.calibration_map import network_box
 from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
+from nnunet_nacl.calibration.log_odds import network_box
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically

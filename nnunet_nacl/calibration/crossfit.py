@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, covariance_of_mean, fit_affine, fit_conditional
-from nnunet_nacl.calibration.likelihood import Voxels, case_loss
+from nnunet_nacl.calibration.likelihood import case_loss
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first; weaker ones are not tried once one does worse on left-out cases than

@@ -34,6 +34,8 @@ from nnunet_nacl.json_files import Array
 
 DEFAULT_ALPHA = 0.1
 
+Values = Sequence[float] | np.ndarray
+
 
 def patients_needed(alpha: float) -> int:
     """Fewest patients with which a jackknife+ interval of level 1 - alpha is finite: 9 for 90 %, 19 for 95 %."""
@@ -81,7 +83,6 @@ class StructureEstimate:
         true: Sequence[float] | np.ndarray,
         patients: Sequence[Hashable],
         *,
-        alpha: float = DEFAULT_ALPHA,
         bounds: tuple[float, float] = (0.0, 1.0),
         voxel: float | None = None,
     ) -> StructureEstimate:
@@ -91,12 +92,11 @@ class StructureEstimate:
             predicted: (n,) predicted Dice or volume. NaN, a structure that was not segmented, is left out.
             true: (n,) true Dice (0 where the truth is empty) or volume. NaN is left out.
             patients: (n,) to whom each case belongs; the cases' names where each is a patient of its own.
-            alpha: Of the interval, in (0, 1).
             bounds: The least and the greatest possible value.
             voxel: Of volumes, that of a voxel: errors are then relative to the predicted volume plus this.
 
         Raises:
-            ValueError: Lengths differ, ``alpha`` is not in (0, 1), or ``voxel`` is not positive.
+            ValueError: Lengths differ, or ``voxel`` is not positive.
         """
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         if not len(x) == len(y) == len(patients):
@@ -110,7 +110,7 @@ class StructureEstimate:
         low = math.nan
         if len(number) > 1:
             low = _quantile(x, 1 / np.bincount(patient)[patient] / len(number), 0.1)
-        return cls((y - x) / _scale(x, voxel), patient, float(alpha), bounds, voxel, low)
+        return cls((y - x) / _scale(x, voxel), patient, DEFAULT_ALPHA, bounds, voxel, low)
 
     @property
     def n_patients(self) -> int:
@@ -176,6 +176,45 @@ def predict_parts(
         names = [name for name, inside in zip(patients, here) if not inside]
         result[here] = StructureEstimate.fit(predicted[~here], true[~here], names, **options).predict(predicted[here])
     return result
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of ``n`` true values lie in their intervals.
+
+    Attributes:
+        share: The share; NaN where n is 0.
+        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
+            cases a patient it is somewhat too narrow.
+        high: Upper end.
+        n: Cases with a true value and an interval.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+def coverage(low: Values, high: Values, true: Values) -> Coverage:
+    """Share of the true values that lie in their intervals, ends included."""
+    from scipy.stats import binomtest
+
+    low, high, true = defined(low, high, true)
+    if not len(true):
+        return Coverage(math.nan, math.nan, math.nan, 0)
+    inside = int(np.count_nonzero((low <= true) & (true <= high)))
+    interval = binomtest(inside, len(true)).proportion_ci(0.95, method="exact")
+    return Coverage(inside / len(true), float(interval.low), float(interval.high), len(true))
+
+
+def defined(*columns: Values) -> list[np.ndarray]:
+    """The rows in which nothing is NaN; ValueError if the columns differ in length."""
+    arrays = [np.asarray(column, dtype=float) for column in columns]
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+        raise ValueError(f"one value per case is needed, of the same cases; got {[a.shape for a in arrays]}.")
+    keep = ~np.any(np.isnan(arrays), axis=0)
+    return [array[keep] for array in arrays]
 
 
 def _scale(predicted: np.ndarray, voxel: float | None) -> np.ndarray:

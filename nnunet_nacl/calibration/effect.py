@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, is_certain, most_probable, probabilities
-from nnunet_nacl.calibration.case_voxels import MASK_BITS, unpack
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import MASK_BITS, Voxels, unpack
+from nnunet_nacl.calibration.log_odds import is_certain, most_probable, probabilities
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.bootstrap import mean_interval

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.crossfit import parts_of
-from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate, predict_parts
-from nnunet_nacl.calibration.quality_report import Coverage, QualityRows, coverage
+from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, Coverage, StructureEstimate, coverage, predict_parts
+from nnunet_nacl.calibration.quality_report import QualityRows
 
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
@@ -58,7 +58,6 @@ class LearnedQuality:
         *,
         delivered: str,
         as_deployed: bool,
-        alpha: float = DEFAULT_ALPHA,
     ) -> LearnedQuality:
         """Learn from held-out cases.
 
@@ -67,13 +66,12 @@ class LearnedQuality:
             patients: To whom each case belongs; the cases' names where each is a patient of its own.
             delivered: Which segmentation it is.
             as_deployed: Whether they were predicted as they will be in use.
-            alpha: The intervals have level 1 - alpha.
 
         Raises:
             ValueError: ``delivered`` is neither, or there is not a patient for each case.
         """
         dice, volume = (
-            {key: StructureEstimate.fit(x, y, patients, alpha=alpha, **options) for key, x, y in columns}
+            {key: StructureEstimate.fit(x, y, patients, **options) for key, x, y in columns}
             for columns, options in _pairs(rows).values()
         )
         return cls(delivered, as_deployed, dice, volume)
@@ -103,19 +101,16 @@ def _pairs(rows: QualityRows) -> dict[str, tuple[list[tuple[str, np.ndarray, np.
     }
 
 
-def predict_dice_parts(
-    rows: QualityRows, patients: Sequence[Hashable], parts: Sequence[Hashable], alpha: float = DEFAULT_ALPHA
-) -> QualityRows:
+def predict_dice_parts(rows: QualityRows, patients: Sequence[Hashable], parts: Sequence[Hashable]) -> QualityRows:
     """The rows with predicted Dice, each case's by what the cases of other parts teach.
 
     Args:
         rows: Held-out cases.
         patients: To whom each case belongs.
         parts: Part of each case; a patient's cases lie in one part.
-        alpha: The intervals have level 1 - alpha.
     """
-    predicted = [predict_parts(x, y, patients, parts, alpha=alpha) for _, x, y in _pairs(rows)["dice"][0]]
-    return replace(rows, predicted=np.stack(predicted, axis=1), level=1 - alpha)
+    predicted = [predict_parts(x, y, patients, parts) for _, x, y in _pairs(rows)["dice"][0]]
+    return replace(rows, predicted=np.stack(predicted, axis=1), level=1 - DEFAULT_ALPHA)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.dice_estimate import Coverage, Values, coverage, defined
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 
@@ -18,8 +19,6 @@ FOLDS = "folds"
 """By how far the networks of several folds agree, where cases were predicted by more than one."""
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
-Values = Sequence[float] | np.ndarray
-
 
 @dataclass(frozen=True, eq=False)
 class QualityRows:
@@ -27,8 +26,8 @@ class QualityRows:
 
     Attributes:
         structures: nnU-Net's key of each structure.
-        predicted: (n, S, 3) predicted Dice, NaN where the segmentation lacks the structure, and the ends of its interval
-            by what other cases taught; NaN where they taught nothing.
+        predicted: (n, S, 3) predicted Dice, NaN where the segmentation lacks the structure, and the ends of its
+            interval by what other cases taught; NaN where they taught nothing.
         true_dice: (n, S); NaN where it is in neither truth nor segmentation, 0 where it is in one of them alone.
         expected_volume: (n, S) sum of the probability times the voxel's volume.
         true_volume: (n, S) in the same unit; 0 where the truth is empty.
@@ -99,41 +98,11 @@ def _lowest(values: np.ndarray) -> np.ndarray:
     return np.fmin.reduce(values, axis=1, initial=math.nan)
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How many of ``n`` true values lie in their intervals.
-
-    Attributes:
-        share: The share; NaN where n is 0.
-        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
-            cases a patient it is somewhat too narrow.
-        high: Upper end.
-        n: Cases with a true value and an interval.
-    """
-
-    share: float
-    low: float
-    high: float
-    n: int
-
-
-def coverage(low: Values, high: Values, true: Values) -> Coverage:
-    """Share of the true values that lie in their intervals, ends included."""
-    from scipy.stats import binomtest
-
-    low, high, true = _defined(low, high, true)
-    if not len(true):
-        return Coverage(math.nan, math.nan, math.nan, 0)
-    inside = int(np.count_nonzero((low <= true) & (true <= high)))
-    interval = binomtest(inside, len(true)).proportion_ci(0.95, method="exact")
-    return Coverage(inside / len(true), float(interval.low), float(interval.high), len(true))
-
-
 def spearman(trust: Values, true: Values) -> float:
     """Spearman's rank correlation, ties at their mean rank; NaN with fewer than three cases, or without an order."""
     from scipy.stats import rankdata
 
-    ranks = [rankdata(values) for values in _defined(trust, true)]
+    ranks = [rankdata(values) for values in defined(trust, true)]
     if len(ranks[0]) < 3 or any(np.ptp(rank) == 0 for rank in ranks):
         return math.nan
     return float(np.corrcoef(*ranks)[0, 1])
@@ -153,7 +122,7 @@ def aurc(trust: Values, risk: Values) -> float:
     Returns:
         A mean of risks; NaN without a case.
     """
-    trust, risk = _defined(trust, risk)
+    trust, risk = defined(trust, risk)
     if not len(risk):
         return math.nan
     return float(np.mean(np.cumsum(_in_order(-trust, risk)) / np.arange(1, len(risk) + 1)))
@@ -170,7 +139,7 @@ def compare_orders(true: Values, orders: Mapping[str, Values]) -> dict[str, dict
     Returns:
         ``{"AURC": ..., "rho": ...}`` by name, ``oracle`` (the true Dice) and ``random`` (no order) added.
     """
-    true, *trusts = _defined(true, *orders.values())
+    true, *trusts = defined(true, *orders.values())
     named = dict(zip(orders, trusts)) | {"oracle": true}
     result = {name: {"AURC": aurc(trust, 1 - true), "rho": spearman(trust, true)} for name, trust in named.items()}
     return result | {"random": {"AURC": aurc(np.zeros(len(true)), 1 - true), "rho": math.nan}}
@@ -200,13 +169,8 @@ def workload(trust: Values, true: Values, threshold: float, shares: Sequence[flo
         true: True Dice; NaN is left out.
         threshold: A case is bad where its true Dice is below.
         shares: How many to look at, each in [0, 1].
-
-    Raises:
-        ValueError: A share is outside [0, 1].
     """
-    if not all(0 <= share <= 1 for share in shares):
-        raise ValueError(f"shares of the cases must be in [0, 1], got {list(shares)}.")
-    trust, true = _defined(np.where(np.isnan(np.asarray(trust, float)), -np.inf, trust), true)
+    trust, true = defined(np.where(np.isnan(np.asarray(trust, float)), -np.inf, trust), true)
     caught = np.append(0, np.cumsum(_in_order(trust, (true < threshold).astype(float))))
     rows = []
     for share in shares:
@@ -274,12 +238,3 @@ def _in_order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     _, group = np.unique(keys, return_inverse=True)
     means = np.bincount(group, weights=values) / np.bincount(group)
     return means[np.sort(group)]
-
-
-def _defined(*columns: Values) -> list[np.ndarray]:
-    """The rows in which nothing is NaN; ValueError if the columns differ in length."""
-    arrays = [np.asarray(column, dtype=float) for column in columns]
-    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
-        raise ValueError(f"one value per case is needed, of the same cases; got {[a.shape for a in arrays]}.")
-    keep = ~np.any(np.isnan(arrays), axis=0)
-    return [array[keep] for array in arrays]

@@ -93,4 +93,4 @@ def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> 
     if learned is None or not learned.dice or not record.part_of.keys() >= set(dataset.cases):
         return rows
     patients = [record.groups.get(case, case) for case in dataset.cases]
-    return predict_dice_parts(rows, patients, [record.part_of[case] for case in dataset.cases], learned.alpha)
+    return predict_dice_parts(rows, patients, [record.part_of[case] for case in dataset.cases])

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
-from nnunet_nacl.calibration.quality_report import QualityRows, coverage
+from nnunet_nacl.calibration.dice_estimate import coverage
+from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure, write_no_value
 from nnunet_nacl.show.style import BLUE, GREY, INK, VERMILLION, figure_settings
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels, unpack
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, read_voxels, unpack
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.runs.heldout import HeldOut
 

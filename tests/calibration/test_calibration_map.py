@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, most_probable, network_box
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds import log_odds, most_probable, network_box
 from tests.reference import calibration as reference
 
 CLASSES = st.integers(2, 4)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Fit, fit_affine, fit_conditional
-from nnunet_nacl.calibration.likelihood import Voxels, case_loss
+from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from

@@ -94,7 +94,7 @@ def test_coverage_in_finite_samples(cases_per_patient):
         x = rng.uniform(0.5, 0.95, shape)
         y = np.clip(x - 0.1 + 0.07 * rng.standard_t(3, (n_patients + 1, 1)) + 0.02 * rng.normal(size=shape), 0, 1)
         who = np.repeat(np.arange(n_patients), cases_per_patient)
-        estimate = StructureEstimate.fit(x[:-1].ravel(), y[:-1].ravel(), who, alpha=alpha)
+        estimate = StructureEstimate.fit(x[:-1].ravel(), y[:-1].ravel(), who)
         _, low, high = estimate.predict(x[-1, 0])
         inside += low <= y[-1, 0] <= high
         width.append(high - low)
@@ -140,8 +140,6 @@ def test_relative_errors_by_hand():
     estimate = StructureEstimate.fit(expected, true, range(120), bounds=(0, math.inf), voxel=1e-9)
     for size in (2.0, 50.0):
         assert estimate.predict(size) == pytest.approx([size, 0.8 * size, 1.2 * size], rel=0.01)
-    with pytest.raises(ValueError, match="voxel must be a volume, got 0.0"):
-        StructureEstimate.fit(expected, true, range(120), voxel=0.0)
 
 
 @settings(max_examples=50)
@@ -158,7 +156,7 @@ def test_intervals_lie_within_the_bounds(n, seed, predicted):
     ("arguments", "keywords", "message"),
     [
         (([0.5], [0.5, 0.6], [1]), {}, "same cases, got 1, 2 and 1"),
-        (([0.5], [0.5], [1]), {"alpha": 1.0}, "alpha must be between 0 and 1, got 1.0"),
+        (([0.5], [0.5], [1]), {"voxel": 0.0}, "voxel must be a volume, got 0.0"),
     ],
 )
 def test_what_cannot_be_learned_from_is_named(arguments, keywords, message):
@@ -195,6 +193,7 @@ def test_what_was_learned_comes_back_from_json():
         (lambda d: d.update(delivered="both"), "got 'both'"),
         (lambda d: d.pop("dice"), "has no 'dice'"),
         (lambda d: d["dice"]["left"].update(alpha="x"), "dice.left.alpha is str"),
+        (lambda d: d["dice"]["left"].update(alpha=1.0), "alpha must be between 0 and 1, got 1.0"),
         (lambda d: d["dice"]["left"]["patient"].pop(), "dice.left: its lists do not belong together"),
         (lambda d: d["dice"]["left"].update(bounds=[-5.5, 1]), "dice of left must lie within"),
         (lambda d: d["volume"]["left"].update(bounds=[0, 1]), "volume of left must lie within"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.effect import CertainBackground, certain_background, changes, relabelled
-from nnunet_nacl.calibration.likelihood import Voxels
 from tests.calibration.problems import chosen, drawn_from
 
 

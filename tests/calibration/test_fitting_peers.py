@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import fit_affine, fit_conditional
-from nnunet_nacl.calibration.likelihood import Voxels, case_loss
+from nnunet_nacl.calibration.likelihood import case_loss
 from tests.calibration.problems import chosen
 
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, clipped
-from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Voxels, case_loss, shares_above
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
+from nnunet_nacl.calibration.fitting import shares_above
+from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, case_loss
+from nnunet_nacl.calibration.log_odds import clipped
 from tests.calibration.problems import chosen
 from tests.reference.calibration import mean_loss
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nnunet_nacl.calibration.dice_estimate import coverage
 from nnunet_nacl.calibration.quality_report import (
     aurc,
     compare_orders,
-    coverage,
     spearman,
     workload,
 )
@@ -89,7 +89,3 @@ def test_workload_of_what_is_not_known():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="same cases"):
         aurc([1, 2], [0.5])
-    with pytest.raises(ValueError, match="in \\[0, 1\\], got \\[2\\]"):
-        workload([1], [0.5], 0.5, shares=[2])
-    with pytest.raises(ValueError, match="-0.1"):
-        workload([1], [0.5], 0.5, shares=[0.5, -0.1])
