@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, above
 from nnunet_nacl.metrics.checks import check_chunk, where_true
-from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs
+from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs, sum_inside
 
 MAX_ROUNDS = 20
 
@@ -217,7 +217,9 @@ def _apply(
         here = None if weights is None else weights[part]
         labels, sums = rule.label(chunk, here)
         own += ExpectedOverlap(nothing, *sums)
-        painted += ExpectedOverlap(nothing, *rule.sum_painted(chunk, labels, sums, here))
+        if isinstance(rule, RegionRule):  # later regions are painted over earlier ones; classes stay
+            sums = sum_inside(chunk, labels, rule.table, here)
+        painted += ExpectedOverlap(nothing, *sums)
     return own, painted
 
 

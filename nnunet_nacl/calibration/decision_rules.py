@@ -69,10 +69,6 @@ class ClassRule:
         """(S, labels) booleans: whether a structure holds a label value."""
         return torch.eye(len(self.slope), dtype=torch.bool)[1:]
 
-    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
-        """Sizes and sums of the structures in the label map: for classes those that ``label`` returned."""
-        return own
-
 
 def above(chunk: Tensor, threshold: np.ndarray, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
     """Where each row of (S, n) probabilities is above its own of (S,) thresholds, and size and sum of that."""
@@ -134,7 +130,3 @@ class RegionRule:
         for mask, label in zip(inside, self.labels):
             labels.masked_fill_(mask, label)
         return labels, sizes
-
-    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
-        """Size of each region in the painted map, and the sum of its probability there."""
-        return sum_inside(chunk, labels, self.table, weights)

@@ -166,16 +166,13 @@ class LabelProblem:
 
     def terms(self, change: np.ndarray) -> Terms:
         """At the centre's coefficients plus ``change``; the mean over the cases."""
-        coefficients = self._laid_out(change)
         of, by = (torch.from_numpy(index) for index in np.nonzero(self.free))
         loss, gradient = self._constant, torch.zeros(self.free.shape).double()
         hessian = torch.zeros(len(of), len(of)).double()
         rows = [torch.nonzero(of == k).ravel() for k in range(len(self.free))]
-        for features, base, rest, target, weights in self._pieces():
-            logits = base + coefficients @ features
-            loss += float(log_loss(rest, logits, target) @ weights)
-            probs = torch.cat([rest[None], logits]).softmax(0)[1:]
-            gradient += ((probs - _one_hot(target, len(probs))) * weights) @ features.T
+        for features, weights, probs, residual, losses in self._at(change):
+            loss += float(losses @ weights)
+            gradient += residual @ features.T
             along = probs[of] * features[by]
             hessian -= (along * weights) @ along.T
             for k, row in enumerate(rows):
@@ -186,15 +183,24 @@ class LabelProblem:
 
     def gradients(self, change: np.ndarray) -> np.ndarray:
         """(cases, q) gradient of each case's mean loss."""
-        coefficients = self._laid_out(change)
         of, by = np.nonzero(self.free)
         result, done = np.zeros((self._number, len(of))), 0
-        for features, base, rest, target, weights in self._pieces():
-            probs = torch.cat([rest[None], base + coefficients @ features]).softmax(0)[1:]
-            residual = (probs - _one_hot(target, len(probs))) * weights
-            np.add.at(result, self._case[done : done + len(target)], (residual[of] * features[by]).T.numpy())
-            done += len(target)
+        for features, weights, _, residual, _ in self._at(change):
+            here = slice(done, done := done + len(weights))
+            np.add.at(result, self._case[here], (residual[of] * features[by]).T.numpy())
         return result
+
+    def _at(self, change: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Features, weights, probabilities, their weighted distance to the truth and losses, in blocks of voxels."""
+        coefficients = torch.zeros(self.free.shape).double()
+        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        for features, base, rest, target, weights in _blocks(
+            self._features, self._base, self._rest, self._target, self._weights
+        ):
+            logits = base + coefficients @ features
+            probs = torch.cat([rest[None], logits]).softmax(0)[1:]
+            residual = (probs - _one_hot(target, len(probs))) * weights
+            yield features, weights, probs, residual, log_loss(rest, logits, target)
 
     def to_rows(self, change: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(s, s + 2) changes by s log-odds, v and 1, and their variances; of a region (1, 3) by u, v and 1.
@@ -209,15 +215,6 @@ class LabelProblem:
         rows, variances = np.zeros(self.free.shape), np.zeros(self.free.shape)
         rows[self.free], variances[self.free] = change, np.diag(covariance)
         return rows, variances
-
-    def _laid_out(self, change: np.ndarray) -> Tensor:
-        """(s, s + 2), or (1, 3): 0 where nothing is free."""
-        coefficients = torch.zeros(self.free.shape).double()
-        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
-        return coefficients
-
-    def _pieces(self) -> Iterator[list[Tensor]]:
-        return _blocks(self._features, self._base, self._rest, self._target, self._weights)
 
 
 def _blocks(*tables: Tensor) -> Iterator[list[Tensor]]:

@@ -110,6 +110,9 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
     if (more := len(names) - _MOST_STRUCTURES) > 0 and not verbose:
         lines.append(f"and {more} more structures (--verbose)")
     lines += [f"{one_line(name)}: {reason}" for name, reason in why.items()]
+    checks = [check for by_kind in quality.checks.values() for check in by_kind["dice"].values()]
+    if verbose and any(check.error > check.error_of_constant for check in checks):
+        lines.append("Where a constant is nearer, the mean Dice of these cases predicts better than what was learned.")
     if not quality.learned[DELIVERED[0]].as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return lines

@@ -1,4 +1,4 @@
-"""What calibration_map.json and prediction.json look like for other programs: JSON schemas, made from types.
+"""What documents look like for other programs: JSON schemas, made from the types that they are written by.
 
 The schemas lie in ``schemas/``, where ``tools/write_schemas.py`` writes them. Keys may be added within a version.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
+from nnunet_nacl.documents import decision_json
+from nnunet_nacl.documents.decision_json import DecisionRecord
 from nnunet_nacl.documents.map_record import SCHEMA_VERSION, MapRecord, UsedMap
 
 
@@ -89,6 +91,7 @@ class PredictionFile(TypedDict):
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration_map": (MapRecord, SCHEMA_VERSION),
+    "decision": (DecisionRecord, decision_json.SCHEMA_VERSION),
     "prediction": (PredictionFile, 1),
 }
 """Type and schema version of each document, by its name."""

@@ -12,9 +12,9 @@ import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
 from nnunet_nacl.comparison.entries import variant_of
-from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.prediction.trained_model import TrainedModel
 

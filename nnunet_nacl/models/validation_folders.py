@@ -56,9 +56,16 @@ def validation_folders(
     lacking = {fold: _lacking(folder) for fold, folder in folders.items() if folder}
     todo = [fold for fold in chosen if lacking.get(fold, True)]
     # of folds that lack some cases only, what is there stays: predicting these is less work than all again
-    single = [fold for fold in todo if (folder := folders[fold]) and _keeps_most(folder, lacking[fold])]
+    single = [
+        fold
+        for fold in todo
+        if (folder := folders[fold])
+        and folder.folder.name == "validation"
+        and len(lacking[fold]) < len(folder.expected or ())
+    ]
+    as_asked = {name: network[name] for name in INFERENCE}
     inference = {
-        fold: inference_of(folder.folder) if folder and (fold not in todo or fold in single) else _inference(network)
+        fold: inference_of(folder.folder) if folder and (fold not in todo or fold in single) else as_asked
         for fold, folder in folders.items()
     }
     if other := next((fold for fold in chosen if inference[fold] != inference[chosen[0]]), None):
@@ -113,12 +120,3 @@ def _lacking(folder: PredictionFolder) -> list[str]:
             except UserError:
                 lacking.append(case)
     return lacking
-
-
-def _keeps_most(folder: PredictionFolder, lost: Sequence[str]) -> bool:
-    """Whether nnU-Net's validation/ lacks some cases only."""
-    return folder.folder.name == "validation" and len(lost) < len(folder.expected or ())
-
-
-def _inference(network: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: network[name] for name in INFERENCE}

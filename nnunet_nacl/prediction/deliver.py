@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.dicom.output import DICOM
-from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
+from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, structures_of
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -155,10 +155,16 @@ def deliver(
             (output / name).unlink(missing_ok=True)
         ledger = Ledger(output / RECORDS)
         source.begin(ledger)
-        decision = {**source.origin, **map_of(output), "structures": structures, "regions": data.labels.regions}
-        decision["decide"] = rule
+        decision = DecisionRecord(
+            rule or "",
+            structures,
+            data.labels.regions,
+            scans=source.origin.get("scans"),
+            predictions=source.origin.get("predictions"),
+            map_sha256=map_of(output).get("map_sha256"),
+        )
         if rule:  # whoever reads the folder must not take the labels for nnU-Net's own
-            write_decision(output, (), decision, {})
+            decision.write(output)
         finished, problems = run(
             source.cases[source.part :: source.num_parts],
             lambda todo: stack.enter_context(closing(source.work(todo, ledger))),
@@ -194,7 +200,7 @@ def deliver(
                 source.compared_with,
             )
             if listed.decided:
-                write_decision(output, listed.decided, decision, wrong)
+                replace(decision, cases=listed.decided, problems=wrong).write(output)
             content = {
                 "command": delivery.command,
                 "calibration_map": delivery.map_file,
