@@ -145,7 +145,7 @@ def case_from_json(
             Overlap(measured["TP"], measured["FP"], measured["FN"], measured["TN"]),
             measured["distances"]["HD95_pooled_mm"],
             measured["ASSD_mm"],
-            {name: float(distance) for name, distance in measured["distances"].items()},
+            measured["distances"]["HD95_voxels"],
         )
         for key, measured in row["metrics"].items()
     }

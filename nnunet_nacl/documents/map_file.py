@@ -11,7 +11,7 @@ from typing import IO, Any
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.documents.map_record import SCHEMA_VERSION, Inference, MapQuality, MapRecord, UsedMap
+from nnunet_nacl.documents.map_record import SCHEMA_VERSION, Inference, MapPart, MapQuality, MapRecord, UsedMap
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
@@ -192,7 +192,10 @@ def map_path_of(folder: Path) -> Path | None:
 def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
-    return set() if path is None else set(read_record(path).part_of)
+    if path is None:
+        return set()
+    parts = decode(dict[str, MapPart], read_dict(path).get("cross_fit", {}), path, fix="calibrate again")  # any version
+    return {case for part in parts.values() for case in part.cases}
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:
