@@ -144,7 +144,7 @@ def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: M
     columns = ("predicted", "true_dice", "expected_volume", "true_volume", "entropy", "confidence")
     table = replace(first, **{name: np.array([getattr(one.rows, name)[i] for one, i in rows]) for name in columns})
     old = like.quality
-    quality = LearnedQuality.learn(table, patients, delivered=old.delivered, as_deployed=old.as_deployed)
+    quality = LearnedQuality.learn(table, patients, as_deployed=old.as_deployed)
     for key in like.presence.present:
         found = [one.blocks[i][0][key] for one, i in rows]
         volumes, dice = ([each[name] for each in found] for name in ("expected_volume", "largest_dice"))

@@ -27,24 +27,20 @@ _VOLUMES = (0.0, math.inf)
 
 @dataclass(frozen=True, eq=False)
 class LearnedQuality:
-    """Estimates of Dice and volume.
+    """Estimates of Dice and volume, for segmentations like those that they were learned from.
 
     Attributes:
-        delivered: ``argmax`` or ``decided``: the segmentations that it was learned from and may be asked about.
         as_deployed: Whether they were predicted as they will be in use (a held-out folder), not by the single networks
             of a cross-validation, whose intervals held for the average of the folds where that was measured.
         dice: By structure.
         volume: By structure.
     """
 
-    delivered: str
     as_deployed: bool
     dice: dict[str, StructureEstimate]
     volume: dict[str, StructureEstimate]
 
     def __post_init__(self) -> None:
-        if self.delivered not in DELIVERED:
-            raise ValueError(f"delivered must be one of {', '.join(DELIVERED)}, got {self.delivered!r}.")
         for what, estimates, bounds in (("dice", self.dice, (0.0, 1.0)), ("volume", self.volume, _VOLUMES)):
             for name, estimate in estimates.items():
                 if estimate.bounds != bounds:
@@ -56,7 +52,6 @@ class LearnedQuality:
         rows: QualityRows,
         patients: Sequence[Hashable],
         *,
-        delivered: str,
         as_deployed: bool,
     ) -> LearnedQuality:
         """Learn from held-out cases.
@@ -64,17 +59,16 @@ class LearnedQuality:
         Args:
             rows: The cases.
             patients: To whom each case belongs; the cases' names where each is a patient of its own.
-            delivered: Which segmentation it is.
             as_deployed: Whether they were predicted as they will be in use.
 
         Raises:
-            ValueError: ``delivered`` is neither, or there is not a patient for each case.
+            ValueError: There is not a patient for each case.
         """
         dice, volume = (
             {key: StructureEstimate.fit(x, y, patients, **options) for key, x, y in columns}
             for columns, options in _pairs(rows).values()
         )
-        return cls(delivered, as_deployed, dice, volume)
+        return cls(as_deployed, dice, volume)
 
     @property
     def alpha(self) -> float:

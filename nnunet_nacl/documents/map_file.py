@@ -121,7 +121,7 @@ def read_map(
     if (asked := form or record.form) not in record.maps:
         raise UserError(f"{path} has no map of the form {asked}, but {', '.join(record.maps)}; calibrate again.")
     try:
-        calibration = record.map_of(form)
+        calibration = record.calibration(form)
     except (LookupError, OverflowError, TypeError, ValueError) as error:  # of numbers beyond any float, too
         raise UserError(f"{path}: {first_line(error).rstrip('.')}. Calibrate again.") from None
     if calibration.num_structures != len(structures):

@@ -167,7 +167,7 @@ class MapRecord:
     notes: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def map_of(self, form: str | None = None) -> CalibrationMap:
+    def calibration(self, form: str | None = None) -> CalibrationMap:
         """The map of a form, None for the one in use; LookupError or ValueError where there is none such."""
         return loaded_map(self.maps[form or self.form], self.regions)
 

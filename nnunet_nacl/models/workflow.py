@@ -149,7 +149,7 @@ def _learn_quality(
     if len(units) != 1:
         return MapQuality("", *counts, f"volumes are in {' and '.join(units)}")
     learned = {
-        delivered: LearnedQuality.learn(each, patients, delivered=delivered, as_deployed=as_deployed)
+        delivered: LearnedQuality.learn(each, patients, as_deployed=as_deployed)
         for delivered, each in zip(DELIVERED, rows)
     }
     checks = {delivered: check_rows(each, patients) for delivered, each in zip(DELIVERED, rows)}

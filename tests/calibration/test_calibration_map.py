@@ -174,17 +174,6 @@ def test_an_affine_map_is_as_good_on_logits_as_on_probabilities(logits, calibrat
     )
 
 
-@given(LOGITS, LOGITS, MAPS, st.floats(-50, 50))
-def test_an_affine_map_commutes_with_averages_of_logits_and_ignores_a_common_constant(
-    first, second, calibration, constant
-):
-    mapped = on_logits(calibration, (first + second) / 2)
-    np.testing.assert_allclose(mapped, (on_logits(calibration, first) + on_logits(calibration, second)) / 2, atol=1e-9)
-    np.testing.assert_allclose(
-        on_logits(calibration, first + constant) - constant, on_logits(calibration, first), atol=1e-9
-    )
-
-
 def test_a_matrix_of_each_label_by_hand():
     """Log-odds 1 and 0.5 under label 1: u' = (2 u_1 - u_2 + 0.1, u_2 + 0.5 v - 0.2), v = log(1 + e + e^0.5)."""
     u, v = np.array([1.0, 0.5]), np.log(1 + np.e + np.exp(0.5))

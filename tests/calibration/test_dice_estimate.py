@@ -151,7 +151,7 @@ def learned(n: int = 12, **keywords) -> LearnedQuality:
         "left": (dice, dice * 0.9, volume, volume * 1.1),
         "rare": ([math.nan] * n, [math.nan] * n, volume * 0.01, np.zeros(n)),
     }
-    settings = {"delivered": "decided", "as_deployed": False} | keywords
+    settings = {"as_deployed": False} | keywords
     rows = replace(quality_of(structures), voxel=settings.pop("voxel", None))
     return LearnedQuality.learn(rows, [f"patient {i // 2}" for i in range(n)], **settings)
 
@@ -159,7 +159,7 @@ def learned(n: int = 12, **keywords) -> LearnedQuality:
 def test_what_was_learned_comes_back_from_json():
     quality = learned(24, voxel=0.001)
     again = decode(LearnedQuality, json.loads(to_json_text(encode(quality))), "it")
-    assert (again.delivered, again.as_deployed) == ("decided", False)
+    assert again.as_deployed is False
     np.testing.assert_array_equal(again.dice["left"].predict(0.8), quality.dice["left"].predict(0.8))
     np.testing.assert_array_equal(again.volume["left"].predict(3.0), quality.volume["left"].predict(3.0))
     assert again.volume["left"].voxel == 0.001 and again.dice["left"].voxel is None
@@ -170,7 +170,6 @@ def test_what_was_learned_comes_back_from_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(delivered="both"), "got 'both'"),
         (lambda d: d.pop("dice"), "has no 'dice'"),
         (lambda d: d["dice"]["left"].update(alpha="x"), "dice.left.alpha is str"),
         (lambda d: d["dice"]["left"].update(alpha=1.0), "alpha must be between 0 and 1, got 1.0"),

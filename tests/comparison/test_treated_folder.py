@@ -149,7 +149,7 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     assert not any(rows.has_intervals for rows in quality_by_entry(*found, {}).values())
     keys = list(found[1].structures)
     rows = quality_of(dict.fromkeys(keys, values))
-    learned = LearnedQuality.learn(rows, list("abcdef"), delivered="argmax", as_deployed=False)
+    learned = LearnedQuality.learn(rows, list("abcdef"), as_deployed=False)
     document = encode(calibration) | {"quality": {"learned": {"argmax": encode(learned)}}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
     predictions = gather(*names)[1].predictions

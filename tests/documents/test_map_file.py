@@ -88,7 +88,7 @@ def test_a_file_of_0_3_is_read_and_what_it_learned_by_lines_is_not(write):
 @pytest.mark.parametrize("path", sorted(STUDY.glob("*/*/calibration_map.json")), ids=lambda path: path.parent.name)
 def test_files_that_0_3_wrote_are_read(path):
     record = read_record(path)
-    assert record.n_cases == len(record.part_of) and record.map_of().num_structures == len(record.names)
+    assert record.n_cases == len(record.part_of) and record.calibration().num_structures == len(record.names)
     assert record.advice and record.quality.why_not
 
 
