@@ -54,6 +54,14 @@ def test_patients_weigh_the_same_and_are_left_out_whole():
     assert estimate.predict(0.5) == pytest.approx([0.5, 0.2, 0.8])
 
 
+def test_repeating_a_patients_case_changes_nothing():
+    rng = np.random.default_rng(1)
+    x, y, who = rng.uniform(0.5, 0.9, 30), rng.uniform(0.3, 0.8, 30), list(range(30))
+    once = StructureEstimate.fit(x, y, who).predict(0.7)
+    twice = StructureEstimate.fit(np.append(x, [x[0]] * 30), np.append(y, [y[0]] * 30), [*who, *[0] * 30]).predict(0.7)
+    assert once == pytest.approx(twice)
+
+
 def test_too_few_patients_have_an_estimate_but_no_interval():
     values = np.linspace(0.5, 0.9, 16)
     estimate = StructureEstimate.fit(values, values, [i // 2 for i in range(16)])  # 16 cases of 8 patients
