@@ -63,16 +63,22 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.calibration.crossfit import RIDGES, forms_for
-    from nnunet_nacl.calibration.fitting import fit
+    from nnunet_nacl.calibration.crossfit import STRENGTHS
+    from nnunet_nacl.calibration.fitting import FORMS, fit_affine, fit_conditional
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.runs.sample_files import read_sample
 
-    cases = [read_sample(path).voxels() for folder in folders for path in sorted(folder.glob("*.sample"))]
+    labels = PredictionFolder.open(folders[0].parent, need_reference=False).labels
+    cases = [read_sample(path, labels).voxels() for folder in folders for path in sorted(folder.glob("*.sample"))]
     total = sum(len(one.target) for one in cases)
     print(f"{len(cases)} cases, {total:,} voxels")
-    for form in forms_for(len(cases[0].log_odds), cases[0].regions):
+    centre = fit_affine(cases, "temperature")
+    for form in FORMS:
         start = time.process_time()
-        fit(cases, form, ridge=RIDGES[form][-1])
+        if form == "conditional":
+            fit_conditional(cases, centre, STRENGTHS[-1])
+        else:
+            fit_affine(cases, form)
         print(f"{form:<12} {time.process_time() - start:.1f} s")
     try:
         import fiducio

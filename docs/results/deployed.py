@@ -29,8 +29,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, network_box
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.log_odds import network_box
 from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability, finding_features, presence_features
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.documents.finding_list import StructureFindings
@@ -140,12 +141,10 @@ def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: M
         rows += [(one, i) for i, case in enumerate(one.before) if case.case in kept]
     patients = [groups.get(one.before[i].case, one.before[i].case) for one, i in rows]
     first = rows[0][0].rows
-    columns = ("expected_dice", "true_dice", "expected_volume", "true_volume", "entropy", "confidence")
+    columns = ("predicted", "true_dice", "expected_volume", "true_volume", "entropy", "confidence")
     table = replace(first, **{name: np.array([getattr(one.rows, name)[i] for one, i in rows]) for name in columns})
     old = like.quality
-    quality = LearnedQuality.learn(
-        table, patients, delivered=old.delivered, as_deployed=old.as_deployed, alpha=old.alpha
-    )
+    quality = LearnedQuality.learn(table, patients, as_deployed=old.as_deployed)
     for key in like.presence.present:
         found = [one.blocks[i][0][key] for one, i in rows]
         volumes, dice = ([each[name] for each in found] for name in ("expected_volume", "largest_dice"))
@@ -169,21 +168,21 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
         guessed = []
         for j, (key, name) in enumerate(names.items()):
             structure, findings = (block[key] for block in one.blocks[i])
-            dice = own.quality.dice[key].predict(rows.expected_dice[i, j])
-            volume = own.quality.volume[key].predict(rows.expected_volume[i, j])
-            guessed.append(dice.estimate)
+            dice, dice_low, dice_high = own.quality.dice[key].predict(rows.predicted[i, j, 0])
+            volume, volume_low, volume_high = own.quality.volume[key].predict(rows.expected_volume[i, j])
+            guessed.append(dice)
             largest = structure["max_probability"]
             promised = {
                 "Dice": rows.true_dice[i, j],
-                "expected Dice": rows.expected_dice[i, j],
-                "predicted Dice": dice.estimate,
-                "Dice low": dice.low,
-                "Dice high": dice.high,
+                "expected Dice": rows.predicted[i, j, 0],
+                "predicted Dice": dice,
+                "Dice low": dice_low,
+                "Dice high": dice_high,
                 "true volume": rows.true_volume[i, j],
                 "volume": structure["volume"],
-                "predicted volume": volume.estimate,
-                "volume low": volume.low,
-                "volume high": volume.high,
+                "predicted volume": volume,
+                "volume low": volume_low,
+                "volume high": volume_high,
                 "present probability": own.presence.present_probability(
                     key, structure["expected_volume"], structure["largest_dice"]
                 ),
@@ -208,7 +207,7 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
                 )
         orders = {
             "predicted Dice": np.fmin.reduce(guessed, initial=np.nan),
-            "expected Dice": rows.lowest_expected[i],
+            "expected Dice": rows.lowest_predicted[i],
             "entropy": rows.entropy[i],
             "confidence": rows.confidence[i],
             "unusual volume": unusual[i],

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nnunet_nacl.calibration.calibration_map import network_box
 from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
+from nnunet_nacl.calibration.log_odds import network_box
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
@@ -47,7 +47,7 @@ def rows_of(evaluation: Evaluation, network: str, form: str) -> pd.DataFrame:
     table = pd.DataFrame({name: case_values(evaluation, cases)[name] for name in COLUMNS})
     quality = quality_rows([by_name[case] for case in cases])
     assert quality is not None  # documents of this version have it
-    off = quality.expected_dice - quality.true_dice
+    off = quality.predicted[..., 0] - quality.true_dice
     with np.errstate(invalid="ignore"):
         table["Dice"] = np.nanmean(quality.true_dice, axis=1)
         table["expected Dice off"], table["bias"] = np.nanmean(np.abs(off), axis=1), np.nanmean(off, axis=1)
@@ -111,13 +111,14 @@ def main() -> None:
     parts = parts_of(patients, folds if len(held_out.folders) > 1 else None)
     tried = cross_fit([held_out.sample(case).voxels() for case in cases], parts, groups=patients)
     for one in tried:
+        score = one.score
         print(
-            f"{one.form:<12} ridge {one.ridge:g}  left-out NLL {one.score.nll:.5f}  excess {one.score.excess:.5f} "
-            f"(standard error {one.score.standard_error:.5f})"
+            f"{score.form:<12} ridge {score.ridge:g}  left-out NLL {score.nll:.5f}  excess {score.excess:.5f} "
+            f"(standard error {score.standard_error:.5f})"
         )
-    print(f"chosen: {choose(tried).form}, ridge {choose(tried).ridge:g}\n")
+    print(f"chosen: {choose(tried).score.form}, ridge {choose(tried).score.ridge:g}\n")
     tables = []
-    for form in (AS_TRAINED, *dict.fromkeys(one.form for one in tried), *arguments.peers):
+    for form in (AS_TRAINED, *dict.fromkeys(one.score.form for one in tried), *arguments.peers):
         maps, whole = None, None
         if form in arguments.peers:
             names = [None] if arguments.i else sorted(set(parts))

@@ -43,7 +43,7 @@ def values_of(case: CaseResult, treatment: str) -> list[float | str]:
     """The columns' values in a case; what tells of probabilities stands beside the undecided segmentation."""
     found: dict[str, float | str] = {**column_values(case)}
     rows = quality_rows([case])
-    errors = [] if rows is None else abs(rows.expected_dice - rows.true_dice)
+    errors = [] if rows is None else abs(rows.predicted[..., 0] - rows.true_dice)
     expected = np.nanmean(errors) if np.isfinite(errors).any() else ""
     probabilities = ["" if "decided" in treatment else found.get(column, "") for column in OF_PROBABILITIES]
     return [found["Dice"], found["HD95_mm"], expected, *probabilities]

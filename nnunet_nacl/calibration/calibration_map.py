@@ -18,20 +18,23 @@ differ by label it is applied to the final probabilities alone.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-CLIP = 15.0
-"""Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""
+from nnunet_nacl.calibration.log_odds import (
+    CERTAIN,
+    clipped,
+    is_certain,
+    log_odds,
+    most_probable,
+    network_box,
+    probabilities,
+    with_total,
+)
 
-CERTAIN = 1e-6
-"""A voxel where no structure has a higher probability is background for certain, and stays as it is."""
-
-_SMALLEST = float(torch.finfo(torch.float32).tiny)  # as the metrics clip
 _BLOCK = 1 << 20  # probabilities at a time
 
 
@@ -97,17 +100,12 @@ class CalibrationMap:
     @property
     def own_slopes(self) -> np.ndarray:
         """(P, m) a_ckk, by which a structure's own log-odds act."""
-        if self.slopes.ndim == 2:
-            return self.slopes
-        return self.slopes[..., 0] if self.regions else np.diagonal(self.slopes, axis1=1, axis2=2)
+        return self.slopes if self.slopes.ndim == 2 else own_of(self.slopes, self.regions)
 
     def coefficients(self) -> np.ndarray:
         """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row for every label."""
-        labels, num, slopes = self.num_labels, self.num_structures, self.slopes
-        if slopes.ndim == 2:
-            slopes = slopes[..., None] * (np.array([1.0, 0.0]) if self.regions else np.eye(num, num + 1))
-        rows = np.concatenate([slopes, self.offsets[..., None]], -1)
-        return np.broadcast_to(rows, (labels, *rows.shape[1:])).copy()
+        rows = coefficient_rows(self.slopes, self.offsets, self.regions)
+        return np.broadcast_to(rows, (self.num_labels, *rows.shape[1:])).copy()
 
     def logits(self, odds: Tensor, label: int) -> Tensor:
         """(m, n) u' of voxels with one label, by their (m, n) clipped log-odds."""
@@ -203,77 +201,14 @@ class CalibrationMap:
         return result
 
 
-def clipped(odds: Tensor, regions: bool) -> Tensor:
-    """(m, n) log-odds after the clipping of l_k, see above; regions: clipped to +-15."""
-    if regions:
-        return odds.clamp(-CLIP, CLIP)
-    top = odds.amax(0).clamp_min_(0)
-    return (odds - top).clamp_min_(-CLIP).sub_((-top).clamp_min_(-CLIP))
+def coefficient_rows(slopes: np.ndarray, offsets: np.ndarray, regions: bool) -> np.ndarray:
+    """(P, m, m + 2) or (P, R, 3) rows of a map's slopes, in either shape, and offsets; so of their standard errors."""
+    if slopes.ndim == 2:
+        num = slopes.shape[1]
+        slopes = slopes[..., None] * (np.array([1.0, 0.0]) if regions else np.eye(num, num + 1))
+    return np.concatenate([slopes, offsets[..., None]], -1)
 
 
-def with_total(odds: Tensor) -> Tensor:
-    """(m + 1, n) clipped log-odds, and v = log(1 + sum_j exp u_j) below them."""
-    return torch.cat([odds, torch.logsumexp(torch.cat([torch.zeros_like(odds[:1]), odds]), 0, keepdim=True)])
-
-
-def is_certain(odds: Tensor) -> Tensor:
-    """(n,) whether no structure has a probability above ``CERTAIN``, by (m, n) log-odds to the background (or out)."""
-    return odds.amax(0) <= math.log(CERTAIN)
-
-
-def most_probable(probs: Tensor, regions: bool) -> Tensor:
-    """(n,) most probable class, the lower one of equals; or (R, n) whether the region is predicted."""
-    return probs > 0.5 if regions else torch.max(probs, 0)[1]
-
-
-def probabilities(odds: Tensor, regions: bool) -> Tensor:
-    """(C, ...) probabilities of (m, ...) log-odds: inverse of :func:`log_odds`."""
-    if regions:
-        return odds.sigmoid()
-    return torch.cat([torch.zeros_like(odds[:1]), odds]).softmax(0)
-
-
-def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
-    """Log-odds against the background, log p_k - log p_0, or of each region, log p - log(1 - p).
-
-    Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's probability of
-    exactly 1 counts as halfway to 1 from the largest number below it: float32's sigmoid is 1 from z = 17 on, and what
-    z was cannot be known from it.
-
-    Args:
-        probs: (C, ...) probabilities of any floating type.
-        regions: Whether they are of sigmoid regions.
-
-    Returns:
-        (m, ...) float32, or float64 if that was given.
-    """
-    probs = torch.as_tensor(np.ascontiguousarray(probs) if isinstance(probs, np.ndarray) else probs)
-    step = torch.finfo(probs.dtype).eps
-    if probs.dtype != torch.float64:
-        probs = probs.float()
-    if regions:
-        return probs.clamp_min(_SMALLEST).log() - (1 - probs.double()).clamp_min(step / 4).log().to(probs.dtype)
-    logs = probs.clamp_min(_SMALLEST).log()
-    return logs[1:] - logs[:1]
-
-
-def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] | None:
-    """The part of the image that the network saw: nnU-Net's crop.
-
-    nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout). Inside, a
-    probability of exactly 0 takes logits more than 100 apart. So the box of the voxels where any structure has a
-    probability above 0 is the crop.
-
-    Args:
-        probs: (C, *spatial) probabilities.
-        regions: Whether they are of sigmoid regions.
-
-    Returns:
-        A slice for each spatial axis; None if no structure has any probability anywhere.
-    """
-    seen = (probs if regions else probs[1:]).max(axis=0) > 0
-    if not seen.any():
-        return None
-    axes = range(seen.ndim)
-    hits = [np.flatnonzero(seen.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
-    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+def own_of(rows: np.ndarray, regions: bool) -> np.ndarray:
+    """(P, m) what stands in the place of a_ckk."""
+    return rows[..., 0] if regions else np.diagonal(rows, axis1=1, axis2=2)

@@ -1,14 +1,17 @@
-"""The voxels of one case as calibration takes them: log-odds, truth and masks of what the network saw."""
+"""The voxels of one case as calibration and fits take them: log-odds, labels, truth, masks and weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from nnunet_nacl.calibration.log_odds import clipped, is_certain, log_loss
 
 MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
 """The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
@@ -33,6 +36,76 @@ class HeldOutCase:
     outside: np.ndarray
     regions: bool
     odds: Callable[[], Iterator[Tensor]]
+
+
+@dataclass(frozen=True)
+class LabelVoxels:
+    """The voxels of a case with one label, but for certain background, which no map changes.
+
+    Attributes:
+        odds: (m, n) clipped log-odds; of a region (1, n).
+        target: (n,) true class, or whether the voxel is in the region.
+        weights: (n,) float64; those of a case sum to at most 1.
+    """
+
+    odds: Tensor
+    target: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Voxels of one case.
+
+    Attributes:
+        log_odds: (m, N), see :func:`nnunet_nacl.calibration.log_odds.log_odds`; not clipped.
+        label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of (0) each region.
+        target: The true ones, alike.
+        weights: (N,) how many voxels of the case each stands for; None for one each.
+    """
+
+    log_odds: Tensor
+    label: Tensor
+    target: Tensor
+    weights: Tensor | None = None
+
+    @property
+    def regions(self) -> bool:
+        """Whether the structures are regions."""
+        return self.target.ndim == 2
+
+    @property
+    def all_weights(self) -> Tensor:
+        """(N,) float64."""
+        return torch.ones(self.log_odds.shape[1]).double() if self.weights is None else self.weights.double()
+
+    @cached_property
+    def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
+        """By label and, of regions, by region (else 0): the voxels that a map changes."""
+        inner = ~is_certain(self.log_odds)
+        odds = clipped(self.log_odds.float()[:, inner], self.regions)
+        label, target = (
+            (values if self.regions else values[None])[:, inner].long() for values in (self.label, self.target)
+        )
+        weights = self.all_weights[inner] / self.all_weights.sum() / len(label)
+        result = {}
+        for place, (labels, truth) in enumerate(zip(label, target)):
+            for chosen in labels.unique().tolist():
+                here = labels == chosen
+                own = odds[place : place + 1] if self.regions else odds
+                result[chosen, place] = LabelVoxels(own[:, here].double(), truth[here], weights[here])
+        return result
+
+    @cached_property
+    def certain_loss(self) -> float:
+        """What the voxels that no map changes add to the mean loss of the case."""
+        certain = is_certain(self.log_odds)
+        odds, target = self.log_odds[:, certain].double(), self.target[..., certain].long()
+        if self.regions:
+            losses = (torch.nn.functional.softplus(odds) - target * odds).mean(0)
+        else:
+            losses = log_loss(torch.zeros_like(odds[0]), odds, target)
+        return float(losses @ self.all_weights[certain] / self.all_weights.sum())
 
 
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, covariance_of_mean, fit_affine, fit_conditional
-from nnunet_nacl.calibration.likelihood import Voxels, case_loss
+from nnunet_nacl.calibration.likelihood import case_loss
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first; weaker ones are not tried once one does worse on left-out cases than
@@ -55,11 +56,15 @@ class FormScore:
     """How a form does on cases that its fit left out.
 
     Attributes:
+        form: One of ``FORMS``, or ``given``, a centre of another calibration.
+        ridge: Of the fits; infinite for what is the centre itself.
         nll: Mean over cases, in nats per voxel.
         excess: Mean over cases by which it is worse than the best of all.
         standard_error: Of that excess, over groups of cases (patients).
     """
 
+    form: str
+    ridge: float
     nll: float
     excess: float
     standard_error: float
@@ -70,18 +75,14 @@ class CrossFit:
     """A map of one form, and the maps that were fitted without each part of the cases.
 
     Attributes:
-        form: One of ``FORMS``, or ``given``, a centre of another calibration.
-        ridge: Of the fits; infinite for what is the centre itself.
+        score: Which form it is, and how it does on cases that were left out.
         fit: To all cases.
         part_maps: By part, the map that was fitted without it.
-        score: On cases that were left out.
     """
 
-    form: str
-    ridge: float
+    score: FormScore
     fit: Fit
     part_maps: dict[str, CalibrationMap]
-    score: FormScore
 
 
 def cross_fit(
@@ -137,9 +138,9 @@ def cross_fit(
     result = []
     for ((form, ridge), fits), loss in zip(tried.items(), losses):
         error = float(np.sqrt(covariance_of_mean((loss - least)[:, None], patients)[0, 0]))
-        score = FormScore(float(loss.mean()), float((loss - least).mean()), error)
+        score = FormScore(form, ridge, float(loss.mean()), float((loss - least).mean()), error)
         part_maps = {part: each.map for part, each in fits.items() if part is not None}
-        result.append(CrossFit(form, ridge, fits[None], part_maps, score))
+        result.append(CrossFit(score, fits[None], part_maps))
     return result
 
 
@@ -152,9 +153,9 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
             left-out cases are no worse than those of the best by more than one standard error over patients.
     """
     if form != "auto":
-        return min((each for each in fits if each.form == form), key=lambda each: each.score.nll)
-    centre = "given" if any(each.form == "given" for each in fits) else "temperature"
-    among = [each for each in fits if each.form in (centre, "conditional")]
+        return min((each for each in fits if each.score.form == form), key=lambda each: each.score.nll)
+    centre = "given" if any(each.score.form == "given" for each in fits) else "temperature"
+    among = [each for each in fits if each.score.form in (centre, "conditional")]
     best = min(among, key=lambda each: each.score.nll)
     return next(
         each for each in among if each is best or each.score.excess - best.score.excess <= each.score.standard_error

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, Regions, above
+from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, above
 from nnunet_nacl.metrics.checks import check_chunk, where_true
-from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs
+from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs, sum_inside
 
 MAX_ROUNDS = 20
 
@@ -118,7 +118,7 @@ def decide(
         raise ValueError(f"beta must be a positive number, got {beta!r}.")
     first: Rule = ClassRule.argmax(len(probs), beta)
     if regions is not None and region_labels:
-        first = RegionRule.argmax(Regions(regions, region_labels), beta)
+        first = RegionRule.argmax(regions, region_labels, beta)
     weighted = None if weights is None else torch.as_tensor(weights, dtype=torch.float64).reshape(-1)
     expected = _sum_all(probs, regions is not None, weighted)
     chance = _check_present(present, len(expected))
@@ -217,7 +217,9 @@ def _apply(
         here = None if weights is None else weights[part]
         labels, sums = rule.label(chunk, here)
         own += ExpectedOverlap(nothing, *sums)
-        painted += ExpectedOverlap(nothing, *rule.sum_painted(chunk, labels, sums, here))
+        if isinstance(rule, RegionRule):  # later regions are painted over earlier ones; classes stay
+            sums = sum_inside(chunk, labels, rule.table, here)
+        painted += ExpectedOverlap(nothing, *sums)
     return own, painted
 
 

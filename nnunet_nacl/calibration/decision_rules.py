@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -69,10 +69,6 @@ class ClassRule:
         """(S, labels) booleans: whether a structure holds a label value."""
         return torch.eye(len(self.slope), dtype=torch.bool)[1:]
 
-    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
-        """Sizes and sums of the structures in the label map: for classes those that ``label`` returned."""
-        return own
-
 
 def above(chunk: Tensor, threshold: np.ndarray, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
     """Where each row of (S, n) probabilities is above its own of (S,) thresholds, and size and sum of that."""
@@ -82,43 +78,39 @@ def above(chunk: Tensor, threshold: np.ndarray, weights: Tensor | None = None) -
     return inside, (counted.sum(1).cpu().numpy(), sums.cpu().numpy())
 
 
-class Regions:
-    """What the regions of a data set are.
-
-    Args:
-        values: Label value or values of each region.
-        labels: The label that each region paints with, in the order of the channels; a later region paints over an
-            earlier one (nnU-Net's ``regions_class_order``).
-
-    Raises:
-        ValueError: There is not one label for each region.
-    """
-
-    def __init__(self, values: Sequence[int | tuple[int, ...]], labels: Sequence[int]) -> None:
-        if len(values) != len(labels):
-            raise ValueError(f"every region paints with one label, got {len(values)} regions and the labels {labels}.")
-        self.labels = tuple(int(label) for label in labels)
-        self.table = region_table(values, max(self.labels))
-
-
 @dataclass(frozen=True, eq=False)
 class RegionRule:
     """A voxel lies in region r where p_r is above its threshold; then the regions are painted in nnU-Net's order.
 
     Attributes:
-        regions: What they are.
+        labels: The label that each region paints with, in the order of the channels; a later region paints over an
+            earlier one (nnU-Net's ``regions_class_order``).
+        table: (R, labels) booleans: whether a region holds a label value.
         threshold: (R,); inf for a region that nothing may take.
         beta: Of the F-beta that the following rules make as large as they can.
     """
 
-    regions: Regions
+    labels: tuple[int, ...]
+    table: Tensor
     threshold: np.ndarray
     beta: float = 1.0
 
     @classmethod
-    def argmax(cls, regions: Regions, beta: float = 1.0) -> RegionRule:
-        """In, where in is more probable than out."""
-        return cls(regions, np.full(len(regions.labels), 0.5), beta)
+    def argmax(cls, values: Sequence[int | tuple[int, ...]], labels: Sequence[int], beta: float = 1.0) -> RegionRule:
+        """In, where in is more probable than out.
+
+        Args:
+            values: Label value or values of each region.
+            labels: The label that each paints with.
+            beta: Of the F-beta.
+
+        Raises:
+            ValueError: There is not one label for each region.
+        """
+        if len(values) != len(labels):
+            raise ValueError(f"every region paints with one label, got {len(values)} regions and the labels {labels}.")
+        painted = tuple(int(label) for label in labels)
+        return cls(painted, region_table(values, max(painted)), np.full(len(painted), 0.5), beta)
 
     def next(self, own: ExpectedOverlap, painted: ExpectedOverlap) -> RegionRule:
         """In, where the region gains by it: (1 + beta^2) p_r > E_r.
@@ -129,21 +121,12 @@ class RegionRule:
         """
         present = (own.chosen > 0) & (painted.chosen > 0)
         threshold = own.fbeta(self.beta) / (1 + self.beta * self.beta)
-        return RegionRule(self.regions, np.where(present, threshold, np.inf), self.beta)
+        return replace(self, threshold=np.where(present, threshold, np.inf))
 
     def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
         """(n,) int64 painted labels of (R, n) probabilities, and size and sum of each region before painting."""
         inside, sizes = above(chunk, self.threshold, weights)
         labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
-        for mask, label in zip(inside, self.regions.labels):
+        for mask, label in zip(inside, self.labels):
             labels.masked_fill_(mask, label)
         return labels, sizes
-
-    @property
-    def table(self) -> Tensor:
-        """(R, labels) booleans: whether a region holds a label value."""
-        return self.regions.table
-
-    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
-        """Size of each region in the painted map, and the sum of its probability there."""
-        return sum_inside(chunk, labels, self.table, weights)

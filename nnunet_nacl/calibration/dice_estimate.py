@@ -23,24 +23,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnunet_nacl.json_files import Array
 
 DEFAULT_ALPHA = 0.1
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """An estimate with its interval; NaN where there is none."""
-
-    estimate: float
-    low: float
-    high: float
+Values = Sequence[float] | np.ndarray
 
 
 def patients_needed(alpha: float) -> int:
@@ -89,7 +83,6 @@ class StructureEstimate:
         true: Sequence[float] | np.ndarray,
         patients: Sequence[Hashable],
         *,
-        alpha: float = DEFAULT_ALPHA,
         bounds: tuple[float, float] = (0.0, 1.0),
         voxel: float | None = None,
     ) -> StructureEstimate:
@@ -99,12 +92,11 @@ class StructureEstimate:
             predicted: (n,) predicted Dice or volume. NaN, a structure that was not segmented, is left out.
             true: (n,) true Dice (0 where the truth is empty) or volume. NaN is left out.
             patients: (n,) to whom each case belongs; the cases' names where each is a patient of its own.
-            alpha: Of the interval, in (0, 1).
             bounds: The least and the greatest possible value.
             voxel: Of volumes, that of a voxel: errors are then relative to the predicted volume plus this.
 
         Raises:
-            ValueError: Lengths differ, ``alpha`` is not in (0, 1), or ``voxel`` is not positive.
+            ValueError: Lengths differ, or ``voxel`` is not positive.
         """
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         if not len(x) == len(y) == len(patients):
@@ -118,7 +110,7 @@ class StructureEstimate:
         low = math.nan
         if len(number) > 1:
             low = _quantile(x, 1 / np.bincount(patient)[patient] / len(number), 0.1)
-        return cls((y - x) / _scale(x, voxel), patient, float(alpha), bounds, voxel, low)
+        return cls((y - x) / _scale(x, voxel), patient, DEFAULT_ALPHA, bounds, voxel, low)
 
     @property
     def n_patients(self) -> int:
@@ -143,29 +135,24 @@ class StructureEstimate:
         away = np.abs(self.difference - others)
         return np.stack([others - away, others + away])
 
-    def predict_all(self, predicted: Sequence[float] | np.ndarray) -> np.ndarray:
-        """(n, 3) what :meth:`predict` gives for each of n predicted values."""
-        return np.array([astuple(self.predict(float(value))) for value in predicted]).reshape(-1, 3)
-
-    def predict(self, predicted: float) -> Prediction:
-        """A predicted value with its interval, which need not hold it: the cases may all be off in one direction.
+    def predict(self, predicted: ArrayLike) -> np.ndarray:
+        """Predicted values with their intervals, which need not hold them: the cases may all be off in one direction.
 
         Args:
-            predicted: Predicted Dice or volume of a case; NaN for a structure that was not segmented.
+            predicted: (...) predicted Dice or volume of each case; NaN for a structure that was not segmented.
 
         Returns:
-            NaN for what is not known: everything where ``predicted`` is NaN or nothing was learned, the interval with
-            fewer patients than it needs.
+            (..., 3) the predicted values and the ends of the intervals. NaN for what is not known: everything where
+            ``predicted`` is NaN or nothing was learned, the interval with fewer patients than it needs.
         """
-        if not self.n_patients or math.isnan(predicted):
-            return Prediction(math.nan, math.nan, math.nan)
-        if self.why_no_interval:
-            return Prediction(predicted, math.nan, math.nan)
-        weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
-        low, high = -_quantile(-self._ends[0], weight, 1 - self.alpha), _quantile(self._ends[1], weight, 1 - self.alpha)
-        scale = float(_scale(np.array(predicted), self.voxel))
-        low, high = np.clip([predicted + low * scale, predicted + high * scale], *self.bounds)
-        return Prediction(predicted, float(low), float(high))
+        x = np.asarray(predicted, float)
+        result = np.full((*x.shape, 3), math.nan)
+        result[..., 0] = x if self.n_patients else math.nan
+        if not self.why_no_interval:
+            weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
+            ends = -_quantile(-self._ends[0], weight, 1 - self.alpha), _quantile(self._ends[1], weight, 1 - self.alpha)
+            result[..., 1:] = np.clip(x[..., None] + np.array(ends) * _scale(x, self.voxel)[..., None], *self.bounds)
+        return result
 
 
 def predict_parts(
@@ -181,16 +168,53 @@ def predict_parts(
         **options: Of :meth:`StructureEstimate.fit`.
 
     Returns:
-        (n, 3) prediction and the ends of its interval, as :meth:`StructureEstimate.predict` gives them.
+        (n, 3) as :meth:`StructureEstimate.predict` gives them.
     """
     result = np.empty((len(predicted), 3))
     for part in set(parts):
         here = np.array([other == part for other in parts])
         names = [name for name, inside in zip(patients, here) if not inside]
-        result[here] = StructureEstimate.fit(predicted[~here], true[~here], names, **options).predict_all(
-            predicted[here]
-        )
+        result[here] = StructureEstimate.fit(predicted[~here], true[~here], names, **options).predict(predicted[here])
     return result
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of ``n`` true values lie in their intervals.
+
+    Attributes:
+        share: The share; NaN where n is 0.
+        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
+            cases a patient it is somewhat too narrow.
+        high: Upper end.
+        n: Cases with a true value and an interval.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+def coverage(low: Values, high: Values, true: Values) -> Coverage:
+    """Share of the true values that lie in their intervals, ends included."""
+    from scipy.stats import binomtest
+
+    low, high, true = defined(low, high, true)
+    if not len(true):
+        return Coverage(math.nan, math.nan, math.nan, 0)
+    inside = int(np.count_nonzero((low <= true) & (true <= high)))
+    interval = binomtest(inside, len(true)).proportion_ci(0.95, method="exact")
+    return Coverage(inside / len(true), float(interval.low), float(interval.high), len(true))
+
+
+def defined(*columns: Values) -> list[np.ndarray]:
+    """The rows in which nothing is NaN; ValueError if the columns differ in length."""
+    arrays = [np.asarray(column, dtype=float) for column in columns]
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+        raise ValueError(f"one value per case is needed, of the same cases; got {[a.shape for a in arrays]}.")
+    keep = ~np.any(np.isnan(arrays), axis=0)
+    return [array[keep] for array in arrays]
 
 
 def _scale(predicted: np.ndarray, voxel: float | None) -> np.ndarray:

@@ -1,25 +1,55 @@
-"""What calibration changes: each value before and after, with intervals over cases or patients, and the table of it."""
+"""What calibration changes: sums of a case under a map, from its sample; values before and after, with intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, is_certain, most_probable, probabilities
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import MASK_BITS, Voxels, unpack
+from nnunet_nacl.calibration.log_odds import is_certain, most_probable, probabilities
+from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.bootstrap import mean_interval
+from nnunet_nacl.metrics.counting import count_masks
+
+_FURTHER = ("dilated", "boundary")  # masks that do not follow from truth and labels
+
+
+class Interval(TypedDict):
+    """A mean over cases with the ends of its 95 % bootstrap interval over patients."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Change(TypedDict):
+    """A value on cases that the fit has not seen.
+
+    Attributes:
+        before: Of the network's probabilities.
+        after: Of the calibrated ones.
+        difference: After less before.
+        n: Cases where both are defined.
+    """
+
+    before: Interval
+    after: Interval
+    difference: Interval
+    n: int
 
 
 def changes(
     before: Mapping[str, Sequence[float]],
     after: Mapping[str, Sequence[float]],
     groups: Sequence[str] | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Change]:
     """Compare values of the same cases, by name.
 
     Args:
@@ -28,21 +58,17 @@ def changes(
         groups: Patient of each case; None: each case its own.
 
     Returns:
-        For each name ``before``, ``after`` and ``difference`` (after less before), each a ``mean`` over the ``n`` cases
-        where both are defined with the ends ``low`` and ``high`` of its 95 % bootstrap interval.
+        For each name the change; NaN for what is not defined, as the interval of a single patient.
     """
-    result = {}
+    result: dict[str, Change] = {}
     for name, first in before.items():
         pair = np.array([first, after[name]], dtype=np.float64)
         both = ~np.isnan(pair).any(0)
         old, new = pair[:, both]
         patients = None if groups is None else np.asarray(groups)[both].tolist()
-        row: dict[str, Any] = {}
-        for kind, values in (("before", old), ("after", new), ("difference", new - old)):
-            found = mean_interval(values, n_bootstrap=10_000, seed=0, groups=patients)
-            row[kind] = {"mean": found.mean, "low": found.low, "high": found.high}
-        row["n"] = int(both.sum())
-        result[name] = row
+        means = (mean_interval(each, n_bootstrap=10_000, seed=0, groups=patients) for each in (old, new, new - old))
+        before_, after_, difference = (Interval(mean=each.mean, low=each.low, high=each.high) for each in means)
+        result[name] = Change(before=before_, after=after_, difference=difference, n=int(both.sum()))
     return result
 
 
@@ -102,3 +128,45 @@ def relabelled(cases: Iterable[Voxels], calibration: CalibrationMap) -> Relabell
         before, after = (2 * (one.double() * true) @ weights / ((one.double() + true) @ weights) for one in (old, new))
         differences += [float(one) for one in after - before if not one.isnan()]
     return Relabelled(float(found[0]), float(found[1]), float(np.mean(differences)) if differences else math.nan)
+
+
+def count_sample(
+    sample: Sample, calibration: CalibrationMap | None = None, n_bins: int = DEFAULT_N_BINS
+) -> dict[str, BinStats]:
+    """Sums of all voxels of a case for every mask, as :func:`~nnunet_nacl.metrics.counting.count_masks` gives them.
+
+    The confidence is that of the label that the network chose, which no map changes. Voxels outside the network's crop
+    are background for certain.
+
+    Args:
+        sample: Of the case.
+        calibration: Map of its probabilities; None leaves them.
+        n_bins: Confidence bins.
+
+    Returns:
+        Unbiased over draws of the sample, by mask.
+    """
+    voxels = sample.voxels()
+    odds = voxels.log_odds.double()
+    inside = calibration.to_probabilities(odds, voxels.label) if calibration else probabilities(odds, sample.regions)
+    n_outside = len(sample.outside)
+    outside = np.zeros((len(inside), n_outside))
+    outside[: 0 if sample.regions else 1] = 1
+    there = sample.outside[:, 0].astype(sample.target.dtype)
+    truth, label = voxels.target.numpy(), voxels.label.numpy()
+    if sample.regions:
+        truth = np.concatenate([truth, unpack(there, len(truth))], 1).astype(bool)
+        label = np.concatenate([label, np.zeros((len(label), n_outside), label.dtype)], 1).astype(bool)
+    else:
+        truth, label = np.concatenate([truth, there]), np.concatenate([label, np.zeros(n_outside, label.dtype)])
+    bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
+    return count_masks(
+        np.concatenate([inside.numpy(), outside], 1),
+        truth,
+        segmentation=label,
+        extra_masks={name: (bits >> MASK_BITS.index(name) & 1).astype(bool) for name in _FURTHER},
+        regions=sample.regions,
+        n_bins=n_bins,
+        check_values=False,
+        weights=np.concatenate([sample.weights, sample.outside[:, 2]]),
+    )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Terms, Voxels, shares_above
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, coefficient_rows
+from nnunet_nacl.calibration.case_voxels import Voxels
+from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Terms
+from nnunet_nacl.calibration.log_odds import probabilities
 
 AFFINE_FORMS = ("temperature", "shift")
 """One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
@@ -35,20 +37,19 @@ class Fit:
 
     Attributes:
         map: The map.
-        standard_errors: Of slopes and of offsets, in their shapes, over cases (sandwich estimate; cases of a group as
+        standard_errors: Of the map's coefficients, in their shape, over cases (sandwich estimate; cases of a group as
             one draw); NaN with one group, and where they were not asked for.
         changes: By label and region, the changes of the centre's coefficients: where a next fit may begin.
     """
 
     map: CalibrationMap
-    standard_errors: tuple[np.ndarray, np.ndarray]
+    standard_errors: np.ndarray
     changes: dict[tuple[int, int | None], np.ndarray]
 
     @classmethod
     def of(cls, calibration: CalibrationMap) -> Fit:
         """A map that is given: its standard errors are not known."""
-        slopes, offsets = np.full_like(calibration.slopes, np.nan), np.full_like(calibration.offsets, np.nan)
-        return cls(calibration, (slopes, offsets), {})
+        return cls(calibration, np.full_like(calibration.coefficients(), np.nan), {})
 
 
 def fit_affine(
@@ -73,12 +74,14 @@ def fit_affine(
     if with_errors:
         single = np.array([problem.terms(change, [i]).gradient for i in range(len(cases))])
         variances = np.diag(_sandwich(hessian, single, groups))
-    num, errors = problem.num, np.sqrt(variances)
-    slopes, offsets = np.full((1, num), 1 + change[0]), np.zeros((1, num))
-    offset_errors = np.zeros((1, num))
-    if form == "shift":
-        offsets[0], offset_errors[0] = change[1:], errors[1:]
-    return Fit(CalibrationMap(slopes, offsets, cases[0].regions), (np.full((1, num), errors[0]), offset_errors), {})
+    errors = np.sqrt(variances)
+    tables = []
+    for slope, shift in ((1 + change[0], change[1:]), (errors[0], errors[1:])):
+        offsets = shift if problem.offsets else np.zeros(problem.num)
+        tables.append((np.full((1, problem.num), slope), offsets[None]))
+    calibration = CalibrationMap(*tables[0], cases[0].regions)
+    rows = coefficient_rows(*tables[1], cases[0].regions)
+    return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {})
 
 
 def fit_conditional(
@@ -112,7 +115,7 @@ def fit_conditional(
     if not cases:
         raise ValueError("there is no case to fit to.")
     regions, rows = cases[0].regions, centre.map.coefficients()
-    variances, changes = _rows_of(centre.standard_errors, rows.shape, regions) ** 2, {}
+    variances, changes = centre.standard_errors**2, {}
     for label, region in sorted(set().union(*(case.by_label for case in cases))):
         place = region if regions else None
         share, mean = shares_above(cases, label, place, LIKELY)
@@ -133,9 +136,7 @@ def fit_conditional(
             rows[label, structure, columns] += more
             variances[label, structure, columns] = variance
         changes[label, place] = change
-    errors = np.sqrt(variances)
-    found = CalibrationMap(rows[..., :-1], rows[..., -1], regions)
-    return Fit(found, (errors[..., :-1], errors[..., -1]), changes)
+    return Fit(CalibrationMap(rows[..., :-1], rows[..., -1], regions), np.sqrt(variances), changes)
 
 
 def minimise(
@@ -188,15 +189,6 @@ def _bounded_step(gradient: np.ndarray, hessian: np.ndarray, at_bound: np.ndarra
         free &= ~through
 
 
-def _rows_of(tables: tuple[np.ndarray, np.ndarray], shape: tuple[int, ...], regions: bool) -> np.ndarray:
-    """(P, m, m + 2) or (2, R, 3) standard errors in the places of the coefficients."""
-    slopes, offsets = tables
-    if slopes.ndim == 2:
-        slopes = slopes[..., None] * (np.array([1.0, 0.0]) if regions else np.eye(shape[1], shape[1] + 1))
-    rows = np.concatenate([slopes, offsets[..., None]], -1)
-    return np.broadcast_to(rows, shape).copy()
-
-
 def _sandwich(hessian: np.ndarray, single: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
     """(q, q) covariance of a minimum, by the (n, q) gradients of the cases there."""
     bread = np.linalg.inv(hessian)
@@ -220,3 +212,28 @@ def covariance_of_mean(values: np.ndarray, groups: Sequence[Hashable] | np.ndarr
     summed = np.zeros((count, values.shape[1]))
     np.add.at(summed, codes, values - values.mean(0))
     return summed.T @ summed / len(values) ** 2 * count / (count - 1)
+
+
+def shares_above(
+    cases: Sequence[Voxels], label: int, region: int | None, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each structure is probable at the voxels of one label, certain background left out.
+
+    Args:
+        cases: Each weighs the same.
+        label: The label.
+        region: The region, or None for classes.
+        threshold: A probability.
+
+    Returns:
+        (m,) share of the voxels where each structure's probability is above the threshold, and (m,) its mean
+        probability; (1,) of a region. Zeros without a voxel.
+    """
+    share, mean, total = np.zeros(1), np.zeros(1), 0.0
+    for case in cases:
+        if (own := case.by_label.get((label, region or 0))) is not None:
+            probs = probabilities(own.odds, False)[1:]
+            share = share + ((probs > threshold).double() @ own.weights).numpy()
+            mean = mean + (probs @ own.weights).numpy()
+            total += float(own.weights.sum())
+    return share / (total or 1), mean / (total or 1)

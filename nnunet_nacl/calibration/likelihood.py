@@ -11,91 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.calibration_map import (
-    CalibrationMap,
-    clipped,
-    is_certain,
-    probabilities,
-    with_total,
-)
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
+from nnunet_nacl.calibration.log_odds import log_loss, probabilities, with_total
 
 _BLOCK = 1 << 14  # voxels at a time: they stay in the cache
-
-
-@dataclass(frozen=True)
-class LabelVoxels:
-    """The voxels of a case with one label, but for certain background, which no map changes.
-
-    Attributes:
-        odds: (m, n) clipped log-odds; of a region (1, n).
-        target: (n,) true class, or whether the voxel is in the region.
-        weights: (n,) float64; those of a case sum to at most 1.
-    """
-
-    odds: Tensor
-    target: Tensor
-    weights: Tensor
-
-
-@dataclass(frozen=True)
-class Voxels:
-    """Voxels of one case.
-
-    Attributes:
-        log_odds: (m, N), see :func:`nnunet_nacl.calibration.calibration_map.log_odds`; not clipped.
-        label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of (0) each region.
-        target: The true ones, alike.
-        weights: (N,) how many voxels of the case each stands for; None for one each.
-    """
-
-    log_odds: Tensor
-    label: Tensor
-    target: Tensor
-    weights: Tensor | None = None
-
-    @property
-    def regions(self) -> bool:
-        """Whether the structures are regions."""
-        return self.target.ndim == 2
-
-    @property
-    def all_weights(self) -> Tensor:
-        """(N,) float64."""
-        return torch.ones(self.log_odds.shape[1]).double() if self.weights is None else self.weights.double()
-
-    @cached_property
-    def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
-        """By label and, of regions, by region (else 0): the voxels that a map changes."""
-        inner = ~is_certain(self.log_odds)
-        odds = clipped(self.log_odds.float()[:, inner], self.regions)
-        label, target = (
-            (values if self.regions else values[None])[:, inner].long() for values in (self.label, self.target)
-        )
-        weights = self.all_weights[inner] / self.all_weights.sum() / len(label)
-        result = {}
-        for place, (labels, truth) in enumerate(zip(label, target)):
-            for chosen in labels.unique().tolist():
-                here = labels == chosen
-                own = odds[place : place + 1] if self.regions else odds
-                result[chosen, place] = LabelVoxels(own[:, here].double(), truth[here], weights[here])
-        return result
-
-    @cached_property
-    def certain_loss(self) -> float:
-        """What the voxels that no map changes add to the mean loss of the case."""
-        certain = is_certain(self.log_odds)
-        odds, target = self.log_odds[:, certain].double(), self.target[..., certain].long()
-        if self.regions:
-            losses = (torch.nn.functional.softplus(odds) - target * odds).mean(0)
-        else:
-            losses = _loss(torch.zeros_like(odds[0]), odds, target)
-        return float(losses @ self.all_weights[certain] / self.all_weights.sum())
 
 
 def case_loss(voxels: Voxels, calibration: CalibrationMap) -> float:
@@ -103,7 +28,7 @@ def case_loss(voxels: Voxels, calibration: CalibrationMap) -> float:
     loss = voxels.certain_loss
     for (label, place), own in voxels.by_label.items():
         logits = _logits(calibration, own.odds, label, place if voxels.regions else None)
-        loss += float(_loss(torch.zeros_like(logits[0]), logits, own.target) @ own.weights)
+        loss += float(log_loss(torch.zeros_like(logits[0]), logits, own.target) @ own.weights)
     return loss
 
 
@@ -113,12 +38,6 @@ def _logits(calibration: CalibrationMap, odds: Tensor, label: int, region: int |
         return calibration.logits(odds, label)
     row = calibration.coefficients()[label, region]
     return torch.from_numpy(row[:-1] @ np.stack([odds[0].numpy(), with_total(odds)[1].numpy()]) + row[-1])[None]
-
-
-def _loss(rest: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-    """(n,) log loss of the true class, 0 being ``rest``."""
-    every = torch.cat([rest[None], logits])
-    return every.logsumexp(0) - every.gather(0, target[None])[0]
 
 
 @dataclass(frozen=True)
@@ -162,7 +81,7 @@ class AffineProblem:
             places = torch.tensor([0, *range(1, 1 + self.num)[where]])
             for odds, target, weights in _blocks(own.odds, own.target, own.weights):
                 logits = slope * odds + shift[where, None]
-                value, probs = _loss(torch.zeros_like(weights), logits, target), probabilities(logits, False)[1:]
+                value, probs = log_loss(torch.zeros_like(weights), logits, target), probabilities(logits, False)[1:]
                 loss += float(value @ weights)
                 residual = (probs - _one_hot(target, len(probs))) * weights
                 gradient[places] += torch.cat([(residual * odds).sum()[None], residual.sum(1)])
@@ -247,16 +166,13 @@ class LabelProblem:
 
     def terms(self, change: np.ndarray) -> Terms:
         """At the centre's coefficients plus ``change``; the mean over the cases."""
-        coefficients = self._laid_out(change)
         of, by = (torch.from_numpy(index) for index in np.nonzero(self.free))
         loss, gradient = self._constant, torch.zeros(self.free.shape).double()
         hessian = torch.zeros(len(of), len(of)).double()
         rows = [torch.nonzero(of == k).ravel() for k in range(len(self.free))]
-        for features, base, rest, target, weights in self._pieces():
-            logits = base + coefficients @ features
-            loss += float(_loss(rest, logits, target) @ weights)
-            probs = torch.cat([rest[None], logits]).softmax(0)[1:]
-            gradient += ((probs - _one_hot(target, len(probs))) * weights) @ features.T
+        for features, weights, probs, residual, losses in self._at(change):
+            loss += float(losses @ weights)
+            gradient += residual @ features.T
             along = probs[of] * features[by]
             hessian -= (along * weights) @ along.T
             for k, row in enumerate(rows):
@@ -267,15 +183,24 @@ class LabelProblem:
 
     def gradients(self, change: np.ndarray) -> np.ndarray:
         """(cases, q) gradient of each case's mean loss."""
-        coefficients = self._laid_out(change)
         of, by = np.nonzero(self.free)
         result, done = np.zeros((self._number, len(of))), 0
-        for features, base, rest, target, weights in self._pieces():
-            probs = torch.cat([rest[None], base + coefficients @ features]).softmax(0)[1:]
-            residual = (probs - _one_hot(target, len(probs))) * weights
-            np.add.at(result, self._case[done : done + len(target)], (residual[of] * features[by]).T.numpy())
-            done += len(target)
+        for features, weights, _, residual, _ in self._at(change):
+            here = slice(done, done := done + len(weights))
+            np.add.at(result, self._case[here], (residual[of] * features[by]).T.numpy())
         return result
+
+    def _at(self, change: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Features, weights, probabilities, their weighted distance to the truth and losses, in blocks of voxels."""
+        coefficients = torch.zeros(self.free.shape).double()
+        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        for features, base, rest, target, weights in _blocks(
+            self._features, self._base, self._rest, self._target, self._weights
+        ):
+            logits = base + coefficients @ features
+            probs = torch.cat([rest[None], logits]).softmax(0)[1:]
+            residual = (probs - _one_hot(target, len(probs))) * weights
+            yield features, weights, probs, residual, log_loss(rest, logits, target)
 
     def to_rows(self, change: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(s, s + 2) changes by s log-odds, v and 1, and their variances; of a region (1, 3) by u, v and 1.
@@ -291,15 +216,6 @@ class LabelProblem:
         rows[self.free], variances[self.free] = change, np.diag(covariance)
         return rows, variances
 
-    def _laid_out(self, change: np.ndarray) -> Tensor:
-        """(s, s + 2), or (1, 3): 0 where nothing is free."""
-        coefficients = torch.zeros(self.free.shape).double()
-        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
-        return coefficients
-
-    def _pieces(self) -> Iterator[list[Tensor]]:
-        return _blocks(self._features, self._base, self._rest, self._target, self._weights)
-
 
 def _blocks(*tables: Tensor) -> Iterator[list[Tensor]]:
     """Tables over the same voxels in pieces."""
@@ -309,28 +225,3 @@ def _blocks(*tables: Tensor) -> Iterator[list[Tensor]]:
 def _one_hot(target: Tensor, num: int) -> Tensor:
     """(num, n) of classes 1..num; 0 is none of them."""
     return (target == torch.arange(1, num + 1)[:, None]).double()
-
-
-def shares_above(
-    cases: Sequence[Voxels], label: int, region: int | None, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """How often each structure is probable at the voxels of one label, certain background left out.
-
-    Args:
-        cases: Each weighs the same.
-        label: The label.
-        region: The region, or None for classes.
-        threshold: A probability.
-
-    Returns:
-        (m,) share of the voxels where each structure's probability is above the threshold, and (m,) its mean
-        probability; (1,) of a region. Zeros without a voxel.
-    """
-    share, mean, total = np.zeros(1), np.zeros(1), 0.0
-    for case in cases:
-        if (own := case.by_label.get((label, region or 0))) is not None:
-            probs = probabilities(own.odds, False)[1:]
-            share = share + ((probs > threshold).double() @ own.weights).numpy()
-            mean = mean + (probs @ own.weights).numpy()
-            total += float(own.weights.sum())
-    return share / (total or 1), mean / (total or 1)

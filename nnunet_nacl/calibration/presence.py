@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -112,6 +112,44 @@ class LearnedProbability:
         return np.clip(expit(self.intercept + x @ self.slopes), least, 1 - least)
 
 
+@dataclass(frozen=True)
+class ProbabilityCheck:
+    """How probabilities do against what is so.
+
+    Attributes:
+        brier: Mean of (p - y)^2.
+        auroc: How often a yes has the higher one than a no.
+        ece: Expected calibration error, ten bins.
+        n: Rows that have one.
+    """
+
+    brier: float
+    auroc: float
+    ece: float
+    n: int
+
+    @classmethod
+    def of(cls, probability: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
+        """The check of (n,) probabilities, NaN where there is none, against (n,) truths."""
+        p, y = np.asarray(probability, float), np.asarray(yes, float)
+        return cls(binary_brier(p, y), auroc(p, y), binary_ece(p, y), int(np.count_nonzero(~np.isnan(p))))
+
+
+@dataclass(frozen=True)
+class PresenceChecks:
+    """How learned probabilities do on patients that they were not learned from, beside others.
+
+    Attributes:
+        present: By structure and kind of probability, the check of whether it is in the scan.
+        real: By structure and kind of probability, the check of whether a component is real.
+        false_alarms: By structure and kind of probability, false alarms a scan by sensitivity.
+    """
+
+    present: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
+    real: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
+    false_alarms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class LearnedPresence:
     """What held-out cases taught about what is there, from what the network said of them: before any map.
@@ -126,6 +164,8 @@ class LearnedPresence:
         listed: Structures whose components are findings: those that are absent from some cases, or in pieces in most.
         unit: Of the volumes.
         features: What ``present`` was learned from; what an earlier version learned from others is not asked.
+        checks: How it does on other patients.
+        why_not: By structure why nothing was learned of its components or presence, though it is listed.
     """
 
     voxel: float
@@ -134,6 +174,8 @@ class LearnedPresence:
     listed: list[str]
     unit: str = ""
     features: str = ""
+    checks: PresenceChecks = PresenceChecks()
+    why_not: dict[str, str] = field(default_factory=dict)
 
     def present_probability(self, structure: str, expected_volume: float, largest_dice: float) -> float:
         """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""
@@ -195,26 +237,3 @@ def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Ha
         names = [name for name, inside in zip(patients, here) if not inside]
         probability[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
     return probability
-
-
-@dataclass(frozen=True)
-class ProbabilityCheck:
-    """How probabilities do against what is so.
-
-    Attributes:
-        brier: Mean of (p - y)^2.
-        auroc: How often a yes has the higher one than a no.
-        ece: Expected calibration error, ten bins.
-        n: Rows that have one.
-    """
-
-    brier: float
-    auroc: float
-    ece: float
-    n: int
-
-    @classmethod
-    def of(cls, probability: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
-        """The check of (n,) probabilities, NaN where there is none, against (n,) truths."""
-        p, y = np.asarray(probability, float), np.asarray(yes, float)
-        return cls(binary_brier(p, y), auroc(p, y), binary_ece(p, y), int(np.count_nonzero(~np.isnan(p))))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.dice_estimate import Coverage, Values, coverage, defined
+from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 
 ORDERS = ("predicted Dice", "entropy", "confidence", "volume")
@@ -17,8 +19,6 @@ FOLDS = "folds"
 """By how far the networks of several folds agree, where cases were predicted by more than one."""
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
-Values = Sequence[float] | np.ndarray
-
 
 @dataclass(frozen=True, eq=False)
 class QualityRows:
@@ -26,16 +26,15 @@ class QualityRows:
 
     Attributes:
         structures: nnU-Net's key of each structure.
-        expected_dice: (n, S) predicted Dice; NaN where the segmentation lacks the structure.
+        predicted: (n, S, 3) predicted Dice, NaN where the segmentation lacks the structure, and the ends of its
+            interval by what other cases taught; NaN where they taught nothing.
         true_dice: (n, S); NaN where it is in neither truth nor segmentation, 0 where it is in one of them alone.
         expected_volume: (n, S) sum of the probability times the voxel's volume.
         true_volume: (n, S) in the same unit; 0 where the truth is empty.
         entropy: (n,) mean normalised entropy over the predicted foreground; NaN if nothing was predicted.
         confidence: (n,) mean confidence there.
         units: The different units of the cases' volumes.
-        predicted: (n, S, 3) predicted Dice and the lower and upper ends of its interval, by what other cases taught;
-            None where they taught nothing.
-        level: Of the intervals.
+        level: Of the intervals; NaN where there are none.
         caveats: What must be said beside the intervals.
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
         members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
@@ -43,23 +42,27 @@ class QualityRows:
     """
 
     structures: tuple[str, ...]
-    expected_dice: np.ndarray
+    predicted: np.ndarray
     true_dice: np.ndarray
     expected_volume: np.ndarray
     true_volume: np.ndarray
     entropy: np.ndarray
     confidence: np.ndarray
     units: tuple[str, ...] = ()
-    predicted: np.ndarray | None = None
     level: float = math.nan
     caveats: tuple[str, ...] = ()
     voxel: float | None = None
     members_dice: np.ndarray | None = None
 
     @property
-    def lowest_expected(self) -> np.ndarray:
-        """(n,) smallest expected Dice of the structures that were predicted: what a review list is ordered by."""
-        return _lowest(self.expected_dice)
+    def lowest_predicted(self) -> np.ndarray:
+        """(n,) smallest predicted Dice of the structures that were segmented: what a review list is ordered by."""
+        return _lowest(self.predicted[..., 0])
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether other cases taught how far predicted Dice is off."""
+        return not math.isnan(self.level)
 
     @property
     def unusual_volume(self) -> np.ndarray:
@@ -75,13 +78,13 @@ class QualityRows:
     @property
     def trust(self) -> dict[str, np.ndarray]:
         """Of each case by the name of the order, larger is better."""
-        trust = dict(zip(ORDERS, (self.lowest_expected, -self.entropy, self.confidence, -self.unusual_volume)))
+        trust = dict(zip(ORDERS, (self.lowest_predicted, -self.entropy, self.confidence, -self.unusual_volume)))
         return trust if self.members_dice is None else trust | {FOLDS: _lowest(self.members_dice)}
 
     @property
     def detected(self) -> dict[str, Detected]:
         """By structure, what the segmentations find of it."""
-        labelled, there = ~np.isnan(self.expected_dice), self.true_volume > 0
+        labelled, there = ~np.isnan(self.predicted[..., 0]), self.true_volume > 0
         columns = zip(self.structures, self.true_dice.T, there.T, labelled.T)
         return {key: Detected.of(*column) for key, *column in columns}
 
@@ -95,47 +98,11 @@ def _lowest(values: np.ndarray) -> np.ndarray:
     return np.fmin.reduce(values, axis=1, initial=math.nan)
 
 
-def mean_absolute_error(predicted: Values, true: Values) -> float:
-    """Mean of |predicted - true| over the cases where both are defined; NaN without one."""
-    predicted, true = _defined(predicted, true)
-    return float(np.mean(np.abs(predicted - true))) if len(true) else math.nan
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How many of ``n`` true values lie in their intervals.
-
-    Attributes:
-        share: The share; NaN where n is 0.
-        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
-            cases a patient it is somewhat too narrow.
-        high: Upper end.
-        n: Cases with a true value and an interval.
-    """
-
-    share: float
-    low: float
-    high: float
-    n: int
-
-
-def coverage(low: Values, high: Values, true: Values) -> Coverage:
-    """Share of the true values that lie in their intervals, ends included."""
-    from scipy.stats import binomtest
-
-    low, high, true = _defined(low, high, true)
-    if not len(true):
-        return Coverage(math.nan, math.nan, math.nan, 0)
-    inside = int(np.count_nonzero((low <= true) & (true <= high)))
-    interval = binomtest(inside, len(true)).proportion_ci(0.95, method="exact")
-    return Coverage(inside / len(true), float(interval.low), float(interval.high), len(true))
-
-
 def spearman(trust: Values, true: Values) -> float:
     """Spearman's rank correlation, ties at their mean rank; NaN with fewer than three cases, or without an order."""
     from scipy.stats import rankdata
 
-    ranks = [rankdata(values) for values in _defined(trust, true)]
+    ranks = [rankdata(values) for values in defined(trust, true)]
     if len(ranks[0]) < 3 or any(np.ptp(rank) == 0 for rank in ranks):
         return math.nan
     return float(np.corrcoef(*ranks)[0, 1])
@@ -155,7 +122,7 @@ def aurc(trust: Values, risk: Values) -> float:
     Returns:
         A mean of risks; NaN without a case.
     """
-    trust, risk = _defined(trust, risk)
+    trust, risk = defined(trust, risk)
     if not len(risk):
         return math.nan
     return float(np.mean(np.cumsum(_in_order(-trust, risk)) / np.arange(1, len(risk) + 1)))
@@ -172,7 +139,7 @@ def compare_orders(true: Values, orders: Mapping[str, Values]) -> dict[str, dict
     Returns:
         ``{"AURC": ..., "rho": ...}`` by name, ``oracle`` (the true Dice) and ``random`` (no order) added.
     """
-    true, *trusts = _defined(true, *orders.values())
+    true, *trusts = defined(true, *orders.values())
     named = dict(zip(orders, trusts)) | {"oracle": true}
     result = {name: {"AURC": aurc(trust, 1 - true), "rho": spearman(trust, true)} for name, trust in named.items()}
     return result | {"random": {"AURC": aurc(np.zeros(len(true)), 1 - true), "rho": math.nan}}
@@ -202,13 +169,8 @@ def workload(trust: Values, true: Values, threshold: float, shares: Sequence[flo
         true: True Dice; NaN is left out.
         threshold: A case is bad where its true Dice is below.
         shares: How many to look at, each in [0, 1].
-
-    Raises:
-        ValueError: A share is outside [0, 1].
     """
-    if not all(0 <= share <= 1 for share in shares):
-        raise ValueError(f"shares of the cases must be in [0, 1], got {list(shares)}.")
-    trust, true = _defined(np.where(np.isnan(np.asarray(trust, float)), -np.inf, trust), true)
+    trust, true = defined(np.where(np.isnan(np.asarray(trust, float)), -np.inf, trust), true)
     caught = np.append(0, np.cumsum(_in_order(trust, (true < threshold).astype(float))))
     rows = []
     for share in shares:
@@ -258,17 +220,12 @@ def quality_report(rows: QualityRows, threshold: float | Sequence[float]) -> Qua
     true, limits = rows.lowest_true, np.broadcast_to(np.asarray(threshold, float), len(rows.structures))
     above = _lowest(rows.true_dice - limits)
     different = dict(zip(rows.structures, limits.tolist()))
-    covered, width = None, math.nan
-    if rows.predicted is not None:
-        _, low, high = rows.predicted.reshape(-1, 3).T
-        covered = coverage(low, high, rows.true_dice.ravel())
-        [widths] = _defined(high - low)
-        width = float(widths.mean()) if len(widths) else math.nan
+    predicted, low, high = rows.predicted.reshape(-1, 3).T
     return QualityReport(
         different if len(set(limits.tolist())) > 1 else float(limits[0]),
-        mean_absolute_error(rows.expected_dice.ravel(), rows.true_dice.ravel()),
-        covered,
-        width,
+        nanmean(np.abs(predicted - rows.true_dice.ravel())),
+        coverage(low, high, rows.true_dice.ravel()) if rows.has_intervals else None,
+        nanmean(high - low),
         compare_orders(true, rows.trust),
         {order: workload(trust, above, 0.0) for order, trust in rows.trust.items()},
         int(np.count_nonzero(~np.isnan(true))),
@@ -281,12 +238,3 @@ def _in_order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     _, group = np.unique(keys, return_inverse=True)
     means = np.bincount(group, weights=values) / np.bincount(group)
     return means[np.sort(group)]
-
-
-def _defined(*columns: Values) -> list[np.ndarray]:
-    """The rows in which nothing is NaN; ValueError if the columns differ in length."""
-    arrays = [np.asarray(column, dtype=float) for column in columns]
-    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
-        raise ValueError(f"one value per case is needed, of the same cases; got {[a.shape for a in arrays]}.")
-    keep = ~np.any(np.isnan(arrays), axis=0)
-    return [array[keep] for array in arrays]

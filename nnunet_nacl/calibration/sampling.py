@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, unpack
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, unpack
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _BLOCK = 1 << 22

@@ -57,12 +57,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
+    from dataclasses import replace
     from importlib.metadata import version
 
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.documents import map_file
+    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, map_of_folds, sha256, structures_of
+    from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.io.checkpoints import check_age
@@ -75,23 +77,21 @@ def run(args: argparse.Namespace) -> int:
     model = _model(args)
     if args.map:
         return _take_given(args, model)
-    output = Path(args.o) if args.o else (model or Path(args.i)) / map_file.MAP_FILE
-    map_file.check_output_map(output)
+    output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
+    check_output_map(output)
     folders, networks, inference = _folders(args, model, output, processes)
     held_out = HeldOut(folders)
     if model and not args.i:
         if not args.any_age:
             check_age(model, args.chk, held_out.predicted_ns)
-        networks = {fold: map_file.sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
+        networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
         inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
     of_folds = None
     if model and args.i:
         labels = held_out.first.labels
-        of_folds = map_file.map_of_folds(
-            model / map_file.MAP_FILE, map_file.structures_of(labels), labels.regions, networks, inference
-        )
-    calibration = calibrate(
+        of_folds = map_of_folds(model / MAP_FILE, structures_of(labels), labels.regions, networks, inference)
+    record = calibrate(
         held_out,
         form=args.form,
         groups=groups,
@@ -100,22 +100,29 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         progress=True,
     )
-    notes = _notes(held_out, calibration, model)
-    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
-    needed, n_patients = patients_needed(DEFAULT_ALPHA), calibration.quality.n_patients
-    if of_folds and n_patients < needed:
-        document["quality"] = of_folds[1]
+    notes = _notes(held_out, record, model)
+    needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
+    if few := of_folds is not None and n_patients < needed:
         notes.append(
             f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
             "what the model's validation cases taught."
         )
-    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": map_file.SCOPE}
-    document |= {"calibration_set": encode(map_file.CalibrationSet.of(calibration.parts, groups, networks))}
-    document |= {"versions": {package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")}}
-    document |= {"notes": notes, "problems": held_out.problems}
-    write_atomically(output, to_json_text(document))
+    record = replace(
+        record,
+        source=str(model or Path(args.i).resolve()),
+        folds=sorted(folders),
+        inference=inference,
+        checkpoint_sha256=networks,
+        scope=SCOPE,
+        calibration_set=CalibrationSet.of(record.part_of, groups, networks),
+        versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
+        notes=notes,
+        problems=held_out.problems,
+    )
+    stored = replace(record, quality=of_folds[1]) if of_folds and few else record
+    write_atomically(output, to_json_text(encode(stored)))
 
-    print(calibration_text(calibration, held_out.settings, verbose=args.verbose))
+    print(calibration_text(record, held_out.settings, verbose=args.verbose))
     for note in notes:
         print(f"note: {note}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
@@ -171,15 +178,15 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     return {"": folder}, networks, {name: network[name] for name in INFERENCE}
 
 
-def _notes(held_out, calibration, model) -> list[str]:
+def _notes(held_out, record, model) -> list[str]:
     """What the user must know of this calibration."""
     notes = []
     configuration = model and held_out.first.plans.get("configurations", {}).get(model.name.rpartition("__")[2], {})
     if configuration and configuration.get("previous_stage"):
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
-    if any(each.form == "given" for each in calibration.tried):
+    if any(each.form == "given" for each in record.forms):
         notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
-    if calibration.quality.presence.learned is None and not calibration.quality.why_not:
+    if record.quality.presence is None and not record.quality.why_not:
         notes.append(
             "what is in a scan was not learned: an earlier version measured these cases, and their probabilities are "
             "gone; predict them again."

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from nnunet_nacl.documents.map_file import DICE_MEAN
+from nnunet_nacl.calibration.learned_quality import DELIVERED, SEGMENTATIONS, SINGLE_NETWORKS
+from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
-from nnunet_nacl.documents.stored_map import stored_map
+from nnunet_nacl.json_files import one_line
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
 from nnunet_nacl.show.text_table import aligned, effect_table
-
-if TYPE_CHECKING:
-    from nnunet_nacl.models.workflow import Calibration
 
 _SHOWN = ("NLL all", "NLL predicted", "NLL dilated", "Brier all", "Brier predicted", "ECE predicted")
 _MASKS = ("all", "predicted", "dilated")
@@ -21,21 +20,20 @@ _MOST_STRUCTURES = 6
 _DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
-def calibration_text(calibration: Calibration, settings: EvaluationSettings, *, verbose: bool = False) -> str:
+def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose: bool = False) -> str:
     """The map, what it changes on cases that its fit has not seen, and what it promises.
 
     Args:
-        calibration: What was found.
+        record: What `calibrate` found.
         settings: Of the evaluation, for what the masks are.
         verbose: Every number, not only the main ones.
     """
-    names = calibration.structures
-    effect, decision = calibration.effect, calibration.decision
+    names, effect, decision, quality = record.names, record.effect, record.decision, record.quality or MapQuality()
     if not verbose:
         effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
         decision = decision if len(names) <= _MOST_STRUCTURES else {DICE_MEAN: decision[DICE_MEAN]}
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(settings))}" for mask in _MASKS)
-    lines = [*_form(calibration), *(_slopes(calibration) if verbose else [])]
+    lines = [*_form(record), *(_slopes(record) if verbose else [])]
     lines += [
         "",
         "nnU-Net's own labels before and after the map, each case under one that has not seen it:",
@@ -44,28 +42,29 @@ def calibration_text(calibration: Calibration, settings: EvaluationSettings, *, 
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     lines += ["", _DECISION, effect_table(decision, names), ""]
-    if detected := detected_text({LABELS[kind]: found for kind, found in calibration.detected.items()}, names):
+    if detected := detected_text({LABELS[kind]: by_key for kind, by_key in record.detected.items()}, names):
         lines += [detected, ""]
-    few = verbose or len(names) <= _MOST_STRUCTURES
-    lines.append(calibration.quality.table() if few else "How far off predicted Dice and volumes are: --verbose.")
-    if presence := presence_text(calibration.quality.presence, every_kind=verbose):
+    lines += _promises(quality, names, verbose)
+    if presence := presence_text(quality.presence, names, every_kind=verbose):
         lines += ["", presence]
     return "\n".join(lines)
 
 
-def _form(calibration: Calibration) -> list[str]:
-    chosen, forms = calibration.chosen, calibration.best_of_forms
-    scores = ", ".join(f"{form} {each.score.nll:.5f}" for form, each in forms.items())
-    shrunk = "" if math.isinf(chosen.ridge) else f", ridge {chosen.ridge:g}"
-    size = f"{len(calibration.parts)} cases, {len(chosen.part_maps)} parts"
-    return [f"form {chosen.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"]
+def _form(record: MapRecord) -> list[str]:
+    ridge, best = record.maps[record.form].get("ridge") or math.inf, dict[str, float]()
+    for tried in record.forms:
+        best[tried.form] = min(tried.nll, best.get(tried.form, math.inf))
+    scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best.items())
+    shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
+    size = f"{record.n_cases} cases, {len(record.cross_fit)} parts"
+    return [f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"]
 
 
-def _slopes(calibration: Calibration) -> list[str]:
+def _slopes(record: MapRecord) -> list[str]:
     """A line for each row of the map, with standard errors; what acts across structures stands in the file."""
-    stored: Any = stored_map(calibration.chosen.fit.map, calibration.chosen.fit.standard_errors)
+    stored: Any = record.maps[record.form]
     rows = [["label", "structure", "slope", "offset", "of -log p of the background"]]
-    names = [f"{key} {name}" for key, name in calibration.structures.items()]
+    names = [f"{key} {name}" for key, name in record.names.items()]
     by_row = "rows" in stored
     for i, structure in enumerate(names):
         numbers = [f"{stored[key][0][i]:+.3f}" for key in ("slopes", "offsets")]
@@ -77,10 +76,44 @@ def _slopes(calibration: Calibration) -> list[str]:
         slope, total, offset = (
             f"{row[key]:+.3f} ({error:.3f})" for key, error in zip(("slope", "total", "offset"), row["standard_errors"])
         )
-        rows.append([calibration.labels[row["label"]], names[row["structure"]], slope, offset, total])
-    certain = calibration.certain
+        rows.append([record.labels[row["label"]], names[row["structure"]], slope, offset, total])
+    certain = record.certain_background
     return [
         *aligned(rows, (0, 1)),
         f"left as they are, no structure above 1e-6: {certain.voxels:.1%} of the voxels with "
         f"{certain.expected_volume:.2%} of the expected volume",
     ]
+
+
+def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> list[str]:
+    """What is promised of new cases: a line for each structure, of nnU-Net's labels; or of all, and the decided ones'.
+
+    Volumes are the same for both.
+    """
+    if quality.why_not:
+        return [f"nothing was learned about Dice and volumes: {quality.why_not}"]
+    header = ["predicted for new cases, off by", "Dice", "a constant", "90 % interval covers"]
+    header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "cases"]
+    rows, why = [header], {}
+    for delivered in DELIVERED if verbose else DELIVERED[:1]:
+        for key, name in list(names.items())[: None if verbose else _MOST_STRUCTURES]:
+            rows.append([f"{name}, {SEGMENTATIONS[delivered]}" if verbose else name])
+            for kind in ("dice", "volume"):
+                check = quality.checks[delivered][kind][key]
+                covered, estimate = check.coverage, getattr(quality.learned[delivered], kind)[key]
+                bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
+                covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
+                rows[-1] += [f"{check.error:.3g}", f"{check.error_of_constant:.3g}", covers]
+                if estimate.why_no_interval:
+                    why[name] = estimate.why_no_interval
+            rows[-1].append(str(quality.checks[delivered]["dice"][key].n))
+    lines = aligned(rows, indent="")
+    if (more := len(names) - _MOST_STRUCTURES) > 0 and not verbose:
+        lines.append(f"and {more} more structures (--verbose)")
+    lines += [f"{one_line(name)}: {reason}" for name, reason in why.items()]
+    checks = [check for by_kind in quality.checks.values() for check in by_kind["dice"].values()]
+    if verbose and any(check.error > check.error_of_constant for check in checks):
+        lines.append("Where a constant is nearer, the mean Dice of these cases predicts better than what was learned.")
+    if not quality.learned[DELIVERED[0]].as_deployed:
+        lines.append(f"Learned {SINGLE_NETWORKS}.")
+    return lines

@@ -184,7 +184,8 @@ def _print_quality(
         print(f"\n{quality_text(rows, threshold)}")
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
-    if text := presence_text(learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)):
+    presence = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
+    if text := presence_text(presence, evaluation.names):
         print(f"\n{text}")
     if rows and quality:
         print("".join(f"note: {note}\n" for note in rows.caveats), end="")

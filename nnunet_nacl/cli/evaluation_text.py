@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import one_line

@@ -178,7 +178,7 @@ def _postprocessing(file: str | None, decided: bool):
 def _say_what_is_missing(model, args: argparse.Namespace) -> None:
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
-    if model.record.advice and not model.treatment.beta:
+    if model.record and model.record.advice and not model.treatment.beta:
         print(f"note: {model.record.advice}", file=sys.stderr)
 
 

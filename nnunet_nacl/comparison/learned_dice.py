@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
-from nnunet_nacl.runs.held_out_presence import HeldOutPresence, learn_presence
+from nnunet_nacl.runs.held_out_presence import learn_presence
 from nnunet_nacl.runs.quality_block import quality_rows
 
 
@@ -73,7 +74,7 @@ def quality_by_entry(
     return result
 
 
-def presence_by_entry(dataset: Dataset) -> dict[str, HeldOutPresence]:
+def presence_by_entry(dataset: Dataset) -> dict[str, LearnedPresence | None]:
     """By name of every entry, how probably a structure is in a scan, and a finding is real, by what others taught."""
     patients = dataset.groups or list(dataset.cases)
     return {
@@ -92,4 +93,4 @@ def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> 
     if learned is None or not learned.dice or not record.part_of.keys() >= set(dataset.cases):
         return rows
     patients = [record.groups.get(case, case) for case in dataset.cases]
-    return predict_dice_parts(rows, patients, [record.part_of[case] for case in dataset.cases], learned.alpha)
+    return predict_dice_parts(rows, patients, [record.part_of[case] for case in dataset.cases])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode, read_dict
 
 DECISION_FILE = "decision.json"
-_SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -71,31 +69,43 @@ class DecidedCase:
     measured: bool
 
 
+@dataclass(frozen=True)
+class DecisionRecord:
+    """decision.json: the rule by which the labels of a folder were decided, and what it did to each case.
+
+    Attributes:
+        decide: The rule, such as dice.
+        structures: Name of each structure by nnU-Net's key.
+        regions: Whether they are sigmoid regions.
+        cases: What was decided; empty where predict did it.
+        problems: By case why it could not be decided.
+        scans: Of predict: folder of the images.
+        predictions: Of review: folder of the predictions.
+        map_sha256: Of review: the map that they were calibrated by.
+        schema_version: Of this format.
+        generated_by: Package and version.
+    """
+
+    decide: str
+    structures: dict[str, str]
+    regions: bool
+    cases: list[DecidedCase] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    scans: str | None = None
+    predictions: str | None = None
+    map_sha256: str | None = None
+    schema_version: int = SCHEMA_VERSION
+    generated_by: str = f"nnunet_nacl {nnunet_nacl.__version__}"
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of the segmentations, without what is not known; UserError if that fails."""
+        known = {key: value for key, value in encode(self).items() if value is not None}
+        write_atomically(folder / DECISION_FILE, to_json_text(known))
+
+
 def delivered_in(folder: Path) -> str:
     """Which segmentations lie in a folder: ``argmax`` (nnU-Net's own), ``decided`` for Dice, or for ``fbeta``."""
     path = folder / DECISION_FILE
     if not path.is_file():
         return "argmax"
     return "fbeta" if str(read_dict(path).get("decide", "")).startswith("fbeta") else "decided"
-
-
-def write_decision(
-    folder: Path, cases: Sequence[DecidedCase], content: Mapping[str, Any], problems: Mapping[str, str]
-) -> None:
-    """Write the document of a folder; UserError where that is not possible.
-
-    Args:
-        folder: Of the decided segmentations.
-        cases: What was decided.
-        content: What the document says beside them: ``decide``, ``predictions`` or ``scans``, ``structures``,
-            ``regions``, ``map_sha256``.
-        problems: By case why it could not be decided.
-    """
-    document = {
-        "schema_version": _SCHEMA_VERSION,
-        "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        **content,
-        "cases": encode(list(cases)),
-        "problems": dict(problems),
-    }
-    write_atomically(folder / DECISION_FILE, to_json_text(document))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,20 +69,20 @@ class Structure:
         overlap: Voxel counts.
         hd95_mm: HD95.
         assd_mm: Average symmetric surface distance.
-        distances: HD95 in mm and at unit spacing: ``HD95_pooled_mm``, ``HD95_voxels``.
+        hd95_voxels: HD95 at unit spacing.
     """
 
     overlap: Overlap
     hd95_mm: float
     assd_mm: float
-    distances: dict[str, float] = field(default_factory=dict)
+    hd95_voxels: float = math.nan
 
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
         o = self.overlap
         result = {"Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn}
         result |= {"n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm}
-        return result | {"distances": self.distances}
+        return result | {"distances": {"HD95_pooled_mm": self.hd95_mm, "HD95_voxels": self.hd95_voxels}}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, own_of
 
 
 class MapRow(TypedDict):
@@ -53,18 +53,18 @@ class StoredMap(TypedDict):
     ridge: NotRequired[float | None]
 
 
-def stored_map(calibration: CalibrationMap, errors: tuple[np.ndarray, np.ndarray] | None = None) -> StoredMap:
+def stored_map(calibration: CalibrationMap, errors: np.ndarray | None = None) -> StoredMap:
     """A map as files hold it.
 
     Args:
         calibration: The map.
-        errors: Standard errors of its slopes and offsets, in their shapes.
+        errors: Standard errors of its coefficients, in their shape.
     """
     if calibration.is_affine:
         found: StoredMap = {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
         if errors is not None:
-            slopes, offsets = (table.tolist() for table in errors)
-            found |= {"slope_standard_errors": slopes, "offset_standard_errors": offsets}
+            found["slope_standard_errors"] = own_of(errors[:1], calibration.regions).tolist()
+            found["offset_standard_errors"] = errors[:1, :, -1].tolist()
         return found
     table, own = calibration.coefficients(), calibration.own_slopes
     values, counts = np.unique(own, return_counts=True)
@@ -80,9 +80,8 @@ def stored_map(calibration: CalibrationMap, errors: tuple[np.ndarray, np.ndarray
         if others:
             row["others"] = others
         if errors is not None:
-            of = errors[0][label, structure]
-            kept = [of[0 if calibration.regions else structure], of[-1]] if of.ndim else [of, 0.0]
-            row["standard_errors"] = [float(error) for error in (*kept, errors[1][label, structure])]
+            place = [0 if calibration.regions else structure, -2, -1]
+            row["standard_errors"] = errors[label, structure, place].tolist()
         rows.append(row)
     num = calibration.num_structures
     return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, network_box
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds import log_odds, network_box
 
 _BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
@@ -92,7 +93,7 @@ class SavedProbabilities(Probabilities):
 
     @cached_property
     def crop(self) -> Box | None:
-        """See :func:`~nnunet_nacl.calibration.calibration_map.network_box`."""
+        """See :func:`~nnunet_nacl.calibration.log_odds.network_box`."""
         return network_box(self.probs, self.regions)
 
     def in_box(self, where: Box) -> np.ndarray:

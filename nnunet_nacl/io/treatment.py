@@ -62,7 +62,9 @@ class Treatment:
     def to_json(self) -> dict[str, Any]:
         """What results under it depend on, in JSON values; empty where nothing is done."""
         made: dict[str, Any] = {"rule": self.rule} if self.rule else {}
-        made |= {} if self.presence is None else {"presence": encode(self.presence)}
+        if self.presence is not None:  # but for how it does on others, which no result depends on
+            learned = encode(self.presence).items()
+            made["presence"] = {key: value for key, value in learned if key not in ("checks", "why_not")}
         made |= {"decision": _DECISION} if made else {}
         return made | ({} if self.map is None else {"map": [self.map.slopes.tolist(), self.map.offsets.tolist()]})
 

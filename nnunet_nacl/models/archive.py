@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, map_to_json, read_map, sha256, structures_of
+from nnunet_nacl.documents.map_file import MAP_FILE, map_to_json, read_map, read_record, sha256, structures_of
+from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.files import check_writable, replacing
@@ -83,11 +84,11 @@ def export_model(
         _stock_export(model, temporary, folds, () if portable else (FINAL,))
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
             place, source, baked = PurePosixPath(model.parent.name, model.name), (model, FINAL), None
-            if portable and calibration is not None:
+            if map_file and portable and calibration is not None:
                 source, baked = (Path(work), CALIBRATED), form
                 mark = map_to_json({form: calibration}, form, structures)
                 write_calibrated(model, folds, FINAL, calibration, mark, output=Path(work))
-                log(_cost(opened.record, form))
+                log(_cost(read_record(map_file), form))
             for fold in folds if portable else ():
                 log(f"fold {fold}: {source[1]}, with nnU-Net's own trainer recorded")
                 content = _portable_checkpoint(source[0] / f"fold_{fold}" / source[1])

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from importlib.metadata import version
 from typing import Any
-
-from typing_extensions import TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
 from nnunet_nacl.comparison.entries import variant_of
-from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation
-from nnunet_nacl.json_files import fits
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 CARD_NAME, DIAGRAM_NAME = "model_card.md", "model_card_reliability.png"
 _SCORES = ("ECE", "NLL", "Brier")
 _MASKS = ("foreground", "dilated", "predicted", "all")
-
-
-class _Coverage(TypedDict):
-    share: float
-    low: float
-    high: float
-
-
-class _Check(TypedDict):
-    error: float
-    error_of_constant: float
-    coverage: _Coverage
 
 
 def card_text(
@@ -127,8 +113,8 @@ def _calibration(
 ) -> str:
     parts = []
     if calibration is not None:
-        cases, slopes = model.record.n_cases, calibration.own_slopes
-        labels = model.record.labels if len(slopes) > 1 else ["any"]
+        cases, slopes = model.record and model.record.n_cases, calibration.own_slopes
+        labels = model.record.labels if model.record and len(slopes) > 1 else ["any"]
         numbers = [
             (label, *(f"{_number(a)}, {_number(b)}" for a, b in zip(*rows)))
             for label, *rows in zip(labels, slopes, calibration.offsets)
@@ -163,8 +149,8 @@ def _calibration(
 
 def _quality(model: TrainedModel) -> str:
     """How well Dice and volume of a case are predicted, as measured on cases left out."""
-    quality = model.record.quality
-    if quality is None or not quality.checks or not fits(dict[str, dict[str, dict[str, _Check]]], quality.checks):
+    quality = model.record.quality if model.record else None
+    if quality is None or not quality.checks:
         return "Nothing was learned about the Dice and volumes of single cases."
     names = structures_of(model.labels)
     rows = []
@@ -173,9 +159,9 @@ def _quality(model: TrainedModel) -> str:
             made = SEGMENTATIONS.get(delivered, delivered)
             what = f"Dice, {made}" if kind == "dice" else f"volume ({quality.unit}), {made}"
             for key, check in checks.items():
-                share, low, high = (_number(check["coverage"][name]) for name in ("share", "low", "high"))
+                share, low, high = (_number(x) for x in astuple(check.coverage)[:3])
                 covers = f"{share} ({low} to {high})" if share else ""
-                error = (_number(check[name]) for name in ("error", "error_of_constant"))
+                error = _number(check.error), _number(check.error_of_constant)
                 rows.append((f"{what}, {names.get(key, key)}", *error, covers))
     return _table(["predicted", "mean absolute error", "that of a constant", "90 % interval covers"], rows)
 

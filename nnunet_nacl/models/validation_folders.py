@@ -52,15 +52,16 @@ def validation_folders(
         )
     chosen = trained_folds(model, checkpoint, asked)
     check_original(model, chosen, checkpoint)  # before hours of prediction
-    folders = {fold: _kept(model, fold) if checkpoint == FINAL else None for fold in chosen}
-    lacking = {fold: _lacking(folder) for fold, folder in folders.items() if folder}
-    todo = [fold for fold in chosen if lacking.get(fold, True)]
-    # of folds that lack some cases only, what is there stays: predicting these is less work than all again
-    single = [fold for fold in todo if (folder := folders[fold]) and _keeps_most(folder, lacking[fold])]
-    inference = {
-        fold: inference_of(folder.folder) if folder and (fold not in todo or fold in single) else _inference(network)
-        for fold, folder in folders.items()
-    }
+    plan: dict[str, tuple[PredictionFolder | None, list[str]]] = {}
+    for fold in chosen:
+        folder = _kept(model, fold) if checkpoint == FINAL else None
+        lost = _lacking(folder) if folder else []
+        # where nnU-Net's validation/ lacks some cases only, these are less work than all again
+        if folder and lost and (folder.folder.name != "validation" or len(lost) == len(folder.expected or ())):
+            folder = None
+        plan[fold] = folder, lost
+    asked_for = {name: network[name] for name in INFERENCE}
+    inference = {fold: inference_of(folder.folder) if folder else asked_for for fold, (folder, _) in plan.items()}
     if other := next((fold for fold in chosen if inference[fold] != inference[chosen[0]]), None):
         first, second = (
             ", ".join(f"{name} {value}" for name, value in inference[fold].items()) for fold in (chosen[0], other)
@@ -70,21 +71,20 @@ def validation_folders(
             "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
             f"validation_{checkpoint.removesuffix('.pth')}/ of one of them."
         )
-    if todo:
+    if todo := [fold for fold, (folder, lost) in plan.items() if lost or not folder]:
         log(
             f"folds {', '.join(todo)}: not all validation cases have probabilities or samples of this version by "
             f"{checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the bar shows "
             "the time left."
         )
     result = {}
-    for fold, folder in folders.items():
+    for fold, (folder, lost) in plan.items():
         options = {**network, **inference[fold]}
-        if folder and fold in single:
-            predict_lost(folder, fold, checkpoint, lacking[fold], options)
-        if folder and (fold in single or fold not in todo):
-            result[fold] = folder
-        else:
-            result[fold] = predict_validation(model, fold, checkpoint, options, num_processes=num_processes)
+        if folder is None:
+            folder = predict_validation(model, fold, checkpoint, options, num_processes=num_processes)
+        elif lost:
+            predict_lost(folder, fold, checkpoint, lost, options)
+        result[fold] = folder
     return result
 
 
@@ -112,12 +112,3 @@ def _lacking(folder: PredictionFolder) -> list[str]:
             except UserError:
                 lacking.append(case)
     return lacking
-
-
-def _keeps_most(folder: PredictionFolder, lost: Sequence[str]) -> bool:
-    """Whether nnU-Net's validation/ lacks some cases only."""
-    return folder.folder.name == "validation" and len(lost) < len(folder.expected or ())
-
-
-def _inference(network: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: network[name] for name in INFERENCE}

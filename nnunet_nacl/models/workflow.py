@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,99 +10,28 @@ import pandas as pd
 
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, choose, cross_fit, parts_of
-from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certain_background, changes, relabelled
+from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
+from nnunet_nacl.calibration.effect import certain_background, changes, relabelled
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
-from nnunet_nacl.calibration.learned_quality import DELIVERED
+from nnunet_nacl.calibration.learned_quality import DELIVERED, LearnedQuality, check_rows
 from nnunet_nacl.calibration.likelihood import case_loss
-from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
+from nnunet_nacl.documents.map_file import map_to_json, structures_of
+from nnunet_nacl.documents.map_record import DICE_MEAN, MapPart, MapQuality, MapRecord
+from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.io.treatment import Treatment
-from nnunet_nacl.json_files import encode, one_line
+from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.metrics.detection import Detected
-from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
-from nnunet_nacl.runs.held_out_presence import presence_of_others
+from nnunet_nacl.runs.held_out_presence import learn_presence, presence_of_others
 from nnunet_nacl.runs.heldout import HeldOut, case_values
 from nnunet_nacl.runs.quality_block import DECIDED, quality_rows, rows_of_blocks
 
 FEWEST_TO_CALIBRATE = 5
 PREDICTED_DICE_ERROR = "predicted Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A map and how it was found.
-
-    Attributes:
-        chosen: The map in use, and those of the parts.
-        tried: Every form and ridge, fitted to samples of all cases and of all but each part; poorer ones first.
-        parts: Part of each case.
-        structures: Name of each structure by nnU-Net's key.
-        labels: Name of each label that slopes and offsets belong to.
-        effect: Each value before and after, cross-fitted, of the labels that the network chose.
-        decision: Dice of these labels (before) and of those decided for Dice (after), cross-fitted.
-        detected: By ``DELIVERED`` and structure, what these labels find.
-        certain: What no map changes.
-        relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
-        nll: Mean over the cases of a voxel's negative log likelihood under the map, in nats.
-        presence: By part, what the cases of the others taught about which structures are there.
-        quality: What was learned about Dice and volumes.
-        groups: Patient of each case; None: each case its own.
-    """
-
-    chosen: CrossFit
-    tried: list[CrossFit]
-    parts: dict[str, str]
-    structures: dict[str, str]
-    labels: list[str]
-    effect: dict[str, dict[str, Any]]
-    decision: dict[str, dict[str, Any]]
-    detected: dict[str, dict[str, Detected]]
-    certain: CertainBackground
-    relabelled: dict[str, Relabelled]
-    nll: float
-    presence: dict[str, LearnedPresence]
-    quality: HeldOutQuality
-    groups: dict[str, str] | None = None
-
-    @property
-    def best_of_forms(self) -> dict[str, CrossFit]:
-        """Of each form the fit with its best ridge."""
-        return {form: choose(self.tried, form) for form in dict.fromkeys(one.form for one in self.tried)}
-
-    def to_json(self) -> dict[str, Any]:
-        """Content of calibration_map.json."""
-        fits = self.best_of_forms | {self.chosen.form: self.chosen}
-        document = map_to_json({form: each.fit.map for form, each in fits.items()}, self.chosen.form, self.structures)
-        for form, each in fits.items():
-            document["maps"][form] = stored_map(each.fit.map, each.fit.standard_errors) | {"ridge": each.ridge}
-        cases: dict[str, list[str]] = {part: [] for part in self.chosen.part_maps}
-        for case, part in self.parts.items():
-            cases[part].append(case)
-        return document | {
-            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            "labels": self.labels,
-            "n_cases": len(self.parts),
-            "nll": self.nll,
-            "forms": [{"form": one.form, "ridge": one.ridge, **asdict(one.score)} for one in self.tried],
-            "certain_background": asdict(self.certain),
-            "relabelled": {form: asdict(one) for form, one in self.relabelled.items()},
-            "effect": self.effect,
-            "decision": self.decision,
-            "detected": encode(self.detected),
-            **({"groups": self.groups} if self.groups else {}),
-            "cross_fit": {
-                part: {"map": stored_map(fitted), "presence": encode(self.presence[part]), "cases": cases[part]}
-                for part, fitted in self.chosen.part_maps.items()
-            },
-            "quality": self.quality.to_json(),
-        }
 
 
 def calibrate(
@@ -115,10 +43,11 @@ def calibrate(
     as_deployed: bool = False,
     num_processes: int = 1,
     progress: bool = False,
-) -> Calibration:
+) -> MapRecord:
     """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has not seen.
 
-    Every case is read once, as it is; what its part's map makes of it follows from its sample.
+    Every case is read once, as it is; what its part's map makes of it follows from its sample. What the record says of
+    the networks and the source of the cases is for the caller to add.
 
     Args:
         held_out: The cases; those that cannot be used are left out.
@@ -151,39 +80,76 @@ def calibrate(
     with tqdm(total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress) as bar:
         tried = cross_fit(voxels, parts, groups=patients, centre=centre, progress=bar.update)
     chosen = choose(tried, form)
-    affine = {name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS}
-    maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
-    as_given = {result.case: result for result in before.cases}
-    ignore = held_out.first.labels.ignore_label is not None
+    part_of, clusters = dict(zip(cases, parts)), patients if groups else None
+    as_given, ignore = {result.case: result for result in before.cases}, held_out.first.labels.ignore_label is not None
     measured = [as_given[case] for case in cases]
-    presence_of = dict(zip(cases, presence_of_others(measured, structures, patients, parts, ignore)))
-    treatments = [Treatment(maps[case], presence=presence_of[case]) for case in cases]
-    after = [held_out.through(result, treatment) for result, treatment in zip(measured, treatments)]
+    presence_of = dict(zip(parts, presence_of_others(measured, structures, patients, parts, ignore)))
+    after = [
+        held_out.through(result, Treatment(chosen.part_maps[part], presence=presence_of[part]))
+        for result, part in zip(measured, parts)
+    ]
     old, new = (
         pd.DataFrame([case_values(result.stats) for result in results]).to_dict("list") for results in (measured, after)
     )
     rows: Any = [quality_rows(after), rows_of_blocks([each.blocks[DECIDED] for each in after], tuple(structures))]
-    own = patients if groups else None
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
     if (as_network := quality_rows(measured)) is not None:
         old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
-    quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, before=measured)
-    return Calibration(
-        chosen,
-        tried,
-        dict(zip(maps, parts)),
-        structures,
-        ["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
-        changes(old, new, own),
-        changes(kept, decided, own),
-        {kind: row.detected for kind, row in zip(DELIVERED, rows)},
-        certain_background(voxels),
-        affine,
-        float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
-        {part: presence_of[case] for case, part in zip(cases, parts)},
-        quality,
-        {case: groups[case] for case in maps} if groups else None,
+    fits = {name: choose(tried, name) for name in dict.fromkeys(each.score.form for each in tried)}
+    fits[chosen.score.form] = chosen
+    maps = {name: each.fit.map for name, each in fits.items()}
+    content = map_to_json(maps, chosen.score.form, structures)
+    for name, each in fits.items():
+        content["maps"][name] = stored_map(each.fit.map, each.fit.standard_errors) | {"ridge": each.score.ridge}
+    return MapRecord(
+        **content,
+        generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+        labels=["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
+        n_cases=len(cases),
+        nll=float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
+        forms=[each.score for each in tried],
+        certain_background=certain_background(voxels),
+        relabelled={name: relabelled(voxels, maps[name]) for name in AFFINE_FORMS},
+        effect=changes(old, new, clusters),
+        decision=changes(kept, decided, clusters),
+        detected={kind: row.detected for kind, row in zip(DELIVERED, rows)},
+        groups=dict(zip(cases, patients)) if groups else {},
+        cross_fit={
+            part: MapPart([case for case in cases if part_of[case] == part], stored_map(fitted), presence_of[part])
+            for part, fitted in chosen.part_maps.items()
+        },
+        quality=_learn_quality(rows, structures, patients, as_deployed, measured),
     )
+
+
+def _learn_quality(
+    rows: Sequence[QualityRows],
+    names: Mapping[str, str],
+    patients: Sequence[str],
+    as_deployed: bool,
+    measured: Sequence[CaseResult],
+) -> MapQuality:
+    """What held-out cases teach of Dice, volumes and presence, and how it does on cases that it has not seen.
+
+    Args:
+        rows: Of the cases, each under a map that was fitted without it: for every one of ``DELIVERED``.
+        names: Name of each structure by nnU-Net's key.
+        patients: To whom each case belongs.
+        as_deployed: Whether they were predicted as the model is used.
+        measured: The cases as the network gave them, from which follows what is there.
+
+    Returns:
+        With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
+    """
+    counts, units = (len(patients), len(set(patients))), rows[0].units
+    if len(units) != 1:
+        return MapQuality("", *counts, f"volumes are in {' and '.join(units)}")
+    learned = {
+        delivered: LearnedQuality.learn(each, patients, as_deployed=as_deployed)
+        for delivered, each in zip(DELIVERED, rows)
+    }
+    checks = {delivered: check_rows(each, patients) for delivered, each in zip(DELIVERED, rows)}
+    return MapQuality(units[0], *counts, "", learned, checks, learn_presence(measured, names, patients))
 
 
 def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
@@ -194,7 +160,7 @@ def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _dice_errors(rows: QualityRows) -> list[float]:
-    return [nanmean(row) for row in np.abs(rows.expected_dice - rows.true_dice)]
+    return [nanmean(row) for row in np.abs(rows.predicted[..., 0] - rows.true_dice)]
 
 
 def _samples_of(held_out: HeldOut) -> dict[str, Sample]:

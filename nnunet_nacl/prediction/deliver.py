@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.dicom.output import DICOM
-from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
+from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -150,10 +150,16 @@ def deliver(
             (output / name).unlink(missing_ok=True)
         ledger = Ledger(output / RECORDS)
         source.begin(ledger)
-        decision = {**source.origin, **map_of(output), "structures": structures, "regions": data.labels.regions}
-        decision["decide"] = rule
+        decision = DecisionRecord(
+            rule or "",
+            structures,
+            data.labels.regions,
+            scans=source.origin.get("scans"),
+            predictions=source.origin.get("predictions"),
+            map_sha256=map_of(output).get("map_sha256"),
+        )
         if rule:  # whoever reads the folder must not take the labels for nnU-Net's own
-            write_decision(output, (), decision, {})
+            decision.write(output)
         do: Any = partial(
             run,
             sign=source.sign,
@@ -187,7 +193,7 @@ def deliver(
                 source.made,
             )
             if listed.decided:
-                write_decision(output, listed.decided, decision, wrong)
+                replace(decision, cases=listed.decided, problems=wrong).write(output)
             content = {
                 "command": delivery.command,
                 "calibration_map": map_file,

@@ -188,7 +188,7 @@ class SavedPredictions:
         map_path = self.delivery.map_path
         (output / APPLIED_FILE).unlink(missing_ok=True)
         if treatment.map is not None and map_path is not None:
-            form = read_record(map_path).form or "conditional"
+            form = read_record(map_path).form
             record = map_to_json({form: treatment.map}, form, structures_of(first.labels))
             record |= {
                 "applied_to": str(first.folder.resolve()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, read_record, sha256
+from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
+from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import MARK
@@ -45,7 +46,7 @@ class TrainedModel:
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
         map_path: The file of the map; None if there is none.
-        record: What the map's file holds beside it; empty where there is none.
+        record: What the map's file holds; None if there is none.
         missing: What the user should know is missing, each with the remedy.
     """
 
@@ -60,7 +61,7 @@ class TrainedModel:
     treatment: Treatment
     quality: QualityOfMap | None = None
     map_path: Path | None = None
-    record: MapRecord = field(default_factory=MapRecord)
+    record: MapRecord | None = None
     missing: tuple[str, ...] = ()
 
     @classmethod
@@ -148,7 +149,7 @@ class TrainedModel:
 
     def other_inference(self, step_size: float, mirroring: bool) -> list[str]:
         """A note where the model is used otherwise than when the map was fitted."""
-        if self.treatment.map is None:
+        if self.treatment.map is None or self.record is None:
             return []
         used = {"step_size": step_size, "mirroring": mirroring}
         other = [

@@ -19,11 +19,11 @@ from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
-    MapRecord,
     read_map,
     read_record,
     structures_of,
 )
+from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -84,11 +84,10 @@ class QualityOfMap:
         for key, structure in zip(self.keys, review.structures):
             known: dict[str, Any] = {}
             if self.predicts_dice:
-                dice = self.learned.dice[key].predict(structure.predicted_dice)
-                known["dice_interval"] = dice.low, dice.high
+                known["dice_interval"] = tuple(self.learned.dice[key].predict(structure.predicted_dice)[1:].tolist())
             if self._knows(review.unit):
-                volume = self.learned.volume[key].predict(structure.predicted_volume)
-                known["volume_interval"] = volume.low, volume.high
+                interval = self.learned.volume[key].predict(structure.predicted_volume)[1:]
+                known["volume_interval"] = tuple(interval.tolist())
                 if self.presence:
                     known["present"] = self.presence.present_probability(key, *structure.network)
             structures.append(replace(structure, **known))

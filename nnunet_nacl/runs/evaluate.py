@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
+from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output
 from nnunet_nacl.documents.map_file import map_of, structures_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.io.case import Case, CaseFiles

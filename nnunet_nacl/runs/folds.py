@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nnunet_nacl.documents.document import FILE_NAME, check_output, to_document
+from nnunet_nacl.documents.document import FILE_NAME, check_output
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder

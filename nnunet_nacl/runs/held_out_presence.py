@@ -15,6 +15,7 @@ from nnunet_nacl.calibration.presence import (
     NOTHING_LEARNED,
     LearnedPresence,
     LearnedProbability,
+    PresenceChecks,
     ProbabilityCheck,
     finding_features,
     predict_left_out,
@@ -23,7 +24,7 @@ from nnunet_nacl.calibration.presence import (
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.detection import false_alarms
 from nnunet_nacl.runs.components import FOUND
 from nnunet_nacl.runs.quality_block import QUALITY, QualityBlock, StructureQuality
@@ -36,34 +37,6 @@ _SENSITIVITIES = (0.5, 0.7, 0.8, 0.9)
 _LEARNED_FROM = ("voxel", "volume", "true_volume", "max_probability", "expected_volume", "largest_dice")
 
 
-@dataclass(frozen=True)
-class HeldOutPresence:
-    """What was learned, and how it does on patients that it has not seen.
-
-    Attributes:
-        learned: None where the cases do not tell.
-        present: By structure and kind of probability, the check of whether it is in the scan.
-        real: By structure and kind of probability, the check of whether a component is real.
-        alarms: By structure and kind of probability, false alarms a scan by sensitivity.
-        names: Name of each structure by nnU-Net's key.
-        why_not: By structure why nothing was learned of its components or presence, though it is listed.
-    """
-
-    learned: LearnedPresence | None
-    present: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
-    real: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
-    alarms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    why_not: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any] | None:
-        """Content of ``presence`` in calibration_map.json; None where nothing was learned."""
-        if self.learned is None:
-            return None
-        checks = {"present": self.present, "real": self.real, "false_alarms": self.alarms}
-        return {**encode(self.learned), "checks": encode(checks), "why_not": self.why_not}
-
-
 def learn_presence(
     cases: Sequence[CaseResult],
     names: Mapping[str, str],
@@ -71,7 +44,7 @@ def learn_presence(
     *,
     only_listed: bool = False,
     findings: bool = True,
-) -> HeldOutPresence:
+) -> LearnedPresence | None:
     """Learn from held-out cases as the network gave them.
 
     Args:
@@ -81,11 +54,14 @@ def learn_presence(
         patients: To whom each case belongs.
         only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
         findings: Learn which components are real, too.
+
+    Returns:
+        With the checks on patients that it has not seen; None where the cases do not tell.
     """
     read = [_read(case, names, findings) for case in cases]
     known = [(*row, patient) for row, patient in zip(read, patients) if row]
     if not known:
-        return HeldOutPresence(None, names=dict(names))
+        return None
     blocks, components, patients = zip(*known)
     voxel, units = float(np.median([block.voxel for block in blocks])), {block.unit for block in blocks}
     unit = units.pop() if len(units) == 1 else ""
@@ -108,9 +84,9 @@ def learn_presence(
     for key in listed:
         reasons = [f"{question}: {of[key].why_not}" for question, of in asked.items() if key in of and of[key].why_not]
         why_not |= {key: "; ".join(reasons)} if reasons else {}
-    learned = LearnedPresence(voxel, _given(present, "learned"), _given(real, "learned"), listed, unit, FEATURES)
-    checks, alarms = (_given(present, "checks"), _given(real, "checks")), _given(real, "alarms")
-    return HeldOutPresence(learned, *checks, alarms, dict(names), why_not)
+    checks = PresenceChecks(_given(present, "checks"), _given(real, "checks"), _given(real, "alarms"))
+    taught = _given(present, "learned"), _given(real, "learned")
+    return LearnedPresence(voxel, *taught, listed, unit, FEATURES, checks, why_not)
 
 
 def _given(answers: Mapping[str, _Answer], name: str) -> dict[str, Any]:
@@ -140,7 +116,7 @@ def presence_of_others(
     for part in dict.fromkeys(parts):
         others = [i for i, other in enumerate(parts) if other != part]
         taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        taught[part] = learn_presence(*taught_by, findings=False).learned or NOTHING_LEARNED
+        taught[part] = learn_presence(*taught_by, findings=False) or NOTHING_LEARNED
     return [taught[part] for part in parts]
 
 

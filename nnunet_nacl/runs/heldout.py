@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nnunet_nacl.calibration.estimates import count_sample
+from nnunet_nacl.calibration.effect import count_sample
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import MASKS, CaseResult, Evaluation, EvaluationSettings

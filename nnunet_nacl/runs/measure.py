@@ -116,5 +116,4 @@ def _structure(
         truth, predicted = truth[box], predicted[box]
     in_mm = surface_distances(truth, predicted, spacing_mm)
     in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
-    distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
-    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, distances)
+    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, in_voxels.hausdorff())

@@ -227,6 +227,7 @@ def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows 
     units, voxel = tuple(sorted({block.unit for block in rows})), float(np.median([block.voxel for block in rows]))
     known = None if np.isnan(members).all() else members
     size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
+    predicted = np.stack([dice, *np.full((2, *dice.shape), math.nan)], axis=-1)
     return QualityRows(
-        keys, dice, true, volume, true_volume, entropy, confidence, units, voxel=size, members_dice=known
+        keys, predicted, true, volume, true_volume, entropy, confidence, units, voxel=size, members_dice=known
     )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.documents.results import detected_in
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.detection import Detected
-from nnunet_nacl.runs.held_out_presence import CONSTANT, HeldOutPresence
+from nnunet_nacl.runs.held_out_presence import CONSTANT
 from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
 
 if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
@@ -67,7 +68,7 @@ Rows = list[list[Cell | str]]
 def case_tables(
     comparison: Comparison,
     quality: Mapping[str, Mapping[str, QualityRows]],
-    presence: Mapping[str, Mapping[str, HeldOutPresence]],
+    presence: Mapping[str, Mapping[str, LearnedPresence | None]],
     threshold: float | Mapping[str, Sequence[float]],
 ) -> list[Table]:
     """The tables of each data set; none of what no method's documents tell.
@@ -110,7 +111,11 @@ def case_tables(
         header = ["structure", "method", *_DETECTED_HEADER]
         add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, _detected(detected, dataset.structures))
         checks = presence[dataset.name]
-        cells = [[entry.label, *row] for entry in comparison.entries for row in _presence(checks[entry.name])]
+        cells = [
+            [entry.label, *row]
+            for entry in comparison.entries
+            for row in _presence(checks[entry.name], dataset.structures)
+        ]
         header = ["method", *_PRESENCE_HEADER]
         add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, cells)
     return tables
@@ -144,17 +149,19 @@ def detected_text(detected: Mapping[str, Mapping[str, Detected]], names: Mapping
     return "\n".join(aligned([header, *texts_of(rows)], indent="")) if rows else ""
 
 
-def presence_text(presence: HeldOutPresence, *, every_kind: bool = False) -> str:
+def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False) -> str:
     """How far the probabilities of one method hold that something is there; empty where there is nothing to say.
 
     Args:
-        presence: What was learned, and how it does.
+        presence: What was learned, and how it does; None for nothing.
+        names: Name of each structure by nnU-Net's key.
         every_kind: Also probabilities that are not learned, such as the largest of the voxels.
     """
-    lines, rows = [], _presence(presence, every_kind)
+    lines, rows = [], _presence(presence, names, every_kind)
     if rows:
         lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
-    if nothing := "; ".join(f"{presence.names[key]} ({why})" for key, why in presence.why_not.items()):
+    why_not = presence.why_not if presence else {}
+    if nothing := "; ".join(f"{names[key]} ({why})" for key, why in why_not.items()):
         lines.append(f"nothing is said of {one_line(nothing)}")
     return "\n".join(lines)
 
@@ -204,19 +211,23 @@ def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str
     return rows
 
 
-def _presence(presence: HeldOutPresence, every_kind: bool = False) -> Rows:
+def _presence(presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False) -> Rows:
     """A row for each question about each listed structure, and kind of probability."""
     rows: Rows = []
-    listed = presence.learned.listed if presence.learned else []
-    questions = (("{} is in the scan", presence.present), ("a finding of {} is real", presence.real))
-    for i, (question, checks) in enumerate(questions):
+    if presence is None:
+        return rows
+    questions: tuple[tuple[str, Any, Any], ...] = (
+        ("{} is in the scan", presence.checks.present, {}),
+        ("a finding of {} is real", presence.checks.real, presence.checks.false_alarms),
+    )
+    for question, checks, alarms in questions:
         for key, by_kind in checks.items():
             kinds = [kind for kind in by_kind if kind != CONSTANT] if every_kind else ["learned"]
-            for kind in kinds if key in listed else ():
-                check, reached = by_kind[kind], presence.alarms.get(key, {}).get(kind, {}) if i else {}
+            for kind in kinds if key in presence.listed else ():
+                check, reached = by_kind[kind], alarms.get(key, {}).get(kind, {})
                 scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
                 cells = [Cell(number(value), value) for value in scores]
                 cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
-                words = question.format(presence.names[key]) + (f", {kind}" if every_kind else "")
+                words = question.format(names[key]) + (f", {kind}" if every_kind else "")
                 rows.append([words, *cells, Cell(str(check.n), check.n)])
     return rows

@@ -72,7 +72,7 @@ def comparison_figures(
     for dataset in comparison.datasets:
         for i, entry in enumerate(comparison.entries, 1):
             rows = quality[dataset.name].get(entry.name)
-            if rows is not None and rows.predicted is not None:
+            if rows is not None and rows.has_intervals:
                 yield _predicted_dice(comparison, dataset, f"{PREDICTED_DICE}_{i}", entry.label, rows)
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels, unpack
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, read_voxels, unpack
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.runs.heldout import HeldOut
 
@@ -49,6 +48,7 @@ def exact_for(calibration: CalibrationMap, voxels: int = 50, seed: int = 0) -> l
 def quality_of(structures: dict, entropy=math.nan) -> QualityRows:
     """Rows of cases: by structure expected and true Dice of each, and perhaps expected and true volumes."""
     tables = [np.array([np.asarray(values[i], float) for values in structures.values()]).T for i in (0, 1, -2, -1)]
+    tables[0] = np.stack([tables[0], *np.full((2, *tables[0].shape), math.nan)], axis=-1)
     entropy = np.broadcast_to(np.asarray(entropy, float), len(tables[0]))
     return QualityRows(tuple(structures), *tables, entropy, 1 - entropy)
 

@@ -10,7 +10,7 @@ from nnunet_nacl.calibration.case_voxels import MASK_BITS, pack, read_voxels
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.runs.heldout import HeldOut
 from tests.calibration.problems import read_held_out
-from tests.calibration.test_estimates import LABELS, crop
+from tests.calibration.test_effect_of_samples import LABELS, crop
 
 
 @pytest.mark.parametrize("kind", list(LABELS))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.effect import CertainBackground, certain_background, changes, relabelled
-from nnunet_nacl.calibration.likelihood import Voxels
-from tests.calibration.problems import chosen, drawn_from
+from tests.calibration.problems import chosen
 
 
 def of(odds, target, weights=None, regions=False) -> Voxels:
@@ -43,14 +43,6 @@ def test_regions_count_by_themselves():
     found = relabelled([voxels], CalibrationMap([1, 1], [0, 1], regions=True))
     assert (found.n_structure, found.n_changed) == (2, 1)
     assert found.dice == pytest.approx((0 + 1 - 2 / 3) / 2)
-
-
-@pytest.mark.parametrize("regions", [False, True])
-def test_no_temperature_changes_a_label(regions):
-    cases = drawn_from(CalibrationMap([1.0, 1.0], [0, 0], regions), cases=2, voxels=500)
-    found = relabelled(cases, CalibrationMap([0.4, 0.4], [0, 0], regions))
-    assert found.n_changed == 0 and found.dice == 0
-    assert found.n_structure == sum(int((c.label.any(0) if regions else c.label > 0).sum()) for c in cases)
 
 
 def test_a_map_that_differs_by_label_is_counted_alike():

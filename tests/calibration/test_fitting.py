@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import (
     AFFINE_FORMS,
     SMALLEST_SLOPE,
@@ -16,7 +17,7 @@ from nnunet_nacl.calibration.fitting import (
     fit_affine,
     fit_conditional,
 )
-from nnunet_nacl.calibration.likelihood import Voxels, case_loss
+from nnunet_nacl.calibration.likelihood import case_loss
 from tests.calibration.problems import chosen, drawn_from, exact_for
 from tests.calibration.test_likelihood import torch_loss
 
@@ -42,16 +43,6 @@ def mean_loss_of(cases, calibration) -> float:
     return float(np.mean([case_loss(case, calibration) for case in cases]))
 
 
-def test_two_kinds_of_voxel_by_hand():
-    # log-odds 1 and -1, right three times in four: the slope must make sigmoid(a) = 3/4, so a = log 3
-    voxels = one_region([1.0, 1.0, -1.0, -1.0], [True, False, False, True], [3, 1, 3, 1])
-    assert fit_affine([voxels], "temperature").map.slopes.item() == pytest.approx(np.log(3), abs=1e-4)
-    # log-odds 1 and 0, right three times in four and one in two: b = 0 and a = log 3
-    voxels = one_region([1.0, 1.0, 0.0, 0.0], [True, False, True, False], [3, 1, 1, 1])
-    found = fit_affine([voxels], "shift").map
-    np.testing.assert_allclose([found.slopes.item(), found.offsets.item()], [np.log(3), 0], atol=1e-4)
-
-
 @pytest.mark.parametrize(
     "form, truth",
     [
@@ -66,15 +57,6 @@ def test_the_map_that_made_the_truth_is_found(form, truth):
     found = fit_affine(cases, form) if form in AFFINE_FORMS else fit_conditional(cases, IDENTITY, 1e-12)
     assert found.map.is_affine == (form in AFFINE_FORMS)
     np.testing.assert_allclose(found.map.coefficients(), truth.coefficients(), atol=2e-4)
-
-
-@pytest.mark.parametrize("truth, centre", [(MATRICES, IDENTITY), (REGIONS, IDENTITY_REGIONS)])
-def test_simulated_coefficients_are_found_within_their_errors(truth, centre):
-    found = fit_conditional(drawn_from(truth, cases=20, voxels=3000, seed=5), centre, 1e-9)
-    errors = np.concatenate([found.standard_errors[0], found.standard_errors[1][..., None]], -1)
-    away = (found.map.coefficients() - truth.coefficients()) / errors
-    assert np.abs(away).max() < 4 and 0.5 < np.sqrt((away**2).mean()) < 1.7
-    assert errors.max() < 0.5
 
 
 @pytest.mark.parametrize("truth, given", [(MATRICES, IDENTITY), (REGIONS, IDENTITY_REGIONS)])
@@ -103,24 +85,15 @@ def test_scipy_finds_the_same(truth, given, centred):
     np.testing.assert_allclose(again.map.coefficients(), found.map.coefficients(), atol=1e-6)
 
 
-def test_each_form_holds_the_one_before():
-    cases = drawn_from(MATRICES, cases=4, voxels=1000)
-    shift = fit_affine(cases, "shift")
-    maps = [CalibrationMap.identity(2), fit_affine(cases, "temperature").map, shift.map]
-    maps += [fit_conditional(cases, shift, ridge).map for ridge in (1, 1e-2, 1e-4)]
-    losses = [mean_loss_of(cases, calibration) for calibration in maps]
-    assert losses == sorted(losses, reverse=True)
-
-
 def test_what_nobody_has_keeps_the_centre_and_its_errors():
     cases = drawn_from(MATRICES, cases=3, voxels=500)
     centre = fit_affine(cases, "temperature")
-    assert not np.isnan(centre.standard_errors[0]).any()
+    assert not np.isnan(centre.standard_errors).any()
     keep = [case.label != 1 for case in cases]
     cases = [Voxels(case.log_odds[:, k], case.label[k], case.target[k]) for case, k in zip(cases, keep)]
     found = fit_conditional(cases, centre, 1e-3)
     np.testing.assert_array_equal(found.map.coefficients()[1], centre.map.coefficients()[1])
-    np.testing.assert_array_equal(np.diagonal(found.standard_errors[0][1]), centre.standard_errors[0][0])
+    np.testing.assert_array_equal(found.standard_errors[1], centre.standard_errors[1])
     assert (np.abs(found.map.coefficients() - centre.map.coefficients())[[0, 2]] > 1e-3).any((1, 2)).all()
 
 
@@ -181,9 +154,10 @@ def test_standard_errors_are_those_of_the_jackknife_over_groups(form):
     rng = np.random.default_rng(3)
     cases = [
         drawn_from(CalibrationMap([a], [b], True), cases=1, voxels=400, seed=i)[0]
-        for i, (a, b) in enumerate(rng.normal([1, 0], [0.2, 0.5], (30, 2)))
+        for i, (a, b) in enumerate(rng.normal([1, 0], [0.2, 0.5], (15, 2)))
+        for _ in range(3)  # the same again tells nothing new
     ]
-    groups, centre = [i // 2 for i in range(30)], Fit.of(CalibrationMap.identity(1, True))
+    groups, centre = [i // 3 for i in range(45)], Fit.of(CalibrationMap.identity(1, True))
 
     def fitted(cases, groups=None):
         return (
@@ -193,9 +167,7 @@ def test_standard_errors_are_those_of_the_jackknife_over_groups(form):
     found = fitted(cases, groups)
     each = [fitted([c for c, g in zip(cases, groups) if g != out]).map.coefficients() for out in range(15)]
     jackknife = np.sqrt(14 / 15 * ((each - np.mean(each, 0)) ** 2).sum(0))
-    errors = np.concatenate([found.standard_errors[0].reshape(len(found.map.offsets), -1), found.standard_errors[1]], 1)
-    columns = [0, 2] if form == "shift" else [0, 1, 2]
-    np.testing.assert_allclose(errors, jackknife[: len(errors), 0][:, columns], rtol=0.3)
+    np.testing.assert_allclose(found.standard_errors, jackknife, rtol=0.3)
 
 
 def test_the_covariance_of_a_mean_takes_a_group_as_one_draw():

@@ -9,21 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nnunet_nacl.calibration.dice_estimate import coverage
 from nnunet_nacl.calibration.quality_report import (
     aurc,
     compare_orders,
-    coverage,
-    mean_absolute_error,
     spearman,
     workload,
 )
 
 NAN = math.nan
-
-
-def test_mean_absolute_error_leaves_out_what_is_not_defined():
-    assert mean_absolute_error([0.5, NAN, 0.9, 0.2], [0.6, 0.5, 0.6, NAN]) == pytest.approx(0.2)
-    assert math.isnan(mean_absolute_error([NAN], [0.5]))
 
 
 def test_coverage_counts_the_ends_in_and_has_an_exact_interval():
@@ -95,7 +89,3 @@ def test_workload_of_what_is_not_known():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="same cases"):
         aurc([1, 2], [0.5])
-    with pytest.raises(ValueError, match="in \\[0, 1\\], got \\[2\\]"):
-        workload([1], [0.5], 0.5, shares=[2])
-    with pytest.raises(ValueError, match="-0.1"):
-        workload([1], [0.5], 0.5, shares=[0.5, -0.1])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, most_probable
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, pack, unpack
 from nnunet_nacl.calibration.fitting import Fit, fit_affine, fit_conditional
-from nnunet_nacl.calibration.likelihood import AffineProblem, Voxels
+from nnunet_nacl.calibration.log_odds import log_odds, most_probable
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.labels import Labels
@@ -41,21 +41,6 @@ def of_classes(odds, target=None):
 
 def labels_of(channels: int) -> Labels:
     return Labels(tuple(map(str, range(channels))), tuple(range(channels)), False, None, tuple(range(channels)))
-
-
-@pytest.mark.parametrize("regions", [False, True])
-def test_loss_and_gradient_of_many_samples_are_on_average_those_of_all_voxels(regions):
-    (voxels,) = drawn_from(CalibrationMap([1.5, 1.5], [0, 0], regions), cases=1, voxels=5000)
-    change = np.random.default_rng(1).normal(0, 0.3, 3)
-
-    def terms(voxels):
-        found = AffineProblem([voxels], True, 0.01).terms(change)
-        return np.concatenate([[found.loss], found.gradient, found.hessian.ravel()])
-
-    found = np.array([terms(draw(voxels, seed=s, limit_bytes=2500).voxels()) for s in range(200)])
-    assert len(draw(voxels, limit_bytes=2500).stratum) < 450
-    away = np.abs(found.mean(0) - terms(voxels))
-    assert (away <= 4 * found.std(0) / np.sqrt(200) + 1e-4).all()
 
 
 def test_weights_add_up_and_uncertain_voxels_are_drawn_densely():
@@ -133,8 +118,8 @@ def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error(form, 
     full, sampled = (
         fit_affine(c, form) if form == "shift" else fit_conditional(c, centre, 1e-4) for c in (cases, samples)
     )
-    for whole, part, error in zip(vars(full.map).values(), vars(sampled.map).values(), full.standard_errors):
-        assert (np.abs(whole - part) <= error).all()
+    away = np.abs(full.map.coefficients() - sampled.map.coefficients())
+    assert (away <= full.standard_errors + 1e-12).all()
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -214,10 +199,3 @@ def test_a_damaged_sample_is_named(tmp_path, damage):
     with pytest.raises(UserError, match=r"case\.sample: not a sample") as caught:
         read_sample(path, labels_of(3))
     assert "\n" not in str(caught.value)
-
-
-def test_nothing_is_lost_where_everything_fits():
-    (voxels,) = drawn_from(CalibrationMap([1.0], [0.0]), cases=1, voxels=300)
-    sample = draw(voxels)
-    assert torch.equal(sample.voxels().target, voxels.target) and (sample.weights == 1).all()
-    assert torch.equal(sample.voxels().label, voxels.label)

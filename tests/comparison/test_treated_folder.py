@@ -15,6 +15,7 @@ from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.learned_dice import quality_by_entry
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
+from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.locate import find_fold_folders
@@ -48,7 +49,7 @@ def gather(*names: str):
 
 def fit(study):
     calibration = calibrate(HeldOut(find_fold_folders(study.model(TRAINER))))
-    (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(calibration.to_json()))
+    (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
     return calibration
 
 
@@ -106,7 +107,8 @@ def test_what_is_not_calibrated_names_the_command(model):
 
 def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     calibration = fit(model)
-    maps = {case: calibration.chosen.part_maps[part] for case, part in calibration.parts.items()}
+    parts, regions = calibration.cross_fit, calibration.regions
+    maps = {case: loaded_map(parts[part].map, regions) for case, part in calibration.part_of.items()}
     names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
     _, dataset = gather(*names)
     check_decided(model, dataset, names[2], maps)
@@ -141,19 +143,19 @@ def test_other_maps_are_measured_anew_and_other_cases_refused(model):
 
 def test_predicted_dice_only_where_calibrate_learned_it(model):
     calibration, values = fit(model), ([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
-    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(calibration.to_json() | {"quality": None}))
+    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration) | {"quality": None}))
     names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
     found = gather(*names)
-    assert all(rows.predicted is None for rows in quality_by_entry(*found, {}).values())
+    assert not any(rows.has_intervals for rows in quality_by_entry(*found, {}).values())
     keys = list(found[1].structures)
     rows = quality_of(dict.fromkeys(keys, values))
-    learned = LearnedQuality.learn(rows, list("abcdef"), delivered="argmax", as_deployed=False)
-    document = calibration.to_json() | {"quality": {"learned": {"argmax": encode(learned)}}}
+    learned = LearnedQuality.learn(rows, list("abcdef"), as_deployed=False)
+    document = encode(calibration) | {"quality": {"learned": {"argmax": encode(learned)}}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
     predictions = gather(*names)[1].predictions
     named = sha256((model.model(TRAINER) / "calibration_map.json").read_bytes()).hexdigest()
     assert [predictions[name]["1"].get("map_sha256") for name in names] == [None, named, named]
     predicted = quality_by_entry(*found, {})
-    assert [predicted[name].predicted is not None for name in names] == [False, True, False]
+    assert [predicted[name].has_intervals for name in names] == [False, True, False]
     apart = predicted[names[1]]
     assert apart.level == 0.9 and np.isfinite(apart.predicted[..., 0]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +13,16 @@ from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import (
-    DICE_MEAN,
     check_networks,
     map_to_json,
     read_map,
     read_record,
 )
+from nnunet_nacl.documents.map_record import DICE_MEAN
 from nnunet_nacl.documents.stored_map import loaded_map, same_map, stored_map
 from nnunet_nacl.errors import UserError
 
+STUDY = Path(__file__).parents[2] / "docs" / "results" / "study"
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
     "temperature": CalibrationMap([0.5, 0.5], [0, 0]),
@@ -64,7 +66,14 @@ def test_rows_hold_what_differs_by_label(regions, data):
     for structure in range(3):
         slopes[:, structure, 0 if regions else structure] = own[:, structure]
     calibration = CalibrationMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
-    stored = json.loads(json.dumps(stored_map(calibration)))
+    errors = np.arange(calibration.coefficients().size).reshape(calibration.coefficients().shape)
+    stored = json.loads(json.dumps(stored_map(calibration, errors)))
+    for row in stored["rows"]:
+        places = [0 if regions else row["structure"], -2, -1]
+        assert row["standard_errors"] == errors[row["label"], row["structure"], places].tolist()
+    affine = stored_map(CalibrationMap(own_slopes := calibration.own_slopes[:1], 0 * own_slopes, regions), errors)
+    assert affine["slope_standard_errors"][0] == [errors[0, k, 0 if regions else k] for k in range(3)]
+    assert affine["offset_standard_errors"] == [errors[0, :, -1].tolist()]
     np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())
     first = calibration.coefficients()[0, 0, 1:]
     if not first.any():
@@ -83,6 +92,13 @@ def test_a_file_of_0_3_is_read_and_what_it_learned_by_lines_is_not(write):
     assert record.part_of == {"a": "fold_0"}
 
 
+@pytest.mark.parametrize("path", sorted(STUDY.glob("*/*/calibration_map.json")), ids=lambda path: path.parent.name)
+def test_files_that_0_3_wrote_are_read(path):
+    record = read_record(path)
+    assert record.n_cases == len(record.part_of) and record.calibration().num_structures == len(record.names)
+    assert record.advice and record.quality.why_not
+
+
 def tables(slopes) -> dict:
     return {"conditional": {"slopes": slopes, "offsets": np.zeros(np.shape(slopes)).tolist()}}
 
@@ -95,22 +111,14 @@ def tables(slopes) -> dict:
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
         ({}, {"structures": {"1": "anterior"}}, "the predictions have the classes 1 anterior; give the map of this"),
         ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional, matrix; calibrate again"),
-        ({"form": "logodds"}, {}, "has no map of the form logodds"),
         ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
         ({"maps": tables([["a", "b"]] * 3)}, {}, "alibrate again"),
-        (
-            {"maps": tables([[{}, {}]] * 3) | {"conditional": {"slopes": [[{}]], "offsets": [[0]]}}},
-            {},
-            "alibrate again",
-        ),
-        ({"maps": tables([[1], [1]])}, {}, "1 slopes for 2 structures|calibrate again"),
+        ({"maps": tables([[1], [1]])}, {}, "1 slopes for 2 structures; calibrate again"),
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
-        (
-            {"maps": tables([[1, 1], [1]][:1]) | {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}},
-            {},
-            "alibrate again",
-        ),
+        ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
         ({"maps": {"conditional": {"slopes": [1, 1], "offsets": [0, 0]}}}, {}, "not a map of `nnunet_nacl calibrate`"),
+        ({"n_cases": "6"}, {}, "not a map of .*: n_cases is str '6', not a whole number; calibrate again, or give its"),
+        ({"cross_fit": {"a": {}}}, {}, r"cross_fit\.a has no 'cases'; calibrate again"),
     ],
 )
 def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
@@ -132,8 +140,9 @@ def test_networks_are_compared_where_the_map_knows_them(write):
 
 def test_the_advice_is_what_was_measured_or_nothing(write):
     change = {"mean": 0.0123, "low": -0.004, "high": 0.02}
-    record = read_record(write(decision={DICE_MEAN: {"n": 12, "difference": change}}))
+    row = {"n": 12, "before": change, "after": change, "difference": change}
+    record = read_record(write(decision={DICE_MEAN: row}))
     assert "On the 12 held-out cases -decide dice changed the mean Dice by +0.0123" in record.advice
     assert "-0.0040 to +0.0200" in record.advice
-    for nothing in ({}, {DICE_MEAN: {"n": 12, "difference": change | {"low": None}}}):
+    for nothing in ({}, {DICE_MEAN: row | {"difference": change | {"low": None}}}):
         assert read_record(write(decision=nothing)).advice == ""

@@ -15,7 +15,7 @@ import pytest
 
 import nnunet_nacl
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import SCOPE, CalibrationSet
+from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
 from nnunet_nacl.documents.published import PUBLISHED, schema_of
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
@@ -61,18 +61,20 @@ def written(request, tmp_path_factory):
         here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
         assert main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here]) == 0
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
-        assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), "-np", "1"]) == 0
+        decide = ("-decide", "dice", "-np", "1")
+        assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), *decide]) == 0
     documents = {"calibration_map": read_dict(path), "prediction": read_dict(root / "out" / "prediction.json")}
-    return documents | {"review": read_dict(root / "reviewed" / "prediction.json")}
+    reviewed = {"review": "prediction.json", "decision": "decision.json"}
+    return documents | {name: read_dict(root / "reviewed" / file) for name, file in reviewed.items()}
 
 
 def test_documents_fit_their_schema(written) -> None:
     check("calibration_map", written["calibration_map"])
     check("prediction", written["prediction"])
     check("prediction", written["review"])
-    for document, name in (("calibration_map", "calibration_map"), ("prediction", "prediction")):
-        unknown = written[document].keys() - schema_of(name)["properties"].keys()
-        assert not unknown
+    check("decision", written["decision"])
+    for name in PUBLISHED:
+        assert not written[name].keys() - schema_of(name)["properties"].keys()
 
 
 def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
@@ -92,18 +94,15 @@ def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
 DAMAGE = {
     "calibration_map": [
         lambda one: one.pop("maps"),
-        lambda one: one.update(schema_version=1),
         lambda one: one.update(n_cases="6"),
         lambda one: one["calibration_set"].pop("sha256"),
         lambda one: one["maps"][one["form"]].update(offsets=[["0"]]),
         lambda one: one["effect"]["NLL all"]["before"].pop("low"),
-        lambda one: one["quality"]["learned"]["argmax"].pop("dice"),
         lambda one: next(iter(one["quality"]["learned"]["argmax"]["volume"].values())).update(patient="x"),
     ],
     "prediction": [
         lambda one: one.pop("calibration_map"),
         lambda one: one["calibration_map"].pop("sha256"),
-        lambda one: one["model"].update(checkpoints_sha256=[]),
         lambda one: one.update(notes=None),
     ],
 }

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import map_in, map_of_folds, sha256
-from nnunet_nacl.documents.stored_map import same_map
+from nnunet_nacl.documents.map_file import map_of_folds, sha256
+from nnunet_nacl.documents.stored_map import loaded_map, same_map
 from nnunet_nacl.prediction import labelled_images
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.prediction.untrained import (
@@ -182,14 +182,16 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     before = json.loads(path.read_text())
     assert calibrate(model, scans, truths) == 0
     printed, found = capsys.readouterr().out, json.loads(path.read_text())
-    assert same_map(map_in(found, "given"), map_in(before)) and "note: the map is drawn to that of the model" in printed
-    assert found["quality"] == before["quality"] and "6 patients; with fewer than 9" in printed
+    given, earlier = found["maps"]["given"], before["maps"][before["form"]]
+    assert same_map(loaded_map(given, False), loaded_map(earlier, False))
+    assert "note: the map is drawn to that of the model" in printed
+    assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
     assert {each["form"] for each in found["forms"]} == {"temperature", "shift", "given", "conditional"}
     assert TrainedModel.open(model).treatment.map is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
     again = json.loads(path.read_text())
-    assert again["maps"] == found["maps"] and again["quality"] == before["quality"]
+    assert again["maps"] == found["maps"] and again["quality"] == found["quality"]
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
     networks = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["inference"]) is None

@@ -89,7 +89,7 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     expected = np.linspace(0.1, 1, 20)
     held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)))
     learned = {
-        kind: encode(LearnedQuality.learn(held_out, range(20), delivered=kind, as_deployed=as_deployed))
+        kind: encode(LearnedQuality.learn(held_out, range(20), as_deployed=as_deployed))
         for kind in ("argmax", "decided")
     }
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import MASKS, EvaluationSettings
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import find_fold_folders, model_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder

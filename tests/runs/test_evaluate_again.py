@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.evaluation_text import csv_text, table_text
-from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER

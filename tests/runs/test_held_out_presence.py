@@ -12,7 +12,7 @@ from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.comparison.learned_dice import presence_by_entry
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import decode
+from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.runs.held_out_presence import learn_presence
 from nnunet_nacl.show.case_tables import case_tables, presence_text
 from tests.comparison.synthetic import STRUCTURES, make_comparison
@@ -67,28 +67,28 @@ def cases():
 
 def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(cases):
     found = learn_presence(cases, NAMES, [one.case for one in cases])
-    assert found.learned.listed == ["2", "3"] and found.learned.voxel == 0.001
-    assert list(found.learned.present) == ["2"] and list(found.learned.real) == ["2"]
-    assert list(found.present) == list(found.real) == ["2"]
+    assert found.listed == ["2", "3"] and found.voxel == 0.001
+    assert list(found.present) == ["2"] and list(found.real) == ["2"]
+    assert list(found.checks.present) == list(found.checks.real) == ["2"]
     assert found.why_not == {"3": "real: 120 yes and 0 no, it takes 3 of both"}
-    one = found.learned.present["2"]
+    one = found.present["2"]
     assert (one.n, one.n_yes, one.n_patients) == (40, 26, 40)
 
 
 def test_it_beats_what_the_network_says_and_is_checked_on_other_patients(cases):
     found = learn_presence(cases, NAMES, [one.case for one in cases])
     learned, largest, any_voxel = (
-        found.present["2"][kind] for kind in ("learned", "largest probability", "any voxel predicted")
+        found.checks.present["2"][kind] for kind in ("learned", "largest probability", "any voxel predicted")
     )
     assert learned.brier < largest.brier < any_voxel.brier == pytest.approx(14 / 40)
     assert learned.auroc > 0.95 and any_voxel.auroc == 0.5 and learned.n == 40
-    real = found.real["2"]
+    real = found.checks.real["2"]
     assert real["learned"].brier < real["mean probability"].brier and real["learned"].n == 46
-    alarms = found.alarms["2"]["learned"]
+    alarms = found.checks.false_alarms["2"]["learned"]
     assert list(alarms) == ["0.5", "0.7", "0.8", "0.9"] and alarms["0.5"] <= alarms["0.9"] < 0.3
-    text = presence_text(found, every_kind=True)
+    text = presence_text(found, NAMES, every_kind=True)
     assert "lesion is in the scan, any voxel predicted" in text and "a finding of lesion is real, learned" in text
-    shown = [line.split() for line in presence_text(found).splitlines()]
+    shown = [line.split() for line in presence_text(found, NAMES).splitlines()]
     assert shown[0][-1] == "n" and [line[-1] for line in shown[1:3]] == ["40", "46"]
     assert shown[2][-4:-1] == [f"{alarms[share]:.2f}" for share in ("0.5", "0.7", "0.8")] and shown[1][-2] == "-"
 
@@ -101,18 +101,16 @@ def test_anatomy_that_falls_apart_in_some_scans_is_not_listed_but_can_be_asked_f
         block["findings"]["1"] |= {"found": [*parts, *crumbs], "n_true": len(parts)}
     changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
-    assert found.learned.listed == ["2", "3"] and "1" not in found.why_not
-    assert (
-        found.learned.real_probability("1", 50.0, 0.9, 0.95) > 0.9 > found.learned.real_probability("1", 0.01, 0.3, 0.6)
-    )
-    assert "organ" not in presence_text(found)
+    assert found.listed == ["2", "3"] and "1" not in found.why_not
+    assert found.real_probability("1", 50.0, 0.9, 0.95) > 0.9 > found.real_probability("1", 0.01, 0.3, 0.6)
+    assert "organ" not in presence_text(found, NAMES)
 
 
 def test_what_was_learned_comes_back_and_answers(cases):
     found = learn_presence(cases, NAMES, [one.case for one in cases])
-    again = decode(LearnedPresence, json.loads(to_json_text(found.to_json())), "map.json")
+    again = decode(LearnedPresence, json.loads(to_json_text(encode(found))), "map.json")
     sure, doubtful = again.present_probability("2", 4.0, 0.99), again.present_probability("2", 0.2, 0.3)
-    assert sure > 0.9 > 0.2 > doubtful and sure == found.learned.present_probability("2", 4.0, 0.99)
+    assert sure > 0.9 > 0.2 > doubtful and sure == found.present_probability("2", 4.0, 0.99)
     assert again.real_probability("2", 3.0, 0.9, 0.95) > 0.9 > 0.3 > again.real_probability("2", 0.05, 0.3, 0.6)
     assert math.isnan(again.present_probability("1", 4.0, 0.9)) and math.isnan(again.real_probability("3", 1, 0.5, 0.5))
 
@@ -123,11 +121,11 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
         block["quality"]["structures"]["2"] |= {"expected_volume": 1.0 + i % 2, "largest_dice": 0.5}
     changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
-    checks = found.present["2"]
+    checks = found.checks.present["2"]
     assert checks["learned"].brier >= checks["share of the other patients"].brier
-    assert "2" not in found.learned.present and "2" in found.learned.real
+    assert "2" not in found.present and "2" in found.real
     assert found.why_not["2"] == "in the scan: no better than the share of the other patients"
-    assert "nothing is said of lesion (in the scan: no better" in presence_text(found)
+    assert "nothing is said of lesion (in the scan: no better" in presence_text(found, NAMES)
 
 
 def test_a_truth_that_was_ignored_teaches_nothing(cases):
@@ -137,16 +135,16 @@ def test_a_truth_that_was_ignored_teaches_nothing(cases):
             one["overlaps"] = None
     changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
-    assert found.why_not["2"] == "real: 0 yes and 0 no, it takes 3 of both" and "2" in found.learned.present
+    assert found.why_not["2"] == "real: 0 yes and 0 no, it takes 3 of both" and "2" in found.present
 
 
 def test_cases_of_an_earlier_version_teach_nothing(cases):
     blocks = {"quality": cases[0].blocks["quality"]}
     older = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=blocks) for one in cases]
     found = learn_presence(older, NAMES, [one.case for one in cases])
-    assert found.learned is None and found.to_json() is None and presence_text(found) == ""
+    assert found is None and presence_text(found, NAMES) == ""
     both = learn_presence([*cases, *older], NAMES, [str(i) for i in range(2 * len(cases))])
-    assert both.learned.present["2"].n == len(cases)
+    assert both.present["2"].n == len(cases)
 
 
 def test_a_comparison_has_a_row_for_each_method_and_question(cases):

@@ -86,7 +86,7 @@ def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     found = quality_rows([case])
     assert found.entropy == pytest.approx(review.mean_foreground_entropy)
     assert found.confidence == pytest.approx(review.mean_foreground_confidence)
-    assert found.lowest_expected == pytest.approx(review.lowest_predicted_dice)
+    assert found.lowest_predicted == pytest.approx(review.lowest_predicted_dice)
 
 
 def test_a_document_of_an_earlier_version_is_measured_again(measure):

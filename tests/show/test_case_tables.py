@@ -22,7 +22,7 @@ NAN = float("nan")
 def test_numbers_of_a_method():
     expected, true = [0.9, 0.6, 0.7, NAN], [0.8, 0.5, 0.9, 0.0]
     rows = quality_of({"1": (expected, true), "2": ([0.8, NAN, 0.9, NAN], [0.9, NAN, 0.7, NAN])})
-    intervals = np.stack([rows.expected_dice, *np.full((2, 4, 2), [[[0.6]], [[0.8]]])], axis=-1)
+    intervals = np.stack([rows.predicted[..., 0], *np.full((2, 4, 2), [[[0.6]], [[0.8]]])], axis=-1)
     rows = replace(rows, predicted=np.where(np.isnan(intervals[..., :1]), NAN, intervals), level=0.9)
     printed = quality_text(rows, 0.75)  # errors 0.1, 0.1, 0.2, 0.1, 0.2; within are the 0.8 and the 0.7, ends included
     assert "MAE predicted          0.140" in printed and "40 % of 5" in printed and "3 of 4" in printed

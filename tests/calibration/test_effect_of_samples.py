@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.estimates import count_sample
+from nnunet_nacl.calibration.effect import count_sample
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.treatment import Treatment

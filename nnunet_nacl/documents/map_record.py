@@ -1,0 +1,218 @@
+"""What calibration_map.json holds: in memory, in the file and in the published schema, which is made from these types.
+
+Reading takes a file that lacks what has a default: one that was made by hand, or by an earlier version. Keys may be
+added within a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from typing_extensions import NotRequired, TypedDict
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.crossfit import FormScore
+from nnunet_nacl.calibration.effect import CertainBackground, Change, Relabelled
+from nnunet_nacl.calibration.learned_quality import EstimateCheck, LearnedQuality
+from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.documents.stored_map import StoredMap, loaded_map
+from nnunet_nacl.metrics.detection import Detected
+
+SCHEMA_VERSION = 2
+SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
+DICE_MEAN = "Dice mean"
+"""Key of ``decision``: the mean over the structures of a case."""
+
+
+class NamedStructure(TypedDict):
+    """A structure: nnU-Net's key and its name."""
+
+    key: str
+    name: str
+
+
+class Inference(TypedDict):
+    """How the cases were predicted; empty where it is not known."""
+
+    step_size: NotRequired[float]
+    mirroring: NotRequired[bool]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What a map was fitted to.
+
+    Attributes:
+        n_cases: Cases.
+        n_patients: Patients they are of.
+        sha256: Of the cases' names and the checkpoints' SHA-256, both sorted, a line each: maps with the same one were
+            fitted to cases of the same names by the same networks. It says nothing about what the cases hold.
+    """
+
+    n_cases: int
+    n_patients: int
+    sha256: str
+
+    @classmethod
+    def of(
+        cls, cases: Collection[str], groups: Mapping[str, str] | None, networks: Mapping[str, str]
+    ) -> CalibrationSet:
+        """Describe cases, the patient of each, and the SHA-256 of the networks by fold, as far as it is known."""
+        text = "\n".join([*sorted(cases), *sorted(networks.values())])
+        patients = {groups[case] for case in cases} if groups else cases
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return cls(len(cases), len(patients), digest)
+
+
+@dataclass(frozen=True, eq=False)
+class MapPart:
+    """A part of the cross-fit.
+
+    Attributes:
+        cases: Its cases.
+        map: Fitted without them; null in files of earlier versions.
+        presence: What the cases of the other parts taught about which structures are there; null likewise.
+    """
+
+    cases: list[str]
+    map: StoredMap | None = None
+    presence: LearnedPresence | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MapQuality:
+    """How promised Dice and volume relate to the true ones.
+
+    Attributes:
+        unit: Of the volumes: ml, mm2 or pixels.
+        n_cases: What was learned from.
+        n_patients: Patients they are of.
+        why_not: Why nothing was learned; else empty.
+        learned: For argmax (nnU-Net's labels) and decided (for Dice); empty if nothing was learned.
+        checks: By segmentation, dice or volume, and structure, on cases left out.
+        presence: What was learned about what is there.
+    """
+
+    unit: str = ""
+    n_cases: int = 0
+    n_patients: int = 0
+    why_not: str = ""
+    learned: dict[str, LearnedQuality] = field(default_factory=dict)
+    checks: dict[str, dict[str, dict[str, EstimateCheck]]] = field(default_factory=dict)
+    presence: LearnedPresence | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MapRecord:
+    """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
+
+    Attributes:
+        schema_version: Of this format.
+        structures: In the order of the channels, background left out.
+        regions: Whether channels are sigmoid regions.
+        form: Of the map in use: temperature, shift, conditional, or given, a model's map that own cases left as it is.
+        maps: By form.
+        generated_by: Package and version.
+        labels: Names of the rows of a map.
+        source: Model folder, or folder of predictions.
+        folds: Whose held-out cases they are.
+        n_cases: Cases of the calibration set; null where it is not known.
+        calibration_set: Its size and hash.
+        scope: For whom the map holds.
+        versions: Of the packages that made it.
+        nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
+        forms: Each form and ridge that was tried, on cases left out.
+        certain_background: Shares of voxels and expected volume that no map changes.
+        relabelled: By affine form, what it would change in the labels if it were written into checkpoints.
+        effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
+        decision: Dice of nnU-Net's labels (before) and of those decided for Dice (after), by structure.
+        detected: By argmax (nnU-Net's labels) or decided (for Dice), and structure, what they find of it.
+        groups: Patient of each case; a case that is not there is a patient of its own.
+        cross_fit: By part of the cases.
+        quality: What was learned about Dice and volumes.
+        inference: How the cases were predicted.
+        checkpoint_sha256: By fold, of the networks; empty where it is not known.
+        notes: For the reader.
+        problems: By case why it could not be used.
+    """
+
+    schema_version: int
+    structures: list[NamedStructure]
+    regions: bool
+    form: str
+    maps: dict[str, StoredMap]
+    generated_by: str = ""
+    labels: list[str] = field(default_factory=list)
+    source: str = ""
+    folds: list[str] = field(default_factory=list)
+    n_cases: int | None = None
+    calibration_set: CalibrationSet | None = None
+    scope: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    nll: float = math.nan
+    forms: list[FormScore] = field(default_factory=list)
+    certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
+    relabelled: dict[str, Relabelled] = field(default_factory=dict)
+    effect: dict[str, Change] = field(default_factory=dict)
+    decision: dict[str, Change] = field(default_factory=dict)
+    detected: dict[str, dict[str, Detected]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    cross_fit: dict[str, MapPart] = field(default_factory=dict)
+    quality: MapQuality | None = None
+    inference: Inference = field(default_factory=Inference)
+    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def calibration(self, form: str | None = None) -> CalibrationMap:
+        """The map of a form, None for the one in use; LookupError or ValueError where there is none such."""
+        return loaded_map(self.maps[form or self.form], self.regions)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of each structure by nnU-Net's key, in order."""
+        return {row["key"]: row["name"] for row in self.structures}
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """Part of each case that the map was fitted to."""
+        return {case: name for name, part in self.cross_fit.items() for case in part.cases}
+
+    @property
+    def learned(self) -> dict[str, LearnedQuality]:
+        """By delivered segmentation, what was learned about Dice and volumes."""
+        return self.quality.learned if self.quality else {}
+
+    @property
+    def advice(self) -> str:
+        """What a decision for Dice changed on the held-out cases; empty where it was not measured."""
+        change = self.decision.get(DICE_MEAN)
+        if change is None or math.isnan(change["difference"]["low"]):  # of a single patient: no interval
+            return ""
+        return (
+            "On the {n} held-out cases -decide dice changed the mean Dice by {mean:+.4f} "
+            "(95 % interval {low:+.4f} to {high:+.4f})."
+        ).format(n=change["n"], **change["difference"])
+
+
+class UsedMap(TypedDict):
+    """The calibration map that was applied.
+
+    Attributes:
+        file: Where it lay.
+        sha256: Of the file.
+        form: Of the map: temperature, shift, conditional or given; empty for one that was made by hand.
+        calibration_set: What it was fitted to; null where that is not known.
+        effect: NLL and ECE before and after, on cases that its fit has not seen.
+        scope: For whom it holds.
+    """
+
+    file: str
+    sha256: str
+    form: str
+    calibration_set: CalibrationSet | None
+    effect: dict[str, Change]
+    scope: str
