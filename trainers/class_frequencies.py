@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.io.labels import Labels
 
-_BLOCK_VOXELS = 1 << 20  # read at a time, or one chunk where that is larger; a read of one small slice costs as much
-
 
 def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
-    """Voxels of each label in a preprocessed segmentation, of which one block at a time is in memory.
+    """Voxels of each label in a preprocessed segmentation.
 
     Args:
-        segmentation: (1, *spatial) integers, as nnU-Net's data sets give them: an array of blosc2, read by chunks, or
-            of NumPy, read by slices. -1, which nnU-Net's preprocessing leaves around the image, counts as 0, since
-            nnU-Net's transforms make it 0.
+        segmentation: (1, *spatial) integers, as nnU-Net's data sets give them: an array of NumPy or of blosc2. -1,
+            which nnU-Net's preprocessing leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
         num_labels: Labels from this one on are not counted.
 
     Returns:
         (num_labels,) int64.
     """
-    channels, depth, *plane = getattr(segmentation, "chunks", None) or (1, 1, *segmentation.shape[2:])
-    sizes = (channels, depth * max(1, _BLOCK_VOXELS // math.prod((channels, depth, *plane))), *plane)
-    counts = np.zeros(num_labels, np.int64)
-    for starts in product(*(range(0, length, size) for length, size in zip(segmentation.shape, sizes))):
-        block = np.asarray(segmentation[tuple(slice(start, start + size) for start, size in zip(starts, sizes))])
-        counts += np.bincount(np.maximum(block, 0).ravel(), minlength=num_labels)[:num_labels]
-    return counts
+    planes = np.asarray(segmentation[:])[0]  # a block at a time would be decompressed more than once
+    counts = (np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels] for plane in planes)
+    return sum(counts, np.zeros(num_labels, np.int64))
 
 
 def class_frequencies(counts: np.ndarray, labels: Labels) -> np.ndarray:
