@@ -11,7 +11,7 @@ import pytest
 import SimpleITK
 
 from nnunet_nacl.demo import virtual_brains
-from nnunet_nacl.demo.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon import dataset_of
 from nnunet_nacl.demo.virtual_brains import (
     LABELS,
     SHAPE,
@@ -50,8 +50,7 @@ def digests(folder):
 
 def test_the_folder_is_a_decathlon_task_whose_probabilities_are_calibrated(write, tmp_path):
     folder = write(tmp_path, 5, 1)
-    task = read_task(folder)
-    assert (task.id, task.dataset, task.probabilities) == (90, "Dataset090_VirtualBrains", folder / "probabilitiesTr")
+    assert dataset_of(folder) == "Dataset090_VirtualBrains"
     description = json.loads((folder / "dataset.json").read_text())
     assert description["labels"] == {"0": "background", "1": "CSF", "2": "GM", "3": "WM"}
     assert "NOT patients" in description["description"] and "Louis Collins" in description["licence"]
