@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, bin_index, check_n_bins
-from nnunet_nacl.metrics.checks import SUM_TOLERANCE, check_chunk, exceeds, read_inputs, take_columns, where_true
+from nnunet_nacl.metrics.checks import SUM_TOLERANCE, check_chunk, read_inputs, where_true
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
@@ -169,12 +169,12 @@ class GroupSums:
         """
         if self._regions:
             foreground = truth.any(0)
-            special = foreground | exceeds(probs.amax(0), min(1 / self._n_bins, 0.5) - _SLACK)
+            special = foreground | (probs.amax(0) > min(1 / self._n_bins, 0.5) - _SLACK)
         else:  # above this background probability all others are in the lowest bin, and lower, even if the sum is not 1
-            foreground, sure = exceeds(truth, 0), max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
-            special = foreground | ~exceeds(probs[0], sure)
+            foreground, sure = truth > 0, max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
+            special = foreground | ~(probs[0] > sure)
         if segmentation is not None:
-            special |= segmentation.any(0) if self._regions else exceeds(segmentation, 0)
+            special |= segmentation.any(0) if self._regions else segmentation > 0
         for mask in masks:
             special |= mask
         where = where_true(special if weights is None else torch.ones_like(special))
@@ -184,7 +184,7 @@ class GroupSums:
                 group |= mask[place].long() << (_FIRST_EXTRA + i)
             labels = None if segmentation is None else segmentation.index_select(-1, place)
             share = None if weights is None else weights[place]
-            self._add_each(take_columns(probs, place), truth.index_select(-1, place), labels, group, share)
+            self._add_each(probs.index_select(1, place), truth.index_select(-1, place), labels, group, share)
         if len(where) < probs.shape[1]:
             self._add_plain(probs.double() if self._exact else probs, ~special)
 
@@ -205,8 +205,8 @@ class GroupSums:
                 confidence = probs.gather(0, winner)
             else:
                 confidence, winner = probs.gather(0, truth), truth.clone()
-                unsure = where_true(~exceeds(confidence, 0.5 + SUM_TOLERANCE))  # else no other class is more probable
-                confidence[:, unsure], winner[:, unsure] = take_columns(probs, unsure).max(0, keepdim=True)
+                unsure = where_true(~(confidence > 0.5 + SUM_TOLERANCE))  # else no other class is more probable
+                confidence[:, unsure], winner[:, unsure] = probs.index_select(1, unsure).max(0, keepdim=True)
             foreground, right, own = winner[0] != 0, winner == truth, double.gather(0, truth)
             brier = double.square().sum(0) + 1 - 2 * own
 

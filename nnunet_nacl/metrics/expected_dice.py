@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import check_chunk, read_probs, where_true
+from nnunet_nacl.metrics.checks import check_chunk, parts, read_probs, where_true
 
 __all__ = ["ExpectedOverlap", "blocks_of", "check_probs", "count_expected", "expected_dice", "region_table"]
 _LOWEST, _BINS = 1e-3, 160
@@ -97,7 +97,7 @@ class ProbabilityHistogram:
         keep = None if valid is None else valid.reshape(-1)
         expected, counts, sums = np.zeros(len(flat)), np.zeros(size, np.int64), np.zeros(size)
         step = max(1 << 10, _BLOCK_PROBABILITIES // len(flat))
-        for part in (slice(start, start + step) for start in range(0, flat.shape[1], step)):
+        for part in parts(flat.shape[1], step):
             chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
             expected += chunk.sum(1, dtype=np.float64)
             rows, columns = np.nonzero(chunk > _LOWEST)
@@ -190,8 +190,7 @@ def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """(C, *spatial) probabilities as (C, n) blocks of at least float32, each with its place among the voxels."""
     flat = probs.reshape(len(probs), -1)
     size = max(1 << 10, _BLOCK_PROBABILITIES // len(probs))
-    for start in range(0, flat.shape[1], size):
-        part = slice(start, start + size)
+    for part in parts(flat.shape[1], size):
         block = flat[:, part]
         yield part, block if block.dtype in (torch.float32, torch.float64) else block.float()
 
@@ -249,9 +248,10 @@ def _check(
 ) -> None:
     check_probs(probs, regions)
     spatial = tuple(probs.shape[1:])
-    if tuple(segmentation.shape) != spatial or (valid is not None and tuple(valid.shape) != spatial):
-        shapes = f"{tuple(segmentation.shape)}" + (f" and {tuple(valid.shape)}" if valid is not None else "")
-        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {shapes}.")
+    shapes = [tuple(array.shape) for array in (segmentation, valid) if array is not None]
+    if set(shapes) != {spatial}:
+        got = " and ".join(map(str, shapes))
+        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {got}.")
     if segmentation.is_floating_point():
         raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
     if segmentation.numel():

@@ -20,7 +20,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
 from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.lookup import RegisteredTrainer, nearest_name, registered_trainers
+from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers, suggest
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
@@ -207,8 +207,8 @@ def check_known(trainer: str) -> None:
     Raises:
         ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
     """
-    registered = any(found.name == trainer for found in registered_trainers())
-    if trainer == PREFIX or (not registered and parse(trainer) is not None):
+    registered = [entry.name for entry in registered_trainers()]
+    if trainer == PREFIX or (trainer not in registered and parse(trainer) is not None):
         return
     check, find = check_nnunet()
     if find is None:
@@ -217,7 +217,7 @@ def check_known(trainer: str) -> None:
         with _quiet():
             find(trainer)
     except Exception as error:  # whatever importing another package's trainer raises
-        hint = nearest_name(trainer)
+        hint = suggest(trainer, registered)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0]
         raise UserError(
             f"{trainer}: nnU-Net finds no such trainer ({reason})"

@@ -6,19 +6,16 @@ returned is the class that Python imports from `nnunet_nacl_trainers`, never a c
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
-from nnunet_nacl.methods import METHODS, PREFIX
+from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.registration import ENTRY_POINT_GROUP, TRAINERS_PACKAGE
 from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.variants import TOKENS
 
 _hinted: set[str] = set()
 
@@ -69,30 +66,6 @@ def suggest(name: str, known: list[str]) -> str | None:
     except ValueError:
         takes_tokens = False
     return trainer + underscore + tokens if takes_tokens else trainer
-
-
-def nearest_name(trainer: str) -> str | None:
-    """The trainer that a mistyped name most likely means; None where nothing resembles it."""
-    base, *tokens = trainer.split("_")
-    method = base.removeprefix(PREFIX).removeprefix("Dice")
-    if method not in METHODS:
-        return suggest(trainer, [registered.name for registered in registered_trainers()])
-    if base == f"{PREFIX}DiceCE" and not tokens:
-        return PREFIX
-    fitting = [(i, token) for i, token in enumerate(TOKENS) if token.fits(method)]
-    words = {re.sub("<.>", "", word): (i, word) for i, token in fitting for word in token.form.split("|")}
-    mended: dict[int, str] = {}
-    for text in tokens:
-        number = re.search(r"\d+(?:p\d+)?", text)
-        found = difflib.get_close_matches(re.sub(r"\d+(?:p\d+)?", "", text), words, n=1, cutoff=0.6)
-        if not found:
-            return None
-        index, word = words[found[0]]
-        mended[index] = re.sub("<.>", number[0] if number else "", word)
-    name = "_".join([base, *(mended[index] for index in sorted(mended))])
-    with contextlib.suppress(ValueError):
-        return name if parse(name) is not None else None
-    return None
 
 
 def _make_variant(name: str) -> Any:
