@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,23 +13,6 @@ from nnunet_nacl.label_space import signed
 SUM_TOLERANCE = 1e-2  # of the sum over classes: half-precision probabilities pass, logits and single channels do not
 
 
-@dataclass(frozen=True)
-class CaseArrays:
-    """A case as flat tensors on one device.
-
-    Attributes:
-        probs: (K, N) or (R, N).
-        truth: (N,) class indices, or (R, N) booleans.
-        masks: (N,) booleans by name.
-        valid: (N,) booleans or None.
-    """
-
-    probs: Tensor
-    truth: Tensor
-    masks: dict[str, Tensor]
-    valid: Tensor | None
-
-
 def read_inputs(
     probs: Tensor | np.ndarray,
     truth: Tensor | np.ndarray,
@@ -38,8 +20,13 @@ def read_inputs(
     valid: Tensor | np.ndarray | None,
     ignore_label: int | None,
     regions: bool,
-) -> CaseArrays:
-    """Check shapes, types and labels; see :func:`nnunet_nacl.metrics.counting.count_masks` for the arguments."""
+) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
+    """Check shapes, types and labels; see :func:`nnunet_nacl.metrics.counting.count_masks` for the arguments.
+
+    Returns:
+        On one device (K, N) or (R, N) probabilities, (N,) class indices or (R, N) booleans, (N,) booleans for each
+        mask, and (N,) booleans of what is valid, or None.
+    """
     probs, truth = _tensor(probs, "probs"), _tensor(truth, "truth")
     probs = read_probs(probs.cpu() if probs.device.type == "mps" else probs, regions)  # it lacks double precision
     spatial = tuple(probs.shape[1:])
@@ -59,8 +46,8 @@ def read_inputs(
         if tuple(truth.shape) not in (spatial, (1, *spatial)):
             raise ValueError(f"truth must have the spatial shape of probs, {spatial}, got {tuple(truth.shape)}.")
         truth, valid = _read_labels(truth.reshape(-1), valid, ignore_label, probs.shape[0])
-    flat = {name: _mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()}
-    return CaseArrays(probs.reshape(probs.shape[0], -1), truth, flat, valid)
+    flat = [_mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()]
+    return probs.reshape(probs.shape[0], -1), truth, flat, valid
 
 
 def read_probs(probs: Tensor | np.ndarray, regions: bool, *, least_axes: int = 2) -> Tensor:

@@ -64,11 +64,6 @@ class ExpectedOverlap:
                 self.chosen > 0, (1 + square) * self.common / (square * self.expected + self.chosen), np.nan
             )
 
-    @property
-    def total(self) -> float:
-        """Sum of E_k over the structures, an absent one adding 0: what a decision makes as large as it can."""
-        return float(np.nansum(self.dice))
-
     def __add__(self, other: ExpectedOverlap) -> ExpectedOverlap:
         return ExpectedOverlap(self.expected + other.expected, self.chosen + other.chosen, self.common + other.common)
 
@@ -168,7 +163,19 @@ def count_expected(
         ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
     """
     probs, segmentation = torch.as_tensor(probs).detach(), torch.as_tensor(segmentation)
-    _check(probs, segmentation, regions, valid)
+    check_probs(probs, regions)
+    spatial = tuple(probs.shape[1:])
+    shapes = [tuple(array.shape) for array in (segmentation, valid) if array is not None]
+    if set(shapes) != {spatial}:
+        got = " and ".join(map(str, shapes))
+        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {got}.")
+    if segmentation.is_floating_point():
+        raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
+    if segmentation.numel():
+        low, high = int(segmentation.min()), int(segmentation.max())
+        most = "the largest label value" if regions is not None else len(probs) - 1
+        if low < 0 or (regions is None and high >= len(probs)):
+            raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")
     flat = segmentation.reshape(-1)
     table = None if regions is None else region_table(regions, int(flat.max()) if flat.numel() else 0)
     keep = None if valid is None else torch.as_tensor(valid).to(probs.device).reshape(-1)
@@ -238,24 +245,3 @@ def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) 
     read_probs(probs, regions is not None)
     if regions is not None and len(regions) != len(probs):
         raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
-
-
-def _check(
-    probs: Tensor,
-    segmentation: Tensor,
-    regions: Sequence[int | tuple[int, ...]] | None,
-    valid: Tensor | np.ndarray | None,
-) -> None:
-    check_probs(probs, regions)
-    spatial = tuple(probs.shape[1:])
-    shapes = [tuple(array.shape) for array in (segmentation, valid) if array is not None]
-    if set(shapes) != {spatial}:
-        got = " and ".join(map(str, shapes))
-        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {got}.")
-    if segmentation.is_floating_point():
-        raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
-    if segmentation.numel():
-        low, high = int(segmentation.min()), int(segmentation.max())
-        most = "the largest label value" if regions is not None else len(probs) - 1
-        if low < 0 or (regions is None and high >= len(probs)):
-            raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -208,47 +207,3 @@ def foreground_uncertainty(
     own = label_confidence(inside, labels[..., foreground], regions=regions)
     entropy = normalised_entropy(inside, regions=regions)
     return {name: float(of.mean(dtype=np.float64)) for name, of in (("entropy", entropy), ("confidence", own))}
-
-
-_BLOCK_MM = 5.0
-
-
-@dataclass(frozen=True)
-class Place:
-    """A voxel, and the structure that the doubt there is most about.
-
-    Attributes:
-        index: Of the voxel, a number an axis.
-        channel: Probability channel of the structure.
-    """
-
-    index: tuple[int, ...]
-    channel: int
-
-
-def least_certain_place(
-    probs: np.ndarray, foreground: Sequence[int], spacing_mm: Sequence[float], *, regions: bool = False
-) -> Place:
-    """The block of about 5 mm with most doubt, 1 - max p summed over its voxels, and its least certain voxel.
-
-    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
-
-    Args:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
-        foreground: Channels that are structures.
-        spacing_mm: Of the axes.
-        regions: Whether these are sigmoid regions.
-    """
-    doubt = confidence(probs, regions=regions, check_values=False)
-    np.subtract(1, doubt, out=doubt)
-    edges = [max(1, min(n, round(_BLOCK_MM / step))) for n, step in zip(doubt.shape, spacing_mm)]
-    sums = doubt
-    for axis, edge in enumerate(edges):
-        sums = np.add.reduceat(sums, np.arange(0, doubt.shape[axis], edge), axis=axis)
-    block = np.unravel_index(int(sums.argmax()), sums.shape)
-    corner = [int(i) * edge for i, edge in zip(block, edges)]
-    inside = tuple(slice(start, start + edge) for start, edge in zip(corner, edges))
-    voxel = np.unravel_index(int(doubt[inside].argmax()), doubt[inside].shape)
-    p = probs[(slice(None), *inside)].reshape(len(probs), -1)
-    channel = max(foreground, key=lambda k: float((p[k] * (1 - p[k])).sum()))
-    return Place(tuple(start + int(i) for start, i in zip(corner, voxel)), channel)

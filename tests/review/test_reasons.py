@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place
+from nnunet_nacl.metrics.least_certain_place import least_certain_place
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.dice_thresholds import DiceThresholds
 from nnunet_nacl.review.reasons import reasons_to_look
