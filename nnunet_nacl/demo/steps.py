@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_nacl.demo.decathlon import dataset_of, download_task
-from nnunet_nacl.demo.training_settings import SCHEDULES, SMALL, add_small_configuration, epochs_begun, with_schedule
+from nnunet_nacl.demo.training_settings import SCHEDULES, SMALL, add_small_configuration, with_schedule
 from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.errors import UserError
@@ -170,11 +170,14 @@ class Demo:
                 todo.append((train, f"train_{trainer}_{self.configuration}_fold_{fold}"))
                 epochs += (parse(trainer) or STOCK).epochs or 1000
 
-        logs = [self._log(log) for _, log in todo]
-        with tqdm(total=epochs, unit="epoch", mininterval=0.5, leave=False, disable=not todo) as bar:
+        def done() -> int:
+            logs = (self._log(log) for _, log in todo)
+            return sum(log.read_text(errors="replace").count("Epoch time: ") for log in logs if log.is_file())
+
+        with tqdm(total=epochs, unit="epoch", leave=False, disable=not todo) as bar:
             for start in range(0, len(todo), self.parallel):
                 wave = todo[start : start + self.parallel]
-                self._run(*wave, on_poll=lambda: bar.update(sum(map(epochs_begun, logs)) - bar.n))
+                self._run(*wave, on_poll=lambda: bar.update(done() - bar.n))
 
     def _measure(self, probabilities: Path) -> Path:
         """Evaluates with masks that suit large voxels, and the true probabilities of the same cases; their folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,13 +35,6 @@ def with_schedule(name: str, epochs: int, iterations: int, adam: bool) -> str:
         return format_name(replace(variant, epochs=epochs, iterations=iterations, adam=adam))
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def epochs_begun(log: Path) -> int:
-    """Epochs that a training has begun, by nnU-Net's output of all runs."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    begun = re.findall(r"(?:^|: )Epoch (\d+)\s*$", text, re.MULTILINE)
-    return int(begun[-1]) + 1 if begun else 0
 
 
 def add_small_configuration(plans_file: Path, parent: str, largest_batch: int | None = None) -> None:
