@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.label_space import signed
+from nnunet_nacl.label_space import LabelSpace, signed
 
 SUM_TOLERANCE = 1e-2  # of the sum over classes: half-precision probabilities pass, logits and single channels do not
 
@@ -33,21 +33,18 @@ def read_inputs(
     if ignore_label is not None and regions:
         raise ValueError("ignore_label has no meaning with regions=True: give the mask of known voxels as valid.")
     valid = None if valid is None else _mask(valid, "valid", spatial, probs.device)
-    truth = truth.to(probs.device)
-    if regions:
-        if tuple(truth.shape) != tuple(probs.shape):
-            raise ValueError(f"truth must have the shape of probs, {tuple(probs.shape)}, got {tuple(truth.shape)}.")
-        if truth.dtype != torch.bool:
-            if not bool(((truth == 0) | (truth == 1)).all()):
-                raise ValueError("truth of regions must be boolean or 0/1; other values were found.")
-            truth = truth != 0
-        truth = truth.reshape(truth.shape[0], -1)
-    else:
-        if tuple(truth.shape) not in (spatial, (1, *spatial)):
-            raise ValueError(f"truth must have the spatial shape of probs, {spatial}, got {tuple(truth.shape)}.")
-        truth, valid = _read_labels(truth.reshape(-1), valid, ignore_label, probs.shape[0])
+    truth, shapes = truth.to(probs.device), [tuple(probs.shape)] if regions else [spatial, (1, *spatial)]
+    if tuple(truth.shape) not in shapes:
+        raise ValueError(f"truth must have the shape of probs, {shapes[0]}, got {tuple(truth.shape)}.")
+    truth = truth.reshape(*[len(probs)] * regions, -1)
+    if valid is not None:
+        truth = torch.where(valid, truth, 0)  # where it is not it may hold anything
+    probs = probs.reshape(len(probs), -1)
+    target = LabelSpace(regions, ignore_label).read(probs[None], truth[None])
+    if target.valid is not None:
+        valid = target.valid[0] if valid is None else valid & target.valid[0]
     flat = [_mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()]
-    return probs.reshape(probs.shape[0], -1), truth, flat, valid
+    return probs, target.labels[0].bool() if regions else target.labels[0], flat, valid
 
 
 def read_probs(probs: Tensor | np.ndarray, regions: bool, *, least_axes: int = 2) -> Tensor:
@@ -81,31 +78,6 @@ def check_chunk(chunk: Tensor, regions: bool) -> None:
     if not (low >= 1 - SUM_TOLERANCE and high <= 1 + SUM_TOLERANCE):
         worst = low if 1 - low > high - 1 else high
         raise ValueError(f"the probabilities of a voxel sum to {worst:.6g} instead of 1")
-
-
-def _read_labels(
-    truth: Tensor, valid: Tensor | None, ignore_label: int | None, num_classes: int
-) -> tuple[Tensor, Tensor | None]:
-    if ignore_label is not None:
-        known = truth != ignore_label
-        if not bool(known.all()):
-            truth = torch.where(known, truth, 0)
-            valid = known if valid is None else valid & known
-    if valid is not None:
-        truth = torch.where(valid, truth, 0)
-    if truth.dtype == torch.bool:
-        return truth, valid
-    if truth.numel():
-        if truth.is_floating_point() and not bool((truth == truth.round()).all()):
-            wrong = float(truth[truth != truth.round()][0])
-            raise ValueError(f"truth holds {wrong:g}, which is no label: labels are integers")
-        low, high = (int(value) for value in (truth.min(), truth.max()))
-        if low < 0 or high >= num_classes:
-            raise ValueError(
-                f"truth holds the label {low if low < 0 else high}, expected 0 to {num_classes - 1}"
-                + ("" if ignore_label is None else f" or the ignore label {ignore_label}")
-            )
-    return truth, valid
 
 
 def _tensor(array: Tensor | np.ndarray, name: str) -> Tensor:
