@@ -120,6 +120,7 @@ TEST_REQUIREMENTS = [
     "torchmetrics>=1",
     "scikit-learn",
     "medpy",
+    "playwright",
     "rankseg",
     # The tests build this package themselves, without isolation, so that they need no network.
     "pip>=22.3",

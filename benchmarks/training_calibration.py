@@ -73,8 +73,7 @@ def measure(args: argparse.Namespace, device: torch.device) -> tuple[dict[str, n
     training, validation = trainer.get_dataloaders()
     training, validation = next(training), next(validation)
     recorder, clock = trainer.calibration_recorder, make_clock(device)
-    recorder.on_train_start()
-    recorder._drawing_s = float("inf")  # pictures are timed by themselves
+    recorder._drawn_s = float("inf")  # pictures are timed by themselves
     observer = time_observer(recorder, clock)
 
     def timed(action: Callable, *values) -> float:
@@ -107,8 +106,8 @@ def measure(args: argparse.Namespace, device: torch.device) -> tuple[dict[str, n
                 seconds[name][i] = value
     logged = trainer.logger.get_checkpoint()
     trainer.logger.load_checkpoint({key: EPOCHS * values[-1:] for key, values in logged.items()})
-    recorder._draw()
-    picture = timed(recorder._draw)
+    recorder.draw()
+    picture = timed(recorder.draw)
     if recorder._warned:
         raise SystemExit(f"Observing failed: {recorder._warned}")
     facts = {
@@ -129,7 +128,7 @@ def shares_of(seconds: dict[str, np.ndarray], training: int, validation: int) ->
 
 def report(args: argparse.Namespace, seconds: dict[str, np.ndarray], picture: float, facts: dict) -> str:
     """The parts, and the share in each schedule with its spread."""
-    from nnunet_nacl_trainers.recording import DRAWING_SHARE
+    from nnunet_nacl_trainers.recording import DRAWING_EVERY_S
 
     names = {
         "training": "training step",
@@ -156,10 +155,9 @@ def report(args: argparse.Namespace, seconds: dict[str, np.ndarray], picture: fl
             table(["part", "median ms", "fastest"], rows),
             f"Observed and plain step differ by {difference:.1f} ms (median of the rounds).",
             table(["training : validation steps", "share of the epoch, median", "quartiles"], results),
-            f"Goal: at most {100 * GOAL:g} %, pictures included. They come on top with at most "
-            f"{100 * DRAWING_SHARE:g} %: a picture waits until the time since the training began pays for it "
-            f"(here {picture:.1f} s with "
-            f"{EPOCHS} epochs). Only the last one, at the training's end, is drawn in any case.",
+            f"Goal: at most {100 * GOAL:g} %, pictures included. They come on top with "
+            f"{100 * picture / DRAWING_EVERY_S:.2f} %: one takes {picture:.1f} s with {EPOCHS} epochs, and is drawn "
+            f"every {DRAWING_EVERY_S:g} s at most, and at the training's end.",
         ]
     )
 

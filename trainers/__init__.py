@@ -11,8 +11,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX, Variant
+from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX
 from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.variants import Variant
 
 __all__ = ["NAMED_TRAINERS", "get_trainer"]
 

@@ -18,15 +18,15 @@ import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.methods import METHODS, STOCK, Variant, loss_settings
+from nnunet_nacl.methods import METHODS
+from nnunet_nacl.registration.variants import STOCK, Variant, loss_settings
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
@@ -67,18 +67,6 @@ class CalibrationTrainer(nnUNetTrainer):
         self.frequency_start: FrequencyStart | None = None
         self.calibration_recorder = CalibrationRecorder(self)
 
-    def build_voxelwise_loss(self, **common: Any) -> nn.Module:
-        """The method's loss with the variant's settings, on the plans' neighbourhood, without the Dice term.
-
-        Args:
-            **common: ``ignore_label``, ``regions`` and ``check_labels``, to be passed on to the loss module.
-        """
-        method = METHODS[self.variant.method]
-        settings = loss_settings(self.variant)
-        if "kernel_size" in method.defaults:
-            settings["kernel_size"] = self.neighborhood_size()
-        return getattr(losses, method.module)(**settings, **common)
-
     def _build_loss(self) -> nn.Module:
         # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
         # DDP and torch.compile) are used as they are.
@@ -91,9 +79,11 @@ class CalibrationTrainer(nnUNetTrainer):
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
         if self.variant.method == STOCK.method and self.variant.dice:  # nnU-Net's own loss under another schedule
             return stock
-        space = self._label_space()
-        common: dict[str, Any] = {"ignore_label": space.ignore_label, "regions": space.regions, "check_labels": False}
-        voxelwise = self.build_voxelwise_loss(**common)  # TrainingLoss checks the labels
+        method, settings, space = METHODS[self.variant.method], loss_settings(self.variant), self._label_space()
+        if "kernel_size" in method.defaults:
+            settings["kernel_size"] = self.neighborhood_size()
+        settings |= {"ignore_label": space.ignore_label, "regions": space.regions}
+        voxelwise = getattr(losses, method.module)(**settings, check_labels=False)  # TrainingLoss checks them
         compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
         return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None)
 
@@ -136,7 +126,10 @@ class CalibrationTrainer(nnUNetTrainer):
         seed_process(*entropy)
         loaders = super().get_dataloaders()
         for number, loader in enumerate(loaders):
-            seed_workers(loader, *entropy, number)
+            # nnU-Net starts workers unseeded; a loader without them draws from the process's own generators.
+            if isinstance(loader, NonDetMultiThreadedAugmenter):
+                loader.seeds = _seeds(loader.num_processes, (*entropy, number))
+                loader.restart()
         return loaders
 
     @classmethod
@@ -172,7 +165,6 @@ class CalibrationTrainer(nnUNetTrainer):
         super().on_train_start()
         if self.frequency_start is not None:
             self.frequency_start.on_train_start()
-        self.calibration_recorder.on_train_start()
 
     def on_train_epoch_start(self) -> None:
         """Set this epoch's weight of the Dice term where it is annealed."""
@@ -196,7 +188,7 @@ class CalibrationTrainer(nnUNetTrainer):
     def on_train_end(self) -> None:
         """Also draws calibration over the epochs."""
         super().on_train_end()
-        self.calibration_recorder.on_train_end()
+        self.calibration_recorder.draw()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, its training cases cut to the variant's share by a fixed order of their names."""
@@ -222,28 +214,15 @@ class CalibrationTrainer(nnUNetTrainer):
             super().perform_actual_validation(save_probabilities)
 
 
-class HalfwayDecay(LRScheduler):
+class HalfwayDecay(PolyLRScheduler):
     """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2025, section 4.2).
 
     A function of the epoch alone, so that a training that nnU-Net continues needs no saved state.
-
-    Args:
-        optimizer: Its groups' rates are set.
-        initial_lr: Rate of the first half.
-        num_epochs: Length of the training.
     """
 
-    def __init__(self, optimizer: Optimizer, initial_lr: float, num_epochs: int) -> None:
-        self.optimizer = optimizer
-        self.initial_lr = initial_lr
-        self.num_epochs = num_epochs
-        self._epoch = -1
-        super().__init__(optimizer)
-
-    def step(self, epoch: int | None = None) -> None:
-        """Set the rate for ``epoch``, or for the next one."""
-        self._epoch = self._epoch + 1 if epoch is None else epoch
-        rate = self.initial_lr if self._epoch < self.num_epochs / 2 else self.initial_lr / 10
+    def step(self, current_step: int | None = None) -> None:
+        """Set the rate for an epoch; for the first one if there is none yet."""
+        rate = self.initial_lr if (current_step or 0) < self.max_steps / 2 else self.initial_lr / 10
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._last_lr = [rate] * len(self.optimizer.param_groups)
@@ -259,16 +238,6 @@ def seed_process(*entropy: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def seed_workers(loader: Any, *entropy: int) -> None:
-    """Start the background workers of one of nnU-Net's loaders anew, each with a seed of its own.
-
-    nnU-Net starts them unseeded. A loader without workers draws from the process's own generators: it is left alone.
-    """
-    if isinstance(loader, NonDetMultiThreadedAugmenter):
-        loader.seeds = _seeds(loader.num_processes, entropy)
-        loader.restart()
 
 
 def _seeds(number: int, entropy: tuple[int, ...]) -> list[int]:

@@ -20,7 +20,6 @@ from torch import nn
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.class_layers import class_layers
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl_trainers.class_frequencies import biases_at, class_frequencies, count_labels
 
 if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer
@@ -60,7 +59,8 @@ class FrequencyStart:
         shared: list[Any] = [self._count(labels) if trainer.local_rank == 0 else None]
         if trainer.is_ddp:
             dist.broadcast_object_list(shared)
-        frequencies = class_frequencies(shared[0], labels)
+        labelled = shared[0][list(labels.all_values)].sum()
+        frequencies = np.array([shared[0][np.atleast_1d(value)].sum() for value in labels.values]) / max(labelled, 1)
         biases = biases_at(frequencies, labels.regions)
         with torch.no_grad():
             for bias in new:
@@ -94,3 +94,37 @@ class FrequencyStart:
     def _log(self, line: str) -> None:
         if self._trainer.local_rank == 0:  # nnU-Net prints those of the others
             self._trainer.print_to_log_file(line)
+
+
+def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
+    """Voxels of each label in a preprocessed segmentation.
+
+    Args:
+        segmentation: (1, *spatial) integers, as nnU-Net's data sets give them: an array of NumPy or of blosc2. -1,
+            which nnU-Net's preprocessing leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
+        num_labels: Labels from this one on are not counted.
+
+    Returns:
+        (num_labels,) int64.
+    """
+    planes = np.asarray(segmentation[:])[0]  # a block at a time would be decompressed more than once
+    counts = (np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels] for plane in planes)
+    return sum(counts, np.zeros(num_labels, np.int64))
+
+
+def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
+    """Biases at which a last layer with weights of 0 predicts the frequencies.
+
+    For classes ``log f_k``, less the largest; for regions ``log f_r - log(1 - f_r)``. What occurs nowhere gets the
+    smallest frequency that was found.
+
+    Args:
+        frequencies: (K,) or (R,) shares of the voxels without ignore label.
+        regions: Whether they are those of regions.
+
+    Returns:
+        As many numbers, finite; zeros where nothing was found.
+    """
+    sides = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
+    logs = np.log(np.where(sides > 0, sides, sides.min(where=sides > 0, initial=1)))
+    return logs[0] - logs[1] if regions else logs[0] - logs[0].max()

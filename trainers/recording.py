@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 FIGURE = "calibration_progress.png"
 
-DRAWING_SHARE = 0.003
-"""At most this share of a training's time goes into pictures, the last one apart."""
-
-_FIRST_DRAWING_S = 1.0  # what the first picture is expected to take
+DRAWING_EVERY_S = 300.0
+"""A picture takes about a second, so that a training spends less than 0.4 % of its time on them."""
 
 
 class CalibrationRecorder:
@@ -47,19 +45,14 @@ class CalibrationRecorder:
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
         self._warned: set[str] = set()  # parts that have failed
-        self._reason: str | None = None  # why this epoch has no value
+        self._failed = False  # in this epoch
         self._sums: Tensor | None = None  # of this epoch
         self._hook: Any = None
-        self._drawn_s, self._drawing_s = time.monotonic(), _FIRST_DRAWING_S
+        self._drawn_s = time.monotonic()
         self.register()
 
     def __repr__(self) -> str:  # lands in nnU-Net's debug.json
         return f"CalibrationRecorder({ECE_KEY}, {NLL_KEY})"
-
-    @property
-    def figure(self) -> Path:
-        """Where the picture is kept."""
-        return Path(self._trainer.output_folder) / FIGURE
 
     def register(self) -> None:
         """Make the keys known to nnU-Net's logger, with NaN for finished epochs that have no value.
@@ -73,17 +66,10 @@ class CalibrationRecorder:
                 values = logged.setdefault(key, [])
                 values += [float("nan")] * (self._trainer.current_epoch - len(values))
 
-    def on_train_start(self) -> None:
-        """Remove the picture of an earlier training in this folder."""
-        self._drawn_s = time.monotonic()
-        if self._trainer.local_rank == 0 and self._trainer.current_epoch == 0:
-            with self._harmless("figure"):
-                self.figure.unlink(missing_ok=True)
-
     def on_validation_epoch_start(self) -> None:
         """Register the forward hook on the loss."""
         self._remove_hook()  # of a validation that was broken off
-        self._sums = self._reason = None
+        self._sums, self._failed = None, False
         with self._harmless("measuring"):
             # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
             self._hook = self._trainer.loss.register_forward_pre_hook(self._observe)
@@ -91,17 +77,21 @@ class CalibrationRecorder:
     def on_validation_epoch_end(self) -> None:
         """Remove the forward hook, and log what it saw.
 
-        With DDP every rank takes part in the exchange in every epoch, also if it failed: the others wait for it.
+        With DDP every rank takes part in the exchange in every epoch, also if it failed: the others wait for it. Its
+        sums are then NaN, and so are those of all ranks together.
         """
         self._remove_hook()
-        trainer, sums = self._trainer, None
+        trainer, values = self._trainer, {ECE_KEY: float("nan"), NLL_KEY: float("nan")}
         with self._harmless("measuring"):
-            sums = None if self._sums is None or self._reason else self._sums.cpu().numpy()
-        if trainer.is_ddp:
-            own, sums = sums, None
-            with self._harmless("exchange"):
-                sums = self._exchange(own)
-        values = {ECE_KEY: float("nan"), NLL_KEY: float("nan")} if sums is None else values_of(sums)
+            sums = self._sums
+            if sums is None or self._failed:
+                labels = trainer.label_manager
+                rows = labels.num_segmentation_heads if labels.has_regions else 1
+                sums = torch.full((rows, DEFAULT_N_BINS + 3), float("nan"), dtype=torch.float64)
+            if trainer.is_ddp:
+                sums = sums.to(trainer.device)
+                dist.all_reduce(sums)
+            values = values_of(sums.cpu().numpy())
         for key, value in values.items():
             with self._harmless("logger"):
                 trainer.logger.log(key, value, trainer.current_epoch)
@@ -110,16 +100,22 @@ class CalibrationRecorder:
         with self._harmless("line in the log"):
             numbers = f"ECE of the foreground {values[ECE_KEY]:.4f}, NLL {values[NLL_KEY]:.4f}"
             trainer.print_to_log_file(f"Calibration on validation batches: {numbers}")
-        if self._drawing_s <= DRAWING_SHARE * (time.monotonic() - self._drawn_s):
-            self._draw()
+        if time.monotonic() - self._drawn_s >= DRAWING_EVERY_S:
+            self.draw()
 
-    def on_train_end(self) -> None:
-        """Draw the whole training."""
-        if self._trainer.local_rank == 0:
-            self._draw()
+    def draw(self) -> None:
+        """Draw the training so far into its folder; nothing on other ranks than the first."""
+        trainer = self._trainer
+        if trainer.local_rank != 0:
+            return
+        with self._harmless("figure"):
+            data = f"{trainer.plans_manager.dataset_name}, {trainer.configuration_name}, fold {trainer.fold}"
+            epochs = {type(trainer).__name__: trainer.logger.get_checkpoint()}
+            draw_calibration_progress(epochs, Path(trainer.output_folder) / FIGURE, subtitle=data)
+        self._drawn_s = time.monotonic()
 
     def _observe(self, module: nn.Module, args: tuple) -> None:
-        if self._reason is None:
+        if not self._failed:
             with self._harmless("measuring"):
                 logits, target = (value if isinstance(value, Tensor) else value[0] for value in args)
                 sums = sums_of(logits, target, self._trainer._label_space())
@@ -130,42 +126,20 @@ class CalibrationRecorder:
         if hook is not None:
             hook.remove()
 
-    def _exchange(self, sums: np.ndarray | None) -> np.ndarray | None:
-        """The sums of all ranks; None on every rank if one of them has none."""
-        gathered: list = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, (sums, self._reason))
-        for rank, (_, reason) in enumerate(gathered):
-            if reason is not None:
-                self._warn("measuring", f"{reason} (rank {rank})")
-        parts = [part for part, _ in gathered]
-        return None if any(part is None for part in parts) else sum(parts)
-
-    def _draw(self) -> None:
-        trainer, start = self._trainer, time.monotonic()
-        with self._harmless("figure"):
-            data = f"{trainer.plans_manager.dataset_name}, {trainer.configuration_name}, fold {trainer.fold}"
-            draw_calibration_progress(
-                {type(trainer).__name__: trainer.logger.get_checkpoint()}, self.figure, subtitle=data
-            )
-        self._drawn_s = time.monotonic()
-        self._drawing_s = self._drawn_s - start
-
     @contextmanager
     def _harmless(self, part: str) -> Iterator[None]:
-        """Make of an error a line in the log, once for each part, and the reason why the epoch has no value."""
+        """Make of an error a line in the log (on other ranks than the first, of their output), once for each part."""
         try:
             yield
         except Exception as error:
-            self._reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
-            self._warn(part, self._reason)
-
-    def _warn(self, part: str, reason: str) -> None:
-        if part not in self._warned:
-            self._warned.add(part)
-            with suppress(Exception):  # the log cannot be written either
-                self._trainer.print_to_log_file(
-                    f"WARNING: calibration during training, {part}: {reason}. The training goes on."
-                )
+            self._failed = True
+            if part not in self._warned:
+                self._warned.add(part)
+                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
+                with suppress(Exception):  # the log cannot be written either
+                    self._trainer.print_to_log_file(
+                        f"WARNING: calibration during training, {part}: {reason}. The training goes on."
+                    )
 
 
 @torch.no_grad()

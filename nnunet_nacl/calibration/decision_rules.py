@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import SUM_TOLERANCE, exceeds, take_columns, where_true
+from nnunet_nacl.metrics.checks import SUM_TOLERANCE, where_true
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, region_table, sum_inside
 
 Sizes = tuple[np.ndarray, np.ndarray]
@@ -56,8 +56,8 @@ class ClassRule:
     def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
         """(n,) int64 labels of (K, n) probabilities, and size and sum of each class; (n,) weights are of voxels."""
         labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
-        where = where_true(~exceeds(chunk[0], self.sure))
-        scores = take_columns(chunk, where)
+        where = where_true(~(chunk[0] > self.sure))
+        scores = chunk.index_select(1, where)
         scores *= torch.as_tensor(self.slope, dtype=scores.dtype, device=scores.device)[:, None]
         scores += torch.as_tensor(self.offset, dtype=scores.dtype, device=scores.device)[:, None]
         if len(where):

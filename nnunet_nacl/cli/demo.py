@@ -33,10 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description, parser.epilog, add = _DESCRIPTION, _EPILOG, parser.add_argument
     add("-o", metavar="FOLDER", default="nnunet_nacl_demo", help="everything goes there (default: ./%(default)s)")
+    source = parser.add_mutually_exclusive_group()
     data = "a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name"
-    add("--data", metavar="TASK_FOLDER", help=data)
+    source.add_argument("--data", metavar="TASK_FOLDER", help=data)
     download = "one of the Decathlon's ten tasks, such as Task04_Hippocampus, from its public mirror"
-    add("--download", metavar="TASK", help=download)
+    source.add_argument("--download", metavar="TASK", help=download)
     trainers = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
     add("-tr", metavar="TRAINER", nargs="+", default=trainers, help=f"default: {' '.join(trainers)}")
     add("-c", metavar="CONFIGURATION", help="nnU-Net's configuration (default: 2d on a GPU, 2d_small on the CPU)")
@@ -53,10 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; exit status 130 if interrupted."""
-    from nnunet_nacl.demo.steps import run_demo
+    from nnunet_nacl.demo.steps import Demo
 
     try:
-        run_demo(args)
+        Demo(args).run()
     except KeyboardInterrupt:
         print("\nStopped. The same command resumes.")
         return 130

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, TOKENS
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX
 from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import registered_trainers, suggest
+from nnunet_nacl.registration.variants import TOKENS
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

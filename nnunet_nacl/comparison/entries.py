@@ -11,8 +11,9 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import fold_folders, fold_of
-from nnunet_nacl.methods import METHODS, PREFIX, STOCK, Variant
+from nnunet_nacl.methods import METHODS, PREFIX
 from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.variants import STOCK, Variant
 
 STOCK_LABEL = "Dice + CE (stock)"
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")

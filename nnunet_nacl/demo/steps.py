@@ -6,50 +6,36 @@ import argparse
 import itertools
 import json
 import os
-import re
 import shlex
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_nacl.demo.decathlon_download import download_task
-from nnunet_nacl.demo.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon import dataset_of, download_task
+from nnunet_nacl.demo.training_settings import SCHEDULES, SMALL, add_small_configuration, with_schedule
 from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.json_files import read_dict, read_json
-from nnunet_nacl.registration.grammar import PREFIX, Variant, format_name, parse
+from nnunet_nacl.json_files import read_json
+from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.health import check_known
+from nnunet_nacl.registration.variants import STOCK
 from nnunet_nacl.review.review_list import PAGE as REVIEW_PAGE
 from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_side
 from nnunet_nacl.show.findings import gained
 
-# epochs, iterations per epoch: the virtual brains' fits two CPU cores in 10 minutes for all three trainers
-SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
-_SCHEDULE = re.compile(r"_(?:(\d+)epochs?|\d+iters|adam)(?![a-z\d])")
-_EPOCH = re.compile(r"(?:^|: )Epoch (\d+)\s*$", re.MULTILINE)
-_SMALL = "_small"
-_FEW_SCANS = 10  # more are not predicted in passing
 
-
-def run_demo(args: argparse.Namespace) -> None:
-    """Runs what is missing, on arguments as `nnunet_nacl demo` has them.
+class Demo:
+    """The demo on arguments as `nnunet_nacl demo` has them.
 
     Raises:
         UserError: Data, names or folders cannot be used, or a command failed.
     """
-    demo = _Demo(args)
-    taken = f"another demo is running in {demo.folder}; wait for it, or give another folder with -o"
-    with locked(demo.folder / ".lock", taken) as demo.lock:
-        demo.run()
 
-
-class _Demo:
     lock: list[int]
     dataset: str
 
@@ -57,13 +43,11 @@ class _Demo:
         import torch
         from joblib import cpu_count
 
-        if args.data and args.download:
-            raise UserError("give either --data or --download, not both")
         self.args, self.folder, self.virtual = args, Path(os.path.abspath(args.o)), not (args.data or args.download)
         self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
         on_cpu, cores, self.folds = self.device == "cpu", cpu_count(), list(dict.fromkeys(args.f))
         usual = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
-        epochs, iterations = (own if given is None else given for given, own in zip((args.epochs, args.iters), usual))
+        epochs, iterations = (u if given is None else given for given, u in zip((args.epochs, args.iters), usual))
         count = len(set(args.tr)) * len(self.folds)
         # three trainings share two cores better than two of them followed by one alone
         busy = -(-count // max(1, count // cores)) if on_cpu else 1
@@ -74,7 +58,7 @@ class _Demo:
         self.trainers = list(dict.fromkeys(with_schedule(name, epochs, iterations, not args.sgd) for name in args.tr))
         for name in self.trainers:
             check_known(name)
-        self.configuration = args.c or ("2d" + _SMALL if on_cpu else "2d")
+        self.configuration = args.c or ("2d" + SMALL if on_cpu else "2d")
         self.processes = ["-np", min(cores, 8)]
         self.environment = {f"nnUNet_{kind}": str(self._place(kind)) for kind in ("raw", "preprocessed", "results")}
         if on_cpu:  # threads that spin while they wait take a hundred times as long on a busy machine
@@ -83,6 +67,12 @@ class _Demo:
             self.environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
     def run(self) -> None:
+        """Runs what is missing."""
+        taken = f"another demo is running in {self.folder}; wait for it, or give another folder with -o"
+        with locked(self.folder / ".lock", taken) as self.lock:
+            self._run_all()
+
+    def _run_all(self) -> None:
         args, brains = self.args, "virtual brains (made from a template; not patients)"
         self._say(
             f"Data: {args.data or args.download or brains}\nTrainers: {', '.join(self.trainers)}\n"
@@ -91,21 +81,25 @@ class _Demo:
             "resumes.\n\nAll steps are nnU-Net's commands and this package's. To run them by hand, first set nnU-Net's "
             f"folders:\n$ export {assignments(self.environment)}\n"
         )
-        folder = Path(args.data) if args.data else self.folder / "data" / (args.download or TASK_NAME)
-        if args.download:
+        task = self.folder / "data" / (args.download or TASK_NAME)
+        if args.data:
+            task = Path(os.path.abspath(args.data))  # a link keeps its own name
+        elif args.download:
             self._say(f"Downloading {args.download} from the Medical Segmentation Decathlon's public mirror")
-            download_task(args.download, folder.parent)
-        elif self.virtual and not folder.exists():
-            self._say(f"Making virtual brains in {folder}")
-            write_virtual_brains(folder)
-        task = read_task(folder)
-        self.dataset = task.dataset
-        self._prepare(task.folder)
+            download_task(args.download, task.parent)
+        elif not task.exists():
+            self._say(f"Making virtual brains in {task}")
+            write_virtual_brains(task)
+        self.dataset = dataset_of(task)
+        self._prepare(task)
         self._train()
-        truth = self._measure(task.probabilities) if task.probabilities else None
+        probabilities = task / "probabilitiesTr"  # of the labels, where they are known
+        truth = self._measure(probabilities) if probabilities.is_dir() else None
         calibrated = self._calibrate()
         page = self._compare(truth, calibrated)
-        self._predict(calibrated, page)
+        review = self._predict(calibrated[0]) if calibrated else None
+        if page.parent.is_dir():
+            self._conclude(page, review)
 
     def _place(self, kind: str, *more: str) -> Path:
         return self.folder.joinpath(f"nnUNet_{kind}", *more)
@@ -153,20 +147,17 @@ class _Demo:
             self._place(kind).mkdir(exist_ok=True)
         self._once("convert", "nnUNetv2_convert_MSD_dataset", "-i", task, *self.processes)
         number = ["-d", int(self.dataset[7:10])]
-        check = [*self.processes, "--verify_dataset_integrity"]
-        self._once("fingerprint", "nnUNetv2_extract_fingerprint", *number, *check)
-        self._once("plan", "nnUNetv2_plan_experiment", *number)
-        splits, given = folder / "splits_final.json", task / "splits_final.json"
+        check = ["-npfp", self.processes[1], "--no_pp", "--verify_dataset_integrity"]
+        self._once("plan", "nnUNetv2_plan_and_preprocess", *number, *check)
+        splits = folder / "splits_final.json"
         if not splits.exists():  # nnU-Net's first training makes it, and another would read it half written
             cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").glob("*.nii.gz"))
-            made = read_json(given) if given.is_file() else generate_crossval_split(cases, n_splits=5)
-            write_atomically(splits, json.dumps(made, indent=4))
-        parent = self.configuration.removesuffix(_SMALL)
+            write_atomically(splits, json.dumps(generate_crossval_split(cases, n_splits=5), indent=4))
+        parent = self.configuration.removesuffix(SMALL)
         self._once(f"preprocess_{parent}", "nnUNetv2_preprocess", *number, "-c", parent, *self.processes)
         if parent != self.configuration:
-            # on the CPU many small steps get further in the same time than few large ones
-            described = add_small_configuration(folder / "nnUNetPlans.json", parent, 4 if self.virtual else None)
-            self._say(f"Configuration {self.configuration} of the plans is for the CPU: {parent} with {described}")
+            add_small_configuration(folder / "nnUNetPlans.json", parent, 4 if self.virtual else None)
+            self._say(f"Added {self.configuration} to the plans: {parent} with smaller batches and fewer features")
 
     def _train(self) -> None:
         """Trains and validates what is not done yet, under one bar that counts the epochs of all."""
@@ -177,16 +168,16 @@ class _Demo:
             train += ["-device", self.device, *(["--c"] if any(folder.glob("checkpoint_*.pth")) else [])]
             if not (folder / "validation" / "summary.json").is_file():  # nnU-Net writes it last
                 todo.append((train, f"train_{trainer}_{self.configuration}_fold_{fold}"))
-                epochs += next((int(match[1]) for match in _SCHEDULE.finditer(trainer) if match[1]), 1000)
+                epochs += (parse(trainer) or STOCK).epochs or 1000
 
-        def begun() -> int:
-            return sum(epochs_begun(self._log(log)) for _, log in todo)
+        def done() -> int:
+            logs = (self._log(log) for _, log in todo)
+            return sum(log.read_text(errors="replace").count("Epoch time: ") for log in logs if log.is_file())
 
-        look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "leave": False, "disable": not todo}
-        interval = 0.5 if sys.stderr.isatty() else 30.0
-        with tqdm(total=epochs, initial=begun(), mininterval=interval, **look) as bar:
-            for wave in (todo[start : start + self.parallel] for start in range(0, len(todo), self.parallel)):
-                self._run(*wave, on_poll=lambda: bar.update(begun() - bar.n))
+        with tqdm(total=epochs, unit="epoch", leave=False, disable=not todo) as bar:
+            for start in range(0, len(todo), self.parallel):
+                wave = todo[start : start + self.parallel]
+                self._run(*wave, on_poll=lambda: bar.update(done() - bar.n))
 
     def _measure(self, probabilities: Path) -> Path:
         """Evaluates with masks that suit large voxels, and the true probabilities of the same cases; their folder."""
@@ -226,19 +217,15 @@ class _Demo:
         self._run((compare, ""))
         return folder / PAGE_NAME
 
-    def _predict(self, calibrated: list[str], page: Path) -> None:
-        """New scans by a calibrated model; then what was gained, what to type next, and the pages to open."""
-        scans, output, later = self._place("raw", self.dataset, "imagesTs"), None, ""
-        if calibrated:
-            output = self.folder / "predictions" / f"{self.dataset}__{calibrated[0]}__{self.configuration}"
-            predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(calibrated[0])]
-            predict += ["-device", self.device, "--continue_prediction"]
-            if 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-                self._run((predict, ""))
-            else:
-                output, later = None, f"\n$ {shlex.join(map(str, predict))}"
-        if not page.parent.is_dir():
-            return
+    def _predict(self, trainer: str) -> Path:
+        """New scans by a calibrated model; their page."""
+        output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
+        predict = ["nnunet_nacl", "predict", "-i", self._place("raw", self.dataset, "imagesTs"), "-o", output]
+        self._run(([*predict, *self._options(trainer), "-device", self.device, "--continue_prediction"], ""))
+        return output / REVIEW_PAGE
+
+    def _conclude(self, page: Path, review: Path | None) -> None:
+        """What was gained, what to type next, and the pages to open."""
         comparison = read_json(page.with_name(COMPARISON_FILE))
         print("", *gained(comparison, comparison["datasets"][0]), sep="\n")
         if any(not trainer.get("ranked", True) for trainer in comparison["trainers"]):
@@ -246,61 +233,11 @@ class _Demo:
                 "The true probabilities show what a perfectly calibrated network reaches: the foreground is chosen by "
                 "the true labels, so that not even they reach 0 there."
             )
-        if len({tuple(match[0] for match in _SCHEDULE.finditer(trainer)) for trainer in self.trainers}) > 1:
-            print("The trainers differ in schedule or optimiser, not only in their loss.")
         print(
             "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
-            f"Next: {'segmentations of new scans. These' if later else 'your own data. Further'} commands need "
-            f"nnU-Net's folders:\n$ export {assignments(self.environment)}{later}\n\nPages, to open in a browser:"
+            "Next: your own data. Further commands need nnU-Net's folders:\n"
+            f"$ export {assignments(self.environment)}\n\nPages, to open in a browser:"
         )
-        if output:
-            print(f"  new scans, those to look at first: {output / REVIEW_PAGE}")
+        if review:
+            print(f"  new scans, those to look at first: {review}")
         print(f"  comparison: {page}")
-
-
-def with_schedule(name: str, epochs: int, iterations: int, adam: bool) -> str:
-    """The trainer that is run for a name given by the user.
-
-    A name of ours without schedule tokens gets the demo's, so that all trainers compare; `nnUNetTrainer` becomes its
-    loss, Dice + CE, under it. Names with schedule tokens and other people's trainers keep their own.
-
-    Raises:
-        UserError: The name is of one of our methods but breaks the grammar, or a value is out of range.
-    """
-    try:
-        variant = Variant("CE", dice=True) if name == PREFIX else parse(name)
-        if variant is None or variant.epochs or variant.iterations or variant.adam:
-            return name
-        return format_name(replace(variant, epochs=epochs, iterations=iterations, adam=adam))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def epochs_begun(log: Path) -> int:
-    """Epochs that a training has begun, by nnU-Net's output of all runs."""
-    begun = _EPOCH.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
-    return int(begun[-1]) + 1 if begun else 0
-
-
-def add_small_configuration(plans_file: Path, parent: str, largest_batch: int | None = None) -> str:
-    """Adds `<parent>_small` to nnU-Net's plans, which two CPU cores can train; says what it is in words.
-
-    It has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ..., and batches of at most
-    ``largest_batch`` (16 slices, or 2 patches in 3D); all else, the preprocessed data included, is the parent's.
-
-    Raises:
-        UserError: The plans know no such parent.
-    """
-    plans = read_dict(plans_file)
-    planned = plans["configurations"].get(parent, {})
-    if "architecture" not in planned:
-        known = ", ".join(plans["configurations"])
-        raise UserError(f"{plans_file} has no configuration {parent!r} to derive a small one from; it has {known}")
-    batch = min(planned["batch_size"], largest_batch or {2: 16, 3: 2}[len(planned["patch_size"])])
-    settings = planned["architecture"]["arch_kwargs"]
-    features = [max(1, round(3 / 8 * width)) for width in settings["features_per_stage"]]
-    architecture = planned["architecture"] | {"arch_kwargs": settings | {"features_per_stage": features}}
-    small = {"inherits_from": parent, "batch_size": batch, "architecture": architecture}
-    plans["configurations"][parent + _SMALL] = small
-    write_atomically(plans_file, json.dumps(plans, indent=4))
-    return f"batch {batch} instead of {planned['batch_size']}, features {'/'.join(map(str, features))}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_nacl.losses.analytic.engine import automatic_differentiation
 from nnunet_nacl.losses.module import Loss, module_of
-from nnunet_nacl.losses.priors import neighborhood_proportions, region_proportions
+from nnunet_nacl.losses.priors import neighborhood_proportions
 from nnunet_nacl.methods import METHODS
 
 if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss works without
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss 
 
     CELoss = ECPLoss = FocalLoss = LabelSmoothingLoss = MbLSLoss = NACLLoss = SVLSLoss = Loss
 
-__all__ = ["automatic_differentiation", "neighborhood_proportions", "region_proportions"]
+__all__ = ["automatic_differentiation", "neighborhood_proportions"]
 __all__ += [name for method in METHODS.values() for name in (method.function, method.module)]
 
 

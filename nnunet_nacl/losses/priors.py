@@ -158,7 +158,7 @@ class Neighborhood:
 
 def neighborhood_proportions(
     target: Tensor,
-    num_classes: int,
+    num_classes: int | None,
     *,
     kernel_size: int | tuple[int, ...] = 3,
     prior: str = "mean",
@@ -166,59 +166,36 @@ def neighborhood_proportions(
     padding: str = "valid",
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Share of each class in the neighbourhood of each voxel, tau (Murugesan et al. 2025, eq. 8).
+    """Share of each class, or region, in the neighbourhood of each voxel, tau (Murugesan et al. 2025, eq. 8).
 
     Args:
         target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1. Where four or more axes
-            are given and the second has length 1, that one is taken for the channel.
-        num_classes: K.
+            are given and the second has length 1, that one is taken for the channel. Of regions, which may overlap,
+            the binary maps, (B, R, *spatial).
+        num_classes: K; None for regions. What lies outside of the image belongs to no region under ``background``.
         kernel_size, prior, sigma, padding: See :class:`Neighborhood`.
         valid: Boolean, (B, *spatial) or (B, 1, *spatial); False where a voxel is ignored. Ignored voxels enter no
             neighbourhood.
 
     Returns:
-        (B, K, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the share of the
-        neighbourhood that lies outside is missing, and at voxels whose whole neighbourhood is ignored, where it is 0.
+        (B, K, *spatial) or (B, R, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the
+        share of the neighbourhood that lies outside is missing, and at voxels whose whole neighbourhood is ignored,
+        where it is 0.
 
     Raises:
         ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
     """
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    if target.ndim >= 4 and target.shape[1] == 1:
+    if num_classes is not None and target.ndim >= 4 and target.shape[1] == 1:
         target = target[:, 0]
-    return shares(signed(target), num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:]))
-
-
-def region_proportions(
-    target: Tensor,
-    *,
-    kernel_size: int | tuple[int, ...] = 3,
-    prior: str = "mean",
-    sigma: float = 1.0,
-    padding: str = "valid",
-    valid: Tensor | None = None,
-) -> Tensor:
-    """Share of each region in the neighbourhood of each voxel; see :func:`neighborhood_proportions`.
-
-    Args:
-        target: Binary maps, (B, R, *spatial); regions may overlap. What lies outside of the image belongs to no region
-            under both ``background`` and ``zeros``.
-
-    Returns:
-        (B, R, *spatial) float32.
-    """
-    neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    return shares(signed(target), None, neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
-
-
-def _read_valid(valid: Tensor | None, batch: int, spatial: torch.Size) -> Tensor | None:
-    if valid is None:
-        return None
-    if tuple(valid.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
-        raise ValueError(
-            f"valid must have shape {(batch, *spatial)} or {(batch, 1, *spatial)}, got {tuple(valid.shape)}."
-        )
-    return valid.reshape(batch, *spatial).bool()
+    if valid is not None:
+        batch, spatial = target.shape[0], target.shape[1 if num_classes is not None else 2 :]
+        if tuple(valid.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
+            raise ValueError(
+                f"valid must have shape {(batch, *spatial)} or {(batch, 1, *spatial)}, got {tuple(valid.shape)}."
+            )
+        valid = valid.reshape(batch, *spatial).bool()
+    return shares(signed(target), num_classes, neighborhood, valid)
 
 
 def shares(

@@ -116,10 +116,6 @@ class BinStats:
             )
         return BinStats(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
-    def __radd__(self, other: int) -> BinStats:
-        # sum() starts from 0
-        return self if isinstance(other, int) and other == 0 else NotImplemented
-
     @staticmethod
     def merge(stats: Iterable[BinStats]) -> BinStats:
         """Sum of all of them; ValueError when there is none to take the shape from."""

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.metrics.checks import parts
 from nnunet_nacl.metrics.expected_dice import region_table
 from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
 
@@ -109,8 +110,8 @@ class MemberSums:
             foreground: (*grid) boolean, where the ensemble segments anything.
         """
         n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
-        for part, total in self._parts(self._probs):
-            mean = self._entropies(total / n, check_values=False)
+        for part in parts(self._probs.shape[1], _BLOCK_VOXELS):
+            mean = self._entropies(self._probs[:, part] / n, check_values=False)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
         inside = information[foreground.reshape(-1)]
         average = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
@@ -118,15 +119,11 @@ class MemberSums:
         return Disagreement(dice, voxels, information.reshape(self._grid), average)
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        for part, block in self._parts(values.reshape(len(values), -1)):
+        flat = values.reshape(len(values), -1)
+        for part in parts(flat.shape[1], _BLOCK_VOXELS):
+            block = flat[:, part]
             block = np.ascontiguousarray(block) if self._to_probs else block.astype(np.promote_types(block.dtype, "f4"))
             yield part, self._to_probs(block) if self._to_probs else block
-
-    @staticmethod
-    def _parts(flat: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        for start in range(0, flat.shape[1], _BLOCK_VOXELS):
-            part = slice(start, start + _BLOCK_VOXELS)
-            yield part, flat[:, part]
 
     def _entropies(self, probs: np.ndarray, *, check_values: bool) -> np.ndarray:
         options = {"regions": self._regions, "aggregate": False, "check_values": check_values}

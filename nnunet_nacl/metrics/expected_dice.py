@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import check_chunk, read_probs, where_true
+from nnunet_nacl.metrics.checks import check_chunk, parts, read_probs, where_true
 
 __all__ = ["ExpectedOverlap", "blocks_of", "check_probs", "count_expected", "expected_dice", "region_table"]
 _LOWEST, _BINS = 1e-3, 160
@@ -64,11 +64,6 @@ class ExpectedOverlap:
                 self.chosen > 0, (1 + square) * self.common / (square * self.expected + self.chosen), np.nan
             )
 
-    @property
-    def total(self) -> float:
-        """Sum of E_k over the structures, an absent one adding 0: what a decision makes as large as it can."""
-        return float(np.nansum(self.dice))
-
     def __add__(self, other: ExpectedOverlap) -> ExpectedOverlap:
         return ExpectedOverlap(self.expected + other.expected, self.chosen + other.chosen, self.common + other.common)
 
@@ -97,7 +92,7 @@ class ProbabilityHistogram:
         keep = None if valid is None else valid.reshape(-1)
         expected, counts, sums = np.zeros(len(flat)), np.zeros(size, np.int64), np.zeros(size)
         step = max(1 << 10, _BLOCK_PROBABILITIES // len(flat))
-        for part in (slice(start, start + step) for start in range(0, flat.shape[1], step)):
+        for part in parts(flat.shape[1], step):
             chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
             expected += chunk.sum(1, dtype=np.float64)
             rows, columns = np.nonzero(chunk > _LOWEST)
@@ -168,7 +163,19 @@ def count_expected(
         ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
     """
     probs, segmentation = torch.as_tensor(probs).detach(), torch.as_tensor(segmentation)
-    _check(probs, segmentation, regions, valid)
+    check_probs(probs, regions)
+    spatial = tuple(probs.shape[1:])
+    shapes = [tuple(array.shape) for array in (segmentation, valid) if array is not None]
+    if set(shapes) != {spatial}:
+        got = " and ".join(map(str, shapes))
+        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {got}.")
+    if segmentation.is_floating_point():
+        raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
+    if segmentation.numel():
+        low, high = int(segmentation.min()), int(segmentation.max())
+        most = "the largest label value" if regions is not None else len(probs) - 1
+        if low < 0 or (regions is None and high >= len(probs)):
+            raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")
     flat = segmentation.reshape(-1)
     table = None if regions is None else region_table(regions, int(flat.max()) if flat.numel() else 0)
     keep = None if valid is None else torch.as_tensor(valid).to(probs.device).reshape(-1)
@@ -190,8 +197,7 @@ def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """(C, *spatial) probabilities as (C, n) blocks of at least float32, each with its place among the voxels."""
     flat = probs.reshape(len(probs), -1)
     size = max(1 << 10, _BLOCK_PROBABILITIES // len(probs))
-    for start in range(0, flat.shape[1], size):
-        part = slice(start, start + size)
+    for part in parts(flat.shape[1], size):
         block = flat[:, part]
         yield part, block if block.dtype in (torch.float32, torch.float64) else block.float()
 
@@ -239,23 +245,3 @@ def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) 
     read_probs(probs, regions is not None)
     if regions is not None and len(regions) != len(probs):
         raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
-
-
-def _check(
-    probs: Tensor,
-    segmentation: Tensor,
-    regions: Sequence[int | tuple[int, ...]] | None,
-    valid: Tensor | np.ndarray | None,
-) -> None:
-    check_probs(probs, regions)
-    spatial = tuple(probs.shape[1:])
-    if tuple(segmentation.shape) != spatial or (valid is not None and tuple(valid.shape) != spatial):
-        shapes = f"{tuple(segmentation.shape)}" + (f" and {tuple(valid.shape)}" if valid is not None else "")
-        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {shapes}.")
-    if segmentation.is_floating_point():
-        raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
-    if segmentation.numel():
-        low, high = int(segmentation.min()), int(segmentation.max())
-        most = "the largest label value" if regions is not None else len(probs) - 1
-        if low < 0 or (regions is None and high >= len(probs)):
-            raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")

@@ -8,15 +8,14 @@ regions would let the certain regions of a voxel hide the uncertain one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import check_chunk, read_probs
+from nnunet_nacl.metrics.checks import check_chunk, parts, read_probs
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -44,7 +43,7 @@ def confidence(probs: Array, *, regions: bool = False, aggregate: bool = True, c
         >>> confidence(np.array([[0.7], [0.2], [0.1]]))
         array([0.7])
     """
-    return _by_block(_confidence, [probs], regions, aggregate, check_values, least_certain="amin")
+    return _by_block(_confidence, probs, regions, aggregate, check_values, least_certain="amin")
 
 
 def normalised_entropy(
@@ -59,7 +58,7 @@ def normalised_entropy(
         >>> normalised_entropy(np.array([[0.5], [0.5]]))
         array([1.])
     """
-    return _by_block(_entropy, [probs], regions, aggregate, check_values, least_certain="amax")
+    return _by_block(_entropy, probs, regions, aggregate, check_values, least_certain="amax")
 
 
 def margin(probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True) -> Array:
@@ -71,7 +70,7 @@ def margin(probs: Array, *, regions: bool = False, aggregate: bool = True, check
         >>> margin(np.array([[0.75], [0.25], [0.0]]))
         array([0.5])
     """
-    return _by_block(_margin, [probs], regions, aggregate, check_values, least_certain="amin")
+    return _by_block(_margin, probs, regions, aggregate, check_values, least_certain="amin")
 
 
 def expected_entropy(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
@@ -91,7 +90,8 @@ def expected_entropy(members: Sequence[Array] | Array, *, regions: bool = False,
     Raises:
         ValueError: No member, members of several shapes, or values that are no probabilities.
     """
-    return _by_block(_expected_entropy, members, regions, aggregate, True, least_certain="amax")
+    shared = _mean([normalised_entropy(probs, regions=regions, aggregate=False) for probs in _alike(members, regions)])
+    return _largest(shared) if regions and aggregate else shared
 
 
 def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
@@ -107,24 +107,38 @@ def mutual_information(members: Sequence[Array] | Array, *, regions: bool = Fals
         >>> mutual_information([np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])])
         array([1.])
     """
-    return _by_block(_mutual_information, members, regions, aggregate, True, least_certain="amax")
+    of_mean = normalised_entropy(_mean(_alike(members, regions)), regions=regions, aggregate=False)
+    disputed = (of_mean - expected_entropy(members, regions=regions, aggregate=False)).clip(0, 1)
+    return _largest(disputed) if regions and aggregate else disputed
 
 
-def _confidence(chunks: list[Tensor], regions: bool) -> Tensor:
-    [chunk] = chunks
+def _alike(members: Sequence[Array] | Array, regions: bool) -> list[Array]:
+    shapes = list(dict.fromkeys(tuple(read_probs(probs, regions, least_axes=1).shape) for probs in members))
+    if len(shapes) != 1:
+        raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
+    return list(members)
+
+
+def _mean(values: list[Array]) -> Array:
+    return sum(values[1:], values[0]) / len(values)
+
+
+def _largest(values: Array) -> Array:
+    return values.max(axis=0) if isinstance(values, np.ndarray) else values.amax(0)
+
+
+def _confidence(chunk: Tensor, regions: bool) -> Tensor:
     return torch.maximum(chunk, 1 - chunk) if regions else chunk.amax(0, keepdim=True)
 
 
-def _entropy(chunks: list[Tensor], regions: bool) -> Tensor:
-    [chunk] = chunks
+def _entropy(chunk: Tensor, regions: bool) -> Tensor:
     terms = torch.special.entr(chunk)
     if regions:
         return ((terms + torch.special.entr(1 - chunk)) / math.log(2)).clamp(0, 1)
     return (terms.sum(0, keepdim=True) / math.log(chunk.shape[0])).clamp(0, 1)
 
 
-def _margin(chunks: list[Tensor], regions: bool) -> Tensor:
-    [chunk] = chunks
+def _margin(chunk: Tensor, regions: bool) -> Tensor:
     if regions:
         return (2 * chunk - 1).abs()
     first, second = chunk[0], torch.zeros_like(chunk[0])
@@ -134,47 +148,27 @@ def _margin(chunks: list[Tensor], regions: bool) -> Tensor:
     return (first - second)[None]
 
 
-def _expected_entropy(chunks: list[Tensor], regions: bool) -> Tensor:
-    return _mean([_entropy([chunk], regions) for chunk in chunks])
-
-
-def _mutual_information(chunks: list[Tensor], regions: bool) -> Tensor:
-    return (_entropy([_mean(chunks)], regions) - _expected_entropy(chunks, regions)).clamp(0, 1)
-
-
-def _mean(values: list[Tensor]) -> Tensor:
-    return sum(values[1:], values[0]) / len(values)
-
-
 def _by_block(
-    function: Callable[[list[Tensor], bool], Tensor],
-    members: Iterable[np.ndarray | Tensor],
+    function: Callable[[Tensor, bool], Tensor],
+    probs: np.ndarray | Tensor,
     regions: bool,
     aggregate: bool,
     check_values: bool,
     *,
     least_certain: str,
 ) -> Any:
-    members = list(members)
-    tensors = [read_probs(probs, regions, least_axes=1) for probs in members]
-    shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))
-    if len(shapes) != 1:
-        raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
-    num_channels, spatial = shapes[0][0], shapes[0][1:]
-    flat = [tensor.reshape(num_channels, -1) for tensor in tensors]
-    channels = num_channels if regions and not aggregate else 1
-    dtype = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
-    result = torch.empty((channels, flat[0].shape[1]), dtype=dtype, device=tensors[0].device)
-    for start in range(0, result.shape[1], _BLOCK_VOXELS):
-        part = slice(start, start + _BLOCK_VOXELS)
-        chunks = [tensor[:, part].double() for tensor in flat]
+    tensor = read_probs(probs, regions, least_axes=1)
+    flat, by_region = tensor.reshape(len(tensor), -1), regions and not aggregate
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    result = torch.empty((len(tensor) if by_region else 1, flat.shape[1]), dtype=dtype, device=tensor.device)
+    for part in parts(flat.shape[1], _BLOCK_VOXELS):
+        chunk = flat[:, part].double()
         if check_values:
-            for chunk in chunks:
-                check_chunk(chunk, regions)
-        values = function(chunks, regions)
-        result[:, part] = values if channels > 1 else getattr(values, least_certain)(0, keepdim=True)
-    result = result.reshape(num_channels, *spatial) if regions and not aggregate else result.reshape(spatial)
-    return result.numpy() if isinstance(members[0], np.ndarray) else result
+            check_chunk(chunk, regions)
+        values = function(chunk, regions)
+        result[:, part] = values if by_region else getattr(values, least_certain)(0, keepdim=True)
+    result = result.reshape(tensor.shape if by_region else tensor.shape[1:])
+    return result.numpy() if isinstance(probs, np.ndarray) else result
 
 
 def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = False) -> np.ndarray:
@@ -213,47 +207,3 @@ def foreground_uncertainty(
     own = label_confidence(inside, labels[..., foreground], regions=regions)
     entropy = normalised_entropy(inside, regions=regions)
     return {name: float(of.mean(dtype=np.float64)) for name, of in (("entropy", entropy), ("confidence", own))}
-
-
-_BLOCK_MM = 5.0
-
-
-@dataclass(frozen=True)
-class Place:
-    """A voxel, and the structure that the doubt there is most about.
-
-    Attributes:
-        index: Of the voxel, a number an axis.
-        channel: Probability channel of the structure.
-    """
-
-    index: tuple[int, ...]
-    channel: int
-
-
-def least_certain_place(
-    probs: np.ndarray, foreground: Sequence[int], spacing_mm: Sequence[float], *, regions: bool = False
-) -> Place:
-    """The block of about 5 mm with most doubt, 1 - max p summed over its voxels, and its least certain voxel.
-
-    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
-
-    Args:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
-        foreground: Channels that are structures.
-        spacing_mm: Of the axes.
-        regions: Whether these are sigmoid regions.
-    """
-    doubt = confidence(probs, regions=regions, check_values=False)
-    np.subtract(1, doubt, out=doubt)
-    edges = [max(1, min(n, round(_BLOCK_MM / step))) for n, step in zip(doubt.shape, spacing_mm)]
-    sums = doubt
-    for axis, edge in enumerate(edges):
-        sums = np.add.reduceat(sums, np.arange(0, doubt.shape[axis], edge), axis=axis)
-    block = np.unravel_index(int(sums.argmax()), sums.shape)
-    corner = [int(i) * edge for i, edge in zip(block, edges)]
-    inside = tuple(slice(start, start + edge) for start, edge in zip(corner, edges))
-    voxel = np.unravel_index(int(doubt[inside].argmax()), doubt[inside].shape)
-    p = probs[(slice(None), *inside)].reshape(len(probs), -1)
-    channel = max(foreground, key=lambda k: float((p[k] * (1 - p[k])).sum()))
-    return Place(tuple(start + int(i) for start, i in zip(corner, voxel)), channel)

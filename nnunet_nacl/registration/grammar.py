@@ -2,8 +2,9 @@
 
 nnU-Net names result folders by a trainer's class name and finds the class again by that name at prediction, so the
 name has to hold every setting. One setting has one spelling: tokens come in a fixed order, defaults are not spelled
-out, and numbers have no superfluous zeros (``p`` is the decimal point). Which methods and tokens there are is said in
-:mod:`nnunet_nacl.methods`; this module reads and writes their names. It needs no torch.
+out, and numbers have no superfluous zeros (``p`` is the decimal point). The methods stand in
+:mod:`nnunet_nacl.methods`, the tokens in :mod:`nnunet_nacl.registration.variants`; this module reads and writes their
+names. It needs no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from nnunet_nacl.methods import METHODS, PREFIX, STOCK, TOKENS, Token, Variant
+from nnunet_nacl.methods import METHODS, PREFIX
+from nnunet_nacl.registration.variants import STOCK, TOKENS, Token, Variant
 
 MAX_NAME_LENGTH = 128
 """A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems.

@@ -6,12 +6,10 @@ Nothing here may fail because what it checks is broken: a broken installation is
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib.util
 import io
 import os
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,9 +17,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import TOKENS
+from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
-from nnunet_nacl.registration.grammar import METHODS, PREFIX, parse
+from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers, suggest
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
@@ -209,8 +207,8 @@ def check_known(trainer: str) -> None:
     Raises:
         ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
     """
-    registered = any(found.name == trainer for found in registered_trainers())
-    if trainer == PREFIX or (not registered and parse(trainer) is not None):
+    registered = [entry.name for entry in registered_trainers()]
+    if trainer == PREFIX or (trainer not in registered and parse(trainer) is not None):
         return
     check, find = check_nnunet()
     if find is None:
@@ -219,33 +217,9 @@ def check_known(trainer: str) -> None:
         with _quiet():
             find(trainer)
     except Exception as error:  # whatever importing another package's trainer raises
-        hint = nearest_name(trainer)
+        hint = suggest(trainer, registered)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0]
         raise UserError(
             f"{trainer}: nnU-Net finds no such trainer ({reason})"
             + (f"; did you mean {hint}?" if hint else "; `nnunet_nacl trainers` lists those of this package")
         ) from error
-
-
-def nearest_name(trainer: str) -> str | None:
-    """The trainer that a mistyped name most likely means; None where nothing resembles it."""
-    base, *tokens = trainer.split("_")
-    method = base.removeprefix(PREFIX).removeprefix("Dice")
-    if method not in METHODS:
-        return suggest(trainer, [registered.name for registered in registered_trainers()])
-    if base == f"{PREFIX}DiceCE" and not tokens:
-        return PREFIX
-    fitting = [(i, token) for i, token in enumerate(TOKENS) if token.fits(method)]
-    words = {re.sub("<.>", "", word): (i, word) for i, token in fitting for word in token.form.split("|")}
-    mended: dict[int, str] = {}
-    for text in tokens:
-        number = re.search(r"\d+(?:p\d+)?", text)
-        found = difflib.get_close_matches(re.sub(r"\d+(?:p\d+)?", "", text), words, n=1, cutoff=0.6)
-        if not found:
-            return None
-        index, word = words[found[0]]
-        mended[index] = re.sub("<.>", number[0] if number else "", word)
-    name = "_".join([base, *(mended[index] for index in sorted(mended))])
-    with contextlib.suppress(ValueError):
-        return name if parse(name) is not None else None
-    return None

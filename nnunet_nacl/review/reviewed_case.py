@@ -16,13 +16,8 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
-from nnunet_nacl.metrics.voxel_uncertainty import (
-    Place,
-    label_confidence,
-    least_certain_place,
-    margin,
-    normalised_entropy,
-)
+from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
+from nnunet_nacl.metrics.voxel_uncertainty import label_confidence, margin, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
 from nnunet_nacl.runs.components import ComponentSums
 

@@ -8,9 +8,10 @@ import pytest
 
 from nnunet_nacl.cli import trainers as cli_trainers
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, TOKENS
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
 from nnunet_nacl.registration.grammar import grammar
 from nnunet_nacl.registration.lookup import RegisteredTrainer
+from nnunet_nacl.registration.variants import TOKENS
 
 
 @pytest.fixture

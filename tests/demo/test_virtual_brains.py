@@ -11,7 +11,7 @@ import pytest
 import SimpleITK
 
 from nnunet_nacl.demo import virtual_brains
-from nnunet_nacl.demo.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon import dataset_of
 from nnunet_nacl.demo.virtual_brains import (
     LABELS,
     SHAPE,
@@ -23,7 +23,7 @@ from nnunet_nacl.demo.virtual_brains import (
     write_virtual_brains,
 )
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics import count_masks, ece
+from nnunet_nacl.metrics import BinStats, count_masks, ece
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,7 @@ def digests(folder):
 
 def test_the_folder_is_a_decathlon_task_whose_probabilities_are_calibrated(write, tmp_path):
     folder = write(tmp_path, 5, 1)
-    task = read_task(folder)
-    assert (task.id, task.dataset, task.probabilities) == (90, "Dataset090_VirtualBrains", folder / "probabilitiesTr")
+    assert dataset_of(folder) == "Dataset090_VirtualBrains"
     description = json.loads((folder / "dataset.json").read_text())
     assert description["labels"] == {"0": "background", "1": "CSF", "2": "GM", "3": "WM"}
     assert "NOT patients" in description["description"] and "Louis Collins" in description["licence"]
@@ -66,7 +65,7 @@ def test_the_folder_is_a_decathlon_task_whose_probabilities_are_calibrated(write
         truth, probabilities = SimpleITK.GetArrayFromImage(labels), np.load(path)["probabilities"]
         assert probabilities.shape == (len(LABELS), *truth.shape)  # the axes of nnU-Net's arrays
         stats.append(count_masks(probabilities, truth.astype(np.int64))["all"])
-    assert len(stats) == 5 and ece(sum(stats)) < 0.02
+    assert len(stats) == 5 and ece(BinStats.merge(stats)) < 0.02
 
 
 def test_files_are_repeatable_and_a_subject_does_not_depend_on_their_number(write, tmp_path):

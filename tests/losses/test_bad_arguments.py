@@ -162,4 +162,4 @@ def test_proportions_name_a_valid_mask_of_another_shape():
     with raises_naming((2, 1, 4, 4)):
         losses.neighborhood_proportions(LABELS, 3, valid=torch.ones(2, 1, 4, 4, dtype=torch.bool))
     with raises_naming((2, 1, 4, 4)):
-        losses.region_proportions(REGIONS, valid=torch.ones(2, 1, 4, 4, dtype=torch.bool))
+        losses.neighborhood_proportions(REGIONS, None, valid=torch.ones(2, 1, 4, 4, dtype=torch.bool))

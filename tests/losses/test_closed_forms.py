@@ -92,7 +92,7 @@ def test_svls_centre_weighs_one_half_whatever_the_kernel(kernel_size):
 
 def test_proportions_of_regions_that_overlap():
     regions = torch.tensor([[[1, 1, 1, 0]], [[0, 1, 0, 0]]])[None, :, 0]  # (1, 2, 4): one axis
-    tau = losses.region_proportions(regions)
+    tau = losses.neighborhood_proportions(regions, None)
     np.testing.assert_allclose(tau[0], [[1, 1, 2 / 3, 1 / 2], [1 / 2, 1 / 3, 1 / 3, 0]], atol=1e-6)
 
 

@@ -107,7 +107,7 @@ def test_proportions(some_ignored, prior, padding, spatial, kernel_size):
     settings = {"kernel_size": kernel_size, "prior": prior, "sigma": 0.7, "padding": padding}
     given = None if valid is None else torch.from_numpy(valid)
     of_classes = losses.neighborhood_proportions(torch.from_numpy(labels), 3, valid=given, **settings)
-    of_regions = losses.region_proportions(torch.from_numpy(regions), valid=given, **settings)
+    of_regions = losses.neighborhood_proportions(torch.from_numpy(regions), None, valid=given, **settings)
     assert of_classes.dtype == of_regions.dtype == torch.float32
     for result, expected in (
         (of_classes, reference.neighborhood_proportions(labels, 3, valid=valid, **settings)),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place
+from nnunet_nacl.metrics.least_certain_place import least_certain_place
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.reasons import DiceThresholds, parse_thresholds, reasons_to_look
 from nnunet_nacl.review.row import CaseReview, StructureReview

@@ -2,144 +2,160 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from tests.show.browser import NAMES, Browser, find_browser
 from tests.show.study import make_study
 
-pytestmark = pytest.mark.skipif(
-    find_browser() is None, reason=f"needs a browser: none of {', '.join(NAMES)} is on PATH"
-)
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
+EXECUTABLE = next((path for name in NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=f"needs a browser: none of {', '.join(NAMES)} is on PATH")
 
 ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
 SORTED = "[...document.querySelectorAll('table.sortable thead th')].map(header => header.getAttribute('aria-sort'))"
-UNFOLD = "document.querySelectorAll('details').forEach(part => part.open = true)"
 STATUS = "document.getElementById('sort-status').textContent"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A page whose data hold HTML and scripts."""
+def address(tmp_path_factory):
+    """Of a page whose data hold HTML and scripts."""
     study = make_study(tmp_path_factory.mktemp("study") / "out", hostile=True)
     study.make_page()
-    return study.out / "report.html"
+    return (study.out / "report.html").as_uri()
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+def chromium():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])
         yield browser
+        browser.close()
 
 
 @pytest.fixture
-def browser(running, page) -> Browser:
-    return unfolded(running, page)
+def show(chromium, address):
+    """Function that shows the page, all its parts open, in a browser of these settings."""
+    contexts = []
+
+    def show(width=1280, unfold=True, **settings):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **settings))
+        page = contexts[-1].new_page()
+        page.complaints, page.requests = [], []
+        page.on(
+            "console", lambda said: said.type in ("error", "warning", "assert") and page.complaints.append(said.text)
+        )
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: page.complaints.append(request.url))
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(address)
+        if unfold:
+            page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
 
 
-def unfolded(browser: Browser, page, **options) -> Browser:
-    """The page with all its parts open."""
-    browser.open(page, **options)
-    browser.run(UNFOLD)
-    return browser
+@pytest.fixture
+def page(show):
+    return show()
 
 
-def test_parts_are_folded_until_they_are_asked_for(browser, page):
-    browser.open(page)
+def test_parts_are_folded_until_they_are_asked_for(show):
+    page = show(unfold=False)
     shown = "document.querySelector('table.sortable').checkVisibility()"
-    assert browser.run("document.querySelectorAll('details[open]').length") == 0 and not browser.run(shown)
-    browser.run("document.querySelectorAll('summary')[0].focus()")
-    browser.press("Enter")
-    assert browser.run("document.querySelectorAll('details[open]').length") == 1
-    browser.run("document.getElementById('tables').click()")
-    assert browser.run(shown)
-    browser.run("window.dispatchEvent(new Event('beforeprint'))")
-    assert browser.run("document.querySelectorAll('details:not([open])').length") == 0, "paper has all of it"
-    browser.run("window.dispatchEvent(new Event('afterprint'))")
-    assert browser.run("document.querySelectorAll('details[open]').length") == 2
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 0 and not page.evaluate(shown)
+    page.evaluate("document.querySelectorAll('summary')[0].focus()")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 1
+    page.evaluate("document.getElementById('tables').click()")
+    assert page.evaluate(shown)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.querySelectorAll('details:not([open])').length") == 0, "paper has all of it"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 2
 
 
-def test_it_loads_without_complaint_and_asks_for_nothing(browser):
-    assert browser.complaints == []
-    assert [request for request in browser.requests if not request.endswith("/report.html")] == []
-    assert browser.run("document.title") == "3 methods on Dataset999_Synthetic"
+def test_it_loads_without_complaint_and_asks_for_nothing(page):
+    assert page.complaints == []
+    assert [request.rsplit("/")[-1] for request in page.requests] == ["report.html"]
+    assert page.evaluate("document.title") == "3 methods on Dataset999_Synthetic"
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_no_picture_is_broken(browser, page, width):
-    unfolded(browser, page, width=width)
-    pictures = browser.run("[...document.images].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
+def test_no_picture_is_broken(show, width):
+    page = show(width)
+    pictures = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
     assert len(pictures) >= 13 and all(natural > 0 and shown > 0 and alt for natural, shown, alt in pictures)
 
 
+def test_proportions_are_kept(page):
+    assert page.evaluate("""[...document.querySelectorAll('.picture img')].every(
+        i => Math.abs(i.clientWidth / i.clientHeight - i.naturalWidth / i.naturalHeight) < 0.03)""")
+
+
 @pytest.mark.parametrize("width", [1280, 360])
-def test_only_tables_and_figures_scroll_sideways(browser, page, width):
-    unfolded(browser, page, width=width)
-    assert browser.run("document.documentElement.scrollWidth") <= width
-    outside = browser.run("""[...document.body.querySelectorAll('*')].filter(
+def test_only_tables_and_figures_scroll_sideways(show, width):
+    page = show(width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = page.evaluate("""[...document.body.querySelectorAll('*')].filter(
         e => !e.closest('.scroll, .hidden, .skip') && e.getBoundingClientRect().right > innerWidth + 1).length""")
     assert outside == 0
-    browser.run("new Promise(done => setTimeout(done, 100))")  # until the page has heard that its parts are open
-    stops = browser.run("""[...document.querySelectorAll('.scroll')].filter(
+    page.evaluate("new Promise(done => setTimeout(done, 100))")  # until the page has heard that its parts are open
+    stops = page.evaluate("""[...document.querySelectorAll('.scroll')].filter(
         e => (e.scrollWidth > e.clientWidth + 1) !== (e.tabIndex === 0)).length""")
     assert stops == 0, "what scrolls can be reached by keyboard, what does not scroll is no stop"
 
 
-def click(browser: Browser, column: int) -> None:
-    """As a mouse does it."""
-    button = f"document.querySelectorAll('table.sortable thead button')[{column}]"
-    browser.run(f"{button}.scrollIntoView({{block: 'center'}})")
-    x, y = browser.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({button}.getBoundingClientRect())")
-    for kind in ("mousePressed", "mouseReleased"):
-        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+def click(page, column: int) -> None:
+    page.locator("table.sortable thead button").nth(column).click()
 
 
-def test_a_click_sorts_upwards_downwards_and_back(browser):
-    original = browser.run(ORDER)
-    values = browser.run(ORDER.replace("cells[0].textContent", "cells[1].dataset.value"))
+def test_a_click_sorts_upwards_downwards_and_back(page):
+    original = page.evaluate(ORDER)
+    values = page.evaluate(ORDER.replace("cells[0].textContent", "cells[1].dataset.value"))
     upwards = [name for _, name in sorted(zip(map(float, values), original))]
     assert upwards not in (original, original[::-1]) or len(set(values)) == 3
-    click(browser, 1)
-    assert browser.run(ORDER) == upwards and browser.run(SORTED)[:3] == ["none", "ascending", "none"]
-    assert browser.run(STATUS) == "All of it: sorted by DSC, ascending"
-    click(browser, 1)
-    assert browser.run(ORDER) == upwards[::-1] and browser.run(SORTED)[1] == "descending"
-    click(browser, 1)
-    assert browser.run(ORDER) == original and set(browser.run(SORTED)) == {"none"}
-    assert browser.run(STATUS) == "All of it: in the order of the comparison"
+    click(page, 1)
+    assert page.evaluate(ORDER) == upwards and page.evaluate(SORTED)[:3] == ["none", "ascending", "none"]
+    assert page.evaluate(STATUS) == "All of it: sorted by DSC, ascending"
+    click(page, 1)
+    assert page.evaluate(ORDER) == upwards[::-1] and page.evaluate(SORTED)[1] == "descending"
+    click(page, 1)
+    assert page.evaluate(ORDER) == original and set(page.evaluate(SORTED)) == {"none"}
+    assert page.evaluate(STATUS) == "All of it: in the order of the comparison"
 
 
-def test_missing_values_stay_at_the_end_and_text_sorts_as_text(browser):
-    missing = browser.run(ORDER)[2]  # its second number is missing
+def test_missing_values_stay_at_the_end_and_text_sorts_as_text(page):
+    missing = page.evaluate(ORDER)[2]  # its second number is missing
     for _ in range(2):
-        click(browser, 2)
-        assert browser.run(ORDER)[2] == missing
-    click(browser, 0)
-    assert browser.run(ORDER) == sorted(browser.run(ORDER)) and browser.run(SORTED)[2] == "none"
+        click(page, 2)
+        assert page.evaluate(ORDER)[2] == missing
+    click(page, 0)
+    assert page.evaluate(ORDER) == sorted(page.evaluate(ORDER)) and page.evaluate(SORTED)[2] == "none"
 
 
-def test_intervals_sort_by_their_lower_end_and_empty_cells_stay_at_the_end(browser):
+def test_intervals_sort_by_their_lower_end_and_empty_cells_stay_at_the_end(page):
     column = ORDER.replace("cells[0]", "cells[{}]")
-    click(browser, 6)
-    assert browser.run(column.format(6)) == ["[-0.10, 0.20]", "[-0.02, 0.10]", "[+0.10, +0.20]"]
+    click(page, 6)
+    assert page.evaluate(column.format(6)) == ["[-0.10, 0.20]", "[-0.02, 0.10]", "[+0.10, +0.20]"]
     for expected in (["better", "worse", ""], ["worse", "better", ""]):
-        click(browser, 7)
-        assert browser.run(column.format(7)) == expected
+        click(page, 7)
+        assert page.evaluate(column.format(7)) == expected
 
 
-def test_fingers_hit_what_they_aim_at(browser, page):
-    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
-    try:
-        unfolded(browser, page, width=360)
-        sizes = browser.run("""[...document.querySelectorAll('button, summary')].map(
-            e => (b => [b.width, b.height])(e.getBoundingClientRect()))""")
-    finally:
-        browser.call("Emulation.setTouchEmulationEnabled", enabled=False)
+def test_fingers_hit_what_they_aim_at(show):
+    sizes = show(360, has_touch=True).evaluate("""[...document.querySelectorAll('button, summary')].map(
+        e => (b => [b.width, b.height])(e.getBoundingClientRect()))""")
     assert len(sizes) > 10 and all(width >= 44 and height >= 40 for width, height in sizes)
 
 
-def test_the_name_of_the_row_stays_while_a_table_scrolls(browser, page):
-    unfolded(browser, page, width=360)
-    left, width = browser.run("""(table => {
+def test_the_name_of_the_row_stays_while_a_table_scrolls(show):
+    page = show(360)
+    left, width = page.evaluate("""(table => {
         table.parentElement.scrollLeft = 300;
         const box = table.tBodies[0].rows[2].cells[0].getBoundingClientRect();
         return [box.left - table.parentElement.getBoundingClientRect().left, box.width];
@@ -147,39 +163,44 @@ def test_the_name_of_the_row_stays_while_a_table_scrolls(browser, page):
     assert abs(left) < 1 and width <= 0.45 * 360 + 1, "and a long one leaves room for the numbers"
 
 
-def test_everything_can_be_done_by_keyboard(browser):
-    browser.press("Tab")
-    assert browser.run("document.activeElement.className") == "skip"
-    assert browser.run("document.activeElement.getBoundingClientRect().left") >= 0, "it is seen when it has the focus"
-    browser.press("Enter")
-    assert browser.run("document.activeElement.id") == "main"
+def test_everything_can_be_done_by_keyboard(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0, "it is seen when it has the focus"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
     for _ in range(40):
-        browser.press("Tab")
-        if browser.run("document.activeElement.textContent") == "ECE all":
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "ECE all":
             break
-    assert browser.run("document.activeElement.tagName") == "BUTTON"
-    assert float(browser.run("getComputedStyle(document.activeElement).outlineWidth").removesuffix("px")) >= 2
+    assert page.evaluate("document.activeElement.tagName") == "BUTTON"
+    assert float(page.evaluate("getComputedStyle(document.activeElement).outlineWidth").removesuffix("px")) >= 2
     for key, order in (("Enter", "ascending"), (" ", "descending")):
-        browser.press(key)
-        assert browser.run(SORTED)[4] == order
-    assert browser.run("document.activeElement.textContent") == "ECE all", "the focus stays"
+        page.keyboard.press(key)
+        assert page.evaluate(SORTED)[4] == order
+    assert page.evaluate("document.activeElement.textContent") == "ECE all", "the focus stays"
 
 
-def test_without_scripts_all_is_there_but_sorting(browser, page):
+def test_without_scripts_all_is_there_but_sorting(show):
     hint = "document.getElementById('sort-hint').getBoundingClientRect().height"
-    with_scripts = browser.run("document.querySelector('main').innerText.length")
-    assert browser.run(hint) > 0
-    unfolded(browser, page, scripts=False)
-    try:
-        assert browser.run("document.querySelectorAll('button').length") == 0
-        assert browser.run("document.querySelector('main').innerText.length") >= with_scripts - 250
-        assert browser.run(hint) == 0, "what does not work is not offered"
-        assert browser.run("[...document.images].every(i => i.naturalWidth > 0)")
-    finally:
-        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+    length, with_scripts, without = (
+        "document.querySelector('main').innerText.length",
+        show(),
+        show(java_script_enabled=False),
+    )
+    assert with_scripts.evaluate(hint) > 0
+    assert without.evaluate("document.querySelectorAll('button').length") == 0
+    assert without.evaluate(length) >= with_scripts.evaluate(length) - 250
+    assert without.evaluate(hint) == 0, "what does not work is not offered"
+    assert without.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
 
 
-def test_it_prints(browser, tmp_path):
-    browser.pdf(tmp_path / "page.pdf")
-    content = (tmp_path / "page.pdf").read_bytes()
+def test_text_is_readable_in_the_dark(show):
+    colors = show(color_scheme="dark").evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    front, back = (sum(int(part) for part in color[4:-1].split(", ")) for color in colors)
+    assert front > 600 and back < 100
+
+
+def test_it_prints(page):
+    content = page.pdf(prefer_css_page_size=True)
     assert content.startswith(b"%PDF") and 2 <= content.count(b"/Type /Page\n") <= 12

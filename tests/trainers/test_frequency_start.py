@@ -11,7 +11,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor
 
 from nnunet_nacl_trainers import frequency_start
-from nnunet_nacl_trainers.frequency_start import FrequencyStart
+from nnunet_nacl_trainers.frequency_start import FrequencyStart, biases_at
 from tests.trainers.epochs import TinyNetwork, make_batch, run_epoch
 from tests.trainers.segmentations import start, write_segmentations
 
@@ -172,3 +172,23 @@ def test_a_network_that_is_not_known_starts_as_nnunets(make_trainer, voxels, mon
     assert torch.equal(network.layer.bias, before)
     (line,) = [line for line in log_of(trainer).splitlines() if "frequencies" in line]
     assert "of TinyNetwork are not known" in line
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "regions", "expected"),
+    [
+        ([0.6, 0.3, 0.1], False, np.log([1, 1 / 2, 1 / 6])),
+        ([0.2, 0.7, 0.1], False, np.log([2 / 7, 1, 1 / 7])),
+        ([0.9, 0.0, 0.1], False, np.log([1, 1 / 9, 1 / 9])),
+        ([1.0, 0.0, 0.0], False, [0, 0, 0]),
+        ([0.0, 0.0, 0.0], False, [0, 0, 0]),
+        ([0.4, 0.1], True, np.log([4 / 6, 1 / 9])),
+        ([0.4, 0.0], True, np.log([4 / 6, 0.4])),
+        ([1.0, 0.1], True, np.log([10, 1 / 9])),
+        ([0.0, 0.0], True, [0, 0]),
+    ],
+)
+def test_biases(frequencies, regions, expected) -> None:
+    biases = biases_at(np.array(frequencies), regions)
+    np.testing.assert_allclose(biases, expected, atol=1e-12)
+    assert np.isfinite(biases).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,7 +35,6 @@ def recorded(make_trainer):
         prepare(trainer, num_axes=num_axes, deep_supervision=deep_supervision)
         if checkpoint is not None:
             trainer.load_checkpoint(checkpoint)
-        trainer.calibration_recorder.on_train_start()
         return trainer
 
     return make
@@ -192,11 +192,10 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(
     _CALLS.clear()
     monkeypatch.setattr(recording, "draw_calibration_progress", lambda *_, **__: None)  # real ones take long
     monkeypatch.setattr(owner, name, replacement)
-    monkeypatch.setattr(recording, "DRAWING_SHARE", float("inf"))  # a picture in every epoch
+    monkeypatch.setattr(recording, "DRAWING_EVERY_S", 0)  # a picture in every epoch
     trainer, data = recorded(), batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
-    trainer.calibration_recorder.on_train_end()
     assert trainer.current_epoch == 3 and {len(values) for values in logged(trainer).values()} == {3}
     missing = [True, False, False] if part == "measuring" else [False] * 3
     assert [math.isnan(value) for value in logged(trainer)[NLL_KEY]] == missing
@@ -266,36 +265,18 @@ def record_epoch(trainer, data: list[dict]) -> None:
     trainer.current_epoch += 1
 
 
-def test_pictures_take_little_of_a_trainings_time(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, drawn = [0.0], []
+def test_a_picture_is_drawn_now_and_then_and_by_the_first_rank_alone(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
     monkeypatch.setattr(recording.time, "monotonic", lambda: clock[0])
-
-    def draw(trainings, path, **frame):
-        drawn.append(len(trainings[NAME][ECE_KEY]))
-        clock[0] += 0.4
-
-    monkeypatch.setattr(recording, "draw_calibration_progress", draw)
     trainer, data = recorded(), batches()
-    for _ in range(60):
-        clock[0] += 10
+    picture = Path(trainer.output_folder) / recording.FIGURE
+    for second, rank, drawn in ((100, 0, False), (400, 1, False), (401, 0, True), (500, 0, False)):
+        clock[0], trainer.local_rank = second, rank
         record_epoch(trainer, data)
-    assert drawn[0] == 34 and drawn[1] - drawn[0] == 14  # 1 s expected at first, then 0.4 s
-    trainer.calibration_recorder.on_train_end()
-    assert drawn[-1] == 60
-
-
-def test_the_picture_is_that_of_this_training_and_of_the_first_rank(recorded) -> None:
-    trainer, data = recorded(), batches()
-    record_epoch(trainer, data)
-    picture = trainer.calibration_recorder.figure
-    trainer.local_rank = 1
-    trainer.calibration_recorder.on_train_end()
-    assert not picture.exists()
-    trainer.local_rank = 0
-    trainer.calibration_recorder.on_train_end()
+        assert picture.exists() == drawn
+        picture.unlink(missing_ok=True)
+    trainer.calibration_recorder.draw()
     assert picture.read_bytes().startswith(b"\x89PNG") and "WARNING" not in log_of(trainer)
-    recorded()  # begins anew in this folder
-    assert not picture.exists()
 
 
 def problem(space: str, shape=(3, 40, 31), seed: int = 0):

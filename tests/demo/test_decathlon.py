@@ -1,9 +1,10 @@
-"""Download of Decathlon tasks, against a server on this machine."""
+"""Decathlon tasks: downloaded from a server on this machine, and checked before nnU-Net reads them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import socket
 import tarfile
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.demo.decathlon_download import BASE_URL_VARIABLE, MD5, download_task
+from nnunet_nacl.demo.decathlon import BASE_URL_VARIABLE, MD5, dataset_of, download_task
 from nnunet_nacl.errors import UserError
 
 TASK = "Task04_Hippocampus"
@@ -53,27 +54,18 @@ class Server:
     """Serves `content` at /TASK.tar; counts what it was asked for and can misbehave."""
 
     def __init__(self):
-        self.content = GOOD
-        self.status = 200
-        self.send_at_most: int | None = None
-        self.knows_ranges = True
-        self.requests: list[str | None] = []
+        self.content, self.status, self.send_at_most, self.requests = GOOD, 200, None, 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                wanted = self.headers.get("Range")
-                outer.requests.append(wanted)
+                outer.requests += 1
                 if outer.status != 200 or self.path != f"/{TASK}.tar":
                     return self.send_error(outer.status if outer.status != 200 else 404)
-                start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and outer.knows_ranges else 0
-                if start and start >= len(outer.content):
-                    return self.send_error(416)
-                body = outer.content[start:]
-                self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(outer.content)))
                 self.end_headers()
-                self.wfile.write(body if outer.send_at_most is None else body[: outer.send_at_most])
+                self.wfile.write(outer.content[: outer.send_at_most])
 
             def log_message(self, *args):
                 pass
@@ -103,7 +95,7 @@ def server(monkeypatch):
 def fetch(server, tmp_path, monkeypatch):
     def run(published=None):
         monkeypatch.setitem(MD5, TASK, published or md5(server.content))
-        return download_task(TASK, tmp_path)
+        download_task(TASK, tmp_path)
 
     return run
 
@@ -112,48 +104,22 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_good_archive_is_unpacked_and_removed(fetch, tmp_path):
-    folder = fetch()
-    assert folder == tmp_path / TASK
+def test_a_good_archive_is_unpacked_and_not_downloaded_again(fetch, server, tmp_path):
+    fetch()
+    folder = tmp_path / TASK
     assert (folder / "imagesTr" / "case.nii.gz").read_bytes() == bytes(range(256)) * 4000
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["case.nii.gz", "dataset.json"]
     assert left_in(tmp_path) == [TASK]
-
-
-def test_what_is_there_is_not_downloaded_again(fetch, server):
     fetch()
-    fetch()
-    assert len(server.requests) == 1
+    assert server.requests == 1
 
 
-def test_a_wrong_md5_is_named_and_nothing_is_unpacked(fetch, tmp_path):
-    with pytest.raises(UserError, match=f"{md5(GOOD)}.*{'0' * 32}"):
-        fetch("0" * 32)
+@pytest.mark.parametrize(("most", "published"), [(None, "0" * 32), (300_000, md5(GOOD))])
+def test_a_wrong_md5_is_named_and_nothing_is_unpacked(fetch, server, tmp_path, most, published):
+    server.send_at_most = most
+    with pytest.raises(UserError, match=f"{published}|cannot download.*"):
+        fetch(published)
     assert left_in(tmp_path) == []
-
-
-def test_a_broken_connection_is_continued(fetch, server, tmp_path):
-    server.send_at_most = 300_000
-    with pytest.raises(UserError, match=f"after 300000 of {len(GOOD)} bytes.*run again"):
-        fetch()
-    assert left_in(tmp_path) == [f"{TASK}.tar.part"]
-    server.send_at_most = None
-    assert fetch().is_dir()
-    assert server.requests == [None, "bytes=300000-"]
-
-
-def test_a_server_without_ranges_starts_over(fetch, server, tmp_path):
-    server.knows_ranges = False
-    (tmp_path / f"{TASK}.tar.part").write_bytes(GOOD[:1000])
-    assert fetch().is_dir()
-
-
-@pytest.mark.parametrize("beginning", [b"x" * 1000, GOOD + b"more", b"y" * len(GOOD)], ids=["other", "longer", "full"])
-def test_a_wrong_beginning_is_dropped(fetch, tmp_path, beginning):
-    (tmp_path / f"{TASK}.tar.part").write_bytes(beginning)
-    with pytest.raises(UserError, match="It was removed; run again"):
-        fetch()
-    assert fetch().is_dir()
 
 
 def test_a_missing_file_names_address_and_status(fetch, server):
@@ -198,4 +164,57 @@ def test_a_foreign_folder_of_that_name_is_left_alone(fetch, server, tmp_path):
     (tmp_path / TASK / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="remove it"):
         fetch()
-    assert (tmp_path / TASK / "mine.txt").read_text() == "keep" and server.requests == []
+    assert (tmp_path / TASK / "mine.txt").read_text() == "keep" and server.requests == 0
+
+
+@pytest.fixture
+def make_task(tmp_path):
+    def make(name="Task09_Spleen", cases=5, without=(), **changes):
+        folder = tmp_path / name
+        for part in {"imagesTr", "labelsTr", "imagesTs"} - set(without):
+            (folder / part).mkdir(parents=True)
+        if "labelsTr" not in without:
+            for i in range(cases):
+                (folder / "labelsTr" / f"spleen_{i}.nii.gz").touch()
+                (folder / "labelsTr" / f"._spleen_{i}.nii.gz").touch()
+        description = {"labels": {"0": "background"}, "modality": {"0": "CT"}, "training": [], "test": [], **changes}
+        (folder / "dataset.json").write_text(json.dumps({k: v for k, v in description.items() if v is not None}))
+        return folder
+
+    return make
+
+
+def test_a_task_is_read(make_task):
+    assert dataset_of(make_task()) == "Dataset009_Spleen"
+
+
+def test_a_link_is_fine(make_task, tmp_path):
+    (tmp_path / "Task12_Mine").symlink_to(make_task(name="spleen"))
+    assert dataset_of(tmp_path / "Task12_Mine") == "Dataset012_Mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "Spleen"}, "TaskNN_Name"),
+        ({"name": "Task09_My_Spleen"}, "one underscore"),
+        ({"without": ("imagesTs",)}, "imagesTs"),
+        ({"without": ("labelsTr",)}, "labelsTr"),
+        ({"modality": None}, "modality"),
+        ({"training": None}, "training"),
+        ({"cases": 4}, "4 cases"),
+    ],
+)
+def test_what_nnunet_would_not_take_is_an_error_that_says_why(make_task, options, message):
+    with pytest.raises(UserError, match=message):
+        dataset_of(make_task(**options))
+
+
+def test_a_missing_folder_and_a_broken_json_are_errors(make_task, tmp_path):
+    with pytest.raises(UserError, match="Task01_None"):
+        dataset_of(tmp_path / "Task01_None")
+    folder = make_task()
+    for content in ("{", "null"):
+        (folder / "dataset.json").write_text(content)
+        with pytest.raises(UserError, match="dataset.json"):
+            dataset_of(folder)
