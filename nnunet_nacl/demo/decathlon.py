@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import tarfile
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -87,6 +88,7 @@ def download_task(task: str, folder: Path) -> None:
     url = f"{(os.environ.get(BASE_URL_VARIABLE) or BASE_URL).rstrip('/')}/{task}.tar"
     with temporary_folder(folder) as unfinished:
         archive = unfinished / f"{task}.tar"
+        socket.setdefaulttimeout(60)  # s; it has none of its own
         try:
             download_url_to_file(url, str(archive))
         except (OSError, HTTPException) as error:

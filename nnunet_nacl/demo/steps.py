@@ -29,6 +29,9 @@ from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_s
 from nnunet_nacl.show.findings import gained
 
 
+_FEW_SCANS = 10  # more are not predicted in passing
+
+
 class Demo:
     """The demo on arguments as `nnunet_nacl demo` has them.
 
@@ -152,7 +155,9 @@ class Demo:
         splits = folder / "splits_final.json"
         if not splits.exists():  # nnU-Net's first training makes it, and another would read it half written
             cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").glob("*.nii.gz"))
-            write_atomically(splits, json.dumps(generate_crossval_split(cases, n_splits=5), indent=4))
+            given = task / "splits_final.json"  # such as one that keeps a patient's scans together
+            made = read_json(given) if given.is_file() else generate_crossval_split(cases, n_splits=5)
+            write_atomically(splits, json.dumps(made, indent=4))
         parent = self.configuration.removesuffix(SMALL)
         self._once(f"preprocess_{parent}", "nnUNetv2_preprocess", *number, "-c", parent, *self.processes)
         if parent != self.configuration:
@@ -217,11 +222,16 @@ class Demo:
         self._run((compare, ""))
         return folder / PAGE_NAME
 
-    def _predict(self, trainer: str) -> Path:
-        """New scans by a calibrated model; their page."""
+    def _predict(self, trainer: str) -> Path | None:
+        """A few new scans by a calibrated model, and their page; of many, how they are predicted."""
+        scans = self._place("raw", self.dataset, "imagesTs")
         output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
-        predict = ["nnunet_nacl", "predict", "-i", self._place("raw", self.dataset, "imagesTs"), "-o", output]
-        self._run(([*predict, *self._options(trainer), "-device", self.device, "--continue_prediction"], ""))
+        predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
+        predict += ["-device", self.device, "--continue_prediction"]
+        if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
+            self._say(f"New scans, later:\n$ {shlex.join(map(str, predict))}")
+            return None
+        self._run((predict, ""))
         return output / REVIEW_PAGE
 
     def _conclude(self, page: Path, review: Path | None) -> None:

@@ -169,7 +169,8 @@ class PredictionFolder:
         names, _ = list_folder(self.reference_folder) if self.reference_folder else ((), ())
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
-            raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
+            none = f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it)"
+            raise UserError(f"{none}; give the right folder.")
         return replace(self, expected=expected)
 
     @cached_property
