@@ -28,7 +28,6 @@ from nnunet_nacl.review.review_list import PAGE as REVIEW_PAGE
 from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_side
 from nnunet_nacl.show.findings import gained
 
-
 _FEW_SCANS = 10  # more are not predicted in passing
 
 
