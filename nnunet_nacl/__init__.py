@@ -10,7 +10,7 @@ This module is imported whenever Python starts in an environment that has the pa
 imports nothing: the losses, and PyTorch with them, are loaded when they are first asked for.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
