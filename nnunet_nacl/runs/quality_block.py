@@ -12,6 +12,7 @@ import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.log_odds import probabilities
 from nnunet_nacl.calibration.presence import NOTHING_LEARNED, LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
@@ -109,8 +110,9 @@ def sampled_quality(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
 
-    Every sum over voxels is a weighted one; sizes in the truth and Dice of the network's labels are those of the case.
-    Ignored voxels, which no sample holds, take no part in the decision.
+    Sizes, Dice and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
+    estimated, as a weighted sum over the sample, and errs less than the whole sum would (difference estimator; Cochran,
+    Sampling Techniques, 1977, chapter 7). Ignored voxels, which no sample holds, take no part in the decision.
 
     Args:
         result: What was measured of the case.
@@ -134,15 +136,23 @@ def sampled_quality(
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
     table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
-    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))
     n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in result.structures.items()}
+    sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
+    place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
+    network = probabilities(voxels.log_odds.double(), labels.regions)
+    change = (probs - network)[0 if labels.regions else 1 :] @ voxels.all_weights
+    kept = _counted(block, place[1])
+    kept = ExpectedOverlap(
+        np.maximum(kept.expected + change.numpy(), 0),
+        kept.chosen,
+        np.clip(kept.common + sum_inside(probs - network, chosen.long(), table, voxels.all_weights)[1], 0, kept.chosen),
+    )
+    after = replace(decision.after, expected=kept.expected)
     decided: dict[str, float] = {}
-    for (key, n), channel, size in zip(n_true.items(), labels.foreground, decision.after.chosen):
+    for (key, n), channel, size in zip(n_true.items(), labels.foreground, after.chosen):
         inside = truth[len(decided)] if labels.regions else truth == channel
         inside = inside.astype(bool) & labels.mask(decision.segmentation, channel)
         decided[key] = float(2 * min(weights[inside].sum(), n, size) / (n + size)) if n + size else math.nan
-    sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
-    place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
     foreground = chosen.numpy() > 0
     means = dict.fromkeys(("entropy", "confidence"), math.nan)
     if foreground.any():
@@ -150,7 +160,15 @@ def sampled_quality(
         own = label_confidence(probs.numpy()[:, foreground], inside_labels, regions=labels.regions)
         entropy = normalised_entropy(probs.numpy()[:, foreground], regions=labels.regions)
         means = {name: float(np.average(of, weights=weights[foreground])) for name, of in zip(means, (entropy, own))}
-    return _block(kept, n_true, *place, result.dice) | means, _block(decision.after, n_true, *place, decided)
+    return _block(kept, n_true, *place, result.dice) | means, _block(after, n_true, *place, decided)
+
+
+def _counted(block: QualityBlock, size: float) -> ExpectedOverlap:
+    """The sums over all voxels of which a block is made."""
+    names = ("expected_volume", "volume", "expected_dice")
+    expected, chosen, dice = np.array([[getattr(s, name) for name in names] for s in block.structures.values()]).T
+    expected, chosen = expected / size, chosen / size
+    return ExpectedOverlap(expected, chosen, np.where(chosen > 0, dice * (expected + chosen) / 2, 0.0))
 
 
 def _block(
