@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from nnunetv2.configuration import default_num_processes
@@ -26,11 +27,7 @@ def measured_validation(trainer: nnUNetTrainer) -> Iterator[None]:
     with _measuring(trainer, validation, references):
         yield
     if trainer.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
-        from nnunet_nacl.runs.folds import evaluate_after_validation
-
-        evaluate_after_validation(
-            validation, references, log=trainer.print_to_log_file, num_processes=default_num_processes
-        )
+        write_evaluation(Path(validation), references, trainer.print_to_log_file)
 
 
 def _measuring(trainer: nnUNetTrainer, validation: str, references: str) -> Any:
@@ -48,3 +45,32 @@ def _measuring(trainer: nnUNetTrainer, validation: str, references: str) -> Any:
         if trainer.local_rank == 0:
             trainer.print_to_log_file(f"WARNING: calibration is not measured in this validation: {error}")
         return nullcontext()
+
+
+def write_evaluation(validation: Path, references: str | Path, log: Callable[[str], None]) -> None:
+    """Write calibration.json beside summary.json; whatever goes wrong is a line of the log.
+
+    The cases were measured when they were exported; those for which that failed are read from their npz files, if
+    there are any. Does nothing where neither is there.
+
+    Args:
+        validation: ``fold_X/validation``; dataset.json and plans.json lie two levels above.
+        references: ``gt_segmentations`` of the preprocessed data set.
+        log: Takes one line of text.
+    """
+    try:
+        from nnunet_nacl.documents.document import FILE_NAME
+        from nnunet_nacl.files import remove_leftovers
+        from nnunet_nacl.runs.evaluate import evaluate_folder, ledger_folder
+
+        output = validation / FILE_NAME
+        if not (any(validation.glob("*.npz")) or any(ledger_folder(output).glob("*.*"))):
+            return
+        remove_leftovers(validation)
+        evaluation = evaluate_folder(validation, references, output=output, num_processes=default_num_processes)
+        for case, problem in evaluation.problems.items():
+            log(f"WARNING: calibration: {case}: {problem}")
+        means = (f"{mask} {evaluation.mean_ece(mask):.4f}" for mask in ("foreground", "predicted", "all"))
+        log(f"Calibration (mean over {len(evaluation.cases)} cases): ECE {', '.join(means)}; more in {output}")
+    except Exception as error:
+        log(f"WARNING: calibration was not evaluated: {type(error).__name__}: {error}")

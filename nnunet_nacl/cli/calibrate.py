@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.io.checkpoints import check_age
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.models.workflow import calibrate
-    from nnunet_nacl.prediction.validation_prediction import inference_of
+    from nnunet_nacl.prediction.validation_folders import inference_of
     from nnunet_nacl.runs.heldout import HeldOut
 
     processes = number_of_processes(args.np)
@@ -154,10 +154,9 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     from nnunet_nacl.documents.map_file import APPLIED_FILE
     from nnunet_nacl.io.checkpoints import check_original
     from nnunet_nacl.io.prediction_folder import PredictionFolder
-    from nnunet_nacl.models.validation_folders import validation_folders
-    from nnunet_nacl.prediction.labelled_images import predict_labelled
+    from nnunet_nacl.prediction.held_out_prediction import predict_labelled
     from nnunet_nacl.prediction.trained_model import TrainedModel
-    from nnunet_nacl.prediction.validation_prediction import INFERENCE
+    from nnunet_nacl.prediction.validation_folders import inference_in, validation_folders
 
     network, log = network_of(args), partial(print, file=sys.stderr)
     if args.i is None:
@@ -173,9 +172,8 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     check_original(model, opened.folds, args.chk)
     place = output.with_name(f"{output.stem}_predictions")
     log(f"{args.i} is taken for images: folds {', '.join(opened.folds)} predict them into {place}.")
-    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place)
-    networks = dict(zip(opened.folds, opened.hashes))
-    return {"": folder}, networks, {name: network[name] for name in INFERENCE}
+    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place, num_processes=processes)
+    return {"": folder}, dict(zip(opened.folds, opened.hashes)), inference_in(network)
 
 
 def _notes(held_out, record, model) -> list[str]:

@@ -43,11 +43,13 @@ class MeasuredExport:
         settings: What is measured.
         members_dice: Of the case that comes next, by nnU-Net's key, the mean Dice between the segmentations of two
             folds; empty where one network predicts.
+        replaces: Put new files in the place of others; else only those get their names that are not there.
     """
 
     folder: PredictionFolder
     settings: EvaluationSettings = EvaluationSettings()
     members_dice: Mapping[str, float] = field(default_factory=dict)
+    replaces: bool = True
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
         """Export and measure; what goes wrong with the measurement is left to whoever evaluates the folder."""
@@ -82,6 +84,9 @@ class MeasuredExport:
                 export_prediction_from_logits(*given, dataset_json_dict_or_file, *output)
                 if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
                     raise OSError(errno.ENOSPC, problem)
+                for made in () if self.replaces else [*work.iterdir()]:
+                    if (target.parent / made.name).exists():
+                        made.unlink()
                 name_finished(work, target.parent)
 
         shown: list[Any] = []
