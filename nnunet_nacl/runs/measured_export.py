@@ -137,7 +137,7 @@ class MeasuredExport:
 
 
 def changed_in_nnunet() -> str:
-    """What the installed nnU-Net has changed of what :func:`measuring_validation` replaces; empty if nothing."""
+    """What the installed nnU-Net has changed of what :class:`MeasuredExport` stands in for; empty if nothing."""
     from nnunetv2.inference import export_prediction
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
@@ -151,19 +151,6 @@ def changed_in_nnunet() -> str:
     if _EXPORT not in module.nnUNetTrainer.perform_actual_validation.__code__.co_names:
         return f"the validation does not call {_EXPORT}"
     return ""
-
-
-@contextlib.contextmanager
-def measuring_validation(export: MeasuredExport) -> Iterator[None]:
-    """While nnU-Net's trainer validates, its worker processes call ``export`` in place of nnU-Net's function."""
-    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
-
-    original = getattr(module, _EXPORT)
-    setattr(module, _EXPORT, export)
-    try:
-        yield
-    finally:
-        setattr(module, _EXPORT, original)
 
 
 @contextlib.contextmanager
