@@ -63,14 +63,13 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, map_of_folds, sha256, structures_of
+    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, map_of_folds, structures_of
     from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.io.checkpoints import check_age
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.models.workflow import calibrate
-    from nnunet_nacl.prediction.validation_prediction import inference_of
     from nnunet_nacl.runs.heldout import HeldOut
 
     processes = number_of_processes(args.np)
@@ -81,11 +80,8 @@ def run(args: argparse.Namespace) -> int:
     check_output_map(output)
     folders, networks, inference = _folders(args, model, output, processes)
     held_out = HeldOut(folders)
-    if model and not args.i:
-        if not args.any_age:
-            check_age(model, args.chk, held_out.predicted_ns)
-        networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
-        inference = inference_of(held_out.first.folder)
+    if model and not (args.i or args.any_age):
+        check_age(model, args.chk, held_out.predicted_ns)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
     of_folds = None
     if model and args.i:
@@ -151,18 +147,18 @@ def _model(args: argparse.Namespace):
 
 def _folders(args: argparse.Namespace, model, output, processes: int):
     """Folders of held-out cases by fold, hashes of the networks, and the settings of the predictions."""
-    from nnunet_nacl.documents.map_file import APPLIED_FILE
+    from nnunet_nacl.documents.map_file import APPLIED_FILE, sha256
     from nnunet_nacl.io.checkpoints import check_original
     from nnunet_nacl.io.prediction_folder import PredictionFolder
-    from nnunet_nacl.models.validation_folders import validation_folders
-    from nnunet_nacl.prediction.labelled_images import predict_labelled
+    from nnunet_nacl.prediction.held_out_prediction import predict_labelled
     from nnunet_nacl.prediction.trained_model import TrainedModel
-    from nnunet_nacl.prediction.validation_prediction import INFERENCE
+    from nnunet_nacl.prediction.validation_folders import inference_in, inference_of, validation_folders
 
     network, log = network_of(args), partial(print, file=sys.stderr)
     if args.i is None:
         folders = validation_folders(model, args.f, args.chk, network, num_processes=processes, log=log)
-        return folders, {}, {}
+        networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
+        return folders, networks, inference_of(next(iter(folders.values())).folder)
     if model is None:
         log(f"{args.i} is taken for a folder of predictions; name a model (-d, -c) for images.")
         if (Path(args.i) / APPLIED_FILE).is_file():
@@ -173,9 +169,8 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     check_original(model, opened.folds, args.chk)
     place = output.with_name(f"{output.stem}_predictions")
     log(f"{args.i} is taken for images: folds {', '.join(opened.folds)} predict them into {place}.")
-    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place)
-    networks = dict(zip(opened.folds, opened.hashes))
-    return {"": folder}, networks, {name: network[name] for name in INFERENCE}
+    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place, num_processes=processes)
+    return {"": folder}, dict(zip(opened.folds, opened.hashes)), inference_in(network)
 
 
 def _notes(held_out, record, model) -> list[str]:

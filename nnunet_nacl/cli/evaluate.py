@@ -123,7 +123,7 @@ def _of_model(
 
     model = model_of(args)
     if args.predict:
-        from nnunet_nacl.prediction.validation_prediction import predict_validation
+        from nnunet_nacl.prediction.validation_folders import predict_validation
 
         network = network_of(args)
         folders = {

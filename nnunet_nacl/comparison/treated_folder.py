@@ -15,6 +15,7 @@ from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.locate import calibrate_command
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.runs.heldout import HeldOut
@@ -55,8 +56,7 @@ def part_treatments(folder: PredictionFolder) -> dict[str, Treatment]:
     """
     fold = folder.folder.parent.resolve()
     path, checkpoint = fold.parent / MAP_FILE, fold / "checkpoint_final.pth"
-    trainer, plans, configuration = fold.parent.name.split("__")
-    command = f"run `nnunet_nacl calibrate -d {fold.parent.parent.name} -tr {trainer} -p {plans} -c {configuration}`"
+    command = f"run `{calibrate_command(fold.parent, fold.parent.name.rpartition('__')[2])}`"
     if not path.is_file():
         raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
     record, name = read_record(path), fold.name.removeprefix("fold_")

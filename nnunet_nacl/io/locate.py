@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,14 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
         present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
         raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")
     return folder
+
+
+def calibrate_command(model: Path, configuration: str) -> str:
+    """What calibrates a model on its validation cases, as it is typed."""
+    trainer, _, rest = model.name.partition("__")
+    plans = rest.rpartition("__")[0]
+    words = ["nnunet_nacl", "calibrate", "-d", model.resolve().parent.name, "-tr", trainer, "-c", configuration]
+    return shlex.join(words + (["-p", plans] if plans not in ("", "nnUNetPlans") else []))
 
 
 def folds_with(model: Path, name: str) -> list[str]:

@@ -125,7 +125,7 @@ def preprocess(
 
     configuration, plans = model.configuration_manager, model.plans_manager
     axes = len(configuration.patch_size)
-    _check_image(image, properties, source, num_channels=model.num_channels, num_axes=axes)
+    _check_image(image, properties, source, num_channels=model.opened.num_channels, num_axes=axes)
     _check_size(model, image, properties["spacing"], source[0], any_size=any_size)
     with quiet():
         preprocessor = configuration.preprocessor_class(verbose=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import MARK
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.locate import trained_folds
+from nnunet_nacl.io.locate import calibrate_command, trained_folds
 from nnunet_nacl.io.named_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
@@ -111,7 +110,7 @@ class TrainedModel:
         elif not path.is_file() and calibration_map is None:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
-                f"To have both: {_command(folder, model.configuration)}"
+                f"To have both: `{calibrate_command(folder, model.configuration)}`"
             )
         if missing and calibration_map:
             raise UserError(f"-map {calibration_map}: {missing}")
@@ -162,11 +161,6 @@ class TrainedModel:
         """The structures."""
         return self.opened.labels
 
-    @property
-    def num_channels(self) -> int:
-        """Image channels that the network takes."""
-        return self.opened.num_channels
-
     @cached_property
     def plans_manager(self) -> Any:
         """nnU-Net's."""
@@ -202,11 +196,3 @@ class TrainedModel:
     def previous_stage(self) -> str | None:
         """Name of the configuration whose segmentations a cascade needs; None for other networks."""
         return self.configuration_manager.previous_stage_name
-
-
-def _command(folder: Path, configuration: str) -> str:
-    trainer, _, plans = folder.name.partition("__")
-    plans = plans.rpartition("__")[0]
-    words = ["nnunet_nacl", "calibrate", "-d", folder.resolve().parent.name, "-tr", trainer, "-c", configuration]
-    words += ["-p", plans] if plans not in ("", "nnUNetPlans") else []
-    return f"`{shlex.join(words)}`"

@@ -114,24 +114,21 @@ def evaluate_case(
     settings: EvaluationSettings = EvaluationSettings(),
     *,
     samples: bool = False,
+    case: Case | None = None,
 ) -> CaseResult:
-    """Read one case and measure everything.
+    """Measure everything of one case.
 
     Args:
         folder: Where it lies.
         files: Its files.
         settings: What is measured.
         samples: Leave its sample, too.
+        case: Its content, if it has been read.
 
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return _measure(folder, files, folder.load(files), settings, samples)
-
-
-def _measure(
-    folder: PredictionFolder, files: CaseFiles, case: Case, settings: EvaluationSettings, samples: bool
-) -> CaseResult:
+    case = folder.load(files) if case is None else case
     result = measure(files, case, settings)
     if samples:
         with contextlib.suppress(OSError, ValueError):  # whoever needs the sample is told then
@@ -154,7 +151,7 @@ def _one_by_one(
             case = guarded(files.path, loading.result)
             following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
             if not isinstance(case, str):
-                case = guarded(files.path, partial(_measure, folder, files, case, settings, samples))
+                case = guarded(files.path, partial(evaluate_case, folder, files, settings, samples=samples, case=case))
             yield files, case
 
 

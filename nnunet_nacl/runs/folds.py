@@ -1,18 +1,18 @@
-"""Several folds of one model as one evaluation, and the hook for the end of a training's validation."""
+"""Several folds of one model as one evaluation."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_nacl.documents.document import FILE_NAME, check_output
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import can_write, to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.runs.evaluate import evaluate_folder, ledger_folder, open_ledger
+from nnunet_nacl.runs.evaluate import evaluate_folder, open_ledger
 from nnunet_nacl.runs.ledger import Ledger
 
 
@@ -113,45 +113,3 @@ def evaluate_folds(
         if common:
             common.clear()
     return result, output, failed
-
-
-def evaluate_after_validation(
-    validation_folder: str | os.PathLike,
-    reference_folder: str | os.PathLike,
-    *,
-    log: Callable[[str], None] = print,
-    num_processes: int = 1,
-) -> Evaluation | None:
-    """What a trainer calls once nnU-Net's validation has finished: write calibration.json beside summary.json.
-
-    The cases were measured when they were exported; those for which that failed are read from their npz files, if
-    there are any. Does nothing where neither is there. Never raises: a training must not be lost over its evaluation,
-    so whatever goes wrong becomes a line of the log.
-
-    Args:
-        validation_folder: ``fold_X/validation``; dataset.json and plans.json lie two levels above.
-        reference_folder: ``gt_segmentations`` of the preprocessed data set.
-        log: Takes one line of text, such as the trainer's ``print_to_log_file``.
-        num_processes: Cases at the same time.
-
-    Returns:
-        The evaluation, or None where there was nothing to do or it failed.
-    """
-    try:
-        folder = Path(validation_folder)
-        if not (any(folder.glob("*.npz")) or any(ledger_folder(folder / FILE_NAME).glob("*.*"))):
-            return None
-        remove_leftovers(folder)
-        opened = PredictionFolder.open(folder, reference_folder)
-        evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)
-        for case, problem in evaluation.problems.items():
-            log(f"WARNING: calibration: {case}: {problem}")
-        log(
-            f"Calibration (mean over {len(evaluation.cases)} cases): ECE foreground "
-            f"{evaluation.mean_ece('foreground'):.4f}, predicted {evaluation.mean_ece('predicted'):.4f}, "
-            f"all {evaluation.mean_ece('all'):.4f}; more in {folder / FILE_NAME}"
-        )
-        return evaluation
-    except Exception as error:
-        log(f"WARNING: calibration was not evaluated: {type(error).__name__}: {error}")
-        return None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.case import Case, CaseFiles, Truth
+from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.binning import BinStats
@@ -20,7 +18,7 @@ from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 from nnunet_nacl.runs.components import FOUND, ComponentSums
 from nnunet_nacl.runs.ledger import sign as sign_files
-from nnunet_nacl.runs.quality_block import QUALITY, QualitySums, count_quality, quality_of
+from nnunet_nacl.runs.quality_block import QUALITY, QualitySums
 
 _COMPUTATION = 3  # raise it when a number changes for the same files
 
@@ -38,12 +36,24 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
     """
     labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
     saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
+    quality, components = QualitySums(labels), ComponentSums(case)
+
+    def count(where: Box, probs: np.ndarray) -> tuple[dict[str, BinStats], int]:
+        """The sums of a block by mask, and how many of its voxels have another label than when it was predicted."""
+        segmentation, valid = case.segmentation[where], None if truth.valid is None else truth.valid[where]
+        target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
+        options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins, "valid": valid}
+        near = {name: mask[where] for name, mask in truth.near.items()}
+        stats = count_masks(probs, target, segmentation=chosen, extra_masks=near, **options)
+        quality.add(probs, segmentation, valid)
+        components.add(where, probs)
+        if not saved:
+            return stats, 0
+        changed = labels.label_map(probs) != segmentation
+        return stats, int(np.count_nonzero(changed if valid is None else changed & valid))
+
     try:
-        counted, components = [], ComponentSums(case)
-        for block in case.probabilities.blocks():
-            counted.append(_count(case, truth, saved, settings, *block))
-            components.add(*block)
-        stats, quality, n_changed = zip(*counted)
+        stats, n_changed = zip(*(count(*block) for block in case.probabilities.blocks()))
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     structures = {
@@ -63,10 +73,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         stats={mask: BinStats.merge(block[mask] for block in stats) for mask in stats[0]},
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=sum(n_changed),
-        blocks={
-            QUALITY: quality_of(reduce(add, quality), n_true, case.geometry),
-            FOUND: components.block(),
-        },
+        blocks={QUALITY: quality.block(n_true, case.geometry), FOUND: components.block()},
     )
 
 
@@ -80,25 +87,6 @@ def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier
     read = {"probabilities": files.probabilities, "reference": files.reference, "segmentation": files.segmentation}
     made = sign_files(read, depends, earlier if isinstance(earlier, Mapping) else None)
     return made if files.derived is None else made | {"derived": files.derived}
-
-
-def _count(
-    case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray
-) -> tuple[dict[str, BinStats], QualitySums, int]:
-    """What is counted in a block: sums by mask and of the quality, and voxels whose label was changed since."""
-    labels, segmentation = case.labels, case.segmentation[where]
-    valid = None if truth.valid is None else truth.valid[where]
-    target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
-    options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins}
-    near = {name: mask[where] for name, mask in truth.near.items()}
-    stats = count_masks(probs, target, segmentation=chosen, extra_masks=near, valid=valid, **options)
-    predicted = segmentation > 0 if valid is None else (segmentation > 0) & valid
-    quality = count_quality(probs, segmentation, labels, valid, predicted)
-    n_changed = 0
-    if saved:
-        changed = labels.label_map(probs) != segmentation
-        n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
-    return stats, quality, n_changed
 
 
 def _structure(

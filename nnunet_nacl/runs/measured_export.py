@@ -43,11 +43,13 @@ class MeasuredExport:
         settings: What is measured.
         members_dice: Of the case that comes next, by nnU-Net's key, the mean Dice between the segmentations of two
             folds; empty where one network predicts.
+        replaces: Put new files in the place of others; else only those get their names that are not there.
     """
 
     folder: PredictionFolder
     settings: EvaluationSettings = EvaluationSettings()
     members_dice: Mapping[str, float] = field(default_factory=dict)
+    replaces: bool = True
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
         """Export and measure; what goes wrong with the measurement is left to whoever evaluates the folder."""
@@ -82,6 +84,9 @@ class MeasuredExport:
                 export_prediction_from_logits(*given, dataset_json_dict_or_file, *output)
                 if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
                     raise OSError(errno.ENOSPC, problem)
+                for made in () if self.replaces else [*work.iterdir()]:
+                    if (target.parent / made.name).exists():
+                        made.unlink()
                 name_finished(work, target.parent)
 
         shown: list[Any] = []
@@ -132,7 +137,7 @@ class MeasuredExport:
 
 
 def changed_in_nnunet() -> str:
-    """What the installed nnU-Net has changed of what :func:`measuring_validation` replaces; empty if nothing."""
+    """What the installed nnU-Net has changed of what :class:`MeasuredExport` stands in for; empty if nothing."""
     from nnunetv2.inference import export_prediction
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
@@ -146,19 +151,6 @@ def changed_in_nnunet() -> str:
     if _EXPORT not in module.nnUNetTrainer.perform_actual_validation.__code__.co_names:
         return f"the validation does not call {_EXPORT}"
     return ""
-
-
-@contextlib.contextmanager
-def measuring_validation(export: MeasuredExport) -> Iterator[None]:
-    """While nnU-Net's trainer validates, its worker processes call ``export`` in place of nnU-Net's function."""
-    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
-
-    original = getattr(module, _EXPORT)
-    setattr(module, _EXPORT, export)
-    try:
-        yield
-    finally:
-        setattr(module, _EXPORT, original)
 
 
 @contextlib.contextmanager

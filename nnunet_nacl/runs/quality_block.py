@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -36,69 +38,49 @@ DECIDED = "quality_decided"
 """Name of the block of the segmentation that is decided for Dice."""
 
 
-@dataclass(frozen=True)
 class QualitySums:
-    """Of any number of voxels; ``a + b`` holds those of both sets.
-
-    Attributes:
-        overlap: Behind expected Dice and volume.
-        uncertainty: By name, the sum over the predicted foreground.
-        n_predicted: Voxels there.
-        largest: (S,) largest probability of each structure.
-        histogram: Of the structures' probabilities.
-    """
-
-    overlap: ExpectedOverlap
-    uncertainty: dict[str, float]
-    n_predicted: int
-    largest: np.ndarray
-    histogram: ProbabilityHistogram
-
-    def __add__(self, other: QualitySums) -> QualitySums:
-        uncertainty = {name: value + other.uncertainty[name] for name, value in self.uncertainty.items()}
-        largest = np.maximum(self.largest, other.largest)
-        n, histogram = self.n_predicted + other.n_predicted, self.histogram + other.histogram
-        return QualitySums(self.overlap + other.overlap, uncertainty, n, largest, histogram)
-
-
-def count_quality(
-    probs: np.ndarray, segmentation: np.ndarray, labels: Labels, valid: np.ndarray | None, predicted: np.ndarray
-) -> QualitySums:
-    """The sums of a block, for the segmentation that is measured; ignored voxels count nowhere.
+    """Sums over a case that comes block by block, for the segmentation that is measured; ignored voxels count nowhere.
 
     Args:
-        probs: (K, *block) or (R, *block) probabilities.
-        segmentation: (*block) label map.
         labels: The structures.
-        valid: (*block) False where the truth is ignored; None where nothing is.
-        predicted: (*block) where the segmentation is no background, ignored voxels left out.
     """
-    overlap = count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
-    n = int(np.count_nonzero(predicted))
-    means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
-    structures = probs[0 if labels.regions else 1 :]
-    largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
-    uncertainty = {name: mean * n if n else 0.0 for name, mean in means.items()}
-    return QualitySums(overlap, uncertainty, n, largest, ProbabilityHistogram.of(structures, valid))
 
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._blocks: list[tuple[ExpectedOverlap, ProbabilityHistogram, np.ndarray, dict[str, float], int]] = []
 
-def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
-    """The block of a case.
+    def add(self, probs: np.ndarray, segmentation: np.ndarray, valid: np.ndarray | None) -> None:
+        """Count the (K, *block) or (R, *block) probabilities and (*block) label map of a block.
 
-    Args:
-        sums: Of all its voxels.
-        n_true: Voxels of each structure in the truth, in their order.
-        geometry: Where the image lies.
+        (*block) ``valid`` is False where the truth is ignored; None where nothing is.
+        """
+        labels, predicted = self._labels, segmentation > 0 if valid is None else (segmentation > 0) & valid
+        overlap = count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
+        n = int(np.count_nonzero(predicted))
+        means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
+        structures = probs[0 if labels.regions else 1 :]
+        largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
+        sums = {name: mean * n if n else 0.0 for name, mean in means.items()}
+        self._blocks.append((overlap, ProbabilityHistogram.of(structures, valid), largest, sums, n))
 
-    Returns:
-        JSON values: see docs/reference/files.md.
-    """
-    n = sums.n_predicted
-    uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
-    block = _block(sums.overlap, n_true, geometry.unit, geometry.voxel_size)
-    for values, *both in zip(block["structures"].values(), sums.largest, sums.histogram.largest_dice):
-        values |= dict(zip(("max_probability", "largest_dice"), map(float, both)))
-    return {**block, **uncertainty, "structures": block["structures"]}
+    def block(self, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
+        """The block of the case, once all of it has been counted.
+
+        Args:
+            n_true: Voxels of each structure in the truth, in their order.
+            geometry: Where the image lies.
+
+        Returns:
+            JSON values: see docs/reference/files.md.
+        """
+        overlaps, histograms, largest, sums, counts = zip(*self._blocks)
+        n = sum(counts)
+        means = {name: sum(each[name] for each in sums) / n if n else math.nan for name in sums[0]}
+        block = _block(reduce(add, overlaps), n_true, geometry.unit, geometry.voxel_size)
+        both = np.max(largest, axis=0), reduce(add, histograms).largest_dice
+        for values, *numbers in zip(block["structures"].values(), *both):
+            values |= dict(zip(("max_probability", "largest_dice"), map(float, numbers)))
+        return {**block, **means, "structures": block["structures"]}
 
 
 def sampled_quality(

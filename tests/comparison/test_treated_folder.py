@@ -100,7 +100,7 @@ def test_decided_segmentations_beside_the_scores_of_the_probabilities(model, mon
 
 
 def test_what_is_not_calibrated_names_the_command(model):
-    command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -p {PLANS} -c {CONFIGURATION}`"
+    command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -c {CONFIGURATION}`"
     with pytest.raises(UserError, match=command):
         gather(TRAINER, f"{TRAINER}+calibrated+decided")
 

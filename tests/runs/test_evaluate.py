@@ -20,7 +20,8 @@ from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
-from nnunet_nacl.runs.folds import evaluate_after_validation, evaluate_folds
+from nnunet_nacl.runs.folds import evaluate_folds
+from nnunet_nacl_trainers.measuring import write_evaluation
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
 from tests.runs.folders import read, write_image
 
@@ -220,14 +221,14 @@ def test_the_trainers_hook_never_raises(make_validated):
     lines = []
     npz = model.validation() / "case_00.npz"
     np.savez_compressed(npz, probabilities=np.full_like(np.load(npz)["probabilities"], np.nan))
-    assert evaluate_after_validation(model.validation(), model.references, log=lines.append) is not None
+    write_evaluation(model.validation(), model.references, lines.append)
     assert (model.validation() / "calibration.json").is_file() and "WARNING" in lines[0] and "ECE" in lines[1]
-    assert evaluate_after_validation(model.validation(), model.root / "nowhere", log=lines.append) is None
-    assert lines[-1].startswith("WARNING")
+    write_evaluation(model.validation(), model.root / "nowhere", lines.append)
+    assert lines[-1].startswith("WARNING: calibration was not evaluated")
     for path in model.validation().glob("*.npz"):
         path.unlink()
     count = len(lines)
-    assert evaluate_after_validation(model.validation(), model.references, log=lines.append) is None
+    write_evaluation(model.validation(), model.references, lines.append)
     assert len(lines) == count
 
 

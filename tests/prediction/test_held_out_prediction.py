@@ -12,7 +12,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import map_of_folds, sha256
 from nnunet_nacl.documents.stored_map import loaded_map, same_map
-from nnunet_nacl.prediction import labelled_images
+from nnunet_nacl.prediction import held_out_prediction
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.prediction.untrained import (
     SHAPE,
@@ -37,9 +37,9 @@ def threads(monkeypatch) -> None:
 @pytest.fixture
 def predicted(monkeypatch) -> list[str]:
     """Names of the cases that networks were asked about."""
-    names, original = [], labelled_images.Network.predict
+    names, original = [], held_out_prediction.Network.predict
     monkeypatch.setattr(
-        labelled_images.Network, "predict", lambda self, case: names.append(case.case) or original(self, case)
+        held_out_prediction.Network, "predict", lambda self, case: names.append(case.case) or original(self, case)
     )
     return names
 
