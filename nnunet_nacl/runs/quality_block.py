@@ -135,7 +135,7 @@ def sampled_quality(
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
     table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
     kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))
-    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in result.structures.items()}
+    n_true = {key: structure.n_ref for key, structure in result.metrics.items()}
     decided: dict[str, float] = {}
     for (key, n), channel, size in zip(n_true.items(), labels.foreground, decision.after.chosen):
         inside = truth[len(decided)] if labels.regions else truth == channel
@@ -207,7 +207,7 @@ def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
     Returns:
         None if a case has no such block, or one that this version cannot read.
     """
-    keys = tuple(cases[0].structures)
+    keys = tuple(cases[0].metrics)
     rows = rows_of_blocks([case.blocks.get(QUALITY) for case in cases], keys)
     return rows and replace(rows, true_dice=np.array([[case.dice[key] for key in keys] for case in cases]))
 
