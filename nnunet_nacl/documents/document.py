@@ -138,19 +138,22 @@ class Evaluation:
         return self.metric_per_case
 
     @property
+    def pooled(self) -> dict[str, BinStats]:
+        """By mask, sums over all cases."""
+        return self.bins
+
+    @property
     def names(self) -> dict[str, str]:
         """Name of each structure by nnU-Net's key."""
         return {key: structure["name"] for key, structure in self.structures.items()}
 
-    def mean_dice(self, key: str | None = None) -> float:
-        """Mean Dice over the cases where it is defined; without a key the mean of the structures' means, as nnU-Net."""
-        if key is not None:
-            return nanmean(case.metrics[key].Dice for case in self.cases)
-        return float(np.mean([self.mean_dice(key) for key in self.structures]))
+    def mean_dice(self) -> float:
+        """The mean of the structures' means over the cases where Dice is defined, as nnU-Net."""
+        return self.foreground_mean["Dice"]
 
     def mean_ece(self, mask: str = "foreground") -> float:
         """Mean over the cases of the ECE on a mask; cases where the mask is empty are left out."""
-        return nanmean(case.ece(mask) for case in self.cases)
+        return self.calibration["mean"][mask]["ECE"]
 
     def write(self, path: Path) -> None:
         """Write calibration.json, without what is not known; UserError if that fails."""

@@ -13,7 +13,6 @@ from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.calibration_error import (
     brier_per_row,
     class_errors,
-    ece,
     ece_per_row,
     mask_metrics,
     nll_per_row,
@@ -149,7 +148,7 @@ class CaseResult:
 
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""
-        return ece(self.bins[mask])
+        return self.calibration[mask]["ECE"]
 
     def with_bins(self, bins: dict[str, BinStats]) -> CaseResult:
         """The case with other sums, such as those under a map, and the calibration of each structure by them."""

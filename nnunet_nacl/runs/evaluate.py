@@ -179,7 +179,7 @@ def open_ledger(output: Path) -> Ledger:
     return ledger
 
 
-def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
+def save_case(output: Path, result: CaseResult) -> None:
     """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
     Ledger(ledger_folder(output)).remember(result.case, _entry(result))
 

@@ -38,7 +38,7 @@ def test_columns_hold_what_the_evaluation_says():
 def test_columns_of_several_data_sets_name_structures_where_they_agree():
     columns = make_columns([{"1": "Anterior", "2": "Posterior"}, {"1": "Liver"}])
     assert columns["Dice:1"].title == "DSC structure 1" and columns["Dice:2"].title == "DSC Posterior"
-    case = replace(make_case("a", np.random.default_rng(0), 1.0), structures={})
+    case = replace(make_case("a", np.random.default_rng(0), 1.0), metrics={})
     assert math.isnan(column_values(case)["Dice"]) and "Dice:1" not in column_values(case)
 
 

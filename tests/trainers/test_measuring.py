@@ -51,7 +51,7 @@ def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp
     for one, other in zip(found.cases, expected.cases):
         assert 0 < one.blocks["largest_logit"] < 100
         assert one.dice == pytest.approx(other.dice, nan_ok=True) and one.n_changed_voxels == 0
-        for mask, stats in other.stats.items():
+        for mask, stats in other.bins.items():
             mine = one.bins[mask]
             np.testing.assert_array_equal(mine.count, stats.count)
             for name in ("confidence", "nll", "brier"):
