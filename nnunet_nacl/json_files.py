@@ -32,10 +32,7 @@ _WORDS |= dict.fromkeys(("dict", "dataclass"), "an object")
 class Derived(cached_property[_T]):
     """A value of a dataclass that follows from its fields: documents show it before them, and it is not read back.
 
-    Args:
-        kind: Its type.
-        value: It, given the instance; computed once.
-        meaning: For the schema.
+    ``value`` gives it, of the type ``kind``, for an instance, and is called once; the schema has its ``meaning``.
     """
 
     def __init__(self, kind: type[_T], value: Callable[[Any], _T], meaning: str) -> None:
