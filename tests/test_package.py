@@ -179,7 +179,8 @@ def imported(*folders: Path) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests"}
+    ours = {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests", "tools"}
+    return names - set(sys.stdlib_module_names) - ours
 
 
 def required(sources: Path, *extras: str) -> set[str]:

@@ -1,14 +1,86 @@
-"""Writes the JSON schemas of the documents into the package: run it after their types have changed."""
+"""Writes the JSON schemas of the documents into the package: run it after their types have changed.
+
+They are made from the types that documents are written by. Keys may be added within a version.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.documents.published import PUBLISHED, schema_of
+from nnunet_nacl.documents import decision_json, document, map_record, prediction_json
 from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import derived_of
+
+SCHEMAS = Path(nnunet_nacl.__file__).parent / "documents" / "schemas"
+
+PUBLISHED: dict[str, tuple[Any, int]] = {
+    "calibration": (document.Evaluation, document.SCHEMA_VERSION),
+    "calibration_map": (map_record.MapRecord, map_record.SCHEMA_VERSION),
+    "decision": (decision_json.DecisionRecord, decision_json.SCHEMA_VERSION),
+    "prediction": (prediction_json.PredictionRecord, prediction_json.SCHEMA_VERSION),
+}
+"""Type and schema version of each document, by its name."""
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a document as it is written; null stands for a number that is not defined.
+
+    A key is required unless its default is None: reading may take less, see :mod:`nnunet_nacl.documents.map_record`.
+    """
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class AsWritten(GenerateJsonSchema):
+        def float_schema(self, schema: Any) -> dict[str, Any]:
+            return {"type": "number" if schema.get("strict") else ["number", "null"]}
+
+        def field_is_required(self, field: Any, total: bool) -> bool:
+            if field["type"] == "typed-dict-field":
+                return super().field_is_required(field, total)
+            return field["schema"].get("default", ...) is not None
+
+        def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+            made, kind = super().dataclass_schema(schema), schema["cls"]
+            derived = {key: getattr(kind, key) for key in derived_of(kind)}
+            made["properties"].pop("blocks", None)
+            made["required"] = [*derived, *(key for key in made.get("required", ()) if key != "blocks")]
+            values = {
+                key: self.generate_inner(TypeAdapter(value.kind).core_schema) | {"description": value.meaning}
+                for key, value in derived.items()
+            }
+            return made | {"properties": values | made["properties"]}
+
+    kind, version = PUBLISHED[name]
+    made = _described(TypeAdapter(kind).json_schema(schema_generator=AsWritten))
+    made["properties"]["schema_version"]["const"] = version
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:nnunet_nacl:{name}:{version}"}
+    return head | made
+
+
+def _described(schema: Any) -> Any:
+    """A schema whose properties are described as the docstring of their class has them, without pydantic's titles."""
+    if isinstance(schema, list):
+        return [_described(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key not in ("title", "default")}
+    if "properties" not in kept:
+        return {key: _described(value) for key, value in kept.items()}
+    text, _, listed = kept.get("description", "").replace("``", "`").partition("\n\n")
+    attributes = listed.partition("Attributes:\n")[2].partition("\n\n")[0]
+    texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE))
+    fields = {}
+    for name, value in kept["properties"].items():
+        fields[name] = _described(value)
+        if name in texts:
+            fields[name]["description"] = " ".join(texts[name].split())
+    rest = {key: _described(value) for key, value in kept.items() if key not in ("properties", "description")}
+    return {"description": " ".join(text.split()), **rest, "properties": fields}
+
 
 if __name__ == "__main__":
-    folder = Path(nnunet_nacl.__file__).parent / "documents" / "schemas"
     for name in PUBLISHED:
-        write_atomically(folder / f"{name}.schema.json", to_json_text(schema_of(name)))
+        write_atomically(SCHEMAS / f"{name}.schema.json", to_json_text(schema_of(name)))

@@ -32,7 +32,7 @@ def draw(cases: list[CaseResult], path: Path, *, title: str, subtitle: str) -> N
     """
     pooled, bands = {}, {}
     for mask in MASKS:
-        per_case = [case.stats[mask] for case in cases]
+        per_case = [case.bins[mask] for case in cases]
         pooled[mask] = BinStats.merge(per_case)
         bands[mask] = bin_accuracy_bands(
             np.stack([stats.count.sum(axis=0) for stats in per_case]),

@@ -34,9 +34,10 @@ from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds import network_box
 from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability, finding_features, presence_features
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
-from nnunet_nacl.documents.results import CaseResult, Evaluation
+from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.locate import find_fold_folders
@@ -197,9 +198,9 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
                 overlaps = None if found.overlaps is None else ";".join(map(str, found.overlaps))
                 yield "findings", {**first, "structure": name, "real probability": chance, **row, "overlaps": overlaps}
             for rule, cases in one.after.items():
-                segmented = cases[i].structures[key]
-                size = (segmented.overlap.tp + segmented.overlap.fp) * one.before[i].blocks[QUALITY]["voxel"]
-                row = {"Dice": segmented.overlap.dice, "HD95": segmented.hd95_mm, "volume": size}
+                segmented = cases[i].metrics[key]
+                size = segmented.n_pred * one.before[i].blocks[QUALITY]["voxel"]
+                row = {"Dice": segmented.Dice, "HD95": segmented.HD95_mm, "volume": size}
                 row["true volume"] = rows.true_volume[i, j]
                 yield (
                     "labels",
@@ -212,8 +213,8 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
             "confidence": rows.confidence[i],
             "unusual volume": unusual[i],
         }
-        scores = {f"{name} as trained": score(one.before[i].stats) for name, score in SCORES.items()}
-        scores |= {name: score(result.stats) for name, score in SCORES.items()}
+        scores = {f"{name} as trained": score(one.before[i].bins) for name, score in SCORES.items()}
+        scores |= {name: score(result.bins) for name, score in SCORES.items()}
         yield (
             "cases",
             first | scores | orders | {f"NLL at {s:g}": nll for s, nll in zip(SLOPES, result.blocks[FURTHER])},

@@ -23,8 +23,8 @@ import torch
 
 from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
 from nnunet_nacl.calibration.log_odds import network_box
+from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.patient_groups import read_groups
-from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder

@@ -31,8 +31,8 @@ from tqdm import tqdm
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.quality_report import quality_report
 from nnunet_nacl.comparison.entries import short_labels
+from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
-from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
@@ -78,7 +78,7 @@ def measured(evaluation: Evaluation, learned: LearnedQuality | None) -> dict[str
     return {
         "dice": float(np.nanmean([np.nanmean(list(case.dice.values())) for case in evaluation.cases])),
         "ece": evaluation.mean_ece("predicted"),
-        "nll": float(np.mean([nll(case.stats["all"]) for case in evaluation.cases])),
+        "nll": float(np.mean([nll(case.bins["all"]) for case in evaluation.cases])),
         "dice_error": found.error,
         "coverage": found.coverage.share if found.coverage else np.nan,
         "rho": found.orders["predicted Dice"]["rho"],

@@ -27,8 +27,8 @@ import pandas as pd
 import torch
 
 from nnunet_nacl.comparison.treated_folder import calibrated
-from nnunet_nacl.documents.document import FILE_NAME, read_document
-from nnunet_nacl.documents.results import CaseResult, Evaluation
+from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
+from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -37,9 +37,9 @@ from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.quality_block import DECIDED
 
 SCORES = {
-    "ECE predicted": lambda case: ece(case.stats["predicted"]),
-    "ECE foreground": lambda case: ece(case.stats["foreground"]),
-    "NLL all": lambda case: nll(case.stats["all"]),
+    "ECE predicted": lambda case: ece(case.bins["predicted"]),
+    "ECE foreground": lambda case: ece(case.bins["foreground"]),
+    "NLL all": lambda case: nll(case.bins["all"]),
 }
 """Of a case."""
 
@@ -58,8 +58,7 @@ def measured(cases: list[CaseResult], names: dict[str, str]) -> pd.DataFrame:
     for case in cases:
         row = {"case": case.case} | {name: score(case) for name, score in SCORES.items()}
         for key, name in names.items():
-            overlap = case.structures[key].overlap
-            row |= {f"Dice {name}": overlap.dice, f"true {name}": overlap.tp + overlap.fn}
+            row |= {f"Dice {name}": case.metrics[key].Dice, f"true {name}": case.metrics[key].n_ref}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -69,11 +68,11 @@ def decided(fold: str, before: Evaluation, after: Evaluation) -> list[dict]:
     rows, plain = [], {case.case: case for case in before.cases}
     for case in after.cases:
         first = plain[case.case]
-        scores = {"ECE as trained": ece(first.stats["predicted"]), "ECE": ece(case.stats["predicted"])}
+        scores = {"ECE as trained": ece(first.bins["predicted"]), "ECE": ece(case.bins["predicted"])}
         for key, name in before.names.items():
-            overlap, block = case.structures[key].overlap, case.blocks[DECIDED]["structures"][key]
-            row = {"fold": fold, "case": case.case, "structure": name, "true": overlap.tp + overlap.fn}
-            row |= {"argmax Dice": overlap.dice, "argmax voxels": overlap.tp + overlap.fp}
+            own, block = case.metrics[key], case.blocks[DECIDED]["structures"][key]
+            row = {"fold": fold, "case": case.case, "structure": name, "true": own.n_ref}
+            row |= {"argmax Dice": own.Dice, "argmax voxels": own.n_pred}
             size = round(block["volume"] / case.blocks[DECIDED]["voxel"])
             rows.append(row | {"decided Dice": block["dice"], "decided voxels": size} | scores)
     return rows
@@ -87,9 +86,9 @@ def outer(predicted: Path, chosen: Path, labels: Path) -> list[dict]:
         for key, name in plain.names.items():
             row = {"fold": "outer", "case": first.case, "structure": name}
             for kind, case in (("argmax", first), ("decided", second)):
-                overlap = case.structures[key].overlap
-                row |= {"true": overlap.tp + overlap.fn}
-                row |= {f"{kind} Dice": overlap.dice, f"{kind} voxels": overlap.tp + overlap.fp}
+                structure = case.metrics[key]
+                row |= {"true": structure.n_ref}
+                row |= {f"{kind} Dice": structure.Dice, f"{kind} voxels": structure.n_pred}
             rows.append(row)
     return rows
 

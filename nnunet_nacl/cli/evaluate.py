@@ -21,7 +21,8 @@ from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.quality_report import QualityRows
-    from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
+    from nnunet_nacl.documents.document import Evaluation
+    from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import QualityOfMap
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
-from nnunet_nacl.documents.summary import to_document
+from nnunet_nacl.documents.document import Evaluation
+from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, to_csv_text
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.json_files import encode, one_line
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.text_table import aligned, number
 
@@ -21,9 +21,8 @@ _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
 def table_text(evaluation: Evaluation, title: str = "") -> str:
     """Segmentation by structure, then calibration by mask: mean over cases, and pooled over voxels."""
-    document = to_document(evaluation)
     names = {key: f"{key} {one_line(name)}" for key, name in evaluation.names.items()}
-    undefined = document["undefined"]
+    undefined = evaluation.undefined
 
     def segmentation(name: str, mean: dict[str, Any], cases: int | str) -> list[str]:
         distances = (number(mean[metric], 2) for metric in ("HD95_mm", "ASSD_mm"))
@@ -31,17 +30,17 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
 
     rows = [["structure", "Dice", "HD95 mm", "ASSD mm", "cases"]]
     for key, name in names.items():
-        defined = document["n_cases"] - len(undefined["Dice"].get(key, ()))
-        rows.append(segmentation(name, document["mean"][key], defined))
-    rows.append(segmentation("mean", document["foreground_mean"], ""))
+        defined = evaluation.n_cases - len(undefined["Dice"].get(key, ()))
+        rows.append(segmentation(name, evaluation.mean[key], defined))
+    rows.append(segmentation("mean", evaluation.foreground_mean, ""))
     lines = [title] if title else []
     lines += aligned(rows) + _undefined(undefined, names)
     for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
         rows = [["mask", *_SCORES, count.removeprefix("n_")]]
-        for mask, values in document["calibration"][which].items():
+        for mask, values in evaluation.calibration[which].items():
             rows.append([mask, *(number(values[score], 4) for score in _SCORES), f"{values[count]:,}"])
         lines += ["", f"calibration, {heading}", *aligned(rows)]
-    lines += ["", *(f"  {mask}: {note.format(**document['settings'])}" for mask, note in MASK_NOTES.items())]
+    lines += ["", *(f"  {mask}: {note.format(**vars(evaluation.settings))}" for mask, note in MASK_NOTES.items())]
     if changed := sum(case.n_changed_voxels > 0 for case in evaluation.cases):
         lines.append(
             f"\nIn {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
@@ -71,10 +70,10 @@ def _counted(cases: Sequence[str]) -> str:
 
 def csv_text(evaluation: Evaluation) -> str:
     """One value a line: scope (case, mean, pooled), case, structure, mask, metric, value; empty if undefined."""
-    document = to_document(evaluation)
-    cases = [("case", c["case"], c["metrics"], c["calibration"]) for c in document["metric_per_case"]]
-    mean = ("mean", "", document["mean"], document["calibration"]["mean"])
-    pooled: tuple[str, str, dict, Any] = ("pooled", "", {}, document["calibration"]["pooled"])
+    cases: list[tuple[str, str, dict, dict]]
+    cases = [("case", case.case, encode(case.metrics), case.calibration) for case in evaluation.cases]
+    mean = ("mean", "", evaluation.mean, evaluation.calibration["mean"])
+    pooled: tuple[str, str, dict, Any] = ("pooled", "", {}, evaluation.calibration["pooled"])
     return to_csv_text(_HEADER, (row for scope in (*cases, mean, pooled) for row in _rows(*scope)))
 
 

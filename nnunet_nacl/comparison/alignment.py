@@ -9,9 +9,10 @@ from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.comparison.trained_models import check_training_cases
+from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
 from nnunet_nacl.documents.patient_groups import read_groups
-from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
+from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.io.companion_files import validated_fold
 
@@ -108,7 +109,7 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
     notes = list(selection.notes)
     for place, document in documents:
         name = place.entry.name
-        if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
+        if (document.structures, document.regions) != (first.structures, first.regions):
             these, others = (", ".join(f"{key} {label}" for key, label in d.names.items()) for d in (document, first))
             fold = f", fold {place.fold}" if place.fold else ""
             raise UserError(

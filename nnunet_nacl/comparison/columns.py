@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.documents.results import MASKS, CaseResult
-from nnunet_nacl.metrics.calibration_error import MASK_METRICS, mask_metrics, nanmean
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
 
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.compared}
 _SHORT = {"Dice": "DSC", "HD95_mm": "HD95"} | {name: metric.title for name, metric in CALIBRATION_METRICS.items()}
@@ -78,13 +78,12 @@ def column_values(case: CaseResult) -> dict[str, float]:
     comparison takes for ``HD95_mm`` only those that are defined for all trainers.
     """
     values: dict[str, float] = {}
-    distances = {key: structure.hd95_mm for key, structure in case.structures.items()}
+    distances = {key: structure.HD95_mm for key, structure in case.metrics.items()}
     for metric, by_structure in (("Dice", case.dice), ("HD95_mm", distances)):
         values[metric] = nanmean(by_structure.values())
         values |= {f"{metric}:{key}": value for key, value in by_structure.items()}
     for mask in MASKS:
-        errors = mask_metrics(case.stats[mask])
-        values |= {f"{metric}:{mask}": errors[metric] for metric in CALIBRATION_METRICS}
+        values |= {f"{metric}:{mask}": case.calibration[mask][metric] for metric in CALIBRATION_METRICS}
     return values
 
 

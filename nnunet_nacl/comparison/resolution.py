@@ -20,9 +20,9 @@ from nnunet_nacl.comparison.trained_models import (
     open_test_folder,
 )
 from nnunet_nacl.comparison.treated_folder import calibrated, treated_folder
-from nnunet_nacl.documents.document import FILE_NAME, read_document
+from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.io.companion_files import validated_fold

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.documents.document import FILE_NAME, Evaluation
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
-from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import calibrate_command
@@ -45,7 +44,9 @@ def calibrated(document: Evaluation, folder: PredictionFolder) -> Evaluation:
         UserError: There are no such maps, or a case has neither probabilities nor a sample.
     """
     held_out, treatments = HeldOut({"": folder}, document.settings), part_treatments(folder)
-    return replace(document, cases=[held_out.through(result, treatments[result.case]) for result in document.cases])
+    return replace(
+        document, metric_per_case=[held_out.through(result, treatments[result.case]) for result in document.cases]
+    )
 
 
 def part_treatments(folder: PredictionFolder) -> dict[str, Treatment]:

@@ -1,75 +1,26 @@
-"""calibration.json: the entries of its cases, and reading it back. Format: docs/reference/files.md."""
+"""calibration.json: what it holds, and reading it back. Format: docs/reference/files.md. Its cases: :mod:`.results`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from typing_extensions import TypedDict
 
-from nnunet_nacl.documents.results import (
-    MASKS,
-    CaseResult,
-    Evaluation,
-    EvaluationSettings,
-    Structure,
-)
+import nnunet_nacl
+from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_writable
-from nnunet_nacl.json_files import decode, encode, fits, read_json
+from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.json_files import Derived, decode, encode, fits, read_json
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import (
-    brier_per_row,
-    class_errors,
-    ece_per_row,
-    mask_metrics,
-    nll_per_row,
-)
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.metrics.calibration_error import mask_metrics, nanmean
 
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 2  # keys may be added within a version
-_NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"
-
-
-class _Distances(TypedDict):
-    HD95_pooled_mm: float
-    HD95_voxels: float
-
-
-class _Metrics(TypedDict):
-    TP: int
-    FP: int
-    FN: int
-    TN: int
-    ASSD_mm: float
-    distances: _Distances
-
-
-class _Plain(TypedDict):
-    """Of a case, what stands in its entry as it is."""
-
-    case: str
-    reference_file: str
-    prediction_file: str
-    probabilities_file: str
-    largest_label: int
-    n_changed_voxels: int
-    signature: dict[str, Any]
-
-
-_PLAIN = tuple(_Plain.__annotations__)
-
-
-class _Case(_Plain):
-    metrics: dict[str, _Metrics]
-    bins: dict[str, BinStats]
-
-
-class _NamedStructure(TypedDict):
-    name: str
-    channel: int
+_AGAIN = "evaluate again"
 
 
 class _AnyVersion(TypedDict):
@@ -79,78 +30,134 @@ class _AnyVersion(TypedDict):
     bins: dict[str, Any]
 
 
-class _Document(_AnyVersion):
-    settings: EvaluationSettings
-    structures: dict[str, _NamedStructure]
-    regions: bool
-    problems: dict[str, str]
+class NamedChannel(TypedDict):
+    """A structure's name, and the channel of its probabilities."""
+
+    name: str
+    channel: int
 
 
-def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -> dict[str, Any]:
-    """One entry of ``metric_per_case``."""
-    return {
-        **{key: getattr(case, key) for key in _PLAIN},
-        "metrics": {
-            key: structure.to_json()
-            | {
-                "calibration": {
-                    mask: _structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS
-                }
-            }
-            for key, structure in case.structures.items()
-        },
-        "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
-        "bins": {mask: encode(case.stats[mask]) for mask in MASKS},
-        **case.blocks,
-    }
-
-
-def _structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[str, float]:
-    """Calibration of one class's or region's own probability on one mask."""
-    result = {"CE": float(class_errors(stats)[channel])}
-    if regions:
-        scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
-        result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over the cases where a value is defined, by mask and structure too, and how many cases have a voxel."""
+    result: dict[str, Any] = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(first, dict) and name != "distances":
+            result[name] = _means(values)
+        elif name not in ("n_voxels", "distances"):
+            result[name] = nanmean(values)
+    if "n_voxels" in rows[0]:
+        result["n_cases"] = sum(row["n_voxels"] > 0 for row in rows)
     return result
 
 
-def case_from_json(
-    data: Any,
-    channels: Mapping[str, int],
-    regions: bool,
-    settings: EvaluationSettings,
-    source: str | Path = "the entry of a case",
-) -> CaseResult:
-    """Inverse of :func:`case_to_json`.
+def _undefined(cases: Sequence[CaseResult]) -> dict[str, dict[str, list[str]]]:
+    result: dict[str, dict[str, list[str]]] = {"Dice": {}, "HD95_mm": {}, "calibration": {}}
+    for case in cases:
+        values = {("Dice", key): row.Dice for key, row in case.metrics.items()}
+        values |= {("HD95_mm", key): row.HD95_mm for key, row in case.metrics.items()}
+        values |= {("calibration", mask): row["ECE"] for mask, row in case.calibration.items()}
+        for (name, key), value in values.items():
+            if np.isnan(value):
+                result[name].setdefault(key, []).append(case.case)
+    return result
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """calibration.json: all cases of one or more folders.
+
+    Attributes:
+        structures: By nnU-Net's key, background excluded.
+        regions: Whether structures are sigmoid regions.
+        settings: What was measured.
+        problems: What was wrong with the cases that could not be evaluated, by name.
+        metric_per_case: Results, in order.
+        map_sha256: Of the map that the predictions were calibrated by; null where none is known.
+        predicted_quality: How well predicted Dice holds; null where that was not measured.
 
     Raises:
-        UserError: It is not such an entry, or one of other structures or bins; ``source`` says where it stood.
+        ValueError: Channels have gaps, or a case has other structures or bins.
     """
-    row = _decode(_Case, data, source)
-    num_classes = len(channels) if regions else len(channels) + 1
-    nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
-    blocks = {key: data[key] for key in data if key not in (*row, "calibration")}
-    try:
-        if lacking := [mask for mask in MASKS if mask not in row["bins"]]:
-            raise ValueError(f"bins has no {lacking[0]!r}")
-        stats = {mask: nothing + row["bins"][mask] for mask in MASKS}  # fails for other shapes
-        if row["metrics"].keys() != channels.keys():
-            raise ValueError(f"it has the structures {', '.join(row['metrics'])}, not {', '.join(channels)}")
-        if not (0 <= row["largest_label"] and (regions or row["largest_label"] < num_classes)):
-            raise ValueError(f"it has the largest_label {row['largest_label']}, of {num_classes} classes")
-    except ValueError as error:
-        raise UserError(f"{source}: {_NONE}: {row['case']}: {str(error).rstrip('.')}; {_AGAIN}.") from None
-    structures = {
-        key: Structure(
-            Overlap(measured["TP"], measured["FP"], measured["FN"], measured["TN"]),
-            measured["distances"]["HD95_pooled_mm"],
-            measured["ASSD_mm"],
-            measured["distances"]["HD95_voxels"],
-        )
-        for key, measured in row["metrics"].items()
-    }
-    plain: dict[str, Any] = {key: value for key, value in row.items() if key in _PLAIN}
-    return CaseResult(structures=structures, stats=stats, blocks=blocks, **plain)
+
+    structures: dict[str, NamedChannel]
+    regions: bool
+    settings: EvaluationSettings
+    problems: dict[str, str]
+    metric_per_case: list[CaseResult]
+    map_sha256: str | None = None
+    predicted_quality: dict[str, Any] | None = None
+
+    schema_version = Derived(int, lambda self: SCHEMA_VERSION, "Of this format.")
+    generated_by = Derived(str, lambda self: f"nnunet_nacl {nnunet_nacl.__version__}", "Package and version.")
+    n_cases = Derived(int, lambda self: len(self.cases), "Cases that were measured.")
+    mean = Derived(
+        dict[str, dict[str, Any]],
+        lambda self: {key: _means([encode(case.metrics[key]) for case in self.cases]) for key in self.structures},
+        "By structure the mean of each metric over the cases where it is defined.",
+    )
+    foreground_mean = Derived(
+        dict[str, float],
+        lambda self: {
+            name: float(np.mean([row[name] for row in self.mean.values()]))
+            for name in next(iter(self.mean.values()))
+            if name != "calibration"
+        },
+        "Mean of each metric over the structures.",
+    )
+    bins = Derived(
+        dict[str, BinStats],
+        lambda self: {mask: BinStats.merge(case.bins[mask] for case in self.cases) for mask in MASKS},
+        "By mask, sums over all cases.",
+    )
+    calibration = Derived(
+        dict[str, dict[str, dict[str, float]]],
+        lambda self: {
+            "mean": _means([case.calibration for case in self.cases]),
+            "pooled": {mask: mask_metrics(stats) for mask, stats in self.bins.items()},
+        },
+        "By mask the scores: mean over cases, and pooled over voxels.",
+    )
+    undefined = Derived(
+        dict[str, dict[str, list[str]]],
+        lambda self: _undefined(self.cases),
+        "Which cases are left out of which mean: by metric, and structure or mask.",
+    )
+
+    def __post_init__(self) -> None:
+        first = int(not self.regions)
+        channels = sorted(value["channel"] for value in self.structures.values())
+        if not channels or channels != list(range(first, first + len(channels))):
+            raise ValueError(f"structures have the channels {channels}")
+        for case in self.cases:
+            case.check(self.structures, self.regions, self.settings)
+
+    @property
+    def cases(self) -> list[CaseResult]:
+        """Results, in order."""
+        return self.metric_per_case
+
+    @property
+    def pooled(self) -> dict[str, BinStats]:
+        """By mask, sums over all cases."""
+        return self.bins
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of each structure by nnU-Net's key."""
+        return {key: structure["name"] for key, structure in self.structures.items()}
+
+    def mean_dice(self) -> float:
+        """The mean of the structures' means over the cases where Dice is defined, as nnU-Net."""
+        return self.foreground_mean["Dice"]
+
+    def mean_ece(self, mask: str = "foreground") -> float:
+        """Mean over the cases of the ECE on a mask; cases where the mask is empty are left out."""
+        return self.calibration["mean"][mask]["ECE"]
+
+    def write(self, path: Path) -> None:
+        """Write calibration.json, without what is not known; UserError if that fails."""
+        write_atomically(path, to_json_text({key: value for key, value in encode(self).items() if value is not None}))
 
 
 def read_document(path: Path | str) -> Evaluation:
@@ -162,31 +169,17 @@ def read_document(path: Path | str) -> Evaluation:
     Raises:
         UserError: The file is missing, not such a file, or of another schema version.
     """
-    data = _checked(Path(path), read_json(Path(path)))
-    channels = {key: value["channel"] for key, value in data["structures"].items()}
-    names = {key: value["name"] for key, value in data["structures"].items()}
-    regions, settings = data["regions"], data["settings"]
-    cases = [case_from_json(case, channels, regions, settings, path) for case in data["metric_per_case"]]
-    return Evaluation(names, channels, regions, settings, cases, data["problems"])
+    return _checked(Path(path), read_json(Path(path)))
 
 
-def _decode(kind: Any, data: Any, path: Path | str) -> Any:
-    return decode(kind, data, f"{path}: {_NONE}", fix=_AGAIN)
-
-
-def _checked(path: Path, data: Any) -> _Document:
-    """The values of a calibration.json whose cases are not looked at yet; UserError if it is none."""
-    if (version := _decode(_AnyVersion, data, path)["schema_version"]) != SCHEMA_VERSION:
+def _checked(path: Path, data: Any) -> Evaluation:
+    source = f"{path}: not a calibration.json of this package"
+    if (version := decode(_AnyVersion, data, source, fix=_AGAIN)["schema_version"]) != SCHEMA_VERSION:
         raise UserError(
             f"{path}: schema version {version}, this version of nnunet_nacl reads {SCHEMA_VERSION}; update it or "
             f"{_AGAIN}."
         )
-    document = _decode(_Document, data, path)
-    first = int(not document["regions"])
-    channels = sorted(value["channel"] for value in document["structures"].values())
-    if not channels or channels != list(range(first, first + len(channels))):
-        raise UserError(f"{path}: {_NONE}: structures have the channels {channels}; {_AGAIN}.")
-    return document
+    return decode(Evaluation, data, source, fix=_AGAIN)
 
 
 def check_output(path: Path) -> list[Any]:
@@ -196,7 +189,7 @@ def check_output(path: Path) -> list[Any]:
     so may one of an earlier version: its cases are measured again.
 
     Returns:
-        The entries of the cases that it holds, in the form that :func:`case_from_json` takes but unchecked.
+        The entries of the cases that it holds, unchecked.
 
     Raises:
         UserError: ``path`` cannot be written, or holds something else or what only a later version can read.
@@ -212,9 +205,11 @@ def check_output(path: Path) -> list[Any]:
         if path.name == FILE_NAME:
             return []
         content = None
-    if fits(_AnyVersion, content) and content["schema_version"] < SCHEMA_VERSION:
+    ours = fits(_AnyVersion, content)
+    if ours and content["schema_version"] < SCHEMA_VERSION:
         return []
     try:
-        return _checked(path, content)["metric_per_case"]
+        _checked(path, content | {"metric_per_case": []} if ours else content)
     except UserError as error:
         raise UserError(f"{str(error).rsplit(';', 1)[0]}, and would be lost; remove it or choose another -o.") from None
+    return content["metric_per_case"]

@@ -1,17 +1,22 @@
-"""What an evaluation knows: sums of each case, and the metrics that follow from them."""
+"""What an evaluation knows of each case, and calibration.json holds: sums, and the metrics that follow from them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
+from typing_extensions import TypedDict
 
+from nnunet_nacl.json_files import Derived
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import ece, nanmean
+from nnunet_nacl.metrics.calibration_error import (
+    brier_per_row,
+    class_errors,
+    ece_per_row,
+    mask_metrics,
+    nll_per_row,
+)
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.metrics.overlap import Overlap
 
@@ -61,28 +66,45 @@ class EvaluationSettings:
         return ", ".join(f"{key} {own}, not {another}" for key, (own, another) in pairs.items() if own != another)
 
 
+class Distances(TypedDict):
+    """HD95 of both directions pooled, in mm and at unit spacing."""
+
+    HD95_pooled_mm: float
+    HD95_voxels: float
+
+
 @dataclass(frozen=True)
 class Structure:
-    """Segmentation metrics of one class or region in one case; distances are NaN where it is missing in either.
+    """Metrics of one class or region in one case, in the words of nnU-Net's summary.json, and ours.
 
     Attributes:
-        overlap: Voxel counts.
-        hd95_mm: HD95.
-        assd_mm: Average symmetric surface distance.
-        hd95_voxels: HD95 at unit spacing.
+        TP: Voxels of it in truth and segmentation.
+        FP: Voxels in the segmentation alone.
+        FN: Voxels in the truth alone.
+        TN: Voxels in neither.
+        ASSD_mm: Average symmetric surface distance; distances are NaN where it is missing in either.
+        distances: HD95.
+        calibration: Of its own probability, by mask: CE; of a region also ECE, NLL and Brier.
     """
 
-    overlap: Overlap
-    hd95_mm: float
-    assd_mm: float
-    hd95_voxels: float = math.nan
+    TP: int
+    FP: int
+    FN: int
+    TN: int
+    ASSD_mm: float
+    distances: Distances
+    calibration: dict[str, dict[str, float]]
 
-    def to_json(self) -> dict[str, Any]:
-        """In the words of nnU-Net's summary.json, and ours."""
-        o = self.overlap
-        result = {"Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn}
-        result |= {"n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm}
-        return result | {"distances": {"HD95_pooled_mm": self.hd95_mm, "HD95_voxels": self.hd95_voxels}}
+    @property
+    def overlap(self) -> Overlap:
+        """Voxel counts."""
+        return Overlap(self.TP, self.FP, self.FN, self.TN)
+
+    Dice = Derived(float, lambda self: self.overlap.dice, "NaN where it is in neither.")
+    IoU = Derived(float, lambda self: self.overlap.iou, "NaN where it is in neither.")
+    n_pred = Derived(int, lambda self: self.TP + self.FP, "Voxels in the segmentation.")
+    n_ref = Derived(int, lambda self: self.TP + self.FN, "Voxels in the truth.")
+    HD95_mm = Derived(float, lambda self: self.distances["HD95_pooled_mm"], "95th percentile of the distances, pooled.")
 
 
 @dataclass(frozen=True)
@@ -91,79 +113,80 @@ class CaseResult:
 
     Attributes:
         case: Name.
-        probabilities_file: Path of the npz file.
         reference_file: Path of the ground truth.
         prediction_file: Path of the segmentation; the npz file's if there was none.
-        structures: By nnU-Net's key, background excluded.
-        stats: By mask; the confidence of a voxel is the probability of its label in the segmentation.
+        probabilities_file: Path of the npz file.
         largest_label: Largest ground-truth label (the authors' code counts classes up to it).
         n_changed_voxels: Voxels where the saved segmentation is not what the probabilities say (postprocessing).
+        metrics: By nnU-Net's key, background excluded.
+        bins: By mask; the confidence of a voxel is the probability of its label in the segmentation.
         signature: Identifies the files and settings that this was computed from.
         blocks: What else stands in the case's entry, by name: other packages may add to it. It is kept as it is.
     """
 
     case: str
-    probabilities_file: str
     reference_file: str
     prediction_file: str
-    structures: dict[str, Structure]
-    stats: dict[str, BinStats]
+    probabilities_file: str
     largest_label: int
     n_changed_voxels: int
+    metrics: dict[str, Structure]
+    bins: dict[str, BinStats]
     signature: dict[str, Any] = field(default_factory=dict)
     blocks: dict[str, Any] = field(default_factory=dict)
+
+    calibration = Derived(
+        dict[str, dict[str, float]],
+        lambda self: {mask: mask_metrics(self.bins[mask]) for mask in MASKS},
+        "By mask the scores, and n_voxels.",
+    )
 
     @property
     def dice(self) -> dict[str, float]:
         """Dice by structure."""
-        return {key: structure.overlap.dice for key, structure in self.structures.items()}
+        return {key: structure.Dice for key, structure in self.metrics.items()}
 
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""
-        return ece(self.stats[mask])
+        return self.calibration[mask]["ECE"]
+
+    def with_bins(self, bins: dict[str, BinStats]) -> CaseResult:
+        """The case with other sums, such as those under a map, and the calibration of each structure by them."""
+        metrics = {
+            key: replace(structure, calibration={mask: _own_calibration(bins[mask], i) for mask in MASKS})
+            for i, (key, structure) in enumerate(self.metrics.items(), -len(self.metrics))
+        }
+        return replace(self, metrics=metrics, bins=bins)
+
+    def check(self, structures: Iterable[str], regions: bool, settings: EvaluationSettings) -> None:
+        """ValueError unless it is a case of these structures, measured with these settings."""
+        keys = list(structures)
+        num_classes = len(keys) if regions else len(keys) + 1
+        expected = (num_classes if regions else 1, settings.n_bins), (num_classes, settings.n_bins)
+        shapes = {mask: (stats.count.shape, stats.class_count.shape) for mask, stats in self.bins.items()}
+        if other := [mask for mask in MASKS if shapes.get(mask) != expected]:
+            raise ValueError(f"{self.case}: bins {other[0]} have the shapes {shapes.get(other[0])}, not {expected}")
+        if self.metrics.keys() != set(keys):
+            raise ValueError(f"{self.case}: it has the structures {', '.join(self.metrics)}, not {', '.join(keys)}")
+        if not (0 <= self.largest_label and (regions or self.largest_label < num_classes)):
+            raise ValueError(f"{self.case}: it has the largest_label {self.largest_label}, of {num_classes} classes")
+
+
+def _own_calibration(stats: BinStats, channel: int) -> dict[str, float]:
+    """Calibration of one class's or region's own probability on one mask."""
+    result = {"CE": float(class_errors(stats)[channel])}
+    if len(stats.count) == stats.num_classes:  # regions
+        scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
+        result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
+    return result
 
 
 def detected_in(cases: Sequence[CaseResult]) -> dict[str, Detected]:
     """By structure, what the segmentations of some cases find of it; at least one case."""
     found = {}
-    for key in cases[0].structures:
-        overlaps = [case.structures[key].overlap for case in cases]
-        there, labelled = [one.tp + one.fn > 0 for one in overlaps], [one.tp + one.fp > 0 for one in overlaps]
-        found[key] = Detected.of([one.dice for one in overlaps], there, labelled)
+    for key in cases[0].metrics:
+        rows = [case.metrics[key] for case in cases]
+        found[key] = Detected.of(
+            [row.Dice for row in rows], [row.n_ref > 0 for row in rows], [row.n_pred > 0 for row in rows]
+        )
     return found
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All cases of one or more folders.
-
-    Attributes:
-        names: Name of each structure by nnU-Net's key, background excluded.
-        channels: Channel of each structure by the same key.
-        regions: Whether structures are sigmoid regions.
-        settings: What was measured.
-        cases: Results, in order.
-        problems: What was wrong with the cases that could not be evaluated, by name.
-    """
-
-    names: dict[str, str]
-    channels: dict[str, int]
-    regions: bool
-    settings: EvaluationSettings
-    cases: list[CaseResult]
-    problems: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def pooled(self) -> dict[str, BinStats]:
-        """Sums over all cases, by mask."""
-        return {mask: BinStats.merge(case.stats[mask] for case in self.cases) for mask in MASKS}
-
-    def mean_dice(self, key: str | None = None) -> float:
-        """Mean Dice over the cases where it is defined; without a key the mean of the structures' means, as nnU-Net."""
-        if key is not None:
-            return nanmean(case.structures[key].overlap.dice for case in self.cases)
-        return float(np.mean([self.mean_dice(key) for key in self.names]))
-
-    def mean_ece(self, mask: str = "foreground") -> float:
-        """Mean over the cases of the ECE on a mask; cases where the mask is empty are left out."""
-        return nanmean(case.ece(mask) for case in self.cases)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nnunet_nacl.comparison.treated_folder import calibrated
-from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.document import Evaluation, read_document
 from nnunet_nacl.documents.map_file import MAP_FILE, map_to_json, read_map, read_record, sha256, structures_of
 from nnunet_nacl.documents.map_record import MapRecord
-from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.files import check_writable, replacing
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
@@ -210,7 +209,7 @@ def _diagram(evaluations: Mapping[str, Evaluation], folder: Path) -> Path:
     from nnunet_nacl.show.reliability import draw_reliability
 
     return draw_reliability(
-        {title: evaluation.pooled["predicted"] for title, evaluation in evaluations.items()},
+        {title: evaluation.bins["predicted"] for title, evaluation in evaluations.items()},
         folder / DIAGRAM_NAME,
         subtitle="validation cases, predicted foreground",
     )

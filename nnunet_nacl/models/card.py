@@ -12,9 +12,8 @@ import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
 from nnunet_nacl.comparison.entries import variant_of
+from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.results import Evaluation
-from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -133,7 +132,7 @@ def _calibration(
         "Means over the validation cases of the folds, each predicted by the network that was not trained on it"
         + (", and calibrated by a map that was fitted without it." if "calibrated" in evaluations else ".")
     )
-    means = [to_document(evaluation)["calibration"]["mean"] for evaluation in evaluations.values()]
+    means = [evaluation.calibration["mean"] for evaluation in evaluations.values()]
     rows: list[tuple[Any, ...]] = [
         ("cases", *(len(evaluation.cases) for evaluation in evaluations.values())),
         ("Dice", *(_number(evaluation.mean_dice(), ".4f") for evaluation in evaluations.values())),

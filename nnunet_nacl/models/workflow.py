@@ -89,7 +89,7 @@ def calibrate(
         for result, part in zip(measured, parts)
     ]
     old, new = (
-        pd.DataFrame([case_values(result.stats) for result in results]).to_dict("list") for results in (measured, after)
+        pd.DataFrame([case_values(result.bins) for result in results]).to_dict("list") for results in (measured, after)
     )
     rows: Any = [quality_rows(after), rows_of_blocks([each.blocks[DECIDED] for each in after], tuple(structures))]
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)

@@ -6,22 +6,26 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nnunet_nacl
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
+from nnunet_nacl.documents.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
-from nnunet_nacl.review.reasons import ThresholdSpec
-from nnunet_nacl.review.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
+from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, ThresholdSpec
+from nnunet_nacl.review.review_list import LIST_FILES, RESEARCH, ReviewList, thresholds_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
@@ -101,7 +105,7 @@ class Source:
     places: Sequence[Path]
     record: tuple[str, Mapping[str, Any]]
     origin: Mapping[str, str]
-    document: Mapping[str, Any]
+    document: PredictedCases
     made: Mapping[str, str]
     notes: Callable[[Iterable[str]], list[str]]
     members: Sequence[str]
@@ -194,7 +198,11 @@ def deliver(
             )
             if listed.decided:
                 replace(decision, cases=listed.decided, problems=wrong).write(output)
-            content = {
+            listed.write(output, page)
+            record: PredictionRecord = {
+                "schema_version": SCHEMA_VERSION,
+                "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "command": delivery.command,
                 "calibration_map": map_file,
                 "decide": rule,
@@ -202,8 +210,13 @@ def deliver(
                 **source.document,
                 "problems": wrong,
                 "not_predicted_yet": waiting,
+                "threshold": thresholds.to_json() if thresholds else None,
+                "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
+                "notes": [*listed.notes, RESEARCH],
+                "n_cases": len(listed.rows),
+                "n_to_look_at": listed.n_to_look_at,
             }
-            listed.write(output, content, page)
+            write_atomically(output / DOCUMENT, to_json_text(record))
             if source.num_parts == 1 or _of_all_parts(source, output, do)[0].keys() == done.keys():
                 break  # no other part has gone on meanwhile
     problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from nnunet_nacl.documents.map_file import (
     sha256,
     structures_of,
 )
+from nnunet_nacl.documents.prediction_json import PredictedCases
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.io.case import Case
@@ -89,7 +89,7 @@ class SavedPredictions:
             "probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
         }
-        document: dict[str, Any] = {
+        document: PredictedCases = {
             "members": [
                 {"name": name, "folder": os.path.abspath(place)} | map_of(place) for name, place in zip(names, places)
             ],

@@ -16,6 +16,7 @@ from typing import Any
 
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
+from nnunet_nacl.documents.map_record import Inference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.json_files import one_line
@@ -84,9 +85,10 @@ class Scans:
         maker = self._dicom_maker(cases)
         if self.part >= len(cases):
             print(f"note: part {self.part} of {self.num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
-        inference = {"step_size": network.get("step_size", 0.5), "mirroring": network.get("mirroring", True)}
+        inference: Inference = {"step_size": network.get("step_size", 0.5), "mirroring": network.get("mirroring", True)}
+        checkpoints = dict(zip(model.folds, model.hashes))
         settings = {
-            "checkpoints": dict(zip(model.folds, model.hashes)),
+            "checkpoints": checkpoints,
             "treatment": delivery.treatment.to_json(),
             **inference,
             "postprocessing": self.postprocessing_source,
@@ -122,7 +124,7 @@ class Scans:
                     "trainer": model.trainer,
                     "configuration": model.configuration,
                     "checkpoint": model.checkpoint,
-                    "checkpoints_sha256": settings["checkpoints"],
+                    "checkpoints_sha256": checkpoints,
                 },
                 "calibrated": model.treatment.map is not None,
                 **inference,
@@ -172,7 +174,7 @@ class Scans:
         serial = model.hashes[0] if len(model.hashes) == 1 else several
         return DicomMaker(read_codes(self.codes, names), model.folder.name, serial, PROBABILITIES in self.delivery.maps)
 
-    def _notes(self, inference: Mapping[str, Any]) -> list[str]:
+    def _notes(self, inference: Inference) -> list[str]:
         model = self.model
         notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
         notes += model.other_inference(inference["step_size"], inference["mirroring"])

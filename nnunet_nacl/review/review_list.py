@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nnunet_nacl
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
-from nnunet_nacl.files import to_csv_text, to_json_text, write_atomically
+from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, DiceThresholds, ThresholdSpec, reasons_to_look
+from nnunet_nacl.review.reasons import DiceThresholds, ThresholdSpec, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
-DOCUMENT = "prediction.json"
 PAGE = "index.html"
 REVIEW = "review.csv"
 DETAILS = "review_details.csv"
 LIST_FILES = (PAGE, REVIEW, DETAILS, FINDINGS)
 """What :meth:`ReviewList.write` writes beside the segmentations."""
 
-_RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
+RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
 
 
 def thresholds_of(
@@ -142,13 +139,12 @@ class ReviewList:
         details += [{"rank": None, "case": name} for name in self.problems]
         return _csv_text(rows), _csv_text(details)
 
-    def write(self, output: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]) -> None:
+    def write(self, output: Path, page: Callable[[ReviewList], str]) -> None:
         """Write all files of the list.
 
         Args:
-            output: Folder of index.html, review.csv, review_details.csv, findings.csv where structures were asked for,
-                and prediction.json.
-            content: What that says beside the list.
+            output: Folder of index.html, review.csv, review_details.csv, and findings.csv where structures were asked
+                for.
             page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
 
         Raises:
@@ -161,18 +157,6 @@ class ReviewList:
         else:
             (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
         write_atomically(output / PAGE, page(self))
-        whole = {
-            "schema_version": 1,
-            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            **content,
-            "threshold": self.thresholds and self.thresholds.to_json(),
-            "members_dice_threshold": LOWEST_MEMBERS_DICE if len(self.members) > 1 else None,
-            "notes": [*self.notes, _RESEARCH],
-            "n_cases": len(self.rows),
-            "n_to_look_at": self.n_to_look_at,
-        }
-        write_atomically(output / DOCUMENT, to_json_text(whole))
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

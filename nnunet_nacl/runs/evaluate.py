@@ -11,17 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output
-from nnunet_nacl.documents.map_file import map_of, structures_of
-from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
-from nnunet_nacl.documents.summary import to_document
+from nnunet_nacl.documents.document import SCHEMA_VERSION, Evaluation, NamedChannel, check_output
+from nnunet_nacl.documents.map_file import map_of
+from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
 from nnunet_nacl.runs.measure import measure, sign
 from nnunet_nacl.runs.quality_block import QUALITY, is_complete
@@ -85,7 +84,7 @@ def evaluate_folder(
         ledger,
         sign=partial(sign, labels, settings),
         restore=partial(restore, labels, settings),
-        entry_of=partial(_entry, labels),
+        entry_of=_entry,
         signed=lambda result, signature: replace(result, signature=signature),
         title=progress if isinstance(progress, str) else "evaluate",
         progress=bool(progress),
@@ -99,11 +98,10 @@ def evaluate_folder(
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
     if not results:
         raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
-    evaluation = Evaluation(
-        structures_of(labels), _channels(labels), labels.regions, settings, list(results.values()), problems
-    )
+    cases, map_sha256 = list(results.values()), map_of(folder.folder).get("map_sha256")
+    evaluation = Evaluation(_structures(labels), labels.regions, settings, problems, cases, map_sha256)
     if own and output is not None:
-        write_atomically(Path(output), to_json_text(to_document(evaluation) | map_of(folder.folder)))
+        evaluation.write(Path(output))
         own.clear()
     return evaluation
 
@@ -178,9 +176,9 @@ def open_ledger(output: Path) -> Ledger:
     return ledger
 
 
-def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
+def save_case(output: Path, result: CaseResult) -> None:
     """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
-    Ledger(ledger_folder(output)).remember(result.case, _entry(labels, result))
+    Ledger(ledger_folder(output)).remember(result.case, _entry(result))
 
 
 def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]) -> CaseResult | None:
@@ -188,7 +186,8 @@ def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entr
     if entry.pop(_VERSION, SCHEMA_VERSION) != SCHEMA_VERSION:
         return None
     try:
-        result = case_from_json(entry, _channels(labels), labels.regions, settings)
+        result = decode(CaseResult, entry, "the entry of a case")
+        result.check(_structures(labels), labels.regions, settings)
     except ValueError:  # from another version or edited by hand
         return None
     lacks_some = files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY))
@@ -209,9 +208,9 @@ def _of_this_version(signature: Any) -> dict[str, Any]:
     return signature | {"settings": settings}
 
 
-def _channels(labels: Labels) -> dict[str, int]:
-    return {labels.key(channel): channel for channel in labels.foreground}
+def _structures(labels: Labels) -> dict[str, NamedChannel]:
+    return {labels.key(channel): {"name": labels.names[channel], "channel": channel} for channel in labels.foreground}
 
 
-def _entry(labels: Labels, result: CaseResult) -> dict[str, Any]:
-    return {_VERSION: SCHEMA_VERSION} | case_to_json(result, _channels(labels), labels.regions)
+def _entry(result: CaseResult) -> dict[str, Any]:
+    return {_VERSION: SCHEMA_VERSION} | encode(result)

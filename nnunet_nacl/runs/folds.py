@@ -6,11 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_nacl.documents.document import FILE_NAME, check_output
-from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
-from nnunet_nacl.documents.summary import to_document
+from nnunet_nacl.documents.document import FILE_NAME, Evaluation, check_output
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, to_json_text, write_atomically
+from nnunet_nacl.files import can_write
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import evaluate_folder, open_ledger
 from nnunet_nacl.runs.ledger import Ledger
@@ -29,7 +28,7 @@ def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
         raise UserError("no fold to merge.")
     first, *others = evaluations.values()
     for other in others:
-        if (other.names, other.settings, other.regions) != (first.names, first.settings, first.regions):
+        if (other.structures, other.settings, other.regions) != (first.structures, first.settings, first.regions):
             raise UserError("the folds were evaluated with other labels or settings; evaluate them again together.")
     cases = [case for evaluation in evaluations.values() for case in evaluation.cases]
     names = [case.case for case in cases]
@@ -40,7 +39,7 @@ def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
             "fold_all and leftover predictions cannot be pooled with folds that hold the same cases."
         )
     problems = {case: text for evaluation in evaluations.values() for case, text in evaluation.problems.items()}
-    return Evaluation(first.names, first.channels, first.regions, first.settings, cases, problems)
+    return Evaluation(first.structures, first.regions, first.settings, problems, cases)
 
 
 def default_output(folders: Mapping[str, PredictionFolder]) -> Path:
@@ -109,7 +108,7 @@ def evaluate_folds(
         raise UserError("\n".join(failed.values()))
     result = merge(done)
     if not single:
-        write_atomically(output, to_json_text(to_document(result)))
+        result.write(output)
         if common:
             common.clear()
     return result, output, failed

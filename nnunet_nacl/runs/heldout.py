@@ -9,8 +9,8 @@ from typing import Any
 
 from nnunet_nacl.calibration.effect import count_sample
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.documents.document import FILE_NAME, read_document
-from nnunet_nacl.documents.results import MASKS, CaseResult, Evaluation, EvaluationSettings
+from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
+from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.io.case import CaseFiles
@@ -140,7 +140,7 @@ class HeldOut:
             raise ValueError("there is no map to look through.")
         kept, decided = sampled_quality(result, self.first.labels, sample, calibration, treatment.presence)
         blocks = result.blocks | {QUALITY: result.blocks[QUALITY] | kept, DECIDED: decided}
-        return replace(result, stats=count_sample(sample, calibration, self.settings.n_bins), blocks=blocks)
+        return replace(result, blocks=blocks).with_bins(count_sample(sample, calibration, self.settings.n_bins))
 
 
 def case_values(stats: Mapping[str, BinStats]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.documents.results import CaseResult, Distances, EvaluationSettings, Structure
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
@@ -56,7 +56,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         stats, n_changed = zip(*(count(*block) for block in case.probabilities.blocks()))
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-    structures = {
+    metrics = {
         labels.key(channel): _structure(
             labels.mask(truth.labels, channel),
             labels.mask(case.segmentation, channel),
@@ -65,16 +65,17 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         )
         for channel in labels.foreground
     }
-    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in structures.items()}
-    return CaseResult(
+    n_true = {key: structure.n_ref for key, structure in metrics.items()}
+    result = CaseResult(
         case=files.case,
         **files.places,
-        structures=structures,
-        stats={mask: BinStats.merge(block[mask] for block in stats) for mask in stats[0]},
+        metrics=metrics,
+        bins={},
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=sum(n_changed),
         blocks={QUALITY: quality.block(n_true, case.geometry), FOUND: components.block()},
     )
+    return result.with_bins({mask: BinStats.merge(block[mask] for block in stats) for mask in stats[0]})
 
 
 def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier: Any = None) -> dict[str, Any]:
@@ -104,4 +105,5 @@ def _structure(
         truth, predicted = truth[box], predicted[box]
     in_mm = surface_distances(truth, predicted, spacing_mm)
     in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
-    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, in_voxels.hausdorff())
+    distances: Distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
+    return Structure(overlap.tp, overlap.fp, overlap.fn, overlap.tn, in_mm.assd, distances, {})

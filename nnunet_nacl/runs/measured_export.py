@@ -122,7 +122,7 @@ class MeasuredExport:
                 result.blocks[QUALITY]["structures"][key]["members_dice"] = value
             blocks = result.blocks | {LARGEST_LOGIT: largest}
             result = replace(result, signature=sign(labels, self.settings, files), blocks=blocks)
-        save_case(folder.folder / FILE_NAME, labels, result)
+        save_case(folder.folder / FILE_NAME, result)
 
     def tell(self, case: str, problem: str) -> None:
         """Leave a line for whoever evaluates the folder; empty: all is well, and an earlier line is removed.

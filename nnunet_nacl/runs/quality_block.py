@@ -118,7 +118,7 @@ def sampled_quality(
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
     table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
-    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in result.structures.items()}
+    n_true = {key: structure.n_ref for key, structure in result.metrics.items()}
     sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
     place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
     network = probabilities(voxels.log_odds.double(), labels.regions)
@@ -207,7 +207,7 @@ def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
     Returns:
         None if a case has no such block, or one that this version cannot read.
     """
-    keys = tuple(cases[0].structures)
+    keys = tuple(cases[0].metrics)
     rows = rows_of_blocks([case.blocks.get(QUALITY) for case in cases], keys)
     return rows and replace(rows, true_dice=np.array([[case.dice[key] for key in keys] for case in cases]))
 

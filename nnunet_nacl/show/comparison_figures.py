@@ -118,7 +118,7 @@ def _listed(values: Iterable[tuple[str, float]]) -> str:
 def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> DescribedFigure:
     stats, bands = {}, {}
     for entry in comparison.entries:
-        per_case = [case.stats[mask] for case in dataset.results[entry.name]]
+        per_case = [case.bins[mask] for case in dataset.results[entry.name]]
         stats[entry.label] = BinStats.merge(per_case)
         bands[entry.label] = bin_accuracy_bands(
             _by_patient(dataset, [s.count.sum(axis=0) for s in per_case]),

@@ -55,7 +55,7 @@ def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, iden
     regions, (case,) = held_out.first.labels.regions, held_out.files
     calibration = CalibrationMap.identity(2, regions) if identity else conditional(regions)
     treated = replace(held_out.first, treatment={case: Treatment(calibration)})
-    expected = case_values(evaluate_case(treated, treated.files(case), held_out.settings).stats)
+    expected = case_values(evaluate_case(treated, treated.files(case), held_out.settings).bins)
     sample = held_out.sample(case)
     assert (sample.weights == 1).all()
     assert case_values(count_sample(sample, calibration)) == pytest.approx(expected, abs=3e-3, nan_ok=True)

@@ -17,6 +17,13 @@ from nnunet_nacl.metrics.overlap import Overlap
 STRUCTURES = {"1": "Anterior", "2": "Posterior"}
 
 
+def make_structure(overlap: Overlap, hd95_mm: float, assd_mm: float) -> Structure:
+    """Of these counts and distances."""
+    return Structure(
+        overlap.tp, overlap.fp, overlap.fn, overlap.tn, assd_mm, {"HD95_pooled_mm": hd95_mm, "HD95_voxels": hd95_mm}, {}
+    )
+
+
 def make_case(name: str, rng: np.random.Generator, sharpness: float) -> CaseResult:
     """A case of 200 voxels; sharper is more often right, and more confident."""
     truth = rng.integers(0, 3, 200)
@@ -27,10 +34,10 @@ def make_case(name: str, rng: np.random.Generator, sharpness: float) -> CaseResu
     for key in STRUCTURES:
         a, b = truth == int(key), prediction == int(key)
         overlap = Overlap(*(int(n.sum()) for n in (a & b, ~a & b, a & ~b, ~a & ~b)))
-        structures[key] = Structure(overlap, float(rng.integers(2, 9)) / 2, 1.0)
+        structures[key] = make_structure(overlap, float(rng.integers(2, 9)) / 2, 1.0)
     counted = count_masks(probs, truth, extra_masks={"dilated": truth > 0, "boundary": truth > 0})
     stats = {mask: counted[mask] for mask in MASKS}
-    return CaseResult(name, "a.npz", "a.nii.gz", "p.nii.gz", structures, stats, 2, 0)
+    return CaseResult(name, "a.nii.gz", "p.nii.gz", "a.npz", 2, 0, structures, stats)
 
 
 def make_dataset(
@@ -71,4 +78,4 @@ def make_comparison(
 
 def with_structure(case: CaseResult, key: str, overlap: Overlap, hd95_mm: float) -> CaseResult:
     """The case with another overlap and distance of one structure."""
-    return replace(case, structures={**case.structures, key: Structure(overlap, hd95_mm, hd95_mm)})
+    return replace(case, metrics={**case.metrics, key: make_structure(overlap, hd95_mm, hd95_mm)})

@@ -27,10 +27,10 @@ def test_columns_hold_what_the_evaluation_says():
     assert values.keys() == columns.keys()
     assert values["Dice:2"] == case.dice["2"]
     assert values["Dice"] == pytest.approx(np.mean(list(case.dice.values())))
-    assert values["HD95_mm:1"] == case.structures["1"].hd95_mm
+    assert values["HD95_mm:1"] == case.metrics["1"].HD95_mm
     for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
         for mask in ("foreground", "predicted", "all"):
-            assert values[f"{metric}:{mask}"] == mask_metrics(case.stats[mask])[metric]
+            assert values[f"{metric}:{mask}"] == mask_metrics(case.bins[mask])[metric]
     assert all(metric.meaning for metric in CALIBRATION_METRICS.values())
     assert columns["HD95_mm:1"].title == "HD95 Anterior (mm)" and columns["Dice"].better == "higher"
 
@@ -38,7 +38,7 @@ def test_columns_hold_what_the_evaluation_says():
 def test_columns_of_several_data_sets_name_structures_where_they_agree():
     columns = make_columns([{"1": "Anterior", "2": "Posterior"}, {"1": "Liver"}])
     assert columns["Dice:1"].title == "DSC structure 1" and columns["Dice:2"].title == "DSC Posterior"
-    case = replace(make_case("a", np.random.default_rng(0), 1.0), structures={})
+    case = replace(make_case("a", np.random.default_rng(0), 1.0), metrics={})
     assert math.isnan(column_values(case)["Dice"]) and "Dice:1" not in column_values(case)
 
 
@@ -141,7 +141,7 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
     for name in THREE:
         anterior, posterior = (slow.mean([case.dice[key] for case in dataset.results[name]]) for key in STRUCTURES)
         assert comparison.mean(dataset, "Dice", name) == pytest.approx((anterior + posterior) / 2)
-        distance = slow.mean([case.structures["1"].hd95_mm for case in dataset.results[name]])
+        distance = slow.mean([case.metrics["1"].HD95_mm for case in dataset.results[name]])
         assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(distance)
     assert comparison.averaged(dataset, "Dice") == ["1", "2"] and comparison.averaged(dataset, "HD95_mm") == ["1"]
     captions = {table.id: table.caption for table in make_tables(comparison)}

@@ -68,7 +68,7 @@ def check_decided(study, dataset, name, maps=None) -> None:
         segmentation, probs = by_hand(study, result, maps)
         truth = read(study.root / "nnUNet_preprocessed" / dataset.name / "gt_segmentations" / f"{result.case}.nii.gz")
         inside = (lambda m: m > 0, lambda m: m == 2) if len(probs) == 2 else (lambda m: m == 1, lambda m: m == 2)
-        for own, structure in zip(inside, result.structures.values()):
+        for own, structure in zip(inside, result.metrics.values()):
             assert structure.overlap == count_overlap(own(truth), own(segmentation))
         regions = len(probs) == 2
         true, delivered = (np.stack([own(one) for own in inside]) if regions else one for one in (truth, segmentation))
@@ -92,7 +92,7 @@ def test_decided_segmentations_beside_the_scores_of_the_probabilities(model, mon
     check_decided(model, dataset, name)
     for plain, decided in zip(*dataset.results.values()):
         for mask in ("foreground", "all"):
-            same_probabilities(decided.stats[mask], plain.stats[mask])
+            same_probabilities(decided.bins[mask], plain.bins[mask])
     assert (model.model(TRAINER) / "fold_1" / "validation_decided" / "calibration.json").is_file()
     monkeypatch.setattr("nnunet_nacl.io.treatment.decide", None)  # nothing is measured twice
     _, again = gather(TRAINER, name)
@@ -114,11 +114,11 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     check_decided(model, dataset, names[2], maps)
     for calibrated, both in zip(dataset.results[names[1]], dataset.results[names[2]]):
         for name in ("nll", "brier"):  # of a sample, which here is the whole case, and of all voxels
-            sums = (getattr(each.stats["all"], name) for each in (calibrated, both))
+            sums = (getattr(each.bins["all"], name) for each in (calibrated, both))
             np.testing.assert_allclose(*sums, rtol=2e-3)
     change = calibration.effect["NLL all"]
     for name, expected in zip(names, [change["before"]["mean"], change["after"]["mean"]]):
-        nll = [case.stats["all"].nll.mean() / case.stats["all"].n_voxels for case in dataset.results[name]]
+        nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.results[name]]
         assert np.mean(nll) == pytest.approx(expected, rel=1e-6)
 
 

@@ -78,7 +78,7 @@ def test_an_evaluation_of_it_finds_the_same_dice(predict, tmp_path, labels):
         assert case.measured
     # the probabilities' own numbers do not change, those of the labels' confidence do
     for name, same in (("NLL", True), ("Brier", True), ("ECE", False)):
-        values = [[mask_metrics(case.stats["all"])[name] for case in one.cases] for one in (before, after)]
+        values = [[mask_metrics(case.bins["all"])[name] for case in one.cases] for one in (before, after)]
         assert (values[0] == pytest.approx(values[1], rel=1e-9)) == same
     # nnU-Net's ignore label is never the result
     assert all(read(out / f"case_{i}.nii.gz").max() <= 2 for i in range(3))

@@ -12,7 +12,6 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import MASKS, EvaluationSettings
-from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import find_fold_folders, model_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -58,7 +57,7 @@ def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
     assert [case.case for case in evaluation.cases] == ["case_00", "case_01"] and not evaluation.problems
     for case in evaluation.cases:
         for mask, expected in slow_case(model, case.case, labels).items():
-            actual = mask_metrics(case.stats[mask])
+            actual = mask_metrics(case.bins[mask])
             assert actual.keys() == {"n_voxels", *expected}  # a new metric has its slow version
             for name, value in expected.items():
                 assert actual[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (mask, name)
@@ -70,7 +69,7 @@ def test_dice_is_that_of_nnunets_summary(make_validated, labels):
 
     model = make_validated(labels=labels, cases=2, sharpness=2.0)
     folder = PredictionFolder.open(model.validation())
-    document = to_document(evaluate_folder(folder))
+    document = encode(evaluate_folder(folder))
     manager = folder.label_manager
     wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
     dice = []
@@ -92,7 +91,7 @@ def test_absent_structures_are_undefined_and_named(make_validated):
     empty = np.zeros_like(read(path))
     write_image(empty, path, (2.0, 1.0, 0.5))
     write_image(empty, model.validation() / "case_00.nii.gz", (2.0, 1.0, 0.5))
-    document = to_document(evaluate_folder(model.validation()))
+    document = encode(evaluate_folder(model.validation()))
     assert document["undefined"]["Dice"] == {"1": ["case_00"], "2": ["case_00"]}
     undefined = ("foreground", "union", "dilated", "boundary", "predicted")  # the labels' own masks
     assert document["undefined"]["calibration"] == {mask: ["case_00"] for mask in undefined}
@@ -106,7 +105,7 @@ def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
     output = model.validation() / "calibration.json"
     evaluation = evaluate_folder(model.validation(), output=output, num_processes=processes)
     again = read_document(output)
-    assert to_document(again) == to_document(evaluation)
+    assert encode(again) == encode(evaluation)
     document = json.loads(output.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert {"metric_per_case", "mean", "foreground_mean"} <= set(document)
     merged = BinStats.merge(decode(BinStats, case["bins"]["all"], "bins") for case in document["metric_per_case"])
@@ -123,7 +122,7 @@ def test_only_changed_cases_are_measured_again(make_validated, measured):
     npz = model.validation() / "case_01.npz"
     np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
     second = evaluate_folder(model.validation(), output=output)
-    assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
+    assert measured[3:] == ["case_01"] and encode(second)["calibration"] == encode(first)["calibration"]
     evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))
     assert len(measured) == 7
 
@@ -136,8 +135,8 @@ def test_folds_pool_into_the_model_folder(make_validated):
     for fold in folders:
         assert (model.validation(fold) / "calibration.json").is_file()
     single = [read_document(model.validation(fold) / "calibration.json") for fold in folders]
-    expected = encode(single[0].pooled["all"] + single[1].pooled["all"])
-    for name, value in encode(together.pooled["all"]).items():  # sums of floats depend on their order
+    expected = encode(single[0].bins["all"] + single[1].bins["all"])
+    for name, value in encode(together.bins["all"]).items():  # sums of floats depend on their order
         np.testing.assert_allclose(value, expected[name], rtol=1e-14)
 
 
@@ -160,7 +159,7 @@ def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
     evaluation = evaluate_folder(model.validation())
     assert not evaluation.problems and evaluation.mean_dice() > 0.6
     assert evaluation.cases[0].n_changed_voxels == 0  # the probabilities lie where the segmentation lies
-    assert 0 < evaluation.pooled["dilated"].n_voxels <= evaluation.pooled["all"].n_voxels == np.prod(shape)
+    assert 0 < evaluation.bins["dilated"].n_voxels <= evaluation.bins["all"].n_voxels == np.prod(shape)
 
 
 def test_half_precision_and_missing_segmentation(make_validated):
@@ -204,7 +203,7 @@ def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, h
     rewrite(model.validation() / "case_00.npz", how)
     after = evaluate_folder(model.validation())
     for mask in MASKS:
-        assert mask_metrics(after.pooled[mask]) == pytest.approx(mask_metrics(before.pooled[mask]), abs=1e-7)
+        assert mask_metrics(after.bins[mask]) == pytest.approx(mask_metrics(before.bins[mask]), abs=1e-7)
 
 
 @pytest.mark.parametrize("name", ["out", "calibration.json/x.json", "out.txt"])

@@ -13,9 +13,9 @@ import pytest
 from nnunet_nacl.cli.evaluation_text import csv_text, table_text
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import EvaluationSettings
-from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
 from tests.runs.folders import read, write_image, write_json
 
@@ -37,12 +37,12 @@ def change_a_voxel(path):
 
 
 def test_probabilities_may_go_once_they_are_measured(model, measured):
-    expected = to_document(evaluate_folder(model.validation()))
+    expected = encode(evaluate_folder(model.validation()))
     evaluate(model)
     for path in model.validation().glob("*.npz"):
         path.unlink()
     measured.clear()
-    document = to_document(evaluate(model))
+    document = encode(evaluate(model))
     assert not measured and not document["problems"]
     for case in document["metric_per_case"] + expected["metric_per_case"]:
         del case["signature"]
@@ -59,7 +59,7 @@ def test_a_document_with_the_larger_of_two_distances_is_read_with_the_pooled_one
         for structure in case["metrics"].values():
             structure["HD95_mm"] = structure["distances"]["HD95_max_mm"] = 99.0
     write_json(path, document)
-    assert to_document(read_document(path)) == to_document(expected)
+    assert encode(read_document(path)) == encode(expected)
 
 
 @pytest.mark.parametrize("name", ["prediction", "truth", "labels", "bins"])
@@ -79,7 +79,7 @@ def test_other_files_or_settings_need_the_probabilities_again(model, name):
 
 
 def test_files_that_were_moved_copied_or_touched_are_the_same(model, measured):
-    expected = to_document(evaluate(model))
+    expected = encode(evaluate(model))
     for path in model.validation().glob("case_*"):
         os.utime(path, (1, 1))
     references = model.root / "elsewhere"
@@ -90,7 +90,7 @@ def test_files_that_were_moved_copied_or_touched_are_the_same(model, measured):
     for result in read_document(moved / "calibration.json").cases:
         assert came_from(result, folder.files(result.case), folder.labels, EvaluationSettings())
         assert not came_from(result, folder.files(result.case), folder.labels, EvaluationSettings(n_bins=10))
-    again = to_document(evaluate_folder(folder, output=moved / "calibration.json"))
+    again = encode(evaluate_folder(folder, output=moved / "calibration.json"))
     assert not measured and again["calibration"] == expected["calibration"]
     assert again["metric_per_case"][0]["reference_file"] == str(references / "case_00.nii.gz")  # where it lies now
     assert again["metric_per_case"][0]["probabilities_file"] == str(moved / "case_00.npz")
@@ -171,17 +171,17 @@ def test_what_this_version_cannot_read_is_not_lost(model, measured, change, mess
     ],
 )
 def test_an_edited_entry_is_measured_again(model, measured, edit):
-    expected = to_document(evaluate(model))
+    expected = encode(evaluate(model))
     path = model.validation() / "calibration.json"
     document = json.loads(path.read_text())
     edit(document["metric_per_case"][0])
     write_json(path, document)
     measured.clear()
-    assert to_document(evaluate(model)) == expected and measured == ["case_00"]
+    assert encode(evaluate(model)) == expected and measured == ["case_00"]
 
 
 def test_what_a_later_version_added_is_passed_over_but_blocks_of_a_case_are_kept(model, measured):
-    expected = to_document(evaluate(model))
+    expected = encode(evaluate(model))
     path = model.validation() / "calibration.json"
     document = json.loads(path.read_text())
     for where in (document, document["settings"], document["structures"]["1"]):
@@ -190,13 +190,13 @@ def test_what_a_later_version_added_is_passed_over_but_blocks_of_a_case_are_kept
         case["metrics"]["1"]["of a later version"] = case["calibration"]["all"]["of a later version"] = 1
         case["expected_dice"] = other["expected_dice"] = {"1": 0.5, "values": [1, None]}
     write_json(path, document)
-    assert to_document(read_document(path)) == expected
+    assert encode(read_document(path)) == expected
     for case in document["metric_per_case"]:
         case["signature"]["settings"]["of a later version"] = 1
     write_json(path, document)
     measured.clear()
     evaluate(model)
-    assert to_document(read_document(path)) == expected and not measured
+    assert encode(read_document(path)) == expected and not measured
     change_a_voxel(model.references / "case_00.nii.gz")  # a block belongs to what was measured then
     blocks = [
         {k: v for k, v in case.blocks.items() if k not in ("quality", "findings")} for case in evaluate(model).cases

@@ -209,7 +209,7 @@ def test_large_labels_are_kept(make_validated):
         write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", (2.0, 1.0, 0.5))
     evaluation = evaluate_folder(model.validation())
     assert not evaluation.problems and evaluation.mean_dice() == expected.mean_dice() > 0.5
-    assert encode(evaluation.pooled["foreground"]) == encode(expected.pooled["foreground"])
+    assert encode(evaluation.bins["foreground"]) == encode(expected.bins["foreground"])
     assert evaluation.cases[0].n_changed_voxels == 0
 
 

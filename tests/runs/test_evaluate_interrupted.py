@@ -15,8 +15,8 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.summary import to_document
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER
 from tests.processes import children, is_alive, run_warm
@@ -53,7 +53,7 @@ def test_a_kill_between_writing_and_naming(make_validated, measured, tmp_path, a
     resumed = evaluate_folder(model.validation(), output=output)
     assert measured == [f"case_0{i}" for i in range(4) if i in (0, at - 1) or i >= at]
     assert {path.name for path in model.validation().iterdir()} == names  # and no leftovers
-    assert to_document(resumed)["calibration"] == to_document(evaluate_folder(model.validation()))["calibration"]
+    assert encode(resumed)["calibration"] == encode(evaluate_folder(model.validation()))["calibration"]
 
 
 def test_a_sample_that_a_kill_left_half_written_is_removed(make_validated):

@@ -56,7 +56,7 @@ def case(i: int, rng) -> CaseResult:
         "3": {"key": "3", "name": "bones", "found": bones, "n_true": 3, "n_more": 0},
     }
     blocks = {"quality": {"unit": "ml", "voxel": 0.001, "structures": structures}, "findings": findings}
-    return CaseResult(f"case_{i}", "", "", "", {}, {}, 2, 0, blocks=blocks)
+    return CaseResult(f"case_{i}", "", "", "", 2, 0, {}, {}, blocks=blocks)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_anatomy_that_falls_apart_in_some_scans_is_not_listed_but_can_be_asked_f
         parts = [component(25.0, 0.9, [1]), component(25.0, 0.9, [2])] if i % 3 == 0 else [component(50.0, 0.9, [1])]
         crumbs = [component(0.01, 0.3, [])] if i % 2 else []
         block["findings"]["1"] |= {"found": [*parts, *crumbs], "n_true": len(parts)}
-    changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
+    changed = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
     assert found.listed == ["2", "3"] and "1" not in found.why_not
     assert found.real_probability("1", 50.0, 0.9, 0.95) > 0.9 > found.real_probability("1", 0.01, 0.3, 0.6)
@@ -119,7 +119,7 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     blocks = json.loads(to_json_text([one.blocks for one in cases]))
     for i, block in enumerate(blocks):  # numbers that have nothing to do with the truth, every third without
         block["quality"]["structures"]["2"] |= {"expected_volume": 1.0 + i % 2, "largest_dice": 0.5}
-    changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
+    changed = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
     checks = found.checks.present["2"]
     assert checks["learned"].brier >= checks["share of the other patients"].brier
@@ -133,14 +133,14 @@ def test_a_truth_that_was_ignored_teaches_nothing(cases):
     for block in blocks:
         for one in block["findings"]["2"]["found"]:
             one["overlaps"] = None
-    changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
+    changed = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
     assert found.why_not["2"] == "real: 0 yes and 0 no, it takes 3 of both" and "2" in found.present
 
 
 def test_cases_of_an_earlier_version_teach_nothing(cases):
     blocks = {"quality": cases[0].blocks["quality"]}
-    older = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=blocks) for one in cases]
+    older = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=blocks) for one in cases]
     found = learn_presence(older, NAMES, [one.case for one in cases])
     assert found is None and presence_text(found, NAMES) == ""
     both = learn_presence([*cases, *older], NAMES, [str(i) for i in range(2 * len(cases))])

@@ -97,4 +97,4 @@ def test_a_document_of_an_earlier_version_is_measured_again(measure):
         read_document(output)
     evaluate_folder(folder, output=output)
     again = read_document(output).cases[0]
-    assert encode(again.stats) == encode(case.stats) and again.blocks == case.blocks
+    assert encode(again.bins) == encode(case.bins) and again.blocks == case.blocks

@@ -51,8 +51,8 @@ def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp
     for one, other in zip(found.cases, expected.cases):
         assert 0 < one.blocks["largest_logit"] < 100
         assert one.dice == pytest.approx(other.dice, nan_ok=True) and one.n_changed_voxels == 0
-        for mask, stats in other.stats.items():
-            mine = one.stats[mask]
+        for mask, stats in other.bins.items():
+            mine = one.bins[mask]
             np.testing.assert_array_equal(mine.count, stats.count)
             for name in ("confidence", "nll", "brier"):
                 np.testing.assert_allclose(getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6)

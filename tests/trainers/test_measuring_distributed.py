@@ -59,7 +59,7 @@ def test_two_ranks_leave_one_document(tmp_path: Path, warm_nnunet, monkeypatch: 
         name = os.path.basename(case["prediction_file"]).removesuffix(".nii.gz")
         (own,) = [one for one in found.cases if one.case == name]
         assert {key: values["TP"] for key, values in case["metrics"].items()} == {
-            key: structure.overlap.tp for key, structure in own.structures.items()
+            key: structure.TP for key, structure in own.metrics.items()
         }
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*(f"{case}.nii.gz" for case in CASES), "calibration.json", "calibration_samples", "summary.json"]

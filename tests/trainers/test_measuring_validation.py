@@ -191,7 +191,7 @@ def test_calibrating_and_comparing_need_no_probabilities(validator, without_figu
     evaluate("-chk", "checkpoint_calibrated.pth")
     exact = read_document(fold / "validation_checkpoint_calibrated" / "calibration.json")
     before = read_document(fold / "validation_checkpoint_final" / "calibration.json")
-    means = [np.mean([mask_metrics(case.stats["all"])["NLL"] for case in one.cases]) for one in (before, exact)]
+    means = [np.mean([mask_metrics(case.bins["all"])["NLL"] for case in one.cases]) for one in (before, exact)]
     estimated = document["effect"]["NLL all"]
     assert len(exact.cases) == 5 and means[0] == pytest.approx(estimated["before"]["mean"])
     assert means[1] < means[0] and means[1] == pytest.approx(estimated["after"]["mean"], abs=0.02)  # cross-fitted

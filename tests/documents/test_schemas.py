@@ -6,23 +6,19 @@ import copy
 import json
 from hashlib import sha256
 from importlib import metadata
-from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pydantic
 import pytest
 
-import nnunet_nacl
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
-from nnunet_nacl.documents.published import PUBLISHED, schema_of
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.prediction.untrained import write_scan
 from tests.runs.folders import CLASSES, REGIONS
-
-SCHEMAS = Path(nnunet_nacl.__file__).parent / "documents" / "schemas"
+from tools.write_schemas import PUBLISHED, SCHEMAS, schema_of
 
 
 def check(name: str, document: dict) -> None:
@@ -63,18 +59,16 @@ def written(request, tmp_path_factory):
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
         decide = ("-decide", "dice", "-np", "1")
         assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), *decide]) == 0
-    documents = {"calibration_map": read_dict(path), "prediction": read_dict(root / "out" / "prediction.json")}
+    documents = {"calibration": read_dict(model.validation(0) / "calibration.json"), "calibration_map": read_dict(path)}
+    documents |= {"prediction": read_dict(root / "out" / "prediction.json")}
     reviewed = {"review": "prediction.json", "decision": "decision.json"}
     return documents | {name: read_dict(root / "reviewed" / file) for name, file in reviewed.items()}
 
 
 def test_documents_fit_their_schema(written) -> None:
-    check("calibration_map", written["calibration_map"])
-    check("prediction", written["prediction"])
-    check("prediction", written["review"])
-    check("decision", written["decision"])
-    for name in PUBLISHED:
-        assert not written[name].keys() - schema_of(name)["properties"].keys()
+    for name, kind in [*((name, name) for name in PUBLISHED), ("review", "prediction")]:
+        check(kind, written[name])
+        assert not written[name].keys() - schema_of(kind)["properties"].keys()
 
 
 def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
@@ -99,6 +93,11 @@ DAMAGE = {
         lambda one: one["maps"][one["form"]].update(offsets=[["0"]]),
         lambda one: one["effect"]["NLL all"]["before"].pop("low"),
         lambda one: next(iter(one["quality"]["learned"]["argmax"]["volume"].values())).update(patient="x"),
+    ],
+    "calibration": [
+        lambda one: one.pop("foreground_mean"),
+        lambda one: one["metric_per_case"][0]["metrics"]["(1, 2)" if one["regions"] else "1"].pop("Dice"),
+        lambda one: one["bins"]["all"].update(count=[["1"]]),
     ],
     "prediction": [
         lambda one: one.pop("calibration_map"),

@@ -1,0 +1,113 @@
+"""prediction.json: how the segmentations of a folder were made, for other programs."""
+
+from __future__ import annotations
+
+from typing_extensions import NotRequired, TypedDict
+
+from nnunet_nacl.documents.map_record import UsedMap
+
+DOCUMENT = "prediction.json"
+SCHEMA_VERSION = 1
+
+
+class UsedModel(TypedDict):
+    """The networks that predicted.
+
+    Attributes:
+        folder: nnU-Net's model folder.
+        dataset: Its name.
+        trainer: Class.
+        configuration: Such as 3d_fullres.
+        checkpoint: File name.
+        checkpoints_sha256: By fold.
+    """
+
+    folder: str
+    dataset: str | None
+    trainer: str
+    configuration: str
+    checkpoint: str
+    checkpoints_sha256: dict[str, str]
+
+
+class UsedQuality(TypedDict):
+    """What predicted Dice and volumes were learned from.
+
+    Attributes:
+        segmentations: argmax (nnU-Net's labels) or decided (for Dice).
+        learned_as_deployed: Whether its cases were predicted as these are.
+        map_sha256: Of the map that has it.
+    """
+
+    segmentations: str
+    learned_as_deployed: bool
+    map_sha256: str
+
+
+class PredictedCases(TypedDict, total=False):
+    """What prediction.json says of cases and settings: see :class:`PredictionRecord`."""
+
+    images: str
+    model: UsedModel
+    calibrated: bool
+    step_size: float
+    mirroring: bool
+    postprocessing: str | None
+    training_range: str
+    members: list[dict[str, str]]
+    dataset: str | None
+    dtype: str
+    value: str
+    form: str
+    structures: dict[str, str]
+    predicted: UsedQuality
+
+
+class PredictionRecord(PredictedCases):
+    """prediction.json: how the segmentations of a folder were made, by `nnunet_nacl predict` or `review`.
+
+    Attributes:
+        schema_version: Of this format.
+        generated_by: Package and version.
+        created: Time, ISO 8601.
+        command: As it was given.
+        calibration_map: That was applied; null if none was.
+        decide: What the labels were chosen for, such as dice; null for nnU-Net's own.
+        maps: Kinds of the images of uncertainty.
+        threshold: By structure, a predicted Dice below which is a reason to look.
+        members_dice_threshold: A Dice between members below which is a reason to look; null with one member.
+        notes: For the reader.
+        n_cases: Scans that were done.
+        n_to_look_at: Those with a reason to look.
+        problems: By scan why it could not be done.
+        not_predicted_yet: Scans of parts that are not done.
+        model: Of predict.
+        calibrated: Of predict: whether probabilities are calibrated.
+        images: Of predict: folder of the scans.
+        step_size: Of predict: of the sliding window, as a share of the patch.
+        mirroring: Of predict: whether mirrored copies were predicted.
+        postprocessing: Of predict: SHA-256 of nnU-Net's postprocessing.pkl; null for none.
+        training_range: Of predict: the file that images were compared with.
+        members: Of review: name and folder of each folder of predictions, map_sha256 where it was calibrated.
+        dataset: Of review: nnU-Net's name.
+        dtype: Of review: of the images of uncertainty.
+        value: Of review: what a stored value stands for.
+        form: Of review: classes, or the least certain region of each voxel.
+        structures: Of review: name by nnU-Net's key.
+        predicted: Of review: what the map has learned of Dice and volumes.
+    """
+
+    schema_version: int
+    generated_by: str
+    created: str
+    command: str
+    calibration_map: UsedMap | None
+    decide: str | None
+    maps: list[str]
+    threshold: dict[str, float] | None
+    members_dice_threshold: float | None
+    notes: list[str]
+    n_cases: int
+    n_to_look_at: int
+    problems: dict[str, str]
+    not_predicted_yet: NotRequired[list[str]]
