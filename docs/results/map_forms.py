@@ -44,7 +44,8 @@ def rows_of(evaluation: Evaluation, network: str, form: str) -> pd.DataFrame:
     """A row a case: calibration, Dice, and how far the expected Dice is off."""
     cases = sorted(case.case for case in evaluation.cases)
     by_name = {case.case: case for case in evaluation.cases}
-    table = pd.DataFrame({name: case_values(evaluation, cases)[name] for name in COLUMNS})
+    values = pd.DataFrame([case_values(by_name[case].bins) for case in cases])
+    table = values[list(COLUMNS)].copy()
     quality = quality_rows([by_name[case] for case in cases])
     assert quality is not None  # documents of this version have it
     off = quality.predicted[..., 0] - quality.true_dice
