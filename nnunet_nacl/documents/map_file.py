@@ -49,7 +49,7 @@ def read_record(path: str | os.PathLike) -> MapRecord:
             f"{SCHEMA_VERSION}; calibrate again."
         )
     if "lines_without_patient" in str(content.get("quality")):  # of 0.3, which predicted by lines
-        content["quality"] = {"why_not": "an earlier version learned it, calibrate again"}
+        content["quality"] = {"why_not": "an earlier version learned it"}
     source = f"{path}: not a map of `nnunet_nacl calibrate`"
     return decode(MapRecord, content, source, fix=f"calibrate again, or give its {MAP_FILE}")
 

@@ -88,7 +88,7 @@ def test_a_file_of_0_3_is_read_and_what_it_learned_by_lines_is_not(write):
     path = write(maps={"matrix": whole}, form="matrix", quality=quality, cross_fit={"fold_0": {"cases": ["a"]}})
     assert same_map(read_map(path, STRUCTURES, False), MAPS["matrix"])
     record = read_record(path)
-    assert not record.learned and record.quality.why_not == "an earlier version learned it, calibrate again"
+    assert not record.learned and record.quality.why_not == "an earlier version learned it"
     assert record.part_of == {"a": "fold_0"}
 
 
