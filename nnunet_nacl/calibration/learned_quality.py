@@ -12,15 +12,13 @@ import numpy as np
 from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, Coverage, StructureEstimate, coverage, predict_parts
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.calibration.scan_score import ScanScores
 
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
 SEGMENTATIONS = {"argmax": "nnU-Net's labels", "decided": "decided"}
 """What they are called for people."""
-SINGLE_NETWORKS = (
-    "from single networks; for the average of five, intervals of a nominal 0.90 held for 0.89 of 45 Dice and 0.90 of "
-    "60 volumes (EMIDEC, small networks)"
-)
+SINGLE_NETWORKS = "from single networks; the errors of an average of networks may differ"
 """Said beside what was not learned from predictions as they are deployed."""
 _VOLUMES = (0.0, math.inf)
 
@@ -31,14 +29,16 @@ class LearnedQuality:
 
     Attributes:
         as_deployed: Whether they were predicted as they will be in use (a held-out folder), not by the single networks
-            of a cross-validation, whose intervals held for the average of the folds where that was measured.
+            of a cross-validation.
         dice: By structure.
         volume: By structure.
+        scans: What scans are flagged by; null in files of earlier versions.
     """
 
     as_deployed: bool
     dice: dict[str, StructureEstimate]
     volume: dict[str, StructureEstimate]
+    scans: ScanScores | None = None
 
     def __post_init__(self) -> None:
         for what, estimates, bounds in (("dice", self.dice, (0.0, 1.0)), ("volume", self.volume, _VOLUMES)):
@@ -126,6 +126,11 @@ class EstimateCheck:
     coverage: Coverage
     width: float
     n: int
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether a constant is as near to the truth; not where there were no patients to tell by."""
+        return self.error >= self.error_of_constant
 
 
 def check_estimate(predicted: np.ndarray, true: np.ndarray, patients: Sequence[str], **options: Any) -> EstimateCheck:

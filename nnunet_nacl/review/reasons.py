@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.row import LIKELY, CaseReview, volume_text
+from nnunet_nacl.review.row import LIKELY, CaseReview, StructureReview, volume_text
 
 DEFAULT_DICE = 0.8
 """Where neither the user nor a calibration map tells."""
@@ -91,6 +91,31 @@ class DiceThresholds:
         return dict(zip(self.names, self.values))
 
 
+@dataclass(frozen=True)
+class ScoreThreshold:
+    """A scan with a lower score is a reason to look, see :mod:`nnunet_nacl.calibration.scan_score`.
+
+    Attributes:
+        value: What nine in ten held-out scans have or exceed; NaN where no structure has a rank.
+    """
+
+    value: float
+
+    @property
+    def explanation(self) -> str:
+        """One sentence, without its full stop."""
+        if math.isnan(self.value):
+            return "No predicted Dice is a reason to look: on held-out patients a constant was as near to the truth"
+        return (
+            "A score below that of nine in ten held-out scans is a reason to look: the share of held-out patients with "
+            f"a lower predicted Dice, of the structure where it is lowest ({self.value:.2g})"
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """By name."""
+        return {"score": self.value}
+
+
 def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
     """``0.7``, ``Infarct=0.5``, ``3=0.5``; UserError for what is none of these."""
     found = {}
@@ -109,53 +134,69 @@ def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
 
 def reasons_to_look(
     review: CaseReview,
-    thresholds: DiceThresholds | None,
+    thresholds: DiceThresholds | ScoreThreshold | None,
     differences: Sequence[str],
     listed: Collection[str] = (),
-) -> list[str]:
-    """All reasons, the gravest first.
+) -> dict[str, list[str]]:
+    """All reasons, the gravest first, and the names of the structures that each is about.
 
     Args:
         review: The case's row, with what a map has learned of it.
-        thresholds: A lower predicted Dice is a reason; None: none is.
+        thresholds: A lower predicted Dice, or score, is a reason; None: none is.
         differences: How the image differs from the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
+    others = {difference: list[str]() for difference in differences}
     if review.empty and any(math.isnan(structure.present) for structure in review.structures):
         nearest = max(review.structures, key=lambda s: s.max_probability)
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
-        return [nothing, *differences]
-    reasons = []
-    if thresholds is not None:
+        return {nothing: [], **others}
+    low, there, absent, disputed, torn = (dict[str, str]() for _ in range(5))  # by structure
+    reasons: dict[str, list[str]] = {}
+    if isinstance(thresholds, ScoreThreshold):
+        unusual = [s for s in review.worst_first if s.rank < thresholds.value]  # NaN is not
+        if unusual:
+            named = _first_of([f"{s.name} {dice_text(s)}" for s in unusual])
+            text = (
+                f"predicted Dice of {named} is unusually low (score {review.score:.2g}, below {thresholds.value:.2g})"
+            )
+            reasons[text] = [s.name for s in unusual]
+    elif thresholds is not None:
         for structure, threshold in zip(review.structures, thresholds.values):
-            dice, (low, high) = structure.predicted_dice, structure.dice_interval
-            if dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
-                interval = "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
-                reasons.append(f"predicted Dice of {structure.name} {dice:.2f}{interval}, below {threshold:.3g}")
-    absent = []
+            if structure.predicted_dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
+                dice = f"{structure.name} {dice_text(structure)}"
+                low[structure.name] = f"predicted Dice of {dice}, below {threshold:.3g}"
     for structure in review.structures:
-        p = structure.present
+        name, p = structure.name, structure.present
         if structure.pieces == 0 and p >= LIKELY:
-            reasons.append(f"{structure.name} was not segmented, but is probably there ({p:.2f})")
+            there[name] = f"{name} was not segmented, but is probably there ({p:.2f})"
         elif structure.pieces and p < LIKELY:
-            reasons.append(f"{structure.name} is probably not there ({p:.2f})")
+            there[name] = f"{name} is probably not there ({p:.2f})"
         elif structure.pieces == 0 and math.isnan(p):
-            absent.append(structure.name)
-    if absent:
-        reasons.append(f"empty: {_first_of(absent)}")
-    disputed = []
-    for structure in review.structures:
+            absent[name] = name
         if structure.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
-            low, high = min(structure.member_volumes), max(structure.member_volumes)
-            volumes = f"{volume_text(low)} to {volume_text(high)} {review.unit}"
-            disputed.append(f"{structure.name} (Dice {structure.members_dice:.2f}, {volumes})")
-    if disputed:
-        reasons.append(f"folds disagree on {_first_of(disputed)}")
-    for structure in review.structures:
-        if structure.largest_piece < _LARGEST_PIECE and structure.name not in listed:
+            volumes = f"{volume_text(min(structure.member_volumes))} to {volume_text(max(structure.member_volumes))}"
+            disputed[name] = f"{name} (Dice {structure.members_dice:.2f}, {volumes} {review.unit})"
+        if structure.largest_piece < _LARGEST_PIECE and name not in listed:
             share = f"{100 * structure.largest_piece:.0f} %"
-            reasons.append(f"{structure.name} is in {structure.pieces} pieces, the largest holds {share}")
-    return [*reasons, *differences]
+            torn[name] = f"{name} is in {structure.pieces} pieces, the largest holds {share}"
+    reasons |= _each(low) | _each(there)
+    for together, words in ((absent, "empty: "), (disputed, "folds disagree on ")):
+        if together:
+            reasons[words + _first_of(list(together.values()))] = list(together)
+    return reasons | _each(torn) | others
+
+
+def dice_text(structure: StructureReview) -> str:
+    """``0.83 (0.70 to 0.90)``: predicted Dice with its interval, where that is known."""
+    low, high = structure.dice_interval
+    return f"{structure.predicted_dice:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+
+
+def _each(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """A reason for each structure, and one for all beyond the first few."""
+    reasons, more = {text: [name] for name, text in list(texts.items())[:_MOST_NAMES]}, list(texts)[_MOST_NAMES:]
+    return {**reasons, f"{len(more)} more structures likewise": more} if more else reasons
 
 
 def _first_of(names: Sequence[str]) -> str:
