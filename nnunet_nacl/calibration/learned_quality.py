@@ -89,9 +89,11 @@ class LearnedQuality:
 def _pairs(rows: QualityRows) -> dict[str, tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[str, Any]]]:
     """For ``dice`` and ``volume`` each structure with its predicted and true values, and what an estimate is told."""
     keys, volumes = rows.structures, {"bounds": _VOLUMES, "voxel": rows.voxel}
+    seen = (rows.true_volume > 0).any(axis=0)  # scans that all lack a structure do not tell of those that have it
+    dice, volume = (np.where(seen, x, math.nan) for x in (rows.predicted[..., 0], rows.expected_volume))
     return {
-        "dice": (list(zip(keys, rows.predicted[..., 0].T, rows.true_dice.T)), {}),
-        "volume": (list(zip(keys, rows.expected_volume.T, rows.true_volume.T)), volumes),
+        "dice": (list(zip(keys, dice.T, rows.true_dice.T)), {}),
+        "volume": (list(zip(keys, volume.T, rows.true_volume.T)), volumes),
     }
 
 
@@ -129,7 +131,7 @@ class EstimateCheck:
 
     @property
     def says_nothing(self) -> bool:
-        """Whether a constant is as near to the truth; not where there were no patients to tell by."""
+        """Whether a constant is as near to the truth; no where there were too few patients to tell."""
         return self.error >= self.error_of_constant
 
 

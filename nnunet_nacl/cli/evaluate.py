@@ -62,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
+    add("--verbose", action="store_true", help="print every structure, not the ten worst only")
     add_shared(parser, "--trust_checkpoint")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
 
@@ -89,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
     evaluation, output, failed = evaluate_folds(
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
-    print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
-    _print_quality(evaluation, folders, quality, DiceThresholds.of(below, evaluation.names).values, output)
+    print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
+    thresholds = DiceThresholds.of(below, evaluation.names).values
+    _print_quality(evaluation, folders, quality, thresholds, output, args.verbose)
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -157,6 +159,7 @@ def _print_quality(
     quality: QualityOfMap | None,
     threshold: float | Sequence[float],
     output: Path,
+    every: bool,
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
     from nnunet_nacl.calibration.quality_report import quality_report
@@ -174,7 +177,7 @@ def _print_quality(
     detected = {LABELS[kind]: detected_in(evaluation.cases)}
     if not one_folder and (decided := _decided(folders, evaluation)):
         detected[LABELS["decided"]] = decided.detected
-    if text := detected_text(detected, evaluation.names):
+    if text := detected_text(detected, evaluation.names, every=every):
         print(f"\n{text}")
     names = [case.case for case in evaluation.cases]
     rows = quality_rows(evaluation.cases)
@@ -185,7 +188,7 @@ def _print_quality(
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
     presence = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
-    if text := presence_text(presence, evaluation.names):
+    if text := presence_text(presence, evaluation.names, every=every):
         print(f"\n{text}")
     if rows and quality:
         print("".join(f"note: {note}\n" for note in rows.caveats), end="")

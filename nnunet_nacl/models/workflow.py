@@ -149,8 +149,8 @@ def _learn_quality(
     checks = {delivered: check_rows(each, patients) for delivered, each in zip(DELIVERED, rows)}
     learned = {}
     for delivered, each in zip(DELIVERED, rows):
-        columns = zip(each.structures, each.predicted[..., 0].T)
-        telling = {key: x for key, x in columns if not checks[delivered]["dice"][key].says_nothing}
+        of_dice, columns = checks[delivered]["dice"], zip(each.structures, each.predicted[..., 0].T)
+        telling = {key: x for key, x in columns if of_dice[key].error < of_dice[key].error_of_constant}  # NaN is not
         scans = ScanScores.learn(telling, patients)
         learned[delivered] = replace(LearnedQuality.learn(each, patients, as_deployed=as_deployed), scans=scans)
     return MapQuality(units[0], *counts, "", learned, checks, learn_presence(measured, names, patients))

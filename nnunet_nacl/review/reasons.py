@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.review.row import LIKELY, CaseReview, StructureReview, volume_text
 
 DEFAULT_DICE = 0.8
@@ -156,7 +156,7 @@ def reasons_to_look(
     if isinstance(thresholds, ScoreThreshold):
         unusual = [s for s in review.worst_first if s.rank < thresholds.value]  # NaN is not
         if unusual:
-            named = _first_of([f"{s.name} {dice_text(s)}" for s in unusual])
+            named = some([f"{s.name} {dice_text(s)}" for s in unusual], _MOST_NAMES)
             text = (
                 f"predicted Dice of {named} is unusually low (score {review.score:.2g}, below {thresholds.value:.2g})"
             )
@@ -183,7 +183,7 @@ def reasons_to_look(
     reasons |= _each(low) | _each(there)
     for together, words in ((absent, "empty: "), (disputed, "folds disagree on ")):
         if together:
-            reasons[words + _first_of(list(together.values()))] = list(together)
+            reasons[words + some(list(together.values()), _MOST_NAMES)] = list(together)
     return reasons | _each(torn) | others
 
 
@@ -197,8 +197,3 @@ def _each(texts: Mapping[str, str]) -> dict[str, list[str]]:
     """A reason for each structure, and one for all beyond the first few."""
     reasons, more = {text: [name] for name, text in list(texts.items())[:_MOST_NAMES]}, list(texts)[_MOST_NAMES:]
     return {**reasons, f"{len(more)} more structures likewise": more} if more else reasons
-
-
-def _first_of(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"{', '.join(names[:_MOST_NAMES])}{more}"

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.documents.results import detected_in
-from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.runs.held_out_presence import CONSTANT
-from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
+from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, named_together, number, texts_of, worst_of
 
 if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
-    from nnunet_nacl.comparison.alignment import Dataset
     from nnunet_nacl.comparison.comparison import Comparison
 
 QUALITY, WORKLOAD, DETECTED, PRESENCE = "quality", "workload", "detected", "presence"
@@ -82,10 +80,16 @@ def case_tables(
     tables: list[Table] = []
     for dataset in comparison.datasets:
 
-        def add(kind: str, title: str, caption: str, header: list[str], rows: Rows, dataset: Dataset = dataset) -> None:
+        def add(
+            kind: str, title: str, caption: str, header: list[str], rows: Rows, all_rows: Sequence = (), dataset=dataset
+        ) -> None:
+            csv = None
+            if len(all_rows) > len(rows):
+                caption += " Of each method the ten worst structures are shown; all are in the CSV."
+                csv = (header, [[cell.value if isinstance(cell, Cell) else cell for cell in row] for row in all_rows])
             if rows:
                 name = comparison.id_of(kind, dataset)
-                tables.append(Table(name, title, caption, header, rows, dataset.name))
+                tables.append(Table(name, title, caption, header, rows, dataset.name, csv))
 
         if rows := quality[dataset.name]:
             entries = [entry for entry in comparison.entries if entry.name in rows]
@@ -109,15 +113,19 @@ def case_tables(
             )
         detected = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
         header = ["structure", "method", *_DETECTED_HEADER]
-        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, _detected(detected, dataset.structures))
+        rows_of = (_detected(detected, dataset.structures, every)[0] for every in (False, True))
+        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, *rows_of)
         checks = presence[dataset.name]
-        cells = [
-            [entry.label, *row]
-            for entry in comparison.entries
-            for row in _presence(checks[entry.name], dataset.structures)
-        ]
+        rows_of = (
+            [
+                [entry.label, *row]
+                for entry in comparison.entries
+                for row in _presence(checks[entry.name], dataset.structures, every=every)[0]
+            ]
+            for every in (False, True)
+        )
         header = ["method", *_PRESENCE_HEADER]
-        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, cells)
+        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, *rows_of)
     return tables
 
 
@@ -137,32 +145,37 @@ def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
     return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(looked_at)])
 
 
-def detected_text(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> str:
+def detected_text(
+    detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str], *, every: bool = False
+) -> str:
     """What each kind of labels of one method finds; empty where nothing is missed or invented.
 
     Args:
         detected: By kind of labels and structure.
         names: Name of each structure by nnU-Net's key.
+        every: Every structure, not the worst only.
     """
-    rows = _detected(detected, names)
+    rows, more = _detected(detected, names, every)
     header = ["structure", "labels", *_DETECTED_HEADER]
-    return "\n".join(aligned([header, *texts_of(rows)], indent="")) if rows else ""
+    return "\n".join([*aligned([header, *texts_of(rows)], indent=""), *more]) if rows else ""
 
 
-def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False) -> str:
+def presence_text(
+    presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False, every: bool = False
+) -> str:
     """How far the probabilities of one method hold that something is there; empty where there is nothing to say.
 
     Args:
         presence: What was learned, and how it does; None for nothing.
         names: Name of each structure by nnU-Net's key.
         every_kind: Also probabilities that are not learned, such as the largest of the voxels.
+        every: Every structure, not the worst only.
     """
-    lines, rows = [], _presence(presence, names, every_kind)
+    lines, (rows, more) = [], _presence(presence, names, every_kind, every)
     if rows:
-        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
+        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), *more, f"alarms: {_ALARMS}"]
     why_not = presence.why_not if presence else {}
-    if nothing := "; ".join(f"{names[key]} ({why})" for key, why in why_not.items()):
-        lines.append(f"nothing is said of {one_line(nothing)}")
+    lines += [f"nothing is said of {line}" for line in named_together({names[key]: why_not[key] for key in why_not})]
     return "\n".join(lines)
 
 
@@ -199,35 +212,46 @@ def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], Rows]:
     return ["method", "order", f"cases below {below}", *header], rows
 
 
-def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
-    """A row for each structure that is missed or invented, and kind of labels, or method."""
+def _detected(
+    detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str], every: bool
+) -> tuple[Rows, list[str]]:
+    """A row for each structure that is missed or invented, and kind of labels, or method; how many are left out."""
     rows: Rows = []
-    for key, name in names.items():
-        of_kinds = {kind: by_key[key] for kind, by_key in detected.items()}
-        for kind, seen in of_kinds.items() if any(s.missed or s.invented for s in of_kinds.values()) else ():
+    seen_of = {key: [by_key[key] for by_key in detected.values()] for key in names}
+    faulty = {key: seen for key, seen in seen_of.items() if any(s.missed or s.invented for s in seen)}
+    shown, more = worst_of({key: min(s.dice for s in seen) for key, seen in faulty.items()}, every)
+    for key in shown:
+        for kind, seen in zip(detected, faulty[key]):
             missed = Cell(f"{seen.missed} of {seen.n_there}", seen.missed)
             invented = Cell(f"{seen.invented} of {seen.n_absent}", seen.invented)
-            rows.append([name, kind, Cell(number(seen.dice), seen.dice), missed, invented])
-    return rows
+            rows.append([names[key], kind, Cell(number(seen.dice), seen.dice), missed, invented])
+    return rows, more
 
 
-def _presence(presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False) -> Rows:
-    """A row for each question about each listed structure, and kind of probability."""
+def _presence(
+    presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False, every: bool = False
+) -> tuple[Rows, list[str]]:
+    """A row for each question about each listed structure, and kind of probability; how many are left out."""
     rows: Rows = []
     if presence is None:
-        return rows
+        return rows, []
     questions: tuple[tuple[str, Any, Any], ...] = (
         ("{} is in the scan", presence.checks.present, {}),
         ("a finding of {} is real", presence.checks.real, presence.checks.false_alarms),
     )
+    briers: dict[str, float] = {}
+    for _, checks, _ in questions:
+        for key in checks.keys() & set(presence.listed):
+            briers[key] = max(briers.get(key, 0.0), checks[key]["learned"].brier)
+    shown, more = worst_of({key: -briers[key] for key in names if key in briers}, every)
     for question, checks, alarms in questions:
         for key, by_kind in checks.items():
             kinds = [kind for kind in by_kind if kind != CONSTANT] if every_kind else ["learned"]
-            for kind in kinds if key in presence.listed else ():
+            for kind in kinds if key in shown else ():
                 check, reached = by_kind[kind], alarms.get(key, {}).get(kind, {})
                 scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
                 cells = [Cell(number(value), value) for value in scores]
                 cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
                 words = question.format(names[key]) + (f", {kind}" if every_kind else "")
                 rows.append([words, *cells, Cell(str(check.n), check.n)])
-    return rows
+    return rows, more

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnunet_nacl.errors import some
 from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import one_line
 
+_MOST_STRUCTURES = 10  # of a table for the eye
 _LONG = 30  # rows that fit a page together with a caption of some lines
 
 
@@ -138,6 +140,27 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: s
         ).rstrip()
         for row in rows
     ]
+
+
+def worst_of(values: Mapping[str, float], every: bool = False) -> tuple[list[str], list[str]]:
+    """Which structures a table shows: the ten with the lowest values, NaN last; and a line on how many more there are.
+
+    Args:
+        values: By structure, in the order of the table.
+        every: Show all.
+    """
+    ranked = sorted(values, key=lambda key: math.inf if math.isnan(values[key]) else values[key])
+    shown, more = set(ranked if every else ranked[:_MOST_STRUCTURES]), len(values) - _MOST_STRUCTURES
+    lines = [f"the {_MOST_STRUCTURES} worst, and {more} more structures (--verbose)"] if more > 0 and not every else []
+    return [key for key in values if key in shown], lines
+
+
+def named_together(reasons: Mapping[str, str]) -> list[str]:
+    """``liver, spleen and 3 more: why`` for each reason, given by name."""
+    names: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        names.setdefault(why, []).append(name)
+    return [one_line(f"{some(alike, _MOST_STRUCTURES)}: {why}") for why, alike in names.items()]
 
 
 def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
