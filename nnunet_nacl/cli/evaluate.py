@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,11 +142,14 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
     """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import open_map
+    from nnunet_nacl.review.same_networks import check_same_networks
 
     folder = PredictionFolder.open(args.pred_folder, Path(args.gt_folder), dataset_json=args.djfile, plans=args.pfile)
     expected = folder.expecting_all_references()
     if not args.map:
         return {"": expected}, str(folder.folder), None
+    if note := check_same_networks(Path(args.map), folder):
+        print(f"note: {note}", file=sys.stderr)
     treatment, quality, _ = open_map(Path(args.map), folder)
     if treatment.map is not None:  # beside what was measured of the predictions as they are
         expected = replace(expected, treatment=treatment)

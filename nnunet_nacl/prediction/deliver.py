@@ -54,6 +54,7 @@ class Delivery:
         threshold: Cases with a lower predicted Dice are flagged, see
             :class:`~nnunet_nacl.review.reasons.DiceThresholds`; None: none is.
         command: For the document.
+        notes: What whoever uses the list must know, beside what the source says.
     """
 
     output: Path
@@ -67,6 +68,7 @@ class Delivery:
     findings: tuple[int, ...] = ()
     threshold: ThresholdSpec | None = None
     command: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def deliver(
                 delivery.quality,
                 thresholds,
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-                source.notes(done),
+                [*delivery.notes, *source.notes(done)],
                 source.made,
             )
             if listed.decided:
