@@ -2,11 +2,10 @@
 
 The rank of a structure's predicted Dice x is F(x), the share of the held-out patients with a lower or equal one. The
 score of a scan is the smallest rank of its structures. Many structures make a low rank likely, so the score itself is
-judged among the scores that the held-out scans have, each ranked among the other patients.
+judged among those of the held-out scans, each ranked among the other patients.
 
-Between two held-out values F is linear, and below the lowest it falls to 0 at Dice 0. Without that every scan that is
-the lowest in some structure would have the score 0; with many structures and few patients that are most of them, and no
-scan could be lower than nine in ten.
+Between held-out values F is linear, and below the lowest it falls to 0 at Dice 0: else every scan that is the lowest in
+some structure had the score 0, and with many structures and few patients no scan could be lower than nine in ten.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import quantile
 from nnunet_nacl.json_files import Array
-
-_DECIMALS = 4  # of the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +40,10 @@ class ScanScores:
 
     @classmethod
     def learn(cls, predicted: Mapping[str, np.ndarray], patients: Sequence[Hashable]) -> ScanScores:
-        """Of held-out scans.
-
-        Args:
-            predicted: By structure (n,) predicted Dice.
-            patients: (n,) to whom each scan belongs.
-        """
+        """Of (n,) predicted Dice by structure, and to whom each of the n held-out scans belongs."""
         number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-        patient = np.array([number[name] for name in patients], int)
-        return cls({key: np.round(values, _DECIMALS).tolist() for key, values in predicted.items()}, patient)
+        rounded = {key: np.round(values, 4).tolist() for key, values in predicted.items()}  # the file stays small
+        return cls(rounded, np.array([number[name] for name in patients], int))
 
     def rank(self, key: str, predicted: float) -> float:
         """Share of the held-out patients with a lower or equal predicted Dice; NaN where nothing is known."""
@@ -70,14 +62,13 @@ class ScanScores:
             for values in map(np.array, self.predicted.values()):
                 ranks = np.interp(values[own], *_curve(values[~own], self.patient[~own]))
                 scores[own] = np.fmin(scores[own], ranks)
-        patient = self.patient[known := ~np.isnan(scores)]
-        return quantile(scores[known], _weights(patient), 0.1) if len(patient) else math.nan
+        known = ~np.isnan(scores)
+        return quantile(scores[known], _weights(self.patient[known]), 0.1) if known.any() else math.nan
 
 
 def _weights(patient: np.ndarray) -> np.ndarray:
     """(n,) of each scan: patients weigh the same, together 1."""
-    counts = np.bincount(patient)[patient]
-    return 1 / counts / len(set(patient.tolist()))
+    return 1 / np.bincount(patient)[patient] / len(np.unique(patient))
 
 
 def _curve(values: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,14 +38,14 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
     lines += [effect_table(effect, names), masks]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
-    shown, more = worst_of({key: record.decision[f"Dice {key}"]["before"]["mean"] for key in names}, verbose)
+    shown, more = worst_of(((key, record.decision[f"Dice {key}"]["before"]["mean"]) for key in names), verbose)
     decision = {name: record.decision[name] for name in (*(f"Dice {key}" for key in shown), DICE_MEAN)}
     lines += ["", _DECISION, effect_table(decision, names), *more, ""]
     detected = {LABELS[kind]: by_key for kind, by_key in record.detected.items()}
     if text := detected_text(detected, names, every=verbose):
         lines += [text, ""]
     lines += _promises(quality, names, verbose)
-    if presence := presence_text(quality.presence, names, every_kind=verbose, every=verbose):
+    if presence := presence_text(quality.presence, names, every_kind=verbose):
         lines += ["", presence]
     return "\n".join(lines)
 
@@ -96,7 +96,7 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
     header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "cases"]
     rows, why = [header], dict[str, str]()
     for delivered in DELIVERED if verbose else DELIVERED[:1]:
-        shown, more = worst_of({key: -quality.checks[delivered]["dice"][key].error for key in names}, verbose)
+        shown, more = worst_of(((key, -quality.checks[delivered]["dice"][key].error) for key in names), verbose)
         for key in shown:
             rows.append([f"{names[key]}, {SEGMENTATIONS[delivered]}" if verbose else names[key]])
             for kind in ("dice", "volume"):

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.review.reasons import DiceThresholds
+    from nnunet_nacl.review.reasons import Thresholds
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
 
     _check(args)
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
-    thresholds = DiceThresholds.of(below, evaluation.names).values
+    thresholds = list(Thresholds.of(below, evaluation.names).dice.values())
     _print_quality(evaluation, folders, quality, thresholds, output, args.verbose)
     print(f"\nwritten: {output}")
     if args.csv:
@@ -192,7 +192,7 @@ def _print_quality(
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
     presence = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
-    if text := presence_text(presence, evaluation.names, every=every):
+    if text := presence_text(presence, evaluation.names, every_kind=every):
         print(f"\n{text}")
     if rows and quality:
         print("".join(f"note: {note}\n" for note in rows.caveats), end="")

@@ -28,7 +28,7 @@ def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) 
         every: Every structure, not the worst only.
     """
     document = to_document(evaluation)
-    shown, more = worst_of({key: document["mean"][key]["Dice"] for key in evaluation.names}, every)
+    shown, more = worst_of(((key, document["mean"][key]["Dice"]) for key in evaluation.names), every)
     names = {key: f"{key} {one_line(evaluation.names[key])}" for key in shown}
     undefined = document["undefined"]
 

@@ -52,7 +52,7 @@ class Delivery:
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         threshold: Cases with a lower predicted Dice are flagged, see
-            :class:`~nnunet_nacl.review.reasons.DiceThresholds`; None: none is.
+            :class:`~nnunet_nacl.review.reasons.Thresholds`; None: none is.
         command: For the document.
         notes: What whoever uses the list must know, beside what the source says.
     """

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +75,19 @@ class QualityOfMap:
         known = self.record.quality.presence if self.record.quality else None
         return known.listed if known else []
 
-    @cached_property
-    def saying_nothing(self) -> set[str]:
-        """nnU-Net's keys of the structures whose predicted Dice was no better than a constant on held-out patients."""
-        checks = self.record.quality.checks if self.record.quality else {}
-        return {key for key, check in checks.get(self.delivered, {}).get("dice", {}).items() if check.says_nothing}
-
     def _knows(self, unit: str) -> bool:
         """Whether volumes were learned in this unit."""
         return self.record.quality is not None and unit == self.record.quality.unit
 
     def complete(self, review: CaseReview) -> CaseReview:
         """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence."""
-        structures, scans = [], self.learned.scans
+        structures, scans, of_map = [], self.learned.scans, self.record.quality
+        checks = of_map.checks.get(self.delivered, {}).get("dice", {}) if of_map else {}
         for key, structure in zip(self.keys, review.structures):
             known: dict[str, Any] = {}
             if self.predicts_dice:
                 known["dice_interval"] = tuple(self.learned.dice[key].predict(structure.predicted_dice)[1:].tolist())
-                known["says_nothing"] = key in self.saying_nothing
+                known["says_nothing"] = key in checks and checks[key].says_nothing
                 known["rank"] = scans.rank(key, structure.predicted_dice) if scans else math.nan
             if self._knows(review.unit):
                 interval = self.learned.volume[key].predict(structure.predicted_volume)[1:]

@@ -26,23 +26,21 @@ _MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
-class DiceThresholds:
-    """A threshold for each structure.
+class Thresholds:
+    """What is too low: the predicted Dice of a structure, or the score of a scan.
 
     Attributes:
-        names: Of the structures.
-        values: In the same order.
-        usual: Which of them are the lowest tenth of what a map's held-out cases showed.
+        dice: By name of each structure; empty where the score decides.
+        score: See :mod:`nnunet_nacl.calibration.scan_score`; NaN where structures decide, or none of them has a rank.
     """
 
-    names: tuple[str, ...]
-    values: tuple[float, ...]
-    usual: tuple[bool, ...]
+    dice: dict[str, float]
+    score: float = math.nan
 
     @classmethod
     def of(
         cls, given: ThresholdSpec, structures: Mapping[str, str], lowest_tenth: Mapping[str, float] | None = None
-    ) -> DiceThresholds:
+    ) -> Thresholds:
         """The thresholds that a user gives, and the defaults of the other structures.
 
         Args:
@@ -64,56 +62,28 @@ class DiceThresholds:
             if not 0 <= value <= 1:
                 raise UserError(f"-threshold is a Dice, from 0 to 1, got {value:g}.")
             by_key[known[name]] = float(value)
-        values, usual = [], []
-        for key in structures:
-            default = (lowest_tenth or {}).get(key, math.nan)
-            from_map = key not in by_key and ALL not in by_key and not math.isnan(default)
-            values.append(by_key.get(key, by_key.get(ALL, default if from_map else DEFAULT_DICE)))
-            usual.append(from_map)
-        return cls(tuple(structures.values()), tuple(values), tuple(usual))
-
-    @property
-    def words(self) -> str:
-        """``0.8``, or ``LV 0.82, infarct 0.1`` where they differ."""
-        if len(set(self.values)) == 1 and not any(self.usual):
-            return f"{self.values[0]:g}"
-        return ", ".join(f"{name} {value:.3g}" for name, value in zip(self.names, self.values))
+        usual = {key: value for key, value in (lowest_tenth or {}).items() if not math.isnan(value)}
+        usual = {} if ALL in by_key else usual
+        others = by_key.get(ALL, DEFAULT_DICE)
+        return cls({name: by_key.get(key, usual.get(key, others)) for key, name in structures.items()})
 
     @property
     def explanation(self) -> str:
         """One sentence, without its full stop."""
-        if all(self.usual):
-            return f"A predicted Dice that nine in ten held-out cases exceeded is a reason to look ({self.words})"
-        return f"A predicted Dice below {self.words} is a reason to look"
-
-    def to_json(self) -> dict[str, float]:
-        """By name."""
-        return dict(zip(self.names, self.values))
-
-
-@dataclass(frozen=True)
-class ScoreThreshold:
-    """A scan with a lower score is a reason to look, see :mod:`nnunet_nacl.calibration.scan_score`.
-
-    Attributes:
-        value: What nine in ten held-out scans have or exceed; NaN where no structure has a rank.
-    """
-
-    value: float
-
-    @property
-    def explanation(self) -> str:
-        """One sentence, without its full stop."""
-        if math.isnan(self.value):
+        if self.dice:
+            alike = len(set(self.dice.values())) == 1
+            words = (f"{value:.3g}" if alike else f"{name} {value:.3g}" for name, value in self.dice.items())
+            return f"A predicted Dice below {some(list(dict.fromkeys(words)))} is a reason to look"
+        if math.isnan(self.score):
             return "No predicted Dice is a reason to look: on held-out patients a constant was as near to the truth"
         return (
             "A score below that of nine in ten held-out scans is a reason to look: the share of held-out patients with "
-            f"a lower predicted Dice, of the structure where it is lowest ({self.value:.2g})"
+            f"a lower predicted Dice, of the structure where it is lowest ({self.score:.2g})"
         )
 
     def to_json(self) -> dict[str, float]:
-        """By name."""
-        return {"score": self.value}
+        """By name of the structure, or of the score."""
+        return self.dice or {"score": self.score}
 
 
 def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
@@ -134,7 +104,7 @@ def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
 
 def reasons_to_look(
     review: CaseReview,
-    thresholds: DiceThresholds | ScoreThreshold | None,
+    thresholds: Thresholds | None,
     differences: Sequence[str],
     listed: Collection[str] = (),
 ) -> dict[str, list[str]]:
@@ -153,19 +123,14 @@ def reasons_to_look(
         return {nothing: [], **others}
     low, there, absent, disputed, torn = (dict[str, str]() for _ in range(5))  # by structure
     reasons: dict[str, list[str]] = {}
-    if isinstance(thresholds, ScoreThreshold):
-        unusual = [s for s in review.worst_first if s.rank < thresholds.value]  # NaN is not
-        if unusual:
-            named = some([f"{s.name} {dice_text(s)}" for s in unusual], _MOST_NAMES)
-            text = (
-                f"predicted Dice of {named} is unusually low (score {review.score:.2g}, below {thresholds.value:.2g})"
-            )
-            reasons[text] = [s.name for s in unusual]
-    elif thresholds is not None:
-        for structure, threshold in zip(review.structures, thresholds.values):
-            if structure.predicted_dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
-                dice = f"{structure.name} {dice_text(structure)}"
-                low[structure.name] = f"predicted Dice of {dice}, below {threshold:.3g}"
+    limits = thresholds or Thresholds({})
+    if unusual := [s for s in review.worst_first if s.rank < limits.score]:  # NaN is not
+        named = some([f"{s.name} {dice_text(s)}" for s in unusual], _MOST_NAMES)
+        below = f"score {review.score:.2g}, below {limits.score:.2g}"
+        reasons[f"predicted Dice of {named} is unusually low ({below})"] = [s.name for s in unusual]
+    for structure, threshold in zip(review.structures, limits.dice.values()):
+        if structure.predicted_dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
+            low[structure.name] = f"predicted Dice of {structure.name} {dice_text(structure)}, below {threshold:.3g}"
     for structure in review.structures:
         name, p = structure.name, structure.present
         if structure.pieces == 0 and p >= LIKELY:

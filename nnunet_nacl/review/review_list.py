@@ -15,13 +15,7 @@ from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_csv_text, to_json_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import (
-    LOWEST_MEMBERS_DICE,
-    DiceThresholds,
-    ScoreThreshold,
-    ThresholdSpec,
-    reasons_to_look,
-)
+from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, Thresholds, ThresholdSpec, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
@@ -38,20 +32,20 @@ _RESEARCH = "Research software, not for clinical use. The order is a ranking; no
 
 def thresholds_of(
     given: ThresholdSpec | None, structures: Mapping[str, str], quality: QualityOfMap | None
-) -> DiceThresholds | ScoreThreshold | None:
+) -> Thresholds | None:
     """Below which score, or predicted Dice, a scan is to be looked at; None where no Dice is predicted.
 
     What the user gives decides. Otherwise it is the score; a map of an earlier version knows none, and then it is the
     lowest tenth of each structure.
 
     Raises:
-        UserError: See :meth:`~nnunet_nacl.review.reasons.DiceThresholds.of`.
+        UserError: See :meth:`~nnunet_nacl.review.reasons.Thresholds.of`.
     """
     if given is None or quality is None or not quality.predicts_dice:
         return None
     if not given and (scans := quality.learned.scans):
-        return ScoreThreshold(scans.lowest_tenth)
-    return DiceThresholds.of(given, structures, quality.lowest_tenth)
+        return Thresholds({}, scans.lowest_tenth)
+    return Thresholds.of(given, structures, quality.lowest_tenth)
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class ReviewList:
     structures: Sequence[str]
     members: Sequence[str]
     quality: QualityOfMap | None = None
-    thresholds: DiceThresholds | ScoreThreshold | None = None
+    thresholds: Thresholds | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)

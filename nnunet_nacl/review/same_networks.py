@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typing_extensions import TypedDict
-
 from nnunet_nacl.documents.map_file import APPLIED_FILE, check_networks, read_record, sha256
+from nnunet_nacl.documents.published import UsedModel
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import fold_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import fits, read_dict
-from nnunet_nacl.review.review_list import DOCUMENT
-
-_STATED = ("trainer", "plans", "configuration")
-
-
-class _Model(TypedDict):
-    folder: str
-    checkpoints_sha256: dict[str, str]
-
-
-class _Checkpoint(TypedDict):
-    checkpoint: str
 
 
 def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
@@ -30,10 +17,6 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
 
     A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the checkpoints; of other folders
     nobody knows. A folder that a map calibrated before is of that map's networks.
-
-    Args:
-        path: calibration_map.json.
-        predictions: The folder.
 
     Returns:
         A note where it cannot be known; empty where the checkpoints are the same.
@@ -48,30 +31,26 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
     check_networks(path, record, networks)
     if networks and networks.keys() <= record.checkpoint_sha256.keys():
         return ""
-    parts = model.name.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
-    for what, here, there in zip(_STATED, parts, Path(record.source).name.split("__")):
-        if record.source.count("__") >= 2 and here and here != there:
-            raise UserError(
-                f"{path} was learned with the {what} {there}, {folder} was predicted with {here}; give the map of this "
-                "model."
-            )
+    stated = model.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
+    learned = Path(record.source).name.split("__")
+    for here, there in zip(stated, learned if len(learned) == 3 else ()):
+        if here not in ("", there):
+            raise UserError(f"{path} was learned with {there}, {folder} has {here}; give the map of this model.")
     return (
         f"Whether {path} was learned from the networks that predicted {folder} cannot be known from their files: it "
         "holds for no others."
     )
 
 
-def _model_of(folder: Path) -> tuple[Path | None, dict[str, str]]:
-    """The model that predicted a folder, and by fold the SHA-256 of its checkpoints; None and empty where unknown."""
+def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
+    """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty where unknown."""
     if folder.name.startswith("validation") and (fold := fold_of(folder.parent)):
         made_by = folder / "predicted_by.json"
         known = read_dict(made_by) if made_by.is_file() else {}
-        checkpoint = folder.parent / (
-            Path(known["checkpoint"]).name if fits(_Checkpoint, known) else "checkpoint_final.pth"
-        )
-        return folder.parents[1], {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
-    document = folder / DOCUMENT
+        checkpoint = folder.parent / Path(str(known.get("checkpoint", "checkpoint_final.pth"))).name
+        return folder.parents[1].name, {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
+    document = folder / "prediction.json"
     model = read_dict(document).get("model") if document.is_file() else None
-    if model is None or not fits(_Model, model):
-        return None, {}
-    return Path(model["folder"]), model["checkpoints_sha256"]
+    if model is None or not fits(UsedModel, model):
+        return "", {}
+    return Path(model["folder"]).name, model["checkpoints_sha256"]

@@ -80,16 +80,14 @@ def case_tables(
     tables: list[Table] = []
     for dataset in comparison.datasets:
 
-        def add(
-            kind: str, title: str, caption: str, header: list[str], rows: Rows, all_rows: Sequence = (), dataset=dataset
-        ) -> None:
-            csv = None
-            if len(all_rows) > len(rows):
-                caption += " Of each method the ten worst structures are shown; all are in the CSV."
-                csv = (header, [[cell.value if isinstance(cell, Cell) else cell for cell in row] for row in all_rows])
+        def add(kind, title, caption, header, rows, bad=None, dataset=dataset) -> None:
+            values = [[cell.value if isinstance(cell, Cell) else cell for cell in row] for row in rows]
+            if bad and (chosen := worst_of(map(bad, rows)))[1]:
+                rows = [row for row in rows if bad(row)[0] in chosen[0]]
+                caption += " The ten worst are shown, all are in the CSV."
             if rows:
                 name = comparison.id_of(kind, dataset)
-                tables.append(Table(name, title, caption, header, rows, dataset.name, csv))
+                tables.append(Table(name, title, caption, header, rows, dataset.name, (header, values)))
 
         if rows := quality[dataset.name]:
             entries = [entry for entry in comparison.entries if entry.name in rows]
@@ -113,19 +111,23 @@ def case_tables(
             )
         detected = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
         header = ["structure", "method", *_DETECTED_HEADER]
-        rows_of = (_detected(detected, dataset.structures, every)[0] for every in (False, True))
-        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, *rows_of)
+        cells = _detected(detected, dataset.structures)
+        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, cells, _detection)
         checks = presence[dataset.name]
-        rows_of = (
-            [
-                [entry.label, *row]
-                for entry in comparison.entries
-                for row in _presence(checks[entry.name], dataset.structures, every=every)[0]
-            ]
-            for every in (False, True)
-        )
+        cells = [
+            [entry.label, *row]
+            for entry in comparison.entries
+            for row in _presence(checks[entry.name], dataset.structures)
+        ]
         header = ["method", *_PRESENCE_HEADER]
-        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, *rows_of)
+        add(
+            PRESENCE,
+            "Is it there, is it real",
+            _PRESENCE.format(dataset.where),
+            header,
+            cells,
+            lambda row: _brier(row[1:]),
+        )
     return tables
 
 
@@ -155,24 +157,24 @@ def detected_text(
         names: Name of each structure by nnU-Net's key.
         every: Every structure, not the worst only.
     """
-    rows, more = _detected(detected, names, every)
-    header = ["structure", "labels", *_DETECTED_HEADER]
-    return "\n".join([*aligned([header, *texts_of(rows)], indent=""), *more]) if rows else ""
+    rows = _detected(detected, names)
+    shown, more = worst_of(map(_detection, rows), every)
+    rows = [["structure", "labels", *_DETECTED_HEADER], *(row for row in rows if row[0] in shown)]
+    return "\n".join([*aligned(texts_of(rows), indent=""), *more]) if shown else ""
 
 
-def presence_text(
-    presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False, every: bool = False
-) -> str:
+def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False) -> str:
     """How far the probabilities of one method hold that something is there; empty where there is nothing to say.
 
     Args:
         presence: What was learned, and how it does; None for nothing.
         names: Name of each structure by nnU-Net's key.
-        every_kind: Also probabilities that are not learned, such as the largest of the voxels.
-        every: Every structure, not the worst only.
+        every_kind: Every structure, and also probabilities that are not learned, such as the largest of the voxels.
     """
-    lines, (rows, more) = [], _presence(presence, names, every_kind, every)
+    lines, rows = [], _presence(presence, names, every_kind)
+    shown, more = worst_of(map(_brier, rows), every_kind)
     if rows:
+        rows = [row for row in rows if row[0] in shown]
         lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), *more, f"alarms: {_ALARMS}"]
     why_not = presence.why_not if presence else {}
     lines += [f"nothing is said of {line}" for line in named_together({names[key]: why_not[key] for key in why_not})]
@@ -212,46 +214,43 @@ def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], Rows]:
     return ["method", "order", f"cases below {below}", *header], rows
 
 
-def _detected(
-    detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str], every: bool
-) -> tuple[Rows, list[str]]:
-    """A row for each structure that is missed or invented, and kind of labels, or method; how many are left out."""
+def _detection(row: Sequence[Any]) -> tuple[str, float]:
+    return row[0], row[2].value
+
+
+def _brier(row: Sequence[Any]) -> tuple[str, float]:
+    return row[0], -row[1].value
+
+
+def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
+    """A row for each structure that is missed or invented, and kind of labels, or method."""
     rows: Rows = []
-    seen_of = {key: [by_key[key] for by_key in detected.values()] for key in names}
-    faulty = {key: seen for key, seen in seen_of.items() if any(s.missed or s.invented for s in seen)}
-    shown, more = worst_of({key: min(s.dice for s in seen) for key, seen in faulty.items()}, every)
-    for key in shown:
-        for kind, seen in zip(detected, faulty[key]):
+    for key, name in names.items():
+        of_kinds = {kind: by_key[key] for kind, by_key in detected.items()}
+        for kind, seen in of_kinds.items() if any(s.missed or s.invented for s in of_kinds.values()) else ():
             missed = Cell(f"{seen.missed} of {seen.n_there}", seen.missed)
             invented = Cell(f"{seen.invented} of {seen.n_absent}", seen.invented)
-            rows.append([names[key], kind, Cell(number(seen.dice), seen.dice), missed, invented])
-    return rows, more
+            rows.append([name, kind, Cell(number(seen.dice), seen.dice), missed, invented])
+    return rows
 
 
-def _presence(
-    presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False, every: bool = False
-) -> tuple[Rows, list[str]]:
-    """A row for each question about each listed structure, and kind of probability; how many are left out."""
+def _presence(presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False) -> Rows:
+    """A row for each question about each listed structure, and kind of probability."""
     rows: Rows = []
     if presence is None:
-        return rows, []
+        return rows
     questions: tuple[tuple[str, Any, Any], ...] = (
         ("{} is in the scan", presence.checks.present, {}),
         ("a finding of {} is real", presence.checks.real, presence.checks.false_alarms),
     )
-    briers: dict[str, float] = {}
-    for _, checks, _ in questions:
-        for key in checks.keys() & set(presence.listed):
-            briers[key] = max(briers.get(key, 0.0), checks[key]["learned"].brier)
-    shown, more = worst_of({key: -briers[key] for key in names if key in briers}, every)
     for question, checks, alarms in questions:
         for key, by_kind in checks.items():
             kinds = [kind for kind in by_kind if kind != CONSTANT] if every_kind else ["learned"]
-            for kind in kinds if key in shown else ():
+            for kind in kinds if key in presence.listed else ():
                 check, reached = by_kind[kind], alarms.get(key, {}).get(kind, {})
                 scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
                 cells = [Cell(number(value), value) for value in scores]
                 cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
                 words = question.format(names[key]) + (f", {kind}" if every_kind else "")
                 rows.append([words, *cells, Cell(str(check.n), check.n)])
-    return rows, more
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,17 +142,20 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: s
     ]
 
 
-def worst_of(values: Mapping[str, float], every: bool = False) -> tuple[list[str], list[str]]:
-    """Which structures a table shows: the ten with the lowest values, NaN last; and a line on how many more there are.
+def worst_of(values: Iterable[tuple[str, float]], every: bool = False) -> tuple[list[str], list[str]]:
+    """The ten with the lowest values in the order of a table, NaN last; and a line on how many more there are.
 
     Args:
-        values: By structure, in the order of the table.
-        every: Show all.
+        values: Name, such as a structure's, and value of each row.
+        every: Name them all.
     """
-    ranked = sorted(values, key=lambda key: math.inf if math.isnan(values[key]) else values[key])
-    shown, more = set(ranked if every else ranked[:_MOST_STRUCTURES]), len(values) - _MOST_STRUCTURES
-    lines = [f"the {_MOST_STRUCTURES} worst, and {more} more structures (--verbose)"] if more > 0 and not every else []
-    return [key for key in values if key in shown], lines
+    lowest: dict[str, float] = {}
+    for name, value in values:
+        lowest[name] = min(lowest.get(name, math.inf), math.inf if math.isnan(value) else value)
+    shown, more = set(sorted(lowest, key=lowest.__getitem__)[:_MOST_STRUCTURES]), len(lowest) - _MOST_STRUCTURES
+    if every or more <= 0:
+        return list(lowest), []
+    return [name for name in lowest if name in shown], [f"the {_MOST_STRUCTURES} worst, and {more} more (--verbose)"]
 
 
 def named_together(reasons: Mapping[str, str]) -> list[str]:

@@ -140,7 +140,7 @@ def test_a_structure_has_a_threshold_of_its_own(learned, tmp_path, capsys):
         learned_of["scans"] = None
     (tmp_path / "earlier.json").write_text(json.dumps(earlier))
     run("review", "-i", folder, "-o", tmp_path / "usual", "-map", tmp_path / "earlier.json")
-    said = r"that nine in ten held-out cases exceeded is a reason to look \(organ (1|0\.\d+), lesion 0\."
+    said = r"A predicted Dice below organ (1|0\.\d+), lesion 0\.\d+ is a reason to look"
     assert re.search(said, capsys.readouterr().out)
     usual = read_list(tmp_path / "usual")
     flagged = ["predicted Dice of lesion" in row["reasons"] for row in usual]

@@ -67,13 +67,15 @@ def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
     shutil.copytree(model.validation(0), folder)
     for name in ("dataset.json", "plans.json"):
         shutil.copy(model.folder / name, folder)
-    write_json(folder / "prediction.json", {"model": {"folder": str(model.folder), "checkpoints_sha256": ours}})
+    made_by = {"folder": str(model.folder), "dataset": None, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
+    made_by |= {"checkpoint": "checkpoint_final.pth", "checkpoints_sha256": ours}
+    write_json(folder / "prediction.json", {"model": made_by})
     status, said = say(folder, checkpoint_sha256=ours)
     assert status == 0 and "cannot be known" not in said
     assert say(folder, checkpoint_sha256={"0": ours["0"], "1": OTHER})[0] == 2
     other = model.folder.with_name("nnUNetTrainerCE__nnUNetPlans__3d_fullres")
     status, said = say(folder, source=str(other))  # a map that names no checkpoints
-    assert status == 2 and "learned with the trainer nnUNetTrainerCE" in said and "give the map of this model" in said
+    assert status == 2 and "learned with nnUNetTrainerCE" in said and "give the map of this model" in said
 
 
 def test_of_a_folder_of_nnunetv2_predict_only_the_plans_are_known(model, say, tmp_path):
@@ -87,6 +89,6 @@ def test_of_a_folder_of_nnunetv2_predict_only_the_plans_are_known(model, say, tm
     assert "cannot be known from their files" in (tmp_path / "out" / "prediction.json").read_text()
     write_json(folder / "plans.json", plans | {"plans_name": "nnUNetResEncUNetLPlans"})
     status, said = say(folder, checkpoint_sha256=digests(model))
-    assert status == 2 and "with the plans nnUNetPlans" in said and "with nnUNetResEncUNetLPlans" in said
+    assert status == 2 and "learned with nnUNetPlans" in said and "has nnUNetResEncUNetLPlans" in said
     assert say(folder, source=str(folder))[0] == 0  # a map of this folder
     assert "cannot be known" not in say(folder, source=str(folder))[1]

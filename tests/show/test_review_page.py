@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nnunet_nacl.review.reasons import DiceThresholds
+from nnunet_nacl.review.reasons import Thresholds
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.show.review_page import review_page
@@ -18,7 +18,7 @@ from tests.show.html_check import Page
 def page_of(structures: int, quality=None, **known) -> str:
     row = review(dice=0.005, structures=structures, **known)
     names = {str(i): each.name for i, each in enumerate(row.structures)}
-    thresholds = DiceThresholds.of({"": 0.0, f"s{structures - 1}": 1.0}, names)
+    thresholds = Thresholds.of({"": 0.0, f"s{structures - 1}": 1.0}, names)
     text = review_page(ReviewList("", {"a": FinishedCase(row)}, list(names.values()), ["p"], quality, thresholds))
     assert not Page(text).faults
     return text
