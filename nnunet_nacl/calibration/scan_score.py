@@ -4,8 +4,9 @@ The rank of a structure's predicted Dice x is F(x), the share of the held-out pa
 score of a scan is the smallest rank of its structures. Many structures make a low rank likely, so the score itself is
 judged among those of the held-out scans, each ranked among the other patients.
 
-Between held-out values F is linear, and below the lowest it falls to 0 at Dice 0: else every scan that is the lowest in
-some structure had the score 0, and with many structures and few patients no scan could be lower than nine in ten.
+Between held-out values F is linear. At a distance d below the lowest it is F(lowest) s / (s + d), with their standard
+deviation s: else every scan that is the lowest in some structure had the score 0, and with many structures and few
+patients no scan could be lower than nine in ten.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import quantile
 from nnunet_nacl.json_files import Array
+
+_LEAST = 1e-3  # of the standard deviation: where all are alike, rounding is no difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class ScanScores:
 
     def rank(self, key: str, predicted: float) -> float:
         """Share of the held-out patients with a lower or equal predicted Dice; NaN where nothing is known."""
-        return float(np.interp(predicted, *self._curves[key])) if key in self._curves else math.nan
+        return float(_share(predicted, *self._curves[key])) if key in self._curves else math.nan
 
     @cached_property
     def _curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -60,8 +63,7 @@ class ScanScores:
         for number in np.unique(self.patient):
             own = self.patient == number
             for values in map(np.array, self.predicted.values()):
-                ranks = np.interp(values[own], *_curve(values[~own], self.patient[~own]))
-                scores[own] = np.fmin(scores[own], ranks)
+                scores[own] = np.fmin(scores[own], _share(values[own], *_curve(values[~own], self.patient[~own])))
         known = ~np.isnan(scores)
         return quantile(scores[known], _weights(self.patient[known]), 0.1) if known.any() else math.nan
 
@@ -72,9 +74,16 @@ def _weights(patient: np.ndarray) -> np.ndarray:
 
 
 def _curve(values: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places, and F there, of (n,) values; NaN without any value, whatever the place."""
+    """The different ones of (n,) values, rising, and F there; NaN without any value, whatever the place."""
     known = ~np.isnan(values)
     if not known.any():
         return np.zeros(1), np.full(1, math.nan)
-    nodes, which = np.unique(np.append(0.0, values[known]), return_inverse=True)
-    return nodes, np.cumsum(np.bincount(which, np.append(0.0, _weights(patient[known]))))
+    nodes, which = np.unique(values[known], return_inverse=True)
+    return nodes, np.cumsum(np.bincount(which, _weights(patient[known])))
+
+
+def _share(x: Any, nodes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """F(x), see above; NaN where x is."""
+    mass = np.diff(shares, prepend=0)
+    spread = _LEAST + np.sqrt(mass @ (nodes - mass @ nodes) ** 2)
+    return np.interp(x, nodes, shares) * spread / (spread + np.maximum(nodes[0] - x, 0))

@@ -63,7 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
-    add("--verbose", action="store_true", help="print every structure, not the ten worst only")
+    add(
+        "--verbose",
+        action="store_true",
+        help="print every structure, not the ten worst only, and other signs of presence",
+    )
     add_shared(parser, "--trust_checkpoint")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
 
