@@ -11,7 +11,7 @@ def read_list(folder: Path, errors: str = "strict") -> list[dict[str, str]]:
     review, scans, structures = (_rows(folder / f"{name}.csv", errors) for name in ("review", "scans", "structures"))
     assert [row["case"] for row in review if row["rank"]] == [row["case"] for row in scans]
     assert list(dict.fromkeys(row["case"] for row in structures)) == [row["case"] for row in scans]
-    assert not review or set(review[0]) & set(scans[0]) == {"case", "score"}
+    assert not scans or set(review[0]) & set(scans[0]) == {"case", "score"}
     whole = {row["case"]: row for row in review}
     for row in scans:
         assert row["score"] == whole[row["case"]]["score"]

@@ -77,8 +77,8 @@ class Thresholds:
         if math.isnan(self.score):
             return "No predicted Dice is a reason to look: on held-out patients a constant was as near to the truth"
         return (
-            "A score below that of nine in ten held-out scans is a reason to look: the share of held-out patients with "
-            f"a lower predicted Dice, of the structure where it is lowest ({self.score:.2g})"
+            f"A score below {self.score:.2g} is a reason to look: nine in ten held-out scans have no lower one (the "
+            "smallest share, over the structures, of held-out patients with a lower predicted Dice)"
         )
 
     def to_json(self) -> dict[str, float]:

@@ -27,6 +27,11 @@ SCANS = "scans.csv"
 LIST_FILES = (PAGE, REVIEW, STRUCTURES, SCANS, FINDINGS)
 """What :meth:`ReviewList.write` writes beside the segmentations."""
 
+_COLUMNS = (
+    *("rank", "case", "flag", "reasons", "n_structures_with_reasons", "score"),
+    *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
+)
+"""Of review.csv."""
 _RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
 
 
@@ -141,17 +146,16 @@ class ReviewList:
         tables: dict[str, list[dict[str, Any]]] = {REVIEW: [], STRUCTURES: [], SCANS: []}
         for rank, case in enumerate(self.rows, 1):
             why, worst = self.reasons[case.case], case.worst_first[0]
-            row = {"rank": rank, "case": case.case, "flag": "yes" if why else "no", "reasons": "; ".join(why)}
             named = {name for names in why.values() for name in names}
-            row |= {"n_structures_with_reasons": len(named), "score": case.score}
-            row |= {"worst_structure": worst.name if worst.pieces else None, "predicted_dice": worst.predicted_dice}
-            row |= dict(zip(("predicted_dice_low", "predicted_dice_high"), worst.dice_interval))
-            tables[REVIEW].append({**row, "problem": None})
+            reader = (rank, case.case, "yes" if why else "no", "; ".join(why), len(named), case.score)
+            dice = (worst.name if worst.pieces else None, worst.predicted_dice, *worst.dice_interval)
+            tables[REVIEW].append(dict(zip(_COLUMNS, (*reader, *dice, None))))
             tables[SCANS].append({"case": case.case, **case.columns()})
             for structure in case.structures:
                 columns = structure.columns(case.unit, self.members)
                 tables[STRUCTURES].append({"case": case.case, "structure": structure.name, **columns})
-        tables[REVIEW] += [{"rank": None, "case": name, "problem": problem} for name, problem in self.problems.items()]
+        nothing: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        tables[REVIEW] += [nothing | {"case": name, "problem": problem} for name, problem in self.problems.items()]
         return {name: _csv_text(rows) for name, rows in tables.items()}
 
     def write(self, output: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]) -> None:

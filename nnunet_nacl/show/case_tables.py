@@ -120,14 +120,7 @@ def case_tables(
             for row in _presence(checks[entry.name], dataset.structures)
         ]
         header = ["method", *_PRESENCE_HEADER]
-        add(
-            PRESENCE,
-            "Is it there, is it real",
-            _PRESENCE.format(dataset.where),
-            header,
-            cells,
-            lambda row: _brier(row[1:]),
-        )
+        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, cells, _brier)
     return tables
 
 
@@ -219,7 +212,8 @@ def _detection(row: Sequence[Any]) -> tuple[str, float]:
 
 
 def _brier(row: Sequence[Any]) -> tuple[str, float]:
-    return row[0], -row[1].value
+    what, brier = row[-len(_PRESENCE_HEADER) :][:2]  # behind the method, in a comparison
+    return what, -brier.value
 
 
 def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:

@@ -121,8 +121,6 @@ def draw_labels(
         canvas[_outline(inside)] = color
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    if edges is not None:
-        _annotate(draw, grid, edges)
     if len(masks) > len(STRUCTURE_COLORS):
         for number, mask in enumerate(masks, 1):
             if mask.any():
@@ -130,6 +128,8 @@ def draw_labels(
                 y, x = np.unravel_index(depth.argmax(), depth.shape)
                 style: Any = {"fill": "white", "stroke_fill": "black", "stroke_width": 1, "font": _font(11)}
                 draw.text((int(x), int(y)), str(number), anchor="mm", **style)
+    if edges is not None:
+        _annotate(draw, grid, edges)
     if mark is not None:
         y, x = ((i + 0.5) * pixels / n for i, pixels, n in zip(mark, grid.pixels, grid.shape))
         for shade, line in (("black", 4), ("white", 2)):  # a light ring on a dark one: seen on any colour
