@@ -132,6 +132,10 @@ class CaseReview:
     structures: tuple[StructureReview, ...]
     n_members: int
 
+    def __post_init__(self) -> None:
+        if not self.structures:  # as in a record that was edited
+            raise ValueError("there is no structure.")
+
     @property
     def empty(self) -> bool:
         """Whether nothing at all was predicted."""
