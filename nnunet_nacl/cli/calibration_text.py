@@ -11,7 +11,8 @@ from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
-from nnunet_nacl.show.text_table import aligned, effect_table, named_together, worst_of
+from nnunet_nacl.show.text_table import aligned, effect_table
+from nnunet_nacl.show.worst_structures import named_together, worst_of
 
 _SHOWN = ("NLL all", "NLL predicted", "NLL dilated", "Brier all", "Brier predicted", "ECE predicted")
 _MASKS = ("all", "predicted", "dilated")

@@ -12,7 +12,8 @@ from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
-from nnunet_nacl.show.text_table import aligned, number, worst_of
+from nnunet_nacl.show.text_table import aligned, number
+from nnunet_nacl.show.worst_structures import worst_of
 
 _SHOWN = 3  # so many cases are named in a line
 _HEADER = ("scope", "case", "structure", "mask", "metric", "value")

@@ -14,7 +14,8 @@ from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport,
 from nnunet_nacl.documents.results import detected_in
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.runs.held_out_presence import CONSTANT
-from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, named_together, number, texts_of, worst_of
+from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
+from nnunet_nacl.show.worst_structures import named_together, worst_of
 
 if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
     from nnunet_nacl.comparison.comparison import Comparison
