@@ -111,8 +111,7 @@ def case_tables(
                 *_workload(reports),
             )
         detected = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
-        header = ["structure", "method", *_DETECTED_HEADER]
-        cells = _detected(detected, dataset.structures)
+        header, cells = ["structure", "method", *_DETECTED_HEADER], _detected(detected, dataset.structures)
         add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, cells, _detection)
         checks = presence[dataset.name]
         cells = [
@@ -120,8 +119,8 @@ def case_tables(
             for entry in comparison.entries
             for row in _presence(checks[entry.name], dataset.structures)
         ]
-        header = ["method", *_PRESENCE_HEADER]
-        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, cells, _brier)
+        caption, header = _PRESENCE.format(dataset.where), ["method", *_PRESENCE_HEADER]
+        add(PRESENCE, "Is it there, is it real", caption, header, cells, _brier)
     return tables
 
 
@@ -170,8 +169,8 @@ def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *,
     if rows:
         rows = [row for row in rows if row[0] in shown]
         lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), *more, f"alarms: {_ALARMS}"]
-    why_not = presence.why_not if presence else {}
-    lines += [f"nothing is said of {line}" for line in named_together({names[key]: why_not[key] for key in why_not})]
+    why_not = {names[key]: why for key, why in presence.why_not.items()} if presence else {}
+    lines += [f"nothing is said of {line}" for line in named_together(why_not)]
     return "\n".join(lines)
 
 
