@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("-o", type=Path, default=Path("uncertainty.png"))
     args = parser.parse_args()
 
-    with open(args.review / "review_details.csv", encoding="utf-8") as file:
-        rows = {row["case"]: row for row in csv.DictReader(file)}
+    with open(args.review / "scans.csv", encoding="utf-8") as file:
+        rows = {row["case"]: {**row, "rank": rank} for rank, row in enumerate(csv.DictReader(file), 1)}
     figure, axes = plt.subplots(
         len(args.cases), 3, figsize=(9, 3.6 * len(args.cases)), squeeze=False, layout="constrained"
     )

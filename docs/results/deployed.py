@@ -5,7 +5,7 @@
 MODEL is nnU-Net's model folder with the calibration_map.json of `nnunet_nacl calibrate`. Without -i the validation
 cases are measured, each under the map, and by what was learned, without its part. With -i other cases, under the whole
 map, as predicted by single networks (NAME is single_0, ...) or their average (NAME is average). -lists names folders
-that `nnunet_nacl predict` wrote for the same cases: the folds' disagreement is read from their review_details.csv, and
+that `nnunet_nacl predict` wrote for the same cases: the folds' disagreement is read from their scans.csv, and
 their segmentations must be those of the predictions, voxel by voxel.
 
 Writes into the folder VALUES, one row each, the network and the case first:
@@ -267,7 +267,7 @@ def main() -> None:
             own, listed = files.segmentation, Path(place) / files.segmentation.name
             if not np.array_equal(*(predicted.read_labels(path)[0] for path in (own, listed))):
                 raise SystemExit(f"{place}: the segmentation of {files.case} is not that of {predicted.folder}")
-        listed = pd.read_csv(Path(place) / "review_details.csv").set_index("case")["mean_foreground_mutual_information"]
+        listed = pd.read_csv(Path(place) / "scans.csv").set_index("case")["mean_foreground_mutual_information"]
         for row in tables["cases"]:
             if row["network"] == name:
                 row["disagreement"] = listed.get(row["case"])

@@ -109,7 +109,7 @@ class StructureEstimate:
         patient = np.array([number[name] for name in names], int)
         low = math.nan
         if len(number) > 1:
-            low = _quantile(x, 1 / np.bincount(patient)[patient] / len(number), 0.1)
+            low = quantile(x, 1 / np.bincount(patient)[patient] / len(number), 0.1)
         return cls((y - x) / _scale(x, voxel), patient, DEFAULT_ALPHA, bounds, voxel, low)
 
     @property
@@ -128,12 +128,14 @@ class StructureEstimate:
 
     @cached_property
     def _ends(self) -> np.ndarray:
-        """(2, n) lower and upper ends of the differences that each case allows a new one, its own patient left out."""
+        """(2,) ends of the interval of a new difference, from those that each case allows, its patient left out."""
         counts = np.bincount(self.patient)
         means = np.bincount(self.patient, self.difference) / counts
         others = ((means.sum() - means) / (self.n_patients - 1))[self.patient]
         away = np.abs(self.difference - others)
-        return np.stack([others - away, others + away])
+        weight = 1 / counts[self.patient] / (self.n_patients + 1)
+        low, high = -quantile(away - others, weight, 1 - self.alpha), quantile(others + away, weight, 1 - self.alpha)
+        return np.array([low, high])
 
     def predict(self, predicted: ArrayLike) -> np.ndarray:
         """Predicted values with their intervals, which need not hold them: the cases may all be off in one direction.
@@ -149,9 +151,7 @@ class StructureEstimate:
         result = np.full((*x.shape, 3), math.nan)
         result[..., 0] = x if self.n_patients else math.nan
         if not self.why_no_interval:
-            weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
-            ends = -_quantile(-self._ends[0], weight, 1 - self.alpha), _quantile(self._ends[1], weight, 1 - self.alpha)
-            result[..., 1:] = np.clip(x[..., None] + np.array(ends) * _scale(x, self.voxel)[..., None], *self.bounds)
+            result[..., 1:] = np.clip(x[..., None] + self._ends * _scale(x, self.voxel)[..., None], *self.bounds)
         return result
 
 
@@ -222,7 +222,7 @@ def _scale(predicted: np.ndarray, voxel: float | None) -> np.ndarray:
     return np.ones_like(predicted) if voxel is None else np.maximum(predicted, 0) + voxel
 
 
-def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
+def quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
     """The smallest value with at least ``level`` of the mass up to it; what the weights leave of 1 lies at infinity."""
     order = np.argsort(values)
     reached = np.cumsum(weight[order]) >= level - 1e-9

@@ -97,7 +97,8 @@ def fit_conditional(
 
     At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
     of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All else stays as the
-    centre has it, and so do labels that no case has. The labels are problems of their own, so the time grows with what
+    centre has it, and so do labels that no case has, and structures that no truth has: cases without them do not tell
+    how probable they are where they can be. The labels are problems of their own, so the time grows with what
     matters at each. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the coefficients of log p and
     -log(1 - p), which are a and a + g.
 
@@ -116,10 +117,12 @@ def fit_conditional(
         raise ValueError("there is no case to fit to.")
     regions, rows = cases[0].regions, centre.map.coefficients()
     variances, changes = centre.standard_errors**2, {}
+    true = [case.target.any(1) if regions else np.isin(np.arange(len(rows)), case.target) for case in cases]
+    there = np.any([np.asarray(each) for each in true], axis=0)[0 if regions else 1 :]
     for label, region in sorted(set().union(*(case.by_label for case in cases))):
         place = region if regions else None
         share, mean = shares_above(cases, label, place, LIKELY)
-        matter = np.flatnonzero(share >= OFTEN).tolist()
+        matter = np.flatnonzero((share >= OFTEN) & (there[region] if regions else there)).tolist()
         if not matter:
             continue
         crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]

@@ -12,15 +12,13 @@ import numpy as np
 from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, Coverage, StructureEstimate, coverage, predict_parts
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.calibration.scan_score import ScanScores
 
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
 SEGMENTATIONS = {"argmax": "nnU-Net's labels", "decided": "decided"}
 """What they are called for people."""
-SINGLE_NETWORKS = (
-    "from single networks; for the average of five, intervals of a nominal 0.90 held for 0.89 of 45 Dice and 0.90 of "
-    "60 volumes (EMIDEC, small networks)"
-)
+SINGLE_NETWORKS = "from single networks; the errors of an average of networks may differ"
 """Said beside what was not learned from predictions as they are deployed."""
 _VOLUMES = (0.0, math.inf)
 
@@ -31,14 +29,16 @@ class LearnedQuality:
 
     Attributes:
         as_deployed: Whether they were predicted as they will be in use (a held-out folder), not by the single networks
-            of a cross-validation, whose intervals held for the average of the folds where that was measured.
+            of a cross-validation.
         dice: By structure.
         volume: By structure.
+        scans: What scans are flagged by; null in files of earlier versions.
     """
 
     as_deployed: bool
     dice: dict[str, StructureEstimate]
     volume: dict[str, StructureEstimate]
+    scans: ScanScores | None = None
 
     def __post_init__(self) -> None:
         for what, estimates, bounds in (("dice", self.dice, (0.0, 1.0)), ("volume", self.volume, _VOLUMES)):
@@ -89,9 +89,11 @@ class LearnedQuality:
 def _pairs(rows: QualityRows) -> dict[str, tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[str, Any]]]:
     """For ``dice`` and ``volume`` each structure with its predicted and true values, and what an estimate is told."""
     keys, volumes = rows.structures, {"bounds": _VOLUMES, "voxel": rows.voxel}
+    seen = (rows.true_volume > 0).any(axis=0)  # scans that all lack a structure do not tell of those that have it
+    dice, volume = (np.where(seen, x, math.nan) for x in (rows.predicted[..., 0], rows.expected_volume))
     return {
-        "dice": (list(zip(keys, rows.predicted[..., 0].T, rows.true_dice.T)), {}),
-        "volume": (list(zip(keys, rows.expected_volume.T, rows.true_volume.T)), volumes),
+        "dice": (list(zip(keys, dice.T, rows.true_dice.T)), {}),
+        "volume": (list(zip(keys, volume.T, rows.true_volume.T)), volumes),
     }
 
 
@@ -126,6 +128,11 @@ class EstimateCheck:
     coverage: Coverage
     width: float
     n: int
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether a constant is as near to the truth; no where there were too few patients to tell."""
+        return self.error >= self.error_of_constant
 
 
 def check_estimate(predicted: np.ndarray, true: np.ndarray, patients: Sequence[str], **options: Any) -> EstimateCheck:

@@ -9,14 +9,13 @@ from typing import Any
 from nnunet_nacl.calibration.learned_quality import DELIVERED, SEGMENTATIONS, SINGLE_NETWORKS
 from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
-from nnunet_nacl.json_files import one_line
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
 from nnunet_nacl.show.text_table import aligned, effect_table
+from nnunet_nacl.show.worst_structures import named_together, worst_of
 
 _SHOWN = ("NLL all", "NLL predicted", "NLL dilated", "Brier all", "Brier predicted", "ECE predicted")
 _MASKS = ("all", "predicted", "dilated")
-_MOST_STRUCTURES = 6
 _DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
@@ -28,10 +27,9 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
         settings: Of the evaluation, for what the masks are.
         verbose: Every number, not only the main ones.
     """
-    names, effect, decision, quality = record.names, record.effect, record.decision, record.quality or MapQuality()
+    names, effect, quality = record.names, record.effect, record.quality or MapQuality()
     if not verbose:
         effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
-        decision = decision if len(names) <= _MOST_STRUCTURES else {DICE_MEAN: decision[DICE_MEAN]}
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(settings))}" for mask in _MASKS)
     lines = [*_form(record), *(_slopes(record) if verbose else [])]
     lines += [
@@ -41,9 +39,12 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
     lines += [effect_table(effect, names), masks]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
-    lines += ["", _DECISION, effect_table(decision, names), ""]
-    if detected := detected_text({LABELS[kind]: by_key for kind, by_key in record.detected.items()}, names):
-        lines += [detected, ""]
+    shown, more = worst_of(((key, record.decision[f"Dice {key}"]["before"]["mean"]) for key in names), verbose)
+    decision = {name: record.decision[name] for name in (*(f"Dice {key}" for key in shown), DICE_MEAN)}
+    lines += ["", _DECISION, effect_table(decision, names), *more, ""]
+    detected = {LABELS[kind]: by_key for kind, by_key in record.detected.items()}
+    if text := detected_text(detected, names, every=verbose):
+        lines += [text, ""]
     lines += _promises(quality, names, verbose)
     if presence := presence_text(quality.presence, names, every_kind=verbose):
         lines += ["", presence]
@@ -94,23 +95,23 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
         return [f"nothing was learned about Dice and volumes: {quality.why_not}"]
     header = ["predicted for new cases, off by", "Dice", "a constant", "90 % interval covers"]
     header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "cases"]
-    rows, why = [header], {}
+    rows, why = [header], dict[str, str]()
     for delivered in DELIVERED if verbose else DELIVERED[:1]:
-        for key, name in list(names.items())[: None if verbose else _MOST_STRUCTURES]:
-            rows.append([f"{name}, {SEGMENTATIONS[delivered]}" if verbose else name])
+        shown, more = worst_of(((key, -quality.checks[delivered]["dice"][key].error) for key in names), verbose)
+        for key in shown:
+            rows.append([f"{names[key]}, {SEGMENTATIONS[delivered]}" if verbose else names[key]])
             for kind in ("dice", "volume"):
                 check = quality.checks[delivered][kind][key]
-                covered, estimate = check.coverage, getattr(quality.learned[delivered], kind)[key]
+                covered = check.coverage
                 bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
                 covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
-                rows[-1] += [f"{check.error:.3g}", f"{check.error_of_constant:.3g}", covers]
-                if estimate.why_no_interval:
-                    why[name] = estimate.why_no_interval
+                errors = (f"{value:.3g}" for value in (check.error, check.error_of_constant))
+                rows[-1] += [*(text.replace("nan", "-") for text in errors), covers]
             rows[-1].append(str(quality.checks[delivered]["dice"][key].n))
-    lines = aligned(rows, indent="")
-    if (more := len(names) - _MOST_STRUCTURES) > 0 and not verbose:
-        lines.append(f"and {more} more structures (--verbose)")
-    lines += [f"{one_line(name)}: {reason}" for name, reason in why.items()]
+        for key, name in names.items():
+            if unknown := quality.learned[delivered].dice[key].why_no_interval:
+                why[name] = unknown
+    lines = [*aligned(rows, indent=""), *more, *named_together(why)]
     checks = [check for by_kind in quality.checks.values() for check in by_kind["dice"].values()]
     if verbose and any(check.error > check.error_of_constant for check in checks):
         lines.append("Where a constant is nearer, the mean Dice of these cases predicts better than what was learned.")

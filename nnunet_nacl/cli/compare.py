@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
     from nnunet_nacl.json_files import read_json
-    from nnunet_nacl.review.reasons import DiceThresholds
+    from nnunet_nacl.review.reasons import Thresholds
     from nnunet_nacl.show.case_tables import case_tables
     from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
     from nnunet_nacl.show.findings import verdicts
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(selection, read_documents(selection)) for selection in selections]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    below = {dataset.name: DiceThresholds.of(args.threshold, dataset.structures).values for dataset in datasets}
+    below = {data.name: list(Thresholds.of(args.threshold, data.structures).dice.values()) for data in datasets}
     quality = {
         dataset.name: quality_by_entry(selection, dataset, of_maps)
         for selection, dataset, of_maps in zip(selections, datasets, maps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
+    add(
+        "--verbose",
+        action="store_true",
+        help="print every structure, not the ten worst only, and other signs of presence",
+    )
     add_shared(parser, "--trust_checkpoint")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
 
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.review.reasons import DiceThresholds
+    from nnunet_nacl.review.reasons import Thresholds
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
 
     _check(args)
@@ -90,8 +96,9 @@ def run(args: argparse.Namespace) -> int:
     evaluation, output, failed = evaluate_folds(
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
-    print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
-    _print_quality(evaluation, folders, quality, DiceThresholds.of(below, evaluation.names).values, output)
+    print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
+    thresholds = list(Thresholds.of(below, evaluation.names).dice.values())
+    _print_quality(evaluation, folders, quality, thresholds, output, args.verbose)
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -140,11 +147,14 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
     """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import open_map
+    from nnunet_nacl.review.same_networks import check_same_networks
 
     folder = PredictionFolder.open(args.pred_folder, Path(args.gt_folder), dataset_json=args.djfile, plans=args.pfile)
     expected = folder.expecting_all_references()
     if not args.map:
         return {"": expected}, str(folder.folder), None
+    if note := check_same_networks(Path(args.map), folder):
+        print(f"note: {note}", file=sys.stderr)
     treatment, quality, _ = open_map(Path(args.map), folder)
     if treatment.map is not None:  # beside what was measured of the predictions as they are
         expected = replace(expected, treatment=treatment)
@@ -158,6 +168,7 @@ def _print_quality(
     quality: QualityOfMap | None,
     threshold: float | Sequence[float],
     output: Path,
+    every: bool,
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
     from nnunet_nacl.calibration.quality_report import quality_report
@@ -175,7 +186,7 @@ def _print_quality(
     detected = {LABELS[kind]: detected_in(evaluation.cases)}
     if not one_folder and (decided := _decided(folders, evaluation)):
         detected[LABELS["decided"]] = decided.detected
-    if text := detected_text(detected, evaluation.names):
+    if text := detected_text(detected, evaluation.names, every=every):
         print(f"\n{text}")
     names = [case.case for case in evaluation.cases]
     rows = quality_rows(evaluation.cases)
@@ -186,7 +197,7 @@ def _print_quality(
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
     presence = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
-    if text := presence_text(presence, evaluation.names):
+    if text := presence_text(presence, evaluation.names, every_kind=every):
         print(f"\n{text}")
     if rows and quality:
         print("".join(f"note: {note}\n" for note in rows.caveats), end="")

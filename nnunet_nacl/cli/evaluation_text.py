@@ -13,15 +13,23 @@ from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import encode, one_line
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.text_table import aligned, number
+from nnunet_nacl.show.worst_structures import worst_of
 
 _SHOWN = 3  # so many cases are named in a line
 _HEADER = ("scope", "case", "structure", "mask", "metric", "value")
 _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
 
-def table_text(evaluation: Evaluation, title: str = "") -> str:
-    """Segmentation by structure, then calibration by mask: mean over cases, and pooled over voxels."""
-    names = {key: f"{key} {one_line(name)}" for key, name in evaluation.names.items()}
+def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) -> str:
+    """Segmentation by structure, then calibration by mask: mean over cases, and pooled over voxels.
+
+    Args:
+        evaluation: The cases.
+        title: First line.
+        every: Every structure, not the worst only.
+    """
+    shown, more = worst_of(((key, evaluation.mean[key]["Dice"]) for key in evaluation.names), every)
+    names = {key: f"{key} {one_line(evaluation.names[key])}" for key in shown}
     undefined = evaluation.undefined
 
     def segmentation(name: str, mean: dict[str, Any], cases: int | str) -> list[str]:
@@ -34,7 +42,7 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
         rows.append(segmentation(name, evaluation.mean[key], defined))
     rows.append(segmentation("mean", evaluation.foreground_mean, ""))
     lines = [title] if title else []
-    lines += aligned(rows) + _undefined(undefined, names)
+    lines += [*aligned(rows), *(f"  {line}" for line in more), *_undefined(undefined, names)]
     for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
         rows = [["mask", *_SCORES, count.removeprefix("n_")]]
         for mask, values in evaluation.calibration[which].items():
@@ -60,6 +68,9 @@ def _undefined(undefined: dict[str, Any], names: dict[str, str]) -> list[str]:
             lines.append(f"{name} is in neither truth nor prediction of {_counted(dice)}: no Dice, no distance")
         if distances:
             lines.append(f"{name} is missing in truth or prediction of {_counted(distances)}: no distance")
+    cases_of = {key: cases for metric in ("Dice", "HD95_mm") for key, cases in undefined[metric].items() if cases}
+    if others := cases_of.keys() - names.keys():
+        lines.append(f"{len(others)} of the other structures have no Dice or distance in some cases (--verbose)")
     lines += [f"{mask} is empty in {_counted(cases)}" for mask, cases in undefined["calibration"].items()]
     return [f"  {one_line(line)}" for line in lines]
 

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.prediction_output import check_dtype
     from nnunet_nacl.review.reviewed_case import choose_maps
+    from nnunet_nacl.review.same_networks import check_same_networks
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
     from nnunet_nacl.show.review_page import draw_thumbnail, review_page
@@ -82,8 +83,9 @@ def run(args: argparse.Namespace) -> int:
         check_dtype(args.dtype, members[0].file_ending)
         maps = choose_maps(args.maps, len(members))
     map_path = Path(args.map) if args.map else None
-    treatment, quality = Treatment(beta=beta_of(args.decide, args.beta)), None
+    treatment, quality, note = Treatment(beta=beta_of(args.decide, args.beta)), None, ""
     if map_path:
+        note = check_same_networks(map_path, members[0])
         treatment, quality, _ = open_map(map_path, members[0], treatment.beta)
     unknown = "" if quality else "give the map that predicts it, -map."
     if quality and not quality.predicts_dice:
@@ -100,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         finding_channels(members[0].labels, args.findings, quality.listed if quality else ()),
         threshold_of(args, unknown),
         shlex.join(["nnunet_nacl", *args.argv]),
+        (note,) if note else (),
     )
     saved = SavedPredictions(tuple(members), delivery, Path(args.gt) if args.gt else None)
     listed, problems = deliver(

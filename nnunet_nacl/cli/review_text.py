@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nnunet_nacl.review.row import CaseReview
 
 _SHOWN = 10  # lines
+_WORST = 3  # structures
 
 
 def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
@@ -29,12 +30,13 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         name: The cases are called.
     """
     from nnunet_nacl.documents.finding_list import FINDINGS
-    from nnunet_nacl.review.review_list import DETAILS, PAGE, REVIEW
+    from nnunet_nacl.review.review_list import PAGE, REVIEW, SCANS, STRUCTURES
 
     rows, shown = listed.rows, min(_SHOWN, len(listed.rows))
     need = f"{listed.n_to_look_at} need{'s' * (listed.n_to_look_at == 1)} a look"
     if rows:
-        print(f"{len(rows)} {name}, {need}; lowest predicted Dice first ({shown} of {len(rows)}):")
+        order = "score" if listed.scored else "predicted Dice"
+        print(f"{len(rows)} {name}, {need}; lowest {order} first ({shown} of {len(rows)}):")
         print(*table_lines(rows[:shown], listed.predicts_dice), sep="\n")
     if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
@@ -44,7 +46,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         print(f"  {one_line(case)}: {one_line('; '.join(listed.reasons[case]))}")
     for note in listed.notes:
         print(f"note: {note}")
-    print(f"\nlist: {output / PAGE}\n      {output / REVIEW}\n      {output / DETAILS}")
+    print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / each}" for each in (REVIEW, STRUCTURES, SCANS)))
     if any(listed.findings.values()):
         print(f"findings: {output / FINDINGS}")
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
@@ -53,22 +55,26 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
 def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
     """Rows of the list, of each structure the volume, or predicted Dice where a map has learned of it.
 
-    Behind it stands how probably the structure is in the scan, where that is known.
+    Behind it stands how probably the structure is in the scan, where that is known. Of more than three structures a row
+    names the worst three, and says how many more there are.
     """
     from nnunet_nacl.review.row import volume_text
 
-    shown = "predicted Dice" if predicts_dice else rows[0].unit
-    header = ["rank", "case", "lowest predicted Dice", *(f"{each.name} ({shown})" for each in rows[0].structures)]
-    lines = [header]
+    shown, more = "predicted Dice" if predicts_dice else rows[0].unit, len(rows[0].structures) - _WORST
+    names = [f"{structure.name} ({shown})" for structure in rows[0].structures]
+    names = [f"worst structures ({shown})", "", "", ""] if more > 0 else names
+    lines = [["rank", "case", "score", "lowest predicted Dice", *names]]
     for rank, row in enumerate(rows, 1):
-        lines.append([str(rank), row.case, number(row.lowest_predicted_dice)])
-        for structure in row.structures:
+        lines.append([str(rank), row.case, number(row.score), number(row.lowest_predicted_dice)])
+        for structure in row.worst_first[:_WORST] if more > 0 else row.structures:
             (low, high), cell = structure.dice_interval, volume_text(structure.volume, 4)
             if predicts_dice:
                 interval = "" if math.isnan(low) else f" ({low:.2f}-{high:.2f})"
                 cell = f"{number(structure.predicted_dice, 2)}{interval}"
-            lines[-1].append(cell if math.isnan(structure.present) else f"{cell}, there {structure.present:.2f}")
-    return aligned(lines, (1,), "")
+            cell = cell if math.isnan(structure.present) else f"{cell}, there {structure.present:.2f}"
+            lines[-1].append(f"{structure.name} {cell}" if more > 0 else cell)
+        lines[-1] += [f"and {more} more"] if more > 0 else []
+    return aligned(lines, (1, 4, 5, 6) if more > 0 else (1,), "")
 
 
 def decision_lines(

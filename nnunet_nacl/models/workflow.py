@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnunet_nacl.calibration.learned_quality import DELIVERED, LearnedQuality, c
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.calibration.scan_score import ScanScores
 from nnunet_nacl.documents.map_file import map_to_json, structures_of
 from nnunet_nacl.documents.map_record import DICE_MEAN, MapPart, MapQuality, MapRecord
 from nnunet_nacl.documents.results import CaseResult
@@ -144,11 +146,13 @@ def _learn_quality(
     counts, units = (len(patients), len(set(patients))), rows[0].units
     if len(units) != 1:
         return MapQuality("", *counts, f"volumes are in {' and '.join(units)}")
-    learned = {
-        delivered: LearnedQuality.learn(each, patients, as_deployed=as_deployed)
-        for delivered, each in zip(DELIVERED, rows)
-    }
     checks = {delivered: check_rows(each, patients) for delivered, each in zip(DELIVERED, rows)}
+    learned = {}
+    for delivered, each in zip(DELIVERED, rows):
+        of_dice, columns = checks[delivered]["dice"], zip(each.structures, each.predicted[..., 0].T)
+        telling = {key: x for key, x in columns if of_dice[key].error < of_dice[key].error_of_constant}  # NaN is not
+        scans = ScanScores.learn(telling, patients)
+        learned[delivered] = replace(LearnedQuality.learn(each, patients, as_deployed=as_deployed), scans=scans)
     return MapQuality(units[0], *counts, "", learned, checks, learn_presence(measured, names, patients))
 
 

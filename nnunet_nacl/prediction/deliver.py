@@ -56,8 +56,9 @@ class Delivery:
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         threshold: Cases with a lower predicted Dice are flagged, see
-            :class:`~nnunet_nacl.review.reasons.DiceThresholds`; None: none is.
+            :class:`~nnunet_nacl.review.reasons.Thresholds`; None: none is.
         command: For the document.
+        notes: What whoever uses the list must know, beside what the source says.
     """
 
     output: Path
@@ -71,6 +72,7 @@ class Delivery:
     findings: tuple[int, ...] = ()
     threshold: ThresholdSpec | None = None
     command: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def deliver(
                 delivery.quality,
                 thresholds,
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-                source.notes(done),
+                [*delivery.notes, *source.notes(done)],
                 source.made,
             )
             if listed.decided:

@@ -154,7 +154,7 @@ class Predictor:
             reviewed.case.segmentation,
             listed.rows[0],
             listed.findings[case],
-            listed.reasons[case],
+            list(listed.reasons[case]),
             reviewed.place.index,
             reviewed.case.probabilities.whole() if probabilities else None,
         )

@@ -8,6 +8,7 @@ since the segmentation beside it would still be that of the probabilities as the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,11 +81,14 @@ class QualityOfMap:
 
     def complete(self, review: CaseReview) -> CaseReview:
         """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence."""
-        structures = []
+        structures, scans, of_map = [], self.learned.scans, self.record.quality
+        checks = of_map.checks.get(self.delivered, {}).get("dice", {}) if of_map else {}
         for key, structure in zip(self.keys, review.structures):
             known: dict[str, Any] = {}
             if self.predicts_dice:
                 known["dice_interval"] = tuple(self.learned.dice[key].predict(structure.predicted_dice)[1:].tolist())
+                known["says_nothing"] = key in checks and checks[key].says_nothing
+                known["rank"] = scans.rank(key, structure.predicted_dice) if scans else math.nan
             if self._knows(review.unit):
                 interval = self.learned.volume[key].predict(structure.predicted_volume)[1:]
                 known["volume_interval"] = tuple(interval.tolist())

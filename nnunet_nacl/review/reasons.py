@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.row import LIKELY, CaseReview, volume_text
+from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.review.row import LIKELY, CaseReview, StructureReview, volume_text
 
 DEFAULT_DICE = 0.8
 """Where neither the user nor a calibration map tells."""
@@ -26,23 +26,21 @@ _MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
-class DiceThresholds:
-    """A threshold for each structure.
+class Thresholds:
+    """What is too low: the predicted Dice of a structure, or the score of a scan.
 
     Attributes:
-        names: Of the structures.
-        values: In the same order.
-        usual: Which of them are the lowest tenth of what a map's held-out cases showed.
+        dice: By name of each structure; empty where the score decides.
+        score: See :mod:`nnunet_nacl.calibration.scan_score`; NaN where structures decide, or none of them has a rank.
     """
 
-    names: tuple[str, ...]
-    values: tuple[float, ...]
-    usual: tuple[bool, ...]
+    dice: dict[str, float]
+    score: float = math.nan
 
     @classmethod
     def of(
         cls, given: ThresholdSpec, structures: Mapping[str, str], lowest_tenth: Mapping[str, float] | None = None
-    ) -> DiceThresholds:
+    ) -> Thresholds:
         """The thresholds that a user gives, and the defaults of the other structures.
 
         Args:
@@ -64,31 +62,28 @@ class DiceThresholds:
             if not 0 <= value <= 1:
                 raise UserError(f"-threshold is a Dice, from 0 to 1, got {value:g}.")
             by_key[known[name]] = float(value)
-        values, usual = [], []
-        for key in structures:
-            default = (lowest_tenth or {}).get(key, math.nan)
-            from_map = key not in by_key and ALL not in by_key and not math.isnan(default)
-            values.append(by_key.get(key, by_key.get(ALL, default if from_map else DEFAULT_DICE)))
-            usual.append(from_map)
-        return cls(tuple(structures.values()), tuple(values), tuple(usual))
-
-    @property
-    def words(self) -> str:
-        """``0.8``, or ``LV 0.82, infarct 0.1`` where they differ."""
-        if len(set(self.values)) == 1 and not any(self.usual):
-            return f"{self.values[0]:g}"
-        return ", ".join(f"{name} {value:.3g}" for name, value in zip(self.names, self.values))
+        usual = {key: value for key, value in (lowest_tenth or {}).items() if not math.isnan(value)}
+        usual = {} if ALL in by_key else usual
+        others = by_key.get(ALL, DEFAULT_DICE)
+        return cls({name: by_key.get(key, usual.get(key, others)) for key, name in structures.items()})
 
     @property
     def explanation(self) -> str:
         """One sentence, without its full stop."""
-        if all(self.usual):
-            return f"A predicted Dice that nine in ten held-out cases exceeded is a reason to look ({self.words})"
-        return f"A predicted Dice below {self.words} is a reason to look"
+        if self.dice:
+            alike = len(set(self.dice.values())) == 1
+            words = (f"{value:.3g}" if alike else f"{name} {value:.3g}" for name, value in self.dice.items())
+            return f"A predicted Dice below {some(list(dict.fromkeys(words)))} is a reason to look"
+        if math.isnan(self.score):
+            return "No predicted Dice is a reason to look: on held-out patients a constant was as near to the truth"
+        return (
+            f"A score below {self.score:.2g} is a reason to look: nine in ten held-out scans have no lower one (the "
+            "smallest share, over the structures, of held-out patients with a lower predicted Dice)"
+        )
 
     def to_json(self) -> dict[str, float]:
-        """By name."""
-        return dict(zip(self.names, self.values))
+        """By name of the structure, or of the score."""
+        return self.dice or {"score": self.score}
 
 
 def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
@@ -109,55 +104,61 @@ def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
 
 def reasons_to_look(
     review: CaseReview,
-    thresholds: DiceThresholds | None,
+    thresholds: Thresholds | None,
     differences: Sequence[str],
     listed: Collection[str] = (),
-) -> list[str]:
-    """All reasons, the gravest first.
+) -> dict[str, list[str]]:
+    """All reasons, the gravest first, and the names of the structures that each is about.
 
     Args:
         review: The case's row, with what a map has learned of it.
-        thresholds: A lower predicted Dice is a reason; None: none is.
+        thresholds: A lower predicted Dice, or score, is a reason; None: none is.
         differences: How the image differs from the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
+    others = {difference: list[str]() for difference in differences}
     if review.empty and any(math.isnan(structure.present) for structure in review.structures):
         nearest = max(review.structures, key=lambda s: s.max_probability)
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
-        return [nothing, *differences]
-    reasons = []
-    if thresholds is not None:
-        for structure, threshold in zip(review.structures, thresholds.values):
-            dice, (low, high) = structure.predicted_dice, structure.dice_interval
-            if dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
-                interval = "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
-                reasons.append(f"predicted Dice of {structure.name} {dice:.2f}{interval}, below {threshold:.3g}")
-    absent = []
+        return {nothing: [], **others}
+    low, there, absent, disputed, torn = (dict[str, str]() for _ in range(5))  # by structure
+    reasons: dict[str, list[str]] = {}
+    limits = thresholds or Thresholds({})
+    if unusual := [s for s in review.worst_first if s.rank < limits.score]:  # NaN is not
+        named = some([f"{s.name} {dice_text(s)}" for s in unusual], _MOST_NAMES)
+        below = f"score {review.score:.2g}, below {limits.score:.2g}"
+        reasons[f"predicted Dice of {named} is unusually low ({below})"] = [s.name for s in unusual]
+    for structure, threshold in zip(review.structures, limits.dice.values()):
+        if structure.predicted_dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
+            low[structure.name] = f"predicted Dice of {structure.name} {dice_text(structure)}, below {threshold:.3g}"
     for structure in review.structures:
-        p = structure.present
+        name, p = structure.name, structure.present
         if structure.pieces == 0 and p >= LIKELY:
-            reasons.append(f"{structure.name} was not segmented, but is probably there ({p:.2f})")
+            there[name] = f"{name} was not segmented, but is probably there ({p:.2f})"
         elif structure.pieces and p < LIKELY:
-            reasons.append(f"{structure.name} is probably not there ({p:.2f})")
+            there[name] = f"{name} is probably not there ({p:.2f})"
         elif structure.pieces == 0 and math.isnan(p):
-            absent.append(structure.name)
-    if absent:
-        reasons.append(f"empty: {_first_of(absent)}")
-    disputed = []
-    for structure in review.structures:
+            absent[name] = name
         if structure.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
-            low, high = min(structure.member_volumes), max(structure.member_volumes)
-            volumes = f"{volume_text(low)} to {volume_text(high)} {review.unit}"
-            disputed.append(f"{structure.name} (Dice {structure.members_dice:.2f}, {volumes})")
-    if disputed:
-        reasons.append(f"folds disagree on {_first_of(disputed)}")
-    for structure in review.structures:
-        if structure.largest_piece < _LARGEST_PIECE and structure.name not in listed:
+            volumes = f"{volume_text(min(structure.member_volumes))} to {volume_text(max(structure.member_volumes))}"
+            disputed[name] = f"{name} (Dice {structure.members_dice:.2f}, {volumes} {review.unit})"
+        if structure.largest_piece < _LARGEST_PIECE and name not in listed:
             share = f"{100 * structure.largest_piece:.0f} %"
-            reasons.append(f"{structure.name} is in {structure.pieces} pieces, the largest holds {share}")
-    return [*reasons, *differences]
+            torn[name] = f"{name} is in {structure.pieces} pieces, the largest holds {share}"
+    reasons |= _each(low) | _each(there)
+    for together, words in ((absent, "empty: "), (disputed, "folds disagree on ")):
+        if together:
+            reasons[words + some(list(together.values()), _MOST_NAMES)] = list(together)
+    return reasons | _each(torn) | others
 
 
-def _first_of(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"{', '.join(names[:_MOST_NAMES])}{more}"
+def dice_text(structure: StructureReview) -> str:
+    """``0.83 (0.70 to 0.90)``: predicted Dice with its interval, where that is known."""
+    low, high = structure.dice_interval
+    return f"{structure.predicted_dice:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+
+
+def _each(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """A reason for each structure, and one for all beyond the first few."""
+    reasons, more = {text: [name] for name, text in list(texts.items())[:_MOST_NAMES]}, list(texts)[_MOST_NAMES:]
+    return {**reasons, f"{len(more)} more structures likewise": more} if more else reasons

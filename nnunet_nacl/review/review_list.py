@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,30 +13,41 @@ from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import DiceThresholds, ThresholdSpec, reasons_to_look
+from nnunet_nacl.review.reasons import Thresholds, ThresholdSpec, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
 PAGE = "index.html"
 REVIEW = "review.csv"
-DETAILS = "review_details.csv"
-LIST_FILES = (PAGE, REVIEW, DETAILS, FINDINGS)
+STRUCTURES = "structures.csv"
+SCANS = "scans.csv"
+LIST_FILES = (PAGE, REVIEW, STRUCTURES, SCANS, FINDINGS)
 """What :meth:`ReviewList.write` writes beside the segmentations."""
 
+_COLUMNS = (
+    *("rank", "case", "flag", "reasons", "n_structures_with_reasons", "score"),
+    *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
+)
+"""Of review.csv."""
 RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
 
 
 def thresholds_of(
     given: ThresholdSpec | None, structures: Mapping[str, str], quality: QualityOfMap | None
-) -> DiceThresholds | None:
-    """Below which predicted Dice a structure is a reason to look; None where none is predicted.
+) -> Thresholds | None:
+    """Below which score, or predicted Dice, a scan is to be looked at; None where no Dice is predicted.
+
+    What the user gives decides. Otherwise it is the score; a map of an earlier version knows none, and then it is the
+    lowest tenth of each structure.
 
     Raises:
-        UserError: See :meth:`~nnunet_nacl.review.reasons.DiceThresholds.of`.
+        UserError: See :meth:`~nnunet_nacl.review.reasons.Thresholds.of`.
     """
     if given is None or quality is None or not quality.predicts_dice:
         return None
-    return DiceThresholds.of(given, structures, quality.lowest_tenth)
+    if not given and (scans := quality.learned.scans):
+        return Thresholds({}, scans.lowest_tenth)
+    return Thresholds.of(given, structures, quality.lowest_tenth)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class ReviewList:
         structures: Their names.
         members: Names of the networks or folders that are averaged; one if there is nothing to average.
         quality: What the calibration map has learned of Dice and volume; None where nothing is known.
-        thresholds: A predicted Dice below is a reason to look; None: no predicted Dice is.
+        thresholds: A predicted Dice, or score, below is a reason to look; None: none is.
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
@@ -59,7 +71,7 @@ class ReviewList:
     structures: Sequence[str]
     members: Sequence[str]
     quality: QualityOfMap | None = None
-    thresholds: DiceThresholds | None = None
+    thresholds: Thresholds | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
@@ -69,8 +81,9 @@ class ReviewList:
         """Of the cases, those that need a look most first.
 
         Empty predictions come before all others, those with the largest probability of any structure first: there the
-        network was nearest to predicting something. The others follow by their lowest predicted Dice, rising. Empty
-        predictions of scans in which nothing is to be expected come last.
+        network was nearest to predicting something. The others follow by their score, rising, where the map knows
+        one, then by their lowest predicted Dice. Empty predictions of scans in which nothing is to be expected come
+        last.
         """
 
         def key(row: CaseReview) -> tuple:
@@ -78,10 +91,15 @@ class ReviewList:
                 return (2, -max(structure.present for structure in row.structures), row.case)
             if row.empty:
                 return (0, -max(structure.max_probability for structure in row.structures), row.case)
-            return (1, row.lowest_predicted_dice, row.case)
+            return (1, math.inf if math.isnan(row.score) else row.score, row.lowest_predicted_dice, row.case)
 
         rows = (case.row for case in self.finished.values())
         return sorted((self.quality.complete(row) if self.quality else row for row in rows), key=key)
+
+    @cached_property
+    def scored(self) -> bool:
+        """Whether the map knows how unusual a predicted Dice is."""
+        return any(not math.isnan(row.score) for row in self.rows)
 
     @property
     def predicts_dice(self) -> bool:
@@ -97,8 +115,8 @@ class ReviewList:
         return {case: self.quality.judge(each, self.finished[case].row.unit) for case, each in listed.items()}
 
     @cached_property
-    def reasons(self) -> dict[str, list[str]]:
-        """By case why it needs a look, in words; none for most."""
+    def reasons(self) -> dict[str, dict[str, list[str]]]:
+        """By case why it needs a look, in words, and which structures each reason is about; none for most."""
         reasons = {}
         for row in self.rows:
             case = self.finished[row.case]
@@ -116,42 +134,41 @@ class ReviewList:
         """What a decision did to each case, in alphabetic order, where it was looked at."""
         return [case.decided for _, case in sorted(self.finished.items()) if case.decided]
 
-    def csv_texts(self) -> tuple[str, str]:
-        """Content of review.csv, what a reader needs, and of review_details.csv, all else in the same rows.
+    def csv_texts(self) -> dict[str, str]:
+        """By name the content of review.csv, structures.csv and scans.csv, in the order of the list.
 
-        One row a case, in the order of the list. A cell is empty where a number is undefined. A case that could not be
-        done has a row without a rank at the end: whoever works through the list must not miss it.
+        A cell is empty where a number is undefined. A case that could not be done has a row without a rank at the end
+        of review.csv: whoever works through the list must not miss it.
         """
-        rows, details = [], []
+        tables: dict[str, list[dict[str, Any]]] = {REVIEW: [], STRUCTURES: [], SCANS: []}
         for rank, case in enumerate(self.rows, 1):
-            why, with_map = self.reasons[case.case], self.quality is not None
-            row: dict[str, Any] = {"rank": rank, "case": case.case}
-            more = {**row, "empty": "yes" if case.empty else "no", "empty_structures": "; ".join(case.empty_structures)}
-            row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why), "problem": None}
-            more |= case.columns()
+            why, worst = self.reasons[case.case], case.worst_first[0]
+            named = {name for names in why.values() for name in names}
+            reader = (rank, case.case, "yes" if why else "no", "; ".join(why), len(named), case.score)
+            dice = (worst.name if worst.pieces else None, worst.predicted_dice, *worst.dice_interval)
+            tables[REVIEW].append(dict(zip(_COLUMNS, (*reader, *dice, None))))
+            tables[SCANS].append({"case": case.case, **case.columns()})
             for structure in case.structures:
-                summary, columns = structure.summary(case.unit, with_map), structure.columns(case.unit, self.members)
-                row |= {f"{structure.name} {column}": value for column, value in summary.items()}
-                more |= {f"{structure.name} {column}": value for column, value in columns.items()}
-            rows.append(row)
-            details.append(more)
-        rows += [{"rank": None, "case": name, "problem": problem} for name, problem in self.problems.items()]
-        details += [{"rank": None, "case": name} for name in self.problems]
-        return _csv_text(rows), _csv_text(details)
+                columns = structure.columns(case.unit, self.members)
+                tables[STRUCTURES].append({"case": case.case, "structure": structure.name, **columns})
+        nothing: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        tables[REVIEW] += [nothing | {"case": name, "problem": problem} for name, problem in self.problems.items()]
+        return {name: _csv_text(rows) for name, rows in tables.items()}
 
     def write(self, output: Path, page: Callable[[ReviewList], str]) -> None:
         """Write all files of the list.
 
         Args:
-            output: Folder of index.html, review.csv, review_details.csv, and findings.csv where structures were asked
-                for.
+            output: Folder of index.html, review.csv, structures.csv, scans.csv, and findings.csv where structures were
+                asked for.
             page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
 
         Raises:
             UserError: A file cannot be written.
         """
-        for name, text in zip((REVIEW, DETAILS), self.csv_texts()):
+        for name, text in self.csv_texts().items():
             write_atomically(output / name, text)
+        (output / "review_details.csv").unlink(missing_ok=True)  # of an earlier version
         if any(self.findings.values()):
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
         else:

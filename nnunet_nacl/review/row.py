@@ -1,7 +1,7 @@
 """What the review list says of a case: its columns, and how they are measured.
 
-A new column is a field of the row, its value in :func:`make_row`, and a line in ``summary`` (review.csv) or ``columns``
-(review_details.csv).
+A new column is a field of the row, its value in :func:`make_row`, and a line in ``columns`` of its class: of
+:class:`StructureReview` for structures.csv, of :class:`CaseReview` for scans.csv.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import stdev
 from typing import Any
 
@@ -21,6 +22,7 @@ from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 from nnunet_nacl.runs.components import label_components
 
 _COLUMNS = (
+    "score",
     "lowest_predicted_dice",
     "mean_foreground_entropy",
     "mean_foreground_confidence",
@@ -55,6 +57,9 @@ class StructureReview:
         dice_interval: 90 % interval of the true Dice, as a map learned it; NaN where nothing is known.
         volume_interval: The same of the true volume.
         present: Probability that the structure is in the scan; NaN where nothing was learned.
+        rank: Share of the held-out patients with a lower or equal predicted Dice, see
+            :mod:`nnunet_nacl.calibration.scan_score`; NaN where the structure does not count.
+        says_nothing: Whether on held-out patients a constant was as near to the true Dice as the predicted one.
     """
 
     name: str
@@ -70,29 +75,30 @@ class StructureReview:
     dice_interval: tuple[float, float] = _UNKNOWN
     volume_interval: tuple[float, float] = _UNKNOWN
     present: float = math.nan
+    rank: float = math.nan
+    says_nothing: bool = False
 
     @property
     def volume_sd(self) -> float | None:
         """Sample standard deviation between members; None with one."""
         return stdev(self.member_volumes) if len(self.member_volumes) > 1 else None
 
-    def summary(self, unit: str, with_map: bool) -> dict[str, Any]:
-        """Columns of review.csv, behind the structure's name; with a map what that learned, too."""
-        size, (low, high), (smallest, largest) = size_word(unit), self.dice_interval, self.volume_interval
-        columns: dict[str, Any] = {"predicted_dice": self.predicted_dice}
-        if with_map:
-            columns |= {"predicted_dice_low": low, "predicted_dice_high": high}
-        columns[f"{size}_{unit}"] = self.volume
-        if with_map:
-            columns |= {f"predicted_{size}_low_{unit}": smallest, f"predicted_{size}_high_{unit}": largest}
-        return columns if math.isnan(self.present) else {**columns, "present_probability": self.present}
-
     def columns(self, unit: str, members: Sequence[str]) -> dict[str, Any]:
-        """Columns of review_details.csv, behind the structure's name; with several members the volume of each."""
+        """Columns of structures.csv; with several members the volume of each."""
         size, volumes, several = size_word(unit), self.member_volumes, len(self.member_volumes) > 1
+        (low, high), (smallest, largest) = self.dice_interval, self.volume_interval
         return {
-            "members_dice": self.members_dice,
+            "predicted_dice": self.predicted_dice,
+            "predicted_dice_low": low,
+            "predicted_dice_high": high,
+            "rank_of_dice": self.rank,
+            "no_better_than_constant": "yes" if self.says_nothing else None,
+            f"{size}_{unit}": self.volume,
             f"predicted_{size}_{unit}": self.predicted_volume,
+            f"predicted_{size}_low_{unit}": smallest,
+            f"predicted_{size}_high_{unit}": largest,
+            "present_probability": self.present,
+            "members_dice": self.members_dice,
             f"{size}_sd_{unit}": self.volume_sd,
             f"{size}_min_{unit}": min(volumes) if several else None,
             f"{size}_max_{unit}": max(volumes) if several else None,
@@ -126,6 +132,10 @@ class CaseReview:
     structures: tuple[StructureReview, ...]
     n_members: int
 
+    def __post_init__(self) -> None:
+        if not self.structures:  # as in a record that was edited
+            raise ValueError("there is no structure.")
+
     @property
     def empty(self) -> bool:
         """Whether nothing at all was predicted."""
@@ -146,9 +156,20 @@ class CaseReview:
         """Smallest of the structures that were segmented; NaN if there are none."""
         return min((s.predicted_dice for s in self.structures if s.pieces), default=math.nan)
 
+    @cached_property
+    def worst_first(self) -> list[StructureReview]:
+        """The structures by rank, those without one by predicted Dice; last those that were not segmented."""
+        return sorted(self.structures, key=lambda s: [math.inf if x != x else x for x in (s.rank, s.predicted_dice)])
+
+    @property
+    def score(self) -> float:
+        """Smallest rank of its structures; NaN where none has one."""
+        return self.worst_first[0].rank
+
     def columns(self) -> dict[str, Any]:
-        """Columns of review_details.csv."""
-        return {name: getattr(self, name) for name in _COLUMNS}
+        """Columns of scans.csv."""
+        empty = {"empty": "yes" if self.empty else "no", "empty_structures": "; ".join(self.empty_structures)}
+        return {**empty, **{name: getattr(self, name) for name in _COLUMNS}}
 
 
 def make_row(

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.documents.results import detected_in
-from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.runs.held_out_presence import CONSTANT
 from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
+from nnunet_nacl.show.worst_structures import named_together, worst_of
 
 if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
-    from nnunet_nacl.comparison.alignment import Dataset
     from nnunet_nacl.comparison.comparison import Comparison
 
 QUALITY, WORKLOAD, DETECTED, PRESENCE = "quality", "workload", "detected", "presence"
@@ -82,10 +81,14 @@ def case_tables(
     tables: list[Table] = []
     for dataset in comparison.datasets:
 
-        def add(kind: str, title: str, caption: str, header: list[str], rows: Rows, dataset: Dataset = dataset) -> None:
+        def add(kind, title, caption, header, rows, bad=None, dataset=dataset) -> None:
+            values = [[cell.value if isinstance(cell, Cell) else cell for cell in row] for row in rows]
+            if bad and (chosen := worst_of(map(bad, rows)))[1]:
+                rows = [row for row in rows if bad(row)[0] in chosen[0]]
+                caption += " The ten worst are shown, all are in the CSV."
             if rows:
                 name = comparison.id_of(kind, dataset)
-                tables.append(Table(name, title, caption, header, rows, dataset.name))
+                tables.append(Table(name, title, caption, header, rows, dataset.name, (header, values)))
 
         if rows := quality[dataset.name]:
             entries = [entry for entry in comparison.entries if entry.name in rows]
@@ -108,16 +111,16 @@ def case_tables(
                 *_workload(reports),
             )
         detected = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
-        header = ["structure", "method", *_DETECTED_HEADER]
-        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, _detected(detected, dataset.structures))
+        header, cells = ["structure", "method", *_DETECTED_HEADER], _detected(detected, dataset.structures)
+        add(DETECTED, "What is found", _DETECTED.format(dataset.where), header, cells, _detection)
         checks = presence[dataset.name]
         cells = [
             [entry.label, *row]
             for entry in comparison.entries
             for row in _presence(checks[entry.name], dataset.structures)
         ]
-        header = ["method", *_PRESENCE_HEADER]
-        add(PRESENCE, "Is it there, is it real", _PRESENCE.format(dataset.where), header, cells)
+        caption, header = _PRESENCE.format(dataset.where), ["method", *_PRESENCE_HEADER]
+        add(PRESENCE, "Is it there, is it real", caption, header, cells, _brier)
     return tables
 
 
@@ -137,16 +140,20 @@ def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
     return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(looked_at)])
 
 
-def detected_text(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> str:
+def detected_text(
+    detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str], *, every: bool = False
+) -> str:
     """What each kind of labels of one method finds; empty where nothing is missed or invented.
 
     Args:
         detected: By kind of labels and structure.
         names: Name of each structure by nnU-Net's key.
+        every: Every structure, not the worst only.
     """
     rows = _detected(detected, names)
-    header = ["structure", "labels", *_DETECTED_HEADER]
-    return "\n".join(aligned([header, *texts_of(rows)], indent="")) if rows else ""
+    shown, more = worst_of(map(_detection, rows), every)
+    rows = [["structure", "labels", *_DETECTED_HEADER], *(row for row in rows if row[0] in shown)]
+    return "\n".join([*aligned(texts_of(rows), indent=""), *more]) if shown else ""
 
 
 def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *, every_kind: bool = False) -> str:
@@ -155,14 +162,15 @@ def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *,
     Args:
         presence: What was learned, and how it does; None for nothing.
         names: Name of each structure by nnU-Net's key.
-        every_kind: Also probabilities that are not learned, such as the largest of the voxels.
+        every_kind: Every structure, and also probabilities that are not learned, such as the largest of the voxels.
     """
     lines, rows = [], _presence(presence, names, every_kind)
+    shown, more = worst_of(map(_brier, rows), every_kind)
     if rows:
-        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
-    why_not = presence.why_not if presence else {}
-    if nothing := "; ".join(f"{names[key]} ({why})" for key, why in why_not.items()):
-        lines.append(f"nothing is said of {one_line(nothing)}")
+        rows = [row for row in rows if row[0] in shown]
+        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), *more, f"alarms: {_ALARMS}"]
+    why_not = {names[key]: why for key, why in presence.why_not.items()} if presence else {}
+    lines += [f"nothing is said of {line}" for line in named_together(why_not)]
     return "\n".join(lines)
 
 
@@ -197,6 +205,15 @@ def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], Rows]:
     header = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload[ORDERS[0]]]
     below = "their thresholds" if isinstance(report.threshold, dict) else f"{report.threshold:g}"
     return ["method", "order", f"cases below {below}", *header], rows
+
+
+def _detection(row: Sequence[Any]) -> tuple[str, float]:
+    return row[0], row[2].value
+
+
+def _brier(row: Sequence[Any]) -> tuple[str, float]:
+    what, brier = row[-len(_PRESENCE_HEADER) :][:2]  # behind the method, in a comparison
+    return what, -brier.value
 
 
 def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,18 +17,18 @@ from nnunet_nacl.io.companion_files import read_image
 from nnunet_nacl.io.geometry import slicing_axis
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.review.reasons import dice_text
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.review.row import CaseReview, volume_text
+from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
 from nnunet_nacl.show.drawing import draw_labels
 from nnunet_nacl.show.page import render_page
 from nnunet_nacl.show.slices import View
 
 _UNITS = {"mm2": "mm²"}
-_TWO_DECIMALS = "{:.2f}".format
 _MOST_FINDINGS = 10
 _LONG_SIDE = (180, 240)  # pixels of a picture
-_MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
+_MOST_STRUCTURES, _SHOWN = 4, 3  # of more, those with a reason and the worst are shown, the rest folds open
 
 
 def review_page(listed: ReviewList) -> str:
@@ -39,8 +39,9 @@ def review_page(listed: ReviewList) -> str:
         list=listed,
         rows=[_row(rank, row, listed) for rank, row in enumerate(listed.rows, 1)],
         date=f"{datetime.now():%Y-%m-%d}",
-        columns=_columns(listed.structures, several),
+        columns=_columns(listed, several),
         several=several,
+        scored=listed.scored,
         learned=listed.predicts_dice,
         present=any(not math.isnan(structure.present) for row in listed.rows for structure in row.structures),
         findings=any(listed.findings.values()),
@@ -49,30 +50,25 @@ def review_page(listed: ReviewList) -> str:
 
 def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
     finished, unit = listed.finished[review.case], _UNITS.get(review.unit, review.unit)
-    cells = [_cell(review.lowest_predicted_dice)]
+    cells = [_cell(review.score, f"{review.score:.2g}")] if listed.scored else []
+    cells.append(_cell(lowest := review.lowest_predicted_dice, f"{lowest:.2f}"))
     if review.n_members > 1:
         members = [s.members_dice for s in review.structures if not math.isnan(s.members_dice)]
-        cells.append(_cell(min(members, default=math.nan)))
-    structures = []
-    for structure in review.structures:
-        lines = [f"{volume_text(structure.volume)} {unit}"]
-        if listed.quality:
-            interval = _interval(structure.volume_interval, volume_text)
-            lines.append(f"predicted {volume_text(structure.predicted_volume)}{interval}")
-        if not math.isnan(structure.present):
-            lines.append(f"in the scan: {structure.present:.2f}")
-        structures.append(_cell(structure.predicted_dice, _interval(structure.dice_interval, _TWO_DECIMALS), *lines))
-    if len(structures) > _MOST_STRUCTURES:
-        known = [(cell["value"], i, cell["lines"][0]) for i, cell in enumerate(structures) if cell["value"] is not None]
-        lowest = sorted(known)[:_SHOWN]
-        lines = [f"{review.structures[i].name} {line}" for _, i, line in lowest]
-        cells.append({"lines": lines, "value": lowest[0][0] if lowest else None})
+        cells.append(_cell(dice := min(members, default=math.nan), f"{dice:.2f}"))
+    reasons, more = listed.reasons[review.case], list[str]()
+    if len(review.structures) > _MOST_STRUCTURES:
+        worst = review.worst_first
+        named = {name for names in reasons.values() for name in names} | {each.name for each in worst[:_SHOWN]}
+        lines = {each.name: f"{each.name} {', '.join(_lines(each, listed, unit))}" for each in worst}
+        more = [line for name, line in lines.items() if name not in named]
+        cells.append({"lines": [line for name, line in lines.items() if name in named], "value": None})
     else:
-        cells += structures
+        cells += [_cell(each.predicted_dice, *_lines(each, listed, unit)) for each in review.structures]
     return {
         "rank": rank,
         "case": review.case,
-        "reasons": "; ".join(listed.reasons[review.case]),
+        "reasons": "; ".join(reasons),
+        "more": more,
         "place": finished.place,
         "picture": f"data:image/png;base64,{finished.picture}",
         "size": finished.size,
@@ -97,18 +93,28 @@ def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
     return [*lines, f"and {more} more in findings.csv"] if more else lines
 
 
-def _columns(names: Sequence[str], several: bool) -> list[str]:
-    columns = ["lowest predicted Dice", *(["lowest Dice between folds"] if several else [])]
-    return [*columns, *(names if len(names) <= _MOST_STRUCTURES else [f"the {_SHOWN} structures with the lowest Dice"])]
+def _columns(listed: ReviewList, several: bool) -> list[str]:
+    names = listed.structures
+    columns = [*(["score"] if listed.scored else []), "lowest predicted Dice"]
+    columns += ["lowest Dice between folds"] if several else []
+    return [*columns, *(names if len(names) <= _MOST_STRUCTURES else ["worst structures"])]
 
 
-def _cell(dice: float, interval: str = "", *lines: str) -> dict[str, Any]:
-    known = not math.isnan(dice)
-    return {"lines": [f"{dice:.2f}{interval}" if known else "-", *lines], "value": dice if known else None}
+def _lines(structure: StructureReview, listed: ReviewList, unit: str) -> list[str]:
+    """What is said of a structure in a row: predicted Dice, volume, what the map has learned."""
+    lines = ["-" if math.isnan(structure.predicted_dice) else dice_text(structure)]
+    lines += ["predicted Dice no better than a constant"] if structure.says_nothing else []
+    lines.append(f"{volume_text(structure.volume)} {unit}")
+    if listed.quality:
+        low, high = structure.volume_interval
+        interval = "" if math.isnan(low) else f" ({volume_text(low)} to {volume_text(high)})"
+        lines.append(f"predicted {volume_text(structure.predicted_volume)}{interval}")
+    return lines if math.isnan(structure.present) else [*lines, f"in the scan: {structure.present:.2f}"]
 
 
-def _interval(ends: tuple[float, float], show: Callable[[float], str]) -> str:
-    return "" if math.isnan(ends[0]) else f" ({show(ends[0])} to {show(ends[1])})"
+def _cell(value: float, *lines: str) -> dict[str, Any]:
+    known = not math.isnan(value)
+    return {"lines": [line if known or i else "-" for i, line in enumerate(lines)], "value": value if known else None}
 
 
 def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: CompactImage | None = None) -> FinishedCase:

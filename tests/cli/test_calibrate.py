@@ -173,7 +173,7 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
         labels is REGIONS,
     )
     names = {p.name for p in folder.iterdir() if p.name.startswith("case_")} | {"dataset.json", "plans.json"}
-    lists = {"index.html", "prediction.json", "review.csv", "review_details.csv"}
+    lists = {"index.html", "prediction.json", "review.csv", "structures.csv", "scans.csv"}
     ours = {"calibration_applied.json", "review", "review_args.json"} | lists
     assert {p.name for p in out.iterdir()} == names | ours
     for path in out.glob("*.npz"):

@@ -76,7 +76,14 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
     rows = {row["case"]: row for row in read_list(tmp_path / "out")}
     present = {case: float(row["lesion present_probability"]) for case, row in rows.items()}
     assert present["healthy"] < 0.3 and present["false"] < 0.5 < min(present["found"], present["both"])
-    assert present["missed"] > present["healthy"] and "organ present_probability" not in rows["false"]
+    assert present["missed"] > present["healthy"] and rows["false"]["organ present_probability"] == ""
+    assert set(read_record(path).learned["argmax"].scans.predicted) == {"2"}  # the organ is alike in all
+    assert {row["organ no_better_than_constant"] for row in rows.values()} == {"yes"}
+    assert (
+        {row["organ rank_of_dice"] for row in rows.values()}
+        == {row["lesion no_better_than_constant"] for row in rows.values()}
+        == {""}
+    )
     assert rows["healthy"]["reasons"] == "" and rows["healthy"]["empty_structures"] == "lesion"
     assert f"lesion is probably not there ({present['false']:.2f})" in rows["false"]["reasons"]
     assert ("probably there" in rows["missed"]["reasons"]) == (present["missed"] >= 0.5)
@@ -93,6 +100,7 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count('<tr class="finding">') == 4 and "real with a probability of 0." in page
     assert not Page(page).faults and "Probably there, probably not" in page
+    assert page.count("predicted Dice no better than a constant<") == 5
     assert page.count("in the scan: 0.") == 5  # of each case, whether it is a reason or not
     run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1, "-findings", "organ")
     assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == {"organ"}
@@ -103,9 +111,9 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path):
     folder, path = learned
     run("review", "-i", folder, "-o", tmp_path / "calibrated", "-map", path, "--save_probabilities")
     run("review", "-i", tmp_path / "calibrated", "-o", tmp_path / "again", "-map", path)
-    assert "lesion present_probability" in read_list(tmp_path / "calibrated")[0]
+    assert read_list(tmp_path / "calibrated")[-1]["lesion present_probability"]
     row = read_list(tmp_path / "again")[0]
-    assert "lesion present_probability" not in row and "lesion predicted_dice_low" in row
+    assert row["lesion present_probability"] == "" and row["organ predicted_dice_low"]
     assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
 
 
@@ -127,11 +135,16 @@ def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(
 def test_a_structure_has_a_threshold_of_its_own(learned, tmp_path, capsys):
     folder, path = learned
     capsys.readouterr()
-    run("review", "-i", folder, "-o", tmp_path / "usual", "-map", path)
-    said = r"that nine in ten held-out cases exceeded is a reason to look \(organ (1|0\.\d+), lesion 0\."
+    earlier = json.loads(path.read_text())  # of a version that knew no scores
+    for learned_of in earlier["quality"]["learned"].values():
+        learned_of["scans"] = None
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    run("review", "-i", folder, "-o", tmp_path / "usual", "-map", tmp_path / "earlier.json")
+    said = r"A predicted Dice below organ (1|0\.\d+), lesion 0\.\d+ is a reason to look"
     assert re.search(said, capsys.readouterr().out)
-    flagged = ["predicted Dice of lesion" in row["reasons"] for row in read_list(tmp_path / "usual")]
-    assert 0 < sum(flagged) <= 4 and len(flagged) == 24
+    usual = read_list(tmp_path / "usual")
+    flagged = ["predicted Dice of lesion" in row["reasons"] for row in usual]
+    assert 0 < sum(flagged) <= 4 and len(flagged) == 24 and not any(row["score"] for row in usual)
     arguments = ("-map", path, "-threshold", "0", "lesion=1")
     run("review", "-i", folder, "-o", tmp_path / "own", *arguments)
     reasons = [row["reasons"] for row in read_list(tmp_path / "own")]

@@ -12,8 +12,16 @@ from tests.review.test_review_list import review
 def test_a_line_for_each_case():
     rows = [review("liver_1", members=(1.0, 3.0)), review("b", pieces=0, members=(0.0, 0.0))]
     header, *lines = table_lines(rows, False)
-    assert header.split() == "rank case lowest predicted Dice s0 (ml)".split()
-    assert "liver_1" in lines[0] and lines[0].endswith(" 2") and lines[1].split()[:3] == ["2", "b", "-"]
+    assert header.split() == "rank case score lowest predicted Dice s0 (ml)".split()
+    assert "liver_1" in lines[0] and lines[0].endswith(" 2") and lines[1].split()[:4] == ["2", "b", "-", "-"]
+
+
+def test_of_many_structures_the_worst_three_are_named():
+    rows = [review("a", structures=25, rank=0.25), review("b", 0.25, structures=4)]
+    header, first, second = table_lines(rows, True)
+    assert header.split()[:3] == ["rank", "case", "score"] and header.endswith("worst structures (predicted Dice)")
+    assert first.split()[2:] == "0.250 0.500 s0 0.50 s1 0.60 s2 0.70 and 22 more".split()
+    assert second.split()[2:5] == ["-", "0.250", "s0"]
 
 
 def test_how_probably_a_structure_is_there_is_said_where_it_is_known():
@@ -24,9 +32,9 @@ def test_how_probably_a_structure_is_there_is_said_where_it_is_known():
 
 
 def printed(capsys, rows, predicts_dice=True) -> list[str]:
-    reasons = {row.case: [] for row in rows}
+    reasons = {row.case: {} for row in rows}
     found = SimpleNamespace(rows=rows, reasons=reasons, notes=(), n_to_look_at=0, findings={}, thresholds=None)
-    found.predicts_dice = predicts_dice
+    found.predicts_dice, found.scored = predicts_dice, False
     print_list(found, Path("out"))
     return capsys.readouterr().out.splitlines()
 

@@ -28,7 +28,7 @@ from tests.runs.folders import (
 from tests.runs.predictions import SHAPE, SPACING_MM, reviewed
 
 LISTS = {"dataset.json", "plans.json", "decision.json", "review_args.json", "prediction.json"}
-LISTS |= {"index.html", "review.csv", "review_details.csv", "review"}
+LISTS |= {"index.html", "review.csv", "structures.csv", "scans.csv", "review"}
 
 
 def write_truths(folder: Path, cases: int = 3, labels: dict | None = None, seed: int = 0) -> Path:

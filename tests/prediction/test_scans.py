@@ -204,7 +204,7 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
         dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
         expected = learned.present_probability("2", volume, dice)
         assert float(row["posterior present_probability"]) == pytest.approx(expected, rel=1e-3)
-        assert "anterior present_probability" not in row
+        assert row["anterior present_probability"] == ""
         answer = predictor.predict(*_read(scans, row["case"]))
         here = [one for one in listed if one["case"] == row["case"]]
         assert [one.voxels for one in answer.findings[0].found] == [int(one["voxels"]) for one in here]
@@ -269,7 +269,8 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
 def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
     assert predict(model, scans, tmp_path / "a") == 0
     assert "nnunet_nacl calibrate -d Dataset999_Synthetic -tr nnUNetTrainer -c 3d_fullres" in capsys.readouterr().err
-    assert not any("predicted_dice_low" in column for column in rows(tmp_path / "a")[0])
+    row = rows(tmp_path / "a")[0]
+    assert not any(row[column] for column in row if "_low" in column or "_high" in column)
     assert predict(model, scans, tmp_path / "b", "-threshold", 0.8) == 2
 
 
@@ -331,7 +332,7 @@ def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it
     assert said in capsys.readouterr().err
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert (document["calibrated"], document["calibration_map"]) == (False, None)
-    assert not any("predicted_dice_low" in column for column in rows(tmp_path / "out")[0])
+    assert not any(value for column, value in rows(tmp_path / "out")[0].items() if "predicted_dice_low" in column)
     assert said[1:] in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -345,7 +346,7 @@ def test_an_old_calibrated_checkpoint_is_used_only_if_it_is_named(tmp_path, cali
     capsys.readouterr()
     assert predict(folder, scans, tmp_path / "named", "-chk", CALIBRATED) == 0
     assert "Leave out -chk to have both" in capsys.readouterr().err
-    assert not any("predicted_dice_low" in column for column in rows(tmp_path / "named")[0])
+    assert not any(value for column, value in rows(tmp_path / "named")[0].items() if "predicted_dice_low" in column)
 
 
 def test_another_sliding_window_than_at_calibration_is_noted(tmp_path, calibrated, scans, capsys) -> None:
@@ -471,7 +472,7 @@ def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys, name)
 
 
 @pytest.mark.parametrize(
-    "name", ["scan_0.nii.gz", "index.html", "review.csv", "review_details.csv", "dataset.json", "maps/a.txt"]
+    "name", ["scan_0.nii.gz", "index.html", "review.csv", "structures.csv", "scans.csv", "dataset.json", "maps/a.txt"]
 )
 def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys) -> None:
     """Whatever its subfolders are called; nnU-Net's own record of its arguments makes it none of ours either."""
@@ -570,7 +571,7 @@ def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, 
     assert all((out / "review" / name).stat().st_mtime_ns == when for name, when in kept.items())
     assert not list(out.rglob(".*")) and len(rows(out)) == 12
     assert predict(model, scans, tmp_path / "whole") == 0
-    for name in ("review.csv", "review_details.csv"):
+    for name in ("review.csv", "structures.csv", "scans.csv"):
         assert digests(out)[name] == digests(tmp_path / "whole")[name]
 
 

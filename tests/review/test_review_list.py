@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.calibration.scan_score import ScanScores
+from nnunet_nacl.review.review_list import REVIEW, SCANS, STRUCTURES, ReviewList, thresholds_of
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
 from nnunet_nacl.runs.ensemble_members import member_names
@@ -30,7 +31,7 @@ def review_list(reviews, members=("p",), problems=None, quality=None, reasons=No
     """Of cases, with why they need a look."""
     finished = {row.case: FinishedCase(row) for row in reviews}
     listed = ReviewList("", finished, (), members, quality, problems=problems or {})
-    vars(listed).update(reasons=reasons or {row.case: [] for row in reviews})
+    vars(listed).update(reasons=reasons or {row.case: {} for row in reviews})
     return listed
 
 
@@ -62,56 +63,74 @@ def test_empty_predictions_of_scans_without_anything_come_last():
 
     assert [r.case for r in review_list(reviews(**present)).rows] == ["missed", "seen", "healthy"]
     assert [r.case for r in review_list(reviews()).rows] == ["healthy", "missed", "seen"]
-    header, *rows = texts(reviews(**present), ["p"])[0]
-    column = header.split(",").index("s0 present_probability")
-    assert [line.split(",")[column] for line in rows] == ["0.6", "0.9", "0.1"]
-    assert "present_probability" not in "".join(review_list(reviews()).csv_texts())
+    found = tables(reviews(**present))[STRUCTURES]
+    assert [row["present_probability"] for row in found] == ["0.6", "0.9", "0.1"]
 
 
-def texts(*args, **options) -> tuple[list[str], list[str]]:
-    """Lines of review.csv and of review_details.csv, their cells as they are read."""
-    review, details = (csv.reader(text.splitlines()) for text in review_list(*args, **options).csv_texts())
-    return [",".join(row) for row in review], [",".join(row) for row in details]
+def test_the_lowest_score_comes_first_whatever_the_dice():
+    ranks = {"usual": (0.8, 0.5), "odd": (0.9, 0.02), "odder": (0.9, 0.01), "nothing known": (0.2, math.nan)}
+    rows = [review(case, dice, rank=rank) for case, (dice, rank) in ranks.items()]
+    listed = review_list(rows)
+    assert [row.case for row in listed.rows] == ["odder", "odd", "usual", "nothing known"] and listed.scored
+    assert [row["score"] for row in tables(rows)[REVIEW]] == ["0.01", "0.02", "0.5", ""]
+    assert not review_list(rows[-1:]).scored
 
 
-def test_csv():
-    lines, details = texts([review('a "b", c')], ["p"], {"d": "d.npz is missing"})
-    assert lines == [
-        "rank,case,flag,reasons,problem,s0 predicted_dice,s0 volume_ml",
-        '1,a "b", c,no,,,0.5,2.0',
-        ",d,,,d.npz is missing,,",
+def test_what_is_given_decides_else_the_score_and_else_each_structure():
+    scans = ScanScores.learn({"1": np.linspace(0.5, 0.9, 20)}, range(20))
+
+    def thresholds(given, scans):
+        learned = SimpleNamespace(scans=scans)
+        return thresholds_of(
+            given, {"1": "liver"}, SimpleNamespace(predicts_dice=True, learned=learned, lowest_tenth={"1": 0.6})
+        )
+
+    assert thresholds({}, scans).to_json() == {"score": scans.lowest_tenth}
+    assert thresholds({"": 0.7}, scans).to_json() == {"liver": 0.7} and thresholds({}, None).to_json() == {"liver": 0.6}
+    assert thresholds(None, scans) is None
+
+
+def tables(reviews, *args, **options) -> dict[str, list[dict[str, str]]]:
+    """Rows of the tables by their names."""
+    texts = review_list(reviews, *args, **options).csv_texts()
+    return {name: list(csv.DictReader(text.splitlines())) for name, text in texts.items()}
+
+
+REVIEW_COLUMNS = [
+    *("rank", "case", "flag", "reasons", "n_structures_with_reasons", "score", "worst_structure"),
+    *("predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
+]
+
+
+@pytest.mark.parametrize("structures", [1, 118])
+def test_a_scan_has_one_row_of_the_same_columns_whatever_its_structures(structures):
+    known = {"dice_interval": (0.4, 0.7), "rank": 0.125}
+    reviews = [review('a "b", c', 0.1, structures=structures, **known), review("b", structures=structures)]
+    reasons = {'a "b", c': {"odd": ["s0"], "torn": ["s0", "s1"]}, "b": {}}
+    found = tables(reviews, ["p"], {"d": "d.npz is missing"}, reasons=reasons)
+    assert all(list(row) == REVIEW_COLUMNS for row in found[REVIEW])
+    assert [list(row.values()) for row in found[REVIEW]] == [
+        ["1", 'a "b", c', "yes", "odd; torn", "2", "0.125", "s0", "0.1", "0.4", "0.7", ""],
+        ["2", "b", "no", "", "0", "", "s0", "0.5", "", "", ""],
+        ["", "d", "", "", "", "", "", "", "", "", "d.npz is missing"],
     ]
-    assert details[0] == (
-        "rank,case,empty,empty_structures,lowest_predicted_dice,mean_foreground_entropy,"
-        "mean_foreground_confidence,mean_foreground_mutual_information,n_members,s0 members_dice,"
-        "s0 predicted_volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,s0 pieces,"
-        "s0 largest_piece,s0 max_probability"
-    )
-    assert details[1] == '1,a "b", c,no,,0.5,0.7,0.8,,1,,2.5,,,,1,1.0,0.9'
-    assert details[2] == ",d" + 15 * ","
-    _, (header, row) = texts([review(members=(1.0, 3.0))], ["p", "q"])
-    assert header.endswith("s0 pieces,s0 largest_piece,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
-    assert row.endswith(",2.5,1.41421,1.0,3.0,1,1.0,0.9,1.0,3.0")
-    found, _ = texts([review("a"), review("b")], ["p"], reasons={"a": ["odd", "torn"], "b": []})
-    assert found[0] == "rank,case,flag,reasons,problem,s0 predicted_dice,s0 volume_ml"
-    assert found[1].startswith("1,a,yes,odd; torn,") and found[2].startswith("2,b,no,,")
+    assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 9
+    assert [(row["case"], row["structure"]) for row in found[STRUCTURES]] == [
+        (row.case, f"s{i}") for row in reviews for i in range(structures)
+    ]
 
 
-def test_what_a_map_learned_stands_beside_the_numbers():
-    known = {"dice_interval": (0.7, 0.9), "volume_interval": (1.5, 3.123456789), "present": 0.97}
-
-    def complete(row):
-        return replace(row, structures=tuple(replace(structure, **known) for structure in row.structures))
-
-    quality = SimpleNamespace(complete=complete)
-    (header, row), (more, values) = texts([review()], ["p"], quality=quality, reasons={"a": []})
-    assert header == (
-        "rank,case,flag,reasons,problem,s0 predicted_dice,s0 predicted_dice_low,s0 predicted_dice_high,"
-        "s0 volume_ml,s0 predicted_volume_low_ml,s0 predicted_volume_high_ml,s0 present_probability"
-    )
-    assert row == "1,a,no,,,0.5,0.7,0.9,2.0,1.5,3.12346,0.97"
-    found = dict(zip(more.split(","), values.split(",")))
-    assert (found["lowest_predicted_dice"], found["s0 predicted_volume_ml"]) == ("0.5", "2.5")
+def test_all_that_is_known_of_a_structure_stands_in_its_row():
+    known = {"dice_interval": (0.7, 0.9), "volume_interval": (1.5, 3.123456789), "present": 0.97, "rank": 0.25}
+    [row] = tables([review(members=(1.0, 3.0), says_nothing=True, **known)], ["p", "q"])[STRUCTURES]
+    assert row == {
+        **{"case": "a", "structure": "s0", "predicted_dice": "0.5", "predicted_dice_low": "0.7"},
+        **{"predicted_dice_high": "0.9", "rank_of_dice": "0.25", "no_better_than_constant": "yes", "volume_ml": "2.0"},
+        **{"predicted_volume_ml": "2.5", "predicted_volume_low_ml": "1.5", "predicted_volume_high_ml": "3.12346"},
+        **{"present_probability": "0.97", "members_dice": "", "volume_sd_ml": "1.41421", "volume_min_ml": "1.0"},
+        **{"volume_max_ml": "3.0", "pieces": "1", "largest_piece": "1.0", "max_probability": "0.9"},
+        **{"volume_ml p": "1.0", "volume_ml q": "3.0"},
+    }
 
 
 def test_members_are_named_by_what_differs(tmp_path):

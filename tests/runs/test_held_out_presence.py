@@ -125,7 +125,7 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     assert checks["learned"].brier >= checks["share of the other patients"].brier
     assert "2" not in found.present and "2" in found.real
     assert found.why_not["2"] == "in the scan: no better than the share of the other patients"
-    assert "nothing is said of lesion (in the scan: no better" in presence_text(found, NAMES)
+    assert "nothing is said of lesion: in the scan: no better" in presence_text(found, NAMES)
 
 
 def test_a_truth_that_was_ignored_teaches_nothing(cases):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from skimage.color import rgb2lab
 
 from nnunet_nacl.show.drawing import (
     LOWEST_CONFIDENCE,
@@ -77,6 +78,23 @@ def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
     for place, color in (((80, 80), 0), ((160, 160), 1)):
         tint = 0.65 * 64 + 0.35 * np.array(rgb(STRUCTURE_COLORS[color]))
         assert np.abs(shown[place] - tint).max() <= 0.5, "rounded, not cut off"
+
+
+def test_twenty_structures_have_colours_of_their_own():
+    colors = np.array([[rgb(color) for color in STRUCTURE_COLORS]]) / 255
+    lab = rgb2lab(colors)[0]
+    apart = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(len(lab), 1)]
+    assert len(lab) == 20 and apart.min() > 25  # 2.3 is just noticeable
+    assert np.linalg.norm(lab[:, 1:], axis=1).min() > 20  # none is a grey of the image
+
+
+def test_beyond_twenty_structures_each_has_its_number_where_it_is_deepest():
+    masks = np.zeros((21, 40, 40), bool)
+    masks[20, 5:25, 5:25] = True
+    grid, place = Grid((40, 40), (1, 1)), np.s_[110:130, 105:135]
+    with_number, without = (pixels(draw_labels(None, shown, grid)) for shown in (masks, masks[20:]))
+    np.testing.assert_array_equal(with_number[:, 160:], without[:, 160:])
+    assert (with_number[place].min(-1) > 230).any() and not (without[place].min(-1) > 230).any()
 
 
 def test_a_structure_at_the_edge_has_no_outline_there():
