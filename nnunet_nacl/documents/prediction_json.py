@@ -74,8 +74,7 @@ class PredictionRecord(PredictedCases):
         calibration_map: That was applied; null if none was.
         decide: What the labels were chosen for, such as dice; null for nnU-Net's own.
         maps: Kinds of the images of uncertainty.
-        threshold: By structure, a predicted Dice below which is a reason to look; or ``score``, a scan's score below which
-            it is.
+        threshold: By structure, a predicted Dice below which is a reason to look; or ``score``: of scans.
         members_dice_threshold: A Dice between members below which is a reason to look; null with one member.
         notes: For the reader.
         n_cases: Scans that were done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_nacl.documents.map_file import APPLIED_FILE, check_networks, read_record, sha256
-from nnunet_nacl.documents.published import UsedModel
+from nnunet_nacl.documents.prediction_json import UsedModel
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import fold_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
