@@ -63,9 +63,10 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
     shown, more = "predicted Dice" if predicts_dice else rows[0].unit, len(rows[0].structures) - _WORST
     names = [f"{structure.name} ({shown})" for structure in rows[0].structures]
     names = [f"worst structures ({shown})", "", "", ""] if more > 0 else names
-    lines = [["rank", "case", "score", "lowest predicted Dice", *names]]
+    scored = not all(math.isnan(row.score) for row in rows)
+    lines = [["rank", "case", *["score"] * scored, "lowest predicted Dice", *names]]
     for rank, row in enumerate(rows, 1):
-        lines.append([str(rank), row.case, number(row.score), number(row.lowest_predicted_dice)])
+        lines.append([str(rank), row.case, *[number(row.score)] * scored, number(row.lowest_predicted_dice)])
         for structure in row.worst_first[:_WORST] if more > 0 else row.structures:
             (low, high), cell = structure.dice_interval, volume_text(structure.volume, 4)
             if predicts_dice:
@@ -74,7 +75,7 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
             cell = cell if math.isnan(structure.present) else f"{cell}, there {structure.present:.2f}"
             lines[-1].append(f"{structure.name} {cell}" if more > 0 else cell)
         lines[-1] += [f"and {more} more"] if more > 0 else []
-    return aligned(lines, (1, 4, 5, 6) if more > 0 else (1,), "")
+    return aligned(lines, (1, *range(3 + scored, 6 + scored)) if more > 0 else (1,), "")
 
 
 def decision_lines(
