@@ -12,8 +12,8 @@ from tests.review.test_review_list import review
 def test_a_line_for_each_case():
     rows = [review("liver_1", members=(1.0, 3.0)), review("b", pieces=0, members=(0.0, 0.0))]
     header, *lines = table_lines(rows, False)
-    assert header.split() == "rank case score lowest predicted Dice s0 (ml)".split()
-    assert "liver_1" in lines[0] and lines[0].endswith(" 2") and lines[1].split()[:4] == ["2", "b", "-", "-"]
+    assert header.split() == "rank case lowest predicted Dice s0 (ml)".split()
+    assert "liver_1" in lines[0] and lines[0].endswith(" 2") and lines[1].split()[:4] == ["2", "b", "-", "2"]
 
 
 def test_of_many_structures_the_worst_three_are_named():
