@@ -124,7 +124,7 @@ class StructureEstimate:
         if self.n_patients >= needed:
             return ""
         level = f"{100 * (1 - self.alpha):g} %"
-        return f"{self.n_patients} patients with this structure, an interval of {level} needs {needed}"
+        return f"{self.n_patients} patients tell of it, an interval of {level} needs {needed}"
 
     @cached_property
     def _ends(self) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_too_few_patients_have_an_estimate_but_no_interval():
     values = np.linspace(0.5, 0.9, 16)
     estimate = StructureEstimate.fit(values, values, [i // 2 for i in range(16)])  # 16 cases of 8 patients
     assert estimate.predict(0.7) == pytest.approx([0.7, math.nan, math.nan], nan_ok=True)
-    assert estimate.why_no_interval == "8 patients with this structure, an interval of 90 % needs 9"
+    assert estimate.why_no_interval == "8 patients tell of it, an interval of 90 % needs 9"
     assert [patients_needed(alpha) for alpha in (0.1, 0.05, 0.2)] == [9, 19, 4]
     nine = StructureEstimate.fit(values, values, [i % 9 for i in range(16)])
     assert not nine.why_no_interval and nine.predict(0.7)[1] == pytest.approx(0.7)

@@ -56,7 +56,7 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert len(printed.splitlines()) < 36 and "slope" not in printed and "\npredicted Dice error  0." in printed
     assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
     assert "Dice of nnU-Net's labels (before), and decided" in printed
-    assert "6 patients with this structure, an interval of 90 % needs 9" in printed
+    assert "6 patients tell of it, an interval of 90 % needs 9" in printed
     document = read_dict(model.folder / "calibration_map.json")
     assert document["quality"]["learned"]["decided"]["as_deployed"] is False
     assert set(document["cross_fit"]) == {f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)}
