@@ -40,7 +40,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         print(*table_lines(rows[:shown], listed.predicts_dice), sep="\n")
     if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
-    if listed.thresholds:
+    if listed.thresholds and not listed.thresholds.flag_nothing:  # that is a note
         print(f"{listed.thresholds.explanation}; -threshold changes it.")
     for case in [row.case for row in rows if listed.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(listed.reasons[case]))}")

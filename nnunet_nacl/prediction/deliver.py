@@ -149,6 +149,7 @@ def deliver(
     structures = structures_of(data.labels)
     map_file = named_map(delivery.map_path) if delivery.map_path else None
     thresholds = thresholds_of(delivery.threshold, structures, delivery.quality)
+    unflagged = [f"{thresholds.explanation}; -threshold sets one."] if thresholds and thresholds.flag_nothing else []
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
     with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
@@ -195,7 +196,7 @@ def deliver(
                 delivery.quality,
                 thresholds,
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-                [*delivery.notes, *source.notes(done)],
+                [*delivery.notes, *unflagged, *source.notes(done)],
                 source.made,
             )
             if listed.decided:

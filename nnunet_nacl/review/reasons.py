@@ -68,13 +68,18 @@ class Thresholds:
         return cls({name: by_key.get(key, usual.get(key, others)) for key, name in structures.items()})
 
     @property
+    def flag_nothing(self) -> bool:
+        """Whether no predicted Dice, however low, is a reason to look."""
+        return not self.dice and math.isnan(self.score)
+
+    @property
     def explanation(self) -> str:
         """One sentence, without its full stop."""
         if self.dice:
             alike = len(set(self.dice.values())) == 1
             words = (f"{value:.3g}" if alike else f"{name} {value:.3g}" for name, value in self.dice.items())
             return f"A predicted Dice below {some(list(dict.fromkeys(words)))} is a reason to look"
-        if math.isnan(self.score):
+        if self.flag_nothing:
             return "No predicted Dice is a reason to look: on held-out patients a constant was as near to the truth"
         return (
             f"A score below {self.score:.2g} is a reason to look: nine in ten held-out scans have no lower one (the "

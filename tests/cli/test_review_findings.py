@@ -165,3 +165,16 @@ def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):
     assert {row["structure"] for row in found} == {"organ", "lesion"} and "findings.csv" in capsys.readouterr().out
     run("review", "-i", folder, "-o", tmp_path / "out", "-findings", "lesions", status=2)
     assert "no structure 'lesions' to find; there are organ, lesion" in capsys.readouterr().err
+
+
+def test_a_list_that_flags_nothing_says_so(learned, tmp_path):
+    folder, path = learned
+    content = json.loads(path.read_text())
+    content["quality"]["learned"]["argmax"]["scans"]["predicted"] = {}
+    (silent := tmp_path / "silent.json").write_text(json.dumps(content))
+    run("review", "-i", folder, "-o", tmp_path / "out", "-map", silent)
+    said = "No predicted Dice is a reason to look"
+    assert [note.startswith(said) for note in json.loads((tmp_path / "out" / "prediction.json").read_text())["notes"]][
+        0
+    ]
+    assert (tmp_path / "out" / "index.html").read_text().count(said) == 1
