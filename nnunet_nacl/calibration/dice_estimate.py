@@ -53,7 +53,6 @@ class StructureEstimate:
         bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
         voxel: Volume of a voxel where errors grow with the volume: they are relative to the predicted volume plus this.
             None where they are alike everywhere.
-        lowest_tenth: A tenth of the patients have no higher predicted value; NaN with fewer than two patients.
 
     Raises:
         ValueError: Lists do not belong together, ``alpha`` is not in (0, 1), or ``voxel`` is not positive.
@@ -64,7 +63,6 @@ class StructureEstimate:
     alpha: float = DEFAULT_ALPHA
     bounds: tuple[float, float] = (0.0, 1.0)
     voxel: float | None = None
-    lowest_tenth: float = math.nan
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -107,10 +105,7 @@ class StructureEstimate:
         names = [name for name, use in zip(patients, usable) if use]
         number = {name: i for i, name in enumerate(dict.fromkeys(names))}
         patient = np.array([number[name] for name in names], int)
-        low = math.nan
-        if len(number) > 1:
-            low = quantile(x, 1 / np.bincount(patient)[patient] / len(number), 0.1)
-        return cls((y - x) / _scale(x, voxel), patient, DEFAULT_ALPHA, bounds, voxel, low)
+        return cls((y - x) / _scale(x, voxel), patient, DEFAULT_ALPHA, bounds, voxel)
 
     @property
     def n_patients(self) -> int:

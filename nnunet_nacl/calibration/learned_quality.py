@@ -32,13 +32,13 @@ class LearnedQuality:
             of a cross-validation.
         dice: By structure.
         volume: By structure.
-        scans: What scans are flagged by; null in files of earlier versions.
+        scores: Of the calibration scans, by which scans are flagged; null in files of earlier versions.
     """
 
     as_deployed: bool
     dice: dict[str, StructureEstimate]
     volume: dict[str, StructureEstimate]
-    scans: ScanScores | None = None
+    scores: ScanScores | None = None
 
     def __post_init__(self) -> None:
         for what, estimates, bounds in (("dice", self.dice, (0.0, 1.0)), ("volume", self.volume, _VOLUMES)):

@@ -39,6 +39,8 @@ class QualityRows:
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
         members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
             where one network predicted the cases.
+        present: (n, S) probability that the structure is in the scan, by what other cases taught; NaN where they taught
+            nothing. None where nobody asked.
     """
 
     structures: tuple[str, ...]
@@ -53,6 +55,7 @@ class QualityRows:
     caveats: tuple[str, ...] = ()
     voxel: float | None = None
     members_dice: np.ndarray | None = None
+    present: np.ndarray | None = None
 
     @property
     def lowest_predicted(self) -> np.ndarray:

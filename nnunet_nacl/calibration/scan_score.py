@@ -1,12 +1,14 @@
-"""Which scans are unusual: predicted Dice of each structure among that of held-out scans, and the worst of a scan.
+"""How good a scan's segmentation can be expected to be: its score, and those of the calibration scans.
 
-The rank of a structure's predicted Dice x is F(x), the share of the held-out patients with a lower or equal one. The
-score of a scan is the smallest rank of its structures. Many structures make a low rank likely, so the score itself is
-judged among those of the held-out scans, each ranked among the other patients.
+What Dice a structure can expect follows from its predicted Dice x and the probability p that it is in the scan:
 
-Between held-out values F is linear. At a distance d below the lowest it is F(lowest) s / (s + d), with their standard
-deviation s: else every scan that is the lowest in some structure had the score 0, and with many structures and few
-patients no scan could be lower than nine in ten.
+    segmented:      p x      (where it is absent the Dice is 0)
+    not segmented:  1 - p    (where it is there the Dice is 0)
+
+with p = 1 where that was not learned, for a structure that all calibration scans have; of one that some have, without
+anything learned about which, x where it is segmented, and nothing where it is not. The score of a scan is the smallest,
+over the structures that count, of this less the Dice below which the structure is bad. On left-out patients of three
+data sets it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
 """
 
 from __future__ import annotations
@@ -14,76 +16,88 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from nnunet_nacl.calibration.dice_estimate import quantile
 from nnunet_nacl.json_files import Array
 
-_LEAST = 1e-3  # of the standard deviation: where all are alike, rounding is no difference
+
+def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool, says_nothing: bool) -> np.ndarray:
+    """(...) Dice that a structure can expect, see above; NaN where nothing is known.
+
+    Args:
+        predicted_dice: (...) NaN where the structure was not segmented.
+        present: (...) probability that it is in the scan; NaN where that was not learned.
+        always: Whether all calibration scans have it.
+        says_nothing: Whether on left-out patients a constant was as near to the true Dice: then x is not used.
+    """
+    x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
+    p = np.where(np.isnan(p) & always, 1.0, p)
+    segmented = np.full_like(x, math.nan) if says_nothing else x * np.where(np.isnan(p), 1.0, p)
+    return np.where(np.isnan(x), 1 - p, segmented)
 
 
 @dataclass(frozen=True, eq=False)
 class ScanScores:
-    """Predicted Dice of held-out scans, of the structures whose predicted Dice tells more than a constant.
+    """The calibration scans, each as maps saw it that were fitted without its patient.
 
     Attributes:
-        predicted: By structure (n,) predicted Dice of each scan; NaN where the structure was not segmented.
-        patient: (n,) to whom each scan belongs, numbers from 0. Patients weigh the same.
+        score: By structure (n,) the Dice that it can expect, see :func:`structure_score`; NaN where nothing is known.
+        dice: By structure (n,) true Dice; 0 for one that was missed or invented, NaN for one that is in neither.
+        entropy: (n,) mean normalised entropy over the segmented structures; NaN where nothing was segmented.
+        patient: (n,) to whom each scan belongs, numbers from 0.
+        always: Structures that all scans have.
+
+    Raises:
+        ValueError: Lists or structures do not belong together.
     """
 
-    predicted: dict[str, list[float]]
+    score: dict[str, list[float]]
+    dice: dict[str, list[float]]
+    entropy: list[float]
     patient: Annotated[np.ndarray, Array(np.int64)]
+    always: list[str]
 
     def __post_init__(self) -> None:
-        if any(len(values) != len(self.patient) for values in self.predicted.values()):
-            raise ValueError("predicted and patient must be of the same scans")
+        lengths = {len(values) for values in (*self.score.values(), *self.dice.values(), self.entropy)}
+        known = self.score.keys() == self.dice.keys() and self.score and set(self.always) <= self.score.keys()
+        if not known or lengths != {len(self.patient)} or (self.patient < 0).any():
+            raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     @classmethod
-    def learn(cls, predicted: Mapping[str, np.ndarray], patients: Sequence[Hashable]) -> ScanScores:
-        """Of (n,) predicted Dice by structure, and to whom each of the n held-out scans belongs."""
+    def learn(
+        cls,
+        predicted: Mapping[str, np.ndarray],
+        present: Mapping[str, np.ndarray],
+        dice: Mapping[str, np.ndarray],
+        entropy: np.ndarray,
+        patients: Sequence[Hashable],
+        always: Sequence[str],
+        says_nothing: Sequence[str],
+    ) -> ScanScores:
+        """Of (n,) values by structure, see the attributes and :func:`structure_score`."""
         number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-        rounded = {key: np.round(values, 4).tolist() for key, values in predicted.items()}  # the file stays small
-        return cls(rounded, np.array([number[name] for name in patients], int))
+        scores = {
+            key: structure_score(x, present[key], key in always, key in says_nothing) for key, x in predicted.items()
+        }
+        score, true = ({key: _rounded(of) for key, of in table.items()} for table in (scores, dice))
+        return cls(score, true, _rounded(entropy), np.array([number[name] for name in patients], int), list(always))
 
-    def rank(self, key: str, predicted: float) -> float:
-        """Share of the held-out patients with a lower or equal predicted Dice; NaN where nothing is known."""
-        return float(_share(predicted, *self._curves[key])) if key in self._curves else math.nan
+    def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
+        """(n,) score of each scan; NaN where no structure has one.
 
-    @cached_property
-    def _curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {key: _curve(np.array(values), self.patient) for key, values in self.predicted.items()}
+        Args:
+            bad: By structure that counts, the Dice below which it is bad.
+        """
+        return np.fmin.reduce([np.array(self.score[key]) - limit for key, limit in bad.items()])
 
-    @cached_property
-    def lowest_tenth(self) -> float:
-        """Score that a tenth of the held-out patients do not exceed; NaN with fewer than two, or no structure."""
-        scores = np.full(len(self.patient), math.nan)
-        for number in np.unique(self.patient):
-            own = self.patient == number
-            for values in map(np.array, self.predicted.values()):
-                scores[own] = np.fmin(scores[own], _share(values[own], *_curve(values[~own], self.patient[~own])))
-        known = ~np.isnan(scores)
-        return quantile(scores[known], _weights(self.patient[known]), 0.1) if known.any() else math.nan
+    def are_bad(self, bad: Mapping[str, float]) -> np.ndarray:
+        """(n,) whether the Dice of a structure that counts is below what ``bad`` says."""
+        return np.any([np.array(self.dice[key]) < limit for key, limit in bad.items()], axis=0)  # NaN is not
 
 
-def _weights(patient: np.ndarray) -> np.ndarray:
-    """(n,) of each scan: patients weigh the same, together 1."""
-    return 1 / np.bincount(patient)[patient] / len(np.unique(patient))
-
-
-def _curve(values: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different ones of (n,) values, rising, and F there; NaN without any value, whatever the place."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return np.zeros(1), np.full(1, math.nan)
-    nodes, which = np.unique(values[known], return_inverse=True)
-    return nodes, np.cumsum(np.bincount(which, _weights(patient[known])))
-
-
-def _share(x: Any, nodes: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """F(x), see above; NaN where x is."""
-    mass = np.diff(shares, prepend=0)
-    spread = _LEAST + np.sqrt(mass @ (nodes - mass @ nodes) ** 2)
-    return np.interp(x, nodes, shares) * spread / (spread + np.maximum(nodes[0] - x, 0))
+def _rounded(values: np.ndarray) -> list[float]:
+    """To four digits: the file stays small, and a score has no more."""
+    return np.round(np.asarray(values, float), 4).tolist()

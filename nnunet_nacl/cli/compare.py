@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.cli.options import add_shared, number_of_processes, threshold_of
+from nnunet_nacl.cli.options import add_shared, number_of_processes
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow-training-cases", action="store_true", help=seen)
     test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
-    add_shared(parser, "-threshold")
+    add_shared(parser, "-bad", "-threshold")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
@@ -74,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
+    from nnunet_nacl.calibration.flags import DEFAULT_BAD, read_bad
     from nnunet_nacl.comparison.alignment import align
     from nnunet_nacl.comparison.comparison import Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
@@ -82,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
     from nnunet_nacl.json_files import read_json
-    from nnunet_nacl.review.reasons import Thresholds
     from nnunet_nacl.show.case_tables import case_tables
     from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
     from nnunet_nacl.show.findings import verdicts
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(selection, read_documents(selection)) for selection in selections]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    below = {data.name: list(Thresholds.of(args.threshold, data.structures).dice.values()) for data in datasets}
+    below = {data.name: list(read_bad(args.bad, data.structures, default=DEFAULT_BAD).values()) for data in datasets}
     quality = {
         dataset.name: quality_by_entry(selection, dataset, of_maps)
         for selection, dataset, of_maps in zip(selections, datasets, maps)
@@ -156,6 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
+    from nnunet_nacl.calibration.flags import parse_bad
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.companion_files import folds_asked_for
 
@@ -178,7 +179,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"-channel must be 0 or more, got {args.channel}.")
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
-    args.threshold = threshold_of(args)
+    args.bad = parse_bad(args.bad or ())
     read_groups(args.groups, ())
 
 

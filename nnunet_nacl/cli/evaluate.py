@@ -16,7 +16,6 @@ from nnunet_nacl.cli.options import (
     model_of,
     network_of,
     number_of_processes,
-    threshold_of,
 )
 from nnunet_nacl.errors import UserError
 
@@ -60,7 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for mask, what in (("dilated", "radius"), ("boundary", "reach")):
         explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
-    add_shared(parser, "-threshold", nargs=1)  # the folders, which have no flag, may follow
+    add_shared(parser, "-threshold")
+    add_shared(parser, "-bad", nargs=1)  # the folders, which have no flag, may follow
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
@@ -75,12 +75,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
+    from nnunet_nacl.calibration.flags import DEFAULT_BAD, parse_bad, read_bad
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.review.reasons import Thresholds
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
 
     _check(args)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         settings = EvaluationSettings(args.bins, args.dilated, args.boundary)
     except ValueError as error:
         raise UserError(str(error)) from None
-    below, processes = threshold_of(args), number_of_processes(args.np)
+    bad, processes = parse_bad(args.bad or ()), number_of_processes(args.np)
     folders, title, quality = _of_model(args, settings, processes) if args.d is not None else _of_folder(args)
     output = Path(args.o or default_output(folders))
     if args.csv:
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
-    thresholds = list(Thresholds.of(below, evaluation.names).dice.values())
+    thresholds = list(read_bad(bad, evaluation.names, default=DEFAULT_BAD).values())
     _print_quality(evaluation, folders, quality, thresholds, output, args.verbose)
     print(f"\nwritten: {output}")
     if args.csv:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_nacl.calibration.flags import Flags
+    from nnunet_nacl.review.predicted_quality import QualityOfMap
+
+
+class _Gone(argparse.Action):
+    """An option of earlier versions."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        parser.error("-threshold is gone; name the Dice below which a case is bad: -bad 0.7, or -bad 0.8 Infarct=0.3.")
 
 
 def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
@@ -18,6 +30,10 @@ _CHOICE = "take the labels with the highest expected Dice, or F-beta (default: l
 _WEIGHT = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
 _BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
+_BAD_SCAN = "flag scans that may be bad: a Dice below this, or STRUCTURE=DICE (default: rank only)"
+_COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
+_FIND = "with -bad: share of the bad scans to be flagged (default: 0.9)"
+_MISS = "with -bad: share of all scans that may be bad and not flagged"
 _FOLDS = "folds 0 to 4, or all for fold_all (default: all that are there)"
 _ABOVE = "of predictions (default: in their folder or up to two levels above"
 _STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
@@ -41,7 +57,11 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-beta": _option(
         "BETA", "with -decide fbeta: weight of recall over precision (default: 2: finds more)", type=float
     ),
-    "-threshold": _option("DICE", _BAD, nargs="+", action="extend"),
+    "-bad": _option("DICE", _BAD, nargs="+", action="extend"),
+    "-find": _option("SHARE", _FIND, type=float),
+    "-miss": _option("SHARE", _MISS, type=float),
+    "-structures": _option("STRUCTURE", _COUNT, nargs="+"),
+    "-threshold": {"help": argparse.SUPPRESS, "nargs": "+", "action": _Gone},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-np": _option("N", _AT_A_TIME, type=int),
     "--trust_checkpoint": {
@@ -51,8 +71,6 @@ _SHARED: dict[str, dict[str, Any]] = {
 }
 MODEL = ("-d", "-tr", "-p", "-c", "-f")
 NETWORK = ("-device", "-step_size", "--disable_tta")
-LOOK_BELOW = "look below this predicted Dice, or STRUCTURE=DICE for one (default: the map's)"
-"""What ``-threshold`` means in a review list."""
 
 
 def add_shared(parser: Any, *flags: str, **changes: Any) -> None:
@@ -77,22 +95,38 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
     return {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
 
 
-def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float]:
-    """The values of ``-threshold`` as :mod:`nnunet_nacl.review.reasons` takes them; empty for the defaults.
+def add_flags(parser: Any) -> None:
+    """Adds the options of a review list that say which scans are flagged."""
+    add_shared(parser, "-bad", help=_BAD_SCAN)
+    add_shared(parser, "-find", "-miss", "-structures", "-threshold")
+
+
+def flags_of(
+    args: argparse.Namespace, names: Mapping[str, str], quality: QualityOfMap | None, unknown: str = ""
+) -> Flags | None:
+    """The flags that ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; None without ``-bad``.
 
     Args:
         args: Of the subcommand.
-        unknown: Why Dice is not known.
+        names: Name of each structure by nnU-Net's key.
+        quality: What the map has learned.
+        unknown: Why there is none.
 
     Raises:
-        UserError: One is no Dice, or they were given where Dice is not known.
+        UserError: A value is none, or there is nothing to learn such flags from.
     """
-    from nnunet_nacl.review.reasons import parse_thresholds
+    from nnunet_nacl.calibration.flags import parse_bad, read_bad, share_of
 
-    given = parse_thresholds(args.threshold or ())
-    if given and unknown:
-        raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {unknown}")
-    return given
+    if not args.bad:
+        for flag in ("find", "miss", "structures"):
+            if getattr(args, flag) is not None:
+                raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
+        return None
+    find, miss = share_of(args.find, "-find"), share_of(args.miss, "-miss")
+    bad = read_bad(parse_bad(args.bad), names, args.structures)
+    if quality is None:
+        raise UserError(f"-bad: nothing is known of Dice: {unknown}")
+    return quality.flags(bad, names, find, miss)
 
 
 def number_of_processes(given: int | None) -> int:

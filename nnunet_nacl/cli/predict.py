@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
-    LOOK_BELOW,
     NETWORK,
+    add_flags,
     add_shared,
+    flags_of,
     model_of,
     network_of,
-    threshold_of,
     whole_number,
 )
 from nnunet_nacl.errors import UserError
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
     add_shared(parser, "-decide", "-beta")
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add_shared(parser, "-threshold", help=LOOK_BELOW)
+    add_flags(parser)
     add_shared(parser, "-findings")
     add(
         "-maps",
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
+    from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.io.treatment import beta_of
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
     model = TrainedModel.open(model_of(args), folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
     quality = model.quality
-    unknown = "" if quality and quality.predicts_dice else " ".join(model.missing) or "the map has learned nothing."
+    unknown = " ".join(model.missing) or "the map has learned nothing."
     postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
     delivery = Delivery(
         Path(args.o),
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         maps=() if args.maps is None else choose_maps(args.maps, len(model.folds), MAPS_OF_SCANS),
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
-        threshold=threshold_of(args, unknown),
+        flags=flags_of(args, structures_of(model.labels), quality, unknown),
         command=shlex.join(["nnunet_nacl", *args.argv]),
     )
     scans = Scans(

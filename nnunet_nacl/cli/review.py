@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from nnunet_nacl.cli.options import LOOK_BELOW, add_shared, number_of_processes, threshold_of
+from nnunet_nacl.cli.options import add_flags, add_shared, flags_of, number_of_processes
 from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
@@ -19,7 +19,7 @@ calibrate` probabilities are calibrated, Dice and volume predicted. More: docs/h
 
 _EPILOG = """\
 examples:
-  nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -threshold 0.8 -maps
+  nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
   nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
 Research software, not for clinical use.
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
     add_shared(parser, "-findings")
-    add_shared(parser, "-threshold", help=f"with -map: {LOOK_BELOW}")
+    add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
     add_shared(parser, "-groups")
@@ -83,13 +83,10 @@ def run(args: argparse.Namespace) -> int:
         check_dtype(args.dtype, members[0].file_ending)
         maps = choose_maps(args.maps, len(members))
     map_path = Path(args.map) if args.map else None
-    treatment, quality, note = Treatment(beta=beta_of(args.decide, args.beta)), None, ""
+    treatment, quality, note, unknown = Treatment(beta=beta_of(args.decide, args.beta)), None, "", ""
     if map_path:
         note = check_same_networks(map_path, members[0])
-        treatment, quality, _ = open_map(map_path, members[0], treatment.beta)
-    unknown = "" if quality else "give the map that predicts it, -map."
-    if quality and not quality.predicts_dice:
-        unknown = "it was not learned for F-beta."
+        treatment, quality, unknown = open_map(map_path, members[0], treatment.beta)
     delivery = Delivery(
         output,
         draw_thumbnail,
@@ -100,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         args.dtype,
         args.save_probabilities,
         finding_channels(members[0].labels, args.findings, quality.listed if quality else ()),
-        threshold_of(args, unknown),
+        flags_of(args, structures_of(members[0].labels), quality, unknown or "give the map that predicts it, -map."),
         shlex.join(["nnunet_nacl", *args.argv]),
         (note,) if note else (),
     )

@@ -30,18 +30,15 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         name: The cases are called.
     """
     from nnunet_nacl.documents.finding_list import FINDINGS
-    from nnunet_nacl.review.review_list import PAGE, REVIEW, SCANS, STRUCTURES
+    from nnunet_nacl.review.review_list import PAGE, RESEARCH, REVIEW, SCANS, STRUCTURES
 
     rows, shown = listed.rows, min(_SHOWN, len(listed.rows))
-    need = f"{listed.n_to_look_at} need{'s' * (listed.n_to_look_at == 1)} a look"
     if rows:
         order = "score" if listed.scored else "predicted Dice"
-        print(f"{len(rows)} {name}, {need}; lowest {order} first ({shown} of {len(rows)}):")
+        print(f"{listed.summary}\n{len(rows)} {name}, lowest {order} first ({shown} of {len(rows)}):")
         print(*table_lines(rows[:shown], listed.predicts_dice), sep="\n")
     if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
-    if listed.thresholds and not listed.thresholds.flag_nothing:  # that is a note
-        print(f"{listed.thresholds.explanation}; -threshold changes it.")
     for case in [row.case for row in rows if listed.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(listed.reasons[case]))}")
     for note in listed.notes:
@@ -49,7 +46,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / each}" for each in (REVIEW, STRUCTURES, SCANS)))
     if any(listed.findings.values()):
         print(f"findings: {output / FINDINGS}")
-    print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
+    print(RESEARCH)
 
 
 def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:

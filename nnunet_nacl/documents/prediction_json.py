@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import NotRequired, TypedDict
 
+from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.documents.map_record import UsedMap
 
 DOCUMENT = "prediction.json"
@@ -74,7 +75,7 @@ class PredictionRecord(PredictedCases):
         calibration_map: That was applied; null if none was.
         decide: What the labels were chosen for, such as dice; null for nnU-Net's own.
         maps: Kinds of the images of uncertainty.
-        threshold: By structure, a predicted Dice below which is a reason to look; or ``score``: of scans.
+        flags: What counts as bad, and what flags by the score aim at; null where scans are ranked only.
         members_dice_threshold: A Dice between members below which is a reason to look; null with one member.
         notes: For the reader.
         n_cases: Scans that were done.
@@ -104,7 +105,7 @@ class PredictionRecord(PredictedCases):
     calibration_map: UsedMap | None
     decide: str | None
     maps: list[str]
-    threshold: dict[str, float] | None
+    flags: Flags | None
     members_dice_threshold: float | None
     notes: list[str]
     n_cases: int

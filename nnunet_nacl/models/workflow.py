@@ -14,7 +14,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import certain_background, changes, relabelled
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
-from nnunet_nacl.calibration.learned_quality import DELIVERED, LearnedQuality, check_rows
+from nnunet_nacl.calibration.learned_quality import DELIVERED, EstimateCheck, LearnedQuality, check_rows
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
@@ -149,11 +149,18 @@ def _learn_quality(
     checks = {delivered: check_rows(each, patients) for delivered, each in zip(DELIVERED, rows)}
     learned = {}
     for delivered, each in zip(DELIVERED, rows):
-        of_dice, columns = checks[delivered]["dice"], zip(each.structures, each.predicted[..., 0].T)
-        telling = {key: x for key, x in columns if of_dice[key].error < of_dice[key].error_of_constant}  # NaN is not
-        scans = ScanScores.learn(telling, patients)
-        learned[delivered] = replace(LearnedQuality.learn(each, patients, as_deployed=as_deployed), scans=scans)
+        scores = _scan_scores(each, checks[delivered]["dice"], patients)
+        learned[delivered] = replace(LearnedQuality.learn(each, patients, as_deployed=as_deployed), scores=scores)
     return MapQuality(units[0], *counts, "", learned, checks, learn_presence(measured, names, patients))
+
+
+def _scan_scores(rows: QualityRows, checks: Mapping[str, EstimateCheck], patients: Sequence[str]) -> ScanScores:
+    """What flags are learned from; a structure whose predicted Dice says nothing counts by its presence alone."""
+    columns: Any = (rows.predicted[..., 0], rows.present, rows.true_dice)
+    predicted, present, dice = (dict(zip(rows.structures, column.T)) for column in columns)
+    always = [key for key, volumes in zip(rows.structures, rows.true_volume.T) if (volumes > 0).all()]
+    says_nothing = [key for key, check in checks.items() if check.says_nothing]
+    return ScanScores.learn(predicted, present, dice, rows.entropy, patients, always, says_nothing)
 
 
 def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:

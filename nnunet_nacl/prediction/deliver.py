@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
+from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
@@ -24,8 +25,8 @@ from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
-from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, ThresholdSpec
-from nnunet_nacl.review.review_list import LIST_FILES, RESEARCH, ReviewList, thresholds_of
+from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
+from nnunet_nacl.review.review_list import LIST_FILES, RESEARCH, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
@@ -55,8 +56,7 @@ class Delivery:
         dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
-        threshold: Cases with a lower predicted Dice are flagged, see
-            :class:`~nnunet_nacl.review.reasons.Thresholds`; None: none is.
+        flags: By which score cases are flagged; None: by none.
         command: For the document.
         notes: What whoever uses the list must know, beside what the source says.
     """
@@ -70,7 +70,7 @@ class Delivery:
     dtype: str = "uint8"
     probabilities: bool = False
     findings: tuple[int, ...] = ()
-    threshold: ThresholdSpec | None = None
+    flags: Flags | None = None
     command: str = ""
     notes: tuple[str, ...] = ()
 
@@ -148,8 +148,6 @@ def deliver(
     output, data, rule = delivery.output, source.data, delivery.treatment.rule
     structures = structures_of(data.labels)
     map_file = named_map(delivery.map_path) if delivery.map_path else None
-    thresholds = thresholds_of(delivery.threshold, structures, delivery.quality)
-    unflagged = [f"{thresholds.explanation}; -threshold sets one."] if thresholds and thresholds.flag_nothing else []
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
     with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
@@ -194,9 +192,9 @@ def deliver(
                 list(structures.values()),
                 source.members,
                 delivery.quality,
-                thresholds,
+                delivery.flags,
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-                [*delivery.notes, *unflagged, *source.notes(done)],
+                [*delivery.notes, *source.notes(done)],
                 source.made,
             )
             if listed.decided:
@@ -213,7 +211,7 @@ def deliver(
                 **source.document,
                 "problems": wrong,
                 "not_predicted_yet": waiting,
-                "threshold": thresholds.to_json() if thresholds else None,
+                "flags": encode(delivery.flags),
                 "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
                 "notes": [*listed.notes, RESEARCH],
                 "n_cases": len(listed.rows),

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
@@ -18,7 +18,7 @@ from nnunet_nacl.io.treatment import beta_of
 from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
 from nnunet_nacl.prediction.preprocessed_case import preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.review.review_list import ReviewList, thresholds_of
+from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.row import CaseReview
 from nnunet_nacl.runs.components import finding_channels
 
@@ -57,8 +57,10 @@ class Predictor:
         decide: ``dice`` or ``fbeta``: the segmentation with the highest expectation of it; None: nnUNetv2_predict's.
         beta: How many times as much recall weighs as precision, with ``fbeta``; default 2.
         calibration_map: calibration_map.json of this model; None looks for it in the model folder.
-        threshold: A predicted Dice below is a reason to look: one of all structures, or by name; those that are not
-            named have the default, what nine in ten held-out cases exceeded. None: none is.
+        bad: The Dice below which a structure, and so its scan, is bad: of all structures, or by name of those that
+            count. Scans that may be bad have a reason to look; None: no score is a reason.
+        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
+        miss: With ``bad``, share of all scans that may be bad and not flagged.
         postprocessing: nnU-Net's functions and their arguments, chosen for such segmentations.
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.
@@ -87,7 +89,9 @@ class Predictor:
         decide: str | None = None,
         beta: float | None = None,
         calibration_map: str | os.PathLike | None = None,
-        threshold: float | Mapping[str, float] | None = MappingProxyType({}),
+        bad: BadSpec | None = None,
+        find: float | None = None,
+        miss: float | None = None,
         postprocessing: Postprocessing | None = None,
         device: str = "cuda",
         step_size: float = 0.5,
@@ -101,8 +105,13 @@ class Predictor:
         )
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
         self._postprocessing, self._any_size = postprocessing, any_size
-        self._thresholds = thresholds_of(threshold, structures_of(self._model.labels), self._model.quality)
-        listed = self._model.quality.listed if self._model.quality else ()
+        names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None
+        if bad is not None:
+            if quality is None:
+                raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
+            shares = share_of(find, "find"), share_of(miss, "miss")
+            self._flags = quality.flags(read_bad(bad, names), names, *shares)
+        listed = quality.listed if quality else ()
         self._findings = finding_channels(self._model.labels, findings, listed)
 
     @property
@@ -149,7 +158,7 @@ class Predictor:
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
         reviewed = segment_case(model, answered, (), self._findings, self._postprocessing)
-        listed = ReviewList("", {case: reviewed.finished}, (), model.folds, model.quality, self._thresholds)
+        listed = ReviewList("", {case: reviewed.finished}, (), model.folds, model.quality, self._flags)
         return Answer(
             reviewed.case.segmentation,
             listed.rows[0],

@@ -9,11 +9,12 @@ since the segmentation beside it would still be that of the probabilities as the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.documents.decision_json import delivered_in
@@ -65,11 +66,6 @@ class QualityOfMap:
         return self.record.quality.presence if self.record.quality and self.as_network else None
 
     @property
-    def lowest_tenth(self) -> dict[str, float]:
-        """By nnU-Net's key the predicted Dice that a tenth of the held-out cases stayed below; NaN if unknown."""
-        return {key: estimate.lowest_tenth for key, estimate in self.learned.dice.items()}
-
-    @property
     def listed(self) -> list[str]:
         """nnU-Net's keys of the structures whose components are findings."""
         known = self.record.quality.presence if self.record.quality else None
@@ -79,21 +75,48 @@ class QualityOfMap:
         """Whether volumes were learned in this unit."""
         return self.record.quality is not None and unit == self.record.quality.unit
 
-    def complete(self, review: CaseReview) -> CaseReview:
-        """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence."""
-        structures, scans, of_map = [], self.learned.scans, self.record.quality
+    def flags(
+        self, bad: Mapping[str, float], structures: Mapping[str, str], find: float | None, miss: float | None
+    ) -> Flags:
+        """By which score scans are flagged, see :meth:`~nnunet_nacl.calibration.flags.Flags.of`.
+
+        Raises:
+            UserError: There are no scores of such segmentations, or too few patients.
+        """
+        scores, of_map = self.learned.scores, self.record.quality
+        if not self.predicts_dice:
+            raise UserError("-bad: no Dice was learned of segmentations that are decided for F-beta.")
+        if scores is None:
+            raise UserError(
+                f"-bad: {self.path} is of an earlier version, without scores of its scans; calibrate again."
+            )
+        if not self.as_network and of_map and of_map.presence and of_map.presence.present:
+            raise UserError("-bad: these were calibrated before; give the predictions as the network made them.")
+        return Flags.of(scores, bad, structures, find, miss)
+
+    def complete(self, review: CaseReview, bad: Mapping[str, float] | None = None) -> CaseReview:
+        """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence.
+
+        Args:
+            review: The row.
+            bad: By name of each structure that counts, the Dice below which it is bad; None: all count, from 0.
+        """
+        structures, scores, of_map = [], self.learned.scores, self.record.quality
         checks = of_map.checks.get(self.delivered, {}).get("dice", {}) if of_map else {}
         for key, structure in zip(self.keys, review.structures):
             known: dict[str, Any] = {}
             if self.predicts_dice:
                 known["dice_interval"] = tuple(self.learned.dice[key].predict(structure.predicted_dice)[1:].tolist())
                 known["says_nothing"] = key in checks and checks[key].says_nothing
-                known["rank"] = scans.rank(key, structure.predicted_dice) if scans else math.nan
+                known["always"] = scores is not None and key in scores.always
+                known["bad"] = 0.0 if bad is None else bad.get(structure.name, math.nan)
             if self._knows(review.unit):
                 interval = self.learned.volume[key].predict(structure.predicted_volume)[1:]
                 known["volume_interval"] = tuple(interval.tolist())
                 if self.presence:
                     known["present"] = self.presence.present_probability(key, *structure.network)
+            elif bad is not None:
+                known["bad"] = math.nan  # scores were learned with presence, which nothing is known of here
             structures.append(replace(structure, **known))
         return replace(review, structures=tuple(structures))
 

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import Thresholds, ThresholdSpec, reasons_to_look
+from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
@@ -29,25 +30,7 @@ _COLUMNS = (
     *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
 )
 """Of review.csv."""
-RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
-
-
-def thresholds_of(
-    given: ThresholdSpec | None, structures: Mapping[str, str], quality: QualityOfMap | None
-) -> Thresholds | None:
-    """Below which score, or predicted Dice, a scan is to be looked at; None where no Dice is predicted.
-
-    What the user gives decides. Otherwise it is the score; a map of an earlier version knows none, and then it is the
-    lowest tenth of each structure.
-
-    Raises:
-        UserError: See :meth:`~nnunet_nacl.review.reasons.Thresholds.of`.
-    """
-    if given is None or quality is None or not quality.predicts_dice:
-        return None
-    if not given and (scans := quality.learned.scans):
-        return Thresholds({}, scans.lowest_tenth)
-    return Thresholds.of(given, structures, quality.lowest_tenth)
+RESEARCH = "Research software, not for clinical use. What flags aim at holds for patients like the calibration set's."
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class ReviewList:
         structures: Their names.
         members: Names of the networks or folders that are averaged; one if there is nothing to average.
         quality: What the calibration map has learned of Dice and volume; None where nothing is known.
-        thresholds: A predicted Dice, or score, below is a reason to look; None: none is.
+        flags: By which score a scan is flagged; None: by none, they are ranked only.
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
@@ -71,7 +54,7 @@ class ReviewList:
     structures: Sequence[str]
     members: Sequence[str]
     quality: QualityOfMap | None = None
-    thresholds: Thresholds | None = None
+    flags: Flags | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
@@ -80,26 +63,22 @@ class ReviewList:
     def rows(self) -> list[CaseReview]:
         """Of the cases, those that need a look most first.
 
-        Empty predictions come before all others, those with the largest probability of any structure first: there the
-        network was nearest to predicting something. The others follow by their score, rising, where the map knows
-        one, then by their lowest predicted Dice. Empty predictions of scans in which nothing is to be expected come
-        last.
+        They follow by their score, rising. Those without one come before all others: first empty predictions, those
+        with the largest probability of any structure on top, where the network was nearest to predicting something.
         """
 
         def key(row: CaseReview) -> tuple:
-            if row.empty and row.nothing_there:
-                return (2, -max(structure.present for structure in row.structures), row.case)
-            if row.empty:
+            if math.isnan(row.score) and row.empty:
                 return (0, -max(structure.max_probability for structure in row.structures), row.case)
-            return (1, math.inf if math.isnan(row.score) else row.score, row.lowest_predicted_dice, row.case)
+            return (1, -math.inf if math.isnan(row.score) else row.score, row.lowest_predicted_dice, row.case)
 
-        rows = (case.row for case in self.finished.values())
-        return sorted((self.quality.complete(row) if self.quality else row for row in rows), key=key)
+        rows, bad = [case.row for case in self.finished.values()], self.flags.bad if self.flags else None
+        return sorted((self.quality.complete(row, bad) if self.quality else row for row in rows), key=key)
 
     @cached_property
     def scored(self) -> bool:
-        """Whether the map knows how unusual a predicted Dice is."""
-        return any(not math.isnan(row.score) for row in self.rows)
+        """Whether the score is something else than the lowest predicted Dice."""
+        return any(abs(row.score - row.lowest_predicted_dice) > 1e-9 for row in self.rows)  # NaN is not
 
     @property
     def predicts_dice(self) -> bool:
@@ -121,13 +100,29 @@ class ReviewList:
         for row in self.rows:
             case = self.finished[row.case]
             listed = [structure.name for structure in case.findings]
-            reasons[row.case] = reasons_to_look(row, self.thresholds, case.differences, listed)
+            reasons[row.case] = reasons_to_look(row, self.flags, case.differences, listed)
         return reasons
 
     @property
     def n_to_look_at(self) -> int:
         """Cases with any reason."""
         return sum(map(bool, self.reasons.values()))
+
+    @property
+    def summary(self) -> str:
+        """How many are flagged, by what, and what that aims at."""
+        n, of = self.n_to_look_at, len(self.rows)
+        text = f"{n} of {of} {'is' if n == 1 else 'are'} flagged."
+        if self.flags is None or self.flags.why_not:
+            how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
+            return f"{text} {self.flags.aim if self.flags else how if self.can_flag else ''}".strip()
+        others = sum(bool(why) and not next(iter(why)).startswith(BY_SCORE) for why in self.reasons.values())
+        return f"{text} {self.flags.aim}" + (f" {others} are flagged for other reasons alone." if others else "")
+
+    @property
+    def can_flag(self) -> bool:
+        """Whether a map knows the scores of its calibration scans."""
+        return self.predicts_dice and self.quality is not None and self.quality.learned.scores is not None
 
     @property
     def decided(self) -> list[DecidedCase]:

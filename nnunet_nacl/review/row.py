@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.scan_score import structure_score
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expected
@@ -57,9 +58,9 @@ class StructureReview:
         dice_interval: 90 % interval of the true Dice, as a map learned it; NaN where nothing is known.
         volume_interval: The same of the true volume.
         present: Probability that the structure is in the scan; NaN where nothing was learned.
-        rank: Share of the held-out patients with a lower or equal predicted Dice, see
-            :mod:`nnunet_nacl.calibration.scan_score`; NaN where the structure does not count.
         says_nothing: Whether on held-out patients a constant was as near to the true Dice as the predicted one.
+        always: Whether all calibration scans have the structure.
+        bad: The Dice below which it is bad, 0 where nobody said; NaN where the structure does not count.
     """
 
     name: str
@@ -75,8 +76,14 @@ class StructureReview:
     dice_interval: tuple[float, float] = _UNKNOWN
     volume_interval: tuple[float, float] = _UNKNOWN
     present: float = math.nan
-    rank: float = math.nan
     says_nothing: bool = False
+    always: bool = False
+    bad: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """The Dice that it can expect less what is bad, see :mod:`nnunet_nacl.calibration.scan_score`; else NaN."""
+        return float(structure_score(self.predicted_dice, self.present, self.always, self.says_nothing)) - self.bad
 
     @property
     def volume_sd(self) -> float | None:
@@ -91,7 +98,7 @@ class StructureReview:
             "predicted_dice": self.predicted_dice,
             "predicted_dice_low": low,
             "predicted_dice_high": high,
-            "rank_of_dice": self.rank,
+            "score": self.score,
             "no_better_than_constant": "yes" if self.says_nothing else None,
             f"{size}_{unit}": self.volume,
             f"predicted_{size}_{unit}": self.predicted_volume,
@@ -147,24 +154,19 @@ class CaseReview:
         return [structure.name for structure in self.structures if structure.pieces == 0]
 
     @property
-    def nothing_there(self) -> bool:
-        """Whether every structure is more probably absent from the scan than in it."""
-        return all(structure.present < LIKELY for structure in self.structures)  # NaN is not
-
-    @property
     def lowest_predicted_dice(self) -> float:
         """Smallest of the structures that were segmented; NaN if there are none."""
         return min((s.predicted_dice for s in self.structures if s.pieces), default=math.nan)
 
     @cached_property
     def worst_first(self) -> list[StructureReview]:
-        """The structures by rank, those without one by predicted Dice; last those that were not segmented."""
-        return sorted(self.structures, key=lambda s: [math.inf if x != x else x for x in (s.rank, s.predicted_dice)])
+        """The structures by score, those without one by predicted Dice; last those of which nothing is known."""
+        return sorted(self.structures, key=lambda s: [math.inf if x != x else x for x in (s.score, s.predicted_dice)])
 
     @property
     def score(self) -> float:
-        """Smallest rank of its structures; NaN where none has one."""
-        return self.worst_first[0].rank
+        """Smallest of its structures; NaN where none has one."""
+        return self.worst_first[0].score
 
     def columns(self) -> dict[str, Any]:
         """Columns of scans.csv."""

@@ -142,7 +142,11 @@ def sampled_quality(
         own = label_confidence(probs.numpy()[:, foreground], inside_labels, regions=labels.regions)
         entropy = normalised_entropy(probs.numpy()[:, foreground], regions=labels.regions)
         means = {name: float(np.average(of, weights=weights[foreground])) for name, of in zip(means, (entropy, own))}
-    return _block(kept, n_true, *place, result.dice) | means, _block(after, n_true, *place, decided)
+    blocks = _block(kept, n_true, *place, result.dice) | means, _block(after, n_true, *place, decided) | means
+    for structures in (each["structures"].values() for each in blocks):
+        for values, probability in zip(structures, present):
+            values["present"] = probability
+    return blocks
 
 
 def _counted(block: QualityBlock, size: float) -> ExpectedOverlap:
@@ -176,6 +180,7 @@ class StructureQuality:
     members_dice: float = math.nan
     max_probability: float = math.nan
     largest_dice: float = math.nan
+    present: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -220,14 +225,24 @@ def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows 
         return None
     if any(block.structures.keys() != set(keys) for block in rows):
         return None
-    names = ("expected_dice", "dice", "expected_volume", "true_volume", "members_dice")
+    names = ("expected_dice", "dice", "expected_volume", "true_volume", "members_dice", "present")
     tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in rows]) for name in names]
     entropy, confidence = (np.array([getattr(block, name) for block in rows]) for name in ("entropy", "confidence"))
-    dice, true, volume, true_volume, members = tables
+    dice, true, volume, true_volume, members, present = tables
     units, voxel = tuple(sorted({block.unit for block in rows})), float(np.median([block.voxel for block in rows]))
     known = None if np.isnan(members).all() else members
     size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
     predicted = np.stack([dice, *np.full((2, *dice.shape), math.nan)], axis=-1)
     return QualityRows(
-        keys, predicted, true, volume, true_volume, entropy, confidence, units, voxel=size, members_dice=known
+        keys,
+        predicted,
+        true,
+        volume,
+        true_volume,
+        entropy,
+        confidence,
+        units,
+        voxel=size,
+        members_dice=known,
+        present=present,
     )
