@@ -121,6 +121,11 @@ def run(args: argparse.Namespace) -> int:
     print(calibration_text(record, held_out.settings, verbose=args.verbose))
     for note in notes:
         print(f"note: {note}")
+    if record.quality and record.quality.learned and (scores := record.quality.learned["argmax"].scores):
+        from nnunet_nacl.show.flag_figure import draw_flags
+
+        checks = record.quality.checks["argmax"]["dice"]
+        print(f"figure: {draw_flags(scores, checks, record.names, output.with_suffix('.png'))}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     if args.write_checkpoints:
         _write_checkpoints(args, model, output, list(folders))

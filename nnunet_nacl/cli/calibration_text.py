@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
+from nnunet_nacl.calibration.flag_cost import flag_costs
+from nnunet_nacl.calibration.flags import DEFAULT_FIND
 from nnunet_nacl.calibration.learned_quality import DELIVERED, SEGMENTATIONS, SINGLE_NETWORKS
+from nnunet_nacl.calibration.risk_control import patients_needed
+from nnunet_nacl.calibration.scan_score import ScanScores
 from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
@@ -46,6 +51,8 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
     if text := detected_text(detected, names, every=verbose):
         lines += [text, ""]
     lines += _promises(quality, names, verbose)
+    if quality.learned and (scores := quality.learned[DELIVERED[0]].scores):
+        lines += ["", *_flag_lines(scores)]
     if presence := presence_text(quality.presence, names, every_kind=verbose):
         lines += ["", presence]
     return "\n".join(lines)
@@ -86,6 +93,29 @@ def _slopes(record: MapRecord) -> list[str]:
     ]
 
 
+def _flag_lines(scores: ScanScores) -> list[str]:
+    """What it costs to find nine of ten bad scans."""
+    header = [
+        "to find 9 of 10 scans with a Dice below",
+        "which are",
+        "look at",
+        "95 % interval",
+        "by entropy",
+        "at random",
+    ]
+    rows, unknown, needed = [header], dict[str, str](), patients_needed(1 - Fraction(str(DEFAULT_FIND)))
+    for cost in flag_costs(scores):
+        if math.isnan(cost.flagged):
+            unknown[f"{cost.bad:g}"] = f"{cost.n_patients} patients have such a scan, it takes {needed}"
+            continue
+        shares = (f"{100 * share:.0f} %" for share in (cost.share_bad, cost.flagged, cost.by_entropy, cost.at_random))
+        are, look, *others = (text.replace("nan %", "-") for text in shares)
+        rows.append([f"{cost.bad:g}", are, look, "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %"), *others])
+    lines = [*aligned(rows, indent="")] if len(rows) > 1 else []
+    lines += named_together({f"a Dice below {limit}": why for limit, why in unknown.items()})
+    return [*lines, "`nnunet_nacl predict -bad 0.7` flags them; -bad, -find, -miss and -structures are chosen there."]
+
+
 def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> list[str]:
     """What is promised of new cases: a line for each structure, of nnU-Net's labels; or of all, and the decided ones'.
 
@@ -93,8 +123,8 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
     """
     if quality.why_not:
         return [f"nothing was learned about Dice and volumes: {quality.why_not}"]
-    header = ["predicted for new cases, off by", "Dice", "a constant", "90 % interval covers"]
-    header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "cases"]
+    header = ["predicted for new cases, off by", "Dice", "a constant", "90 % interval covers", "its width"]
+    header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "its width", "cases"]
     rows, why = [header], dict[str, str]()
     for delivered in DELIVERED if verbose else DELIVERED[:1]:
         shown, more = worst_of(((key, -quality.checks[delivered]["dice"][key].error) for key in names), verbose)
@@ -105,16 +135,17 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
                 covered = check.coverage
                 bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
                 covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
-                errors = (f"{value:.3g}" for value in (check.error, check.error_of_constant))
-                rows[-1] += [*(text.replace("nan", "-") for text in errors), covers]
+                error, constant, width = (
+                    f"{value:.3g}".replace("nan", "-") for value in (check.error, check.error_of_constant, check.width)
+                )
+                rows[-1] += [error, constant, covers, width]
             rows[-1].append(str(quality.checks[delivered]["dice"][key].n))
         for key, name in names.items():
             if unknown := quality.learned[delivered].dice[key].why_no_interval:
                 why[name] = unknown
     lines = [*aligned(rows, indent=""), *more, *named_together(why)]
-    checks = [check for by_kind in quality.checks.values() for check in by_kind["dice"].values()]
-    if verbose and any(check.error > check.error_of_constant for check in checks):
-        lines.append("Where a constant is nearer, the mean Dice of these cases predicts better than what was learned.")
+    silent = {names[key]: check for key, check in quality.checks[DELIVERED[0]]["dice"].items() if check.says_nothing}
+    lines += named_together(dict.fromkeys(silent, "predicted Dice is no better than a constant, and flags no scan"))
     if not quality.learned[DELIVERED[0]].as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return lines
