@@ -96,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         progress=True,
     )
-    notes = _notes(held_out, record, model)
+    record, unread = _with_profiles(record, held_out, model, args.i, processes)
+    notes = [*_notes(held_out, record, model), *unread]
     needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
     if few := of_folds is not None and n_patients < needed:
         notes.append(
@@ -192,6 +193,27 @@ def _notes(held_out, record, model) -> list[str]:
             "gone; predict them again."
         )
     return notes
+
+
+def _with_profiles(record, held_out, model, images: str | None, processes: int):
+    """The record with what its scans look like; and why that is not known."""
+    from dataclasses import replace
+
+    from nnunet_nacl.prediction.calibration_profiles import learn_profiles
+
+    if record.quality is None or record.quality.why_not:
+        return record, []
+    why = "predictions alone do not tell; name the model (-d, -c), and give images"
+    if model:
+        cases = [case for part in record.cross_fit.values() for case in part.cases]
+        files, patients = [held_out.files[case] for case in cases], [record.groups.get(case, case) for case in cases]
+        try:
+            place = Path(images) if images else None
+            profiles = learn_profiles(held_out.first, files, patients, model, place, num_processes=processes)
+            return replace(record, quality=replace(record.quality, profiles=profiles)), []
+        except UserError as error:
+            why = str(error)
+    return record, [f"what these scans look like was not learned, so none will be said to be unlike them: {why}"]
 
 
 def _take_given(args: argparse.Namespace, model) -> int:

@@ -28,6 +28,9 @@ example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
 """
 
 
+_UNLIKE = "a scan is unlike the calibration scans where so odd an image has this probability (default: %(default)s)"
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments: nnUNetv2_predict's, with the same meaning, and ours."""
     parser.usage = "%(prog)s -i SCANS -o OUT (-d DATASET -c CONFIGURATION | -m FOLDER) [options]"
@@ -48,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-decide", "-beta")
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_flags(parser)
+    add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
     add_shared(parser, "-findings")
     add(
         "-maps",
@@ -104,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         maps=() if args.maps is None else choose_maps(args.maps, len(model.folds), MAPS_OF_SCANS),
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
+        unlike=_level(args.unlike),
         flags=flags_of(args, structures_of(model.labels), quality, unknown),
         command=shlex.join(["nnunet_nacl", *args.argv]),
     )
@@ -149,6 +154,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"{n_waiting} scans of other parts are not done; the part that ends last lists them.")
     report_problems("predict", problems)
     return 1 if problems else 0
+
+
+def _level(value: float) -> float:
+    if not 0 < value < 1:
+        raise UserError(f"-unlike is a probability, above 0 and below 1, got {value:g}.")
+    return value
 
 
 def _processes(args: argparse.Namespace, name: str) -> int:

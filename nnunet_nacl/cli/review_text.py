@@ -39,6 +39,8 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         print(*table_lines(rows[:shown], listed.predicts_dice), sep="\n")
     if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
+    if any(row.unlike for row in rows[:shown]):
+        print("!: not supported, the scan is unlike those.")
     for case in [row.case for row in rows if listed.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(listed.reasons[case]))}")
     for note in listed.notes:
@@ -67,7 +69,7 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
         for structure in row.worst_first[:_WORST] if more > 0 else row.structures:
             (low, high), cell = structure.dice_interval, volume_text(structure.volume, 4)
             if predicts_dice:
-                interval = "" if math.isnan(low) else f" ({low:.2f}-{high:.2f})"
+                interval = "" if math.isnan(low) else f" ({low:.2f}-{high:.2f})" + "!" * bool(row.unlike)
                 cell = f"{number(structure.predicted_dice, 2)}{interval}"
             cell = cell if math.isnan(structure.present) else f"{cell}, there {structure.present:.2f}"
             lines[-1].append(f"{structure.name} {cell}" if more > 0 else cell)

@@ -18,6 +18,7 @@ from nnunet_nacl.calibration.crossfit import FormScore
 from nnunet_nacl.calibration.effect import CertainBackground, Change, Relabelled
 from nnunet_nacl.calibration.learned_quality import EstimateCheck, LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.stored_map import StoredMap, loaded_map
 from nnunet_nacl.metrics.detection import Detected
 
@@ -94,6 +95,7 @@ class MapQuality:
         learned: For argmax (nnU-Net's labels) and decided (for Dice); empty if nothing was learned.
         checks: By segmentation, dice or volume, and structure, on cases left out.
         presence: What was learned about what is there.
+        profiles: What the scans look like; null where their images were not at hand.
     """
 
     unit: str = ""
@@ -103,6 +105,7 @@ class MapQuality:
     learned: dict[str, LearnedQuality] = field(default_factory=dict)
     checks: dict[str, dict[str, dict[str, EstimateCheck]]] = field(default_factory=dict)
     presence: LearnedPresence | None = None
+    profiles: CalibrationProfiles | None = None
 
 
 @dataclass(frozen=True, eq=False)

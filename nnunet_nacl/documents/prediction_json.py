@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.calibration.unlike import UnlikeScans
 from nnunet_nacl.documents.map_record import UsedMap
 
 DOCUMENT = "prediction.json"
@@ -76,6 +77,7 @@ class PredictionRecord(PredictedCases):
         decide: What the labels were chosen for, such as dice; null for nnU-Net's own.
         maps: Kinds of the images of uncertainty.
         flags: What counts as bad, and what flags by the score aim at; null where scans are ranked only.
+        unlike: How many scans are unlike the calibration scans; null where nobody knows what these look like.
         members_dice_threshold: A Dice between members below which is a reason to look; null with one member.
         notes: For the reader.
         n_cases: Scans that were done.
@@ -106,6 +108,7 @@ class PredictionRecord(PredictedCases):
     decide: str | None
     maps: list[str]
     flags: Flags | None
+    unlike: UnlikeScans | None
     members_dice_threshold: float | None
     notes: list[str]
     n_cases: int

@@ -94,6 +94,11 @@ class PredictionFolder:
         return self.dataset_json["file_ending"]
 
     @property
+    def channel_names(self) -> list[str]:
+        """Names of the image channels that dataset.json has."""
+        return list(map(str, self.dataset_json.get("modality", self.dataset_json.get("channel_names", {})).values()))
+
+    @property
     def num_channels(self) -> int:
         """Image channels of this data set; 0 where dataset.json does not name them."""
         return len(self.dataset_json.get("modality", self.dataset_json.get("channel_names", ())))

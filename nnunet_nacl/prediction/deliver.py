@@ -13,6 +13,7 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
@@ -59,6 +60,7 @@ class Delivery:
         flags: By which score cases are flagged; None: by none.
         command: For the document.
         notes: What whoever uses the list must know, beside what the source says.
+        unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
     """
 
     output: Path
@@ -73,6 +75,7 @@ class Delivery:
     flags: Flags | None = None
     command: str = ""
     notes: tuple[str, ...] = ()
+    unlike: float = DEFAULT_UNLIKE
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,7 @@ def deliver(
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
                 [*delivery.notes, *source.notes(done)],
                 source.made,
+                delivery.unlike,
             )
             if listed.decided:
                 replace(decision, cases=listed.decided, problems=wrong).write(output)
@@ -212,6 +216,7 @@ def deliver(
                 "problems": wrong,
                 "not_predicted_yet": waiting,
                 "flags": encode(delivery.flags),
+                "unlike": encode(listed.unlike_scans),
                 "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
                 "notes": [*listed.notes, RESEARCH],
                 "n_cases": len(listed.rows),

@@ -17,6 +17,7 @@ from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import GridCase
+from nnunet_nacl.prediction.profile import profile
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.runs.logits_export import ExportedLogits, export_logits
@@ -182,7 +183,10 @@ def segment_case(
         model.training.compare_intensities(predicted.image, case.segmentation != 0)
     )
     members = _on_image(predicted.disagreement, model, exported, "mutual_information" in maps)
-    return review_case(case, members=members, maps=maps, differences=differences, findings=findings)
+    reviewed = review_case(case, members=members, maps=maps, differences=differences, findings=findings)
+    transpose = model.plans_manager.transpose_forward
+    seen = profile(predicted.channels, exported.segmentation, model.labels, predicted.properties, transpose)
+    return replace(reviewed, finished=replace(reviewed.finished, profile=tuple(seen.tolist())))
 
 
 def _on_image(

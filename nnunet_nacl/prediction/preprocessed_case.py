@@ -68,6 +68,7 @@ class GridCase:
             stage before one-hot on top), then what it answers, float16 logits.
         properties: nnU-Net's, of reading and preprocessing.
         image: As it was read, axes in the reader's order.
+        channels: (C, *grid) float16, what the network is given but for a stage before.
         differences: How its channels lie apart, and its spacing and size differ from the training's, in words.
         disagreement: Of the folds that answered, its map in half precision; None with one.
     """
@@ -76,6 +77,7 @@ class GridCase:
     values: np.ndarray
     properties: dict[str, Any]
     image: CompactImage
+    channels: np.ndarray
     differences: tuple[str, ...]
     disagreement: Disagreement | None = None
 
@@ -133,6 +135,7 @@ def preprocess(
         data, seg, after = preprocessor.run_case_npy(
             image, before, dict(properties), plans, configuration, model.opened.dataset_json
         )
+    channels = data.astype(np.float16)
     if previous is not None:
         one_hot = convert_labelmap_to_one_hot(seg[0], model.opened.label_manager.foreground_labels, data.dtype)
         data = np.vstack((data, one_hot))
@@ -140,7 +143,9 @@ def preprocess(
     geometry = Geometry.of(after)
     unit = "pixels" if geometry.unit == "pixels" else "mm"
     differences = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
-    return GridCase(case, np.ascontiguousarray(data, np.float32), after, CompactImage(image), tuple(differences))
+    return GridCase(
+        case, np.ascontiguousarray(data, np.float32), after, CompactImage(image), channels, tuple(differences)
+    )
 
 
 def preprocessed_cases(model: Path, predictor: Any, cases: Sequence[str]) -> Any:

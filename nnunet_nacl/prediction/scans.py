@@ -30,7 +30,7 @@ from nnunet_nacl.review.reviewed_case import PROBABILITIES
 from nnunet_nacl.runs.ledger import Ledger, sign
 from nnunet_nacl.runs.worker_processes import guarded, guarded_case, stream_through_workers
 
-_COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 
 

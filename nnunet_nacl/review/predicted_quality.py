@@ -14,9 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
+from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
@@ -119,6 +122,21 @@ class QualityOfMap:
                 known["bad"] = math.nan  # scores were learned with presence, which nothing is known of here
             structures.append(replace(structure, **known))
         return replace(review, structures=tuple(structures))
+
+    @property
+    def profiles(self) -> CalibrationProfiles | None:
+        """What the calibration scans look like; None where that is not known."""
+        return self.record.quality.profiles if self.record.quality else None
+
+    def compare(self, review: CaseReview, profile: Sequence[float], level: float) -> CaseReview:
+        """The row with how probable such an image is, and, where that is at most the level, what is odd about it."""
+        known, values = self.profiles, np.array(profile, float)
+        if known is None or len(values) != len(known.names) or known.n_patients < 2:
+            return review
+        p, words = known.p_value(values), ""
+        if p <= level + 1e-9 and not known.why_not(level):
+            words = f"unlike the {len(known.patient)} calibration scans: {'; '.join(known.stands_out(values))}"
+        return replace(review, unlike_p=p, unlike=words)
 
     def judge(self, findings: Sequence[StructureFindings], unit: str) -> tuple[StructureFindings, ...]:
         """The findings of a case with the probability that each is real; of nnU-Net's own labels alone.

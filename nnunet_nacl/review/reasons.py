@@ -34,7 +34,7 @@ def reasons_to_look(
         differences: How the image differs from the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
-    others = {difference: list[str]() for difference in differences}
+    others = {difference: list[str]() for difference in (*filter(None, [review.unlike]), *differences)}
     reasons: dict[str, list[str]] = {}
     if flags and flags.flags(review.score):
         limit = -math.inf if flags.threshold is None else flags.threshold

@@ -9,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_csv_text, write_atomically
@@ -47,6 +50,7 @@ class ReviewList:
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
+        unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
     """
 
     title: str
@@ -58,6 +62,7 @@ class ReviewList:
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
+    unlike: float = DEFAULT_UNLIKE
 
     @cached_property
     def rows(self) -> list[CaseReview]:
@@ -72,8 +77,21 @@ class ReviewList:
                 return (0, -max(structure.max_probability for structure in row.structures), row.case)
             return (1, -math.inf if math.isnan(row.score) else row.score, row.lowest_predicted_dice, row.case)
 
-        rows, bad = [case.row for case in self.finished.values()], self.flags.bad if self.flags else None
-        return sorted((self.quality.complete(row, bad) if self.quality else row for row in rows), key=key)
+        return sorted(map(self._completed, self.finished.values()), key=key)
+
+    def _completed(self, case: FinishedCase) -> CaseReview:
+        if self.quality is None:
+            return case.row
+        row = self.quality.complete(case.row, self.flags.bad if self.flags else None)
+        return self.quality.compare(row, case.profile, self.unlike)
+
+    @cached_property
+    def unlike_scans(self) -> UnlikeScans | None:
+        """How many scans are unlike the calibration scans; None where nobody knows what these look like."""
+        if self.quality is None or (known := self.quality.profiles) is None:
+            return None
+        profiles = [np.array(self.finished[row.case].profile) for row in self.rows if not math.isnan(row.unlike_p)]
+        return UnlikeScans.of(known, profiles, self.unlike)
 
     @cached_property
     def scored(self) -> bool:
@@ -113,11 +131,14 @@ class ReviewList:
         """How many are flagged, by what, and what that aims at."""
         n, of = self.n_to_look_at, len(self.rows)
         text = f"{n} of {of} {'is' if n == 1 else 'are'} flagged."
+        unlike = self.unlike_scans.text if self.unlike_scans else ""
         if self.flags is None or self.flags.why_not:
             how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
-            return f"{text} {self.flags.aim if self.flags else how if self.can_flag else ''}".strip()
+            parts = (text, self.flags.aim if self.flags else how if self.can_flag else "", unlike)
+            return " ".join(filter(None, parts))
         others = sum(bool(why) and not next(iter(why)).startswith(BY_SCORE) for why in self.reasons.values())
-        return f"{text} {self.flags.aim}" + (f" {others} are flagged for other reasons alone." if others else "")
+        text = f"{text} {self.flags.aim}" + (f" {others} are flagged for other reasons alone." if others else "")
+        return " ".join(filter(None, (text, unlike)))
 
     @property
     def can_flag(self) -> bool:

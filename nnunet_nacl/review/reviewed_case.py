@@ -64,6 +64,7 @@ class FinishedCase:
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
         decided: What a decision changed in it, where it was looked at.
+        profile: What the scan looks like, see :mod:`nnunet_nacl.prediction.profile`; empty where no image was read.
     """
 
     row: CaseReview
@@ -73,6 +74,7 @@ class FinishedCase:
     picture: str = ""
     size: tuple[int, int] = (0, 0)
     decided: DecidedCase | None = None
+    profile: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,6 +129,8 @@ class CaseReview:
         unit: Of the volumes: ``ml``, ``mm2`` in 2D, ``pixels`` without spacing.
         structures: One entry a structure.
         n_members: Number of folders.
+        unlike_p: How probable so odd an image is among scans like the calibration scans; NaN where that is not known.
+        unlike: What is odd about it, in words, where it is unlike them: nothing learned from them is supported here.
     """
 
     case: str
@@ -138,6 +140,8 @@ class CaseReview:
     unit: str
     structures: tuple[StructureReview, ...]
     n_members: int
+    unlike_p: float = math.nan
+    unlike: str = ""
 
     def __post_init__(self) -> None:
         if not self.structures:  # as in a record that was edited
@@ -171,7 +175,8 @@ class CaseReview:
     def columns(self) -> dict[str, Any]:
         """Columns of scans.csv."""
         empty = {"empty": "yes" if self.empty else "no", "empty_structures": "; ".join(self.empty_structures)}
-        return {**empty, **{name: getattr(self, name) for name in _COLUMNS}}
+        unlike = {"unlike_p": self.unlike_p, "unlike": self.unlike}
+        return {**empty, **{name: getattr(self, name) for name in _COLUMNS}, **unlike}
 
 
 def make_row(

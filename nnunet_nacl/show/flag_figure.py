@@ -55,7 +55,11 @@ def draw_flags(
         layout.draw_interval(intervals, check.width, covered.low, covered.high, vertical=True, color=colour, alpha=0.5)
         intervals.plot(check.width, covered.share, marker="o", linestyle="none", color=colour, gid=f"width {key}")
         if len(known) <= _NAMED:
-            place: dict[str, Any] = {"xytext": (5, -11 if i % 2 else 5), "textcoords": "offset points", "fontsize": layout.SMALL_SIZE}
+            place: dict[str, Any] = {
+                "xytext": (5, -11 if i % 2 else 5),
+                "textcoords": "offset points",
+                "fontsize": layout.SMALL_SIZE,
+            }
             intervals.annotate(names[key], (check.width, covered.share), **place)
     intervals.axhline(0.9, color=layout.INK, linewidth=1, linestyle="--")
     intervals.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean width of the interval", ylabel="true Dice inside")

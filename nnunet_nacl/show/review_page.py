@@ -59,11 +59,15 @@ def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
     if len(review.structures) > _MOST_STRUCTURES:
         worst = review.worst_first
         named = {name for names in reasons.values() for name in names} | {each.name for each in worst[:_SHOWN]}
-        lines = {each.name: f"{each.name} {', '.join(_lines(each, listed, unit))}" for each in worst}
+        lines = {
+            each.name: f"{each.name} {', '.join(_lines(each, listed, unit, bool(review.unlike)))}" for each in worst
+        }
         more = [line for name, line in lines.items() if name not in named]
         cells.append({"lines": [line for name, line in lines.items() if name in named], "value": None})
     else:
-        cells += [_cell(each.predicted_dice, *_lines(each, listed, unit)) for each in review.structures]
+        cells += [
+            _cell(each.predicted_dice, *_lines(each, listed, unit, bool(review.unlike))) for each in review.structures
+        ]
     return {
         "rank": rank,
         "case": review.case,
@@ -100,9 +104,11 @@ def _columns(listed: ReviewList, several: bool) -> list[str]:
     return [*columns, *(names if len(names) <= _MOST_STRUCTURES else ["worst structures"])]
 
 
-def _lines(structure: StructureReview, listed: ReviewList, unit: str) -> list[str]:
+def _lines(structure: StructureReview, listed: ReviewList, unit: str, unlike: bool) -> list[str]:
     """What is said of a structure in a row: predicted Dice, volume, what the map has learned."""
+    known = not math.isnan(structure.dice_interval[0])
     lines = ["-" if math.isnan(structure.predicted_dice) else dice_text(structure)]
+    lines += ["interval not supported"] if unlike and known else []
     lines += ["predicted Dice no better than a constant"] if structure.says_nothing else []
     lines.append(f"{volume_text(structure.volume)} {unit}")
     if listed.quality:

@@ -1,0 +1,195 @@
+"""Is a scan unlike the calibration scans? Distances between profiles, and how probable such a distance is.
+
+A profile is a row of numbers of one scan (:mod:`nnunet_nacl.prediction.profile`), in units in which 0.05 is little:
+logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread (1.4826 times the median
+absolute deviation, at least 0.05) of the calibration scans. A gap, as of a structure that was not segmented, takes no
+part: it counts as the median. The score of a scan is its mean distance to the ``NEIGHBOURS`` nearest calibration scans
+of other patients; that of a calibration scan is found without its patient, in scale, too. With n patients
+
+    p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
+
+is small with a probability of at most p, were the scan exchangeable with them and its score found in the same way. The
+left-out scores have one patient less to be near to, so this is approximate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+
+from nnunet_nacl.json_files import Array
+
+DEFAULT_UNLIKE = 0.05
+LOG = "log "
+"""Begins the name of a number that is a logarithm."""
+NEIGHBOURS = 5
+MOST_NAMED = 3
+"""Numbers of a profile that a reason names."""
+FEWEST_TO_COMPARE = 20
+"""Scans of a batch without which its scores are not compared with those of the calibration scans."""
+_LEAST_SPREAD = 0.05
+_STANDS_OUT = 3.0  # spreads from the median
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationProfiles:
+    """Profiles of the calibration scans.
+
+    Attributes:
+        names: (F,) of the numbers.
+        values: (n, F); NaN for a gap.
+        patient: (n,) to whom each scan belongs, numbers from 0.
+
+    Raises:
+        ValueError: The lists do not belong together.
+    """
+
+    names: list[str]
+    values: Annotated[np.ndarray, Array(np.float64, 2)]
+    patient: Annotated[np.ndarray, Array(np.int64)]
+
+    def __post_init__(self) -> None:
+        n = len(self.patient)
+        known = n > 0 and self.values.shape == (n, len(self.names)) and not np.isinf(self.values).any()
+        if not known or set(self.patient.tolist()) != set(range(self.n_patients)):
+            raise ValueError("its lists do not belong together")
+
+    @classmethod
+    def learn(cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]) -> CalibrationProfiles:
+        """Of (n, F) values, to five digits, and to whom each scan belongs."""
+        number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
+        return cls(list(names), np.round(values, 5), np.array([number[name] for name in patients], int))
+
+    @property
+    def n_patients(self) -> int:
+        """How many patients there are."""
+        return int(self.patient.max()) + 1
+
+    def why_not(self, unlike: float) -> str:
+        """Why no scan can be unlike at this level, in words; empty if one can."""
+        if (self.n_patients + 1) * unlike >= 1 - 1e-9:
+            return ""
+        return (
+            f"it takes {math.ceil(1 / unlike - 1 - 1e-9)} patients to tell at {unlike:g}, there are {self.n_patients}"
+        )
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """(n,) of the calibration scans, each found without its patient."""
+        result = np.full(len(self.patient), math.nan)
+        for number in range(self.n_patients):
+            here = self.patient == number
+            if not here.all():
+                result[here] = _distances(self.values[here], self.values[~here])
+        return result
+
+    def score(self, profile: np.ndarray) -> float:
+        """Of an (F,) profile of a new scan."""
+        return float(_distances(profile[None], self.values)[0])
+
+    def p_value(self, profile: np.ndarray) -> float:
+        """How probable so large a score is for a scan like these; NaN with one patient."""
+        at_least = self.scores >= self.score(profile)
+        shares = np.bincount(self.patient, at_least) / np.bincount(self.patient)
+        return float((1 + shares.sum()) / (self.n_patients + 1)) if self.n_patients > 1 else math.nan
+
+    def stands_out(self, profile: np.ndarray) -> list[str]:
+        """The two or three numbers of an (F,) profile that are farthest off, in words."""
+        middle, spread = _scale(self.values)
+        away = np.nan_to_num(np.abs(profile - middle) / spread)
+        order = [i for i in np.argsort(-away)[:MOST_NAMED] if away[i] >= _STANDS_OUT] or [int(np.argmax(away))]
+        words = []
+        for i in order:
+            numbers = np.array([profile[i], np.nanmin(self.values[:, i]), np.nanmax(self.values[:, i])])
+            value, low, high = np.exp(numbers) if self.names[i].startswith(LOG) else numbers
+            words.append(f"{self.names[i].removeprefix(LOG)} {value:.3g}, they have {low:.3g} to {high:.3g}")
+        return words
+
+
+@dataclass(frozen=True)
+class UnlikeScans:
+    """How many scans of a batch are unlike the calibration scans, and how probable that is if none were.
+
+    Attributes:
+        level: A scan is unlike where its p is at most this.
+        n_scans: Of the batch.
+        n_unlike: That are.
+        n_patients: Of the calibration scans.
+        probability: Of as many or more, were all scans like them.
+        two_sample: P-value of larger scores in the batch (Mann-Whitney); NaN with fewer than ``FEWEST_TO_COMPARE``.
+        why_not: Why none is said to be unlike; empty where some could be.
+    """
+
+    level: float
+    n_scans: int
+    n_unlike: int
+    n_patients: int
+    probability: float
+    two_sample: float
+    why_not: str = ""
+
+    @classmethod
+    def of(cls, profiles: CalibrationProfiles, scans: Sequence[np.ndarray], level: float) -> UnlikeScans:
+        """Of the (F,) profiles of a batch."""
+        from scipy.stats import mannwhitneyu
+
+        why_not, n = profiles.why_not(level), profiles.n_patients
+        if why_not or not scans:
+            return cls(level, len(scans), 0, n, math.nan, math.nan, why_not)
+        n_unlike, two_sample = sum(profiles.p_value(scan) <= level + 1e-9 for scan in scans), math.nan
+        if len(scans) >= FEWEST_TO_COMPARE:
+            scores = [profiles.score(scan) for scan in scans]
+            two_sample = float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
+        return cls(level, len(scans), n_unlike, n, batch_probability(n_unlike, len(scans), n, level), two_sample)
+
+    @property
+    def text(self) -> str:
+        """One sentence; empty where no scan is unlike."""
+        if not self.n_unlike:
+            return ""
+        verb, tested = "is" if self.n_unlike == 1 else "are", ""
+        if not math.isnan(self.two_sample):
+            tested = f"; that the whole batch is farther off has p = {self.two_sample:.2g}"
+        return (
+            f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans: intervals and flags are not "
+            f"supported there (were all like them, so many had a probability of {self.probability:.2g}{tested})."
+        )
+
+
+def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
+    """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like the calibration scans.
+
+    P-values that share their calibration scans are not independent: the number of small ones has a beta-binomial
+    distribution with k and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics 51, 2023).
+
+    Returns:
+        NaN where no p can be so small.
+    """
+    from scipy.stats import betabinom
+
+    k = math.floor(level * (n_patients + 1) + 1e-9)
+    return float(betabinom.sf(n_unlike - 1, m, k, n_patients + 1 - k)) if k else math.nan
+
+
+def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(F,) median and spread; 0 and 1 of a number that no scan has."""
+    known = ~np.isnan(values).all(0)
+    middle, spread = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    middle[known] = np.nanmedian(values[:, known], 0)
+    away = np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
+    spread[known] = np.maximum(1.4826 * away, _LEAST_SPREAD)
+    return middle, spread
+
+
+def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(m,) mean distance of (m, F) profiles to the nearest of (n, F) others."""
+    from scipy.spatial.distance import cdist
+
+    middle, spread = _scale(others)
+    scaled, known = (np.nan_to_num((values - middle) / spread) for values in (profiles, others))
+    return np.sort(cdist(scaled, known), 1)[:, :NEIGHBOURS].mean(1)
