@@ -42,7 +42,7 @@ class CalibrationProfiles:
 
     Attributes:
         names: (F,) of the numbers.
-        values: (n, F); NaN for a gap.
+        values: (n, F), a row for each scan; NaN for a gap.
         patient: (n,) to whom each scan belongs, numbers from 0.
 
     Raises:
@@ -50,12 +50,12 @@ class CalibrationProfiles:
     """
 
     names: list[str]
-    values: Annotated[np.ndarray, Array(np.float64, 2)]
+    values: list[list[float]]
     patient: Annotated[np.ndarray, Array(np.int64)]
 
     def __post_init__(self) -> None:
         n = len(self.patient)
-        known = n > 0 and self.values.shape == (n, len(self.names)) and not np.isinf(self.values).any()
+        known = n > 0 and len(self.values) == n and all(len(row) == len(self.names) for row in self.values)
         if not known or set(self.patient.tolist()) != set(range(self.n_patients)):
             raise ValueError("its lists do not belong together")
 
@@ -63,7 +63,7 @@ class CalibrationProfiles:
     def learn(cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]) -> CalibrationProfiles:
         """Of (n, F) values, to five digits, and to whom each scan belongs."""
         number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-        return cls(list(names), np.round(values, 5), np.array([number[name] for name in patients], int))
+        return cls(list(names), np.round(values, 5).tolist(), np.array([number[name] for name in patients], int))
 
     @property
     def n_patients(self) -> int:
@@ -79,18 +79,22 @@ class CalibrationProfiles:
         )
 
     @cached_property
+    def _table(self) -> np.ndarray:
+        return np.array(self.values, float)
+
+    @cached_property
     def scores(self) -> np.ndarray:
         """(n,) of the calibration scans, each found without its patient."""
         result = np.full(len(self.patient), math.nan)
         for number in range(self.n_patients):
             here = self.patient == number
             if not here.all():
-                result[here] = _distances(self.values[here], self.values[~here])
+                result[here] = _distances(self._table[here], self._table[~here])
         return result
 
     def score(self, profile: np.ndarray) -> float:
         """Of an (F,) profile of a new scan."""
-        return float(_distances(profile[None], self.values)[0])
+        return float(_distances(profile[None], self._table)[0])
 
     def p_value(self, profile: np.ndarray) -> float:
         """How probable so large a score is for a scan like these; NaN with one patient."""
@@ -100,12 +104,12 @@ class CalibrationProfiles:
 
     def stands_out(self, profile: np.ndarray) -> list[str]:
         """The two or three numbers of an (F,) profile that are farthest off, in words."""
-        middle, spread = _scale(self.values)
+        middle, spread = _scale(self._table)
         away = np.nan_to_num(np.abs(profile - middle) / spread)
         order = [i for i in np.argsort(-away)[:MOST_NAMED] if away[i] >= _STANDS_OUT] or [int(np.argmax(away))]
         words = []
         for i in order:
-            numbers = np.array([profile[i], np.nanmin(self.values[:, i]), np.nanmax(self.values[:, i])])
+            numbers = np.array([profile[i], np.nanmin(self._table[:, i]), np.nanmax(self._table[:, i])])
             value, low, high = np.exp(numbers) if self.names[i].startswith(LOG) else numbers
             words.append(f"{self.names[i].removeprefix(LOG)} {value:.3g}, they have {low:.3g} to {high:.3g}")
         return words
