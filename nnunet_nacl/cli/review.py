@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_nacl.cli.options import add_flags, add_shared, flags_of, number_of_processes
@@ -22,17 +23,21 @@ examples:
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
   nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
+  nnunet_nacl review -history out_may out_june out_july -o history
 Research software, not for clinical use.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s -i FOLDER [FOLDER ...] -o FOLDER [options]"
+    parser.usage = "%(prog)s (-i FOLDER [FOLDER ...] | -history OUT [OUT ...]) -o FOLDER [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders: an ensemble's members")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("-i", metavar="FOLDER", nargs="+", help="predictions; several folders: an ensemble's members")
+    history = "draw what the lists in these output folders say over time: history.png, history.csv"
+    given.add_argument("-history", metavar="OUT", nargs="+", type=Path, help=history)
     add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
     add_shared(parser, "-decide", "-beta")
@@ -57,6 +62,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
+    return _history(args.history, Path(args.o)) if args.history else _review(args)
+
+
+def _history(folders: Sequence[Path], output: Path) -> int:
+    from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.review.history import history_csv_text, read_runs
+    from nnunet_nacl.show.history_figure import draw_history
+
+    runs = read_runs(folders)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "history.csv", history_csv_text(runs))
+    print(f"{len(runs)} runs: {draw_history(runs, output / 'history.png')}\n{output / 'history.csv'}")
+    return 0
+
+
+def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.review_text import decision_lines, print_list
     from nnunet_nacl.cli.terminal import report_problems
