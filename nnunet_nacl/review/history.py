@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -80,7 +80,7 @@ def _read_run(folder: Path) -> Run:
         raise UserError(f"{folder}: not an output folder of this version ({error!r}); make its list again.") from None
     if not rows:
         raise UserError(f"{folder}: its list has no scan.")
-    scores, calibration = _quantiles(list(lowest.values())), _of_calibration(used["file"] if used else None)
+    scores, calibration = _quantiles(list(lowest.values())), _of_calibration(used["file"] if used else None, bad)
     return Run(
         str(folder),
         created,
@@ -92,13 +92,15 @@ def _read_run(folder: Path) -> Run:
     )
 
 
-def _of_calibration(path: str | None) -> tuple[float, float, float]:
+def _of_calibration(path: str | None, counted: Collection[str]) -> tuple[float, float, float]:
     """Quantiles of the calibration scans' scores, of nnU-Net's labels; NaN where the map is gone or tells none."""
     try:
-        scores = read_record(Path(path)).learned["argmax"].scores if path else None
+        record = read_record(Path(path or ""))
+        scores = record.learned["argmax"].scores
     except (UserError, KeyError):
-        scores = None
-    return _quantiles(scores.of_scans(dict.fromkeys(scores.score, 0.0)).tolist() if scores else [])
+        return _quantiles([])
+    keys = [key for key, name in record.names.items() if not counted or name in counted]
+    return _quantiles(scores.of_scans(dict.fromkeys(keys, 0.0)).tolist() if scores else [])
 
 
 def _quantiles(values: list[float]) -> tuple[float, float, float]:

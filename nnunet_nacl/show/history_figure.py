@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from nnunet_nacl.review.history import Run
 from nnunet_nacl.show import layout
 
+_MOST_TICKS = 3
+
 
 @layout.figure_settings()
 def draw_history(runs: Sequence[Run], path: str | os.PathLike) -> Path:
@@ -35,8 +37,9 @@ def draw_history(runs: Sequence[Run], path: str | os.PathLike) -> Path:
     for axes, values, title in zip(panels, (median, flagged, unlike), ("Score", "Share flagged", "Share unlike")):
         axes.plot(place, values, marker="o", color=layout.BLUE, gid=title)
         axes.set_title(title, loc="left")
-        axes.set(ylim=(0, 1.02))
-        axes.set_xticks(place, [f"{time:%Y-%m-%d}\n{time:%H:%M}\nn = {run.n_scans}" for time, run in zip(times, runs)])
+        axes.set(xlim=(-0.6, len(runs) - 0.4), ylim=(0, 1.02))
+        shown = place[:: -(-len(runs) // _MOST_TICKS)]
+        axes.set_xticks(shown, [f"{times[i]:%Y-%m-%d\n%H:%M}\nn = {runs[i].n_scans}" for i in shown])
         axes.grid(True)
     legend = [
         Line2D([], [], marker="o", color=layout.BLUE, label="scans: median, and 5 to 95 % of them"),
