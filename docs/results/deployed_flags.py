@@ -19,7 +19,7 @@ from study_tables import table
 from nnunet_nacl.calibration.risk_control import smallest_threshold
 from nnunet_nacl.calibration.scan_score import structure_score
 
-AIMS = (("find", 0.9), ("find", 0.8), ("miss", 0.05), ("miss", 0.1))
+AIMS = (("find", 0.9), ("miss", 0.05))
 
 
 def scans(folder: Path, kind: str) -> pd.DataFrame:
@@ -68,22 +68,26 @@ def _each(folder: Path, flag: str, share: float) -> Iterator[tuple[str, pd.DataF
         yield "average, threshold from own cases", rows.assign(flagged=_left_out(rows, "patient", flag, share))
 
 
+def _mean(values: pd.Series, patient: pd.Series) -> str:
+    """Mean over patients with its standard error."""
+    means = values.groupby(patient).mean()
+    return f"{means.mean():.2f} ({means.std(ddof=1) / math.sqrt(len(means)):.2f})"
+
+
 def flags(folders: Sequence[Path]) -> str:
-    """Shares of the scans flagged, and of the bad ones found, or of all that are bad and not flagged (s.e.)."""
+    """Shares of the scans that are flagged, of the bad ones that are, and of all that are bad and not (s.e.)."""
     lines = []
     for folder in folders:
         for flag, share in AIMS:
             for kind, rows in _each(folder, flag, share):
-                known = rows["flagged"].notna().all()
-                missed = rows["bad"] & ~rows["flagged"].astype(bool) if known else rows["bad"] & False
-                of = rows[rows["bad"]] if flag == "find" else rows
-                kept = (~missed if flag == "find" else missed)[of.index].groupby(of["patient"]).mean()
-                error = kept.std(ddof=1) / math.sqrt(len(kept)) if len(kept) > 1 else math.nan
-                lines.append(
-                    [f"{name_of(folder)}, {kind}", f"-{flag} {share:g}", f"{rows['bad'].mean():.2f}"]
-                    + ([f"{rows['flagged'].mean():.2f}", f"{kept.mean():.2f} ({error:.2f})"] if known else ["", ""])
-                )
-    return table(["bad: a Dice below that of the lists above", "aim", "bad", "flagged", "found, or missed of all"], lines)
+                cells = [""] * 3
+                if rows["flagged"].notna().all():
+                    flagged_, bad = rows["flagged"].astype(bool), rows["bad"]
+                    found = _mean(flagged_[bad], rows["patient"][bad])
+                    cells = [f"{flagged_.mean():.2f}", found, _mean(bad & ~flagged_, rows["patient"])]
+                title = f"{name_of(folder)}, below {BAD[folder.parent.name]:g}, {kind}"
+                lines.append([title, f"-{flag} {share:g}", f"{rows['bad'].mean():.2f}", *cells])
+    return table(["", "aim", "bad", "flagged", "found of the bad", "bad and not flagged"], lines)
 
 
 TABLES = {"flags": flags}

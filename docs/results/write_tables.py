@@ -6,9 +6,9 @@ A table stands in a page below a line that says what it is made of:
 
     <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
 
-KIND is one of TABLES, or of those of deployed_tables.py, whose NETWORKS is `deployed`, and which are made of folders
-DATASET/deployed_LOSS, or of those of start_tables.py, whose NETWORKS is `start`, of folders DATASET/start/TRAINER. Of
-the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold` and `ensemble`), and a
+KIND is one of TABLES, or of those of deployed_tables.py and deployed_flags.py, whose NETWORKS is `deployed`, and which
+are made of folders DATASET/deployed_LOSS, or of those of start_tables.py, whose NETWORKS is `start`, of folders
+DATASET/start/TRAINER. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold` and `ensemble`), and a
 DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one
 that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in this folder and the
 README. With --check, nothing is written, and the exit status is 1 if a table is not what its
@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import deployed_flags
 import deployed_tables
 import map_tables
 import start_tables
@@ -52,7 +53,7 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    of_folders = deployed_tables.TABLES | start_tables.TABLES
+    of_folders = deployed_tables.TABLES | deployed_flags.TABLES | start_tables.TABLES
     if len(words) < 3 or words[0] not in (*TABLES, *of_folders):
         raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
     kind, networks, *patterns = words

@@ -9,7 +9,7 @@ from nnunet_nacl.calibration.unlike import UnlikeScans
 from nnunet_nacl.documents.map_record import UsedMap
 
 DOCUMENT = "prediction.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class UsedModel(TypedDict):
