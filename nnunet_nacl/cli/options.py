@@ -61,7 +61,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-find": _option("SHARE", _FIND, type=float),
     "-miss": _option("SHARE", _MISS, type=float),
     "-structures": _option("STRUCTURE", _COUNT, nargs="+"),
-    "-threshold": {"help": argparse.SUPPRESS, "nargs": "+", "action": _Gone},
+    "-threshold": {"help": argparse.SUPPRESS, "nargs": "*", "action": _Gone},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-np": _option("N", _AT_A_TIME, type=int),
     "--trust_checkpoint": {

@@ -77,8 +77,9 @@ class ReviewList:
 
     @cached_property
     def scored(self) -> bool:
-        """Whether the score is something else than the lowest predicted Dice."""
-        return any(abs(row.score - row.lowest_predicted_dice) > 1e-9 for row in self.rows)  # NaN is not
+        """Whether the score, which is rounded, is something else than the lowest predicted Dice."""
+        known = [row for row in self.rows if not math.isnan(row.score)]
+        return any(not abs(row.score - row.lowest_predicted_dice) < 1e-4 for row in known)  # NaN is
 
     @property
     def predicts_dice(self) -> bool:
@@ -112,7 +113,7 @@ class ReviewList:
     def summary(self) -> str:
         """How many are flagged, by what, and what that aims at."""
         n, of = self.n_to_look_at, len(self.rows)
-        text = f"{n} of {of} {'is' if n == 1 else 'are'} flagged."
+        text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged."
         if self.flags is None or self.flags.why_not:
             how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
             return f"{text} {self.flags.aim if self.flags else how if self.can_flag else ''}".strip()
@@ -122,7 +123,7 @@ class ReviewList:
     @property
     def can_flag(self) -> bool:
         """Whether a map knows the scores of its calibration scans."""
-        return self.predicts_dice and self.quality is not None and self.quality.learned.scores is not None
+        return self.quality is not None and not self.quality.why_no_flags
 
     @property
     def decided(self) -> list[DecidedCase]:
@@ -140,7 +141,8 @@ class ReviewList:
             why, worst = self.reasons[case.case], case.worst_first[0]
             named = {name for names in why.values() for name in names}
             reader = (rank, case.case, "yes" if why else "no", "; ".join(why), len(named), case.score)
-            dice = (worst.name if worst.pieces else None, worst.predicted_dice, *worst.dice_interval)
+            known = worst.pieces or not math.isnan(worst.score)
+            dice = (worst.name if known else None, worst.predicted_dice, *worst.dice_interval)
             tables[REVIEW].append(dict(zip(_COLUMNS, (*reader, *dice, None))))
             tables[SCANS].append({"case": case.case, **case.columns()})
             for structure in case.structures:
