@@ -8,8 +8,8 @@ What Dice a structure can expect follows from its predicted Dice x and the proba
 with p = 1 where that was not learned, for a structure that all calibration scans have; of one that some have, without
 anything learned about which, x where it is segmented, and nothing where it is not. The score of a scan is the smallest,
 over the structures that count, of this less the Dice below which the structure is bad. It has four digits, in the map's
-file as in use, so that scans that are alike are on the same side of a threshold. On left-out patients of three data sets
-it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
+file as in use, so that scans that are alike are on the same side of a threshold. On left-out patients of three data
+sets it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
 """
 
 from __future__ import annotations

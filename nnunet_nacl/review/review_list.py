@@ -116,14 +116,13 @@ class ReviewList:
         text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged."
         if self.flags is None or self.flags.why_not:
             how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
-            return f"{text} {self.flags.aim if self.flags else how if self.can_flag else ''}".strip()
+            if self.quality and self.quality.why_no_flags:
+                how = f"Scans cannot be flagged by a score: {self.quality.why_no_flags}"
+            return f"{text} {self.flags.aim if self.flags else how if self.quality else ''}".strip()
         others = sum(bool(why) and not next(iter(why)).startswith(BY_SCORE) for why in self.reasons.values())
-        return f"{text} {self.flags.aim}" + (f" {others} are flagged for other reasons alone." if others else "")
-
-    @property
-    def can_flag(self) -> bool:
-        """Whether a map knows the scores of its calibration scans."""
-        return self.quality is not None and not self.quality.why_no_flags
+        return f"{text} {self.flags.aim}" + (
+            f" {others} {'is' if others == 1 else 'are'} flagged for other reasons alone." if others else ""
+        )
 
     @property
     def decided(self) -> list[DecidedCase]:

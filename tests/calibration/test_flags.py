@@ -52,10 +52,8 @@ def test_a_named_share_that_cannot_be_had_is_an_error_and_the_default_ranks():
         found.why_not
         == "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; with these -find 0.888 can be had"
     )
-    assert (
-        found.aim
-        == f"Scans are ranked, not flagged: {found.why_not} (bad: a Dice below 0.5; 20 % of the 40 calibration scans were)."
-    )
+    bad = "bad: a Dice below 0.5; 20 % of the 40 calibration scans were"
+    assert found.aim == f"Scans are ranked, not flagged: {found.why_not} ({bad})."
     assert found.share_flagged == 0 and not any(map(found.flags, (-1, math.nan)))
     with pytest.raises(UserError, match="-find 0.9 takes 9 .* there are 8; with these -find 0.888 can be had.$"):
         study(40, 8, find=0.9)
