@@ -46,7 +46,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / each}" for each in (REVIEW, STRUCTURES, SCANS)))
     if any(listed.findings.values()):
         print(f"findings: {output / FINDINGS}")
-    print(RESEARCH)
+    print(f"{listed.reservation} {RESEARCH}")
 
 
 def table_lines(rows: Sequence[CaseReview], predicts_dice: bool, scored: bool) -> list[str]:

@@ -213,7 +213,7 @@ def deliver(
                 "not_predicted_yet": waiting,
                 "flags": encode(delivery.flags),
                 "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
-                "notes": [*listed.notes, RESEARCH],
+                "notes": [*listed.notes, listed.reservation, RESEARCH],
                 "n_cases": len(listed.rows),
                 "n_to_look_at": listed.n_to_look_at,
             }

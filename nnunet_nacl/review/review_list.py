@@ -30,7 +30,7 @@ _COLUMNS = (
     *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
 )
 """Of review.csv."""
-RESEARCH = "Research software, not for clinical use. What flags aim at holds for patients like the calibration set's."
+RESEARCH = "Research software, not for clinical use."
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,13 @@ class ReviewList:
         return f"{text} {self.flags.aim}" + (
             f" {others} {'is' if others == 1 else 'are'} flagged for other reasons alone." if others else ""
         )
+
+    @property
+    def reservation(self) -> str:
+        """How far the list may be relied on."""
+        if self.flags is None or self.flags.why_not:
+            return "The order is a ranking, no threshold is validated."
+        return "What flags aim at holds for patients like the calibration set's."
 
     @property
     def decided(self) -> list[DecidedCase]:

@@ -33,7 +33,9 @@ def test_how_probably_a_structure_is_there_is_said_where_it_is_known():
 
 def printed(capsys, rows, predicts_dice=True) -> list[str]:
     reasons = {row.case: {} for row in rows}
-    found = SimpleNamespace(rows=rows, reasons=reasons, notes=(), summary="None is flagged.", findings={})
+    found = SimpleNamespace(
+        rows=rows, reasons=reasons, notes=(), summary="None is flagged.", findings={}, reservation="A ranking."
+    )
     found.predicts_dice, found.scored = predicts_dice, False
     print_list(found, Path("out"))
     return capsys.readouterr().out.splitlines()

@@ -50,6 +50,7 @@ def test_what_flags_aim_at_stands_first_and_how_far_it_holds_below():
     assert "<dt>Flagged for a low score</dt>" in text and "less the Dice below which it is bad" in text
     text = page_of(2, quality(), ranked := replace(aim, why_not="too few"), bad=0.7)
     assert ranked.aim in text and "<dt>Flagged for a low score</dt>" not in text and "low score" not in text
+    assert "What flags aim at" not in text and "no threshold is validated" in text
 
 
 @pytest.mark.parametrize(("structures", "first"), [(20, "s0"), (21, "1 s0")])
