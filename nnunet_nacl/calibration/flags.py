@@ -106,7 +106,7 @@ class Flags:
         """Whether a scan with this score is flagged; one without (NaN) always is."""
         if self.why_not:
             return False
-        return math.isnan(score) or (self.threshold is not None and score <= self.threshold + 1e-9)
+        return math.isnan(score) or (self.threshold is not None and score <= self.threshold)
 
     @property
     def aim(self) -> str:
@@ -167,16 +167,18 @@ def read_bad(
     result = {key: by_key.get(key, others) for key in structures if key in counted}
     if count and (without := [structures[key] for key, value in result.items() if value is None]):
         raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
-    return {key: value for key, value in result.items() if value is not None}
+    if not (named := {key: value for key, value in result.items() if value is not None}):
+        raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
+    return named
 
 
 def parse_bad(texts: Sequence[str]) -> dict[str, float]:
     """``0.7``, ``Infarct=0.5``, ``3=0.5``; UserError for what is none of these, or given twice."""
     values: dict[str, float] = {}
     for text in texts:
-        name, _, value = text.rpartition("=")
+        name, equals, value = text.rpartition("=")
         try:
-            number = float(value)
+            number = float(value if name or not equals else "")
         except ValueError:
             raise UserError(
                 f"-bad {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."

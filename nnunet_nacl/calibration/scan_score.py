@@ -7,8 +7,9 @@ What Dice a structure can expect follows from its predicted Dice x and the proba
 
 with p = 1 where that was not learned, for a structure that all calibration scans have; of one that some have, without
 anything learned about which, x where it is segmented, and nothing where it is not. The score of a scan is the smallest,
-over the structures that count, of this less the Dice below which the structure is bad. On left-out patients of three
-data sets it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
+over the structures that count, of this less the Dice below which the structure is bad. It has four digits, in the map's
+file as in use, so that scans that are alike are on the same side of a threshold. On left-out patients of three data
+sets it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from numpy.typing import ArrayLike
 
 from nnunet_nacl.json_files import Array
 
+_DIGITS = 4
+
 
 def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool, says_nothing: bool) -> np.ndarray:
-    """(...) Dice that a structure can expect, see above; NaN where nothing is known.
+    """(...) Dice that a structure can expect, with four digits, see above; NaN where nothing is known.
 
     Args:
         predicted_dice: (...) NaN where the structure was not segmented.
@@ -36,7 +39,7 @@ def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool,
     x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
     p = np.where(np.isnan(p) & always, 1.0, p)
     segmented = np.full_like(x, math.nan) if says_nothing else x * np.where(np.isnan(p), 1.0, p)
-    return np.where(np.isnan(x), 1 - p, segmented)
+    return np.where(np.isnan(x), 1 - p, segmented).round(_DIGITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,5 +102,5 @@ class ScanScores:
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """To four digits: the file stays small, and a score has no more."""
-    return np.round(np.asarray(values, float), 4).tolist()
+    """The file stays small."""
+    return np.round(np.asarray(values, float), _DIGITS).tolist()

@@ -26,11 +26,11 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
     return {"metavar": metavar, "help": text, **more}
 
 
-_CHOICE = "take the labels with the highest expected Dice, or F-beta (default: labels are kept)"
+_CHOICE = "take the labels of the highest expected Dice, or F-beta (default: labels stay)"
 _WEIGHT = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
 _BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
-_BAD_SCAN = "flag scans that may be bad: a Dice below this, or STRUCTURE=DICE (default: rank only)"
+_BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (default: none)"
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
 _FIND = "with -bad: share of the bad scans to be flagged (default: 0.9)"
 _MISS = "with -bad: share of all scans that may be bad and not flagged"
@@ -60,8 +60,8 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-bad": _option("DICE", _BAD, nargs="+", action="extend"),
     "-find": _option("SHARE", _FIND, type=float),
     "-miss": _option("SHARE", _MISS, type=float),
-    "-structures": _option("STRUCTURE", _COUNT, nargs="+"),
-    "-threshold": {"help": argparse.SUPPRESS, "nargs": "+", "action": _Gone},
+    "-structures": _option("NAME", _COUNT, nargs="+"),
+    "-threshold": {"help": argparse.SUPPRESS, "nargs": "*", "action": _Gone},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-np": _option("N", _AT_A_TIME, type=int),
     "--trust_checkpoint": {

@@ -36,7 +36,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     if rows:
         order = "score" if listed.scored else "predicted Dice"
         print(f"{listed.summary}\n{len(rows)} {name}, lowest {order} first ({shown} of {len(rows)}):")
-        print(*table_lines(rows[:shown], listed.predicts_dice), sep="\n")
+        print(*table_lines(rows[:shown], listed.predicts_dice, listed.scored), sep="\n")
     if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     if any(row.unlike for row in rows[:shown]):
@@ -48,11 +48,11 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / each}" for each in (REVIEW, STRUCTURES, SCANS)))
     if any(listed.findings.values()):
         print(f"findings: {output / FINDINGS}")
-    print(RESEARCH)
+    print(f"{listed.reservation} {RESEARCH}")
 
 
-def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
-    """Rows of the list, of each structure the volume, or predicted Dice where a map has learned of it.
+def table_lines(rows: Sequence[CaseReview], predicts_dice: bool, scored: bool) -> list[str]:
+    """Rows of the list, with or without score; of each structure the volume, or predicted Dice where a map learned it.
 
     Behind it stands how probably the structure is in the scan, where that is known. Of more than three structures a row
     names the worst three, and says how many more there are.
@@ -62,7 +62,6 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
     shown, more = "predicted Dice" if predicts_dice else rows[0].unit, len(rows[0].structures) - _WORST
     names = [f"{structure.name} ({shown})" for structure in rows[0].structures]
     names = [f"worst structures ({shown})", "", "", ""] if more > 0 else names
-    scored = not all(math.isnan(row.score) for row in rows)
     lines = [["rank", "case", *["score"] * scored, "lowest predicted Dice", *names]]
     for rank, row in enumerate(rows, 1):
         lines.append([str(rank), row.case, *[number(row.score)] * scored, number(row.lowest_predicted_dice)])

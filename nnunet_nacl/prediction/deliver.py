@@ -218,7 +218,7 @@ def deliver(
                 "flags": encode(delivery.flags),
                 "unlike": encode(listed.unlike_scans),
                 "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
-                "notes": [*listed.notes, RESEARCH],
+                "notes": [*listed.notes, listed.reservation, RESEARCH],
                 "n_cases": len(listed.rows),
                 "n_to_look_at": listed.n_to_look_at,
             }

@@ -106,6 +106,8 @@ class Predictor:
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
         self._postprocessing, self._any_size = postprocessing, any_size
         names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None
+        if bad is None and (find, miss) != (None, None):
+            raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
         if bad is not None:
             if quality is None:
                 raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")

@@ -78,6 +78,18 @@ class QualityOfMap:
         """Whether volumes were learned in this unit."""
         return self.record.quality is not None and unit == self.record.quality.unit
 
+    @property
+    def why_no_flags(self) -> str:
+        """Why no score tells which of such segmentations may be bad; empty where one does."""
+        of_map = self.record.quality
+        if not self.predicts_dice:
+            return "no Dice was learned of segmentations that are decided for F-beta."
+        if self.learned.scores is None:
+            return f"{self.path} is of an earlier version, without scores of its scans; calibrate again."
+        if not self.as_network and of_map and of_map.presence and of_map.presence.present:
+            return "these were calibrated before; give the predictions as the network made them."
+        return ""
+
     def flags(
         self, bad: Mapping[str, float], structures: Mapping[str, str], find: float | None, miss: float | None
     ) -> Flags:
@@ -86,16 +98,9 @@ class QualityOfMap:
         Raises:
             UserError: There are no scores of such segmentations, or too few patients.
         """
-        scores, of_map = self.learned.scores, self.record.quality
-        if not self.predicts_dice:
-            raise UserError("-bad: no Dice was learned of segmentations that are decided for F-beta.")
-        if scores is None:
-            raise UserError(
-                f"-bad: {self.path} is of an earlier version, without scores of its scans; calibrate again."
-            )
-        if not self.as_network and of_map and of_map.presence and of_map.presence.present:
-            raise UserError("-bad: these were calibrated before; give the predictions as the network made them.")
-        return Flags.of(scores, bad, structures, find, miss)
+        if self.why_no_flags or self.learned.scores is None:
+            raise UserError(f"-bad: {self.why_no_flags}")
+        return Flags.of(self.learned.scores, bad, structures, find, miss)
 
     def complete(self, review: CaseReview, bad: Mapping[str, float] | None = None) -> CaseReview:
         """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence.

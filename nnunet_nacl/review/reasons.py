@@ -38,7 +38,7 @@ def reasons_to_look(
     reasons: dict[str, list[str]] = {}
     if flags and flags.flags(review.score):
         limit = -math.inf if flags.threshold is None else flags.threshold
-        low = [s for s in review.worst_first if s.score <= limit + 1e-9]  # NaN is not
+        low = [s for s in review.worst_first if s.score <= limit]  # NaN is not
         named = some([f"{s.name} {dice_text(s)}" for s in low], _MOST_NAMES)
         reasons[f"{BY_SCORE}: {named} may be bad" if low else f"{BY_SCORE}: nothing tells how good it is"] = [
             s.name for s in low

@@ -33,7 +33,7 @@ _COLUMNS = (
     *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
 )
 """Of review.csv."""
-RESEARCH = "Research software, not for clinical use. What flags aim at holds for patients like the calibration set's."
+RESEARCH = "Research software, not for clinical use."
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ class ReviewList:
 
     @cached_property
     def scored(self) -> bool:
-        """Whether the score is something else than the lowest predicted Dice."""
-        return any(abs(row.score - row.lowest_predicted_dice) > 1e-9 for row in self.rows)  # NaN is not
+        """Whether the score, which is rounded, is something else than the lowest predicted Dice."""
+        known = [row for row in self.rows if not math.isnan(row.score)]
+        return any(not abs(row.score - row.lowest_predicted_dice) < 1e-4 for row in known)  # NaN is
 
     @property
     def predicts_dice(self) -> bool:
@@ -130,20 +131,24 @@ class ReviewList:
     def summary(self) -> str:
         """How many are flagged, by what, and what that aims at."""
         n, of = self.n_to_look_at, len(self.rows)
-        text = f"{n} of {of} {'is' if n == 1 else 'are'} flagged."
-        unlike = self.unlike_scans.text if self.unlike_scans else ""
+        text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged."
         if self.flags is None or self.flags.why_not:
             how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
-            parts = (text, self.flags.aim if self.flags else how if self.can_flag else "", unlike)
-            return " ".join(filter(None, parts))
-        others = sum(bool(why) and not next(iter(why)).startswith(BY_SCORE) for why in self.reasons.values())
-        text = f"{text} {self.flags.aim}" + (f" {others} are flagged for other reasons alone." if others else "")
-        return " ".join(filter(None, (text, unlike)))
+            if self.quality and self.quality.why_no_flags:
+                how = f"Scans cannot be flagged by a score: {self.quality.why_no_flags}"
+            text += f" {self.flags.aim if self.flags else how if self.quality else ''}"
+        else:
+            others = sum(bool(why) and not next(iter(why)).startswith(BY_SCORE) for why in self.reasons.values())
+            text += f" {self.flags.aim}"
+            text += f" {others} {'is' if others == 1 else 'are'} flagged for other reasons alone." if others else ""
+        return f"{text.strip()} {self.unlike_scans.text if self.unlike_scans else ''}".strip()
 
     @property
-    def can_flag(self) -> bool:
-        """Whether a map knows the scores of its calibration scans."""
-        return self.predicts_dice and self.quality is not None and self.quality.learned.scores is not None
+    def reservation(self) -> str:
+        """How far the list may be relied on."""
+        if self.flags is None or self.flags.why_not:
+            return "The order is a ranking, no threshold is validated."
+        return "What flags aim at holds for patients like the calibration set's."
 
     @property
     def decided(self) -> list[DecidedCase]:
@@ -161,7 +166,8 @@ class ReviewList:
             why, worst = self.reasons[case.case], case.worst_first[0]
             named = {name for names in why.values() for name in names}
             reader = (rank, case.case, "yes" if why else "no", "; ".join(why), len(named), case.score)
-            dice = (worst.name if worst.pieces else None, worst.predicted_dice, *worst.dice_interval)
+            known = worst.pieces or not math.isnan(worst.score)
+            dice = (worst.name if known else None, worst.predicted_dice, *worst.dice_interval)
             tables[REVIEW].append(dict(zip(_COLUMNS, (*reader, *dice, None))))
             tables[SCANS].append({"case": case.case, **case.columns()})
             for structure in case.structures:

@@ -24,16 +24,6 @@ def test_a_bias_shifts_the_interval_and_leaves_the_prediction():
     np.testing.assert_allclose(estimate.predict([0.7, 0.1]), expected, atol=1e-12)
 
 
-def test_a_tenth_of_the_patients_has_no_higher_predicted_value():
-    expected = np.linspace(0.05, 1, 20)
-    assert StructureEstimate.fit(expected, 0.9 * expected, range(20)).lowest_tenth == expected[1]
-    # twice as many cases of the lowest patient do not weigh more; nobody is below what few patients show
-    again = StructureEstimate.fit([*expected, 0.05], 0.9 * np.array([*expected, 0.05]), [*range(20), 0])
-    assert again.lowest_tenth == expected[1]
-    assert StructureEstimate.fit(expected[:5], 0.9 * expected[:5], range(5)).lowest_tenth == 0.05
-    assert math.isnan(StructureEstimate.fit([0.5], [0.5], [0]).lowest_tenth)
-
-
 def test_jackknife_plus_ranks_by_hand():
     # 19 patients, 90 %: the 18th of 19 upper ends, and the 2nd of the lower ones
     rng = np.random.default_rng(0)

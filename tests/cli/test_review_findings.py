@@ -60,7 +60,7 @@ def table(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
+def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, capsys):
     _, path = learned
     presence = read_record(path).quality.presence
     assert presence.listed == ["2"] and set(presence.present) == set(presence.real) == {"2"}
@@ -72,18 +72,15 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
     for name, kind in kinds.items():
         _, probs, segmentation = make_case(rng, *kind)
         write_prediction(new, name, probs, segmentation, SPACING_MM)
-    run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1)
+    capsys.readouterr()
+    run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-bad", 0.8, "-find", 0.8)
     rows = {row["case"]: row for row in read_list(tmp_path / "out")}
     present = {case: float(row["lesion present_probability"]) for case, row in rows.items()}
     assert present["healthy"] < 0.3 and present["false"] < 0.5 < min(present["found"], present["both"])
     assert present["missed"] > present["healthy"] and rows["false"]["organ present_probability"] == ""
-    assert set(read_record(path).learned["argmax"].scans.predicted) == {"2"}  # the organ is alike in all
     assert {row["organ no_better_than_constant"] for row in rows.values()} == {"yes"}
-    assert (
-        {row["organ rank_of_dice"] for row in rows.values()}
-        == {row["lesion no_better_than_constant"] for row in rows.values()}
-        == {""}
-    )
+    assert {row["organ score"] for row in rows.values()} == {""}  # which is alike in all
+    assert {row["lesion no_better_than_constant"] for row in rows.values()} == {""}
     assert rows["healthy"]["reasons"] == "" and rows["healthy"]["empty_structures"] == "lesion"
     assert f"lesion is probably not there ({present['false']:.2f})" in rows["false"]["reasons"]
     assert ("probably there" in rows["missed"]["reasons"]) == (present["missed"] >= 0.5)
@@ -97,21 +94,53 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
     assert [float(one[f"centre_{axis}_mm"]) for axis in "xyz"] == pytest.approx([11.5 * 0.5, 6.0, 1.5 * 2.0])
     assert float(one["diameter_mm"]) == pytest.approx(np.linalg.norm([4, 5, 2]), rel=1e-4)
 
+    flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
+    scores, n_bad = read_record(path).learned["argmax"].scores, 4  # two false ones in healthy cases, two missed
+    assert scores.always == ["1"] and flags["threshold"] == max(sorted(scores.score["2"])[:n_bad]) - 0.8
+    assert (flags["bad"], flags["find"], flags["miss"]) == ({"organ": 0.8, "lesion": 0.8}, 0.8, None)
+    assert (flags["share_found"], flags["share_flagged"], flags["n_bad_patients"]) == (1.0, n_bad / 24, n_bad)
+    score = {case: float(row["score"]) for case, row in rows.items()}
+    assert list(score.values()) == sorted(score.values()) and set(list(score)[:2]) == {"missed", "false"}
+    for case, row in rows.items():
+        p, dice = present[case], row["lesion predicted_dice"]
+        assert score[case] == pytest.approx(1 - p - 0.8 if not dice else p * float(dice) - 0.8, abs=6e-5)
+        assert row["reasons"].startswith("low score: lesion ") == (score[case] <= flags["threshold"])
+        assert (row["flag"] == "yes") == bool(row["reasons"]) == (case in ("missed", "false"))
+    bad = "a Dice below 0.8; 17 % of the 24 calibration scans were"
+    first = f"2 of 5 scans are flagged. Aim: of 10 bad scans ({bad}) 8 are flagged. "
+    first += "Of the calibration scans, 100 % of the bad ones and 17 % of all are flagged. "
+    first += "1 is flagged for other reasons alone."
+    assert capsys.readouterr().out.splitlines()[0] == first
+
     page = (tmp_path / "out" / "index.html").read_text()
+    assert f"<p>{first} " in page
     assert page.count('<tr class="finding">') == 4 and "real with a probability of 0." in page
     assert not Page(page).faults and "Probably there, probably not" in page
     assert page.count("predicted Dice no better than a constant<") == 5
     assert page.count("in the scan: 0.") == 5  # of each case, whether it is a reason or not
-    run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1, "-findings", "organ")
+    run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-findings", "organ")
     assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == {"organ"}
     assert all(row["real_probability"] == "" for row in table(tmp_path / "out" / "findings.csv"))
 
 
-def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path):
+def refused(capsys, output, *arguments) -> str:
+    """What a review says that is refused, before it writes anything."""
+    capsys.readouterr()
+    run("review", "-o", output, *arguments, status=2)
+    assert not output.exists()
+    [said] = capsys.readouterr().err.splitlines()
+    return said.removeprefix("nnunet_nacl review: error: ")
+
+
+def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path, capsys):
     folder, path = learned
     run("review", "-i", folder, "-o", tmp_path / "calibrated", "-map", path, "--save_probabilities")
     run("review", "-i", tmp_path / "calibrated", "-o", tmp_path / "again", "-map", path)
     assert read_list(tmp_path / "calibrated")[-1]["lesion present_probability"]
+    said = "these were calibrated before; give the predictions as the network made them."
+    assert f"Scans cannot be flagged by a score: {said}" in capsys.readouterr().out
+    again = ("-i", tmp_path / "calibrated", "-map", path, "-bad", 0.8)
+    assert refused(capsys, tmp_path / "flagged", *again) == f"-bad: {said}"
     row = read_list(tmp_path / "again")[0]
     assert row["lesion present_probability"] == "" and row["organ predicted_dice_low"]
     assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
@@ -132,28 +161,70 @@ def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(
     assert {row["structure"] for row in found} == {"lesion"} and {row["real_probability"] for row in found} == {""}
 
 
-def test_a_structure_has_a_threshold_of_its_own(learned, tmp_path, capsys):
+def test_what_is_bad_may_be_said_of_one_structure(learned, tmp_path):
     folder, path = learned
-    capsys.readouterr()
-    earlier = json.loads(path.read_text())  # of a version that knew no scores
-    for learned_of in earlier["quality"]["learned"].values():
-        learned_of["scans"] = None
-    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
-    run("review", "-i", folder, "-o", tmp_path / "usual", "-map", tmp_path / "earlier.json")
-    said = r"A predicted Dice below organ (1|0\.\d+), lesion 0\.\d+ is a reason to look"
-    assert re.search(said, capsys.readouterr().out)
-    usual = read_list(tmp_path / "usual")
-    flagged = ["predicted Dice of lesion" in row["reasons"] for row in usual]
-    assert 0 < sum(flagged) <= 4 and len(flagged) == 24 and not any(row["score"] for row in usual)
-    arguments = ("-map", path, "-threshold", "0", "lesion=1")
-    run("review", "-i", folder, "-o", tmp_path / "own", *arguments)
-    reasons = [row["reasons"] for row in read_list(tmp_path / "own")]
-    assert sum("predicted Dice of lesion" in one for one in reasons) > 10
-    assert not any("predicted Dice of organ" in one for one in reasons)
-    asked = json.loads((tmp_path / "own" / "prediction.json").read_text())["threshold"]
-    assert asked == {"organ": 0.0, "lesion": 1.0}
-    run("review", "-i", folder, "-o", tmp_path / "no", "-map", path, "-threshold", "liver=0.5", status=2)
-    assert "there is no such structure; there are organ (1), lesion (2)" in capsys.readouterr().err
+    run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-bad", "lesion=1", "-miss", 0.1)
+    rows = read_list(tmp_path / "out")
+    assert sum("low score: lesion" in row["reasons"] for row in rows) > 4
+    flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
+    assert (flags["bad"], flags["find"], flags["miss"], flags["n_bad_patients"]) == ({"lesion": 1.0}, None, 0.1, 8)
+
+
+def test_bad_scans_of_too_few_patients_rank_and_the_page_says_so(learned, tmp_path):
+    folder, path = learned
+    run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-bad", 0.8, "-structures", "lesion")
+    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    why = "-find 0.9 takes 9 calibration patients with a bad scan, there are 4; with these -find 0.8 can be had"
+    assert document["flags"]["why_not"] == why and document["flags"]["bad"] == {"lesion": 0.8}
+    assert (tmp_path / "out" / "index.html").read_text().count(f"Scans are ranked, not flagged: {why}") == 1
+    assert not any("low score" in row["reasons"] for row in read_list(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-bad", 0.8, "-find", 1), "-find is a share, above 0 and below 1, got 1."),
+        (("-bad", 0.8, "-miss", 0), "-miss is a share, above 0 and below 1, got 0."),
+        (("-bad", 1.2), "-bad is a Dice, above 0 and up to 1, got 1.2."),
+        (("-bad", 0.8, "-find", 0.9), "there are 4; with these -find 0.8 can be had."),
+        (("-bad", "liver=0.5"), "-bad liver: there is no such structure; there are organ (1), lesion (2)."),
+        (("-bad", 0.8, "-structures", "liver"), "-structures liver: there is no such structure; there are organ (1)"),
+        (("-bad", 0.8, "-bad", 0.7), "-bad 0.8 0.7: all structures cannot have two values."),
+        (("-find", 0.9), "-find goes with -bad, the Dice below which a scan is bad, such as -bad 0.7."),
+        (("-structures", "lesion"), "-structures goes with -bad"),
+        (("-bad", 0.8, "-decide", "fbeta"), "-bad: no Dice was learned of segmentations that are decided for F-beta."),
+    ],
+)
+def test_flags_that_cannot_be_had_are_one_sentence_and_nothing_is_written(learned, tmp_path, capsys, arguments, said):
+    folder, path = learned
+    assert said in refused(capsys, tmp_path / "out", "-i", folder, "-map", path, *arguments)
+
+
+def test_a_map_of_an_earlier_version_ranks_and_says_what_it_lacks(learned, tmp_path, capsys):
+    folder, path = learned
+    content = json.loads(path.read_text())
+    for of_labels in content["quality"]["learned"].values():
+        del of_labels["scores"]
+    (earlier := tmp_path / "earlier.json").write_text(json.dumps(content))
+    given = ("-i", folder, "-map", earlier)
+    said = f"{earlier} is of an earlier version, without scores of its scans; calibrate again."
+    assert refused(capsys, tmp_path / "no", *given, "-bad", 0.8) == f"-bad: {said}"
+    run("review", "-o", tmp_path / "out", *given)
+    assert f"Scans cannot be flagged by a score: {said}" in capsys.readouterr().out
+    assert all(row["lesion score"] for row in read_list(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("-structures", "expected at least one argument"),
+        ("-threshold", "-threshold is gone; name the Dice .* -bad 0.7"),
+    ],
+)
+def test_an_option_without_a_value_and_one_that_is_gone(tmp_path, capsys, argument, said):
+    with pytest.raises(SystemExit) as stop:
+        main(["review", "-i", "a", "-o", str(tmp_path / "out"), "-bad", "0.8", argument])
+    assert stop.value.code == 2 and re.search(said, capsys.readouterr().err)
 
 
 def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):
@@ -165,16 +236,3 @@ def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):
     assert {row["structure"] for row in found} == {"organ", "lesion"} and "findings.csv" in capsys.readouterr().out
     run("review", "-i", folder, "-o", tmp_path / "out", "-findings", "lesions", status=2)
     assert "no structure 'lesions' to find; there are organ, lesion" in capsys.readouterr().err
-
-
-def test_a_list_that_flags_nothing_says_so(learned, tmp_path):
-    folder, path = learned
-    content = json.loads(path.read_text())
-    content["quality"]["learned"]["argmax"]["scans"]["predicted"] = {}
-    (silent := tmp_path / "silent.json").write_text(json.dumps(content))
-    run("review", "-i", folder, "-o", tmp_path / "out", "-map", silent)
-    said = "No predicted Dice is a reason to look"
-    assert [note.startswith(said) for note in json.loads((tmp_path / "out" / "prediction.json").read_text())["notes"]][
-        0
-    ]
-    assert (tmp_path / "out" / "index.html").read_text().count(said) == 1

@@ -160,11 +160,11 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
         learned = read_record(path).learned[delivered]
         assert learned.as_deployed
-        run("review", "-i", root / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
+        run("review", "-i", root / folder, "-o", tmp_path / "out", "-map", path)
         rows = rows_of(tmp_path / "out")
         lowest = [float(row["lowest_predicted_dice"]) for row in rows]
         assert len(rows) == 10
-        assert [row["flag"] for row in rows] == ["yes" if value < 0.5 else "no" for value in lowest]
+        assert lowest == sorted(lowest)
         (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")], learned.dice
         for row in rows:
             interval = learned.dice[key].predict(float(row[f"{name} predicted_dice"]))[1:]
@@ -244,8 +244,7 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "give the map" in refused("-i", root / "predictions", "-threshold", "0.8")
-    assert "from 0 to 1, got 80" in refused("-i", calibrated, "-map", path, "-threshold", "80")
+    assert "give the map" in refused("-i", root / "predictions", "-bad", "0.8")
     shutil.copytree(calibrated, tmp_path / "second")
     assert "not several members" in refused("-i", calibrated, tmp_path / "second", "-map", path)
     content = json.loads(path.read_text())

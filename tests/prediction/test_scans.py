@@ -245,12 +245,12 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
 
 
 def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scans) -> None:
-    assert predict(calibrated, scans, tmp_path / "out", "-threshold", 0.95, "-decide", "dice") == 0
+    assert predict(calibrated, scans, tmp_path / "out", "-bad", 0.95, "-decide", "dice") == 0
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert (document["calibrated"], document["decide"]) == (True, "dice")
     assert document["model"]["checkpoint"] == "checkpoint_final.pth"
     assert document["calibration_map"]["file"] == str(calibrated / "calibration_map.json")
-    predictor = Predictor(calibrated, device="cpu", threshold=0.95, decide="dice")
+    predictor = Predictor(calibrated, device="cpu", bad=0.95, decide="dice")
     for row in rows(tmp_path / "out"):
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
@@ -259,11 +259,11 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
         np.testing.assert_array_equal(answer.segmentation, decision.segmentation)
         for name, expected in zip(("anterior", "posterior"), decision.after.dice):
             assert float(row[f"{name} predicted_dice"]) == pytest.approx(expected, rel=1e-4)
-        assert row["flag"] == "yes" and "below 0.95" in row["reasons"] and answer.reasons[0] in row["reasons"]
+        assert row["reasons"].startswith("low score: ") and answer.reasons == row["reasons"].split("; ")
     page = (tmp_path / "out" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 2 and "below 0.95" in page
+    assert page.count("data:image/png;base64,") == 2 and "of 10 bad scans (a Dice below 0.95; 100 %" in page
     read = Page(page)
-    assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 4
+    assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 5
 
 
 def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
@@ -271,7 +271,11 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
     assert "nnunet_nacl calibrate -d Dataset999_Synthetic -tr nnUNetTrainer -c 3d_fullres" in capsys.readouterr().err
     row = rows(tmp_path / "a")[0]
     assert not any(row[column] for column in row if "_low" in column or "_high" in column)
-    assert predict(model, scans, tmp_path / "b", "-threshold", 0.8) == 2
+    assert predict(model, scans, tmp_path / "b", "-bad", 0.8) == 2
+    assert "-bad: nothing is known of Dice: " in capsys.readouterr().err and not (tmp_path / "b").exists()
+    for asked, said in (({"bad": 0.8}, "bad: nothing is known of Dice"), ({"find": 0.9}, "find and miss go with bad")):
+        with pytest.raises(UserError, match=said):
+            Predictor(model, device="cpu", **asked)
 
 
 def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, model, scans, capsys) -> None:

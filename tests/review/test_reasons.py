@@ -6,12 +6,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.metrics.least_certain_place import least_certain_place
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.review.reasons import Thresholds, parse_thresholds, reasons_to_look
+from nnunet_nacl.review.reasons import reasons_to_look
 from nnunet_nacl.review.row import CaseReview, StructureReview
 
 
@@ -36,8 +35,8 @@ def review(*structures: StructureReview) -> CaseReview:
     return CaseReview("case", 0.7, 0.8, math.nan, "ml", structures, len(structures[0].member_volumes))
 
 
-def below(dice: float) -> Thresholds:
-    return Thresholds.of(dice, {"1": "liver", "2": "spleen"})
+def at(threshold: float | None, why_not: str = "") -> Flags:
+    return Flags({"liver": 0.7}, 0.9, None, threshold, 40, 20, 0.5, 0.9, 0.6, why_not)
 
 
 def looked(*arguments) -> list[str]:
@@ -46,13 +45,10 @@ def looked(*arguments) -> list[str]:
 
 def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> None:
     fine = review(row(dice=0.75, dice_interval=(0.6, 0.9)), row("spleen", 0.85))
-    assert looked(fine, None, ()) == looked(fine, below(0.75), ()) == []
-    assert looked(fine, below(0.8), ["odd"]) == [
-        "predicted Dice of liver 0.75 (0.60 to 0.90), below 0.8",
-        "odd",
-    ]
-    each = Thresholds.of({"liver": 0.7, "spleen": 0.9}, {"1": "liver", "2": "spleen"})
-    assert looked(fine, each, ()) == ["predicted Dice of spleen 0.85, below 0.9"]
+    assert looked(fine, None, ()) == looked(fine, at(0.7499), ()) == looked(fine, at(0.8, "too few"), ()) == []
+    assert looked(fine, at(0.75), ["odd"]) == ["low score: liver 0.75 (0.60 to 0.90) may be bad", "odd"]
+    each = review(row(dice=0.75, bad=0.3), row("spleen", 0.85, bad=0.9), row("colon", 0.1, bad=math.nan))
+    assert each.score == 0.85 - 0.9 and looked(each, at(0.0), ()) == ["low score: spleen 0.85 may be bad"]
     disputed = review(row(members=0.69, volumes=(1.0, 3.0)), row("kidneys", members=0.71, volumes=(1.0, 1.0)))
     assert looked(disputed, None, ()) == ["folds disagree on liver (Dice 0.69, 1 to 3 ml)"]
     broken = review(row(pieces=3, largest=0.4), row("kidneys", pieces=2, largest=0.5))
@@ -69,9 +65,9 @@ def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> Non
 def test_each_reason_names_its_structures_and_beyond_five_one_stands_for_all() -> None:
     torn = [row(f"s{i}", pieces=3, largest=0.4) for i in range(7)]
     gone = row("gone", math.nan, pieces=0, largest=math.nan)
-    reasons = reasons_to_look(review(row("liver", 0.7), gone, *torn), below(0.75), ["odd"])
+    reasons = reasons_to_look(review(row("liver", 0.7), gone, *torn), at(0.75), ["odd"])
     assert list(reasons.items())[:2] == [
-        ("predicted Dice of liver 0.70, below 0.75", ["liver"]),
+        ("low score: liver 0.70 may be bad", ["liver"]),
         ("empty: gone", ["gone"]),
     ]
     assert [*reasons.values()][2:] == [["s0"], ["s1"], ["s2"], ["s3"], ["s4"], ["s5", "s6"], []]
@@ -79,22 +75,23 @@ def test_each_reason_names_its_structures_and_beyond_five_one_stands_for_all() -
 
 
 def test_a_scan_is_flagged_by_its_score() -> None:
+    missed = row("infarct", math.nan, pieces=0, largest=math.nan, present=0.75)
     scan = review(
-        row(rank=0.5),
-        row("spleen", 0.6, rank=0.04, dice_interval=(0.5, 0.7)),
-        row("colon", 0.1),
-        row("gut", 0.3, rank=0.01),
+        row(), row("spleen", 0.9, present=0.5, dice_interval=(0.5, 0.7)), missed, row("gut", says_nothing=True)
     )
-    assert (scan.score, [s.name for s in scan.worst_first]) == (0.01, ["gut", "spleen", "liver", "colon"])
-    assert reasons_to_look(scan, Thresholds({}, 0.05), ()) == {
-        "predicted Dice of gut 0.30, spleen 0.60 (0.50 to 0.70) is unusually low (score 0.01, below 0.05)": [
-            "gut",
-            "spleen",
-        ]
-    }
-    for value in (0.01, math.nan):  # nine in ten are as high; or no structure has a rank
-        assert not reasons_to_look(scan, Thresholds({}, value), ())
-    assert "nine in ten" in Thresholds({}, 0.01).explanation and "constant" in Thresholds({}, math.nan).explanation
+    assert [(s.name, s.score) for s in scan.worst_first[:3]] == [("infarct", 0.25), ("spleen", 0.45), ("liver", 0.8)]
+    assert scan.worst_first[3].name == "gut" and math.isnan(scan.worst_first[3].score)
+    by_score, *others = reasons_to_look(scan, at(0.45), ()).items()
+    names = ["infarct", "spleen"]
+    assert by_score == ("low score: infarct (not segmented), spleen 0.90 (0.50 to 0.70) may be bad", names)
+    assert others == [("infarct was not segmented, but is probably there (0.75)", ["infarct"])]
+    assert list(reasons_to_look(scan, at(None), ()).items()) == others
+
+
+def test_a_scan_without_a_score_is_flagged_whatever_the_threshold() -> None:
+    unknown = review(row(says_nothing=True), row("spleen", bad=math.nan))
+    assert looked(unknown, at(None), ()) == looked(unknown, at(0.5), ()) == ["low score: nothing tells how good it is"]
+    assert looked(unknown, at(None, "too few"), ()) == looked(unknown, None, ()) == []
 
 
 def test_what_is_probably_there_decides_whether_absence_is_a_reason() -> None:
@@ -102,7 +99,7 @@ def test_what_is_probably_there_decides_whether_absence_is_a_reason() -> None:
 
     def reasons(*structures, present):
         known = (replace(structure, present=p) for structure, p in zip(structures, present))
-        return looked(review(*known), below(0.8), ())
+        return looked(review(*known), None, ())
 
     assert reasons(row(), gone, present=(math.nan, 0.1)) == []  # a healthy one
     assert reasons(row(), gone, present=(math.nan, 0.5)) == ["lesion was not segmented, but is probably there (0.50)"]
@@ -121,41 +118,3 @@ def test_an_image_in_half_precision_keeps_the_units() -> None:
         np.testing.assert_allclose(found, channel, atol=np.ptp(channel) / 2048)
     assert compact.shape == (3, 4, 5) and compact.slice(1, 2).shape == (3, 5)
     assert compact.slice(0, 0).min() >= 0 and compact.slice(0, 0).max() <= 1
-
-
-STRUCTURES = {"1": "LV cavity", "3": "infarct"}
-
-
-@pytest.mark.parametrize(
-    ("texts", "values"),
-    [
-        ([], (0.8, 0.25)),  # what the map says, and 0.8 where it does not
-        (["0.7"], (0.7, 0.7)),
-        (["infarct=0.5"], (0.8, 0.5)),
-        (["3=0.5", "LV cavity=1"], (1.0, 0.5)),
-        (["0.7", "infarct=0"], (0.7, 0.0)),
-    ],
-)
-def test_one_for_all_or_by_name_or_label(texts, values):
-    found = Thresholds.of(parse_thresholds(texts), STRUCTURES, {"1": math.nan, "3": 0.25})
-    assert tuple(found.dice.values()) == values and found.to_json() == dict(zip(STRUCTURES.values(), values))
-
-
-def test_it_is_put_into_words():
-    assert Thresholds.of(0.7, STRUCTURES).explanation == "A predicted Dice below 0.7 is a reason to look"
-    usual = Thresholds.of({}, STRUCTURES, {"1": 0.75, "3": 0.1234})
-    assert usual.explanation == "A predicted Dice below LV cavity 0.75, infarct 0.123 is a reason to look"
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (["liver=0.5"], r"liver=0.5: there is no such structure; there are LV cavity \(1\), infarct \(3\)"),
-        (["infarct"], "STRUCTURE=DICE, such as Infarct=0.5"),
-        (["80"], "from 0 to 1, got 80"),
-        (["infarct=nan"], "from 0 to 1, got nan"),
-    ],
-)
-def test_what_is_no_threshold_is_refused(texts, message):
-    with pytest.raises(UserError, match=message):
-        Thresholds.of(parse_thresholds(texts), STRUCTURES)

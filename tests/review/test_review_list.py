@@ -7,13 +7,12 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.calibration.scan_score import ScanScores
-from nnunet_nacl.review.review_list import REVIEW, SCANS, STRUCTURES, ReviewList, thresholds_of
+from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.review.review_list import REVIEW, SCANS, STRUCTURES, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
 from nnunet_nacl.runs.ensemble_members import member_names
@@ -27,10 +26,10 @@ def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures
     return CaseReview(case, 0.7, 0.8, math.nan, "ml", rows, len(members))
 
 
-def review_list(reviews, members=("p",), problems=None, quality=None, reasons=None) -> ReviewList:
+def review_list(reviews, members=("p",), problems=None, quality=None, reasons=None, flags=None) -> ReviewList:
     """Of cases, with why they need a look."""
     finished = {row.case: FinishedCase(row) for row in reviews}
-    listed = ReviewList("", finished, (), members, quality, problems=problems or {})
+    listed = ReviewList("", finished, (), members, quality, flags, problems=problems or {})
     vars(listed).update(reasons=reasons or {row.case: {} for row in reviews})
     return listed
 
@@ -68,26 +67,42 @@ def test_empty_predictions_of_scans_without_anything_come_last():
 
 
 def test_the_lowest_score_comes_first_whatever_the_dice():
-    ranks = {"usual": (0.8, 0.5), "odd": (0.9, 0.02), "odder": (0.9, 0.01), "nothing known": (0.2, math.nan)}
-    rows = [review(case, dice, rank=rank) for case, (dice, rank) in ranks.items()]
+    known = {"usual": (0.8, 0.9), "odd": (0.9, 0.02), "odder": (0.95, 0.01), "nothing known": (0.99, math.nan)}
+    rows = [review(case, dice, present=p, says_nothing=math.isnan(p)) for case, (dice, p) in known.items()]
+    rows.append(review("missed", math.nan, pieces=0, present=0.5))
     listed = review_list(rows)
-    assert [row.case for row in listed.rows] == ["odder", "odd", "usual", "nothing known"] and listed.scored
-    assert [row["score"] for row in tables(rows)[REVIEW]] == ["0.01", "0.02", "0.5", ""]
-    assert not review_list(rows[-1:]).scored
+    assert [row.case for row in listed.rows] == ["nothing known", "odder", "odd", "missed", "usual"] and listed.scored
+    found = tables(rows)[REVIEW]
+    assert [row["score"] for row in found] == ["", "0.0095", "0.018", "0.5", "0.72"]
+    assert [row["worst_structure"] for row in found] == ["s0"] * 5  # what was missed too
+    assert review_list(rows[-1:]).scored and not review_list(rows[-2:-1]).scored
+    assert not review_list([review("a", 0.12344, always=True)]).scored  # a score is rounded
 
 
-def test_what_is_given_decides_else_the_score_and_else_each_structure():
-    scans = ScanScores.learn({"1": np.linspace(0.5, 0.9, 20)}, range(20))
+def quality(why_not: str = ""):
+    """A map that adds nothing to a row."""
+    learned = SimpleNamespace(as_deployed=True)
+    known = {"why_no_flags": why_not, "predicts_dice": True, "learned": learned}
+    return SimpleNamespace(complete=lambda row, bad: row, judge=lambda findings, unit: findings, **known)
 
-    def thresholds(given, scans):
-        learned = SimpleNamespace(scans=scans)
-        return thresholds_of(
-            given, {"1": "liver"}, SimpleNamespace(predicts_dice=True, learned=learned, lowest_tenth={"1": 0.6})
-        )
 
-    assert thresholds({}, scans).to_json() == {"score": scans.lowest_tenth}
-    assert thresholds({"": 0.7}, scans).to_json() == {"liver": 0.7} and thresholds({}, None).to_json() == {"liver": 0.6}
-    assert thresholds(None, scans) is None
+def test_the_first_sentence_says_how_many_are_flagged_by_what_and_to_which_end():
+    reasons = {"a": {"low score: s0 0.50 may be bad": ["s0"], "odd": []}, "b": {"odd": []}, "c": {}}
+
+    def said(n: int = 3, **keywords) -> str:
+        cases = list(reasons)[:n]
+        listed = review_list([*map(review, cases)], reasons={case: reasons[case] for case in cases}, **keywords)
+        return listed.summary
+
+    assert said() == "2 of 3 scans are flagged."
+    assert said(quality=quality("too old.")) == f"{said()} Scans cannot be flagged by a score: too old."
+    how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
+    assert said(1, quality=quality()) == f"1 of 1 scan is flagged. {how}"
+    aim = Flags({"s0": 0.7}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
+    assert said(flags=aim) == f"2 of 3 scans are flagged. {aim.aim} 1 is flagged for other reasons alone."
+    assert said(1, flags=aim) == f"1 of 1 scan is flagged. {aim.aim}"
+    ranked = Flags({"s0": 0.7}, 0.9, None, None, 40, 3, 0.1, 0.0, 0.0, "too few")
+    assert said(flags=ranked) == f"2 of 3 scans are flagged. {ranked.aim}" and "too few" in ranked.aim
 
 
 def tables(reviews, *args, **options) -> dict[str, list[dict[str, str]]]:
@@ -104,14 +119,14 @@ REVIEW_COLUMNS = [
 
 @pytest.mark.parametrize("structures", [1, 118])
 def test_a_scan_has_one_row_of_the_same_columns_whatever_its_structures(structures):
-    known = {"dice_interval": (0.4, 0.7), "rank": 0.125}
+    known = {"dice_interval": (0.4, 0.7), "present": 0.5, "bad": 0.25}
     reviews = [review('a "b", c', 0.1, structures=structures, **known), review("b", structures=structures)]
     reasons = {'a "b", c': {"odd": ["s0"], "torn": ["s0", "s1"]}, "b": {}}
     found = tables(reviews, ["p"], {"d": "d.npz is missing"}, reasons=reasons)
     assert all(list(row) == REVIEW_COLUMNS for row in found[REVIEW])
     assert [list(row.values()) for row in found[REVIEW]] == [
-        ["1", 'a "b", c', "yes", "odd; torn", "2", "0.125", "s0", "0.1", "0.4", "0.7", ""],
-        ["2", "b", "no", "", "0", "", "s0", "0.5", "", "", ""],
+        ["1", 'a "b", c', "yes", "odd; torn", "2", "-0.2", "s0", "0.1", "0.4", "0.7", ""],
+        ["2", "b", "no", "", "0", "0.5", "s0", "0.5", "", "", ""],
         ["", "d", "", "", "", "", "", "", "", "", "d.npz is missing"],
     ]
     assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 9
@@ -121,11 +136,11 @@ def test_a_scan_has_one_row_of_the_same_columns_whatever_its_structures(structur
 
 
 def test_all_that_is_known_of_a_structure_stands_in_its_row():
-    known = {"dice_interval": (0.7, 0.9), "volume_interval": (1.5, 3.123456789), "present": 0.97, "rank": 0.25}
-    [row] = tables([review(members=(1.0, 3.0), says_nothing=True, **known)], ["p", "q"])[STRUCTURES]
+    known = {"dice_interval": (0.7, 0.9), "volume_interval": (1.5, 3.123456789), "present": 0.97, "bad": 0.25}
+    [row] = tables([review(members=(1.0, 3.0), **known)], ["p", "q"])[STRUCTURES]
     assert row == {
         **{"case": "a", "structure": "s0", "predicted_dice": "0.5", "predicted_dice_low": "0.7"},
-        **{"predicted_dice_high": "0.9", "rank_of_dice": "0.25", "no_better_than_constant": "yes", "volume_ml": "2.0"},
+        **{"predicted_dice_high": "0.9", "score": "0.235", "no_better_than_constant": "", "volume_ml": "2.0"},
         **{"predicted_volume_ml": "2.5", "predicted_volume_low_ml": "1.5", "predicted_volume_high_ml": "3.12346"},
         **{"present_probability": "0.97", "members_dice": "", "volume_sd_ml": "1.41421", "volume_min_ml": "1.0"},
         **{"volume_max_ml": "3.0", "pieces": "1", "largest_piece": "1.0", "max_probability": "0.9"},

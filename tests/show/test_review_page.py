@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
-from nnunet_nacl.review.reasons import Thresholds
+from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.show.review_page import review_page
-from tests.review.test_review_list import review
+from tests.review.test_review_list import quality, review
 from tests.show.html_check import Page
 
 
-def page_of(structures: int, quality=None, **known) -> str:
+def page_of(structures: int, quality=None, flags=None, **known) -> str:
     row = review(dice=0.005, structures=structures, **known)
-    names = {str(i): each.name for i, each in enumerate(row.structures)}
-    thresholds = Thresholds.of({"": 0.0, f"s{structures - 1}": 1.0}, names)
-    text = review_page(ReviewList("", {"a": FinishedCase(row)}, list(names.values()), ["p"], quality, thresholds))
+    last = replace(row.structures[-1], members_dice=0.5)  # which is a reason
+    row = replace(row, structures=(*row.structures[:-1], last))
+    names = [each.name for each in row.structures]
+    text = review_page(ReviewList("", {"a": FinishedCase(row)}, names, ["p"], quality, flags))
     assert not Page(text).faults
     return text
 
@@ -34,11 +35,22 @@ def test_a_row_shows_the_structures_with_reasons_and_the_worst_and_the_rest_fold
 
 
 def test_scores_and_structures_of_which_nothing_is_said_are_named():
-    quality = SimpleNamespace(complete=lambda row: row, judge=lambda findings, unit: findings, predicts_dice=True)
-    text = page_of(2, quality, rank=0.125)
-    assert ">score</th>" in text and 'data-value="0.125"' in text and "no better than a constant<" not in text
-    text = page_of(2, quality, says_nothing=True)
+    text = page_of(2, quality(), present=0.5)
+    assert ">score</th>" in text and 'data-value="0.0025"' in text and "no better than a constant<" not in text
+    assert "<dt>Score</dt>" in text and "less the Dice below which it is bad" not in text
+    text = page_of(2, quality(), says_nothing=True)
     assert ">score</th>" not in text and text.count("predicted Dice no better than a constant<") == 2
+    assert "<dt>Score</dt>" not in text
+
+
+def test_what_flags_aim_at_stands_first_and_how_far_it_holds_below():
+    aim = Flags({"s0": 0.7, "s1": 0.7}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
+    text = page_of(2, quality(), aim, bad=0.7)
+    assert f"<p>1 of 1 scan is flagged. {aim.aim}" in text and "low score: s0 0.01, s1 0.11 may be bad" in text
+    assert "<dt>Flagged for a low score</dt>" in text and "less the Dice below which it is bad" in text
+    text = page_of(2, quality(), ranked := replace(aim, why_not="too few"), bad=0.7)
+    assert ranked.aim in text and "<dt>Flagged for a low score</dt>" not in text and "low score" not in text
+    assert "What flags aim at" not in text and "no threshold is validated" in text
 
 
 @pytest.mark.parametrize(("structures", "first"), [(20, "s0"), (21, "1 s0")])
