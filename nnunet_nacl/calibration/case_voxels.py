@@ -108,6 +108,15 @@ class Voxels:
         return float(losses @ self.all_weights[certain] / self.all_weights.sum())
 
 
+def structures_there(cases: Iterable[Voxels]) -> np.ndarray:
+    """(m,) whether a structure is in the truth of any case."""
+    there = [
+        case.target.any(1).numpy() if case.regions else np.isin(np.arange(1, 1 + len(case.log_odds)), case.target)
+        for case in cases
+    ]
+    return np.any(there, axis=0)
+
+
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
     """``num`` boolean arrays of one shape as integers, the first in bit 0."""
     dtype, packed = np.min_scalar_type((1 << num) - 1), None
