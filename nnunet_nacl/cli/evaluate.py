@@ -196,7 +196,7 @@ def _print_quality(
         print(f"\n{quality_text(rows, threshold)}")
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
-    presence = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
+    presence = learn_presence(evaluation.cases, evaluation.names, patients)
     if text := presence_text(presence, evaluation.names, every_kind=every):
         print(f"\n{text}")
     if rows and quality:

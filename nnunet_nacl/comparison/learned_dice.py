@@ -81,10 +81,7 @@ def quality_by_entry(
 def presence_by_entry(dataset: Dataset) -> dict[str, LearnedPresence | None]:
     """By name of every entry, how probably a structure is in a scan, and a finding is real, by what others taught."""
     patients = dataset.groups or list(dataset.cases)
-    return {
-        name: learn_presence(cases, dataset.structures, patients, only_listed=True)
-        for name, cases in dataset.results.items()
-    }
+    return {name: learn_presence(cases, dataset.structures, patients) for name, cases in dataset.results.items()}
 
 
 def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> QualityRows:

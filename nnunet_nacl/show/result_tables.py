@@ -77,7 +77,8 @@ def _discrimination(comparison: Comparison, dataset: Dataset) -> Table:
     shown, more = _worst(comparison, dataset)
     if more:  # a row a structure, not a column
         title = "Discrimination, the ten structures with the lowest Dice"
-        csv = header, [[label, *(cell.value for cell in cells)] for label, *cells in rows]
+        values = zip(*([cell.value for cell in cells] for cells in columns.values()))
+        csv = header, [[label, *row] for label, row in zip(comparison.labels.values(), values)]
         header = ["structure", "method", *(titles[metric].title for metric in metrics)]
         places = [(dataset.structures[key], f":{key}") for key in shown] + [("mean", "")]
         rows = [
