@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.log_odds import clipped, is_certain, log_loss
 
-MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
-"""The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
+MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted", "near")
+"""The bits of a voxel's masks, lowest first; every voxel is in ``all``. Samples of earlier versions lack the last."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
         label[where] = _labels(odds, regions)
     predicted = label != 0
     foreground = codes != 0
-    masks = {"foreground": foreground, "union": foreground | predicted, **known.near, "predicted": predicted}
+    masks = {"foreground": foreground, "union": foreground | predicted, **known.around, "predicted": predicted}
+    masks["near"] = data.near(predicted, settings.dilation_mm)
     bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
     inner, crop = np.zeros(truth.shape, dtype=bool), data.probabilities.crop
     if crop is not None:

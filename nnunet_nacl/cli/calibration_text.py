@@ -14,8 +14,8 @@ from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
 from nnunet_nacl.show.text_table import aligned, effect_table
 from nnunet_nacl.show.worst_structures import named_together, worst_of
 
-_SHOWN = ("NLL all", "NLL predicted", "NLL dilated", "Brier all", "Brier predicted", "ECE predicted")
-_MASKS = ("all", "predicted", "dilated")
+_SHOWN = ("NLL all", "NLL predicted", "NLL near", "Brier all", "Brier predicted", "ECE predicted")
+_MASKS = ("all", "predicted", "near")
 _DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
@@ -37,6 +37,8 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
         "nnU-Net's own labels before and after the map, each case under one that has not seen it:",
     ]
     lines += [effect_table(effect, names), masks]
+    if older := effect["NLL predicted"]["n"] - effect["NLL near"]["n"]:
+        lines += [f"near is not known of {older} cases: an earlier version measured them; predict them again."]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     shown, more = worst_of(((key, record.decision[f"Dice {key}"]["before"]["mean"]) for key in names), verbose)

@@ -57,9 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FILE", help="output file, must end with .json")
     add_shared(parser, "-np")
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
-    for mask, what in (("dilated", "radius"), ("boundary", "reach")):
-        explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
-        add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
+    for mask, explained in (
+        ("dilated", "radius of the masks `dilated` and `near`"),
+        ("boundary", "reach of `boundary`"),
+    ):
+        add(f"-{mask}", metavar="MM", type=float, default=2.0, help=f"{explained} (default: %(default)s mm)")
     add_shared(parser, "-threshold", nargs=1)  # the folders, which have no flag, may follow
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
