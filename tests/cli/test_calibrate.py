@@ -58,6 +58,9 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert calibrate(model) == 0
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) < 36 and "slope" not in printed and "\npredicted Dice error  0." in printed
+    change = read_dict(model.folder / "calibration_map.json")["effect"]["ECE predicted"]
+    numbers = "{:.3f} -> {:.3f}".format(*(change[when]["mean"] for when in ("before", "after")))
+    assert printed.splitlines()[-1].startswith(f"ECE predicted {numbers}") and "labels unchanged." in printed
     assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
     assert "Dice of nnU-Net's labels (before), and decided" in printed
     assert "6 patients tell of it, an interval of 90 % needs 9" in printed
