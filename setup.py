@@ -128,8 +128,9 @@ TEST_REQUIREMENTS = [
     "wheel",
 ]
 
-# Version 2 of mkdocs reads no settings of the theme's; the pages are for the theme before.
-DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1"]
+# Version 2 of mkdocs reads no settings of the theme's; the pages are for the theme before. Ruff breaks signatures into
+# lines for mkdocstrings: else they are cut.
+DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1", "ruff"]
 
 setup(
     name="nnunet_nacl",

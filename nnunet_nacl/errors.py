@@ -6,6 +6,7 @@ import errno
 from collections.abc import Mapping, Sequence
 
 _MOST_LETTERS = 300  # of a path in a message
+_SHOWN, _NAMED = 3, 20  # of problems that differ in the case's name alone
 
 _FIXES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another"),
@@ -38,8 +39,19 @@ def describe(error: OSError, path: object = None) -> str:
 
 
 def list_problems(problems: Mapping[str, str]) -> str:
-    """The end of a message that no case could be used: an indented line for each, with what is wrong with it."""
-    return "".join(f"\n  {printable(case, '')}: {printable(problem, '')}" for case, problem in problems.items())
+    """Indented lines, each with a break before it, of what is wrong with cases, as a message of them ends.
+
+    Of those that differ in the name of the case alone three have a line, and the others are named.
+    """
+    alike: dict[str, list[str]] = {}
+    for case, problem in problems.items():
+        alike.setdefault(problem.replace(case, "CASE"), []).append(case)
+    lines = []
+    for cases in alike.values():
+        lines += [f"{case}: {problems[case]}" for case in cases[:_SHOWN]]
+        if others := cases[_SHOWN:]:
+            lines.append(f"and {len(others)} more in the same way: {some(others, _NAMED)}")
+    return "".join(f"\n  {printable(line, '')}" for line in lines)
 
 
 def some(names: Sequence[str], shown: int = 8) -> str:

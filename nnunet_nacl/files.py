@@ -117,6 +117,13 @@ def check_writable(path: Path) -> None:
     remove_leftovers(path.parent)
 
 
+def check_folder(folder: Path, holds: str) -> None:
+    """UserError unless it is a folder; ``holds`` says of what, for whoever gave another path."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {what}; give the folder that holds {holds}.")
+
+
 def can_write(folder: Path) -> bool:
     """Whether files can be written in a folder; found out by doing it, for modes do not tell of all file systems."""
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder):

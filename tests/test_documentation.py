@@ -6,6 +6,7 @@ import ast
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from importlib import metadata
@@ -133,6 +134,15 @@ def test_they_stay_short() -> None:
     assert sum(n for page, n in words.items() if ROOT / "docs" in page.parents) <= 25_000
 
 
+def test_the_site_without_the_package_says_what_to_install(monkeypatch) -> None:
+    exceptions = pytest.importorskip("mkdocs.exceptions", reason="pip install '.[docs]'")
+    on_config = runpy.run_path(str(ROOT / "tools" / "site_pages.py"))["on_config"]
+    on_config({})
+    monkeypatch.setitem(sys.modules, "nnunet_nacl.methods", None)
+    with pytest.raises(exceptions.PluginError, match=r"pip install '\.\[docs\]'"):
+        on_config({})
+
+
 def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="pip install '.[docs]'")
     pytest.importorskip("mkdocstrings", reason="pip install '.[docs]'")
@@ -154,6 +164,8 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
         if address
     }
     assert not foreign
+    python = (tmp_path / "site" / "reference" / "python.html").read_text(encoding="utf-8")
+    assert "<code>count_masks</code>" in python and not re.search(r":(mod|func|class|meth|data|attr):", python)
     assert (tmp_path / "site" / "search" / "search_index.js").stat().st_size > 100_000
     for example in ("review", "comparison"):
         assert f'href="examples/{example}.html"' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")

@@ -1,4 +1,7 @@
-"""In the site the losses' defaults are values: `DEFAULTS["sigma"]` becomes what the table of methods has for it."""
+"""What the site shows of docstrings and signatures: values for the losses' defaults, code for Sphinx's roles.
+
+`DEFAULTS["sigma"]` becomes what the table of methods has for it, and a role with `~package.module.name` just `name`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ import griffe
 from nnunet_nacl.methods import METHODS
 
 _OF_FUNCTION = {method.function: method.defaults for method in METHODS.values()}
+_ROLE = re.compile(r":(?:mod|func|class|meth|data|attr):`(~(?:\w+\.)+)?([^`]+)`")
 _ENTRY = re.compile(r"""DEFAULTS\[['"](\w+)['"]\]""")
 
 
-class TableDefaults(griffe.Extension):
-    """Called by griffe for every function that it reads."""
+class SiteDocstrings(griffe.Extension):
+    """Called by griffe for everything that it reads, and for every function."""
+
+    def on_object(self, *, obj: griffe.Object, **_) -> None:
+        if obj.docstring:
+            obj.docstring.value = _ROLE.sub(r"`\2`", obj.docstring.value)
 
     def on_function(self, *, func: griffe.Function, **_) -> None:
         for parameter in func.parameters:

@@ -48,6 +48,18 @@ def examples(demo: Path) -> dict[str, tuple[Path, str]]:
     return found
 
 
+def on_config(config: MkDocsConfig) -> None:
+    """Called by mkdocs first.
+
+    Raises:
+        PluginError: The package is not there, from which the page of the Python API is made.
+    """
+    try:
+        import nnunet_nacl.methods  # noqa: F401
+    except ImportError as error:
+        raise PluginError(f"the site is made from the installed package: pip install '.[docs]' ({error})") from None
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Called by mkdocs with the files of docs/."""
     texts = {

@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.metrics.calibration_error import nll_per_row
 from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 from nnunet_nacl.show.reliability import draw_reliability
 
@@ -39,6 +40,7 @@ def simulate(cases: int = 8) -> dict[str, BinStats]:
         extra = {
             "dilated": dilated_mask(truth, 2, (1, 1, 1)),
             "boundary": boundary_mask(truth, 2, (1, 1, 1)),
+            "near": dilated_mask(probs.argmax(0), 2, (1, 1, 1)),
             "independent": independent,
         }
         for name, stats in count_masks(probs, truth, extra_masks=extra).items():
@@ -62,7 +64,7 @@ def main() -> None:
         subtitle="truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of 64^3 voxels",
     )
     for name, sums in stats.items():
-        print(f"{name:12s} ECE {ece(sums):.4f}  n {sums.n_voxels}")
+        print(f"{name:12s} ECE {ece(sums):.4f}  NLL {float(nll_per_row(sums)[0]):.4f}  n {sums.n_voxels}")
 
 
 if __name__ == "__main__":

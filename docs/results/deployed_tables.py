@@ -155,7 +155,7 @@ def labels(folders: Sequence[Path]) -> str:
             )
             counts = [f"{int((there & ~found).sum())}", f"{int((~there & found).sum())}"]
             absent = f"{int((~there).sum())}"
-            lines.append([f"{title}, {rule}", f"{own['Dice'].mean():.4f}", change, f"{own['HD95'].mean():.2f}"])
+            lines.append([f"{title}, {rule}", f"{wide[rule].mean():.4f}", change, f"{own['HD95'].mean():.2f}"])
             lines[-1] += [counts[0], f"{counts[1]} of {absent}"]
     return table(["labels", "Dice", "change", "HD95 (mm)", "missed", "invented, of absent"], lines)
 

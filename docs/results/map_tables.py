@@ -1,10 +1,12 @@
-"""Tables of the forms of the calibration map, from what map_forms.py measured."""
+"""Tables of the forms of the calibration map, from what map_forms.py measured, and of what near.py did."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
+
+from nnunet_nacl.calibration.effect import changes
 
 NETWORKS = {"single": "single_", "average": "average", "fold": "fold_", "ensemble": "ensemble"}
 """What the names of networks begin with: single ones on other cases, the averages of their logits and of their
@@ -42,4 +44,22 @@ def forms(document: Path, networks: str) -> str:
         cells = [f"{row[name]:.{digits}f}".removeprefix("0") for name, (digits, _) in SHOWN.items()]
         cells[-1] += f" ({row['bias']:+.3f})".replace("0.", ".")
         lines.append([str(form), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def near(document: Path, networks: str) -> str:
+    """Of a model's cases before and after the map, near the predicted structures and near the true ones.
+
+    Args:
+        document: Made by near.py.
+        networks: ``folds``.
+    """
+    values = pd.read_csv(document).set_index(["case", "treatment"])
+    before, after = (values.xs(treatment, level=1).drop(columns="network") for treatment in ("pred", "calibrated"))
+    lines = [["value", "as trained", "with the map", "change", "95 % interval"], [":--", *["--:"] * 4]]
+    for name, change in changes(before.to_dict("list"), after.loc[before.index].to_dict("list")).items():
+        digits = 4 if name.endswith(" all") else 3
+        means = (change[when]["mean"] for when in ("before", "after"))
+        difference, low, high = (f"{change['difference'][end]:+.{digits}f}" for end in ("mean", "low", "high"))
+        lines.append([name, *(f"{mean:.{digits}f}" for mean in means), difference, f"{low} to {high}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

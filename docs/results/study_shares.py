@@ -78,7 +78,7 @@ def differences(studies: Mapping[float, Study], which: str) -> str:
             for treatment, suffix in TREATMENTS.items():
                 change = study.values(label, "pred", networks) - study.values(first, treatment, networks)
                 intervals = (study.interval(change, column) for column in DRAWN)
-                rows.append([f"{share:g} %", f"{label} - {first}{suffix}", *intervals])
+                rows.append([f"{share:g} %", f"{label} as trained - {first}{suffix}", *intervals])
     return table(["cases", "difference", *map(title, DRAWN)], rows)
 
 

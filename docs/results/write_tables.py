@@ -8,10 +8,10 @@ A table stands in a page below a line that says what it is made of:
 
 KIND is one of TABLES, or of those of deployed_tables.py and deployed_flags.py, whose NETWORKS is `deployed`, and which
 are made of folders DATASET/deployed_LOSS, or of those of start_tables.py, whose NETWORKS is `start`, of folders
-DATASET/start/TRAINER. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold` and `ensemble`), and a
-DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one
-that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in this folder and the
-README. With --check, nothing is written, and the exit status is 1 if a table is not what its
+DATASET/start/TRAINER. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold`
+and `ensemble`, of `near` `folds`), and a DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands
+for both. The first one is what the others are compared with; only `beside` has several data sets. Without PAGE, all
+pages in this folder and the README. With --check, nothing is written, and the exit status is 1 if a table is not what its
 documents give.
 """
 
@@ -33,7 +33,7 @@ from study_tables import GROUPS, Study, beside
 from nnunet_nacl.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
-TABLES = ("forms", "means", "differences", "decisions", "summary", "beside", "share_means", "share_differences")
+TABLES = ("forms", "means", "differences", "decisions", "summary", "beside", "share_means", "share_differences", "near")
 BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n)\n*(?P<table>(?:\|[^\n]*\n)*)")
 
 
@@ -70,8 +70,8 @@ def make_table(what: str) -> str:
     if len(of_dataset) > 1:
         raise ValueError(f"'table: {what}': documents of several data sets stand together in 'beside' alone")
     ((dataset, paths),) = of_dataset.items()
-    if kind == "forms":
-        return map_tables.forms(paths[0], networks)
+    if kind in ("forms", "near"):
+        return getattr(map_tables, kind)(paths[0], networks)
     groups = GROUPS.get(dataset)
     if kind.startswith("share_"):
         return getattr(study_shares, kind.removeprefix("share_"))(study_shares.by_share(paths, groups), networks)

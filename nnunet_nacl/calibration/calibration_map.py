@@ -11,6 +11,11 @@ the beta calibration of Kull, Silva Filho and Flach (AISTATS 2017); it rises wit
 acts voxel by voxel, and is blind to a constant common to all classes. So probabilities, from which logits are known
 only up to such a constant, are as good as logits.
 
+One affine map for each predicted class is the idea of fiducio's class-conditional calibrators CDC, CMSap and CMSop
+("Rethinking Post-Hoc Calibration in Semantic Segmentation", 2026, arXiv 2607.01902). Here it acts on log-odds to the
+background with v beside them, has a form for regions, and the label stays though another class may become more
+probable; CMSap and CMSop keep the most probable class.
+
 Where slopes and offsets are the same for every label, the map is affine in the logits (but for the clipping): it
 commutes with averages of logits and with linear resampling, and can be written into a network's last layer. Where they
 differ by label it is applied to the final probabilities alone.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.log_odds import clipped, is_certain, log_loss
 
-MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
-"""The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
+MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted", "near")
+"""The bits of a voxel's masks, lowest first; every voxel is in ``all``. Samples of earlier versions lack the last."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,15 @@ class Voxels:
         return float(losses @ self.all_weights[certain] / self.all_weights.sum())
 
 
+def structures_there(cases: Iterable[Voxels]) -> np.ndarray:
+    """(m,) whether a structure is in the truth of any case."""
+    there = [
+        case.target.any(1).numpy() if case.regions else np.isin(np.arange(1, 1 + len(case.log_odds)), case.target)
+        for case in cases
+    ]
+    return np.any(there, axis=0)
+
+
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
     """``num`` boolean arrays of one shape as integers, the first in bit 0."""
     dtype, packed = np.min_scalar_type((1 << num) - 1), None
@@ -145,7 +154,8 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
         label[where] = _labels(odds, regions)
     predicted = label != 0
     foreground = codes != 0
-    masks = {"foreground": foreground, "union": foreground | predicted, **known.near, "predicted": predicted}
+    masks = {"foreground": foreground, "union": foreground | predicted, **known.around, "predicted": predicted}
+    masks["near"] = data.near(predicted, settings.dilation_mm)
     bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
     inner, crop = np.zeros(truth.shape, dtype=bool), data.probabilities.crop
     if crop is not None:

@@ -1,6 +1,7 @@
 """How far true Dice and volume lie from those that calibrated probabilities predict: intervals from other patients.
 
-Predicted Dice is the expectation under the calibrated probabilities, predicted volume their sum. Both are off, for the
+Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
+arXiv 2402.10665), predicted volume their sum. Both are off, for the
 voxels of an image err together. How they are off is alike from case to case, and so can be learned: from cases that the
 network did not train on, segmented as they will be delivered (argmax and decided segmentations have intervals of their
 own). Errors of Dice are alike wherever it lies; those of volumes grow with the volume, so they are taken relative to

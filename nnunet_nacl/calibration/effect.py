@@ -18,7 +18,7 @@ from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.bootstrap import mean_interval
 from nnunet_nacl.metrics.counting import count_masks
 
-_FURTHER = ("dilated", "boundary")  # masks that do not follow from truth and labels
+_FURTHER = ("dilated", "boundary", "near")  # masks that do not follow from truth and labels
 
 
 class Interval(TypedDict):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap, coefficient_rows
-from nnunet_nacl.calibration.case_voxels import Voxels
+from nnunet_nacl.calibration.case_voxels import Voxels, structures_there
 from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Terms
 from nnunet_nacl.calibration.log_odds import probabilities
 
@@ -56,6 +56,8 @@ def fit_affine(
     cases: Sequence[Voxels], form: str, *, groups: Sequence[Hashable] | None = None, with_errors: bool = True
 ) -> Fit:
     """Fit a map that is the same for every label, every case weighing the same.
+
+    The offset of a structure that no truth has stays 0.
 
     Args:
         cases: To fit to.
@@ -117,8 +119,7 @@ def fit_conditional(
         raise ValueError("there is no case to fit to.")
     regions, rows = cases[0].regions, centre.map.coefficients()
     variances, changes = centre.standard_errors**2, {}
-    true = [case.target.any(1) if regions else np.isin(np.arange(len(rows)), case.target) for case in cases]
-    there = np.any([np.asarray(each) for each in true], axis=0)[0 if regions else 1 :]
+    there = structures_there(cases)
     for label, region in sorted(set().union(*(case.by_label for case in cases))):
         place = region if regions else None
         share, mean = shares_above(cases, label, place, LIKELY)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.case_voxels import Voxels
+from nnunet_nacl.calibration.case_voxels import Voxels, structures_there
 from nnunet_nacl.calibration.log_odds import log_loss, probabilities, with_total
 
 _BLOCK = 1 << 14  # voxels at a time: they stay in the cache
@@ -50,7 +50,7 @@ class Terms:
 
 
 class AffineProblem:
-    """A slope t, and offsets b_k, that are the same for every label: u'_k = t u_k + b_k.
+    """A slope t, and offsets b_k, that are the same for every label: u'_k = t u_k + b_k; 0 where no truth has k.
 
     Attributes:
         start: (1 + m,) 1 and zeros, or (1,) without offsets: what the ridge pulls towards.
@@ -66,6 +66,7 @@ class AffineProblem:
         self.offsets, self.num = offsets, len(cases[0].log_odds)
         self.start = np.append(1.0, np.zeros(self.num if offsets else 0))
         self.lowest = np.append(smallest_slope - 1, np.full(len(self.start) - 1, -np.inf))
+        self._unknown = np.append(False, ~structures_there(cases))
         self._cases = [
             [(place if case.regions else None, own) for (_, place), own in case.by_label.items()] for case in cases
         ]
@@ -93,6 +94,8 @@ class AffineProblem:
                 second[1:, 0] += mixed
                 second[1:, 1:] += plain.diag()
                 hessian[places[:, None], places] += second
+        # cases without a structure do not tell how probable it is where it can be: its offset stays
+        gradient[self._unknown] = hessian[self._unknown] = hessian[:, self._unknown] = 0.0
         number, size = len(chosen), len(self.start)
         return Terms(loss / number, gradient[:size].numpy() / number, hessian[:size, :size].numpy() / number)
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from importlib.metadata import version
 
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
-    from nnunet_nacl.cli.calibration_text import calibration_text
+    from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, map_of_folds, structures_of
     from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
@@ -128,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
         checks = record.quality.checks["argmax"]["dice"]
         print(f"figure: {draw_flags(scores, checks, record.names, output.with_suffix('.png'))}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
+    print(verdict(record))
     if args.write_checkpoints:
         _write_checkpoints(args, model, output, list(folders))
     report_problems("calibrate", held_out.problems, "cases could not be used")
@@ -136,10 +137,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace):
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
+    from nnunet_nacl.files import check_folder
+
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
     if args.i is not None and args.gt is None and not args.map:
         raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
+    if args.i is not None:
+        check_folder(Path(args.i), "the images, or the predictions")
     if args.m is not None and (args.d is not None or args.i is None):
         raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
     if args.m is None and args.d is None:

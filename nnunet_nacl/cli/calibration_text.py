@@ -16,11 +16,11 @@ from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
-from nnunet_nacl.show.text_table import aligned, effect_table
+from nnunet_nacl.show.text_table import aligned, effect_table, number
 from nnunet_nacl.show.worst_structures import named_together, worst_of
 
-_SHOWN = ("NLL all", "NLL predicted", "NLL dilated", "Brier all", "Brier predicted", "ECE predicted")
-_MASKS = ("all", "predicted", "dilated")
+_SHOWN = ("NLL all", "NLL predicted", "NLL near", "Brier all", "Brier predicted", "ECE predicted")
+_MASKS = ("all", "predicted", "near")
 _DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
@@ -42,6 +42,8 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
         "nnU-Net's own labels before and after the map, each case under one that has not seen it:",
     ]
     lines += [effect_table(effect, names), masks]
+    if older := effect["NLL predicted"]["n"] - effect["NLL near"]["n"]:
+        lines += [f"near is not known of {older} cases: an earlier version measured them; predict them again."]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     shown, more = worst_of(((key, record.decision[f"Dice {key}"]["before"]["mean"]) for key in names), verbose)
@@ -56,6 +58,15 @@ def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose
     if presence := presence_text(quality.presence, names, every_kind=verbose):
         lines += ["", presence]
     return "\n".join(lines)
+
+
+def verdict(record: MapRecord) -> str:
+    """In a sentence, what the map does to confidence where something is segmented, and to labels."""
+    change = record.effect["ECE predicted"]
+    before, after = (number(change[when]["mean"]) for when in ("before", "after"))
+    low, high = change["difference"]["low"], change["difference"]["high"]
+    sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
+    return f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
 
 
 def _form(record: MapRecord) -> list[str]:

@@ -56,9 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FILE", help="output file, must end with .json")
     add_shared(parser, "-np")
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
-    for mask, what in (("dilated", "radius"), ("boundary", "reach")):
-        explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
-        add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
+    for mask, explained in (
+        ("dilated", "radius of the masks `dilated` and `near`"),
+        ("boundary", "reach of `boundary`"),
+    ):
+        add(f"-{mask}", metavar="MM", type=float, default=2.0, help=f"{explained} (default: %(default)s mm)")
     add_shared(parser, "-threshold")
     add_shared(parser, "-bad", nargs=1)  # the folders, which have no flag, may follow
     learned = "measure pred_folder through this map, and how far its predicted Dice holds"
@@ -196,7 +198,7 @@ def _print_quality(
         print(f"\n{quality_text(rows, threshold)}")
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
-    presence = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
+    presence = learn_presence(evaluation.cases, evaluation.names, patients)
     if text := presence_text(presence, evaluation.names, every_kind=every):
         print(f"\n{text}")
     if rows and quality:

@@ -25,7 +25,7 @@ _EPILOG = """\
 examples:
   nnunet_nacl export -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -o hippocampus.zip
   nnunet_nacl export -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -o hippocampus.zip --portable
-  nnunet_nacl import -i hippocampus.zip            # there; or nnUNetv2_install_pretrained_model_from_zip
+There: `nnunet_nacl import`, or nnUNetv2_install_pretrained_model_from_zip.
 """
 
 

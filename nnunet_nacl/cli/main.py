@@ -49,6 +49,10 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     first = argv[0] if argv else None
+    if first and first[0] != "-" and first not in SUBCOMMANDS:
+        alike = difflib.get_close_matches(first, SUBCOMMANDS, 1)
+        near = f"did you mean {alike[0]}?" if alike else f"there are {', '.join(SUBCOMMANDS)}."
+        parser.error(f"there is no subcommand {first}; {near}")
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         subparser = subparsers.add_parser(

@@ -128,14 +128,16 @@ def run(args: argparse.Namespace) -> int:
         export_processes=exporters,
     )
     network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
+    source = scans.source(network)
     if args.m:
         print(f"note: {CAN_HOLD_CODE}.")
-    _say_what_is_missing(model, args)
+    for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
+        print(f"note: {missing}", file=sys.stderr)
     _set_threads(args.device)
     try:
         with termination_as_interrupt():
             listed, problems = deliver(
-                scans.source(network),
+                source,
                 delivery,
                 page=review_page,
                 title="predict",
@@ -148,6 +150,8 @@ def run(args: argparse.Namespace) -> int:
         raise
 
     print_list(listed, delivery.output)
+    if model.record and model.record.advice and not model.treatment.beta:
+        print(f"note: {model.record.advice}")
     if delivery.maps:
         print(f"maps: {delivery.output / 'maps'}/SCAN/")
     if n_waiting := list(listed.problems.values()).count(NOT_YET):
@@ -185,13 +189,6 @@ def _postprocessing(file: str | None, decided: bool):
             )
         raise UserError(f"{path} was chosen for decided segmentations; give -decide dice.")
     return steps, f"sha256 {checksum(path, hashlib.sha256())}"
-
-
-def _say_what_is_missing(model, args: argparse.Namespace) -> None:
-    for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
-        print(f"note: {missing}", file=sys.stderr)
-    if model.record and model.record.advice and not model.treatment.beta:
-        print(f"note: {model.record.advice}", file=sys.stderr)
 
 
 def _set_threads(device: str) -> None:

@@ -58,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
+    add("--verbose", action="store_true", help="with -decide: print every structure, not the ten worst only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -133,7 +134,8 @@ def _review(args: argparse.Namespace) -> int:
     )
     print_list(listed, output, "cases")
     if listed.decided:
-        print("\n" + "\n".join(decision_lines(listed.decided, structures_of(members[0].labels), groups)))
+        names = structures_of(members[0].labels)
+        print("\n" + "\n".join(decision_lines(listed.decided, names, groups, every=args.verbose)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.show.text_table import aligned, effect_table, number
+from nnunet_nacl.show.worst_structures import worst_of
 
 if TYPE_CHECKING:
     from nnunet_nacl.documents.decision_json import DecidedCase
@@ -77,23 +78,32 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool, scored: bool) -
 
 
 def decision_lines(
-    cases: Sequence[DecidedCase], names: Mapping[str, str], groups: Mapping[str, str] | None = None
+    cases: Sequence[DecidedCase],
+    names: Mapping[str, str],
+    groups: Mapping[str, str] | None = None,
+    *,
+    every: bool = False,
 ) -> list[str]:
     """What `review -decide` changed: voxels, expected and, where there is ground truth, true Dice of each structure.
 
     Expected Dice is a mean over the cases whose prediction has the structure; one that was removed counts 0. True Dice
     is a mean over the cases where it is defined before and after; its change has a 95 % bootstrap interval over cases,
-    or over patients where these are known.
+    or over patients where these are known. The ten structures with the lowest expected Dice are shown, or every one.
     """
     lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
     table = [["structure", "voxels gained", "lost", "expected Dice: predicted", "decided"]]
-    for key, name in names.items():
+    expected = {}
+    for key in names:
         rows = [case.structures[key] for case in cases]
         present = [(row.expected_dice_before, row.expected_dice_after) for row in rows if row.voxels_before]
-        expected = np.nan_to_num(present).mean(axis=0) if present else np.full(2, math.nan)
+        expected[key] = np.nan_to_num(present).mean(axis=0) if present else np.full(2, math.nan)
+    shown, more = worst_of(((key, dice[1]) for key, dice in expected.items()), every)
+    names = {key: names[key] for key in shown}
+    for key, name in names.items():
+        rows = [case.structures[key] for case in cases]
         voxels = [sum(row.gained for row in rows), sum(row.lost for row in rows)]
-        table.append([name, *map(str, voxels), *(number(value, 4) for value in expected)])
-    lines += aligned(table, indent="")
+        table.append([name, *map(str, voxels), *(number(value, 4) for value in expected[key])])
+    lines += [*aligned(table, indent=""), *more]
     measured = [case for case in cases if case.measured]
     if measured:
         from nnunet_nacl.calibration.effect import changes
@@ -110,6 +120,9 @@ def decision_lines(
         for words, kind in (("removed altogether", "removed"), ("added", "added")):
             if changed := [case for case in cases if getattr(case.structures[key], kind)]:
                 lines.append(f"{words}: {one_line(name)} in {', '.join(_named(case, key) for case in changed)}")
+    of_all = [item for case in cases for item in case.structures.items()]
+    if others := {key for key, row in of_all if row.removed or row.added} - names.keys():
+        lines.append(f"{len(others)} of the other structures were removed or added in some cases (--verbose)")
     return lines
 
 

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_nacl.errors import printable, some
-
-_SHOWN, _NAMED = 3, 20  # of problems that differ in the case's name alone
+from nnunet_nacl.errors import list_problems, printable
 
 
 class PrintableStream:
@@ -35,19 +33,6 @@ class PrintableStream:
 
 
 def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:
-    """Lists the problems of cases on stderr, one a line, under their number and ``what``; nothing if there are none.
-
-    Of those that differ in the name of the case alone three have a line, and the others are named.
-    """
+    """Lists the problems of cases on stderr under their number and ``what``; nothing if there are none."""
     if problems:
-        print(f"\nnnunet_nacl {subcommand}: {len(problems)} {what}:", file=sys.stderr)
-        alike: dict[str, list[str]] = {}
-        for name, problem in problems.items():
-            alike.setdefault(problem.replace(name, "CASE"), []).append(name)
-        for names in alike.values():
-            for name in names[:_SHOWN]:
-                print(f"  {printable(name, '')}: {problems[name]}", file=sys.stderr)
-            if others := names[_SHOWN:]:
-                print(
-                    f"  and {len(others)} more in the same way: {printable(some(others, _NAMED), '')}", file=sys.stderr
-                )
+        print(f"\nnnunet_nacl {subcommand}: {len(problems)} {what}:{list_problems(problems)}", file=sys.stderr)

@@ -20,6 +20,7 @@ from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
+from nnunet_nacl.review.same_networks import check_same_networks
 from nnunet_nacl.runs.held_out_presence import learn_presence
 from nnunet_nacl.runs.quality_block import quality_rows
 
@@ -33,7 +34,8 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
             `nnunet_nacl review -map` wrote name theirs.
 
     Raises:
-        UserError: A map was given for what is no such folder, or cannot be asked about its predictions.
+        UserError: A map was given for what is no such folder, is of other networks than its predictions, or cannot be
+            asked about them.
     """
     left, maps = dict(given), {}
     for place in selection.predictions:
@@ -43,6 +45,8 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
         asked = left.pop(entry.label, None) or left.pop(entry.name, None)
         path = asked or map_path_of(folder.folder)
         if path is not None:
+            if asked and (note := check_same_networks(path, folder)):
+                selection.notes.append(note)
             with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
                 _, quality, why_not = open_map(path, folder)
                 if quality is None:
@@ -77,10 +81,7 @@ def quality_by_entry(
 def presence_by_entry(dataset: Dataset) -> dict[str, LearnedPresence | None]:
     """By name of every entry, how probably a structure is in a scan, and a finding is real, by what others taught."""
     patients = dataset.groups or list(dataset.cases)
-    return {
-        name: learn_presence(cases, dataset.structures, patients, only_listed=True)
-        for name, cases in dataset.results.items()
-    }
+    return {name: learn_presence(cases, dataset.structures, patients) for name, cases in dataset.results.items()}
 
 
 def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> QualityRows:

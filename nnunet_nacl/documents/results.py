@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,12 +24,16 @@ from nnunet_nacl.metrics.overlap import Overlap
 LARGEST_LOGIT = "largest_logit"
 """Key of a case that was measured when it was predicted: largest absolute value of its logits."""
 
+NEAR = "near"
+"""The mask that documents and samples of earlier versions lack."""
+
 MASK_NOTES = {
     "foreground": "truth is not background: the paper's",
     "union": "truth or prediction is not background",
     "dilated": "foreground grown by {dilation_mm:g} mm",
     "boundary": "within {boundary_mm:g} mm of a surface of the truth",
     "predicted": "prediction is not background: known in use",
+    NEAR: "within {dilation_mm:g} mm of the prediction: known in use",
     "all": "every voxel",
 }
 """The masks in the order of the tables, and what is in them; the settings' radii are to be filled in."""
@@ -44,7 +49,8 @@ class EvaluationSettings:
 
     Attributes:
         n_bins: Number of confidence bins.
-        dilation_mm: Radius by which the mask ``dilated`` grows the foreground, at most 100 mm.
+        dilation_mm: Radius by which the mask ``dilated`` grows the true foreground, and ``near`` the predicted one,
+            at most 100 mm.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
     """
 
@@ -140,6 +146,20 @@ class CaseResult:
         lambda self: {mask: mask_metrics(self.bins[mask]) for mask in MASKS},
         "By mask the scores, and n_voxels.",
     )
+
+    def __post_init__(self) -> None:
+        if self.bins and NEAR not in self.bins:  # of an earlier version
+            like = next(iter(self.bins.values()))
+            regions = len(like.count) == like.num_classes
+            self.bins[NEAR] = BinStats.zeros(like.num_classes, n_bins=like.n_bins, regions=regions)
+            for structure in self.metrics.values():
+                scores = next(iter(structure.calibration.values()), {})
+                structure.calibration[NEAR] = dict.fromkeys(scores, math.nan)
+
+    @property
+    def lacks_near(self) -> bool:
+        """Whether it was not measured near the prediction, though there is one: an earlier version did not."""
+        return self.bins[NEAR].n_voxels < self.bins["predicted"].n_voxels
 
     @property
     def dice(self) -> dict[str, float]:

@@ -57,12 +57,12 @@ class Truth:
     Attributes:
         labels: (*spatial) label map, 0 where it is ignored.
         valid: (*spatial) False where it is ignored; None where nothing is.
-        near: The masks ``dilated`` and ``boundary``.
+        around: The masks ``dilated`` and ``boundary``.
     """
 
     labels: np.ndarray
     valid: np.ndarray | None
-    near: dict[str, np.ndarray]
+    around: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,7 @@ class Case:
     truth: Any = None
     properties: dict[str, Any] = field(default_factory=dict)
     _truth: dict[Any, Truth] = field(default_factory=dict, kw_only=True, repr=False)
+    _near: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, kw_only=True, repr=False)
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
@@ -111,9 +112,23 @@ class Case:
             valid = None if ignore is None else truth != ignore
             if valid is not None:
                 truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
-            near = {
+            around = {
                 "dilated": dilated_mask(truth, dilation_mm, self.spacing_mm, valid=valid),
                 "boundary": boundary_mask(truth, boundary_mm, self.spacing_mm, valid=valid),
             }
-            self._truth[key] = Truth(truth, valid, near)
+            self._truth[key] = Truth(truth, valid, around)
         return self._truth[key]
+
+    def near(self, predicted: np.ndarray, radius_mm: float) -> np.ndarray:
+        """(*spatial) voxels within a distance of a prediction, itself included, also where the truth is ignored.
+
+        It is made once for the same prediction.
+
+        Args:
+            predicted: (*spatial) where something is predicted.
+            radius_mm: The distance, between centres.
+        """
+        known = self._near.get(radius_mm)
+        if known is None or not np.array_equal(known[0], predicted):
+            known = self._near[radius_mm] = predicted, dilated_mask(predicted, radius_mm, self.spacing_mm)
+        return known[1]

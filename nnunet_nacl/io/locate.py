@@ -11,7 +11,7 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import is_file_name
 from nnunet_nacl.io.companion_files import fold_folders, folds_asked_for
 from nnunet_nacl.io.prediction_folder import RERUN, PredictionFolder
@@ -30,8 +30,10 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
         folder = Path(get_output_folder(dataset, trainer, plans, configuration))
     except OSError:
         raise
-    except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
-        raise UserError(f"data set {dataset!r}: {first_line(error)}") from None
+    except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set, in several sentences
+        there = some(sorted(path.name for path in Path(os.environ["nnUNet_results"]).glob("Dataset*"))) or "none"
+        problem = first_line(error).partition(". ")[0]
+        raise UserError(f"data set {dataset!r}: {problem}; nnUNet_results has {there}. Give one of these.") from None
     if not folder.is_dir():
         present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
         raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")

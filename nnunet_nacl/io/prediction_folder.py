@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.companion_files import (
     find_above,
@@ -74,16 +75,15 @@ class PredictionFolder:
             UserError: A folder or file is missing or unreadable.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
+        check_folder(folder, "the predictions")
         check_name(folder)
         dataset = read_dataset(find_above(folder, "dataset.json", dataset_json, "-djfile"))
         plan = read_plans(find_above(folder, "plans.json", plans, "-pfile"))
         references = None if reference_folder is None else Path(reference_folder)
         if references is None and need_reference:
             references = find_references(plan.get("dataset_name"), folder)
-        if references is not None and not references.is_dir():
-            raise UserError(f"{references}: no such folder; give the folder that holds the ground truth.")
+        if references is not None:
+            check_folder(references, "the ground truth")
         result = cls(folder, references, dataset, plan)
         result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
         return result

@@ -19,7 +19,7 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 
 CARD_NAME, DIAGRAM_NAME = "model_card.md", "model_card_reliability.png"
 _SCORES = ("ECE", "NLL", "Brier")
-_MASKS = ("foreground", "dilated", "predicted", "all")
+_MASKS = ("foreground", "near", "predicted", "all")
 
 
 def card_text(

@@ -15,6 +15,7 @@ from pathlib import Path
 from nnunet_nacl.dicom.series import find_series
 from nnunet_nacl.dicom.volume import orientation_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.companion_files import find_references, list_folder
 from nnunet_nacl.io.image_files import check_name
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -70,8 +71,7 @@ def find_input_cases(
             orientation is not known: left and right are at stake.
     """
     file_ending, num_channels = opened.file_ending, opened.num_channels
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder that holds the images.")
+    check_folder(folder, "the images")
     names, no_files = list_folder(folder)
     if orientation is not None and not any(name.lower().endswith(file_ending.lower()) for name in names):
         series, wrong = find_series(folder)

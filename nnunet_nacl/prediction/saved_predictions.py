@@ -23,7 +23,7 @@ from nnunet_nacl.documents.map_file import (
 )
 from nnunet_nacl.documents.prediction_json import PredictedCases
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import check_folder, to_json_text, write_atomically
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import decide_case
@@ -175,8 +175,7 @@ class SavedPredictions:
     def _check_references(self, cases: Sequence[MemberCase], need_all: bool) -> None:
         if self.references is None:
             return
-        if not self.references.is_dir():
-            raise UserError(f"{self.references}: no such folder; give the folder that holds the ground truth.")
+        check_folder(self.references, "the ground truth")
         missing = [member.case for member in cases if self._reference(member.case) is None]
         if missing and (need_all or len(missing) == len(cases)):
             path = self.references / f"{missing[0]}{self.first.file_ending}"

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import MARK
 from nnunet_nacl.io.labels import Labels
@@ -85,6 +86,7 @@ class TrainedModel:
         Raises:
             UserError: A fold, checkpoint or map is missing or cannot be used.
         """
+        check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
         opened = PredictionFolder.open(folder, need_reference=False)
         name = checkpoint or FINAL
         chosen = trained_folds(folder, name, folds)

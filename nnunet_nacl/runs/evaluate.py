@@ -190,8 +190,8 @@ def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entr
         result.check(_structures(labels), labels.regions, settings)
     except ValueError:  # from another version or edited by hand
         return None
-    lacks_some = files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY))
-    return None if lacks_some else replace(result, **files.places)
+    complete = is_complete(result.blocks.get(QUALITY)) and not result.lacks_near
+    return None if files.probabilities.is_file() and not complete else replace(result, **files.places)
 
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:

@@ -42,17 +42,15 @@ def learn_presence(
     names: Mapping[str, str],
     patients: Sequence[str],
     *,
-    only_listed: bool = False,
     findings: bool = True,
 ) -> LearnedPresence | None:
-    """Learn from held-out cases as the network gave them.
+    """Learn from held-out cases as the network gave them, of structures whose components are findings.
 
     Args:
         cases: As they were measured, those that calibration learns from without a map; those that an earlier version
             measured are left out.
         names: Name of each structure by nnU-Net's key.
         patients: To whom each case belongs.
-        only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
         findings: Learn which components are real, too.
 
     Returns:
@@ -74,12 +72,10 @@ def learn_presence(
         always_there = all(scan.true_volume > 0 for scan in scans)
         if not always_there or np.mean([(scan.n_true or 0) > 1 for scan in parts] or [False]) > _IN_PIECES:
             listed.append(key)
-        elif only_listed:
-            continue
-        if not always_there:
-            present[key] = _is_present(scans, patients, voxel)
-        if findings:
-            real[key] = _is_real(parts, patients)
+            if not always_there:
+                present[key] = _is_present(scans, patients, voxel)
+            if findings:
+                real[key] = _is_real(parts, patients)
     asked, why_not = {"in the scan": present, "real": real}, dict[str, str]()
     for key in listed:
         reasons = [f"{question}: {of[key].why_not}" for question, of in asked.items() if key in of and of[key].why_not]

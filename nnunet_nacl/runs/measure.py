@@ -35,6 +35,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         UserError: The probabilities are not probabilities.
     """
     labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
+    masks = truth.around | {"near": case.near(case.segmentation != 0, settings.dilation_mm)}
     saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
     quality, components = QualitySums(labels), ComponentSums(case)
 
@@ -43,8 +44,8 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         segmentation, valid = case.segmentation[where], None if truth.valid is None else truth.valid[where]
         target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
         options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins, "valid": valid}
-        near = {name: mask[where] for name, mask in truth.near.items()}
-        stats = count_masks(probs, target, segmentation=chosen, extra_masks=near, **options)
+        inside = {name: mask[where] for name, mask in masks.items()}
+        stats = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
         quality.add(probs, segmentation, valid)
         components.add(where, probs)
         if not saved:

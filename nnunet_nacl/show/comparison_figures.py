@@ -28,7 +28,7 @@ from nnunet_nacl.show.reliability import count_covered, draw_predicted_dice, dra
 _RELIABILITY = ("foreground", "predicted", "all")
 _DIFFERENCES = {
     MAIN_DIFFERENCES: ("ECE:predicted", "Dice"),
-    "differences": (*MAIN_COLUMNS, "ECE:predicted", "NLL:dilated"),
+    "differences": (*MAIN_COLUMNS, "ECE:predicted", "NLL:near"),
 }
 
 

@@ -17,10 +17,10 @@ _QUESTIONS = (
     ("ECE:foreground", "Lowest calibration error on the structures (ECE foreground)"),
     ("ECE:predicted", "Lowest calibration error where a structure is predicted (ECE predicted)"),
     ("ECE:all", "Lowest calibration error on the whole image (ECE all)"),
-    ("NLL:dilated", "Best probabilities in and around the structures (lowest NLL dilated)"),
+    ("NLL:near", "Best probabilities where a structure is predicted, and around it (lowest NLL near)"),
 )
 _VERDICT_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground") + (
-    *("ECE:dilated", "ECE:predicted", "ECE:all", "NLL:dilated", "NLL:all"),
+    *("ECE:near", "ECE:predicted", "ECE:all", "NLL:near", "NLL:all"),
 )
 _VERDICTS = {
     "better": "better in",

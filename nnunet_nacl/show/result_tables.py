@@ -16,9 +16,11 @@ from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
+from nnunet_nacl.show.worst_structures import worst_of
 
 _BOTH_WAYS = "Higher DSC is better, lower of all else."
 _MARKS = "Best bold, second underlined."
+_TEN_WORST = " The ten structures with the lowest Dice are shown, all are in the CSV."
 _FORMS = {"csv": csv_text, "md": markdown_text, "tex": latex_text}
 
 
@@ -63,19 +65,33 @@ def _rows(comparison: Comparison, columns: Sequence[Sequence[Cell]]) -> list[lis
 
 
 def _discrimination(comparison: Comparison, dataset: Dataset) -> Table:
-    ids, header, titles = [], ["method"], comparison.columns_of(dataset)
-    for metric in ("Dice", "HD95_mm"):
-        keys = list(dataset.structures) if len(dataset.structures) > 1 else []
-        ids += [f"{metric}:{key}" for key in keys] + [metric]
-        header += [titles[f"{metric}:{key}"].title for key in keys]
-        header.append(titles[metric].title.replace(titles[metric].short, f"{titles[metric].short} mean"))
+    titles, metrics = comparison.columns_of(dataset), ("Dice", "HD95_mm")
+    keys = list(dataset.structures) if len(dataset.structures) > 1 else []
+    ids = [column_id for metric in metrics for column_id in (*(f"{metric}:{key}" for key in keys), metric)]
+    header = ["method"]
+    for column_id in ids:
+        full, short = titles[column_id].title, titles[column_id].short
+        header.append(full.replace(short, f"{short} mean") if column_id in metrics else full)
+    columns = dict(zip(ids, _cells(comparison, dataset, ids)))
+    rows, csv, title = _rows(comparison, list(columns.values())), None, "Discrimination"
+    shown, more = _worst(comparison, dataset)
+    if more:  # a row a structure, not a column
+        title = "Discrimination, the ten structures with the lowest Dice"
+        values = zip(*([cell.value for cell in cells] for cells in columns.values()))
+        csv = header, [[label, *row] for label, row in zip(comparison.labels.values(), values)]
+        header = ["structure", "method", *(titles[metric].title for metric in metrics)]
+        places = [(dataset.structures[key], f":{key}") for key in shown] + [("mean", "")]
+        rows = [
+            [name, *row] for name, of in places for row in _rows(comparison, [columns[each + of] for each in metrics])
+        ]
+        ids = [metric + of for metric in metrics for _, of in places]
     caption = (
         f"Discrimination on {dataset.where}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
-        f"of the surface distances (HD95, mm, both directions pooled); the mean columns average the "
-        f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
+        f"of the surface distances (HD95, mm, both directions pooled); the mean {'rows' if more else 'columns'} "
+        f"average the structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}"
+        f"{_not_averaged(comparison)}{_TEN_WORST * bool(more)}"
     )
-    rows = _rows(comparison, _cells(comparison, dataset, ids))
-    return Table(comparison.id_of("discrimination", dataset), "Discrimination", caption, header, rows, dataset.name)
+    return Table(comparison.id_of("discrimination", dataset), title, caption, header, rows, dataset.name, csv)
 
 
 def _calibration(comparison: Comparison, dataset: Dataset) -> Table:
@@ -115,7 +131,10 @@ def _masks(comparison: Comparison, dataset: Dataset) -> Table:
 def _statistics(comparison: Comparison, dataset: Dataset) -> Table:
     titles, tests = comparison.columns_of(dataset), list(comparison.tests(dataset))
     rows: list[list[Cell | str]] = []
+    shown, more = _worst(comparison, dataset)
     for row in tests:
+        if titles[row.column].structure not in (None, *shown):
+            continue
         difference, low, high = (
             number(value, _decimals(row.column), "+") for value in (row.difference, row.low, row.high)
         )
@@ -142,7 +161,7 @@ def _statistics(comparison: Comparison, dataset: Dataset) -> Table:
         f"corrected over all methods and metrics of one table, CECE on the foreground only (tests: {sizes}). better, "
         "worse: p (Holm) below 0.05; mixed: then the mean points the other way than most cases. "
         f"{few}{distances if len(dataset.structures) > 1 else ''}One training per fold stands for each method: "
-        "what another training would give is not in these intervals."
+        f"what another training would give is not in these intervals.{_TEN_WORST * bool(more)}"
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
     title, full = f"Differences to {comparison.entries[0].label}", comparison.statistics
@@ -162,6 +181,13 @@ def _overview(comparison: Comparison) -> Table:
         f"ECE and CECE on the foreground. {_MARKS}{_not_averaged(comparison)}"
     )
     return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
+
+
+def _worst(comparison: Comparison, dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Keys of the structures that tables show, and a line where there are more."""
+    return worst_of(
+        (key, comparison.mean(dataset, f"Dice:{key}", name)) for key in dataset.structures for name in comparison.names
+    )
 
 
 def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:
@@ -185,4 +211,4 @@ def _not_averaged(comparison: Comparison) -> str:
         for metric in ("Dice", "HD95_mm"):
             lost = [key for key in dataset.structures if key not in comparison.averaged(dataset, metric)]
             parts += [comparison.columns_of(dataset)[f"{metric}:{key}"].title + of for key in lost]
-    return f" Without a value for some method, so in no mean over structures: {', '.join(parts)}." if parts else ""
+    return f" Without a value for some method, so in no mean over structures: {some(parts)}." if parts else ""

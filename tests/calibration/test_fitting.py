@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,28 @@ def test_what_nobody_has_keeps_the_centre_and_its_errors():
     np.testing.assert_array_equal(found.map.coefficients()[1], centre.map.coefficients()[1])
     np.testing.assert_array_equal(found.standard_errors[1], centre.standard_errors[1])
     assert (np.abs(found.map.coefficients() - centre.map.coefficients())[[0, 2]] > 1e-3).any((1, 2)).all()
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_the_offset_of_a_structure_that_no_truth_has_stays(regions):
+    cases = drawn_from(REGIONS if regions else MATRICES, cases=3, voxels=500)
+    without = [
+        replace(case, target=torch.stack([case.target[0], torch.zeros_like(case.target[0])]))
+        if regions
+        else Voxels(*(table[..., case.target != 2] for table in (case.log_odds, case.label, case.target)))
+        for case in cases
+    ]
+    of_all, found = fit_affine(cases, "shift"), fit_affine(without, "shift")
+    assert abs(of_all.map.coefficients()[0, 1, -1]) > 0.1
+    assert found.map.coefficients()[0, 1, -1] == 0 != found.map.coefficients()[0, 0, -1]
+
+    # the rest is the best beside it
+    def objective(change):
+        calibration = CalibrationMap([1 + change[0]] * 2, [change[1], 0.0], regions)
+        return mean_loss_of(without, calibration)
+
+    best = minimize(objective, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12}).x
+    np.testing.assert_allclose(found.map.coefficients()[0, 0, [0, -1]], [1 + best[0], best[1]], atol=2e-4)
 
 
 def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -12,11 +13,14 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import MASK_BITS
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
 from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, bake
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.runs.sample_files import read_sample, write_sample
 from tests.calibration.models import make_trained
 from tests.runs.folders import CLASSES, REGIONS, write_json
 
@@ -54,6 +58,9 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert calibrate(model) == 0
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) < 36 and "slope" not in printed and "\npredicted Dice error  0." in printed
+    change = read_dict(model.folder / "calibration_map.json")["effect"]["ECE predicted"]
+    numbers = "{:.3f} -> {:.3f}".format(*(change[when]["mean"] for when in ("before", "after")))
+    assert printed.splitlines()[-1].startswith(f"ECE predicted {numbers}") and "labels unchanged." in printed
     assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
     assert "Dice of nnU-Net's labels (before), and decided" in printed
     assert "6 patients tell of it, an interval of 90 % needs 9" in printed
@@ -111,6 +118,36 @@ def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):
     slopes = first["map"]["slopes"]
     np.testing.assert_allclose(again["cross_fit"]["fold_0_part_0"]["map"]["slopes"], slopes, atol=1e-4)
     assert abs(again["maps"]["shift"]["slopes"][0][0] - slopes[0][0]) > 0.02
+
+
+def test_what_an_earlier_version_measured_lacks_a_mask_unless_the_probabilities_are_there(make, capsys):
+    model = make()
+    assert calibrate(model) == 0
+    expected = read_dict(model.folder / "calibration_map.json")["effect"]
+
+    def make_older() -> None:
+        labels = PredictionFolder.open(model.validation(0)).labels
+        for path in model.folder.rglob("*.sample"):
+            sample, last = read_sample(path, labels), np.array([0, 1 << MASK_BITS.index("near"), 0])
+            outside = sample.outside - np.minimum(sample.outside & last, last)
+            write_sample(replace(sample, masks=sample.masks & ~np.uint8(last[1]), outside=outside), path)
+        for path in model.folder.rglob("calibration.json"):
+            document = read_dict(path)
+            for case in document["metric_per_case"]:
+                del case["bins"]["near"]
+            write_json(path, document)
+
+    make_older()
+    capsys.readouterr()
+    assert calibrate(model) == 0 and "near is not known" not in capsys.readouterr().out
+    assert read_dict(model.folder / "calibration_map.json")["effect"] == expected
+    make_older()
+    for path in model.folder.rglob("*.npz"):
+        path.unlink()
+    assert calibrate(model) == 0
+    assert "near is not known of 6 cases: an earlier version measured them" in capsys.readouterr().out
+    effect = read_dict(model.folder / "calibration_map.json")["effect"]
+    assert effect["NLL near"]["n"] == 0 and effect["NLL predicted"] == expected["NLL predicted"]
 
 
 def test_once_measured_nothing_needs_the_probabilities(make):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import nnunet_nacl
 from nnunet_nacl.cli import main as cli
 from nnunet_nacl.cli.terminal import report_problems
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, list_problems
 from tests.processes import run_warm
 
 
@@ -62,6 +62,48 @@ def test_help_fits_a_screen_with_a_line_for_each_option(name: str, capsys, monke
     for flags in (action.option_strings for action in shown if action.option_strings):
         (line,) = [line for line in lines if line.startswith((f"  {flags[0]} ", f"  {flags[0]},"))]
         assert len(line.split("  ")) > 2, line  # flag and explanation
+
+
+@pytest.mark.parametrize("name", sorted(cli.SUBCOMMANDS))
+def test_examples_are_of_the_subcommand_and_its_listed_options(name: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([name, "-h"])
+    parser = argparse.ArgumentParser()
+    import_module(cli.SUBCOMMANDS[name]).configure(parser)
+    lines = [line.partition("  # ")[0].split() for line in capsys.readouterr().out.splitlines()]
+    examples = [line[line.index("nnunet_nacl") + 1 :] for line in lines if "nnunet_nacl" in line[:2]]
+    assert examples
+    for subcommand, *words in examples:
+        assert subcommand == name
+        assert {word for word in words if word[0] == "-"} <= set(parser._option_string_actions)
+
+
+@pytest.mark.parametrize(("typed", "said"), [("calibrat", "did you mean calibrate?"), ("x", "there are calibrate, ")])
+def test_a_subcommand_that_there_is_not_is_answered_by_one_that_there_is(typed, said, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([typed, "-d", "4"])
+    assert stop.value.code == 2 and f"there is no subcommand {typed}; {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict -m nosuch -i . -o out", "nosuch: no such folder; give the folder that holds the model, TRAINER__"),
+        ("review -i a.nii.gz -o out", "a.nii.gz: is a file; give the folder that holds the predictions."),
+        ("evaluate . a.nii.gz", "a.nii.gz: is a file; give the folder that holds the predictions."),
+        ("calibrate -i a.nii.gz -gt .", "a.nii.gz: is a file; give the folder that holds the images, or the pred"),
+        ("predict -d 91 -c 2d -i . -o out", "ID 91; nnUNet_results has Dataset004_Hippocampus. Give one of these."),
+    ],
+)
+def test_a_wrong_path_or_data_set_says_what_to_give(command, said, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "results" / "Dataset004_Hippocampus").mkdir(parents=True)
+    (tmp_path / "a.nii.gz").touch()
+    monkeypatch.chdir(tmp_path)
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path / "results"))
+    assert cli.main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,6 +270,7 @@ def test_what_is_wrong_in_the_same_way_is_said_three_times_and_every_case_is_nam
     problems = {f"case_{i:02}": f"preds/case_{i:02}.npz is missing; predict again." for i in range(9)}
     report_problems("evaluate", problems | {"odd": "odd.npz: holds NaN."}, "could not be evaluated")
     lines = capsys.readouterr().err.splitlines()
+    assert list_problems(problems | {"odd": "odd.npz: holds NaN."}).split("\n")[1:] == lines[2:]  # as an error ends
     assert lines[1] == "nnunet_nacl evaluate: 10 could not be evaluated:" and len(lines) == 7
     assert lines[2] == "  case_00: preds/case_00.npz is missing; predict again."
     assert lines[5] == "  and 6 more in the same way: case_03, case_04, case_05, case_06, case_07, case_08"

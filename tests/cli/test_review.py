@@ -65,6 +65,24 @@ def test_what_was_removed_is_said(predict, tmp_path, capsys, monkeypatch):
     assert "0.5000   0.4000" in text  # what was removed counts 0, rather than leaving the mean
 
 
+def test_of_many_structures_the_ten_with_the_lowest_dice_are_printed():
+    from nnunet_nacl.cli.review_text import decision_lines
+    from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
+
+    names = {str(i): f"organ{i}" for i in range(1, 119)}
+    rows = {key: DecidedStructure(9, 9, 0, 0, 9.0, 0.5, int(key) / 200, 0.5, 0.6) for key in names}
+    rows["100"] = DecidedStructure(0, 9, 9, 0, 9.0, float("nan"), 0.9, float("nan"), float("nan"))
+    cases = [DecidedCase(name, rows, 1, 1, True) for name in "abc"]
+    lines = "\n".join(decision_lines(cases, names)).splitlines()
+    shown = [line.split()[0] for line in lines if line.startswith("organ")]
+    assert shown == [f"organ{i}" for i in range(1, 11)]
+    assert [line.split()[1] for line in lines if line.startswith("Dice")] == shown
+    assert "the 10 worst, and 108 more (--verbose)" in lines
+    assert lines[-1] == "1 of the other structures were removed or added in some cases (--verbose)"
+    every = decision_lines(cases, names, every=True)
+    assert sum(line.startswith("organ") for line in every) == 118 and "added: organ100 in" in every[-1]
+
+
 def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, warm_nnunet, tmp_path, capsys):
     source = predict()
     truths = write_truths(tmp_path / "truths")

@@ -35,7 +35,9 @@ def make_case(name: str, rng: np.random.Generator, sharpness: float) -> CaseResu
         a, b = truth == int(key), prediction == int(key)
         overlap = Overlap(*(int(n.sum()) for n in (a & b, ~a & b, a & ~b, ~a & ~b)))
         structures[key] = make_structure(overlap, float(rng.integers(2, 9)) / 2, 1.0)
-    counted = count_masks(probs, truth, extra_masks={"dilated": truth > 0, "boundary": truth > 0})
+    counted = count_masks(
+        probs, truth, extra_masks={"dilated": truth > 0, "boundary": truth > 0, "near": prediction > 0}
+    )
     stats = {mask: counted[mask] for mask in MASKS}
     return CaseResult(name, "a.nii.gz", "p.nii.gz", "a.npz", 2, 0, structures, stats)
 

@@ -46,8 +46,8 @@ def test_every_trainer_is_compared_with_the_first():
     comparison = make_comparison(THREE, cases=8)
     rows = list(comparison.statistics.itertuples())
     assert {(row.trainer, row.reference) for row in rows} == {(name, "nnUNetTrainer") for name in list(THREE)[1:]}
-    # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 6 masks but for that ECE
-    expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 34}
+    # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 7 masks but for that ECE
+    expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 40}
     assert {family: sum(row.family == family for row in rows) for family in expected} == expected
     values = comparison.values["Dataset001_Made"]
     for row in rows:
@@ -57,6 +57,22 @@ def test_every_trainer_is_compared_with_the_first():
     for family in expected:
         members = [row for row in rows if row.family == family]
         assert [row.p_holm for row in members] == holm([row.p for row in members])
+
+
+def test_a_mask_that_an_earlier_version_did_not_know_is_said_to_lack():
+    dataset = make_dataset(THREE, cases=8)
+    without = [
+        replace(case, bins={mask: bins for mask, bins in case.bins.items() if mask != "near"})
+        for case in dataset.results["nnUNetTrainerCE"]
+    ]
+    assert make_comparison(THREE, datasets=[dataset]).notes == []
+    dataset.results["nnUNetTrainerCE"][:] = without
+    comparison = make_comparison(THREE, datasets=[dataset])
+    [note] = comparison.notes
+    assert "the mask near is not known of all cases, cases of CE were measured by an earlier version" in note
+    assert math.isnan(comparison.mean(dataset, "NLL:near", "nnUNetTrainerCE"))
+    verdicts = {row.trainer: row.verdict for row in comparison.tests(dataset) if row.column == "NLL:near"}
+    assert verdicts["nnUNetTrainerCE"] == "untested" != verdicts["nnUNetTrainerNACL"]
 
 
 def test_a_clear_winner_is_better_in_every_direction():

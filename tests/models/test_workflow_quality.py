@@ -225,8 +225,11 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     try:
         run("compare", *compared)  # nobody says where it is
         assert "| coverage" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
-        run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
+        shutil.copytree(folder, tmp_path / "copied")  # whose networks nobody knows
+        maps = [f"{label}={tmp_path / 'moved.json'}" for label in "CD"]
+        run("compare", *compared, "-i", f"C={tmp_path / 'copied'}", "-map", *maps)
         assert "coverage" in (tmp_path / "c" / "tables" / "quality.md").read_text()
+        assert "cannot be known" in " ".join(json.loads((tmp_path / "c" / "comparison.json").read_text())["notes"])
         capsys.readouterr()
         run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
         assert "-map E=...: no folder of predictions" in capsys.readouterr().err

@@ -340,6 +340,21 @@ def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it
     assert said[1:] in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_what_a_decision_would_change_is_said_after_the_list_and_before_no_error(
+    tmp_path, calibrated, scans, capsys
+) -> None:
+    folder = copy_model(calibrated, tmp_path)
+    content = json.loads((folder / "calibration_map.json").read_text())
+    ends = {"mean": 0.01, "low": 0.0, "high": 0.02}
+    content["decision"] = {"Dice mean": {"before": ends, "after": ends, "difference": ends, "n": 12}}
+    (folder / "calibration_map.json").write_text(json.dumps(content))
+    assert predict(folder, tmp_path / "nowhere", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("nnunet_nacl predict: error: ") and error.count("\n") == 1
+    assert predict(folder, scans, tmp_path / "out") == 0
+    assert "-decide dice changed the mean Dice by +0.0100" in capsys.readouterr().out.partition("\nlist: ")[2]
+
+
 def test_an_old_calibrated_checkpoint_is_used_only_if_it_is_named(tmp_path, calibrated, scans, capsys) -> None:
     folder = copy_model(calibrated, tmp_path)
     affine = CalibrationMap([0.8, 1.2], [0.1, -0.2])

@@ -23,7 +23,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def say(model, tmp_path, capsys):
-    """Function that runs `review` and `evaluate` with a map of given content on a folder: status, and what they say."""
+    """Function that runs commands with a map of given content on a folder: status of `review`, and what it says."""
 
     def run(folder, **content) -> tuple[int, str]:
         structures = {"1": "anterior", "2": "posterior"}
@@ -39,6 +39,12 @@ def say(model, tmp_path, capsys):
         also = "".join(capsys.readouterr())
         for part in ("other networks than those of fold", "cannot be known", "give the map of this model"):
             assert (part in said) == (part in also)
+        which = ["-i", f"A={folder}", f"B={model.validation(1)}", "-map", f"A={tmp_path / 'map.json'}"]
+        assert main(["compare", *which, "-gt", str(model.references), "-o", str(tmp_path / "compared")]) == 2
+        also = "".join(capsys.readouterr())  # where the networks may be the same, that it has learned nothing
+        for part in ("other networks than those of fold", "give the map of this model"):
+            assert (part in said) == (part in also)
+        assert ("has learned nothing" in also) == (status == 0)
         return status, said
 
     return run

@@ -44,6 +44,7 @@ def slow_case(model, name, labels):
         "predicted": predicted,
         "all": valid,
         "dilated": dilated(truth, 2.0, spacing),
+        "near": dilated(predicted, 2.0, spacing),
     }
     if valid.all():
         masks["boundary"] = boundary(truth, 2.0, spacing)
@@ -93,7 +94,7 @@ def test_absent_structures_are_undefined_and_named(make_validated):
     write_image(empty, model.validation() / "case_00.nii.gz", (2.0, 1.0, 0.5))
     document = encode(evaluate_folder(model.validation()))
     assert document["undefined"]["Dice"] == {"1": ["case_00"], "2": ["case_00"]}
-    undefined = ("foreground", "union", "dilated", "boundary", "predicted")  # the labels' own masks
+    undefined = ("foreground", "union", "dilated", "boundary", "predicted", "near")  # the labels' own masks
     assert document["undefined"]["calibration"] == {mask: ["case_00"] for mask in undefined}
     assert document["calibration"]["mean"]["foreground"]["n_cases"] == 1
     assert document["metric_per_case"][0]["n_changed_voxels"] > 0  # the npz still predicts something

@@ -62,6 +62,24 @@ def test_a_document_with_the_larger_of_two_distances_is_read_with_the_pooled_one
     assert encode(read_document(path)) == encode(expected)
 
 
+def test_what_an_earlier_version_measured_lacks_a_mask_unless_the_probabilities_are_there(model):
+    expected, path = encode(evaluate(model)), model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    for case in document["metric_per_case"]:
+        for scores in (case["bins"], case["calibration"], *(one["calibration"] for one in case["metrics"].values())):
+            del scores["near"]
+    write_json(path, document)
+    (model.validation() / "case_00.npz").unlink()
+    evaluation = evaluate(model)  # of case_01 again
+    assert [case.lacks_near for case in evaluation.cases] == [True, False]
+    assert "near is not known of 1 (case_00): an earlier version" in table_text(evaluation)
+    assert "near is empty" not in table_text(evaluation)
+    mine, theirs = (one["metric_per_case"] for one in (encode(evaluation), expected))
+    assert mine[1] == theirs[1] and np.isnan(mine[0]["calibration"]["near"]["NLL"])
+    assert mine[0]["calibration"]["all"] == theirs[0]["calibration"]["all"]
+    assert encode(evaluation)["calibration"]["mean"]["near"]["NLL"] == theirs[1]["calibration"]["near"]["NLL"]
+
+
 @pytest.mark.parametrize("name", ["prediction", "truth", "labels", "bins"])
 def test_other_files_or_settings_need_the_probabilities_again(model, name):
     evaluate(model)

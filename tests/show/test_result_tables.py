@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from nnunet_nacl.show.text_table import (
     markdown_text,
     terminal_text,
 )
-from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
+from tests.comparison.synthetic import make_comparison, make_dataset, make_structure, with_structure
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 
@@ -76,9 +77,34 @@ def test_one_data_set_has_four_tables(tables):
     ]
     assert [row[0] for row in tables["calibration"].rows] == ["stock", "CE", "NACL"]
     assert tables["calibration_masks"].columns == ["mask", "method", "ECE", "CECE", "NLL", "Brier"]
-    assert len(tables["calibration_masks"].rows) == 18 and len(tables["statistics"].rows) == 50
+    assert len(tables["calibration_masks"].rows) == 21 and len(tables["statistics"].rows) == 56
     for table in tables.values():
         assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_of_many_structures_the_worst_have_a_row_each_and_the_csv_has_all():
+    names = {str(i): f"organ {i}" for i in range(1, 15)}
+    dataset = make_dataset(THREE, cases=8)
+    for results in dataset.results.values():
+        for i, case in enumerate(results):
+            values = {key: make_structure(Overlap(100 - 5 * int(key), 5 * int(key), 0, 95), 1.0, 1.0) for key in names}
+            if i == 0:  # of a structure that is not shown, and of one that is
+                values |= {key: make_structure(Overlap(0, 0, 0, 200), math.nan, 1.0) for key in ("2", "9")}
+            results[i] = replace(case, metrics=values)
+    made = make_comparison(THREE, datasets=[replace(dataset, structures=names)])
+    tables = {table.id: table for table in make_tables(made)}
+    table = tables["discrimination"]
+    assert table.columns == ["structure", "method", "DSC", "HD95 (mm)"]
+    shown = [f"organ {i}" for i in range(5, 15)]
+    assert [row[0] for row in table.rows] == [name for name in [*shown, "mean"] for _ in THREE]
+    assert table.rows[-1][2].value == made.mean(made.datasets[0], "Dice", "nnUNetTrainerNACL")
+    assert "ten structures with the lowest Dice" in terminal_text(table) and "all are in the CSV" in table.caption
+    assert "DSC organ 9, CE: 1 (case_00)" in table.caption and "organ 2" not in table.caption
+    full = list(csv.DictReader(io.StringIO(csv_text(table))))
+    assert [row["method"] for row in full] == ["stock", "CE", "NACL"] and len(full[0]) == 1 + 2 * 15
+    assert float(full[1]["DSC organ 1"]) == made.mean(made.datasets[0], "Dice:1", "nnUNetTrainerCE")
+    assert not any(str(row[0]).startswith("DSC organ 2") for row in tables["statistics"].rows)
+    assert '"Dice:2"' in csv_text(tables["statistics"]) and "all are in the CSV" in tables["statistics"].caption
 
 
 def test_captions_say_how_many_and_what_is_left_out(tables):
@@ -88,15 +114,15 @@ def test_captions_say_how_many_and_what_is_left_out(tables):
     assert "DSC" not in tables["calibration"].caption and "15 bins" in tables["calibration"].caption
     assert "Undefined" not in tables["calibration"].caption
     assert "foreground grown by 2 mm" in tables["calibration_masks"].caption
-    assert "discrimination 12, calibration 4, calibration_masks 34" in tables["statistics"].caption
+    assert "discrimination 12, calibration 4, calibration_masks 40" in tables["statistics"].caption
 
 
 def test_captions_say_where_no_test_can_pass():
-    # 12 tests of 8 cases: 12 * 2 / 2**8 = 0.09 and 34 times that; 4 tests: 0.03
+    # 12 tests of 8 cases: 12 * 2 / 2**8 = 0.09 and 40 times that; 4 tests: 0.03
     made = {table.id: table.caption for table in make_tables(make_comparison(THREE, cases=8))}
     assert "however clear the difference: discrimination, calibration_masks. " in made["statistics"]
     made = {table.id: table.caption for table in make_tables(make_comparison(THREE, cases=12))}
-    assert "however clear" not in made["statistics"]  # 34 * 2 / 2**12 = 0.017
+    assert "however clear" not in made["statistics"]  # 40 * 2 / 2**12 = 0.02
     assert make_comparison(cases=5).powerless(make_dataset(THREE)) == []  # no test was made at all
 
 
@@ -124,7 +150,7 @@ def test_csv_holds_full_precision(tables):
     assert rows[0] == tables["calibration"].columns
     assert float(rows[2][1]) == tables["calibration"].rows[1][1].value
     full = list(csv.DictReader(io.StringIO(csv_text(tables["statistics"]))))
-    assert len(full) == 50 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
+    assert len(full) == 56 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
     undefined = Table("t", "t", "", ["method", "x"], [["a", Cell("-", math.nan)], ["b", Cell("0.1", 0.1)]])
     assert csv_text(undefined) == '"method","x"\n"a",\n"b",0.1\n'
 
@@ -170,7 +196,7 @@ def test_no_text_breaks_a_cell(text):
 def test_terminal_text_is_aligned_and_grouped(tables):
     lines = terminal_text(tables["calibration"]).splitlines()
     assert lines[0].startswith("Calibration") and " *" in lines[2] + lines[3] + lines[4]
-    assert terminal_text(tables["calibration_masks"]).count("\n\n") == 5
+    assert terminal_text(tables["calibration_masks"]).count("\n\n") == 6
     assert "worse" in terminal_text(HARD) or "plain" in terminal_text(HARD)
 
 
