@@ -106,7 +106,7 @@ def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     content, done = np.empty(member.file_size, dtype=np.uint8), 0
     if imagecodecs is None or member.compress_type != zipfile.ZIP_DEFLATED or member.compress_size > _MOST_AT_ONCE:
         with archive.open(member) as stream:
-            while part := stream.read(1 << 20):
+            while part := stream.read(1 << 18):
                 content[done : done + len(part)] = np.frombuffer(part, np.uint8)
                 done += len(part)
         if done != len(content):
