@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from nnunet_nacl.review.reasons import Thresholds
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
+from nnunet_nacl.show import review_page as module
 from nnunet_nacl.show.review_page import review_page
 from tests.review.test_review_list import review
 from tests.show.html_check import Page
@@ -19,7 +21,8 @@ def page_of(structures: int, quality=None, **known) -> str:
     row = review(dice=0.005, structures=structures, **known)
     names = {str(i): each.name for i, each in enumerate(row.structures)}
     thresholds = Thresholds.of({"": 0.0, f"s{structures - 1}": 1.0}, names)
-    text = review_page(ReviewList("", {"a": FinishedCase(row)}, list(names.values()), ["p"], quality, thresholds))
+    listed = ReviewList("", {"a": FinishedCase(row)}, list(names.values()), ["p"], quality, thresholds)
+    text = review_page(listed)["index.html"]
     assert not Page(text).faults
     return text
 
@@ -31,6 +34,32 @@ def test_a_row_shows_the_structures_with_reasons_and_the_worst_and_the_rest_fold
     assert re.findall(r"s\d", shown) == ["s0", "s1", "s2", "s8"] and "s8 0.81, 2 ml" in shown
     assert re.findall(r"s\d", folded) == ["s3", "s4", "s5", "s6", "s7"]
     assert "<details>" not in (few := page_of(4)) and all(f">s{i}</th>" in few for i in range(4))
+
+
+def test_a_page_that_would_be_too_large_becomes_several(tmp_path, monkeypatch):
+    """Every scan is on one of them, by rank; a shorter list leaves no page of a longer one behind."""
+    rows = {f"scan {i}": replace(review(dice=0.9 - i / 1000), case=f"scan {i}") for i in range(5)}
+    finished = {case: FinishedCase(row, place="here", picture="A" * 50_000) for case, row in rows.items()}
+
+    def written(cases: int) -> dict[str, str]:
+        listed = ReviewList("", dict(list(finished.items())[:cases]), ["s0", "s1"], ["p"])
+        listed.write(tmp_path, review_page)
+        return {path.name: path.read_text() for path in sorted(tmp_path.glob("*.html"))}
+
+    assert list(written(5)) == ["index.html"]
+    monkeypatch.setattr(module, "LARGEST_PAGE", 200_000)
+    monkeypatch.setattr(module, "ROWS_OF_A_PAGE", 2)
+    (tmp_path / "index_of_mine.html").write_text("")
+    pages = written(5)
+    pages.pop("index_of_mine.html")
+    assert list(pages) == ["index.html", "index_2.html", "index_3.html"]
+    for (name, text), cases in zip(pages.items(), (("scan 4", "scan 3"), ("scan 2", "scan 1"), ("scan 0",))):
+        page = Page(text)
+        assert not page.faults and len(text) < 200_000
+        assert [each for each in sorted(rows, reverse=True) if f">{each}<" in text] == list(cases)
+        assert {link["href"] for link in page.all("a")} - {"#main"} == pages.keys() - {name}
+        assert "Review list: , 5 scans" in page.text and "0 of 5 need a look" in page.text
+    assert list(written(3)) == ["index.html", "index_of_mine.html"]
 
 
 def test_scores_and_structures_of_which_nothing_is_said_are_named():
