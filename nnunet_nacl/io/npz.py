@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ RERUN = (
     "`nnunet_nacl evaluate ... --predict`, or nnU-Net with --npz"
 )
 _NAME = "probabilities"
+_MOST_AT_ONCE = 1 << 28  # compressed bytes that may lie in memory beside the array; of more, a few are read at a time
 
 
 def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], beside: str) -> np.ndarray:
@@ -83,6 +84,11 @@ def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], bes
     return probs
 
 
+def is_small(path: Path) -> bool:
+    """Whether the file may lie in memory beside an array; also where there is none."""
+    return not path.is_file() or path.stat().st_size <= _MOST_AT_ONCE
+
+
 def array_checksum(path: Path) -> int | None:
     """CRC-32 of the probabilities in an npz file, from the file's directory: the array is not read.
 
@@ -97,11 +103,14 @@ def array_checksum(path: Path) -> int | None:
 
 def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The bytes of a member, its checksum verified."""
-    content = np.empty(member.file_size, dtype=np.uint8)
-    if imagecodecs is None or member.compress_type != zipfile.ZIP_DEFLATED:
-        with cast(zipfile.ZipExtFile, archive.open(member)) as stream:
-            if stream.readinto(content.data) != len(content):
-                raise EOFError("the file ends before the array")
+    content, done = np.empty(member.file_size, dtype=np.uint8), 0
+    if imagecodecs is None or member.compress_type != zipfile.ZIP_DEFLATED or member.compress_size > _MOST_AT_ONCE:
+        with archive.open(member) as stream:
+            while part := stream.read(1 << 18):
+                content[done : done + len(part)] = np.frombuffer(part, np.uint8)
+                done += len(part)
+        if done != len(content):
+            raise EOFError("the file ends before the array")
         return content
     stored: Any = copy.copy(member)  # as if it were not compressed: its bytes as they lie in the file
     stored.compress_type, stored.file_size, stored.CRC = zipfile.ZIP_STORED, member.compress_size, None

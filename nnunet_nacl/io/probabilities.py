@@ -11,7 +11,6 @@ from torch import Tensor
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.log_odds import log_odds, network_box
 
-_BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 
 Box = tuple[slice, ...]
@@ -29,11 +28,13 @@ class Probabilities:
         shape: Of the image.
         num_channels: C.
         regions: Whether they are of sigmoid regions.
+        block_bytes: Size of a block of float32 probabilities, if one layer of the image is not larger.
     """
 
     shape: tuple[int, ...] = ()
     num_channels: int = 0
     regions: bool = False
+    block_bytes: int = 16 << 20
 
     @property
     def crop(self) -> Box | None:
@@ -41,9 +42,19 @@ class Probabilities:
         raise ValueError("the case has no probabilities.")
 
     @property
+    def box(self) -> Box:
+        """A box that holds all that the network saw."""
+        return self.crop or _all_of(self.shape)
+
+    @property
     def network(self) -> Probabilities:
         """As the network gave them, before any map."""
         return self
+
+    def beside_network(self, where: Box) -> tuple[np.ndarray, np.ndarray]:
+        """(C, *block) probabilities in a box of the image, and the same as the network gave them."""
+        probs = self.in_box(where)
+        return probs, probs
 
     def in_box(self, where: Box) -> np.ndarray:
         """(C, *block) probabilities in a box of the image."""
@@ -51,21 +62,31 @@ class Probabilities:
 
     def whole(self) -> np.ndarray:
         """(C, *spatial) probabilities, all of them in memory."""
-        return self.in_box(tuple(slice(0, n) for n in self.shape))
+        return self._filled(_all_of(self.shape))
 
-    def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
-        """Place in the image and (C, *block) probabilities of blocks that cover the image once.
+    def boxes(self, within: Box | None = None) -> Iterator[Box]:
+        """Where blocks lie that cover a box of the image once; None: the image."""
+        return layers_of(within or _all_of(self.shape), max(1, self.block_bytes // (4 * self.num_channels)))
 
-        Args:
-            max_bytes: Size of a block; at least one layer of the image is given at a time.
-        """
-        for where in layers(self.shape, max(1, max_bytes // (4 * self.num_channels))):
-            yield where, self.in_box(where)
+    def blocks(self) -> Iterator[tuple[Box, np.ndarray]]:
+        """Place in the image and (C, *block) probabilities of blocks that cover the image once."""
+        return ((where, self.in_box(where)) for where in self.boxes())
 
     def inside(self) -> tuple[Box, np.ndarray]:
-        """A box that holds all that the network saw, and the (C, *box) probabilities there, in memory at once."""
-        box = self.crop or tuple(slice(0, n) for n in self.shape)
-        return box, self.in_box(box)
+        """The box, and the (C, *box) probabilities there, in memory at once."""
+        return self.box, self._filled(self.box)
+
+    def _filled(self, box: Box) -> np.ndarray:
+        """(C, *box) made block by block: what a block takes beside it is not taken for all."""
+        result = np.empty(0)
+        for where in self.boxes(box):
+            probs = self.in_box(where)
+            if where == box:
+                return probs
+            if not result.size:
+                result = np.empty((self.num_channels, *(part.stop - part.start for part in box)), probs.dtype)
+            result[(slice(None), *(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, box)))] = probs
+        return result
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
         """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the voxels."""
@@ -74,9 +95,7 @@ class Probabilities:
 
     def crop_layers(self) -> Iterator[Box]:
         """Boxes of whole layers that cover the crop once."""
-        box = self.crop
-        for where in () if box is None else layers(tuple(part.stop - part.start for part in box), _BLOCK_VOXELS):
-            yield tuple(slice(b.start + w.start, b.start + w.stop) for w, b in zip(where, box or ()))
+        return iter(()) if self.crop is None else layers_of(self.crop, _BLOCK_VOXELS)
 
 
 class SavedProbabilities(Probabilities):
@@ -87,6 +106,8 @@ class SavedProbabilities(Probabilities):
         regions: Whether they are of sigmoid regions.
     """
 
+    block_bytes = 64 << 20  # nothing is made for a block but what is computed from it
+
     def __init__(self, probs: np.ndarray, regions: bool) -> None:
         self.probs, self.regions = probs, regions
         self.shape, self.num_channels = probs.shape[1:], len(probs)
@@ -96,21 +117,23 @@ class SavedProbabilities(Probabilities):
         """See :func:`~nnunet_nacl.calibration.log_odds.network_box`."""
         return network_box(self.probs, self.regions)
 
+    @property
+    def box(self) -> Box:
+        """The whole image: a look for the crop takes longer than it saves."""
+        return _all_of(self.shape)
+
     def in_box(self, where: Box) -> np.ndarray:
         """A view of them."""
         return self.probs[(slice(None), *where)]
 
-    def blocks(self, max_bytes: int = 0) -> Iterator[tuple[Box, np.ndarray]]:
-        """All at once: they are in memory already."""
-        yield self.inside()
-
-    def inside(self) -> tuple[Box, np.ndarray]:
-        """The whole image: a look for the crop takes longer than it saves."""
-        return tuple(slice(0, n) for n in self.shape), self.probs
+    def _filled(self, box: Box) -> np.ndarray:
+        return self.in_box(box)
 
 
 class CalibratedProbabilities(Probabilities):
-    """The probabilities of another source, through a calibration map; computed once where those are in memory.
+    """The probabilities of another source, through a calibration map.
+
+    Of a source that is in memory they are kept, once somebody has asked for all of them.
 
     Args:
         source: As the network gave them.
@@ -120,6 +143,8 @@ class CalibratedProbabilities(Probabilities):
     def __init__(self, source: Probabilities, map: CalibrationMap) -> None:
         self.source, self.map = source, map
         self.shape, self.num_channels, self.regions = source.shape, source.num_channels, source.regions
+        self.block_bytes = source.block_bytes
+        self._kept: np.ndarray | None = None
 
     @property
     def crop(self) -> Box | None:
@@ -131,27 +156,25 @@ class CalibratedProbabilities(Probabilities):
         """That of the source."""
         return self.source.network
 
-    @cached_property
-    def _kept(self) -> np.ndarray | None:
-        """(C, *spatial) all of them, which are asked for several times; None where not even the source has all."""
-        return self._calibrated(*self.source.inside()) if isinstance(self.source, SavedProbabilities) else None
+    @property
+    def box(self) -> Box:
+        """That of the source."""
+        return self.source.box
 
     def in_box(self, where: Box) -> np.ndarray:
         """Calibrated inside the crop; as the source gives them outside."""
-        if self._kept is not None:
-            return self._kept[(slice(None), *where)]
-        return self._calibrated(where, self.source.in_box(where))
+        return self.beside_network(where)[0]
 
-    def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
-        """Those of the source."""
-        if self._kept is not None:
-            return iter([self.inside()])
-        return ((where, self._calibrated(where, probs)) for where, probs in self.source.blocks(max_bytes))
+    def beside_network(self, where: Box) -> tuple[np.ndarray, np.ndarray]:
+        """The network's are asked for once."""
+        probs, network = self.source.beside_network(where)
+        return self._calibrated(where, probs) if self._kept is None else self._kept[(slice(None), *where)], network
 
-    def inside(self) -> tuple[Box, np.ndarray]:
-        """That of the source."""
-        where, probs = self.source.inside()
-        return where, self._calibrated(where, probs) if self._kept is None else self._kept
+    def _filled(self, box: Box) -> np.ndarray:
+        if not isinstance(self.source, SavedProbabilities):
+            return super()._filled(box)
+        self._kept = super()._filled(box) if self._kept is None else self._kept  # the box is the image
+        return self._kept
 
     def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:
         shared = self.crop and common_box(where, self.crop)
@@ -170,16 +193,20 @@ def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:
     return first, second
 
 
-def layers(shape: tuple[int, ...], max_voxels: int) -> Iterator[Box]:
-    """Cut an image into blocks of whole layers along its first axis that is longer than 1.
+def layers_of(box: Box, max_voxels: int) -> Iterator[Box]:
+    """Cut a box into blocks of whole layers along its first axis that is longer than 1.
 
     Args:
-        shape: Of the image.
+        box: Of the image.
         max_voxels: In a block, if a single layer is not larger.
     """
+    shape, whole = [part.stop - part.start for part in box], list(box)
     axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
-    whole = [slice(0, length) for length in shape]
     step = max(1, max_voxels * shape[axis] // max(1, int(np.prod(shape))))
-    for start in range(0, shape[axis], step):
-        whole[axis] = slice(start, min(start + step, shape[axis]))
+    for start in range(box[axis].start, box[axis].stop, step):
+        whole[axis] = slice(start, min(start + step, box[axis].stop))
         yield tuple(whole)
+
+
+def _all_of(shape: tuple[int, ...]) -> Box:
+    return tuple(slice(0, n) for n in shape)

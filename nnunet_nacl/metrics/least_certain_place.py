@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from nnunet_nacl.metrics.voxel_uncertainty import confidence
 
 _BLOCK_MM = 5.0
 
@@ -26,28 +24,29 @@ class Place:
 
 
 def least_certain_place(
-    probs: np.ndarray, foreground: Sequence[int], spacing_mm: Sequence[float], *, regions: bool = False
+    doubt: np.ndarray,
+    in_box: Callable[[tuple[slice, ...]], np.ndarray],
+    foreground: Sequence[int],
+    spacing_mm: Sequence[float],
 ) -> Place:
-    """The block of about 5 mm with most doubt, 1 - max p summed over its voxels, and its least certain voxel.
+    """The block of about 5 mm with most doubt, summed over its voxels, and its least certain voxel.
 
     Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
 
     Args:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
+        doubt: (*spatial) 1 - confidence, see :func:`~nnunet_nacl.metrics.voxel_uncertainty.confidence`.
+        in_box: Gives the (C, *block) class or region probabilities of a block.
         foreground: Channels that are structures.
         spacing_mm: Of the axes.
-        regions: Whether these are sigmoid regions.
     """
-    doubt = confidence(probs, regions=regions, check_values=False)
-    np.subtract(1, doubt, out=doubt)
     edges = [max(1, min(n, round(_BLOCK_MM / step))) for n, step in zip(doubt.shape, spacing_mm)]
     sums = doubt
     for axis, edge in enumerate(edges):
         sums = np.add.reduceat(sums, np.arange(0, doubt.shape[axis], edge), axis=axis)
     block = np.unravel_index(int(sums.argmax()), sums.shape)
     corner = [int(i) * edge for i, edge in zip(block, edges)]
-    inside = tuple(slice(start, start + edge) for start, edge in zip(corner, edges))
+    inside = tuple(slice(start, min(start + edge, n)) for start, edge, n in zip(corner, edges, doubt.shape))
     voxel = np.unravel_index(int(doubt[inside].argmax()), doubt[inside].shape)
-    p = probs[(slice(None), *inside)].reshape(len(probs), -1)
-    channel = max(foreground, key=lambda k: float((p[k] * (1 - p[k])).sum()))
+    probs = in_box(inside)
+    channel = max(foreground, key=lambda k: float((probs[k] * (1 - probs[k])).sum()))
     return Place(tuple(start + int(i) for start, i in zip(corner, voxel)), channel)

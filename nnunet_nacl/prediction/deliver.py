@@ -123,7 +123,7 @@ def deliver(
     source: Source,
     delivery: Delivery,
     *,
-    page: Callable[[ReviewList], str],
+    page: Callable[[ReviewList], Mapping[str, str]],
     title: str = "",
     again: bool = False,
     progress: bool = False,
@@ -137,7 +137,7 @@ def deliver(
     Args:
         source: The cases.
         delivery: What becomes of them.
-        page: Makes the page of them all (:func:`nnunet_nacl.show.review_page.review_page`).
+        page: Makes the pages of them all (:func:`nnunet_nacl.show.review_page.review_page`).
         title: Of the progress bar.
         again: Do the cases again that an earlier run finished.
         progress: Show the bar on stderr, with the time left.

@@ -177,13 +177,13 @@ class ReviewList:
         tables[REVIEW] += [nothing | {"case": name, "problem": problem} for name, problem in self.problems.items()]
         return {name: _csv_text(rows) for name, rows in tables.items()}
 
-    def write(self, output: Path, page: Callable[[ReviewList], str]) -> None:
+    def write(self, output: Path, page: Callable[[ReviewList], Mapping[str, str]]) -> None:
         """Write all files of the list.
 
         Args:
             output: Folder of index.html, review.csv, structures.csv, scans.csv, and findings.csv where structures were
                 asked for.
-            page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
+            page: Makes the pages, by name (:func:`nnunet_nacl.show.review_page.review_page`).
 
         Raises:
             UserError: A file cannot be written.
@@ -195,7 +195,12 @@ class ReviewList:
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
         else:
             (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
-        write_atomically(output / PAGE, page(self))
+        pages = page(self)
+        for name, text in pages.items():
+            write_atomically(output / name, text)
+        for path in output.glob("index_*.html"):  # of an earlier, longer list
+            if path.name not in pages and path.stem.removeprefix("index_").isdecimal():
+                path.unlink()
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 
@@ -14,12 +12,14 @@ from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.disagreement import Disagreement
-from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
 from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
-from nnunet_nacl.metrics.voxel_uncertainty import label_confidence, margin, normalised_entropy
+from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, margin, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
 from nnunet_nacl.runs.components import ComponentSums
+from nnunet_nacl.runs.quality_block import QualitySums
 
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0, "margin": 1.0}
 """Value of a map outside nnU-Net's crop, where all is background for certain."""
@@ -114,35 +114,50 @@ def review_case(
     Raises:
         ValueError: The case has no probabilities, or they are not probabilities.
     """
-    labels, (box, probs) = case.labels, case.probabilities.inside()
-    inside, shape = case.segmentation[box], case.segmentation.shape
-    least = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
+    labels, source = case.labels, case.probabilities
+    box, made = source.box, _empty_maps(case, maps, members)
+    doubt = np.empty([part.stop - part.start for part in box], np.float32)
+    sums, components = QualitySums(labels), ComponentSums(case, findings)
+    for where in source.boxes(box):
+        (probs, network), inside = source.beside_network(where), case.segmentation[where]
+        sums.add(probs, inside, network=network)
+        components.add(where, probs)
+        if network is not probs:
+            components.add_network(where, network)
+        here = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, box))
+        doubt[here] = 1 - confidence(probs, regions=labels.regions, check_values=False)
+        if "confidence" in made:
+            made["confidence"][where] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
+        for name, function in (("entropy", normalised_entropy), ("margin", margin)):
+            if name in made:
+                made[name][where] = function(probs, regions=labels.regions, check_values=False)
+        for channel, name in enumerate(_names(labels) if PROBABILITIES in maps else ()):
+            made[name][where] = probs[channel]
+
+    def in_box(inner: Box) -> np.ndarray:
+        return source.in_box(tuple(slice(i.start + b.start, i.stop + b.start) for i, b in zip(inner, box)))
+
+    least = least_certain_place(doubt, in_box, labels.foreground, case.spacing_mm)
     place = Place(tuple(index + part.start for index, part in zip(least.index, box)), least.channel)
-    made = {}
+    finished = FinishedCase(make_row(case, sums, members), tuple(differences), tuple(components.findings()))
+    return ReviewedCase(case, place, made, finished)
+
+
+def _empty_maps(case: Case, maps: Sequence[str], members: Disagreement | None) -> dict[str, np.ndarray]:
+    """The maps as they are outside the crop; those that compare members are whole."""
+    shape, made = case.segmentation.shape, dict[str, np.ndarray]()
     for name in maps:
-        if name == PROBABILITIES:
-            for channel, structure in enumerate(labels.names):
-                plain = re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.")
-                outside = float(channel == 0 and not labels.regions)
-                made[f"probability_{channel}_{plain}"] = whole = np.full(shape, outside, np.float32)
-                whole[box] = probs[channel]
-            continue
         if name in MEMBER_MAPS:
             made[name] = getattr(members, name) if members else np.zeros(shape, np.float32)
-            continue
-        made[name] = np.full(shape, _OUTSIDE[name], np.float32)
-        if name == "confidence":
-            made[name][box] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
+        elif name == PROBABILITIES:
+            background = "" if case.labels.regions else _names(case.labels)[0]
+            made |= {each: np.full(shape, each == background, np.float32) for each in _names(case.labels)}
         else:
-            function = normalised_entropy if name == "entropy" else margin
-            made[name][box] = function(probs, regions=labels.regions, check_values=False)
-    components, network = ComponentSums(case, findings), case.probabilities.network
-    components.add(box, probs)
-    histograms, first = [], 0 if labels.regions else 1
-    for where, seen in [(box, probs)] if network is case.probabilities else network.blocks():
-        histograms.append(ProbabilityHistogram.of(seen[first:]))
-        if network is not case.probabilities:
-            components.add_network(where, seen)
-    row = make_row(case, probs, inside, members, reduce(add, histograms))
-    finished = FinishedCase(row, tuple(differences), tuple(components.findings()))
-    return ReviewedCase(case, place, made, finished)
+            made[name] = np.full(shape, _OUTSIDE[name], np.float32)
+    return made
+
+
+def _names(labels: Labels) -> list[str]:
+    """Of the maps of single channels."""
+    plain = (re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.") for structure in labels.names)
+    return [f"probability_{channel}_{name}" for channel, name in enumerate(plain)]

@@ -18,9 +18,8 @@ import numpy as np
 from nnunet_nacl.calibration.scan_score import structure_score
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.metrics.disagreement import Disagreement
-from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expected
-from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 from nnunet_nacl.runs.components import label_components
+from nnunet_nacl.runs.quality_block import QualitySums
 
 _COLUMNS = (
     "score",
@@ -179,41 +178,31 @@ class CaseReview:
         return {**empty, **{name: getattr(self, name) for name in _COLUMNS}, **unlike}
 
 
-def make_row(
-    case: Case,
-    probs: np.ndarray,
-    inside: np.ndarray,
-    members: Disagreement | None,
-    network: ProbabilityHistogram,
-) -> CaseReview:
+def make_row(case: Case, sums: QualitySums, members: Disagreement | None) -> CaseReview:
     """The row of a case; what a structure that was not segmented has no value for is NaN.
 
     Args:
         case: The case; ignored voxels, which only a truth has, play no part.
-        probs: (C, *box) its probabilities inside a box that holds all there is, background (of classes) first.
-        inside: (*box) its segmentation there.
+        sums: Over its probabilities and its segmentation, wherever a network saw it.
         members: What those of the ensemble disagree about; None with one.
-        network: Of the structures' probabilities as the network gave them.
     """
-    labels, size = case.labels, case.geometry.voxel_size
-    overlap = count_expected(probs, inside, regions=labels.region_values)
-    means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
+    labels, size, overlap, means = case.labels, case.geometry.voxel_size, sums.overlap, sums.means
     volumes = overlap.chosen[None] * size if members is None else members.voxels * size
-    structures, largest_dice = [], network.largest_dice
+    structures, dice, (by_network, largest_dice) = [], overlap.dice, sums.by_network
     for i, channel in enumerate(labels.foreground):
-        pieces = np.bincount(label_components(labels.mask(inside, channel))[1].ravel())[1:]  # voxels of each
+        pieces = np.bincount(label_components(labels.mask(case.segmentation, channel))[1].ravel())[1:]  # voxels of each
         structures.append(
             StructureReview(
                 name=labels.names[channel],
-                predicted_dice=float(overlap.dice[i]),
+                predicted_dice=float(dice[i]),
                 members_dice=float(members.dice[i]) if members else math.nan,
                 volume=int(overlap.chosen[i]) * size,
                 predicted_volume=float(overlap.expected[i]) * size,
-                max_probability=float(probs[channel].max()),
+                max_probability=float(sums.largest[i]),
                 pieces=len(pieces),
                 largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
                 member_volumes=tuple(float(of_member[i]) for of_member in volumes),
-                network=(float(network.expected[i]) * size, float(largest_dice[i])),
+                network=(float(by_network[i]) * size, float(largest_dice[i])),
             )
         )
     return CaseReview(

@@ -18,7 +18,7 @@ from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.npz import RERUN
+from nnunet_nacl.io.npz import RERUN, is_small
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
@@ -140,14 +140,15 @@ def _one_by_one(
 ) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
     """Measure cases in this process, each with its result or a line that says what is wrong with it.
 
-    The next case is read meanwhile: one, not more, which bounds the memory.
+    The next case is read meanwhile: one, not more, and no large one, which bounds the memory.
     """
     with ThreadPoolExecutor(1) as reader:
         following: Future | None = None
         for i, files in enumerate(todo):
             loading = following or reader.submit(folder.load, files)
             case = guarded(files.path, loading.result)
-            following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
+            ahead = [each for each in todo[i + 1 : i + 2] if is_small(each.probabilities)]
+            following = reader.submit(folder.load, ahead[0]) if ahead else None
             if not isinstance(case, str):
                 case = guarded(files.path, partial(evaluate_case, folder, files, settings, samples=samples, case=case))
             yield files, case

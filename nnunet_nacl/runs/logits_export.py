@@ -58,7 +58,7 @@ class ExportedLogits(Probabilities):
     def in_box(self, where: Box) -> np.ndarray:
         """(C, *block) contiguous float32: what nnU-Net would have saved with ``--npz``, in a box of the image.
 
-        The number of threads of PyTorch decides about the last bit of its softmax.
+        The number of threads of PyTorch, and the box, decide about the last bit of its softmax.
         """
         probs = np.zeros((len(self.logits), *(part.stop - part.start for part in where)), np.float32)
         if not self.label_manager.has_regions:
@@ -70,9 +70,19 @@ class ExportedLogits(Probabilities):
         return probs
 
     def inside(self) -> tuple[Box, np.ndarray]:
-        """nnU-Net's crop."""
+        """nnU-Net's crop, bit by bit as nnU-Net makes it."""
         probs = self.label_manager.apply_inference_nonlin(self.logits).numpy()
         return self.crop, probs.transpose([0] + [axis + 1 for axis in self.transpose_backward])
+
+    def whole(self) -> np.ndarray:
+        """(C, *spatial) float32 as nnU-Net saves them, bit by bit."""
+        crop, seen = self.inside()
+        if seen.shape[1:] == self.shape:
+            return seen
+        probs = np.zeros((len(seen), *self.shape), np.float32)
+        probs[0] = not self.regions
+        probs[(slice(None), *crop)] = seen
+        return probs
 
     def odds_blocks(self) -> Iterator[tuple[Box, Any]]:
         """From the logits themselves: float32's sigmoid is 1 from z = 17 on, and these are not."""

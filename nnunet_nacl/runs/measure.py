@@ -39,22 +39,26 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
     saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
     quality, components = QualitySums(labels), ComponentSums(case)
 
-    def count(where: Box, probs: np.ndarray) -> tuple[dict[str, BinStats], int]:
-        """The sums of a block by mask, and how many of its voxels have another label than when it was predicted."""
+    stats, n_changed = dict[str, BinStats](), 0
+
+    def count(where: Box, probs: np.ndarray) -> None:
+        """Add the sums of a block by mask, and how many of its voxels have another label than when predicted."""
+        nonlocal stats, n_changed
         segmentation, valid = case.segmentation[where], None if truth.valid is None else truth.valid[where]
         target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
         options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins, "valid": valid}
         inside = {name: mask[where] for name, mask in masks.items()}
-        stats = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
+        block = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
+        stats = {mask: stats[mask] + sums if stats else sums for mask, sums in block.items()}
         quality.add(probs, segmentation, valid)
         components.add(where, probs)
-        if not saved:
-            return stats, 0
-        changed = labels.label_map(probs) != segmentation
-        return stats, int(np.count_nonzero(changed if valid is None else changed & valid))
+        if saved:
+            changed = labels.label_map(probs) != segmentation
+            n_changed += int(np.count_nonzero(changed if valid is None else changed & valid))
 
     try:
-        stats, n_changed = zip(*(count(*block) for block in case.probabilities.blocks()))
+        for block in case.probabilities.blocks():
+            count(*block)
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     metrics = {
@@ -73,10 +77,10 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         metrics=metrics,
         bins={},
         largest_label=int(truth.labels.max(initial=0)),
-        n_changed_voxels=sum(n_changed),
+        n_changed_voxels=n_changed,
         blocks={QUALITY: quality.block(n_true, case.geometry), FOUND: components.block()},
     )
-    return result.with_bins({mask: BinStats.merge(block[mask] for block in stats) for mask in stats[0]})
+    return result.with_bins(stats)
 
 
 def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier: Any = None) -> dict[str, Any]:

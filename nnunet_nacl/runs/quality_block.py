@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -43,25 +41,58 @@ class QualitySums:
 
     Args:
         labels: The structures.
+
+    Attributes:
+        overlap: See :class:`~nnunet_nacl.metrics.expected_dice.ExpectedOverlap`.
+        largest: (S,) the largest probability of each structure.
     """
 
     def __init__(self, labels: Labels) -> None:
-        self._labels = labels
-        self._blocks: list[tuple[ExpectedOverlap, ProbabilityHistogram, np.ndarray, dict[str, float], int]] = []
+        self._labels, num = labels, len(labels.foreground)
+        self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
+        self.largest = np.zeros(num)
+        self._network: ProbabilityHistogram | None = None
+        self._uncertainty = dict.fromkeys(("entropy", "confidence"), 0.0)
+        self._n = 0
 
-    def add(self, probs: np.ndarray, segmentation: np.ndarray, valid: np.ndarray | None) -> None:
-        """Count the (K, *block) or (R, *block) probabilities and (*block) label map of a block.
+    def add(
+        self,
+        probs: np.ndarray,
+        segmentation: np.ndarray,
+        valid: np.ndarray | None = None,
+        network: np.ndarray | None = None,
+    ) -> None:
+        """Count a block.
 
-        (*block) ``valid`` is False where the truth is ignored; None where nothing is.
+        Args:
+            probs: (K, *block) or (R, *block) probabilities.
+            segmentation: (*block) label map.
+            valid: (*block) False where the truth is ignored; None where nothing is.
+            network: The probabilities as the network gave them; None: these are.
         """
         labels, predicted = self._labels, segmentation > 0 if valid is None else (segmentation > 0) & valid
-        overlap = count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
-        n = int(np.count_nonzero(predicted))
-        means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
-        structures = probs[0 if labels.regions else 1 :]
+        self.overlap += count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
+        first = labels.foreground[0]
+        structures = probs[first:]
         largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
-        sums = {name: mean * n if n else 0.0 for name, mean in means.items()}
-        self._blocks.append((overlap, ProbabilityHistogram.of(structures, valid), largest, sums, n))
+        self.largest = np.maximum(self.largest, largest)
+        histogram = ProbabilityHistogram.of(structures if network is None else network[first:], valid)
+        self._network = histogram if self._network is None else self._network + histogram
+        if n := int(np.count_nonzero(predicted)):
+            means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
+            self._uncertainty = {name: so_far + means[name] * n for name, so_far in self._uncertainty.items()}
+            self._n += n
+
+    @property
+    def means(self) -> dict[str, float]:
+        """``entropy`` and ``confidence`` over the predicted foreground; NaN where there is none."""
+        return {name: total / self._n if self._n else math.nan for name, total in self._uncertainty.items()}
+
+    @property
+    def by_network(self) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) sum of the network's probabilities, and the largest expected Dice that they allow."""
+        nothing = np.zeros(len(self.largest))
+        return (self._network.expected, self._network.largest_dice) if self._network else (nothing, nothing)
 
     def block(self, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
         """The block of the case, once all of it has been counted.
@@ -73,14 +104,10 @@ class QualitySums:
         Returns:
             JSON values: see docs/reference/files.md.
         """
-        overlaps, histograms, largest, sums, counts = zip(*self._blocks)
-        n = sum(counts)
-        means = {name: sum(each[name] for each in sums) / n if n else math.nan for name in sums[0]}
-        block = _block(reduce(add, overlaps), n_true, geometry.unit, geometry.voxel_size)
-        both = np.max(largest, axis=0), reduce(add, histograms).largest_dice
-        for values, *numbers in zip(block["structures"].values(), *both):
+        block = _block(self.overlap, n_true, geometry.unit, geometry.voxel_size)
+        for values, *numbers in zip(block["structures"].values(), self.largest, self.by_network[1]):
             values |= dict(zip(("max_probability", "largest_dice"), map(float, numbers)))
-        return {**block, **means, "structures": block["structures"]}
+        return block | self.means
 
 
 def sampled_quality(

@@ -1,10 +1,10 @@
-"""index.html: the review list with a picture of every case, one file that needs nothing else; and these pictures."""
+"""index.html: the review list with a picture of every case, a file that needs nothing else; and these pictures."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,12 +18,16 @@ from nnunet_nacl.io.geometry import slicing_axis
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.reasons import dice_text
-from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.review.review_list import PAGE, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
 from nnunet_nacl.show.drawing import draw_labels
 from nnunet_nacl.show.page import render_page
 from nnunet_nacl.show.slices import View
+
+LARGEST_PAGE = 10_000_000
+"""Characters of a page that shows all cases."""
+ROWS_OF_A_PAGE = 100
 
 _UNITS = {"mm2": "mm²"}
 _MOST_FINDINGS = 10
@@ -31,13 +35,30 @@ _LONG_SIDE = (180, 240)  # pixels of a picture
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, those with a reason and the worst are shown, the rest folds open
 
 
-def review_page(listed: ReviewList) -> str:
-    """The page of a list, with a picture of every case that has one."""
+def review_page(listed: ReviewList) -> dict[str, str]:
+    """The page of a list, with a picture of every case that has one, by the name of its file.
+
+    Above ``LARGEST_PAGE`` it is one page for every ``ROWS_OF_A_PAGE`` cases, linked: ``index_2.html`` and so on.
+    """
+    rows = [_row(rank, row, listed) for rank, row in enumerate(listed.rows, 1)]
+    if len(text := _render(listed, rows, {})) <= LARGEST_PAGE:
+        return {PAGE: text}
+    parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
+    stem, ending = PAGE.split(".")
+    names = [PAGE, *(f"{stem}_{number}.{ending}" for number in range(2, len(parts) + 1))]
+    ranks = dict(zip(names, (f"{part[0]['rank']} to {part[-1]['rank']}" for part in parts)))
+    return {name: _render(listed, part, ranks, name) for name, part in zip(names, parts)}
+
+
+def _render(listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Mapping[str, str], here: str = PAGE) -> str:
+    """A page with some of the rows, and links to the others by their ranks."""
     several = len(listed.members) > 1
     return render_page(
         "review.html",
         list=listed,
-        rows=[_row(rank, row, listed) for rank, row in enumerate(listed.rows, 1)],
+        rows=rows,
+        pages=pages,
+        here=here,
         date=f"{datetime.now():%Y-%m-%d}",
         columns=_columns(listed, several),
         several=several,

@@ -9,6 +9,7 @@ import numpy as np
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.metrics.least_certain_place import least_certain_place
+from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.reasons import reasons_to_look
 from nnunet_nacl.review.row import CaseReview, StructureReview
@@ -21,10 +22,11 @@ def test_the_least_certain_place_is_a_blob_and_no_border() -> None:
     doubt[5:10, 15:20, 0:5] = 0.3
     doubt[7, 16, 3] = 0.35
     probs = np.stack([1 - doubt, 0.2 * doubt, 0.8 * doubt])
-    place = least_certain_place(probs, (1, 2), (1.0, 1.0, 1.0))
+    assert confidence(probs) == pytest.approx(1 - doubt)
+    place = least_certain_place(doubt, lambda box: probs[(slice(None), *box)], (1, 2), (1.0, 1.0, 1.0))
     assert (place.index, place.channel) == ((7, 16, 3), 2)
     regions = np.stack([0.2 * doubt, doubt])
-    assert least_certain_place(regions, (0, 1), (1.0, 1.0, 1.0), regions=True).channel == 1
+    assert least_certain_place(doubt, lambda box: regions[(slice(None), *box)], (0, 1), (1.0, 1.0, 1.0)).channel == 1
 
 
 def row(name="liver", dice=0.8, members=math.nan, pieces=1, largest=1.0, volumes=(2.0,), **learned) -> StructureReview:

@@ -52,8 +52,7 @@ class InBlocks(Probabilities):
     def in_box(self, where):
         return self.probs[(slice(None), *where)]
 
-    def blocks(self, max_bytes=200):
-        return super().blocks(max_bytes)
+    block_bytes = 200
 
 
 def test_two_components_by_hand():

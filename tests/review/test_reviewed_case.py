@@ -1,0 +1,106 @@
+"""A case is looked at block by block, and what is said of it does not depend on the blocks."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.probabilities import CalibratedProbabilities, Probabilities
+from nnunet_nacl.review.reviewed_case import PROBABILITIES, review_case
+
+CROP = (slice(1, 11), slice(2, 13), slice(0, 9))
+SHAPE = (12, 13, 10)
+MAPS = ("confidence", "entropy", "margin", PROBABILITIES)
+
+
+class Blocks(Probabilities):
+    """Probabilities inside a crop, in blocks of a size."""
+
+    def __init__(self, probs: np.ndarray, regions: bool, block_bytes: int) -> None:
+        self.probs, self.regions, self.block_bytes = probs, regions, block_bytes
+        self.shape, self.num_channels = probs.shape[1:], len(probs)
+
+    crop = property(lambda self: CROP)
+
+    def in_box(self, where):
+        return self.probs[(slice(None), *where)]
+
+
+def make_case(regions: bool, seed: int = 0) -> Case:
+    rng = np.random.default_rng(seed)
+    num, size = 3, tuple(part.stop - part.start for part in CROP)
+    probs = np.zeros((num, *SHAPE), np.float32)
+    probs[0] = not regions
+    inside = rng.random((num, *size)) if regions else rng.dirichlet([3, 1, 1], size).transpose(3, 0, 1, 2)
+    probs[(slice(None), *CROP)] = inside
+    values = ((1, 2), (2,), (3,)) if regions else (0, 1, 2)
+    labels = Labels(("a", "b/c", "d"), values, regions, None, (0, 1, 2, 3)[: 4 if regions else 3], (1, 2, 3))
+    segmentation = np.zeros(SHAPE, np.uint8)
+    segmentation[CROP] = rng.choice(len(labels.all_values), size, p=[0.7, 0.1, 0.1, 0.1] if regions else [0.8, 0.1, 0.1])
+    geometry = Geometry((3.0, 2.0, 1.0), np.diag([1.0, 2.0, 3.0, 1.0]))
+    return Case("case", labels, geometry, segmentation, Blocks(probs, regions, 1 << 30))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_blocks_make_no_difference(regions, calibrated) -> None:
+    case = make_case(regions)
+    probs, num = case.probabilities.probs, 3 if regions else 2
+    calibration = CalibrationMap(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
+    reviewed = []
+    for block_bytes in (1 << 30, 3000, 1):
+        source: Probabilities = Blocks(probs, regions, block_bytes)
+        assert len(list(source.boxes(CROP))) == {1 << 30: 1, 3000: 5, 1: 10}[block_bytes]
+        source = CalibratedProbabilities(source, calibration) if calibrated else source
+        reviewed.append(review_case(replace(case, probabilities=source), maps=MAPS, findings=case.labels.foreground))
+    first = reviewed[0]
+    assert list(first.maps)[3:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
+    expected = first.finished.row
+    if calibrated:
+        assert expected.structures[0].network[0] != pytest.approx(expected.structures[0].predicted_volume, rel=0.01)
+    for other in reviewed[1:]:
+        assert other.place == first.place
+        for name, values in first.maps.items():
+            np.testing.assert_allclose(other.maps[name], values, rtol=1e-6, atol=1e-6)
+        row = other.finished.row
+        assert row.mean_foreground_entropy == pytest.approx(expected.mean_foreground_entropy)
+        assert row.mean_foreground_confidence == pytest.approx(expected.mean_foreground_confidence)
+        for one, same in zip(row.structures, expected.structures):
+            assert (one.volume, one.pieces, one.largest_piece) == (same.volume, same.pieces, same.largest_piece)
+            assert one.predicted_dice == pytest.approx(same.predicted_dice)
+            assert one.predicted_volume == pytest.approx(same.predicted_volume)
+            assert one.max_probability == pytest.approx(same.max_probability)
+            assert one.network == pytest.approx(same.network)
+        for one, same in zip(other.finished.findings, first.finished.findings):
+            assert len(one.found) == len(same.found) > 0
+            assert one.found[0].mean_probability == pytest.approx(same.found[0].mean_probability)
+
+
+def test_a_large_case_is_never_whole_in_memory() -> None:
+    """Calibrated and reviewed, in a small share of the memory that its probabilities take."""
+    probs = np.random.default_rng(0).random((16, 96, 96, 96), np.float32)
+    probs /= probs.sum(0)
+    case = make_case(False)
+    labels = Labels(tuple(map(str, range(16))), tuple(range(16)), False, None, tuple(range(16)))
+    source = type("Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))})
+    calibration = CalibrationMap(np.full((1, 15), 0.7), np.zeros((1, 15)))
+    case = replace(
+        case,
+        labels=labels,
+        segmentation=probs.argmax(0).astype(np.uint8),
+        probabilities=CalibratedProbabilities(source(probs, False, 1 << 20), calibration),
+    )
+    tracemalloc.start()
+    try:
+        review_case(case)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < probs.nbytes / 2
