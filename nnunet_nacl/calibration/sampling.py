@@ -11,8 +11,8 @@ Beside the voxels stand the sums, over all voxels, of the probabilities at a few
 probabilities much as a temperature does: what it adds to a sum is estimated by a regression on these (generalised
 regression estimator; Cassel, Saerndal and Wretman 1976), with a small part of the error of a weighted sum.
 
-With many classes the log of each p_k / max_j p_j is kept as one byte q, finer where it matters, as -(q / 45)^2, from 0
-to -32; that of the true class is kept in half precision, so that the log loss does not feel the rounding.
+With many classes the log of each p_k / max_j p_j is kept as one byte q, finer where it matters, as -(q / 57)^2, from 0
+to -20; that of the true class is kept in half precision, so that the log loss does not feel the rounding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PIECE = 1 << 13
 _LARGEST = 65504.0  # of float16
 _TEMPERED = 4  # slopes .5, 1, 1.5 and 2
 _FINE = 8  # structures at most that are kept in half precision
-_CODES = 45.0
+_CODES = 57.0
 
 
 @dataclass(frozen=True)
