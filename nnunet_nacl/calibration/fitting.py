@@ -39,7 +39,8 @@ class Fit:
         map: The map.
         standard_errors: Of the map's coefficients, in their shape, over cases (sandwich estimate; cases of a group as
             one draw); NaN with one group, and where they were not asked for.
-        changes: By label and region, the changes of the centre's coefficients: where a next fit may begin.
+        changes: By label and region, the changes of the centre's coefficients (of affine forms at 0 and None): where a
+            next fit may begin.
     """
 
     map: CalibrationMap
@@ -53,7 +54,12 @@ class Fit:
 
 
 def fit_affine(
-    cases: Sequence[Voxels], form: str, *, groups: Sequence[Hashable] | None = None, with_errors: bool = True
+    cases: Sequence[Voxels],
+    form: str,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    start: Fit | None = None,
+    with_errors: bool = True,
 ) -> Fit:
     """Fit a map that is the same for every label, every case weighing the same.
 
@@ -61,6 +67,7 @@ def fit_affine(
         cases: To fit to.
         form: One of ``AFFINE_FORMS``.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
+        start: A fit of this form to begin at.
         with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
@@ -69,7 +76,8 @@ def fit_affine(
     if form not in AFFINE_FORMS or not cases:
         raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
     problem = AffineProblem(cases, form == "shift", SMALLEST_SLOPE)
-    change, hessian = minimise(problem.terms, np.zeros(len(problem.start)), problem.lowest, RIDGE)
+    begin = np.zeros(len(problem.start)) if start is None else start.changes[0, None]
+    change, hessian = minimise(problem.terms, begin, problem.lowest, RIDGE)
     variances = np.full(len(change), np.nan)
     if with_errors:
         single = np.array([problem.terms(change, [i]).gradient for i in range(len(cases))])
@@ -81,7 +89,7 @@ def fit_affine(
         tables.append((np.full((1, problem.num), slope), offsets[None]))
     calibration = CalibrationMap(*tables[0], cases[0].regions)
     rows = coefficient_rows(*tables[1], cases[0].regions)
-    return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {})
+    return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {(0, None): change})
 
 
 def fit_conditional(
@@ -107,7 +115,7 @@ def fit_conditional(
         centre: Map, and standard errors of what stays as it has it.
         ridge: Weight of the squared distance, beside the mean loss in nats.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
-        start: A fit to begin at, of the same cases.
+        start: A fit to begin at.
         with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
@@ -128,7 +136,7 @@ def fit_conditional(
         crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
         problem = LabelProblem(cases, label, place, centre.map, matter, crossed, SMALLEST_SLOPE)
         near = problem.start if start is None else start.changes.get((label, place), problem.start)
-        begin = near if len(near) == len(problem.start) else problem.start
+        begin = np.maximum(near, problem.lowest) if len(near) == len(problem.start) else problem.start
         change, hessian = minimise(problem.terms, begin, problem.lowest, ridge)
         covariance = np.full(hessian.shape, np.nan)
         if with_errors:

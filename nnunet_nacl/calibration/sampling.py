@@ -1,11 +1,11 @@
 """A few voxels of each case that stand for all of it, so that the probabilities themselves may be deleted.
 
 Voxels fall into strata by the label that the network chose, how uncertain they are (1 - largest probability, by powers
-of ten) and whether they are right. Half of the budget is shared evenly, so that uncertain and wrong voxels, which decide
-a fit, are drawn densely, often all of them; half in proportion to what a stratum adds to the error of sums of
-probabilities (Neyman 1934). A stratum that has fewer voxels leaves the rest to the others. Each voxel drawn
-stands for as many as its stratum has for each drawn (inverse-probability weights; Horvitz and Thompson 1952), which
-makes every sum over voxels unbiased, although the truth helped to choose.
+of ten) and whether they are right. Half of the budget is shared evenly, so that uncertain and wrong voxels, which
+decide a fit, are drawn densely, often all of them; half in proportion to what a stratum adds to the error of sums of
+probabilities (Neyman 1934). A stratum that has fewer voxels leaves the rest to the others. Each voxel drawn stands for
+as many as its stratum has for each drawn (inverse-probability weights; Horvitz and Thompson 1952), which makes every
+sum over voxels unbiased, although the truth helped to choose.
 
 Beside the voxels stand the sums, over all voxels, of the probabilities at a few temperatures. A map changes
 probabilities much as a temperature does: what it adds to a sum is estimated by a regression on these (generalised
