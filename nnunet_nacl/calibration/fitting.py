@@ -50,7 +50,7 @@ class Fit:
     @classmethod
     def of(cls, calibration: CalibrationMap) -> Fit:
         """A map that is given: its standard errors are not known."""
-        return cls(calibration, np.full_like(calibration.coefficients(), np.nan), {})
+        return cls(calibration, np.broadcast_to(np.nan, calibration.coefficients().shape), {})
 
 
 def fit_affine(
@@ -138,16 +138,15 @@ def fit_conditional(
         near = problem.start if start is None else start.changes.get((label, place), problem.start)
         begin = np.maximum(near, problem.lowest) if len(near) == len(problem.start) else problem.start
         change, hessian = minimise(problem.terms, begin, problem.lowest, ridge)
-        covariance = np.full(hessian.shape, np.nan)
-        if with_errors:
-            covariance = _sandwich(hessian, problem.gradients(change), groups)
+        covariance = _sandwich(hessian, problem.gradients(change), groups) if with_errors else np.zeros_like(hessian)
         added, own = problem.to_rows(change, covariance)
         columns = [0, 1, 2] if regions else [*matter, -2, -1]
         for structure, more, variance in zip([region] if regions else matter, added, own):
             rows[label, structure, columns] += more
             variances[label, structure, columns] = variance
         changes[label, place] = change
-    return Fit(CalibrationMap(rows[..., :-1], rows[..., -1], regions), np.sqrt(variances), changes)
+    errors = np.sqrt(variances) if with_errors else np.broadcast_to(np.nan, rows.shape)
+    return Fit(CalibrationMap(rows[..., :-1], rows[..., -1], regions), errors, changes)
 
 
 def minimise(

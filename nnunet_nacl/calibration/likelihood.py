@@ -36,7 +36,7 @@ def _logits(calibration: CalibrationMap, odds: Tensor, label: int, region: int |
     """(m, n) u' of voxels with one label; (1, n) of a region."""
     if region is None:
         return calibration.logits(odds, label)
-    row = calibration.coefficients()[label, region]
+    row = calibration.row(label)[region]
     return torch.from_numpy(row[:-1] @ np.stack([odds[0].numpy(), with_total(odds)[1].numpy()]) + row[-1])[None]
 
 
@@ -152,13 +152,13 @@ class LabelProblem:
             among = np.isin(self.structures, crossed)
             self.free[:, :-2] |= among[:, None] & among
             bounded = np.eye(len(own), len(own) + 2, dtype=bool)
-            slopes = centre.coefficients()[label][self.structures][:, [*self.structures, -2, -1]]
+            slopes = centre.row(label)[self.structures][:, [*self.structures, -2, -1]]
         else:
             constant = torch.zeros_like(odds[0])
             self._features = torch.cat([odds - total, total, ones])
             self._rest, self._target = torch.zeros_like(odds[0]), target
             self.free, bounded = np.ones((1, 3), bool), np.array([[True, True, False]])
-            slope, more, _ = centre.coefficients()[label, region]
+            slope, more, _ = centre.row(label)[region]
             slopes = np.array([[slope, slope + more, 0]])
         self._base, self._constant = base, float(constant @ self._weights)
         self.start = np.zeros(int(self.free.sum()))

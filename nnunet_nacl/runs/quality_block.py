@@ -92,7 +92,8 @@ def sampled_quality(
 
     Sizes, Dice and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
     estimated from the sample, and errs less than the whole sum would (difference estimator; Cochran, Sampling
-    Techniques, 1977, chapter 7; :meth:`~nnunet_nacl.calibration.sampling.Sample.sums`). Ignored voxels, which no sample holds, take no part in the decision.
+    Techniques, 1977, chapter 7; see :meth:`Sample.sums`). Ignored voxels, which no sample holds, take no part in the
+    decision.
 
     Args:
         result: What was measured of the case.
