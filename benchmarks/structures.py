@@ -48,7 +48,7 @@ def make_case(rng: np.random.Generator, classes: int, edge: int) -> tuple[np.nda
                 distance += 1
             if network:
                 logits[k] = -8 * distance
-            else:
+            elif k not in lacking:
                 nearer = distance < smallest
                 truth[nearer], smallest[nearer] = k, distance[nearer]
     top = logits.max(0)

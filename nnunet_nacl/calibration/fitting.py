@@ -27,7 +27,7 @@ LIKELY, OFTEN = 0.01, 0.001
 MOST_CROSSED = 6
 """Structures whose log-odds act on each other at a label: their number enters squared."""
 
-_ENOUGH = 1e-12  # Newton decrement in nats
+_ENOUGH = 1e-8  # Newton decrement in nats before the last step; its square is of the order of that after it
 _MOST_STEPS = 100
 
 
@@ -161,7 +161,7 @@ def minimise(
         ridge: Above 0 unless the Hessian is regular.
 
     Returns:
-        (q,) x, and the (q, q) Hessian there, the ridge's included.
+        (q,) x, and the (q, q) Hessian a last step before it, the ridge's included.
 
     Raises:
         ValueError: It did not settle.
@@ -171,7 +171,7 @@ def minimise(
         hessian, gradient = now.hessian + ridge * np.eye(len(point)), now.gradient + ridge * point
         step = _bounded_step(gradient, hessian, point <= lowest)
         if -gradient @ step < _ENOUGH:
-            return point, hessian
+            return np.maximum(point + step, lowest), hessian
         before, length = now.loss + ridge * float(point @ point) / 2, 1.0
         while length > 1e-10:
             proposal = point + length * step
