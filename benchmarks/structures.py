@@ -1,9 +1,9 @@
 """Time and memory by the number of structures: calibrating, exporting and evaluating synthetic predictions.
 
-    python benchmarks/structures.py [--classes 3 14 50 118] [--cases 6] [--edge 64] [--work FOLDER] [--output PAGE]
+    python benchmarks/structures.py [--classes 3 14 50 118] [--regions 12] [--cases 6] [--edge 64] [--work FOLDER] [--output PAGE]
 
 The predictions are soft: most voxels have more than eight classes above 1e-4. Structures touch; each tenth is thin, and
-each case lacks a tenth of them. `calibrate` runs twice as a user runs it, first from the probabilities, then from the
+each case lacks a tenth of them. Regions are nested: each holds the structures from one number on. `calibrate` runs twice as a user runs it, first from the probabilities, then from the
 samples that the first run left; each in a process of its own, whose CPU time and largest memory count.
 """
 
@@ -48,7 +48,7 @@ def make_case(rng: np.random.Generator, classes: int, edge: int) -> tuple[np.nda
                 distance += 1
             if network:
                 logits[k] = -8 * distance
-            else:
+            elif k not in lacking:
                 nearer = distance < smallest
                 truth[nearer], smallest[nearer] = k, distance[nearer]
     top = logits.max(0)
@@ -66,8 +66,8 @@ def soft_share(probabilities: np.ndarray) -> float:
     return float(((probabilities > PROBABLE).sum(0) > 8).mean())
 
 
-def make_folder(root: Path, classes: int, cases: int, edge: int) -> tuple[Path, Path]:
-    """Predictions as nnU-Net saves them, and their ground truth."""
+def make_folder(root: Path, classes: int, cases: int, edge: int, regions: bool) -> tuple[Path, Path]:
+    """Predictions as nnU-Net saves them, and their ground truth; of as many regions as there are structures."""
     import SimpleITK as sitk
 
     predictions, truths = root / "predictions", root / "truth"
@@ -75,8 +75,10 @@ def make_folder(root: Path, classes: int, cases: int, edge: int) -> tuple[Path, 
         return predictions, truths
     for folder in (predictions, truths):
         folder.mkdir(parents=True, exist_ok=True)
-    labels = {"background": 0, **{f"structure_{k}": k for k in range(1, classes)}}
-    dataset = {"labels": labels, "file_ending": ENDING, "channel_names": {"0": "CT"}, "numTraining": cases}
+    labels: dict[str, int | list[int]] = {"background": 0}
+    labels |= {f"structure_{k}": list(range(k, classes)) if regions else k for k in range(1, classes)}
+    order = {"regions_class_order": list(range(1, classes))} if regions else {}
+    dataset = {"labels": labels, **order, "file_ending": ENDING, "channel_names": {"0": "CT"}, "numTraining": cases}
     plans = {
         "dataset_name": "Dataset999_Synthetic",
         "image_reader_writer": "SimpleITKIO",
@@ -91,10 +93,14 @@ def make_folder(root: Path, classes: int, cases: int, edge: int) -> tuple[Path, 
     for number in range(cases):
         probabilities, truth = make_case(rng, classes, edge)
         name = f"case_{number:03d}"
+        predicted = probabilities.argmax(0).astype(np.uint8)
+        if regions:
+            probabilities = np.minimum(probabilities[::-1].cumsum(0)[-2::-1], 1)
+            predicted = (probabilities > 0.5).sum(0).astype(np.uint8)
         np.savez_compressed(predictions / f"{name}.npz", probabilities=probabilities)
-        for folder, labels_of in ((predictions, probabilities.argmax(0).astype(np.uint8)), (truths, truth)):
+        for folder, labels_of in ((predictions, predicted), (truths, truth)):
             sitk.WriteImage(sitk.GetImageFromArray(labels_of), str(folder / f"{name}{ENDING}"))
-        if not number:
+        if not number and not regions:
             print(f"{classes} classes: {soft_share(probabilities):.0%} of the voxels are soft", flush=True)
     (root / "complete").touch()
     return predictions, truths
@@ -119,6 +125,7 @@ def main() -> None:
     """Measures, prints, and writes the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[3, 14, 50, 118])
+    parser.add_argument("--regions", type=int, nargs="*", default=[12])
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--edge", type=int, default=64)
     parser.add_argument("--work", type=Path, help="folder to keep the predictions in (default: a temporary one)")
@@ -127,9 +134,10 @@ def main() -> None:
     program = str(Path(sys.executable).parent / "nnunet_nacl")
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for classes in args.classes:
-            root = (args.work or Path(temporary)) / f"{classes}_{args.cases}_{args.edge}"
-            predictions, truths = make_folder(root, classes, args.cases, args.edge)
+        for number, regions in [*((n, False) for n in args.classes), *((n, True) for n in args.regions)]:
+            name = f"{number}_regions" if regions else str(number)
+            root = (args.work or Path(temporary)) / f"{name}_{args.cases}_{args.edge}"
+            predictions, truths = make_folder(root, number + regions, args.cases, args.edge, regions)
             out = predictions / "calibration_map.json"
             for left in (out, predictions / "calibration.json"):
                 left.unlink(missing_ok=True)
@@ -138,17 +146,20 @@ def main() -> None:
             first = measure(command, root / "first.log")
             out.unlink()
             again = measure(command, root / "again.log")
-            sizes = [path.stat().st_size for path in (predictions / "calibration_samples").glob("*.sample")]
-            values = args.cases * args.edge**3 * classes
+            samples = list((predictions / "calibration_samples").glob("*.sample"))
+            voxels = sum(len(np.load(path)["target"]) for path in samples)
+            values = args.cases * args.edge**3 * number
             rows.append(
                 [
-                    str(classes),
+                    name.replace("_", " "),
                     f"{first[0]:.1f}",
                     f"{1e9 * first[0] / values:.0f}",
                     f"{first[1]:.2f}",
                     f"{again[0]:.1f}",
+                    f"{1e6 * again[0] / voxels:.0f}",
                     f"{again[1]:.2f}",
-                    f"{max(sizes) / 1e6:.2f}",
+                    f"{voxels / args.cases:.0f}",
+                    f"{max(path.stat().st_size for path in samples) / 1e6:.2f}",
                 ]
             )
             print(rows[-1], flush=True)
@@ -158,7 +169,9 @@ def main() -> None:
         "ns a voxel and channel",
         "peak GiB",
         "again, CPU s",
+        "us a sampled voxel",
         "peak GiB",
+        "voxels a sample",
         "MB a sample",
     ]
     size = f"{args.cases} cases of {args.edge}^3 voxels."

@@ -112,6 +112,11 @@ class CalibrationMap:
         rows = coefficient_rows(self.slopes, self.offsets, self.regions)
         return np.broadcast_to(rows, (self.num_labels, *rows.shape[1:])).copy()
 
+    def row(self, label: int) -> np.ndarray:
+        """(m, m + 2) a_ckj, g_ck and b_ck of one label c, or (R, 3) of regions."""
+        here = slice(None) if self.is_affine else slice(label, label + 1)
+        return coefficient_rows(self.slopes[here], self.offsets[here], self.regions)[0]
+
     def logits(self, odds: Tensor, label: int) -> Tensor:
         """(m, n) u' of voxels with one label, by their (m, n) clipped log-odds."""
         row = 0 if self.is_affine else label

@@ -40,7 +40,7 @@ class HeldOutCase:
 
 @dataclass(frozen=True)
 class LabelVoxels:
-    """The voxels of a case with one label, but for certain background, which no map changes.
+    """Voxels of a case, but for certain background, which no map changes.
 
     Attributes:
         odds: (m, n) clipped log-odds; of a region (1, n).
@@ -80,21 +80,31 @@ class Voxels:
         return torch.ones(self.log_odds.shape[1]).double() if self.weights is None else self.weights.double()
 
     @cached_property
+    def tables(self) -> list[tuple[LabelVoxels, dict[int, slice]]]:
+        """The voxels that a map changes, sorted by label, and where each label's are; for regions one of each."""
+        inner = torch.nonzero(~is_certain(self.log_odds)).ravel()
+        weights = self.all_weights / self.all_weights.sum()
+        result = []
+        for place, (label, target) in enumerate(
+            zip(self.label, self.target) if self.regions else [(self.label, self.target)]
+        ):
+            labels, order = label[inner].long().sort(stable=True)
+            own, order = slice(place, place + 1) if self.regions else slice(None), inner[order]
+            odds = clipped(self.log_odds[own, order].float(), self.regions).double()
+            ends = torch.bincount(labels).cumsum(0).tolist()
+            where = {c: slice(a, b) for c, (a, b) in enumerate(zip([0, *ends], ends)) if a < b}
+            share = weights[order] / (len(self.target) if self.regions else 1)
+            result.append((LabelVoxels(odds, target[order].long(), share), where))
+        return result
+
+    @cached_property
     def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
         """By label and, of regions, by region (else 0): the voxels that a map changes."""
-        inner = ~is_certain(self.log_odds)
-        odds = clipped(self.log_odds.float()[:, inner], self.regions)
-        label, target = (
-            (values if self.regions else values[None])[:, inner].long() for values in (self.label, self.target)
-        )
-        weights = self.all_weights[inner] / self.all_weights.sum() / len(label)
-        result = {}
-        for place, (labels, truth) in enumerate(zip(label, target)):
-            for chosen in labels.unique().tolist():
-                here = labels == chosen
-                own = odds[place : place + 1] if self.regions else odds
-                result[chosen, place] = LabelVoxels(own[:, here].double(), truth[here], weights[here])
-        return result
+        return {
+            (label, place): LabelVoxels(table.odds[:, here], table.target[here], table.weights[here])
+            for place, (table, where) in enumerate(self.tables)
+            for label, here in where.items()
+        }
 
     @cached_property
     def certain_loss(self) -> float:

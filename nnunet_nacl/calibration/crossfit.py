@@ -118,22 +118,23 @@ def cross_fit(
     for form, ridge in plan:
         fits: dict[str | None, Fit] = {}
         for part, keep in kept.items():
-            among = patients[keep].tolist()
+            among, errors = patients[keep].tolist(), part is None
+            start = None if errors else fits[None]  # a part's fit is near that to all cases
             if form in AFFINE_FORMS:
-                fits[part] = fit_affine(shown[part], form, groups=among, with_errors=part is None)
+                fits[part] = fit_affine(shown[part], form, groups=among, start=start, with_errors=errors)
             else:
                 drawn_to = tried["temperature", RIDGE][part] if centre is None else Fit.of(centre)
-                start = None if last is None else last[part]  # each fit begins where that of the stronger ridge ended
                 fits[part] = drawn_to
                 if form == "conditional":
-                    fits[part] = fit_conditional(shown[part], drawn_to, ridge, among, start, with_errors=part is None)
+                    start = last if start is None else start
+                    fits[part] = fit_conditional(shown[part], drawn_to, ridge, among, start, with_errors=errors)
             progress()
         tried[form, ridge] = fits
         losses.append(np.array([case_loss(case, fits[part].map) for part, case in zip(parts, cases)]))
         if form == "conditional":
             if losses[-1].mean() > best:  # a weaker ridge learns still more by heart
                 break
-            best, last = losses[-1].mean(), fits
+            best, last = losses[-1].mean(), fits[None]  # a weaker ridge begins where this one ended
     least = min(losses, key=np.mean)
     result = []
     for ((form, ridge), fits), loss in zip(tried.items(), losses):

@@ -27,7 +27,7 @@ LIKELY, OFTEN = 0.01, 0.001
 MOST_CROSSED = 6
 """Structures whose log-odds act on each other at a label: their number enters squared."""
 
-_ENOUGH = 1e-12  # Newton decrement in nats
+_ENOUGH = 1e-8  # Newton decrement in nats before the last step; its square is of the order of that after it
 _MOST_STEPS = 100
 
 
@@ -39,7 +39,8 @@ class Fit:
         map: The map.
         standard_errors: Of the map's coefficients, in their shape, over cases (sandwich estimate; cases of a group as
             one draw); NaN with one group, and where they were not asked for.
-        changes: By label and region, the changes of the centre's coefficients: where a next fit may begin.
+        changes: By label and region, the changes of the centre's coefficients (of affine forms at 0 and None): where a
+            next fit may begin.
     """
 
     map: CalibrationMap
@@ -49,11 +50,16 @@ class Fit:
     @classmethod
     def of(cls, calibration: CalibrationMap) -> Fit:
         """A map that is given: its standard errors are not known."""
-        return cls(calibration, np.full_like(calibration.coefficients(), np.nan), {})
+        return cls(calibration, np.broadcast_to(np.nan, calibration.coefficients().shape), {})
 
 
 def fit_affine(
-    cases: Sequence[Voxels], form: str, *, groups: Sequence[Hashable] | None = None, with_errors: bool = True
+    cases: Sequence[Voxels],
+    form: str,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    start: Fit | None = None,
+    with_errors: bool = True,
 ) -> Fit:
     """Fit a map that is the same for every label, every case weighing the same.
 
@@ -63,6 +69,7 @@ def fit_affine(
         cases: To fit to.
         form: One of ``AFFINE_FORMS``.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
+        start: A fit of this form to begin at.
         with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
@@ -71,7 +78,8 @@ def fit_affine(
     if form not in AFFINE_FORMS or not cases:
         raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
     problem = AffineProblem(cases, form == "shift", SMALLEST_SLOPE)
-    change, hessian = minimise(problem.terms, np.zeros(len(problem.start)), problem.lowest, RIDGE)
+    begin = np.zeros(len(problem.start)) if start is None else start.changes[0, None]
+    change, hessian = minimise(problem.terms, begin, problem.lowest, RIDGE)
     variances = np.full(len(change), np.nan)
     if with_errors:
         single = np.array([problem.terms(change, [i]).gradient for i in range(len(cases))])
@@ -83,7 +91,7 @@ def fit_affine(
         tables.append((np.full((1, problem.num), slope), offsets[None]))
     calibration = CalibrationMap(*tables[0], cases[0].regions)
     rows = coefficient_rows(*tables[1], cases[0].regions)
-    return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {})
+    return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {(0, None): change})
 
 
 def fit_conditional(
@@ -109,7 +117,7 @@ def fit_conditional(
         centre: Map, and standard errors of what stays as it has it.
         ridge: Weight of the squared distance, beside the mean loss in nats.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
-        start: A fit to begin at, of the same cases.
+        start: A fit to begin at.
         with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
@@ -129,18 +137,17 @@ def fit_conditional(
         crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
         problem = LabelProblem(cases, label, place, centre.map, matter, crossed, SMALLEST_SLOPE)
         near = problem.start if start is None else start.changes.get((label, place), problem.start)
-        begin = near if len(near) == len(problem.start) else problem.start
+        begin = np.maximum(near, problem.lowest) if len(near) == len(problem.start) else problem.start
         change, hessian = minimise(problem.terms, begin, problem.lowest, ridge)
-        covariance = np.full(hessian.shape, np.nan)
-        if with_errors:
-            covariance = _sandwich(hessian, problem.gradients(change), groups)
+        covariance = _sandwich(hessian, problem.gradients(change), groups) if with_errors else np.zeros_like(hessian)
         added, own = problem.to_rows(change, covariance)
         columns = [0, 1, 2] if regions else [*matter, -2, -1]
         for structure, more, variance in zip([region] if regions else matter, added, own):
             rows[label, structure, columns] += more
             variances[label, structure, columns] = variance
         changes[label, place] = change
-    return Fit(CalibrationMap(rows[..., :-1], rows[..., -1], regions), np.sqrt(variances), changes)
+    errors = np.sqrt(variances) if with_errors else np.broadcast_to(np.nan, rows.shape)
+    return Fit(CalibrationMap(rows[..., :-1], rows[..., -1], regions), errors, changes)
 
 
 def minimise(
@@ -155,7 +162,7 @@ def minimise(
         ridge: Above 0 unless the Hessian is regular.
 
     Returns:
-        (q,) x, and the (q, q) Hessian there, the ridge's included.
+        (q,) x, and the (q, q) Hessian a last step before it, the ridge's included.
 
     Raises:
         ValueError: It did not settle.
@@ -165,7 +172,7 @@ def minimise(
         hessian, gradient = now.hessian + ridge * np.eye(len(point)), now.gradient + ridge * point
         step = _bounded_step(gradient, hessian, point <= lowest)
         if -gradient @ step < _ENOUGH:
-            return point, hessian
+            return np.maximum(point + step, lowest), hessian
         before, length = now.loss + ridge * float(point @ point) / 2, 1.0
         while length > 1e-10:
             proposal = point + length * step

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import Voxels, structures_there
-from nnunet_nacl.calibration.log_odds import log_loss, probabilities, with_total
+from nnunet_nacl.calibration.log_odds import log_loss, with_total
 
 _BLOCK = 1 << 14  # voxels at a time: they stay in the cache
 
@@ -36,7 +36,7 @@ def _logits(calibration: CalibrationMap, odds: Tensor, label: int, region: int |
     """(m, n) u' of voxels with one label; (1, n) of a region."""
     if region is None:
         return calibration.logits(odds, label)
-    row = calibration.coefficients()[label, region]
+    row = calibration.row(label)[region]
     return torch.from_numpy(row[:-1] @ np.stack([odds[0].numpy(), with_total(odds)[1].numpy()]) + row[-1])[None]
 
 
@@ -67,37 +67,38 @@ class AffineProblem:
         self.start = np.append(1.0, np.zeros(self.num if offsets else 0))
         self.lowest = np.append(smallest_slope - 1, np.full(len(self.start) - 1, -np.inf))
         self._unknown = np.append(False, ~structures_there(cases))
-        self._cases = [
-            [(place if case.regions else None, own) for (_, place), own in case.by_label.items()] for case in cases
-        ]
+        self._cases = [[table for table, _ in case.tables] for case in cases]
+        self._regions = cases[0].regions
 
     def terms(self, change: np.ndarray, cases: Sequence[int] | None = None) -> Terms:
         """At ``start + change``; of some cases alone, whose mean it is then."""
         chosen = range(len(self._cases)) if cases is None else cases
         slope, shift = 1 + change[0], torch.from_numpy(change[1:]) if self.offsets else torch.zeros(self.num).double()
-        loss, gradient = 0.0, torch.zeros(1 + self.num).double()
-        hessian = torch.zeros(1 + self.num, 1 + self.num).double()
-        for region, own in (piece for i in chosen for piece in self._cases[i]):
-            where = slice(None) if region is None else slice(region, region + 1)
-            places = torch.tensor([0, *range(1, 1 + self.num)[where]])
-            for odds, target, weights in _blocks(own.odds, own.target, own.weights):
-                logits = slope * odds + shift[where, None]
-                value, probs = log_loss(torch.zeros_like(weights), logits, target), probabilities(logits, False)[1:]
-                loss += float(value @ weights)
-                residual = (probs - _one_hot(target, len(probs))) * weights
-                gradient[places] += torch.cat([(residual * odds).sum()[None], residual.sum(1)])
-                along = torch.cat([(probs * odds).sum(0, keepdim=True), probs])
-                second = -(along * weights) @ along.T
-                mixed, plain = (probs * odds) @ weights, probs @ weights
-                second[0, 0] += ((probs * odds**2).sum(0)) @ weights
-                second[0, 1:] += mixed
-                second[1:, 0] += mixed
-                second[1:, 1:] += plain.diag()
-                hessian[places[:, None], places] += second
+        size = len(self.start)
+        loss, gradient, hessian = 0.0, torch.zeros(size).double(), torch.zeros(size, size).double()
+        for place, table in (piece for i in chosen for piece in enumerate(self._cases[i])):
+            where = slice(place, place + 1) if self._regions else slice(None)
+            places = torch.arange(1, 1 + self.num)[where] if self.offsets else torch.arange(0)
+            for odds, target, weights in _blocks(table.odds, table.target, table.weights):
+                losses, probs = _loss_and_probs(torch.zeros_like(weights), slope * odds + shift[where, None], target)
+                loss += float(losses @ weights)
+                mean = (probs * odds).sum(0)
+                true = torch.cat([torch.zeros_like(odds[:1]), odds]).gather(0, target[None])[0]
+                gradient[0] += (mean - true) @ weights
+                hessian[0, 0] += ((probs * odds**2).sum(0) - mean**2) @ weights
+                if self.offsets:
+                    expected = probs * weights
+                    sums = expected.sum(1)
+                    gradient[places] += sums - torch.bincount(target, weights, len(odds) + 1)[1:]
+                    mixed = (expected * (odds - mean)).sum(1)
+                    hessian[0, places] += mixed
+                    hessian[places, 0] += mixed
+                    hessian[places[:, None], places] += sums.diag() - expected @ probs.T
         # cases without a structure do not tell how probable it is where it can be: its offset stays
-        gradient[self._unknown] = hessian[self._unknown] = hessian[:, self._unknown] = 0.0
-        number, size = len(chosen), len(self.start)
-        return Terms(loss / number, gradient[:size].numpy() / number, hessian[:size, :size].numpy() / number)
+        unknown = self._unknown[:size]
+        gradient[unknown] = hessian[unknown] = hessian[:, unknown] = 0.0
+        number = len(chosen)
+        return Terms(loss / number, gradient.numpy() / number, hessian.numpy() / number)
 
 
 class LabelProblem:
@@ -155,13 +156,13 @@ class LabelProblem:
             among = np.isin(self.structures, crossed)
             self.free[:, :-2] |= among[:, None] & among
             bounded = np.eye(len(own), len(own) + 2, dtype=bool)
-            slopes = centre.coefficients()[label][self.structures][:, [*self.structures, -2, -1]]
+            slopes = centre.row(label)[self.structures][:, [*self.structures, -2, -1]]
         else:
             constant = torch.zeros_like(odds[0])
             self._features = torch.cat([odds - total, total, ones])
             self._rest, self._target = torch.zeros_like(odds[0]), target
             self.free, bounded = np.ones((1, 3), bool), np.array([[True, True, False]])
-            slope, more, _ = centre.coefficients()[label, region]
+            slope, more, _ = centre.row(label)[region]
             slopes = np.array([[slope, slope + more, 0]])
         self._base, self._constant = base, float(constant @ self._weights)
         self.start = np.zeros(int(self.free.sum()))
@@ -171,16 +172,13 @@ class LabelProblem:
         """At the centre's coefficients plus ``change``; the mean over the cases."""
         of, by = (torch.from_numpy(index) for index in np.nonzero(self.free))
         loss, gradient = self._constant, torch.zeros(self.free.shape).double()
-        hessian = torch.zeros(len(of), len(of)).double()
-        rows = [torch.nonzero(of == k).ravel() for k in range(len(self.free))]
+        hessian, same = torch.zeros(len(of), len(of)).double(), of[:, None] == of
         for features, weights, probs, residual, losses in self._at(change):
             loss += float(losses @ weights)
             gradient += residual @ features.T
             along = probs[of] * features[by]
-            hessian -= (along * weights) @ along.T
-            for k, row in enumerate(rows):
-                own = features[by[row]]
-                hessian[row[:, None], row] += (own * (probs[k] * weights)) @ own.T
+            weighted = along * weights
+            hessian += (weighted @ features.T)[:, by] * same - weighted @ along.T
         first = gradient.numpy()[self.free]
         return Terms(loss / self._number, first / self._number, hessian.numpy() / self._number)
 
@@ -200,10 +198,9 @@ class LabelProblem:
         for features, base, rest, target, weights in _blocks(
             self._features, self._base, self._rest, self._target, self._weights
         ):
-            logits = base + coefficients @ features
-            probs = torch.cat([rest[None], logits]).softmax(0)[1:]
-            residual = (probs - _one_hot(target, len(probs))) * weights
-            yield features, weights, probs, residual, log_loss(rest, logits, target)
+            losses, probs = _loss_and_probs(rest, base + coefficients @ features, target)
+            residual = (probs - (target == torch.arange(1, len(probs) + 1)[:, None]).double()) * weights
+            yield features, weights, probs, residual, losses
 
     def to_rows(self, change: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(s, s + 2) changes by s log-odds, v and 1, and their variances; of a region (1, 3) by u, v and 1.
@@ -225,6 +222,8 @@ def _blocks(*tables: Tensor) -> Iterator[list[Tensor]]:
     return map(list, zip(*(table.split(_BLOCK, -1) for table in tables)))
 
 
-def _one_hot(target: Tensor, num: int) -> Tensor:
-    """(num, n) of classes 1..num; 0 is none of them."""
-    return (target == torch.arange(1, num + 1)[:, None]).double()
+def _loss_and_probs(rest: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) log loss of the true class, 0 being ``rest``, and (num, n) probabilities of classes 1..num."""
+    every = torch.cat([rest[None], logits])
+    total = every.logsumexp(0)
+    return total - every.gather(0, target[None])[0], (logits - total).exp_()

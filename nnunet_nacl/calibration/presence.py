@@ -86,18 +86,14 @@ class LearnedProbability:
         centre = x.mean(0) if len(x) else np.zeros(x.shape[1])
         spread = x.std(0) if len(x) else np.ones(x.shape[1])
         spread = np.where(spread > 1e-9 * np.maximum(1, np.abs(centre)), spread, 1)
+        counts = len(y), int(y.sum()), len(set(patients))
+        if not (x - centre).any():  # nothing tells them apart: the answer is the share
+            intercept = math.log((y.sum() + 0.5) / (len(y) - y.sum() + 0.5))
+            return cls(intercept, np.zeros(x.shape[1]), centre, spread, *counts)
         rows = np.vstack([(x - centre) / spread, np.zeros((2, x.shape[1]))])  # half a yes and half a no at the mean
         regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
         regression.fit(rows, np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5]))
-        counts = len(y), int(y.sum()), len(set(patients))
         return cls(float(regression.intercept_[0]), regression.coef_[0], centre, spread, *counts)
-
-    @property
-    def why_not(self) -> str:
-        """Why it should not be asked, in words; empty if it may be."""
-        if min(self.n_yes, self.n - self.n_yes) >= FEWEST:
-            return ""
-        return f"{self.n_yes} yes and {self.n - self.n_yes} no, it takes {FEWEST} of both"
 
     def predict(self, features: ArrayLike) -> np.ndarray:
         """(n,) probability of a yes for (n, F) features; NaN where one of them is.
@@ -193,6 +189,13 @@ class LearnedPresence:
 
 
 NOTHING_LEARNED = LearnedPresence(1.0, {}, {}, [], "", FEATURES)
+
+
+def too_few(yes: ArrayLike) -> str:
+    """Why nothing should be learned from (n,) answers, in words; empty if it may be."""
+    n_yes = int(np.count_nonzero(yes))
+    n_no = np.size(yes) - n_yes
+    return "" if min(n_yes, n_no) >= FEWEST else f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
 
 
 def presence_features(expected_volume: ArrayLike, largest_dice: ArrayLike, voxel: float) -> np.ndarray:

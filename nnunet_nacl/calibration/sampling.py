@@ -1,10 +1,18 @@
 """A few voxels of each case that stand for all of it, so that the probabilities themselves may be deleted.
 
 Voxels fall into strata by the label that the network chose, how uncertain they are (1 - largest probability, by powers
-of ten) and whether they are right. The strata share the budget evenly, and one that has fewer voxels leaves the rest to
-the others: uncertain and wrong voxels, which decide a fit, are drawn densely, often all of them. Each voxel drawn
-stands for as many as its stratum has for each drawn (inverse-probability weights; Horvitz and Thompson 1952), which
-makes every sum over voxels unbiased, although the truth helped to choose.
+of ten) and whether they are right. Half of the budget is shared evenly, so that uncertain and wrong voxels, which
+decide a fit, are drawn densely, often all of them; half in proportion to what a stratum adds to the error of sums of
+probabilities (Neyman 1934). A stratum that has fewer voxels leaves the rest to the others. Each voxel drawn stands for
+as many as its stratum has for each drawn (inverse-probability weights; Horvitz and Thompson 1952), which makes every
+sum over voxels unbiased, although the truth helped to choose.
+
+Beside the voxels stand the sums, over all voxels, of the probabilities at a few temperatures. A map changes
+probabilities much as a temperature does: what it adds to a sum is estimated by a regression on these (generalised
+regression estimator; Cassel, Saerndal and Wretman 1976), with a small part of the error of a weighted sum.
+
+With many classes the log of each p_k / max_j p_j is kept as one byte q, finer where it matters, as -(q / 57)^2, from 0
+to -20; that of the true class is kept in half precision, so that the log loss does not feel the rounding.
 """
 
 from __future__ import annotations
@@ -17,11 +25,15 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, unpack
+from nnunet_nacl.calibration.log_odds import clipped, is_certain
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _BLOCK = 1 << 22
-_PIECE = 1 << 15
+_PIECE = 1 << 13
 _LARGEST = 65504.0  # of float16
+_TEMPERED = 4  # slopes .5, 1, 1.5 and 2
+_FINE = 8  # structures at most that are kept in half precision
+_CODES = 57.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class Sample:
     """Voxels drawn from one case.
 
     Attributes:
-        log_odds: (m, n) float16.
+        log_odds: (m, n) float16; or, of many classes, (m + 1, n) uint8, codes of log p_k / max_j p_j from class 0 on.
         target: (n,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
         label: (n,) most probable class, or the integer of the regions that are predicted.
         masks: (n,) uint8, see :data:`~nnunet_nacl.calibration.case_voxels.MASK_BITS`.
@@ -38,6 +50,9 @@ class Sample:
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
         regions: Whether the structures are regions.
         signature: Text that identifies the files it was drawn from.
+        true_log: (n,) float16, with codes: log p_y / max_j p_j of the true class.
+        tempered: (4, 2, m) sums over all voxels of the probabilities at slopes .5, 1, 1.5 and 2, and over the voxels
+            with that label; None where an earlier version drew the sample.
         extra: Further arrays of the file, by name, which nothing here looks at.
 
     Raises:
@@ -53,23 +68,35 @@ class Sample:
     outside: np.ndarray
     regions: bool
     signature: str = ""
+    true_log: np.ndarray | None = None
+    tempered: np.ndarray | None = None
     extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)
-        tables, num = (self.drawn_of, self.outside), len(odds) if odds.ndim == 2 else 0
+        tables, num = (self.drawn_of, self.outside), self.num_structures if odds.ndim == 2 else 0
         largest_code = (1 << num) - 1 if self.regions else num
+        coded, tempered = self.true_log is not None, self.tempered
+        halves = self.true_log if coded else odds
         if not (
             odds.ndim == 2
-            and odds.dtype == np.float16
-            and np.isfinite(odds).all()
-            and all(one.shape == odds.shape[1:] for one in of_voxels)
+            and (not coded or (odds.dtype == np.uint8 and not self.regions))
+            and halves.dtype == np.float16
+            and np.isfinite(halves).all()
+            and all(one.shape == odds.shape[1:] for one in (*of_voxels, halves[-1] if halves is odds else halves))
             and [one.shape[1:] for one in tables] == [(2,), (3,)]
             and all(one.dtype.kind in "iu" and (one >= 0).all() for one in (*of_voxels, *tables))
             and all((one <= largest_code).all() for one in (self.target, self.label, self.outside[:, 0]))
             and (self.stratum < len(self.drawn_of)).all()
+            and (tempered is None or (tempered.shape == (_TEMPERED, 2, num) and tempered.dtype == np.float64))
+            and (tempered is None or np.isfinite(tempered).all())
         ):
             raise ValueError("its arrays do not belong together")
+
+    @property
+    def num_structures(self) -> int:
+        """m."""
+        return len(self.log_odds) - (self.true_log is not None)
 
     @property
     def weights(self) -> np.ndarray:
@@ -83,12 +110,36 @@ class Sample:
 
     def voxels(self) -> Voxels:
         """For a fit."""
-        odds = torch.from_numpy(self.log_odds.astype(np.float32))
+        odds = self.log_odds.astype(np.float32)
+        if self.true_log is not None:
+            below = -((odds / _CODES) ** 2)
+            below[self.target, np.arange(len(self.target))] = self.true_log
+            odds = below[1:] - below[0]
         label, truth = (torch.from_numpy(self._unpacked(codes)) for codes in (self.label, self.target))
-        return Voxels(odds, label, truth, torch.from_numpy(self.weights))
+        return Voxels(torch.from_numpy(odds), label, truth, torch.from_numpy(self.weights))
+
+    def sums(self, values: Tensor, *, inside: bool = False) -> np.ndarray:
+        """(m,) sums over all voxels of the case, estimated, of what a map adds to the structures' probabilities.
+
+        Args:
+            values: (m, n) at the voxels drawn, 0 where background is certain.
+            inside: They are 0 outside each structure's label.
+        """
+        voxels = self.voxels()
+        weights, values = voxels.all_weights, values.double()
+        total = values @ weights
+        if self.tempered is not None:
+            by = torch.stack(list(_tempered(voxels.log_odds.double(), self.regions)))  # (4, m, n)
+            by = by * _is_label(voxels.label, self.num_structures) if inside else by
+            weighted = by * weights
+            gram, along = torch.einsum("skn,tkn->kst", weighted, by), torch.einsum("skn,kn->ks", weighted, values)
+            slopes = torch.linalg.pinv(gram, rcond=1e-8, hermitian=True) @ along[..., None]
+            missed = torch.from_numpy(self.tempered[:, int(inside)]) - weighted.sum(-1)
+            total += (slopes[..., 0] * missed.T).sum(1)
+        return total.numpy()
 
     def _unpacked(self, codes: np.ndarray) -> np.ndarray:
-        return unpack(codes, len(self.log_odds)) if self.regions else codes.astype(np.int64)
+        return unpack(codes, self.num_structures) if self.regions else codes.astype(np.int64)
 
 
 def most_bytes(num_channels: int) -> int:
@@ -106,11 +157,14 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
         signature: Text that identifies the files.
     """
     rng, regions = np.random.default_rng(seed), case.regions
-    key, done, num = np.empty(len(case.target), np.uint16), 0, 0
+    key, done, tempered = np.empty(len(case.target), np.uint16), 0, np.zeros(())
     for odds in _pieces(case):
         part = slice(done, done := done + odds.shape[1])
-        num, key[part] = len(odds), _strata(odds, case.label[part], case.target[part], regions)
-    each = 2 * num + 2 * case.target.itemsize + 3
+        key[part] = _strata(odds, case.label[part], case.target[part], regions)
+        tempered = tempered + _tempered_sums(odds, case.label[part], regions)
+    num = tempered.shape[-1]
+    coded = not regions and num > _FINE
+    each = (num + 3 if coded else 2 * num) + 2 * case.target.itemsize + 3
     limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
     present = np.bincount(key, minlength=1)
     wanted = _shares(present, limit // each)
@@ -120,11 +174,43 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     for odds in _pieces(case):
         here = index[np.searchsorted(index, done) : np.searchsorted(index, done + odds.shape[1])]
         # log-odds of probabilities do not exceed 88, but those of logits can be beyond half precision
-        taken.append(odds[:, torch.from_numpy(here - done)].clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16))
+        taken.append(odds[:, torch.from_numpy(here - done)].clamp(-_LARGEST, _LARGEST).numpy())
         done += odds.shape[1]
     drawn_of = np.stack([wanted, present], 1)
     arrays = case.target[index], case.label[index], case.masks[index], key[index], drawn_of, case.outside
-    return Sample(np.concatenate(taken, 1), *arrays, regions, signature)
+    drawn = np.concatenate(taken, 1)
+    stored, true_log = _coded(drawn, arrays[0]) if coded else (drawn.astype(np.float16), None)
+    return Sample(stored, *arrays, regions, signature, true_log, tempered)
+
+
+def _coded(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes, and the logarithm of the true class, as :class:`Sample` keeps them."""
+    logs = np.concatenate([np.zeros_like(odds[:1]), odds])
+    logs -= logs.max(0)
+    codes = np.minimum(np.rint(_CODES * np.sqrt(-logs)), 255).astype(np.uint8)
+    true = logs[target, np.arange(len(target))]
+    return codes, np.maximum(true, -_LARGEST).astype(np.float16)
+
+
+def _tempered(odds: Tensor, regions: bool) -> Iterator[Tensor]:
+    """(m, n) probabilities of the structures at each slope; 0 where background is certain."""
+    root = (clipped(odds, regions) / 2).exp_()
+    power, changes = root, (~is_certain(odds)).to(odds)
+    for _ in range(_TEMPERED):
+        yield power * (changes / (1 + (power if regions else power.sum(0))))
+        power = power * root
+
+
+def _tempered_sums(odds: Tensor, label: np.ndarray, regions: bool) -> np.ndarray:
+    """(4, 2, m) sums of them over voxels, and over those with the label of the structure."""
+    codes = torch.from_numpy(unpack(label, len(odds)) if regions else label.astype(np.int64))
+    inside = _is_label(codes, len(odds))
+    return np.stack([np.stack([p.sum(1), (p * inside).sum(1)]) for p in _tempered(odds, regions)]).astype(np.float64)
+
+
+def _is_label(label: Tensor, num: int) -> Tensor:
+    """(num, n) whether each voxel has the label of each structure."""
+    return label.bool() if label.ndim == 2 else label == torch.arange(1, num + 1)[:, None]
 
 
 def _pieces(case: HeldOutCase) -> Iterator[Tensor]:
@@ -162,11 +248,14 @@ def _places(key: np.ndarray, stratum: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:
-    """How many of each stratum: equal shares, none more than it has, the rest shared again."""
-    shares = np.zeros_like(present)
-    while True:
-        open_ = shares < present
-        left = budget - int(shares.sum())
-        if not open_.any() or left < open_.sum():
-            return shares
-        shares[open_] = np.minimum(shares[open_] + left // int(open_.sum()), present[open_])
+    """How many of each stratum: one, the rest as said above, none more than it has, what is left shared again."""
+    shares = np.minimum(present, 1 if np.count_nonzero(present) <= budget else 0)
+    decade = np.arange(len(present)) // 2 % (_DECADES + 1)
+    variance = present * 10.0 ** (-decade / 2)
+    while (left := budget - int(shares.sum())) > 0 and (open_ := shares < present).any():
+        worth = open_ * (variance / max(variance[open_].sum(), 1e-30) + 1 / open_.sum()) / 2
+        more = np.minimum(np.floor(left * worth).astype(np.int64), present - shares)
+        if not more.any():
+            break
+        shares += more
+    return shares

@@ -20,6 +20,7 @@ from nnunet_nacl.calibration.presence import (
     finding_features,
     predict_left_out,
     presence_features,
+    too_few,
 )
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.results import CaseResult
@@ -163,16 +164,15 @@ def _answer(
         plain: By kind, (n,) probabilities that are not learned, to compare with.
         alarms: Counts the false alarms of (n,) probabilities by sensitivity.
     """
-    learned = LearnedProbability.fit(features, yes, patients)
-    if learned.why_not:
-        return _Answer(None, learned.why_not)
+    if why_not := too_few(yes):
+        return _Answer(None, why_not)
     kinds = {"learned": predict_left_out(features, yes, patients), **plain}
     counted = {kind: alarms(probability) for kind, probability in kinds.items()} if alarms else {}
     kinds[CONSTANT] = predict_left_out(np.zeros((len(yes), 1)), yes, patients)
     checks = {kind: ProbabilityCheck.of(probability, yes) for kind, probability in kinds.items()}
     checks[CONSTANT] = replace(checks[CONSTANT], auroc=math.nan)
     if checks["learned"].brier < checks[CONSTANT].brier:
-        return _Answer(learned, "", checks, counted)
+        return _Answer(LearnedProbability.fit(features, yes, patients), "", checks, counted)
     return _Answer(None, f"no better than the {CONSTANT}", checks, counted)
 
 

@@ -25,8 +25,6 @@ from nnunet_nacl.metrics.expected_dice import (
     ExpectedOverlap,
     ProbabilityHistogram,
     count_expected,
-    region_table,
-    sum_inside,
 )
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty, label_confidence, normalised_entropy
 
@@ -120,8 +118,9 @@ def sampled_quality(
     """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
 
     Sizes, Dice and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
-    estimated, as a weighted sum over the sample, and errs less than the whole sum would (difference estimator; Cochran,
-    Sampling Techniques, 1977, chapter 7). Ignored voxels, which no sample holds, take no part in the decision.
+    estimated from the sample, and errs less than the whole sum would (difference estimator; Cochran, Sampling
+    Techniques, 1977, chapter 7; see :meth:`Sample.sums`). Ignored voxels, which no sample holds, take no part in the
+    decision.
 
     Args:
         result: What was measured of the case.
@@ -144,17 +143,17 @@ def sampled_quality(
     regions = labels.region_values
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
-    table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
     n_true = {key: structure.n_ref for key, structure in result.metrics.items()}
     sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
     place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
     network = probabilities(voxels.log_odds.double(), labels.regions)
-    change = (probs - network)[0 if labels.regions else 1 :] @ voxels.all_weights
+    change = (probs - network)[0 if labels.regions else 1 :]
+    inside = np.stack([labels.mask(chosen.numpy(), channel) for channel in labels.foreground])
     kept = _counted(block, place[1])
     kept = ExpectedOverlap(
-        np.maximum(kept.expected + change.numpy(), 0),
+        np.maximum(kept.expected + sample.sums(change), 0),
         kept.chosen,
-        np.clip(kept.common + sum_inside(probs - network, chosen.long(), table, voxels.all_weights)[1], 0, kept.chosen),
+        np.clip(kept.common + sample.sums(change * torch.from_numpy(inside), inside=True), 0, kept.chosen),
     )
     after = replace(decision.after, expected=kept.expected)
     decided: dict[str, float] = {}

@@ -27,6 +27,7 @@ from nnunet_nacl.runs.measure import sign
 
 SAMPLES_FOLDER = "calibration_samples"
 _KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
+_FURTHER = ("true_log", "tempered")  # where there are many classes; not in samples of earlier versions
 _SCHEMA = 2
 _NUMBER = 5  # slices at the quantiles of the structures, beside the one that holds most of them
 _MOST_BYTES = 60_000  # of a case's slices, compressed
@@ -118,6 +119,7 @@ def write_sample(sample: Sample, path: Path) -> None:
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
     arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS} | sample.extra
+    arrays |= {name: array for name in _FURTHER if (array := getattr(sample, name)) is not None}
     with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
         np.savez_compressed(file, schema=_SCHEMA, **arrays)
 
@@ -132,12 +134,12 @@ def read_sample(path: Path, labels: Labels) -> Sample:
         with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
             if int(data["schema"]) != _SCHEMA:
                 raise ValueError(f"schema {int(data['schema'])}")
-            values = {name: data[name] for name in _KEYS}
-            extra = {name: data[name] for name in data.files if name not in (*_KEYS, "schema")}
+            values = {name: data[name] for name in (*_KEYS, *(name for name in _FURTHER if name in data.files))}
+            extra = {name: data[name] for name in data.files if name not in (*values, "schema")}
         plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
         found = Sample(**values | plain, extra=extra)
-        if (len(found.log_odds), found.regions) != (len(labels.foreground), labels.regions):
-            raise ValueError(f"of {len(found.log_odds)} structures")
+        if (found.num_structures, found.regions) != (len(labels.foreground), labels.regions):
+            raise ValueError(f"of {found.num_structures} structures")
         return found
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         problem = f"not a sample of this version of nnunet_nacl ({first_line(error)})"

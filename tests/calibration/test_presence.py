@@ -14,6 +14,7 @@ from nnunet_nacl.calibration.presence import (
     finding_features,
     predict_left_out,
     presence_features,
+    too_few,
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
@@ -61,14 +62,14 @@ def test_one_kind_alone_is_never_certain(yes):
     learned = LearnedProbability.fit(x, [yes] * 9, range(9))
     p = learned.predict(np.zeros((1, 2)) + x.mean(0))[0]
     assert p == pytest.approx(9.5 / 10 if yes else 0.5 / 10, abs=0.02)  # half a yes and half a no
-    assert learned.why_not == f"{9 * yes} yes and {9 - 9 * yes} no, it takes 3 of both"
+    assert too_few([yes] * 9) == f"{9 * yes} yes and {9 - 9 * yes} no, it takes 3 of both"
 
 
 def test_features_that_are_all_alike_and_none_at_all():
     learned = LearnedProbability.fit(np.full((6, 2), 7.0), [1, 1, 1, 0, 0, 0], range(6))
-    assert learned.predict([[7.0, 7.0]])[0] == pytest.approx(0.5) and not learned.why_not
+    assert learned.predict([[7.0, 7.0]])[0] == pytest.approx(0.5) and not too_few([1, 1, 1, 0, 0, 0])
     nothing = LearnedProbability.fit(np.zeros((0, 2)), [], [])
-    assert nothing.predict([[1.0, 2.0]])[0] == 0.5 and nothing.why_not
+    assert nothing.predict([[1.0, 2.0]])[0] == 0.5 and too_few([])
     assert math.isnan(learned.predict([[math.nan, 7.0]])[0])
 
 

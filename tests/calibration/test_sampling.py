@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from nnunet_nacl.calibration import sampling
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, pack, unpack
 from nnunet_nacl.calibration.fitting import Fit, fit_affine, fit_conditional
-from nnunet_nacl.calibration.log_odds import log_odds, most_probable
+from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.log_odds import log_odds, most_probable, probabilities
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.labels import Labels
@@ -98,7 +101,8 @@ def test_files_keep_to_their_size_and_their_name(tmp_path, channels):
     assert most_bytes(channels) < min(60_000 * channels, 800_000)
     assert [p.name for p in path.parent.iterdir()] == ["case.sample"]
     back = read_sample(path, labels_of(channels))
-    for name in ("log_odds", "target", "label", "masks", "stratum", "drawn_of"):
+    assert (back.true_log is None) == (channels < 20) and back.num_structures == channels - 1
+    for name in ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "tempered", "true_log"):
         np.testing.assert_array_equal(getattr(back, name), getattr(sample, name))
 
 
@@ -108,7 +112,7 @@ def test_regions_fit_into_bits(num):
     np.testing.assert_array_equal(unpack(pack(inside, num), num), inside)
 
 
-@pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 120)])
+@pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 140)])
 def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error(form, kilobytes):
     rng = np.random.default_rng(5)  # cases differ, as patients do
     made_by = [CalibrationMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
@@ -146,7 +150,7 @@ def with_arrays(**changes):
 
     def damage(path):
         with np.load(path) as data:
-            arrays = {name: changes.get(name, data[name]) for name in data.files}
+            arrays = {**data, **changes}
         with open(path, "wb") as file:
             np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
 
@@ -163,6 +167,63 @@ def flipped(path):
     content = bytearray(path.read_bytes())
     content[200:300] = bytes(b ^ 255 for b in content[200:300])  # inside the deflated log-odds
     path.write_bytes(content)
+
+
+def many(seed: int = 0, num: int = 39, voxels: int = 6000):
+    """Soft voxels of many classes: most have more than eight above 1e-4."""
+    rng = np.random.default_rng(seed)
+    odds = np.maximum(rng.normal(-6, 3, (num, voxels)), -9) + 6 * (
+        rng.integers(0, num + 1, voxels) == np.arange(1, num + 1)[:, None]
+    )
+    probs = torch.from_numpy(np.vstack([np.zeros(voxels), 0.7 * odds])).softmax(0).numpy()
+    return of_classes(odds, (probs.cumsum(0) < rng.random(voxels)).sum(0))
+
+
+@pytest.mark.parametrize("map_of", ["affine", "shifted", "conditional"])
+def test_bytes_give_the_loss_and_the_sums_of_the_log_odds_themselves(map_of, monkeypatch):
+    voxels, rng = many(), np.random.default_rng(1)
+    sample = draw(voxels, limit_bytes=10**6)
+    monkeypatch.setattr(sampling, "_FINE", 39)
+    whole = draw(voxels, limit_bytes=10**6)  # the same voxels, all of them, in half precision
+    assert sample.log_odds.dtype == np.uint8 and whole.log_odds.dtype == np.float16
+    for slope in (0.5, 0.7, 1, 1.4, 2):
+        shifts = rng.uniform(-1, 1, (40, 39)) * (map_of != "affine")
+        slopes = np.tile(slope * np.eye(39, 40), (40, 1, 1)) + 0.05 * rng.normal(size=(40, 39, 40)) * (
+            rng.random(40) < 0.1
+        )
+        calibration = (
+            CalibrationMap(slopes, shifts) if map_of == "conditional" else CalibrationMap(np.full(39, slope), shifts[0])
+        )
+        losses, sums = [], []
+        for each in (sample.voxels(), whole.voxels()):
+            losses.append(case_loss(each, calibration))
+            sums.append(calibration.to_probabilities(each.log_odds.double(), each.label) @ each.weights)
+        assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+        assert torch.allclose(*sums, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_sums_under_a_temperature_are_much_nearer_than_weighted_ones(regions):
+    (voxels,) = drawn_from(CalibrationMap([0.5] * 3, [0] * 3, regions), cases=1, voxels=20_000)
+    calibration, foreground = CalibrationMap([0.7] * 3, [0.0] * 3, regions), slice(0 if regions else 1, None)
+    inside = voxels.label.bool() if regions else voxels.label == torch.arange(1, 4)[:, None]
+
+    def change(each):
+        before = probabilities(each.log_odds.double(), regions)
+        return (calibration.to_probabilities(each.log_odds.double(), each.label) - before)[foreground]
+
+    for within in (False, True):
+        exact = (change(voxels) * (inside if within else 1)).sum(1).numpy()
+        errors = []
+        for seed in range(10):
+            sample = draw(voxels, seed=seed, limit_bytes=9000)
+            each = sample.voxels()
+            here = each.label.bool() if regions else each.label == torch.arange(1, 4)[:, None]
+            values = change(each) * (here if within else 1)
+            plain = replace(sample, tempered=None)  # as an earlier version drew it
+            errors.append([s.sums(values, inside=within) - exact for s in (sample, plain)])
+        regression, weighted = np.sqrt(np.mean(np.square(errors), axis=(0, 2)))
+        assert regression < 0.2 * weighted
 
 
 N = np.zeros(50, np.uint8)
@@ -186,6 +247,14 @@ DAMAGES = {
     "strata of one column": with_arrays(drawn_of=np.zeros((200, 1), np.int64)),
     "outside is flat": with_arrays(outside=np.zeros(3, np.int64)),
     "regions": with_arrays(regions=True),
+    "codes without the true class": with_arrays(log_odds=np.zeros((3, 50), np.uint8)),
+    "fewer true classes": with_arrays(log_odds=np.zeros((3, 50), np.uint8), true_log=np.zeros(49, np.float16)),
+    "a true class that is NaN": with_arrays(
+        log_odds=np.zeros((3, 50), np.uint8), true_log=np.full(50, np.nan, np.float16)
+    ),
+    "half precision beside codes": with_arrays(true_log=np.zeros(50, np.float16)),
+    "sums of other structures": with_arrays(tempered=np.zeros((4, 2, 3))),
+    "sums are NaN": with_arrays(tempered=np.full((4, 2, 2), np.nan)),
     "regions are many": with_arrays(regions=np.zeros(2, bool)),
 }
 
