@@ -11,8 +11,8 @@ are made of folders DATASET/deployed_LOSS, or of those of start_tables.py, whose
 DATASET/start/TRAINER. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold`
 and `ensemble`, of `near` `folds`), and a DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands
 for both. The first one is what the others are compared with; only `beside` has several data sets. Without PAGE, all
-pages in this folder and the README. With --check, nothing is written, and the exit status is 1 if a table is not what its
-documents give.
+pages in this folder and the README. With --check, nothing is written, and the exit status is 1 if a table is not what
+its documents give.
 """
 
 from __future__ import annotations

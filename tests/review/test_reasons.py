@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.metrics.least_certain_place import least_certain_place
