@@ -6,7 +6,8 @@ What Dice a structure can expect follows from its predicted Dice x and the proba
     not segmented:  1 - p    (where it is there the Dice is 0)
 
 with p = 1 where that was not learned, for a structure that all calibration scans have; of one that some have, without
-anything learned about which, x where it is segmented, and nothing where it is not. The score of a scan is the smallest,
+anything learned about which, x where it is segmented, and nothing where it is not. Where x says no more than a
+constant, p alone counts. The score of a scan is the smallest,
 over the structures that count, of this less the Dice below which the structure is bad. It has four digits, in the map's
 file as in use, so that scans that are alike are on the same side of a threshold. On left-out patients of three data
 sets it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
@@ -34,11 +35,14 @@ def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool,
         predicted_dice: (...) NaN where the structure was not segmented.
         present: (...) probability that it is in the scan; NaN where that was not learned.
         always: Whether all calibration scans have it.
-        says_nothing: Whether on left-out patients a constant was as near to the true Dice: then x is not used.
+        says_nothing: Whether on left-out patients a constant was as near to the true Dice: then x is not used, and p alone
+            counts.
     """
     x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
     p = np.where(np.isnan(p) & always, 1.0, p)
-    segmented = np.full_like(x, math.nan) if says_nothing else x * np.where(np.isnan(p), 1.0, p)
+    likely = np.where(np.isnan(p), 1.0, p)
+    unknown = says_nothing & (np.isnan(p) | always)
+    segmented = np.where(unknown, math.nan, likely if says_nothing else x * likely)
     return np.where(np.isnan(x), 1 - p, segmented).round(_DIGITS)
 
 
