@@ -35,8 +35,7 @@ def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool,
         predicted_dice: (...) NaN where the structure was not segmented.
         present: (...) probability that it is in the scan; NaN where that was not learned.
         always: Whether all calibration scans have it.
-        says_nothing: Whether on left-out patients a constant was as near to the true Dice: then x is not used, and p alone
-            counts.
+        says_nothing: Whether on left-out patients a constant was as near to the true Dice: then p alone counts.
     """
     x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
     p = np.where(np.isnan(p) & always, 1.0, p)
