@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, map_of_folds, structures_of
     from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet
     from nnunet_nacl.documents.patient_groups import read_groups
-    from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.files import check_folder, to_json_text, write_atomically
     from nnunet_nacl.io.checkpoints import check_age
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.models.workflow import calibrate
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     model = _model(args)
     if args.map:
         return _take_given(args, model)
+    if args.i is not None:
+        check_folder(Path(args.i), "the images, or the predictions")
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
     check_output_map(output)
     folders, networks, inference = _folders(args, model, output, processes)
@@ -137,14 +139,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace):
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
-    from nnunet_nacl.files import check_folder
-
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
     if args.i is not None and args.gt is None and not args.map:
         raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
-    if args.i is not None:
-        check_folder(Path(args.i), "the images, or the predictions")
     if args.m is not None and (args.d is not None or args.i is None):
         raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
     if args.m is None and args.d is None:
