@@ -13,7 +13,7 @@ from nnunet_nacl.calibration.learned_quality import DELIVERED, SEGMENTATIONS, SI
 from nnunet_nacl.calibration.risk_control import patients_needed
 from nnunet_nacl.calibration.scan_score import ScanScores
 from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
-from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
+from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
 from nnunet_nacl.show.text_table import aligned, effect_table, number
@@ -24,18 +24,17 @@ _MASKS = ("all", "predicted", "near")
 _DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
-def calibration_text(record: MapRecord, settings: EvaluationSettings, *, verbose: bool = False) -> str:
+def calibration_text(record: MapRecord, *, verbose: bool = False) -> str:
     """The map, what it changes on cases that its fit has not seen, and what it promises.
 
     Args:
         record: What `calibrate` found.
-        settings: Of the evaluation, for what the masks are.
         verbose: Every number, not only the main ones.
     """
     names, effect, quality = record.names, record.effect, record.quality or MapQuality()
     if not verbose:
         effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
-    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(settings))}" for mask in _MASKS)
+    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.settings))}" for mask in _MASKS)
     lines = [*_form(record), *(_slopes(record) if verbose else [])]
     lines += [
         "",

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 
+import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
@@ -19,7 +22,10 @@ from nnunet_nacl.calibration.effect import CertainBackground, Change, Relabelled
 from nnunet_nacl.calibration.learned_quality import EstimateCheck, LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.documents.stored_map import StoredMap, loaded_map
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.detection import Detected
 
 SCHEMA_VERSION = 2
@@ -109,6 +115,19 @@ class MapQuality:
 
 
 @dataclass(frozen=True, eq=False)
+class Probabilities:
+    """Probabilities that know whether a map was applied to them.
+
+    Attributes:
+        array: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R, *spatial) regions.
+        calibrated: Whether a map was applied.
+    """
+
+    array: np.ndarray
+    calibrated: bool
+
+
+@dataclass(frozen=True, eq=False)
 class MapRecord:
     """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
 
@@ -138,6 +157,7 @@ class MapRecord:
         quality: What was learned about Dice and volumes.
         inference: How the cases were predicted.
         checkpoint_sha256: By fold, of the networks; empty where it is not known.
+        settings: What was measured before and after.
         notes: For the reader.
         problems: By case why it could not be used.
     """
@@ -167,8 +187,80 @@ class MapRecord:
     quality: MapQuality | None = None
     inference: Inference = field(default_factory=Inference)
     checkpoint_sha256: dict[str, str] = field(default_factory=dict)
+    settings: EvaluationSettings = EvaluationSettings()
     notes: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls,
+        probabilities: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        *,
+        groups: Sequence[Hashable] | None = None,
+        names: Sequence[str] | None = None,
+        form: str = "auto",
+        regions: bool = False,
+    ) -> MapRecord:
+        """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
+
+        Args:
+            probabilities: (K, *spatial) of each case, background first, summing to 1; or (R, *spatial) of regions.
+            labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is in each region.
+            groups: Patient of each case, who is left out as a whole where forms are compared; None: each its own.
+            names: Of the structures, without the background.
+            form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
+            regions: Whether these are sigmoid regions.
+
+        Raises:
+            ValueError: Shapes or values do not fit, a case is certain background throughout, or there is one patient.
+
+        Example:
+            >>> import numpy as np
+            >>> rng = np.random.default_rng(0)
+            >>> labels = [rng.integers(0, 2, (8, 8, 8)) for _ in range(6)]
+            >>> guesses = [np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth) for truth in labels]
+            >>> probabilities = [np.stack([0.99 - 0.98 * guess, 0.01 + 0.98 * guess]) for guess in guesses]
+            >>> calibration = CalibrationMap.fit(probabilities, labels, form="temperature")
+            >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
+            True
+        """
+        from nnunet_nacl.documents.fitted_map import fit_map
+
+        return fit_map(probabilities, labels, groups=groups, names=names, form=form, regions=regions)
+
+    def transform(self, probabilities: np.ndarray | Probabilities, form: str | None = None) -> np.ndarray:
+        """The calibrated probabilities of a case.
+
+        Whether a plain array was calibrated before nobody can know: calibrate it once.
+
+        Args:
+            probabilities: (K, *spatial) or (R, *spatial), as the network's softmax or sigmoid gives them.
+            form: None for the map in use.
+
+        Returns:
+            A new array of the same shape; float32, or float64 if that was given.
+
+        Raises:
+            ValueError: The number of channels is not that of the map, or the probabilities say that they are
+                calibrated.
+        """
+        if isinstance(probabilities, Probabilities):
+            if probabilities.calibrated:
+                raise ValueError("these probabilities are calibrated already; a second map would be wrong.")
+            probabilities = probabilities.array
+        return self.calibration(form)(probabilities)
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> MapRecord:
+        """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
+        from nnunet_nacl.documents.map_file import read_record
+
+        return read_record(path)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write the file, under a temporary name first; UserError where that is not possible."""
+        write_atomically(Path(path), to_json_text(encode(self)))
 
     def calibration(self, form: str | None = None) -> CalibrationMap:
         """The map of a form, None for the one in use; LookupError or ValueError where there is none such."""

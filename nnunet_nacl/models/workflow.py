@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import certain_background, changes, relabelled
@@ -19,7 +18,8 @@ from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.calibration.scan_score import ScanScores
-from nnunet_nacl.documents.map_file import map_to_json, structures_of
+from nnunet_nacl.documents.fitted_map import record_of_fits
+from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.map_record import DICE_MEAN, MapPart, MapQuality, MapRecord
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.documents.stored_map import stored_map
@@ -97,21 +97,15 @@ def calibrate(
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
     if (as_network := quality_rows(measured)) is not None:
         old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
-    fits = {name: choose(tried, name) for name in dict.fromkeys(each.score.form for each in tried)}
-    fits[chosen.score.form] = chosen
-    maps = {name: each.fit.map for name, each in fits.items()}
-    content = map_to_json(maps, chosen.score.form, structures)
-    for name, each in fits.items():
-        content["maps"][name] = stored_map(each.fit.map, each.fit.standard_errors) | {"ridge": each.score.ridge}
-    return MapRecord(
-        **content,
-        generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+    return record_of_fits(
+        tried,
+        chosen,
+        structures,
         labels=["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
         n_cases=len(cases),
         nll=float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
-        forms=[each.score for each in tried],
         certain_background=certain_background(voxels),
-        relabelled={name: relabelled(voxels, maps[name]) for name in AFFINE_FORMS},
+        relabelled={name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS},
         effect=changes(old, new, clusters),
         decision=changes(kept, decided, clusters),
         detected={kind: row.detected for kind, row in zip(DELIVERED, rows)},

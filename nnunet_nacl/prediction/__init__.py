@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what reviews predictions that are there already needs no network
-    from nnunet_nacl.prediction.predictor import Answer, Predictor
+    from nnunet_nacl.prediction.predictor import Answer, PredictedStructure, Predictor, Probabilities
 
-__all__ = ["Answer", "Predictor"]
+__all__ = ["Answer", "PredictedStructure", "Predictor", "Probabilities"]
 
 
 def __getattr__(name: str) -> Any:

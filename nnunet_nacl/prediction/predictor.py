@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.flags import BadSpec, read_bad, share_of
+from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
+from nnunet_nacl.documents.map_record import Probabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.treatment import beta_of
 from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
@@ -23,9 +26,32 @@ from nnunet_nacl.review.row import CaseReview
 from nnunet_nacl.runs.components import finding_channels
 
 
+@dataclass(frozen=True)
+class PredictedStructure:
+    """What is predicted of one structure of an image.
+
+    Attributes:
+        name: Its name.
+        dice: Predicted Dice; NaN where it was not segmented.
+        dice_interval: 90 % interval of the true Dice; NaN where no map has learned it.
+        volume_ml: Of the segmentation; NaN of 2D images and pictures without spacing, see ``quality`` there.
+        volume_ml_interval: 90 % interval of the true volume; NaN likewise, and where no map has learned it.
+        present: Probability that it is in the image; NaN where no map has learned it.
+    """
+
+    name: str
+    dice: float
+    dice_interval: tuple[float, float]
+    volume_ml: float
+    volume_ml_interval: tuple[float, float]
+    present: float
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What is predicted of one image, all arrays in the axis order of the image.
+
+    ``answer["LV cavity"]`` is what is predicted of that structure.
 
     Attributes:
         segmentation: (*spatial) label map, uint8 or uint16.
@@ -34,17 +60,27 @@ class Answer:
             disagreement.
         findings: Connected parts of the structures that the map names, with the probability that each is real.
         reasons: Why the image needs a look, in words; empty where nothing was found.
+        flag: Whether there is one; None where ``bad`` was not given to the predictor, which then only ranks.
         least_certain: (z, y, x) index of the voxel where the network is least certain.
-        probabilities: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R, *spatial)
-            region probabilities; None if they were not asked for.
+        probabilities: None if they were not asked for.
     """
 
     segmentation: np.ndarray
     quality: CaseReview
     findings: tuple[StructureFindings, ...]
     reasons: list[str]
+    flag: bool | None
     least_certain: tuple[int, ...]
-    probabilities: np.ndarray | None
+    probabilities: Probabilities | None
+
+    def __getitem__(self, name: str) -> PredictedStructure:
+        """What is predicted of a structure; KeyError, which names those that there are, for another name."""
+        rows = {structure.name: structure for structure in self.quality.structures}
+        if name not in rows:
+            raise KeyError(f"{name}; there are {', '.join(rows)}")
+        row, in_ml = rows[name], self.quality.unit == "ml"
+        volume, interval = (row.volume, row.volume_interval) if in_ml else (math.nan, (math.nan, math.nan))
+        return PredictedStructure(name, row.predicted_dice, row.dice_interval, volume, interval, row.present)
 
 
 class Predictor:
@@ -68,6 +104,7 @@ class Predictor:
         findings: Structures whose connected parts are listed; None for those that the map names.
         any_size: Predict images of any size: without, one that would be more than 30 times as large for the network as
             any of the training is refused, since its spacing will be wrong and it would take hours.
+        unlike: An image as odd with this probability at most is unlike the calibration scans.
 
     Attributes:
         missing: What the model lacks, such as a calibration, each with the remedy.
@@ -77,7 +114,8 @@ class Predictor:
 
     Example:
         image, properties = SimpleITKIO().read_images(["scan_0000.nii.gz"])  # of nnunetv2.imageio
-        answer = Predictor(model_folder, device="cpu").predict(image, properties)
+        answer = Predictor(model_folder, bad=0.7, device="cpu").predict(image, properties)
+        print(answer.flag, answer.reasons, answer["LV cavity"].dice, answer["LV cavity"].dice_interval)
     """
 
     def __init__(
@@ -98,13 +136,14 @@ class Predictor:
         mirroring: bool = True,
         findings: Sequence[str] | None = None,
         any_size: bool = False,
+        unlike: float = DEFAULT_UNLIKE,
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
         self._model = TrainedModel.open(
             Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, beta=beta_of(decide, beta)
         )
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
-        self._postprocessing, self._any_size = postprocessing, any_size
+        self._postprocessing, self._any_size, self._unlike = postprocessing, any_size, unlike
         names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None
         if bad is None and (find, miss) != (None, None):
             raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
@@ -160,12 +199,18 @@ class Predictor:
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
         reviewed = segment_case(model, answered, (), self._findings, self._postprocessing)
-        listed = ReviewList("", {case: reviewed.finished}, (), model.folds, model.quality, self._flags)
+        listed = ReviewList(
+            "", {case: reviewed.finished}, (), model.folds, model.quality, self._flags, unlike=self._unlike
+        )
+        reasons = list(listed.reasons[case])
         return Answer(
             reviewed.case.segmentation,
             listed.rows[0],
             listed.findings[case],
-            list(listed.reasons[case]),
+            reasons,
+            bool(reasons) if self._flags else None,
             reviewed.place.index,
-            reviewed.case.probabilities.whole() if probabilities else None,
+            Probabilities(reviewed.case.probabilities.whole(), model.treatment.map is not None)
+            if probabilities
+            else None,
         )

@@ -254,7 +254,7 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
     for row in rows(tmp_path / "out"):
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
-        decision = decide(answer.probabilities)
+        decision = decide(answer.probabilities.array)
         np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], decision.segmentation)
         np.testing.assert_array_equal(answer.segmentation, decision.segmentation)
         for name, expected in zip(("anterior", "posterior"), decision.after.dice):
