@@ -1,4 +1,4 @@
-"""The synthetic predictions by which the cost of many structures is measured are as soft and as crowded as they claim."""
+"""Synthetic predictions, by which the cost of many structures is measured, are as soft and crowded as they claim."""
 
 from __future__ import annotations
 
