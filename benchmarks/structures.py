@@ -1,10 +1,12 @@
 """Time and memory by the number of structures: calibrating, exporting and evaluating synthetic predictions.
 
-    python benchmarks/structures.py [--classes 3 14 50 118] [--regions 12] [--cases 6] [--edge 64] [--work FOLDER] [--output PAGE]
+    python benchmarks/structures.py [--classes 3 14 50 118] [--regions 12] [--cases 6] [--edge 64] [--work FOLDER]
+        [--output PAGE]
 
 The predictions are soft: most voxels have more than eight classes above 1e-4. Structures touch; each tenth is thin, and
-each case lacks a tenth of them. Regions are nested: each holds the structures from one number on. `calibrate` runs twice as a user runs it, first from the probabilities, then from the
-samples that the first run left; each in a process of its own, whose CPU time and largest memory count.
+each case lacks a tenth of them. Regions are nested: each holds the structures from one number on. `calibrate` runs
+twice as a user runs it, first from the probabilities, then from the samples that the first run left; each in a process
+of its own, whose CPU time and largest memory count.
 """
 
 from __future__ import annotations

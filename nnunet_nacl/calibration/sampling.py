@@ -33,7 +33,7 @@ _PIECE = 1 << 13
 _LARGEST = 65504.0  # of float16
 _TEMPERED = 4  # slopes .5, 1, 1.5 and 2
 _FINE = 8  # structures at most that are kept in half precision
-_CODES = 57.0
+_CODES = 57.0  # of the root of minus a logarithm: 255 is -20
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,15 @@ class Sample:
         odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)
         tables, num = (self.drawn_of, self.outside), self.num_structures if odds.ndim == 2 else 0
         largest_code = (1 << num) - 1 if self.regions else num
-        coded, tempered = self.true_log is not None, self.tempered
-        halves = self.true_log if coded else odds
+        true_log, tempered = self.true_log, self.tempered
+        halves = odds if true_log is None else true_log
         if not (
             odds.ndim == 2
-            and (not coded or (odds.dtype == np.uint8 and not self.regions))
+            and (true_log is None or (odds.dtype == np.uint8 and not self.regions))
             and halves.dtype == np.float16
             and np.isfinite(halves).all()
-            and all(one.shape == odds.shape[1:] for one in (*of_voxels, halves[-1] if halves is odds else halves))
+            and (true_log is None or true_log.shape == odds.shape[1:])
+            and all(one.shape == odds.shape[1:] for one in of_voxels)
             and [one.shape[1:] for one in tables] == [(2,), (3,)]
             and all(one.dtype.kind in "iu" and (one >= 0).all() for one in (*of_voxels, *tables))
             and all((one <= largest_code).all() for one in (self.target, self.label, self.outside[:, 0]))
@@ -157,11 +158,12 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
         signature: Text that identifies the files.
     """
     rng, regions = np.random.default_rng(seed), case.regions
-    key, done, tempered = np.empty(len(case.target), np.uint16), 0, np.zeros(())
+    key, done, sums = np.empty(len(case.target), np.uint16), 0, []
     for odds in _pieces(case):
         part = slice(done, done := done + odds.shape[1])
         key[part] = _strata(odds, case.label[part], case.target[part], regions)
-        tempered = tempered + _tempered_sums(odds, case.label[part], regions)
+        sums.append(_tempered_sums(odds, case.label[part], regions))
+    tempered = np.sum(sums, axis=0)
     num = tempered.shape[-1]
     coded = not regions and num > _FINE
     each = (num + 3 if coded else 2 * num) + 2 * case.target.itemsize + 3

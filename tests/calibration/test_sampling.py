@@ -157,6 +157,17 @@ def with_arrays(**changes):
     return damage
 
 
+def test_a_sample_of_an_earlier_version_is_read(tmp_path):
+    path, rng = tmp_path / "case.sample", np.random.default_rng(0)
+    sample = draw(of_classes(rng.normal(size=(2, 50)), rng.integers(0, 3, 50)))
+    write_sample(sample, path)
+    with_arrays(tempered=None)(path)
+    back = read_sample(path, labels_of(3))
+    assert back.tempered is None and torch.equal(back.voxels().log_odds, sample.voxels().log_odds)
+    values = torch.from_numpy(rng.random((2, 50)))
+    np.testing.assert_allclose(back.sums(values), values.numpy() @ sample.weights)
+
+
 def huge_header(path):
     header = b"{'descr': '<f2', 'fortran_order': False, 'shape': (2, 10000000000000), }"
     with zipfile.ZipFile(path, "w") as archive:

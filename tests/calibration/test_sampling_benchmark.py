@@ -1,7 +1,8 @@
-"""The synthetic predictions by which the cost of many structures is measured are as soft and as crowded as they claim."""
+"""Synthetic predictions, by which the cost of many structures is measured, are as soft and crowded as they claim."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -13,12 +14,11 @@ from nnunet_nacl.io.prediction_folder import PredictionFolder
 
 @pytest.fixture
 def structures(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    """The script benchmarks/structures.py, as a module."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     for name in ("structures", "page"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    import structures
-
-    return structures
+    return importlib.import_module("structures")
 
 
 @pytest.mark.parametrize("classes", [14, 40])
