@@ -64,9 +64,7 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
         (root / name).write_text(json.dumps(content))
     if not (root / "logits.npy").is_file():
         probabilities, _ = make_case(np.random.default_rng(0), classes, grid_edge(edge))
-        logits = np.lib.format.open_memmap(
-            root / "logits.npy", mode="w+", dtype=np.float16, shape=probabilities.shape
-        )
+        logits = np.lib.format.open_memmap(root / "logits.npy", mode="w+", dtype=np.float16, shape=probabilities.shape)
         for target, channel in zip(logits, probabilities):
             target[...] = np.log(np.maximum(channel, 1e-12))
 
@@ -93,8 +91,12 @@ def export(root: Path, which: str, edge: int) -> None:
         where = manager.get_configuration("3d_fullres"), manager, dataset, str(root / which / CASE)
         export_prediction_from_logits(logits, properties, *where, which.endswith("npz"), 1)
     else:
-        scans, case = predicting(root, which, len(logits)), GridCase(CASE, logits, properties, CompactImage(
-            np.random.default_rng(0).random((1, *size), np.float32)), ())
+        scans, case = (
+            predicting(root, which, len(logits)),
+            GridCase(
+                CASE, logits, properties, CompactImage(np.random.default_rng(0).random((1, *size), np.float32)), ()
+            ),
+        )
         del logits
         start = time.process_time()
         scans._deliver(None, None, case)
@@ -115,13 +117,13 @@ def predicting(root: Path, which: str, classes: int):
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
-    treatment = Treatment(CalibrationMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None)
+    treatment = Treatment(
+        CalibrationMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None
+    )
     opened = PredictionFolder.open(root, need_reference=False)
     training = TrainingRange.find(root, opened.plans, 1)
     model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), training, treatment)
-    delivery = Delivery(
-        root / which, draw_thumbnail, treatment, probabilities=which.endswith("npz"), findings=(1, 2)
-    )
+    delivery = Delivery(root / which, draw_thumbnail, treatment, probabilities=which.endswith("npz"), findings=(1, 2))
     return Scans(model, root, delivery)
 
 

@@ -22,6 +22,7 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/results.md
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/results.md
     python benchmarks/export.py --output benchmarks/results.md
+    python benchmarks/export_size.py --output benchmarks/results.md
     python benchmarks/structures.py --output benchmarks/results.md
     python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output benchmarks/results.md
     python benchmarks/workflow.py DATASET CONFIGURATION --output benchmarks/results.md

@@ -62,7 +62,7 @@ class Probabilities:
 
     def whole(self) -> np.ndarray:
         """(C, *spatial) probabilities, all of them in memory."""
-        return self._filled(_all_of(self.shape))
+        return self.filled(_all_of(self.shape))
 
     def boxes(self, within: Box | None = None) -> Iterator[Box]:
         """Where blocks lie that cover a box of the image once; None: the image."""
@@ -72,12 +72,8 @@ class Probabilities:
         """Place in the image and (C, *block) probabilities of blocks that cover the image once."""
         return ((where, self.in_box(where)) for where in self.boxes())
 
-    def inside(self) -> tuple[Box, np.ndarray]:
-        """The box, and the (C, *box) probabilities there, in memory at once."""
-        return self.box, self._filled(self.box)
-
-    def _filled(self, box: Box) -> np.ndarray:
-        """(C, *box) made block by block: what a block takes beside it is not taken for all."""
+    def filled(self, box: Box) -> np.ndarray:
+        """(C, *box) probabilities in the box or the image, in memory at once, but made block by block."""
         result = np.empty(0)
         for where in self.boxes(box):
             probs = self.in_box(where)
@@ -126,7 +122,8 @@ class SavedProbabilities(Probabilities):
         """A view of them."""
         return self.probs[(slice(None), *where)]
 
-    def _filled(self, box: Box) -> np.ndarray:
+    def filled(self, box: Box) -> np.ndarray:
+        """They are in memory already."""
         return self.in_box(box)
 
 
@@ -170,10 +167,11 @@ class CalibratedProbabilities(Probabilities):
         probs, network = self.source.beside_network(where)
         return self._calibrated(where, probs) if self._kept is None else self._kept[(slice(None), *where)], network
 
-    def _filled(self, box: Box) -> np.ndarray:
+    def filled(self, box: Box) -> np.ndarray:
+        """See the class."""
         if not isinstance(self.source, SavedProbabilities):
-            return super()._filled(box)
-        self._kept = super()._filled(box) if self._kept is None else self._kept  # the box is the image
+            return super().filled(box)
+        self._kept = super().filled(box) if self._kept is None else self._kept  # the box is the image
         return self._kept
 
     def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:

@@ -99,8 +99,8 @@ def decide_case(case: Case, beta: float = 1.0, presence: LearnedPresence | None 
     Raises:
         ValueError: There are no probabilities, or they are not probabilities.
     """
-    box, probs = case.probabilities.inside()
-    labels = case.labels
+    labels, box = case.labels, case.probabilities.box
+    probs = case.probabilities.filled(box)
     decision = decide(
         probs,
         regions=labels.region_values,

@@ -13,7 +13,6 @@ from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, margin, normalised_entropy
@@ -115,17 +114,15 @@ def review_case(
         ValueError: The case has no probabilities, or they are not probabilities.
     """
     labels, source = case.labels, case.probabilities
-    box, made = source.box, _empty_maps(case, maps, members)
-    doubt = np.empty([part.stop - part.start for part in box], np.float32)
+    made, doubt = _empty_maps(case, maps, members), np.zeros(source.shape, np.float32)
     sums, components = QualitySums(labels), ComponentSums(case, findings)
-    for where in source.boxes(box):
+    for where in source.boxes(source.box):
         (probs, network), inside = source.beside_network(where), case.segmentation[where]
         sums.add(probs, inside, network=network)
         components.add(where, probs)
         if network is not probs:
             components.add_network(where, network)
-        here = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, box))
-        doubt[here] = 1 - confidence(probs, regions=labels.regions, check_values=False)
+        doubt[where] = 1 - confidence(probs, regions=labels.regions, check_values=False)
         if "confidence" in made:
             made["confidence"][where] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
         for name, function in (("entropy", normalised_entropy), ("margin", margin)):
@@ -133,12 +130,7 @@ def review_case(
                 made[name][where] = function(probs, regions=labels.regions, check_values=False)
         for channel, name in enumerate(_names(labels) if PROBABILITIES in maps else ()):
             made[name][where] = probs[channel]
-
-    def in_box(inner: Box) -> np.ndarray:
-        return source.in_box(tuple(slice(i.start + b.start, i.stop + b.start) for i, b in zip(inner, box)))
-
-    least = least_certain_place(doubt, in_box, labels.foreground, case.spacing_mm)
-    place = Place(tuple(index + part.start for index, part in zip(least.index, box)), least.channel)
+    place = least_certain_place(doubt, source.in_box, labels.foreground, case.spacing_mm)
     finished = FinishedCase(make_row(case, sums, members), tuple(differences), tuple(components.findings()))
     return ReviewedCase(case, place, made, finished)
 

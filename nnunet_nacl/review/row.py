@@ -188,7 +188,7 @@ def make_row(case: Case, sums: QualitySums, members: Disagreement | None) -> Cas
     """
     labels, size, overlap, means = case.labels, case.geometry.voxel_size, sums.overlap, sums.means
     volumes = overlap.chosen[None] * size if members is None else members.voxels * size
-    structures, dice, (by_network, largest_dice) = [], overlap.dice, sums.by_network
+    structures, dice, largest_dice = [], overlap.dice, sums.network.largest_dice
     for i, channel in enumerate(labels.foreground):
         pieces = np.bincount(label_components(labels.mask(case.segmentation, channel))[1].ravel())[1:]  # voxels of each
         structures.append(
@@ -202,7 +202,7 @@ def make_row(case: Case, sums: QualitySums, members: Disagreement | None) -> Cas
                 pieces=len(pieces),
                 largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
                 member_volumes=tuple(float(of_member[i]) for of_member in volumes),
-                network=(float(by_network[i]) * size, float(largest_dice[i])),
+                network=(float(sums.network.expected[i]) * size, float(largest_dice[i])),
             )
         )
     return CaseReview(

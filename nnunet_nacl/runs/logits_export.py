@@ -69,19 +69,15 @@ class ExportedLogits(Probabilities):
             probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
         return probs
 
-    def inside(self) -> tuple[Box, np.ndarray]:
-        """nnU-Net's crop, bit by bit as nnU-Net makes it."""
+    def filled(self, box: Box) -> np.ndarray:
+        """nnU-Net's crop, or the image; bit by bit as nnU-Net makes it."""
         probs = self.label_manager.apply_inference_nonlin(self.logits).numpy()
-        return self.crop, probs.transpose([0] + [axis + 1 for axis in self.transpose_backward])
-
-    def whole(self) -> np.ndarray:
-        """(C, *spatial) float32 as nnU-Net saves them, bit by bit."""
-        crop, seen = self.inside()
-        if seen.shape[1:] == self.shape:
-            return seen
-        probs = np.zeros((len(seen), *self.shape), np.float32)
+        inner = probs.transpose([0] + [axis + 1 for axis in self.transpose_backward])
+        if box == self.crop:
+            return inner
+        probs = np.zeros((len(inner), *self.shape), np.float32)
         probs[0] = not self.regions
-        probs[(slice(None), *crop)] = seen
+        probs[(slice(None), *self.crop)] = inner
         return probs
 
     def odds_blocks(self) -> Iterator[tuple[Box, Any]]:

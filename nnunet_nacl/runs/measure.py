@@ -11,7 +11,6 @@ from nnunet_nacl.documents.results import CaseResult, Distances, EvaluationSetti
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
@@ -40,25 +39,19 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
     quality, components = QualitySums(labels), ComponentSums(case)
 
     stats, n_changed = dict[str, BinStats](), 0
-
-    def count(where: Box, probs: np.ndarray) -> None:
-        """Add the sums of a block by mask, and how many of its voxels have another label than when predicted."""
-        nonlocal stats, n_changed
-        segmentation, valid = case.segmentation[where], None if truth.valid is None else truth.valid[where]
-        target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
-        options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins, "valid": valid}
-        inside = {name: mask[where] for name, mask in masks.items()}
-        block = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
-        stats = {mask: stats[mask] + sums if stats else sums for mask, sums in block.items()}
-        quality.add(probs, segmentation, valid)
-        components.add(where, probs)
-        if saved:
-            changed = labels.label_map(probs) != segmentation
-            n_changed += int(np.count_nonzero(changed if valid is None else changed & valid))
-
     try:
-        for block in case.probabilities.blocks():
-            count(*block)
+        for where, probs in case.probabilities.blocks():
+            segmentation, valid = case.segmentation[where], None if truth.valid is None else truth.valid[where]
+            target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
+            options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins, "valid": valid}
+            inside = {name: mask[where] for name, mask in masks.items()}
+            block = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
+            stats = {mask: stats[mask] + sums if stats else sums for mask, sums in block.items()}
+            quality.add(probs, segmentation, valid)
+            components.add(where, probs)
+            if saved:
+                changed = labels.label_map(probs) != segmentation
+                n_changed += int(np.count_nonzero(changed if valid is None else changed & valid))
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     metrics = {

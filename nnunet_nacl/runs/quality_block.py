@@ -41,15 +41,16 @@ class QualitySums:
         labels: The structures.
 
     Attributes:
-        overlap: See :class:`~nnunet_nacl.metrics.expected_dice.ExpectedOverlap`.
+        overlap: Of the probabilities.
+        network: Of the probabilities as the network gave them.
         largest: (S,) the largest probability of each structure.
     """
 
     def __init__(self, labels: Labels) -> None:
         self._labels, num = labels, len(labels.foreground)
         self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
+        self.network = ProbabilityHistogram.of(np.zeros((num, 0)))
         self.largest = np.zeros(num)
-        self._network: ProbabilityHistogram | None = None
         self._uncertainty = dict.fromkeys(("entropy", "confidence"), 0.0)
         self._n = 0
 
@@ -60,13 +61,10 @@ class QualitySums:
         valid: np.ndarray | None = None,
         network: np.ndarray | None = None,
     ) -> None:
-        """Count a block.
+        """Count the (K, *block) or (R, *block) probabilities and (*block) label map of a block.
 
-        Args:
-            probs: (K, *block) or (R, *block) probabilities.
-            segmentation: (*block) label map.
-            valid: (*block) False where the truth is ignored; None where nothing is.
-            network: The probabilities as the network gave them; None: these are.
+        (*block) ``valid`` is False where the truth is ignored; None where nothing is. ``network`` are the probabilities
+        as the network gave them; None: these are.
         """
         labels, predicted = self._labels, segmentation > 0 if valid is None else (segmentation > 0) & valid
         self.overlap += count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
@@ -74,8 +72,7 @@ class QualitySums:
         structures = probs[first:]
         largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
         self.largest = np.maximum(self.largest, largest)
-        histogram = ProbabilityHistogram.of(structures if network is None else network[first:], valid)
-        self._network = histogram if self._network is None else self._network + histogram
+        self.network += ProbabilityHistogram.of(structures if network is None else network[first:], valid)
         if n := int(np.count_nonzero(predicted)):
             means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
             self._uncertainty = {name: so_far + means[name] * n for name, so_far in self._uncertainty.items()}
@@ -85,12 +82,6 @@ class QualitySums:
     def means(self) -> dict[str, float]:
         """``entropy`` and ``confidence`` over the predicted foreground; NaN where there is none."""
         return {name: total / self._n if self._n else math.nan for name, total in self._uncertainty.items()}
-
-    @property
-    def by_network(self) -> tuple[np.ndarray, np.ndarray]:
-        """(S,) sum of the network's probabilities, and the largest expected Dice that they allow."""
-        nothing = np.zeros(len(self.largest))
-        return (self._network.expected, self._network.largest_dice) if self._network else (nothing, nothing)
 
     def block(self, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
         """The block of the case, once all of it has been counted.
@@ -103,7 +94,7 @@ class QualitySums:
             JSON values: see docs/reference/files.md.
         """
         block = _block(self.overlap, n_true, geometry.unit, geometry.voxel_size)
-        for values, *numbers in zip(block["structures"].values(), self.largest, self.by_network[1]):
+        for values, *numbers in zip(block["structures"].values(), self.largest, self.network.largest_dice):
             values |= dict(zip(("max_probability", "largest_dice"), map(float, numbers)))
         return block | self.means
 

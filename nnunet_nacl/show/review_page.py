@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -41,17 +41,15 @@ def review_page(listed: ReviewList) -> dict[str, str]:
     Above ``LARGEST_PAGE`` it is one page for every ``ROWS_OF_A_PAGE`` cases, linked: ``index_2.html`` and so on.
     """
     rows = [_row(rank, row, listed) for rank, row in enumerate(listed.rows, 1)]
-    if len(text := _render(listed, rows, {})) <= LARGEST_PAGE:
+    if len(text := _render(listed, rows)) <= LARGEST_PAGE:
         return {PAGE: text}
     parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
-    stem, ending = PAGE.split(".")
-    names = [PAGE, *(f"{stem}_{number}.{ending}" for number in range(2, len(parts) + 1))]
-    ranks = dict(zip(names, (f"{part[0]['rank']} to {part[-1]['rank']}" for part in parts)))
-    return {name: _render(listed, part, ranks, name) for name, part in zip(names, parts)}
+    names = [PAGE, *(f"index_{number}.html" for number in range(2, len(parts) + 1))]
+    return {name: _render(listed, part, names, name) for name, part in zip(names, parts)}
 
 
-def _render(listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Mapping[str, str], here: str = PAGE) -> str:
-    """A page with some of the rows, and links to the others by their ranks."""
+def _render(listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[str] = (), here: str = PAGE) -> str:
+    """A page with some of the rows, and links to the others."""
     several = len(listed.members) > 1
     return render_page(
         "review.html",

@@ -82,7 +82,7 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     new = {path.relative_to(model.folder) for path in model.folder.rglob("*") if path.is_file()} - {
         path.relative_to(model.folder) for path in before
     }
-    assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json"}
+    assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json", "calibration_map.png"}
     assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
 
 
