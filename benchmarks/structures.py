@@ -17,6 +17,8 @@ import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +141,10 @@ def main() -> None:
         for number, regions in [*((n, False) for n in args.classes), *((n, True) for n in args.regions)]:
             name = f"{number}_regions" if regions else str(number)
             root = (args.work or Path(temporary)) / f"{name}_{args.cases}_{args.edge}"
-            predictions, truths = make_folder(root, number + regions, args.cases, args.edge, regions)
+            # apart, since the peak of a command begins at the memory of the process that starts it
+            with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+                asked = apart.submit(make_folder, root, number + regions, args.cases, args.edge, regions)
+                predictions, truths = asked.result()
             out = predictions / "calibration_map.json"
             for left in (out, predictions / "calibration.json"):
                 left.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ CLIP = 15.0
 
 CERTAIN = 1e-6
 """A voxel where no structure has a higher probability is background for certain, and stays as it is."""
+
+SLOPES = (0.5, 1.0, 1.5, 2.0)
+"""Of temperatures under which sums are kept: multiples of the first."""
 
 _SMALLEST = float(torch.finfo(torch.float32).tiny)  # as the metrics clip
 
@@ -45,6 +49,20 @@ def probabilities(odds: Tensor, regions: bool) -> Tensor:
     if regions:
         return odds.sigmoid()
     return torch.cat([torch.zeros_like(odds[:1]), odds]).softmax(0)
+
+
+def tempered(odds: Tensor, regions: bool) -> Iterator[Tensor]:
+    """(m, n) probabilities of the structures at each of ``SLOPES``; 0 where background is certain."""
+    root = (clipped(odds, regions) * SLOPES[0]).exp_()
+    power, changes = root, (~is_certain(odds)).to(odds)
+    for _ in SLOPES:
+        yield power * (changes / (1 + (power if regions else power.sum(0))))
+        power = power * root
+
+
+def is_label(label: Tensor, num: int) -> Tensor:
+    """(num, n) whether each voxel has the label of each structure, by (n,) classes or (num, n) regions."""
+    return label.bool() if label.ndim == 2 else label == torch.arange(1, num + 1)[:, None]
 
 
 def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:

@@ -25,13 +25,12 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, unpack
-from nnunet_nacl.calibration.log_odds import clipped, is_certain
+from nnunet_nacl.calibration.log_odds import SLOPES, is_label, tempered
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _BLOCK = 1 << 22
 _PIECE = 1 << 13
 _LARGEST = 65504.0  # of float16
-_TEMPERED = 4  # slopes .5, 1, 1.5 and 2
 _FINE = 8  # structures at most that are kept in half precision
 _CODES = 57.0  # of the root of minus a logarithm: 255 is -20
 
@@ -76,7 +75,7 @@ class Sample:
         odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)
         tables, num = (self.drawn_of, self.outside), self.num_structures if odds.ndim == 2 else 0
         largest_code = (1 << num) - 1 if self.regions else num
-        true_log, tempered = self.true_log, self.tempered
+        true_log, sums = self.true_log, self.tempered
         halves = odds if true_log is None else true_log
         if not (
             odds.ndim == 2
@@ -89,8 +88,8 @@ class Sample:
             and all(one.dtype.kind in "iu" and (one >= 0).all() for one in (*of_voxels, *tables))
             and all((one <= largest_code).all() for one in (self.target, self.label, self.outside[:, 0]))
             and (self.stratum < len(self.drawn_of)).all()
-            and (tempered is None or (tempered.shape == (_TEMPERED, 2, num) and tempered.dtype == np.float64))
-            and (tempered is None or np.isfinite(tempered).all())
+            and (sums is None or (sums.shape == (len(SLOPES), 2, num) and sums.dtype == np.float64))
+            and (sums is None or np.isfinite(sums).all())
         ):
             raise ValueError("its arrays do not belong together")
 
@@ -130,8 +129,8 @@ class Sample:
         weights, values = voxels.all_weights, values.double()
         total = values @ weights
         if self.tempered is not None:
-            by = torch.stack(list(_tempered(voxels.log_odds.double(), self.regions)))  # (4, m, n)
-            by = by * _is_label(voxels.label, self.num_structures) if inside else by
+            by = torch.stack(list(tempered(voxels.log_odds.double(), self.regions)))  # (4, m, n)
+            by = by * is_label(voxels.label, self.num_structures) if inside else by
             weighted = by * weights
             gram, along = torch.einsum("skn,tkn->kst", weighted, by), torch.einsum("skn,kn->ks", weighted, values)
             slopes = torch.linalg.pinv(gram, rcond=1e-8, hermitian=True) @ along[..., None]
@@ -163,8 +162,8 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
         part = slice(done, done := done + odds.shape[1])
         key[part] = _strata(odds, case.label[part], case.target[part], regions)
         sums.append(_tempered_sums(odds, case.label[part], regions))
-    tempered = np.sum(sums, axis=0)
-    num = tempered.shape[-1]
+    total = np.sum(sums, axis=0)
+    num = total.shape[-1]
     coded = not regions and num > _FINE
     each = (num + 3 if coded else 2 * num) + 2 * case.target.itemsize + 3
     limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
@@ -182,7 +181,7 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     arrays = case.target[index], case.label[index], case.masks[index], key[index], drawn_of, case.outside
     drawn = np.concatenate(taken, 1)
     stored, true_log = _coded(drawn, arrays[0]) if coded else (drawn.astype(np.float16), None)
-    return Sample(stored, *arrays, regions, signature, true_log, tempered)
+    return Sample(stored, *arrays, regions, signature, true_log, total)
 
 
 def _coded(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,25 +193,11 @@ def _coded(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return codes, np.maximum(true, -_LARGEST).astype(np.float16)
 
 
-def _tempered(odds: Tensor, regions: bool) -> Iterator[Tensor]:
-    """(m, n) probabilities of the structures at each slope; 0 where background is certain."""
-    root = (clipped(odds, regions) / 2).exp_()
-    power, changes = root, (~is_certain(odds)).to(odds)
-    for _ in range(_TEMPERED):
-        yield power * (changes / (1 + (power if regions else power.sum(0))))
-        power = power * root
-
-
 def _tempered_sums(odds: Tensor, label: np.ndarray, regions: bool) -> np.ndarray:
     """(4, 2, m) sums of them over voxels, and over those with the label of the structure."""
     codes = torch.from_numpy(unpack(label, len(odds)) if regions else label.astype(np.int64))
-    inside = _is_label(codes, len(odds))
-    return np.stack([np.stack([p.sum(1), (p * inside).sum(1)]) for p in _tempered(odds, regions)]).astype(np.float64)
-
-
-def _is_label(label: Tensor, num: int) -> Tensor:
-    """(num, n) whether each voxel has the label of each structure."""
-    return label.bool() if label.ndim == 2 else label == torch.arange(1, num + 1)[:, None]
+    inside = is_label(codes, len(odds))
+    return np.stack([np.stack([p.sum(1), (p * inside).sum(1)]) for p in tempered(odds, regions)]).astype(np.float64)
 
 
 def _pieces(case: HeldOutCase) -> Iterator[Tensor]:
