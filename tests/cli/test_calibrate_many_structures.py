@@ -13,7 +13,6 @@ import pytest
 from nnunet_nacl.cli.calibration_text import calibration_text
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
-from nnunet_nacl.documents.results import EvaluationSettings
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import predictions_in
@@ -84,7 +83,7 @@ def test_tables_show_the_ten_worst_and_verbose_ones_all(study):
     worst = [f"s{i}" for i in range(5, N)] + ["ghost"]
     assert printed.count("the 10 worst, and 4 more (--verbose)") == 3  # Dice, what is found, errors
     assert shown(printed, "Dice of nnU-Net's labels (before)")[:10] == worst
-    every = calibration_text(read_record(root / "map.json"), EvaluationSettings(), verbose=True)
+    every = calibration_text(read_record(root / "map.json"), verbose=True)
     assert "10 worst" not in every and "s1, decided" in every
     evaluated = said("evaluate", root / "truth", root / "predictions")
     assert shown(evaluated, "structure ")[:10] == worst and "4 more (--verbose)" in evaluated
