@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains, calibrates, decides and compares: from a Decathlon task to the tables of after-training.md.
+# Trains, calibrates, decides and compares: from a Decathlon task to the tables of regimes.md.
 #
 #     docs/results/calibration_study.sh TASK_FOLDER DATASET_ID OUT
 #
