@@ -35,12 +35,12 @@ _BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (def
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
 _FIND = "with -bad: share of the bad scans to be flagged (default: 0.9)"
 _MISS = "with -bad: share of all scans that may be bad and not flagged"
-_ALSO = "draw this many scans that are not flagged: they tell how many bad ones are left unseen"
+_ALSO = "draw N scans that are not flagged, which tell how many bad ones are left unseen"
 _SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
 _FOLDS = "folds 0 to 4, or all for fold_all (default: all that are there)"
 _ABOVE = "of predictions (default: in their folder or up to two levels above"
 _STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
-_PATIENTS = "patient of each case: .json, or a regular expression (default: its own, or as maps tell)"
+_PATIENTS = "patient of each case: .json, or a regular expression (default: its own, or as maps)"
 _AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
 _TRUST = "load all that checkpoints hold, and call whatever plans.json names"
 _SHARED: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-f": _option("FOLD", _FOLDS, nargs="+", action="extend"),
     "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
     "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
-    "-pfile": _option("FILE", f"plans.json {_ABOVE}; nnUNetv2_ensemble writes none)", type=Path),
+    "-pfile": _option("FILE", f"plans.json {_ABOVE})", type=Path),
     "-device": {"choices": ("cuda", "cpu", "mps"), "default": "cuda", "help": "for networks (default: %(default)s)"},
     "-step_size": _option("S", _STEP, type=float, default=0.5),
     "--disable_tta": {"action": "store_true", "help": "no mirroring: faster; calibration was fitted with it"},

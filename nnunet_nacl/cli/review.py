@@ -20,16 +20,14 @@ from nnunet_nacl.errors import UserError
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
 
 _DESCRIPTION = """\
-Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities): OUT has
-segmentations, review.csv and index.html; several folders are members of an ensemble. With a map of `nnunet_nacl
-calibrate` probabilities are calibrated, Dice and volume predicted. More: docs/how-to/predict.md, files.md
+Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities); a map of
+`nnunet_nacl calibrate` calibrates them, and predicts Dice and volumes. More: docs/how-to/predict.md
 """
 
 _EPILOG = """\
 examples:
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
-  nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
   nnunet_nacl review -history out_may out_june out_july -o history
   nnunet_nacl review -back out -marks marks.csv -corrected corrected
 Research software, not for clinical use.
@@ -47,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     given.add_argument("-i", metavar="FOLDER", nargs="+", help="predictions; several folders: an ensemble's members")
     history = "draw what the lists in these output folders say over time: history.png, history.csv"
     given.add_argument("-history", metavar="OUT", nargs="+", type=Path, help=history)
-    back = "say what came of the flags in this output folder: outcome.json (docs/how-to/a-flagged-scan.md)"
+    back = "what came of the flags in this folder: outcome.json, outcome.html (docs/how-to/a-flagged-scan.md)"
     given.add_argument("-back", metavar="OUT", type=Path, help=back)
-    marks = "with -back: marks that pages exported, or annotations.csv of SegmentationReview; the last one counts"
+    marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last one counts"
     add("-marks", metavar="FILE", nargs="+", type=Path, action="extend", default=[], help=marks)
     add("-corrected", metavar="FOLDER", type=Path, help="with -back: corrected labels of some scans, named like theirs")
     add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")

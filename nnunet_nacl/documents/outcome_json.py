@@ -34,7 +34,7 @@ class ScanOutcome:
     mark: str
     n_changed: int | None
     bad: bool | None
-    structures: dict[str, tuple[float, float, float, float]]
+    structures: dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)

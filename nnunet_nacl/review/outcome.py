@@ -171,6 +171,6 @@ def _predicted(cases: Sequence[ScanOutcome]) -> dict[str, PredictedOutcome]:
     for name in dict.fromkeys(name for case in cases for name in case.structures):
         table = np.array([case.structures[name] for case in cases if case.structures])
         true, predicted, low, high = table[~np.isnan(table[:, 0])].T
-        numbers = (nanmean(values) for values in (true, predicted, np.abs(predicted - true)))
-        result[name] = PredictedOutcome(len(true), *numbers, coverage(low, high, true), nanmean(high - low))
+        error, width, inside = nanmean(np.abs(predicted - true)), nanmean(high - low), coverage(low, high, true)
+        result[name] = PredictedOutcome(len(true), nanmean(true), nanmean(predicted), error, inside, width)
     return result

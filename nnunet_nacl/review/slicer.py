@@ -115,7 +115,7 @@ def read_marks(
             pairs = ((row[0], "".join(row[1:2])) for row in (header, *rows))
             entries = [{"case": images.get(_name(image), image), "mark": rating} for image, rating in pairs]
         for entry in entries:
-            case, mark = entry["case"], _MARKS.get(entry.get("mark", ""))
+            case, mark = entry.get("case", ""), _MARKS.get(entry.get("mark", ""))
             if run and entry.get("run", run) not in ("", run):
                 raise UserError(f"{path}: marks of run {entry['run']}, the folder is of run {run}; give its marks.")
             if case not in cases:

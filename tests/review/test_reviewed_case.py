@@ -43,7 +43,9 @@ def make_case(regions: bool, seed: int = 0) -> Case:
     values = ((1, 2), (2,), (3,)) if regions else (0, 1, 2)
     labels = Labels(("a", "b/c", "d"), values, regions, None, (0, 1, 2, 3)[: 4 if regions else 3], (1, 2, 3))
     segmentation = np.zeros(SHAPE, np.uint8)
-    segmentation[CROP] = rng.choice(len(labels.all_values), size, p=[0.7, 0.1, 0.1, 0.1] if regions else [0.8, 0.1, 0.1])
+    segmentation[CROP] = rng.choice(
+        len(labels.all_values), size, p=[0.7, 0.1, 0.1, 0.1] if regions else [0.8, 0.1, 0.1]
+    )
     geometry = Geometry((3.0, 2.0, 1.0), np.diag([1.0, 2.0, 3.0, 1.0]))
     return Case("case", labels, geometry, segmentation, Blocks(probs, regions, 1 << 30))
 
