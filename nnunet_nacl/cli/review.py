@@ -45,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     given.add_argument("-i", metavar="FOLDER", nargs="+", help="predictions; several folders: an ensemble's members")
     history = "draw what the lists in these output folders say over time: history.png, history.csv"
     given.add_argument("-history", metavar="OUT", nargs="+", type=Path, help=history)
-    back = "what came of the flags in this folder: outcome.json, outcome.html (docs/how-to/a-flagged-scan.md)"
+    back = "what came of the flags in this folder: outcome.json (docs/how-to/a-flagged-scan.md)"
     given.add_argument("-back", metavar="OUT", type=Path, help=back)
-    marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last one counts"
+    marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last counts"
     add("-marks", metavar="FILE", nargs="+", type=Path, action="extend", default=[], help=marks)
     add("-corrected", metavar="FOLDER", type=Path, help="with -back: corrected labels of some scans, named like theirs")
     add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")

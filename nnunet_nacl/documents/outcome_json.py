@@ -38,25 +38,6 @@ class ScanOutcome:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What came of a group of scans.
-
-    Attributes:
-        n: Scans of the list.
-        looked_at: With a mark or corrected labels.
-        changed: Marked correct or reject, or with other labels than were delivered.
-        judged: Of which is known whether they are bad.
-        bad: Of these.
-    """
-
-    n: int
-    looked_at: int
-    changed: int
-    judged: int
-    bad: int
-
-
-@dataclass(frozen=True)
 class PredictedOutcome:
     """How far predicted Dice of a structure holds in the corrected scans.
 
@@ -85,7 +66,8 @@ class Outcome:
         created: Time, ISO 8601.
         marks: Files of marks.
         corrected: Folder of corrected labels; null where none was given.
-        groups: By their names.
+        groups: By their names how many scans there are (``n``), were ``looked_at`` (with a mark or corrected labels),
+            ``changed`` (marked correct or reject, or with other labels), ``judged`` (bad or not is known) and ``bad``.
         unseen: Share of all scans that is bad and not flagged: the share not flagged, times that of bad scans among
             those drawn; null where none was judged.
         unseen_upper: Its exact upper bound (one-sided, 95 %), of a draw from a finite number of scans.
@@ -97,7 +79,7 @@ class Outcome:
     created: str
     marks: list[str]
     corrected: str | None
-    groups: dict[str, Looked]
+    groups: dict[str, dict[str, int]]
     unseen: float
     unseen_upper: float
     predicted: dict[str, PredictedOutcome]

@@ -19,7 +19,6 @@ from nnunet_nacl.documents.outcome_json import (
     FLAGGED,
     GROUPS,
     OTHER,
-    Looked,
     Outcome,
     PredictedOutcome,
     ScanOutcome,
@@ -84,13 +83,14 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
             if structures and limits:  # NaN is not below
                 bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
             cases.append(ScanOutcome(case, group, mark, n_changed, bad, structures))
-    looked = {group: _looked(group, groups, cases) for group in GROUPS}
+    looked = {group: _counts(group, groups, cases) for group in GROUPS}
+    drawn_ones, n_others = looked[DRAWN], looked[DRAWN]["n"] + looked[OTHER]["n"]
     return Outcome(
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         [str(path) for path in marks],
         None if corrected is None else str(corrected),
         looked,
-        *unseen_bad(len(groups), looked[DRAWN].n + looked[OTHER].n, looked[DRAWN].judged, looked[DRAWN].bad),
+        *unseen_bad(len(groups), n_others, drawn_ones["judged"], drawn_ones["bad"]),
         _predicted(cases),
         warnings,
         cases,
@@ -159,11 +159,12 @@ def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
     return warnings
 
 
-def _looked(group: str, groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> Looked:
+def _counts(group: str, groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> dict[str, int]:
     here = [case for case in cases if case.group == group]
     changed = sum(case.mark in ("correct", "reject") or bool(case.n_changed) for case in here)
     judged = [case.bad for case in here if case.bad is not None]
-    return Looked([*groups.values()].count(group), len(here), changed, len(judged), sum(judged))
+    counts = {"n": [*groups.values()].count(group), "looked_at": len(here), "changed": changed}
+    return counts | {"judged": len(judged), "bad": sum(judged)}
 
 
 def _predicted(cases: Sequence[ScanOutcome]) -> dict[str, PredictedOutcome]:

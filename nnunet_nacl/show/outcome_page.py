@@ -9,9 +9,6 @@ from nnunet_nacl.documents.outcome_json import DRAWN, FLAGGED, OTHER, Outcome
 from nnunet_nacl.show.page import render_page
 from nnunet_nacl.show.text_table import aligned, number
 
-_Table = tuple[str, Sequence[Sequence[str]]]
-"""Caption and rows, the header first."""
-
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """For a terminal: what to check, the tables but that of single scans, and what they say together."""
@@ -29,11 +26,11 @@ def outcome_page(outcome: Outcome) -> str:
     )
 
 
-def _tables(outcome: Outcome) -> list[_Table]:
-    groups = [["", "scans", "looked at", "changed", "bad", "of"]]
-    for name, group in outcome.groups.items():
-        counts = group.n, group.looked_at, group.changed, group.bad, group.judged
-        groups.append([name, *map(str, counts)])
+def _tables(outcome: Outcome) -> list[tuple[str, Sequence[Sequence[str]]]]:
+    """Captions and rows, the header first."""
+    columns = {"n": "scans", "looked_at": "looked at", "changed": "changed", "bad": "bad", "judged": "of"}
+    groups = [["", *columns.values()]]
+    groups += [[name, *(str(group[column]) for column in columns)] for name, group in outcome.groups.items()]
     predicted = [["", "scans", "Dice", "predicted", "off by", "in its interval", "95 % interval of that", "width"]]
     for name, each in outcome.predicted.items():
         inside, numbers = each.coverage, (each.dice, each.predicted_dice, each.error)
@@ -54,22 +51,22 @@ def _tables(outcome: Outcome) -> list[_Table]:
 
 def _sentences(outcome: Outcome) -> list[str]:
     flagged, drawn, other = (outcome.groups[name] for name in (FLAGGED, DRAWN, OTHER))
-    others = drawn.looked_at + other.looked_at
+    n, looked_at, changed = (drawn[key] + other[key] for key in ("n", "looked_at", "changed"))
+    judged, upper = drawn["judged"], 100 * outcome.unseen_upper
     lines = [
-        f"{flagged.changed} of {flagged.looked_at} flagged scans that were looked at were changed, and "
-        f"{drawn.changed + other.changed} of {others} others."
+        f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were changed, and {changed} "
+        f"of {looked_at} others."
     ]
-    if drawn.judged:
-        n_others = drawn.n + other.n
+    if judged:
         lines.append(
-            f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n_others} of "
-            f"{flagged.n + n_others}; bad: {drawn.bad} of {drawn.judged} drawn by chance), "
-            f"with 95 % confidence at most {100 * outcome.unseen_upper:.1f} % (exact for a draw from {n_others})."
+            f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n} of {flagged['n'] + n}; "
+            f"bad: {drawn['bad']} of {judged} drawn by chance), with 95 % confidence at most {upper:.1f} % (exact for a "
+            f"draw from {n})."
         )
-        if drawn.judged < drawn.n:
-            lines.append(f"{drawn.n - drawn.judged} drawn scans are not judged; the others are taken for a sample.")
+        if judged < drawn["n"]:
+            lines.append(f"{drawn['n'] - judged} drawn scans are not judged; the others are taken for a sample.")
     else:
         lines.append("How many bad scans are left unseen is not known: it takes scans drawn by chance (predict -also).")
     if outcome.predicted:
-        lines.append("Corrected scans that were chosen for their flags are no sample: intervals hold less often there.")
+        lines.append("Flagged scans are no sample of all: intervals may hold less often in them.")
     return lines
