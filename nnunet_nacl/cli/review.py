@@ -36,8 +36,8 @@ Research software, not for clinical use.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    inputs = "-i FOLDER [FOLDER ...] | -history OUT [OUT ...]"
-    parser.usage = f"%(prog)s ({inputs}) -o FOLDER [options] | -back OUT [-marks FILE ...] [-corrected FOLDER]"
+    inputs = "(-i FOLDER ... | -history OUT ...) -o FOLDER [options]"
+    parser.usage = f"%(prog)s {inputs} | -back OUT [-marks FILE ...] [-corrected FOLDER]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument

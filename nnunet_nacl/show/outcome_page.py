@@ -60,8 +60,8 @@ def _sentences(outcome: Outcome) -> list[str]:
     if judged:
         lines.append(
             f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n} of {flagged['n'] + n}; "
-            f"bad: {drawn['bad']} of {judged} drawn by chance), with 95 % confidence at most {upper:.1f} % (exact for a "
-            f"draw from {n})."
+            f"bad: {drawn['bad']} of {judged} drawn by chance), with 95 % confidence at most {upper:.1f} % (exact for "
+            f"a draw from {n})."
         )
         if judged < drawn["n"]:
             lines.append(f"{drawn['n'] - judged} drawn scans are not judged; the others are taken for a sample.")
