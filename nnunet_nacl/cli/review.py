@@ -36,8 +36,7 @@ Research software, not for clinical use.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    inputs = "(-i FOLDER ... | -history OUT ...) -o FOLDER [options]"
-    parser.usage = f"%(prog)s {inputs} | -back OUT [-marks FILE ...] [-corrected FOLDER]"
+    parser.usage = "%(prog)s (-i FOLDER ... | -history OUT ... | -back OUT) [-o FOLDER] [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
