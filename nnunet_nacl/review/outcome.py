@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,18 +52,11 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         UserError: A file cannot be read or does not belong to the list; corrected labels have another geometry than the
             delivered ones, or labels that dataset.json does not have.
     """
-    document, folder = read_dict(output / DOCUMENT), PredictionFolder.open(output, need_reference=False)
-    rows = [row for row in read_rows(output / REVIEW) if row["rank"]]
-    drawn = (document.get("drawn") or {}).get("cases", [])
-    groups = {r["case"]: FLAGGED if r["flag"] == "yes" else DRAWN if r["case"] in drawn else OTHER for r in rows}
+    folder = PredictionFolder.open(output, need_reference=False)
+    groups, promised, limits, run = _read_list(output)
     images = cases_of_images(output / RECORDS, groups, folder.file_ending)
-    marked = read_marks(marks, groups, images, document.get("run"))
+    marked = read_marks(marks, groups, images, run)
     files = {} if corrected is None else corrected_files(corrected, groups, images, folder.file_ending)
-    promised: dict[str, dict[str, tuple[float, ...]]] = {case: {} for case in groups}
-    for row in read_rows(output / STRUCTURES):
-        numbers = (row[f"predicted_dice{end}"] or math.nan for end in ("", "_low", "_high"))
-        promised[row["case"]][row["structure"]] = tuple(map(float, numbers))
-    limits = (document.get("flags") or {}).get("bad", {})
     copies = corrected is not None and corrected.resolve() == (output / RECORDS / TO_EDIT).resolve()
     warnings, cases = list[str](), []
     for case, group in groups.items():
@@ -95,6 +89,27 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         warnings,
         cases,
     )
+
+
+def _read_list(output: Path) -> tuple[dict[str, str], dict[str, dict[str, tuple[float, ...]]], dict[str, float], Any]:
+    """Group of each scan, its promises by structure, the Dice below which each is bad, and the run's id."""
+    document, rows, structures = (
+        read_dict(output / DOCUMENT),
+        read_rows(output / REVIEW),
+        read_rows(output / STRUCTURES),
+    )
+    try:
+        drawn = (document.get("drawn") or {}).get("cases", [])
+        limits = {name: float(limit) for name, limit in (document["flags"] or {}).get("bad", {}).items()}
+        groups = {row["case"]: FLAGGED if row["flag"] == "yes" else OTHER for row in rows if row["rank"]}
+        groups |= {case: DRAWN for case in groups if case in drawn}
+        promised: dict[str, dict[str, tuple[float, ...]]] = {case: {} for case in groups}
+        for row in structures:
+            numbers = (row[f"predicted_dice{end}"] or math.nan for end in ("", "_low", "_high"))
+            promised[row["case"]][row["structure"]] = tuple(map(float, numbers))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{output}: not an output folder of this version ({error!r}); make its list again.") from None
+    return groups, promised, limits, document.get("run")
 
 
 def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:

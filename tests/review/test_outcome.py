@@ -119,6 +119,13 @@ def test_another_geometry_is_an_error(made):
         read_outcome(output, [], output)
 
 
+def test_folders_of_earlier_versions_are_named(made):
+    output, back = made({"a": half()})
+    (output / "review.csv").write_text("rank,case\n1,a\n")
+    with pytest.raises(UserError, match=r"out: not an output folder of this version \(KeyError\('flag'\)\)"):
+        read_outcome(output, [], back)
+
+
 def test_copies_that_nobody_edited_were_not_looked_at(made):
     output, back = made({"a": half(), "b": delivered()})
     (output / "review").mkdir()
