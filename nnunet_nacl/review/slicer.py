@@ -5,8 +5,8 @@ By its source (https://github.com/zapaishchykova/SegmentationReview, Segmentatio
 paths or such as start from the folder, files that end with .nii, .nii.gz or .nrrd. Earlier versions (05b5ec6) read
 ``mappings.csv``. It appends rows to ``annotations.csv``, without a header: image (its name behind a separator; earlier
 its path), rating (text; earlier 1 to 5), comment, mask and what became of it. An edited mask gets the path of its image
-up to the first dot and ``_mask_DATE.nii.gz``. By its description pull request 20 names it ``_edited_mask_DATE`` and moves
-the mask that was there into a folder of backups: so the extension is given copies.
+up to the first dot and ``_mask_DATE.nii.gz``. By its description pull request 20 names it ``_edited_mask_DATE`` and
+moves the mask that was there into a folder of backups: so the extension is given copies.
 """
 
 from __future__ import annotations
