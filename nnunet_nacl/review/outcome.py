@@ -52,8 +52,8 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         UserError: A file cannot be read or does not belong to the list; corrected labels have another geometry than the
             delivered ones, or labels that dataset.json does not have.
     """
-    folder = PredictionFolder.open(output, need_reference=False)
     groups, promised, limits, run = _read_list(output)
+    folder = PredictionFolder.open(output, need_reference=False)
     images = cases_of_images(output / RECORDS, groups, folder.file_ending)
     marked = read_marks(marks, groups, images, run)
     files = {} if corrected is None else corrected_files(corrected, groups, images, folder.file_ending)
@@ -93,11 +93,8 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
 
 def _read_list(output: Path) -> tuple[dict[str, str], dict[str, dict[str, tuple[float, ...]]], dict[str, float], Any]:
     """Group of each scan, its promises by structure, the Dice below which each is bad, and the run's id."""
-    document, rows, structures = (
-        read_dict(output / DOCUMENT),
-        read_rows(output / REVIEW),
-        read_rows(output / STRUCTURES),
-    )
+    document = read_dict(output / DOCUMENT)
+    rows, structures = read_rows(output / REVIEW), read_rows(output / STRUCTURES)
     try:
         drawn = (document.get("drawn") or {}).get("cases", [])
         limits = {name: float(limit) for name, limit in (document["flags"] or {}).get("bad", {}).items()}
