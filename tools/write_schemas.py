@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.documents import decision_json, document, map_record, prediction_json
+from nnunet_nacl.documents import decision_json, document, map_record, outcome_json, prediction_json
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import derived_of
 
@@ -20,6 +20,7 @@ PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration": (document.Evaluation, document.SCHEMA_VERSION),
     "calibration_map": (map_record.MapRecord, map_record.SCHEMA_VERSION),
     "decision": (decision_json.DecisionRecord, decision_json.SCHEMA_VERSION),
+    "outcome": (outcome_json.Outcome, outcome_json.SCHEMA_VERSION),
     "prediction": (prediction_json.PredictionRecord, prediction_json.SCHEMA_VERSION),
 }
 """Type and schema version of each document, by its name."""

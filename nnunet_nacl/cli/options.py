@@ -13,6 +13,7 @@ from nnunet_nacl.errors import UserError
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.flags import Flags
     from nnunet_nacl.review.predicted_quality import QualityOfMap
+    from nnunet_nacl.review.review_list import ReviewList
 
 
 class _Gone(argparse.Action):
@@ -34,10 +35,12 @@ _BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (def
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
 _FIND = "with -bad: share of the bad scans to be flagged (default: 0.9)"
 _MISS = "with -bad: share of all scans that may be bad and not flagged"
+_ALSO = "draw N scans that are not flagged, which tell how many bad ones are left unseen"
+_SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
 _FOLDS = "folds 0 to 4, or all for fold_all (default: all that are there)"
 _ABOVE = "of predictions (default: in their folder or up to two levels above"
 _STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
-_PATIENTS = "patient of each case: .json, or a regular expression (default: its own, or as maps tell)"
+_PATIENTS = "patient of each case: .json or a regular expression (default: its own, or as maps tell)"
 _AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
 _TRUST = "load all that checkpoints hold, and call whatever plans.json names"
 _SHARED: dict[str, dict[str, Any]] = {
@@ -48,7 +51,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-f": _option("FOLD", _FOLDS, nargs="+", action="extend"),
     "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
     "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
-    "-pfile": _option("FILE", f"plans.json {_ABOVE}; nnUNetv2_ensemble writes none)", type=Path),
+    "-pfile": _option("FILE", f"plans.json {_ABOVE})", type=Path),
     "-device": {"choices": ("cuda", "cpu", "mps"), "default": "cuda", "help": "for networks (default: %(default)s)"},
     "-step_size": _option("S", _STEP, type=float, default=0.5),
     "--disable_tta": {"action": "store_true", "help": "no mirroring: faster; calibration was fitted with it"},
@@ -61,6 +64,8 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-find": _option("SHARE", _FIND, type=float),
     "-miss": _option("SHARE", _MISS, type=float),
     "-structures": _option("NAME", _COUNT, nargs="+"),
+    "-also": _option("N", _ALSO, type=int),
+    "--slicer": {"action": "store_true", "help": _SLICER},
     "-threshold": {"help": argparse.SUPPRESS, "nargs": "*", "action": _Gone},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-np": _option("N", _AT_A_TIME, type=int),
@@ -98,7 +103,7 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
 def add_flags(parser: Any) -> None:
     """Adds the options of a review list that say which scans are flagged."""
     add_shared(parser, "-bad", help=_BAD_SCAN)
-    add_shared(parser, "-find", "-miss", "-structures", "-threshold")
+    add_shared(parser, "-find", "-miss", "-structures", "-threshold", "-also", "--slicer")
 
 
 def flags_of(
@@ -127,6 +132,23 @@ def flags_of(
     if quality is None:
         raise UserError(f"-bad: nothing is known of Dice: {unknown}")
     return quality.flags(bad, names, find, miss)
+
+
+def number_to_draw(args: argparse.Namespace) -> int:
+    """The value of ``-also``, 0 without; UserError if it is below 1."""
+    return whole_number(args.also, "-also", "", 1) or 0
+
+
+def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path], ending: str) -> None:
+    """What ``--slicer`` asks for, in the order of the list; prints what to open."""
+    from nnunet_nacl.review.review_list import RECORDS
+    from nnunet_nacl.review.slicer import TO_EDIT, write_mappings
+
+    folder = output / RECORDS
+    kept = write_mappings(folder, output, {row.case: images[row.case] for row in listed.rows}, ending)
+    print(f"3D Slicer: open {folder} in SegmentationReview")
+    if kept:
+        print(f"note: {folder / TO_EDIT} keeps {len(kept)} masks of an earlier run; remove it to have them made anew.")
 
 
 def number_of_processes(given: int | None) -> int:

@@ -16,7 +16,9 @@ from nnunet_nacl.cli.options import (
     flags_of,
     model_of,
     network_of,
+    number_to_draw,
     whole_number,
+    write_for_slicer,
 )
 from nnunet_nacl.errors import UserError
 
@@ -28,7 +30,7 @@ example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
 """
 
 
-_UNLIKE = "a scan is unlike the calibration scans where so odd an image has this probability (default: %(default)s)"
+_UNLIKE = "a scan is unlike the calibration scans if this improbable among them (default: %(default)s)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.review.reviewed_case import choose_maps
+    from nnunet_nacl.review.slicer import check_images
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.show.review_page import draw_thumbnail, review_page
 
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         unlike=_level(args.unlike),
         flags=flags_of(args, structures_of(model.labels), quality, unknown),
         command=shlex.join(["nnunet_nacl", *args.argv]),
+        also=number_to_draw(args),
     )
     scans = Scans(
         model,
@@ -129,6 +133,9 @@ def run(args: argparse.Namespace) -> int:
     )
     network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
     source = scans.source(network)
+    images = {case.case: case.path for case in source.cases}
+    if args.slicer:
+        check_images(images.values())
     if args.m:
         print(f"note: {CAN_HOLD_CODE}.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
@@ -150,6 +157,8 @@ def run(args: argparse.Namespace) -> int:
         raise
 
     print_list(listed, delivery.output)
+    if args.slicer:
+        write_for_slicer(delivery.output, listed, images, model.opened.file_ending)
     if model.record and model.record.advice and not model.treatment.beta:
         print(f"note: {model.record.advice}")
     if delivery.maps:

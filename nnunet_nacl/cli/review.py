@@ -7,30 +7,36 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_nacl.cli.options import add_flags, add_shared, flags_of, number_of_processes
+from nnunet_nacl.cli.options import (
+    add_flags,
+    add_shared,
+    flags_of,
+    number_of_processes,
+    number_to_draw,
+    write_for_slicer,
+)
 from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
 
 _DESCRIPTION = """\
-Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities): OUT has
-segmentations, review.csv and index.html; several folders are members of an ensemble. With a map of `nnunet_nacl
-calibrate` probabilities are calibrated, Dice and volume predicted. More: docs/how-to/predict.md, files.md
+Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities); a map of
+`nnunet_nacl calibrate` calibrates them, and predicts Dice and volumes. More: docs/how-to/predict.md
 """
 
 _EPILOG = """\
 examples:
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
-  nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
   nnunet_nacl review -history out_may out_june out_july -o history
+  nnunet_nacl review -back out -marks marks.csv -corrected corrected
 Research software, not for clinical use.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s (-i FOLDER [FOLDER ...] | -history OUT [OUT ...]) -o FOLDER [options]"
+    parser.usage = "%(prog)s (-i FOLDER ... | -history OUT ... | -back OUT) [-o FOLDER] [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -38,7 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     given.add_argument("-i", metavar="FOLDER", nargs="+", help="predictions; several folders: an ensemble's members")
     history = "draw what the lists in these output folders say over time: history.png, history.csv"
     given.add_argument("-history", metavar="OUT", nargs="+", type=Path, help=history)
-    add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
+    back = "what came of the flags in this folder: outcome.json (docs/how-to/a-flagged-scan.md)"
+    given.add_argument("-back", metavar="OUT", type=Path, help=back)
+    marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last counts"
+    add("-marks", metavar="FILE", nargs="+", type=Path, action="extend", default=[], help=marks)
+    add("-corrected", metavar="FOLDER", type=Path, help="with -back: corrected labels of some scans, named like theirs")
+    add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
     add_shared(parser, "-decide", "-beta")
     add(
@@ -63,7 +74,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
+    answers = bool(args.marks or args.corrected)
+    if bool(args.back) != answers:
+        raise UserError("-back OUT, the folder of a list, goes with -marks FILE or -corrected FOLDER, or both.")
+    if bool(args.back) == bool(args.o):
+        raise UserError("give -o FOLDER." if args.o is None else "-back writes into its own folder; leave out -o.")
+    if args.back:
+        return _back(args.back, args.marks, args.corrected)
     return _history(args.history, Path(args.o)) if args.history else _review(args)
+
+
+def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
+    from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
+    from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.json_files import encode
+    from nnunet_nacl.review.outcome import read_outcome
+    from nnunet_nacl.show.outcome_page import outcome_lines, outcome_page
+
+    outcome = read_outcome(output, marks, corrected)
+    write_atomically(output / OUTCOME, to_json_text(encode(outcome)))
+    write_atomically(output / OUTCOME_PAGE, outcome_page(outcome))
+    print(*outcome_lines(outcome), f"written: {output / OUTCOME}, {output / OUTCOME_PAGE}", sep="\n")
+    return 0
 
 
 def _history(folders: Sequence[Path], output: Path) -> int:
@@ -84,6 +116,7 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
+    from nnunet_nacl.io.companion_files import image_files
     from nnunet_nacl.io.treatment import Treatment, beta_of
     from nnunet_nacl.prediction.deliver import Delivery, deliver
     from nnunet_nacl.prediction.saved_predictions import SavedPredictions
@@ -91,6 +124,7 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.prediction_output import check_dtype
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.same_networks import check_same_networks
+    from nnunet_nacl.review.slicer import check_images
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
     from nnunet_nacl.show.review_page import draw_thumbnail, review_page
@@ -122,17 +156,16 @@ def _review(args: argparse.Namespace) -> int:
         flags_of(args, structures_of(members[0].labels), quality, unknown or "give the map that predicts it, -map."),
         shlex.join(["nnunet_nacl", *args.argv]),
         (note,) if note else (),
+        also=number_to_draw(args),
     )
     saved = SavedPredictions(tuple(members), delivery, Path(args.gt) if args.gt else None)
-    listed, problems = deliver(
-        saved.source(num_processes=processes, need_all_references=args.postprocessing),
-        delivery,
-        page=review_page,
-        title="review",
-        again=args.overwrite,
-        progress=True,
-    )
+    source = saved.source(num_processes=processes, need_all_references=args.postprocessing)
+    images = {case.case: image_files(members[0], case.case)[0] for case in source.cases if args.slicer}
+    check_images(images.values())
+    listed, problems = deliver(source, delivery, page=review_page, title="review", again=args.overwrite, progress=True)
     print_list(listed, output, "cases")
+    if args.slicer:
+        write_for_slicer(output, listed, images, members[0].file_ending)
     if listed.decided:
         names = structures_of(members[0].labels)
         print("\n" + "\n".join(decision_lines(listed.decided, names, groups, every=args.verbose)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnunet_nacl.errors import some
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.show.text_table import aligned, effect_table, number
 from nnunet_nacl.show.worst_structures import worst_of
@@ -44,6 +45,8 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         print("!: not supported, the scan is unlike those.")
     for case in [row.case for row in rows if listed.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(listed.reasons[case]))}")
+    if listed.drawn:
+        print(f"Drawn by chance, to be looked at too: {one_line(some(listed.drawn, _SHOWN))}")
     for note in listed.notes:
         print(f"note: {note}")
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / each}" for each in (REVIEW, STRUCTURES, SCANS)))

@@ -46,6 +46,18 @@ class UsedQuality(TypedDict):
     map_sha256: str
 
 
+class Drawn(TypedDict):
+    """Scans drawn by chance.
+
+    Attributes:
+        seed: Of the draw.
+        cases: Those.
+    """
+
+    seed: int
+    cases: list[str]
+
+
 class PredictedCases(TypedDict, total=False):
     """What prediction.json says of cases and settings: see :class:`PredictionRecord`."""
 
@@ -83,6 +95,7 @@ class PredictionRecord(PredictedCases):
         n_cases: Scans that were done.
         n_to_look_at: Those with a reason to look.
         problems: By scan why it could not be done.
+        drawn: Scans that are not flagged, and were drawn by chance to be looked at, too; null for none.
         not_predicted_yet: Scans of parts that are not done.
         model: Of predict.
         calibrated: Of predict: whether probabilities are calibrated.
@@ -115,3 +128,4 @@ class PredictionRecord(PredictedCases):
     n_to_look_at: int
     problems: dict[str, str]
     not_predicted_yet: NotRequired[list[str]]
+    drawn: NotRequired[Drawn | None]

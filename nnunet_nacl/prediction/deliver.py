@@ -17,6 +17,7 @@ from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
+from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.documents.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -27,13 +28,11 @@ from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import LIST_FILES, RESEARCH, ReviewList
+from nnunet_nacl.review.review_list import DRAW_SEED, LIST_FILES, RECORDS, RESEARCH, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
 
-RECORDS = "review"
-"""Folder of the run's ledger."""
 NOT_YET = "not predicted yet: run the part that has it."
 
 Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None], FinishedCase]
@@ -61,6 +60,7 @@ class Delivery:
         command: For the document.
         notes: What whoever uses the list must know, beside what the source says.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
+        also: Cases to be drawn by chance among those that are not flagged.
     """
 
     output: Path
@@ -76,6 +76,7 @@ class Delivery:
     command: str = ""
     notes: tuple[str, ...] = ()
     unlike: float = DEFAULT_UNLIKE
+    also: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def deliver(
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
     with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
-        for name in (DOCUMENT, DECISION_FILE):
+        for name in (DOCUMENT, DECISION_FILE, OUTCOME, OUTCOME_PAGE):
             (output / name).unlink(missing_ok=True)
         ledger = Ledger(output / RECORDS)
         source.begin(ledger)
@@ -200,6 +201,7 @@ def deliver(
                 [*delivery.notes, *source.notes(done)],
                 source.made,
                 delivery.unlike,
+                delivery.also,
             )
             if listed.decided:
                 replace(decision, cases=listed.decided, problems=wrong).write(output)
@@ -221,6 +223,7 @@ def deliver(
                 "notes": [*listed.notes, listed.reservation, RESEARCH],
                 "n_cases": len(listed.rows),
                 "n_to_look_at": listed.n_to_look_at,
+                "drawn": {"seed": DRAW_SEED, "cases": listed.drawn} if delivery.also else None,
             }
             write_atomically(output / DOCUMENT, to_json_text(record))
             if source.num_parts == 1 or _of_all_parts(source, output, do)[0].keys() == done.keys():

@@ -69,13 +69,13 @@ def _read_run(folder: Path) -> Run:
         flags, used = document["flags"] or {}, document["calibration_map"]
         created, bad = str(document["created"]), {name: float(value) for name, value in flags.get("bad", {}).items()}
         datetime.fromisoformat(created)
-        rows = [row for row in _rows(folder / REVIEW) if row["rank"]]
+        rows = [row for row in read_rows(folder / REVIEW) if row["rank"]]
         lowest: dict[str, float] = {}
-        for row in _rows(folder / STRUCTURES):
+        for row in read_rows(folder / STRUCTURES):
             if row["score"]:
                 value = float(row["score"]) + bad.get(row["structure"], 0.0)
                 lowest[row["case"]] = min(value, lowest.get(row["case"], math.inf))
-        compared = [bool(row["unlike"]) for row in _rows(folder / SCANS) if row["unlike_p"]]
+        compared = [bool(row["unlike"]) for row in read_rows(folder / SCANS) if row["unlike_p"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}: not an output folder of this version ({error!r}); make its list again.") from None
     if not rows:
@@ -109,7 +109,8 @@ def _quantiles(values: list[float]) -> tuple[float, float, float]:
     return low, median, high
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of one of the list's tables; UserError where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return list(csv.DictReader(file))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ PAGE = "index.html"
 REVIEW = "review.csv"
 STRUCTURES = "structures.csv"
 SCANS = "scans.csv"
+RECORDS = "review"
+"""Folder of the run's ledger."""
 LIST_FILES = (PAGE, REVIEW, STRUCTURES, SCANS, FINDINGS)
 """What :meth:`ReviewList.write` writes beside the segmentations."""
 
@@ -33,6 +36,8 @@ _COLUMNS = (
     *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
 )
 """Of review.csv."""
+DRAW_SEED = 0
+"""Of the scans that are drawn by chance."""
 RESEARCH = "Research software, not for clinical use."
 
 
@@ -51,6 +56,7 @@ class ReviewList:
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
+        also: Scans to be drawn by chance among those that are not flagged.
     """
 
     title: str
@@ -63,6 +69,7 @@ class ReviewList:
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
     unlike: float = DEFAULT_UNLIKE
+    also: int = 0
 
     @cached_property
     def rows(self) -> list[CaseReview]:
@@ -122,6 +129,17 @@ class ReviewList:
             reasons[row.case] = reasons_to_look(row, self.flags, case.differences, listed)
         return reasons
 
+    @cached_property
+    def drawn(self) -> list[str]:
+        """Cases drawn among those that are not flagged, by a hash: of more scans, most that were drawn stay so."""
+        others = [case for case, why in self.reasons.items() if not why]
+        order = {case: sha256(f"{DRAW_SEED} {case}".encode(errors="surrogateescape")).digest() for case in others}
+        return sorted(sorted(others, key=order.__getitem__)[: self.also])
+
+    def why(self, case: str) -> str:
+        """Its reasons, or that it was drawn by chance, which is none; empty for most."""
+        return "; ".join(self.reasons[case]) or "drawn by chance" * (case in self.drawn)
+
     @property
     def n_to_look_at(self) -> int:
         """Cases with any reason."""
@@ -165,7 +183,7 @@ class ReviewList:
         for rank, case in enumerate(self.rows, 1):
             why, worst = self.reasons[case.case], case.worst_first[0]
             named = {name for names in why.values() for name in names}
-            reader = (rank, case.case, "yes" if why else "no", "; ".join(why), len(named), case.score)
+            reader = (rank, case.case, "yes" if why else "no", self.why(case.case), len(named), case.score)
             known = worst.pieces or not math.isnan(worst.score)
             dice = (worst.name if known else None, worst.predicted_dice, *worst.dice_interval)
             tables[REVIEW].append(dict(zip(_COLUMNS, (*reader, *dice, None))))

@@ -90,7 +90,7 @@ def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
     return {
         "rank": rank,
         "case": review.case,
-        "reasons": "; ".join(reasons),
+        "reasons": listed.why(review.case),
         "more": more,
         "place": finished.place,
         "picture": f"data:image/png;base64,{finished.picture}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 
@@ -135,3 +136,32 @@ def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, 
     err = capsys.readouterr().err
     assert err.startswith("nnunet_nacl review: error: ") and message in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_scans_drawn_by_chance_and_the_folder_for_slicer(predict, tmp_path, capsys):
+    source, out, images = predict(), tmp_path / "out", tmp_path / "images"
+    images.mkdir()
+    arguments = ["review", "-i", str(source), "-o", str(out), "-np", "1", "-also", "2", "--slicer"]
+    assert main(arguments) == 2 and "nnUNet_raw" in capsys.readouterr().err and not out.exists()
+    for i in range(3):
+        (images / f"case_{i}_0000.nii.gz").write_bytes((source / f"case_{i}.nii.gz").read_bytes())
+    (source / "predict_from_raw_data_args.json").write_text(json.dumps({"list_of_lists_or_source_folder": str(images)}))
+    assert main(arguments) == 0
+    printed, record = capsys.readouterr().out, json.loads((out / "prediction.json").read_text())
+    with open(out / "review.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    others = [row["case"] for row in rows if row["flag"] == "no"]
+    assert record["drawn"] == {"seed": 0, "cases": sorted(record["drawn"]["cases"])} and len(others) >= 2
+    assert len(record["drawn"]["cases"]) == 2 and set(record["drawn"]["cases"]) <= set(others)
+    assert f"Drawn by chance, to be looked at too: {', '.join(record['drawn']['cases'])}" in printed
+    with open(out / "review" / "mapping.csv", newline="") as file:
+        paths = [(row["img_path"], row["mask_path"]) for row in csv.DictReader(file)]
+    copies = out / "review" / "to_edit"
+    assert paths == [
+        (str(images / f"{row['case']}_0000.nii.gz"), str(copies / f"{row['case']}.nii.gz")) for row in rows
+    ]
+    (copies / "case_0.nii.gz").unlink()
+    (out / "outcome.json").touch()
+    assert main(arguments) == 0 and "keeps 2 masks" in capsys.readouterr().out  # the ledger knows every case still
+    assert (copies / "case_0.nii.gz").read_bytes() == (out / "case_0.nii.gz").read_bytes()
+    assert not (out / "outcome.json").exists()  # which was of the list before

@@ -34,7 +34,13 @@ def test_how_probably_a_structure_is_there_is_said_where_it_is_known():
 def printed(capsys, rows, predicts_dice=True) -> list[str]:
     reasons = {row.case: {} for row in rows}
     found = SimpleNamespace(
-        rows=rows, reasons=reasons, notes=(), summary="None is flagged.", findings={}, reservation="A ranking."
+        drawn=[],
+        rows=rows,
+        reasons=reasons,
+        notes=(),
+        summary="None is flagged.",
+        findings={},
+        reservation="A ranking.",
     )
     found.predicts_dice, found.scored = predicts_dice, False
     print_list(found, Path("out"))

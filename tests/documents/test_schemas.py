@@ -54,13 +54,15 @@ def written(request, tmp_path_factory):
             patch.setenv(name, value)
         named = ("-d", model.dataset, "-c", "3d_fullres")
         assert main(["calibrate", *named, "-np", "1", "-groups", "^case_.(.)"]) == 0
-        here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+        here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar", "-also", "1", "--slicer")
         assert main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here]) == 0
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
         decide = ("-decide", "dice", "-np", "1")
         assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), *decide]) == 0
+        assert main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)]) == 0
     documents = {"calibration": read_dict(model.validation(0) / "calibration.json"), "calibration_map": read_dict(path)}
     documents |= {"prediction": read_dict(root / "out" / "prediction.json")}
+    documents |= {"outcome": read_dict(root / "reviewed" / "outcome.json")}
     reviewed = {"review": "prediction.json", "decision": "decision.json"}
     return documents | {name: read_dict(root / "reviewed" / file) for name, file in reviewed.items()}
 

@@ -26,10 +26,10 @@ def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures
     return CaseReview(case, 0.7, 0.8, math.nan, "ml", rows, len(members))
 
 
-def review_list(reviews, members=("p",), problems=None, quality=None, reasons=None, flags=None) -> ReviewList:
+def review_list(reviews, members=("p",), problems=None, quality=None, reasons=None, flags=None, also=0) -> ReviewList:
     """Of cases, with why they need a look."""
     finished = {row.case: FinishedCase(row) for row in reviews}
-    listed = ReviewList("", finished, (), members, quality, flags, problems=problems or {})
+    listed = ReviewList("", finished, (), members, quality, flags, problems=problems or {}, also=also)
     vars(listed).update(reasons=reasons or {row.case: {} for row in reviews})
     return listed
 
@@ -168,3 +168,19 @@ def test_members_are_named_by_what_differs(tmp_path):
 )
 def test_volumes_are_never_powers_of_ten(value, text):
     assert volume_text(value) == text
+
+
+def test_scans_drawn_by_chance_are_named_and_not_flagged():
+    reasons = {f"{i:02}": {"odd": []} if i < 4 else {} for i in range(20)}
+
+    def drawn(also: int, cases) -> list[str]:
+        return review_list(map(review, cases), reasons={case: reasons[case] for case in cases}, also=also).drawn
+
+    five = drawn(5, [*reasons])
+    assert len(five) == 5 and not {case for case in five if reasons[case]} and drawn(5, [*reversed(reasons)]) == five
+    assert set(drawn(6, [*reasons])) > set(five) and drawn(0, [*reasons]) == []
+    assert drawn(50, [*reasons]) == [case for case, why in reasons.items() if not why]  # no more than there are
+    listed = review_list(map(review, reasons), reasons=reasons, also=5)
+    rows = {row["case"]: row for row in csv.DictReader(listed.csv_texts()[REVIEW].splitlines())}
+    assert {case for case, row in rows.items() if row["reasons"] == "drawn by chance"} == set(five)
+    assert listed.n_to_look_at == 4 and {rows[case]["flag"] for case in five} == {"no"}

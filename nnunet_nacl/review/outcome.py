@@ -1,0 +1,189 @@
+"""What came of the flags of an output folder, by the marks and corrected labels of those who looked.
+
+Scans that were flagged are no sample of all: how many bad ones were left unseen is known from those alone that were
+drawn by chance among the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.dice_estimate import coverage
+from nnunet_nacl.documents.outcome_json import (
+    DRAWN,
+    FLAGGED,
+    GROUPS,
+    OTHER,
+    Outcome,
+    PredictedOutcome,
+    ScanOutcome,
+)
+from nnunet_nacl.documents.prediction_json import DOCUMENT
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.metrics.overlap import dice
+from nnunet_nacl.review.history import read_rows
+from nnunet_nacl.review.review_list import RECORDS, REVIEW, STRUCTURES
+from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
+
+_LEVEL = 0.95
+_NIL, _LARGE = 0.1, 0.5  # Dice of a label with itself, and with another one, where it seems renumbered
+
+
+def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) -> Outcome:
+    """Compare an output folder of `predict` or `review` with what people made of it.
+
+    Args:
+        output: The folder.
+        marks: Files of marks, see :func:`~nnunet_nacl.review.slicer.read_marks`.
+        corrected: Folder of corrected labels, those of some scans; None: there are none.
+
+    Raises:
+        UserError: A file cannot be read or does not belong to the list; corrected labels have another geometry than the
+            delivered ones, or labels that dataset.json does not have.
+    """
+    groups, promised, limits, run = _read_list(output)
+    folder = PredictionFolder.open(output, need_reference=False)
+    images = cases_of_images(output / RECORDS, groups, folder.file_ending)
+    marked = read_marks(marks, groups, images, run)
+    files = {} if corrected is None else corrected_files(corrected, groups, images, folder.file_ending)
+    copies = corrected is not None and corrected.resolve() == (output / RECORDS / TO_EDIT).resolve()
+    warnings, cases = list[str](), []
+    for case, group in groups.items():
+        mark, n_changed, structures = marked.get(case, ""), None, {}
+        if case in files:
+            joint = _joint_counts(folder, case, files[case])
+            n_changed = int(joint.sum() - np.trace(joint))
+            if copies and not n_changed:  # nobody has edited this copy
+                n_changed = None
+            else:
+                warnings += _renumbered(joint, files[case])
+                structures = {
+                    name: (value, *promised[case].get(name, (math.nan, math.nan, math.nan)))
+                    for name, value in _dice(joint, folder.labels).items()
+                }
+        if mark or structures:
+            bad = None if not mark else mark != "ok"
+            if structures and limits:  # NaN is not below
+                bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
+            cases.append(ScanOutcome(case, group, mark, n_changed, bad, structures))
+    looked = {group: _counts(group, groups, cases) for group in GROUPS}
+    drawn_ones, n_others = looked[DRAWN], looked[DRAWN]["n"] + looked[OTHER]["n"]
+    return Outcome(
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        [str(path) for path in marks],
+        None if corrected is None else str(corrected),
+        looked,
+        *unseen_bad(len(groups), n_others, drawn_ones["judged"], drawn_ones["bad"]),
+        _predicted(cases),
+        warnings,
+        cases,
+    )
+
+
+def _read_list(output: Path) -> tuple[dict[str, str], dict[str, dict[str, tuple[float, ...]]], dict[str, float], Any]:
+    """Group of each scan, its promises by structure, the Dice below which each is bad, and the run's id."""
+    document = read_dict(output / DOCUMENT)
+    rows, structures = read_rows(output / REVIEW), read_rows(output / STRUCTURES)
+    try:
+        drawn = (document.get("drawn") or {}).get("cases", [])
+        limits = {name: float(limit) for name, limit in (document["flags"] or {}).get("bad", {}).items()}
+        groups = {row["case"]: FLAGGED if row["flag"] == "yes" else OTHER for row in rows if row["rank"]}
+        groups |= {case: DRAWN for case in groups if case in drawn}
+        promised: dict[str, dict[str, tuple[float, ...]]] = {case: {} for case in groups}
+        for row in structures:
+            numbers = (row[f"predicted_dice{end}"] or math.nan for end in ("", "_low", "_high"))
+            promised[row["case"]][row["structure"]] = tuple(map(float, numbers))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{output}: not an output folder of this version ({error!r}); make its list again.") from None
+    return groups, promised, limits, document.get("run")
+
+
+def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:
+    """Share of all scans that is bad and not flagged, and its upper bound.
+
+    The bound is exact: the most bad scans among those not flagged of which a draw without replacement has no more than
+    ``n_bad`` with a probability above 5 %.
+
+    Args:
+        n: Scans.
+        n_not_flagged: Of these.
+        n_drawn: Of those not flagged, drawn by chance and judged; with 0 both results are NaN.
+        n_bad: Of these.
+    """
+    from scipy.stats import hypergeom
+
+    if not n_drawn:
+        return math.nan, math.nan
+    possible = np.arange(n_bad, n_not_flagged - n_drawn + n_bad + 1)
+    most = possible[hypergeom.cdf(n_bad, n_not_flagged, possible, n_drawn) > 1 - _LEVEL].max()
+    return n_not_flagged / n * n_bad / n_drawn, float(most / n)
+
+
+def _joint_counts(folder: PredictionFolder, case: str, file: Path) -> np.ndarray:
+    """Voxels by corrected label (rows) and delivered label (columns), without those to ignore."""
+    path, ignored = folder.folder / f"{case}{folder.file_ending}", folder.labels.ignore_label
+    if file.resolve() == path.resolve():
+        raise UserError(f"{file}: the delivered segmentation itself; give the folder of the corrected ones.")
+    delivered, place = folder.read_labels(path)
+    like = f"delivered {path}", Geometry.of(place), delivered.shape
+    true = folder.read_labels(file, is_truth=True, like=like)[0]
+    n = int(max(true.max(), delivered.max(), *folder.labels.all_values)) + 1
+    joint = np.bincount(true.ravel().astype(np.int64) * n + delivered.ravel(), minlength=n * n).reshape(n, n)
+    if ignored is not None and ignored < n:
+        joint[ignored] = 0
+    return joint
+
+
+def _dice(joint: np.ndarray, labels: Labels) -> dict[str, float]:
+    values = {}
+    for channel in labels.foreground:
+        of = np.atleast_1d(labels.values[channel])
+        tp = joint[np.ix_(of, of)].sum()
+        values[labels.names[channel]] = float(dice(tp, joint[:, of].sum() - tp, joint[of].sum() - tp))
+    return values
+
+
+def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
+    """A warning for each label that lies where the delivered labels have another one.
+
+    Editors number the segments from 1 when they export them: where a structure is absent, those behind it move up.
+    """
+    overlap = 2 * joint / np.maximum(joint.sum(1)[:, None] + joint.sum(0), 1)
+    foreground, warnings = overlap[1:, 1:], []
+    for label, row in enumerate(foreground, 1):
+        other = int(row.argmax()) + 1
+        if row[label - 1] < _NIL and row[other - 1] > _LARGE:
+            warnings.append(
+                f"{path}: label {label} lies where {other} was delivered (their Dice is {row[other - 1]:.2f}). An "
+                "editor may have numbered the structures anew: then put the labels right, and read them again."
+            )
+    return warnings
+
+
+def _counts(group: str, groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> dict[str, int]:
+    here = [case for case in cases if case.group == group]
+    changed = sum(case.mark in ("correct", "reject") or bool(case.n_changed) for case in here)
+    judged = [case.bad for case in here if case.bad is not None]
+    counts = {"n": [*groups.values()].count(group), "looked_at": len(here), "changed": changed}
+    return counts | {"judged": len(judged), "bad": sum(judged)}
+
+
+def _predicted(cases: Sequence[ScanOutcome]) -> dict[str, PredictedOutcome]:
+    result = {}
+    for name in dict.fromkeys(name for case in cases for name in case.structures):
+        table = np.array([case.structures[name] for case in cases if case.structures])
+        true, predicted, low, high = table[~np.isnan(table[:, 0])].T
+        error, width, inside = nanmean(np.abs(predicted - true)), nanmean(high - low), coverage(low, high, true)
+        result[name] = PredictedOutcome(len(true), nanmean(true), nanmean(predicted), error, inside, width)
+    return result

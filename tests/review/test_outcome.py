@@ -1,0 +1,177 @@
+"""What came of the flags: counts, Dice, intervals and what is left unseen, in closed form."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import jsonschema
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.review.outcome import read_outcome, unseen_bad
+from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, describe, write_image, write_json
+from tests.show.html_check import Page
+from tools.write_schemas import SCHEMAS
+
+SPACING_MM = (2.0, 1.0, 1.0)
+FLAGS = {"bad": {"anterior": 0.8}}
+
+
+def delivered() -> np.ndarray:
+    """100 voxels of label 1, and 50 of label 2."""
+    labels = np.zeros((4, 10, 10), np.uint8)
+    labels[1], labels[2, :5] = 1, 2
+    return labels
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Writes an output folder with six scans: two flagged, of the others three drawn; and corrected labels."""
+
+    def make(corrected: dict[str, np.ndarray], labels=CLASSES, flags=FLAGS, spacing=SPACING_MM):
+        output, back = tmp_path / "out", tmp_path / "corrected"
+        for folder in (output, back):
+            folder.mkdir()
+        dataset, plans = describe(labels, 6, ".nii.gz", "SimpleITKIO")
+        write_json(output / "dataset.json", dataset)
+        write_json(output / "plans.json", plans)
+        write_json(output / "prediction.json", {"flags": flags, "drawn": {"seed": 0, "cases": ["c", "d", "e"]}})
+        names = [name for name in labels if name not in ("background", "ignore")]
+        with open(output / "review.csv", "w", newline="") as review, open(output / "structures.csv", "w") as structures:
+            lists, values = csv.writer(review), csv.writer(structures)
+            lists.writerow(["rank", "case", "flag"])
+            values.writerow(["case", "structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high"])
+            for rank, case in enumerate("abcdef", 1):
+                lists.writerow([rank, case, "yes" if case in "ab" else "no"])
+                values.writerows([[case, names[0], 0.9, 0.8, 1.0], [case, names[1], "", "", ""]])
+                write_image(delivered(), output / f"{case}.nii.gz", SPACING_MM)
+            lists.writerow(["", "failed", ""])
+        for case, array in corrected.items():
+            write_image(array, back / f"{case}.nii.gz", spacing)
+        return output, back
+
+    return make
+
+
+def half() -> np.ndarray:
+    """Label 1 has half its voxels, and nothing else: Dice 2 * 50 / 150."""
+    labels = delivered()
+    labels[1, 5:], labels[2] = 0, 0
+    return labels
+
+
+def test_dice_intervals_and_what_is_bad(made):
+    output, back = made({"a": half(), "c": delivered()})
+    outcome = read_outcome(output, [], back)
+    a, c = outcome.cases
+    assert a.group == "flagged" and a.n_changed == 100 and a.bad and c.group == "drawn by chance" and c.bad is False
+    np.testing.assert_allclose(a.structures["anterior"], (2 / 3, 0.9, 0.8, 1.0))
+    assert a.structures["posterior"][0] == 0 and math.isnan(a.structures["posterior"][1])
+    anterior, posterior = outcome.predicted["anterior"], outcome.predicted["posterior"]
+    assert (anterior.n, anterior.coverage.n, anterior.coverage.share) == (2, 2, 0.5)
+    np.testing.assert_allclose([anterior.dice, anterior.predicted_dice, anterior.error], [5 / 6, 0.9, 1 / 6])
+    assert anterior.width == pytest.approx(0.2) and posterior.coverage.n == 0 and math.isnan(posterior.error)
+    assert [tuple(group.values()) for group in outcome.groups.values()] == [
+        (2, 1, 1, 1, 1),
+        (3, 1, 0, 1, 0),
+        (1, 0, 0, 0, 0),
+    ]
+    assert outcome.unseen == 0 and outcome.unseen_upper == 3 / 6  # of four, one drawn and good: 1/4 is above 0.05
+    assert outcome.warnings == []
+
+
+def test_regions_overlap(made):
+    output, back = made({"a": half()}, REGIONS)
+    outcome = read_outcome(output, [], back)
+    whole, core = outcome.cases[0].structures.values()
+    assert whole[0] == 2 * 50 / 200 and core[0] == 0
+
+
+def test_ignored_voxels_do_not_count(made):
+    truth = delivered()
+    truth[1, 5:] = 3
+    output, back = made({"a": truth}, CLASSES_WITH_IGNORE)
+    outcome = read_outcome(output, [], back)
+    assert outcome.cases[0].n_changed == 0 and outcome.cases[0].structures["anterior"][0] == 1
+
+
+def test_renumbered_labels_are_pointed_out_and_others_are_errors(made):
+    missing = delivered()
+    missing[missing == 1] = 0
+    output, back = made({"a": missing, "b": (missing == 2).astype(np.uint8), "c": half()})
+    outcome = read_outcome(output, [], back)
+    [warning] = outcome.warnings
+    assert "b.nii.gz: label 1 lies where 2 was delivered (their Dice is 1.00)" in warning
+    write_image(delivered() * 4, back / "d.nii.gz", SPACING_MM)
+    with pytest.raises(UserError, match=r"d\.nii\.gz.*label 4, 8"):
+        read_outcome(output, [], back)
+
+
+def test_another_geometry_is_an_error(made):
+    output, back = made({"a": delivered()}, spacing=(1.0, 1.0, 1.0))
+    with pytest.raises(UserError, match=r"a\.nii\.gz: other geometry than the delivered .*spacing"):
+        read_outcome(output, [], back)
+    with pytest.raises(UserError, match="the delivered segmentation itself"):
+        read_outcome(output, [], output)
+
+
+def test_folders_of_earlier_versions_are_named(made):
+    output, back = made({"a": half()})
+    (output / "review.csv").write_text("rank,case\n1,a\n")
+    with pytest.raises(UserError, match=r"out: not an output folder of this version \(KeyError\('flag'\)\)"):
+        read_outcome(output, [], back)
+
+
+def test_copies_that_nobody_edited_were_not_looked_at(made):
+    output, back = made({"a": half(), "b": delivered()})
+    (output / "review").mkdir()
+    back.rename(output / "review" / "to_edit")
+    assert [case.case for case in read_outcome(output, [], output / "review" / "to_edit").cases] == ["a"]
+
+
+def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, capsys):
+    output, _ = made({}, flags=None)
+    marks = tmp_path / "marks.csv"
+    marks.write_text("run,case,mark,note,time\n,a,reject,,\n,b,ok,,\n,c,correct,,\n,d,ok,,\n,e,ok,,\n")
+    assert main(["review", "-back", str(output), "-marks", str(marks)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 2 flagged scans that were looked at were changed, and 1 of 3 others." in printed
+    # 4 of 6 not flagged, 1 of 3 drawn bad; two bad among four leave at most one in three drawn with probability 1/2
+    assert "Bad and not flagged: 22.2 % of all scans" in printed and "at most 33.3 %" in printed
+    document = read_dict(output / "outcome.json")
+    jsonschema.Draft202012Validator(read_dict(SCHEMAS / "outcome.schema.json")).validate(document)
+    assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
+    page = Page((output / "outcome.html").read_text(encoding="utf-8"))
+    assert not page.faults and "22.2 %" in page.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-back", "out"], "goes with -marks FILE or -corrected FOLDER"),
+        (["-i", "x", "-o", "y", "-marks", "m"], "goes with -marks FILE or -corrected FOLDER"),
+        (["-back", "out", "-marks", "m", "-o", "y"], "leave out -o"),
+        (["-i", "x"], "give -o FOLDER"),
+        (["-back", "nowhere", "-marks", "m"], "nowhere/prediction.json: no such file"),
+    ],
+)
+def test_arguments_that_do_not_go_together(capsys, arguments, message):
+    assert main(["review", *arguments]) == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((20, 20, 10, 0), (0, 3 / 20)),  # C(17, 10) / C(20, 10) = 0.105, C(16, 10) / C(20, 10) = 0.043
+        ((40, 20, 10, 0), (0, 3 / 40)),
+        ((40, 20, 20, 5), (5 / 40, 5 / 40)),  # all are known
+        ((40, 20, 1, 1), (0.5, 0.5)),
+    ],
+)
+def test_the_bound_is_that_of_a_draw_from_a_finite_number(counts, expected):
+    assert unseen_bad(*counts) == pytest.approx(expected)
+    assert all(map(math.isnan, unseen_bad(5, 5, 0, 0)))

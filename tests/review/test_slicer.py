@@ -1,0 +1,141 @@
+"""What SegmentationReview of 3D Slicer reads and writes, as its source has it (commit e3c6b52)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.review.slicer import (
+    RATINGS,
+    TO_EDIT,
+    cases_of_images,
+    check_images,
+    corrected_files,
+    read_marks,
+    write_mappings,
+)
+
+CASES = ["b, c", "a_mask", "plain"]  # the order of the list
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Scans, an output folder, and the folder for the extension."""
+    scans, output = tmp_path / "scans of 2026", tmp_path / "out"
+    for folder in (scans, output):
+        folder.mkdir()
+    for case in CASES:
+        (scans / f"{case}_0000.nii.gz").write_text(f"image {case}")
+        (output / f"{case}.nii.gz").write_text(f"mask {case}")
+    images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
+    assert write_mappings(output / "review", output, images, ".nii.gz") == []
+    return scans, output, output / "review"
+
+
+def opened(directory: str, name: str = "mapping.csv") -> list[tuple[str, str]]:
+    """Images and masks that the extension finds when the folder is chosen."""
+    mappings = pd.read_csv(os.path.join(directory, name))
+    pairs = []
+    for image, mask in zip(mappings["img_path"], mappings["mask_path"]):
+        for path in (os.path.join(directory, image), os.path.join(directory, mask)):
+            assert os.path.exists(path) and any(path.endswith(each) for each in (".nii", ".nii.gz", ".nrrd"))
+        pairs.append((os.path.join(directory, image), os.path.join(directory, mask)))
+    return pairs
+
+
+def rate(directory: str, image: str, rating: str | int, comment: str = "", mask: str = "", head: bool = False) -> None:
+    """What a click on "save and next" appends."""
+    folder = "" if head else os.path.split(image)[0]
+    row = {"file": [image.replace(folder, "") if folder else image], "annotation": [rating], "comment": [comment]}
+    row |= {"mask_path": [mask], "mask_status": ["Mask edited"]} if mask else {}
+    pd.DataFrame(row).to_csv(os.path.join(directory, "annotations.csv"), mode="a", index=False, header=False)
+
+
+@pytest.mark.parametrize("name", ["mapping.csv", "mappings.csv"])
+def test_the_extension_finds_every_image_and_a_copy_of_its_mask(folders, name):
+    scans, output, folder = folders
+    pairs = opened(str(folder), name)
+    assert [Path(image) for image, _ in pairs] == [scans / f"{case}_0000.nii.gz" for case in CASES]
+    for case, (_, mask) in zip(CASES, pairs):
+        assert Path(mask).parent == folder / TO_EDIT and Path(mask).read_text() == f"mask {case}"
+        Path(mask).unlink()  # as the extension moves it
+        assert (output / f"{case}.nii.gz").is_file()
+
+
+def test_a_copy_that_is_there_is_left_alone(folders):
+    scans, output, folder = folders
+    (folder / TO_EDIT / "plain.nii.gz").write_text("edited for an hour")
+    (folder / TO_EDIT / "b, c.nii.gz").unlink()
+    images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
+    assert write_mappings(folder, output, images, ".nii.gz") == ["a_mask", "plain"]
+    assert (folder / TO_EDIT / "plain.nii.gz").read_text() == "edited for an hour"
+
+
+def test_ratings_become_marks_and_the_last_row_counts(folders, tmp_path):
+    _, _, folder = folders
+    named = cases_of_images(folder, CASES, ".nii.gz")
+    (first, mask), (second, _), (third, _) = opened(str(folder))
+    rate(str(folder), first, "Bad images", 'two,\n"lines"', mask)
+    rate(str(folder), second, 5, head=True)  # as earlier versions
+    rate(str(folder), "C:\\scans\\plain_0000.nii.gz", "Acceptable with minor changes", head=True)
+    rate(str(folder), first, "Acceptable with no changes", "", mask)
+    annotations = folder / "annotations.csv"
+    assert read_marks([annotations], CASES, named, None) == {"b, c": "ok", "a_mask": "reject", "plain": "correct"}
+    ours = tmp_path / "marks.csv"
+    ours.write_text('run,case,mark,note,time\n"7","b, c",reject,"x",""\n7,plain,ok,,\n7,plain,,,\n')
+    assert read_marks([annotations, ours], CASES, named, "7") == {"b, c": "reject", "a_mask": "reject"}
+    assert read_marks([ours, annotations], CASES, named, None)["b, c"] == "ok"
+    assert len(RATINGS) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run,case,mark\n8,plain,ok\n", "run 8, the folder is of run 7"),
+        ("case,mark\nother,ok\n", "other is no scan of the list"),
+        ("case,mark\nplain,fine\n", "plain has the mark 'fine'"),
+        ("plain_0000.nii.gz,6,\n", "plain has the mark '6'"),
+        ("\0", "no scan of the list"),
+    ],
+)
+def test_other_files_are_errors_that_name_them(tmp_path, text, message):
+    path = tmp_path / "marks.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match="marks.csv") as error:
+        read_marks([path], CASES, cases_of_images(tmp_path, CASES, ".nii.gz"), "7")
+    assert message in str(error.value) or text == "\0"
+
+
+def test_the_last_edited_mask_of_an_image_counts(folders, tmp_path):
+    scans, _, folder = folders
+    named = cases_of_images(folder, CASES, ".nii.gz")
+    edited = [
+        image.split(".")[0] + f"_mask_{date}.nii.gz"
+        for (image, _), dates in zip(opened(str(folder)), [["2026-02-01_10-00-00"], ["2026-01-01_10-00-00"], []])
+        for date in dates
+    ]
+    edited.append(str(scans / "b, c_0000_edited_mask_20260131_235959.nii.gz"))
+    edited.append(str(scans / "b, c.nii.gz"))
+    for path in edited:
+        Path(path).write_text("")
+    assert corrected_files(scans, CASES, named, ".nii.gz") == {"b, c": Path(edited[0]), "a_mask": Path(edited[1])}
+    with pytest.raises(UserError, match="holds no corrected labels"):
+        corrected_files(tmp_path, CASES, named, ".nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["x/a_0000.nii.gz", "y/a_0000.nii.gz"], "rated by the same name"),
+        (["x/a_0000.png"], "reads .nii.gz, .nii, .nrrd alone"),
+        (["v1.2/a_0000.nii.gz"], "first dot"),
+    ],
+)
+def test_images_that_could_not_be_told_apart_are_refused(tmp_path, images, message):
+    with pytest.raises(UserError, match=message):
+        check_images([tmp_path / image for image in images])
+    check_images([tmp_path / "x" / "a_0000.nii.gz", tmp_path / "x" / "b_0000.nrrd"])
