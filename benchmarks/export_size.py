@@ -106,7 +106,7 @@ def export(root: Path, which: str, edge: int) -> None:
 
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.calibration.calibration_map import CalibrationMap
+    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.io.treatment import Treatment
     from nnunet_nacl.prediction.deliver import Delivery
@@ -117,9 +117,7 @@ def predicting(root: Path, which: str, classes: int):
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
-    treatment = Treatment(
-        CalibrationMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None
-    )
+    treatment = Treatment(LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None)
     opened = PredictionFolder.open(root, need_reference=False)
     training = TrainingRange.find(root, opened.plans, 1)
     model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), training, treatment)

@@ -6,7 +6,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.unlike import UnlikeScans
-from nnunet_nacl.documents.map_record import UsedMap
+from nnunet_nacl.documents.calibration_map import UsedMap
 
 DOCUMENT = "prediction.json"
 SCHEMA_VERSION = 2

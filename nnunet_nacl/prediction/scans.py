@@ -16,7 +16,7 @@ from typing import Any
 
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
-from nnunet_nacl.documents.map_record import Inference
+from nnunet_nacl.documents.calibration_map import Inference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.json_files import one_line

@@ -20,6 +20,7 @@ from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
@@ -28,7 +29,6 @@ from nnunet_nacl.documents.map_file import (
     read_record,
     structures_of,
 )
-from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -52,7 +52,7 @@ class QualityOfMap:
     """
 
     path: Path
-    record: MapRecord
+    record: CalibrationMap
     learned: LearnedQuality
     keys: tuple[str, ...]
     as_network: bool = True

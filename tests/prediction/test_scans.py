@@ -17,8 +17,8 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.decision_json import delivered_in
@@ -357,7 +357,7 @@ def test_what_a_decision_would_change_is_said_after_the_list_and_before_no_error
 
 def test_an_old_calibrated_checkpoint_is_used_only_if_it_is_named(tmp_path, calibrated, scans, capsys) -> None:
     folder = copy_model(calibrated, tmp_path)
-    affine = CalibrationMap([0.8, 1.2], [0.1, -0.2])
+    affine = LogOddsMap([0.8, 1.2], [0.1, -0.2])
     write_calibrated(folder, ["0"], "checkpoint_final.pth", affine, {"schema_version": 1})
     assert predict(folder, scans, tmp_path / "out") == 0
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
