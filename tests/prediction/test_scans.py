@@ -254,6 +254,10 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
     for row in rows(tmp_path / "out"):
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
+        assert answer.probabilities.calibrated and answer.flag is True
+        assert answer["anterior"].dice == answer.quality.structures[0].predicted_dice
+        with pytest.raises(KeyError, match="there are anterior, posterior"):
+            answer["liver"]
         decision = decide(answer.probabilities.array)
         np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], decision.segmentation)
         np.testing.assert_array_equal(answer.segmentation, decision.segmentation)
