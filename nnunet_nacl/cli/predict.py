@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_flags(parser)
     add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
-    add_shared(parser, "-findings")
+    add_shared(parser, "-findings", "-pages")
     add(
         "-maps",
         metavar="MAP",
@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
+    from nnunet_nacl.show.scan_page import all_pages
+    from nnunet_nacl.show.scan_pictures import draw_scan
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
     delivery = Delivery(
         Path(args.o),
-        draw_thumbnail,
+        draw_scan,
         model.treatment,
         quality,
         model.map_path,
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
         unlike=_level(args.unlike),
+        pages=args.pages,
         flags=flags_of(args, structures_of(model.labels), quality, unknown),
         command=shlex.join(["nnunet_nacl", *args.argv]),
     )
@@ -139,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
             listed, problems = deliver(
                 source,
                 delivery,
-                page=review_page,
+                page=all_pages,
                 title="predict",
                 again=not args.continue_prediction,
                 progress=not args.disable_progress_bar,

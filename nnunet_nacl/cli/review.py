@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps (no name: confidence, entropy, margin, mutual_information)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
-    add_shared(parser, "-findings")
+    add_shared(parser, "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
@@ -93,7 +93,8 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.same_networks import check_same_networks
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
-    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
+    from nnunet_nacl.show.scan_page import all_pages
+    from nnunet_nacl.show.scan_pictures import draw_scan
 
     processes, output = number_of_processes(args.np), Path(args.o)
     _check(args)
@@ -111,7 +112,7 @@ def _review(args: argparse.Namespace) -> int:
         treatment, quality, unknown = open_map(map_path, members[0], treatment.beta)
     delivery = Delivery(
         output,
-        draw_thumbnail,
+        draw_scan,
         treatment,
         quality,
         map_path,
@@ -122,12 +123,13 @@ def _review(args: argparse.Namespace) -> int:
         flags_of(args, structures_of(members[0].labels), quality, unknown or "give the map that predicts it, -map."),
         shlex.join(["nnunet_nacl", *args.argv]),
         (note,) if note else (),
+        pages=args.pages,
     )
     saved = SavedPredictions(tuple(members), delivery, Path(args.gt) if args.gt else None)
     listed, problems = deliver(
         saved.source(num_processes=processes, need_all_references=args.postprocessing),
         delivery,
-        page=review_page,
+        page=all_pages,
         title="review",
         again=args.overwrite,
         progress=True,

@@ -100,7 +100,7 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
     Raises:
         UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
     """
-    files = _image_files(folder, case)
+    files = image_files(folder, case)
     has_file = channel < len(files)  # a colour picture has several channels in its one file
     channels, _ = read_images(folder.reader, [files[channel]] if has_file else files)
     if not has_file and (len(files) > 1 or channel >= len(channels)):
@@ -111,8 +111,8 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
     return array
 
 
-def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
-    """The files of a case's channels: dataset.json may list them, else they are numbered."""
+def image_files(folder: PredictionFolder, case: str) -> list[Path]:
+    """The files of a case's channels: dataset.json may list them, else they are numbered; UserError if none is there."""
     root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
     places = [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
     with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else

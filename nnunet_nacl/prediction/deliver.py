@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -27,17 +29,15 @@ from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import LIST_FILES, RESEARCH, ReviewList
+from nnunet_nacl.review.review_list import LIST_FILES, RECORDS, RESEARCH, Pages, ReviewList, pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
 
-RECORDS = "review"
-"""Folder of the run's ledger."""
 NOT_YET = "not predicted yet: run the part that has it."
 
-Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None], FinishedCase]
-"""What is kept of a case, with a picture: :func:`nnunet_nacl.show.review_page.draw_thumbnail`."""
+Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None, Sequence[Path], bool], tuple[FinishedCase, str]]
+"""What is kept of a case, with pictures: :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
 
 Written = tuple[FinishedCase, tuple[Path, ...]]
 """What is kept of a case, and its files."""
@@ -61,6 +61,7 @@ class Delivery:
         command: For the document.
         notes: What whoever uses the list must know, beside what the source says.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
+        pages: Which scans get a page: ``flagged``, ``all`` or ``none``.
     """
 
     output: Path
@@ -76,6 +77,21 @@ class Delivery:
     command: str = ""
     notes: tuple[str, ...] = ()
     unlike: float = DEFAULT_UNLIKE
+    pages: str = "flagged"
+
+    def draw_and_keep(
+        self,
+        data: PredictionFolder,
+        reviewed: ReviewedCase,
+        image: CompactImage | None = None,
+        files: Sequence[Path] = (),
+    ) -> Written:
+        """What is kept of a case, and the file with the pictures of its page: that is made last, of the whole list."""
+        finished, pictures = self.draw(data, reviewed, image, files, self.pages != "none")
+        if not pictures:
+            return finished, ()
+        write_atomically(path := self.output / pictures_of(reviewed.case.name), pictures)
+        return finished, (path,)
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ def deliver(
     source: Source,
     delivery: Delivery,
     *,
-    page: Callable[[ReviewList], Mapping[str, str]],
+    page: Pages,
     title: str = "",
     again: bool = False,
     progress: bool = False,
@@ -137,7 +153,7 @@ def deliver(
     Args:
         source: The cases.
         delivery: What becomes of them.
-        page: Makes the pages of them all (:func:`nnunet_nacl.show.review_page.review_page`).
+        page: Makes the pages of them all (:func:`nnunet_nacl.show.scan_page.all_pages`).
         title: Of the progress bar.
         again: Do the cases again that an earlier run finished.
         progress: Show the bar on stderr, with the time left.
@@ -153,6 +169,8 @@ def deliver(
     map_file = named_map(delivery.map_path) if delivery.map_path else None
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
+    same = [os.path.abspath(output), rule, map_file, source.document]  # goes on, or in parts: its marks stay its own
+    run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
     with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
         for name in (DOCUMENT, DECISION_FILE):
             (output / name).unlink(missing_ok=True)
@@ -200,6 +218,9 @@ def deliver(
                 [*delivery.notes, *source.notes(done)],
                 source.made,
                 delivery.unlike,
+                run_id,
+                delivery.pages,
+                data.file_ending,
             )
             if listed.decided:
                 replace(decision, cases=listed.decided, problems=wrong).write(output)
@@ -207,6 +228,7 @@ def deliver(
             record: PredictionRecord = {
                 "schema_version": SCHEMA_VERSION,
                 "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+                "run": run_id,
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "command": delivery.command,
                 "calibration_map": map_file,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
 PAGE = "index.html"
+RECORDS = "review"
+"""Folder of the run's ledger, of what pages are made of, and of the scans' pages."""
 REVIEW = "review.csv"
 STRUCTURES = "structures.csv"
 SCANS = "scans.csv"
@@ -33,6 +35,8 @@ _COLUMNS = (
     *("worst_structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
 )
 """Of review.csv."""
+NEXT = 10
+"""So many scans behind those that are flagged have a page, too."""
 RESEARCH = "Research software, not for clinical use."
 
 
@@ -51,6 +55,9 @@ class ReviewList:
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
+        run: Name of the run that marks are kept under.
+        pages: Which scans have a page: ``flagged`` with the ``NEXT`` next, ``all`` or ``none``.
+        file_ending: Of the segmentations.
     """
 
     title: str
@@ -63,6 +70,9 @@ class ReviewList:
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
     unlike: float = DEFAULT_UNLIKE
+    run: str = ""
+    pages: str = "flagged"
+    file_ending: str = ".nii.gz"
 
     @cached_property
     def rows(self) -> list[CaseReview]:
@@ -118,9 +128,20 @@ class ReviewList:
         reasons = {}
         for row in self.rows:
             case = self.finished[row.case]
-            listed = [structure.name for structure in case.findings]
-            reasons[row.case] = reasons_to_look(row, self.flags, case.differences, listed)
+            parts = {structure.name for structure in case.findings}
+            if self.quality:  # or they were in parts in most calibration scans
+                parts |= {each.name for key, each in zip(self.quality.keys, row.structures) if key in self.quality.torn}
+            reasons[row.case] = reasons_to_look(row, self.flags, case.differences, parts)
         return reasons
+
+    @cached_property
+    def paged(self) -> list[str]:
+        """Scans that have a page of their own, in the order of the list."""
+        if self.pages == "none":
+            return []
+        others = [row.case for row in self.rows if not self.reasons[row.case]]
+        left_out = set(others[NEXT:] if self.pages == "flagged" else ())
+        return [row.case for row in self.rows if row.case not in left_out]
 
     @property
     def n_to_look_at(self) -> int:
@@ -177,13 +198,13 @@ class ReviewList:
         tables[REVIEW] += [nothing | {"case": name, "problem": problem} for name, problem in self.problems.items()]
         return {name: _csv_text(rows) for name, rows in tables.items()}
 
-    def write(self, output: Path, page: Callable[[ReviewList], Mapping[str, str]]) -> None:
+    def write(self, output: Path, page: Pages) -> None:
         """Write all files of the list.
 
         Args:
             output: Folder of index.html, review.csv, structures.csv, scans.csv, and findings.csv where structures were
-                asked for.
-            page: Makes the pages, by name (:func:`nnunet_nacl.show.review_page.review_page`).
+                asked for; pages of scans lie in ``RECORDS``, beside the pictures that they are made of.
+            page: Makes the pages (:func:`nnunet_nacl.show.scan_page.all_pages`).
 
         Raises:
             UserError: A file cannot be written.
@@ -195,12 +216,27 @@ class ReviewList:
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
         else:
             (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
-        pages = page(self)
-        for name, text in pages.items():
+        written = set()
+        for name, text in page(self, output):
             write_atomically(output / name, text)
-        for path in output.glob("index_*.html"):  # of an earlier, longer list
-            if path.name not in pages and path.stem.removeprefix("index_").isdecimal():
-                path.unlink()
+            written.add(output / name)
+        earlier = [path for path in output.glob("index_*.html") if path.stem.removeprefix("index_").isdecimal()]
+        for path in {*earlier, *(output / RECORDS).glob("*.html")} - written:  # of an earlier, longer list
+            path.unlink()
+
+
+Pages = Callable[[ReviewList, Path], Iterable[tuple[str, str]]]
+"""Given the output folder, makes each page: its place there, and its text."""
+
+
+def pictures_of(case: str) -> str:
+    """Place of what the page of a scan is made of, :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
+    return f"{RECORDS}/{case}.pictures"
+
+
+def page_of(case: str) -> str:
+    """Place of the page of a scan."""
+    return f"{RECORDS}/{case}.html"
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -63,6 +63,7 @@ class FinishedCase:
         place: Where the network is least certain, in words; empty where there is no picture.
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
+        image: File of its first channel, of a DICOM series its first; empty where it is not known.
         decided: What a decision changed in it, where it was looked at.
         profile: What the scan looks like, see :mod:`nnunet_nacl.prediction.profile`; empty where no image was read.
     """
@@ -73,6 +74,7 @@ class FinishedCase:
     place: str = ""
     picture: str = ""
     size: tuple[int, int] = (0, 0)
+    image: str = ""
     decided: DecidedCase | None = None
     profile: tuple[float, ...] = ()
 
@@ -84,12 +86,15 @@ class ReviewedCase:
     Attributes:
         case: With the segmentation that is delivered.
         place: The voxel where the network is least certain.
+        doubt: (*spatial) 1 less the confidence of each voxel, see
+            :func:`~nnunet_nacl.metrics.voxel_uncertainty.confidence`; 0 outside nnU-Net's crop.
         maps: (*spatial) float32 by name.
         finished: What is kept of it, as yet without a picture.
     """
 
     case: Case
     place: Place
+    doubt: np.ndarray
     maps: dict[str, np.ndarray]
     finished: FinishedCase
 
@@ -116,7 +121,7 @@ def review_case(
     """
     labels, source = case.labels, case.probabilities
     box, made = source.box, _empty_maps(case, maps, members)
-    doubt = np.empty([part.stop - part.start for part in box], np.float32)
+    doubt = np.zeros(case.segmentation.shape, np.float32)
     sums, components = QualitySums(labels), ComponentSums(case, findings)
     for where in source.boxes(box):
         (probs, network), inside = source.beside_network(where), case.segmentation[where]
@@ -124,8 +129,7 @@ def review_case(
         components.add(where, probs)
         if network is not probs:
             components.add_network(where, network)
-        here = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, box))
-        doubt[here] = 1 - confidence(probs, regions=labels.regions, check_values=False)
+        doubt[where] = 1 - confidence(probs, regions=labels.regions, check_values=False)
         if "confidence" in made:
             made["confidence"][where] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
         for name, function in (("entropy", normalised_entropy), ("margin", margin)):
@@ -137,10 +141,10 @@ def review_case(
     def in_box(inner: Box) -> np.ndarray:
         return source.in_box(tuple(slice(i.start + b.start, i.stop + b.start) for i, b in zip(inner, box)))
 
-    least = least_certain_place(doubt, in_box, labels.foreground, case.spacing_mm)
+    least = least_certain_place(doubt[box], in_box, labels.foreground, case.spacing_mm)
     place = Place(tuple(index + part.start for index, part in zip(least.index, box)), least.channel)
     finished = FinishedCase(make_row(case, sums, members), tuple(differences), tuple(components.findings()))
-    return ReviewedCase(case, place, made, finished)
+    return ReviewedCase(case, place, doubt, made, finished)
 
 
 def _empty_maps(case: Case, maps: Sequence[str], members: Disagreement | None) -> dict[str, np.ndarray]:
