@@ -82,8 +82,10 @@ def test_the_lowest_score_comes_first_whatever_the_dice():
 def quality(why_not: str = ""):
     """A map that adds nothing to a row."""
     learned = SimpleNamespace(as_deployed=True)
-    known = {"why_no_flags": why_not, "predicts_dice": True, "learned": learned}
-    return SimpleNamespace(complete=lambda row, bad: row, judge=lambda findings, unit: findings, **known)
+    known = {"why_no_flags": why_not, "predicts_dice": True, "learned": learned, "profiles": None, "keys": (), "torn": ()}
+    known["record"] = SimpleNamespace(quality=None)
+    as_they_are = {"complete": lambda row, bad: row, "compare": lambda row, profile, level: row}
+    return SimpleNamespace(judge=lambda findings, unit: findings, **as_they_are, **known)
 
 
 def test_the_first_sentence_says_how_many_are_flagged_by_what_and_to_which_end():
@@ -129,7 +131,7 @@ def test_a_scan_has_one_row_of_the_same_columns_whatever_its_structures(structur
         ["2", "b", "no", "", "0", "0.5", "s0", "0.5", "", "", ""],
         ["", "d", "", "", "", "", "", "", "", "", "d.npz is missing"],
     ]
-    assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 9
+    assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 11
     assert [(row["case"], row["structure"]) for row in found[STRUCTURES]] == [
         (row.case, f"s{i}") for row in reviews for i in range(structures)
     ]
