@@ -112,7 +112,7 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
 
 
 def image_files(folder: PredictionFolder, case: str) -> list[Path]:
-    """The files of a case's channels: dataset.json may list them, else they are numbered; UserError if none is there."""
+    """The files of a case's channels: dataset.json may list them, else they are numbered. UserError without any."""
     root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
     places = [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
     with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else

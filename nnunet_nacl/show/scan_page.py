@@ -8,7 +8,6 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -79,7 +78,7 @@ def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
     calls = [f"slicer.util.{call}({json.dumps(text, ensure_ascii=False)})" for call, text in paths.items() if text]
     python = "; ".join(calls)  # a JSON string is Python's, and in double quotes stays legible in the shell's
     lines = {"3D Slicer": shlex.join(["Slicer", "--python-code", python])}
-    if not image or Path(image).suffix == segmentation.suffix:  # ITK-SNAP takes none on another grid than the DICOM series'
+    if not image or Path(image).suffix == segmentation.suffix:  # of a DICOM series it has another grid
         lines = {"ITK-SNAP": shlex.join(["itksnap", "-g", *([image, "-s"] if image else []), path]), **lines}
     return lines
 
@@ -89,11 +88,12 @@ def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
     length = "pixels" if unit == "pixels" else "mm"
     lines = list[str]()
     for structure in structures:
-        most_probable = sorted(structure.found, key=lambda each: -each.real_probability if each.real_probability >= 0 else -1)
-        for finding in most_probable[:MOST_FINDINGS]:
+        known = [finding for finding in structure.found if not math.isnan(finding.real_probability)]
+        shown = sorted(known, key=lambda finding: -finding.real_probability) or structure.found
+        for finding in shown[:MOST_FINDINGS]:
             lines.append(f"{structure.name}: {_finding(finding, unit, length)}")
-        if more := len(structure.found) - MOST_FINDINGS + structure.n_more:
-            lines += [f"and {more} more of {structure.name} in findings.csv"] if more > 0 else []
+        if (more := len(structure.found) - MOST_FINDINGS + structure.n_more) > 0:
+            lines.append(f"and {more} more of {structure.name} in findings.csv")
     return lines
 
 

@@ -28,7 +28,7 @@ MOST_SLICES = 64
 LARGEST_PICTURES = 1_350_000
 """Characters of a scan's pictures: with text, style and script the page stays below 1.5 MB."""
 
-_IN_LIST, _ON_PAGE = (180, 240), (240, 320)  # fewest and most pixels of a picture's longer side
+_LONG_SIDE = (180, 240)  # fewest and most pixels of the pictures through the least certain place
 _MOST_PIXELS = 320
 _QUALITIES = (80, 65, 50, 35, 20)  # of JPEG, until the pictures are small enough
 _BEYOND = 0.1  # of the structures' slices are shown on either side, at least one
@@ -64,7 +64,7 @@ def draw_scan(
     except UserError:
         return reviewed.finished, ""
     axis = slicing_axis(reviewed.case.geometry.spacing_mm, folder.plans)
-    view, png = _through_place(reviewed, image, axis, _IN_LIST)
+    view, png = _through_place(reviewed, image, axis)
     structure = reviewed.case.labels.names[reviewed.place.channel]
     finished = replace(
         reviewed.finished,
@@ -75,10 +75,10 @@ def draw_scan(
     )
     if not slices:
         return finished, ""
-    planes = []
-    for across in sorted(range(len(shape)), key=lambda each: each != axis):
-        if min(n for i, n in enumerate(shape) if i != across) > 1:
-            plane, png = _through_place(reviewed, image, across, _ON_PAGE)
+    planes = [[view.name(shape[axis]), finished.picture, finished.size]]
+    for across in range(len(shape)):
+        if across != axis and min(n for i, n in enumerate(shape) if i != across) > 1:
+            plane, png = _through_place(reviewed, image, across)
             planes.append([plane.name(shape[across]), _base64(png), plane.grid.pixels[::-1]])
     view, drawn = _draw_slices(reviewed, image, axis, LARGEST_PICTURES - sum(len(png) for _, png, _ in planes))
     content = {
@@ -93,15 +93,13 @@ def draw_scan(
     return finished, json.dumps(content)
 
 
-def _through_place(
-    reviewed: ReviewedCase, image: CompactImage, axis: int, long_side: tuple[int, int]
-) -> tuple[View, bytes]:
+def _through_place(reviewed: ReviewedCase, image: CompactImage, axis: int) -> tuple[View, bytes]:
     """The slice across an axis through the least certain voxel, with the segmentation over it and a ring around it."""
     case, index = reviewed.case, reviewed.place.index
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
     occupied = (np.take(case.segmentation, index[axis], axis) != 0) | where
-    view = View.around(occupied, axis, index[axis], case.geometry, long_side)
+    view = View.around(occupied, axis, index[axis], case.geometry, _LONG_SIDE)
     [mark] = np.argwhere(view.flat(where)).tolist()
     masks = [case.labels.mask(view(case.segmentation), channel) for channel in case.labels.foreground]
     grey = view.flat(image.slice(axis, index[axis]))
@@ -163,14 +161,14 @@ def _outlines(labels: np.ndarray, names: Labels) -> bytes:
             for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
                 core[here] &= inside[there]
                 core[there] &= inside[here]
-            lines[inside & ~core] = color
-    return _palette(lines, _LINE_COLORS)
+            np.putmask(lines, inside & ~core, color)
+    return _palette(lines, _LINE_COLORS[: len(names.foreground) + 1])  # few colours take few bits a pixel
 
 
 def _palette(indices: np.ndarray, colors: Sequence[tuple[int, int, int, int]]) -> bytes:
     picture = Image.fromarray(indices)
     picture.putpalette([value for *rgb, _ in colors for value in rgb])
-    return _saved(picture, "PNG", transparency=bytes(alpha for *_, alpha in colors))
+    return _saved(picture, "PNG", compress_level=4, transparency=bytes(alpha for *_, alpha in colors))
 
 
 def _jpeg(grey: np.ndarray, quality: int) -> bytes:

@@ -85,5 +85,6 @@ def reviewed_scans(tmp_path_factory):
         truth, probs, segmentation = random_case(rng, CLASSES, shape, sharpness=6 - 1.5 * i)
         write_prediction(folder, name, probs.astype("float32"), segmentation, SPACING_MM)
         if name != "no image":
-            write_image((100 * truth + rng.integers(0, 50, shape)).astype("int16"), images / f"{name}_0000.nii.gz", SPACING_MM)
+            image = (100 * truth + rng.integers(0, 50, shape)).astype("int16")
+            write_image(image, images / f"{name}_0000.nii.gz", SPACING_MM)
     return parent, reviewed([folder], parent / "out")

@@ -135,16 +135,18 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
 def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse, listed):
     page = browse()
     flagged = [row.case for row in listed.rows if listed.reasons[row.case]]
-    visible = "[...document.querySelectorAll('tbody tr')].filter((row) => row.checkVisibility()).map((row) => row.dataset.case)"
+    visible = """[...document.querySelectorAll('tbody tr')].filter((row) => row.checkVisibility()).map(
+        (row) => row.dataset.case)"""
     assert 0 < len(flagged) < len(listed.rows), "else nothing is tested"
     assert page.evaluate(visible) == [row.case for row in listed.rows]
     page.get_by_label("flagged").check()
     assert page.evaluate(visible) == flagged
-    left = page.locator("#left").inner_text()
-    assert left.startswith(f"{len(flagged)} flagged scan")
+    left, n = "Not seen yet: {} flagged, {} of {} in all.".format, len(listed.rows)
+    assert page.locator("#left").inner_text() == left(len(flagged), n, n)
     page.get_by_label("not seen yet").check()
     page.locator("tbody tr:not([hidden]) select").first.select_option("reject")
-    assert page.evaluate(visible) == flagged[1:] and page.locator("#left").inner_text().startswith(f"{len(flagged) - 1} fl")
+    assert page.evaluate(visible) == flagged[1:]
+    assert page.locator("#left").inner_text() == left(len(flagged) - 1, n - 1, n)
     page.get_by_label("flagged").uncheck()
     page.get_by_label("not seen yet").uncheck()
     page.locator("thead button").first.click()

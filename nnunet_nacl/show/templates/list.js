@@ -4,16 +4,17 @@
   const [flagged, unseen] = document.querySelectorAll("#filter input");
   const show = () => {
     marks.load();
-    let left = 0;
+    const left = { flagged: 0, all: 0 };
     for (const row of rows) {
       const { mark, note } = marks.of(row.dataset.case);
       const isFlagged = "flagged" in row.dataset;
       row.querySelector("select").value = mark;
       row.querySelector(".note").textContent = note;
       row.hidden = (flagged.checked && !isFlagged) || (unseen.checked && mark !== "");
-      left += isFlagged && mark === "";
+      left.flagged += isFlagged && mark === "";
+      left.all += mark === "";
     }
-    document.getElementById("left").textContent = `${left} flagged ${left === 1 ? "scan is" : "scans are"} not seen yet.`;
+    document.getElementById("left").textContent = `Not seen yet: ${left.flagged} flagged, ${left.all} of ${rows.length} in all.`;
   };
   for (const row of rows) {
     const select = row.querySelector("select");
