@@ -28,7 +28,7 @@ example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
 """
 
 
-_UNLIKE = "a scan is unlike the calibration scans where so odd an image has this probability (default: %(default)s)"
+_UNLIKE = "an image so improbable among the calibration scans is unlike them (default: %(default)s)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ SCANS = ("it's ü", "b", "no image", 'a "<b>"')
 
 @pytest.fixture(scope="session")
 def reviewed_scans(tmp_path_factory):
-    """A reviewed folder of ``SCANS``, the first from 40 slices to look at, the third without an image; and its list."""
+    """A reviewed folder of ``SCANS``, the first of 160 slices, the third without an image; and its list."""
     parent, rng = tmp_path_factory.mktemp("reviewed scans"), np.random.default_rng(0)
     folder, images = parent / "predictions", parent / "images"
     folder.mkdir()
@@ -81,7 +81,7 @@ def reviewed_scans(tmp_path_factory):
     write_json(folder / "plans.json", plans)
     write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)})
     for i, name in enumerate(SCANS):
-        shape = (100 if i == 0 else 6, 14, 12)
+        shape = (160 if i == 0 else 6, 14, 12)
         truth, probs, segmentation = random_case(rng, CLASSES, shape, sharpness=6 - 1.5 * i)
         write_prediction(folder, name, probs.astype("float32"), segmentation, SPACING_MM)
         if name != "no image":
