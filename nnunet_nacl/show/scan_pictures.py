@@ -52,10 +52,10 @@ def draw_scan(
         slices: Draw those of the page, too.
 
     Returns:
-        Second JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines and of doubt, base64), the number that is
-        shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the left,
-        right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size) through the
-        least certain place. Empty without an image, or if no slices are wanted.
+        Second JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number
+        that is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of
+        the left, right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size)
+        through the least certain place. Empty without an image, or if no slices are wanted.
     """
     name, shape = reviewed.case.name, reviewed.case.segmentation.shape
     try:

@@ -82,7 +82,9 @@ def reviewed_scans(tmp_path_factory):
     write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)})
     for i, name in enumerate(SCANS):
         shape = (160 if i == 0 else 6, 14, 12)
-        truth, probs, segmentation = random_case(rng, CLASSES, shape, sharpness=6 - 1.5 * i)
+        truth, probs, segmentation = random_case(rng, CLASSES, shape)
+        if i == len(SCANS) - 1:  # a structure is missing: flagged
+            segmentation[segmentation == 2] = 0
         write_prediction(folder, name, probs.astype("float32"), segmentation, SPACING_MM)
         if name != "no image":
             image = (100 * truth + rng.integers(0, 50, shape)).astype("int16")

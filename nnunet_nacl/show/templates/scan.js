@@ -14,22 +14,13 @@
   window.addEventListener("pageshow", show);
   window.addEventListener("storage", show);
   show();
-  for (const button of document.querySelectorAll(".copy")) {
-    button.hidden = false;
-    button.addEventListener("click", () => {
-      const line = button.nextElementSibling;
-      getSelection().selectAllChildren(line);
-      navigator.clipboard?.writeText(line.textContent).catch(() => document.execCommand("copy"));
-    });
-  }
-  const keys = {};
   const go = (way) => () => document.querySelector(`a[rel=${way}]`)?.click();
-  Object.assign(keys, { n: go("next"), ArrowRight: go("next"), p: go("prev"), ArrowLeft: go("prev") });
+  const keys = { n: go("next"), ArrowRight: go("next"), p: go("prev"), ArrowLeft: go("prev") };
   const viewer = element("viewer");
   if (viewer) {
     const { slices, first, of, axis } = JSON.parse(element("slices").textContent);
     const slider = element("slider");
-    const layers = ["grey", "outlines", "doubt"].map((name) => viewer.querySelector(`img.${name}`));
+    const layers = ["grey", "outlines", "confidence"].map((name) => viewer.querySelector(`img.${name}`));
     const draw = () => {
       const [number, ...pictures] = slices[slider.value];
       layers.forEach((layer, i) => (layer.src = `data:image/${i ? "png" : "jpeg"};base64,${pictures[i]}`));
@@ -49,9 +40,9 @@
       turned += event.deltaMode ? 40 * event.deltaY : event.deltaY;
       const steps = Math.trunc(turned / 40);
       turned -= 40 * steps;
-      move(Math.sign(steps));
+      move(-Math.sign(steps));
     }, { passive: false });
-    for (const name of ["outlines", "doubt"]) {
+    for (const name of ["outlines", "confidence"]) {
       const box = element(`show-${name}`);
       const toggle = () => (viewer.querySelector(`img.${name}`).hidden = !box.checked);
       box.addEventListener("change", toggle);
