@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def predicting(root: Path, which: str, classes: int):
     training = TrainingRange.find(root, opened.plans, 1)
     model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), training, treatment)
     delivery = Delivery(
-        root / which, draw_scan, treatment, probabilities=which.endswith("npz"), findings=(1, 2)
+        root / which, partial(draw_scan, root / which), treatment, probabilities=which.endswith("npz"), findings=(1, 2)
     )
     return Scans(model, root, delivery)
 

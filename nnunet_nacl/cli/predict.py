@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
     delivery = Delivery(
         Path(args.o),
-        draw_scan,
+        partial(draw_scan, None if args.pages == "none" else Path(args.o)),
         model.treatment,
         quality,
         model.map_path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from nnunet_nacl.cli.options import add_flags, add_shared, flags_of, number_of_processes
@@ -112,7 +113,7 @@ def _review(args: argparse.Namespace) -> int:
         treatment, quality, unknown = open_map(map_path, members[0], treatment.beta)
     delivery = Delivery(
         output,
-        draw_scan,
+        partial(draw_scan, None if args.pages == "none" else output),
         treatment,
         quality,
         map_path,

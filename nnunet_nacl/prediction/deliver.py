@@ -29,18 +29,18 @@ from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import LIST_FILES, RECORDS, RESEARCH, Pages, ReviewList, pictures_of
+from nnunet_nacl.review.review_list import LIST_FILES, RECORDS, RESEARCH, Pages, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
 
 NOT_YET = "not predicted yet: run the part that has it."
 
-Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None, Sequence[Path], bool], tuple[FinishedCase, str]]
-"""What is kept of a case, with pictures: :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
-
 Written = tuple[FinishedCase, tuple[Path, ...]]
 """What is kept of a case, and its files."""
+
+Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None, Sequence[Path]], Written]
+"""What is kept of a case, with pictures: :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,6 @@ class Delivery:
     notes: tuple[str, ...] = ()
     unlike: float = DEFAULT_UNLIKE
     pages: str = "flagged"
-
-    def draw_and_keep(
-        self,
-        data: PredictionFolder,
-        reviewed: ReviewedCase,
-        image: CompactImage | None = None,
-        files: Sequence[Path] = (),
-    ) -> Written:
-        """What is kept of a case, and the file with the pictures of its page: that is made last, of the whole list."""
-        finished, pictures = self.draw(data, reviewed, image, files, self.pages != "none")
-        if not pictures:
-            return finished, ()
-        write_atomically(path := self.output / pictures_of(reviewed.case.name), pictures)
-        return finished, (path,)
 
 
 @dataclass(frozen=True)

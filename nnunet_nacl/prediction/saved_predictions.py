@@ -146,7 +146,7 @@ class SavedPredictions:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{member.path}: {error}; predict this case again.") from None
-        finished, pictures = delivery.draw_and_keep(self.first, reviewed)
+        finished, pictures = delivery.draw(self.first, reviewed, None, ())
         probs: np.ndarray | Path | None = None
         if delivery.probabilities:
             untouched = treatment.map is None and len(self.members) == 1

@@ -213,7 +213,7 @@ class Scans:
     def _deliver(self, maker: DicomMaker | None, case: InputCase, answered: GridCase) -> Written:
         model, delivery = self.model, self.delivery
         reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.postprocessing)
-        finished, pictures = delivery.draw_and_keep(model.opened, reviewed, answered.image, case.images)
+        finished, pictures = delivery.draw(model.opened, reviewed, answered.image, case.images)
         # the network's own, as nnUNetv2_predict saves them
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)

@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import write_atomically
 from nnunet_nacl.io.companion_files import image_files, read_image
 from nnunet_nacl.io.geometry import slicing_axis
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.review.review_list import pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.show.drawing import STRUCTURE_COLORS, draw_labels, grey_picture
 from nnunet_nacl.show.slices import View
@@ -36,33 +38,32 @@ _DOUBT_LEVELS = 16
 
 
 def draw_scan(
+    output: Path | None,
     folder: PredictionFolder,
     reviewed: ReviewedCase,
     image: CompactImage | None = None,
     files: Sequence[Path] = (),
-    slices: bool = True,
-) -> tuple[FinishedCase, str]:
-    """What is kept of a case, with a picture through the least certain place; and the pictures of its page.
+) -> tuple[FinishedCase, tuple[Path, ...]]:
+    """What is kept of a case, with a picture through the least certain place; and the file with those of its page.
+
+    That is JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number that
+    is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the left,
+    right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size) through the least
+    certain place. There is none without an image.
 
     Args:
+        output: Folder of the run; None draws no slices.
         folder: Of the data set, on whose plans the direction of the slices depends.
         reviewed: The case, its segmentation and row.
         image: Of the case; None reads it.
         files: Of the image; none looks where nnU-Net's files say. Where it is not there, there is no picture.
-        slices: Draw those of the page, too.
-
-    Returns:
-        Second JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number
-        that is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of
-        the left, right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size)
-        through the least certain place. Empty without an image, or if no slices are wanted.
     """
     name, shape = reviewed.case.name, reviewed.case.segmentation.shape
     try:
         files = files or image_files(folder, name)
         image = image or CompactImage(read_image(folder, name, 0, shape)[None])
     except UserError:
-        return reviewed.finished, ""
+        return reviewed.finished, ()
     axis = slicing_axis(reviewed.case.geometry.spacing_mm, folder.plans)
     view, png = _through_place(reviewed, image, axis)
     structure = reviewed.case.labels.names[reviewed.place.channel]
@@ -73,8 +74,8 @@ def draw_scan(
         size=view.grid.pixels[::-1],
         image=str(files[0].absolute()),
     )
-    if not slices:
-        return finished, ""
+    if output is None:
+        return finished, ()
     planes = [[view.name(shape[axis]), finished.picture, finished.size]]
     for across in range(len(shape)):
         if across != axis and min(n for i, n in enumerate(shape) if i != across) > 1:
@@ -90,7 +91,8 @@ def draw_scan(
         "size": view.grid.pixels[::-1],
         "planes": planes,
     }
-    return finished, json.dumps(content)
+    write_atomically(path := output / pictures_of(name), json.dumps(content))
+    return finished, (path,)
 
 
 def _through_place(reviewed: ReviewedCase, image: CompactImage, axis: int) -> tuple[View, bytes]:
@@ -137,7 +139,7 @@ def _draw_slices(
     while True:
         for quality in _QUALITIES:
             drawn = [
-                (number + 1, _base64(_jpeg(grey, quality)), *map(_base64, pair))
+                (number + 1, _saved(Image.fromarray(grey), "JPEG", quality=quality), *pair)
                 for number, grey, pair in zip(numbers.tolist(), greys, layers)
             ]
             if sum(len(layer) for _, *three in drawn for layer in three) <= most:
@@ -151,8 +153,8 @@ DOUBT_COLORS = [(255, 0, 255, round(170 * level / (_DOUBT_LEVELS - 1))) for leve
 """Clear where the network is certain, to magenta where the largest probability is a half or less."""
 
 
-def _outlines(labels: np.ndarray, names: Labels) -> bytes:
-    """The rims of the structures in a label map, as PNG; a rim is the voxels with a neighbour that is not inside."""
+def _outlines(labels: np.ndarray, names: Labels) -> str:
+    """The rims of the structures in a label map, base64 PNG: voxels with a neighbour that is not inside."""
     lines = np.zeros(labels.shape, np.uint8)
     for channel, color in zip(names.foreground, cycle(range(1, len(_LINE_COLORS)))):
         inside = names.mask(labels, channel)
@@ -165,20 +167,16 @@ def _outlines(labels: np.ndarray, names: Labels) -> bytes:
     return _palette(lines, _LINE_COLORS[: len(names.foreground) + 1])  # few colours take few bits a pixel
 
 
-def _palette(indices: np.ndarray, colors: Sequence[tuple[int, int, int, int]]) -> bytes:
+def _palette(indices: np.ndarray, colors: Sequence[tuple[int, int, int, int]]) -> str:
     picture = Image.fromarray(indices)
     picture.putpalette([value for *rgb, _ in colors for value in rgb])
     return _saved(picture, "PNG", compress_level=4, transparency=bytes(alpha for *_, alpha in colors))
 
 
-def _jpeg(grey: np.ndarray, quality: int) -> bytes:
-    return _saved(Image.fromarray(grey), "JPEG", quality=quality)
-
-
-def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+def _saved(picture: Image.Image, kind: str, **options: object) -> str:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
-    return stream.getvalue()
+    return _base64(stream.getvalue())
 
 
 def _base64(content: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,6 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
 
 def reviewed(folders, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of folders of the same cases."""
-    delivery = Delivery(output, draw_scan, **asked)
+    delivery = Delivery(output, partial(draw_scan, output), **asked)
     saved = SavedPredictions(tuple(open_members(folders)), delivery, references=references)
     return deliver(saved.source(num_processes=num_processes), delivery, page=all_pages, again=overwrite)[0]
