@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def predicting(root: Path, which: str, classes: int):
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.prediction.training_range import TrainingRange
-    from nnunet_nacl.show.review_page import draw_thumbnail
+    from nnunet_nacl.show.scan_pictures import draw_scan
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
@@ -121,7 +122,9 @@ def predicting(root: Path, which: str, classes: int):
     opened = PredictionFolder.open(root, need_reference=False)
     training = TrainingRange.find(root, opened.plans, 1)
     model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), training, treatment)
-    delivery = Delivery(root / which, draw_thumbnail, treatment, probabilities=which.endswith("npz"), findings=(1, 2))
+    delivery = Delivery(
+        root / which, partial(draw_scan, root / which), treatment, probabilities=which.endswith("npz"), findings=(1, 2)
+    )
     return Scans(model, root, delivery)
 
 

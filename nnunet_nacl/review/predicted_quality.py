@@ -69,10 +69,19 @@ class QualityOfMap:
         return self.record.quality.presence if self.record.quality and self.as_network else None
 
     @property
-    def listed(self) -> list[str]:
-        """nnU-Net's keys of the structures whose components are findings."""
+    def torn(self) -> list[str]:
+        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration scans."""
         known = self.record.quality.presence if self.record.quality else None
         return known.listed if known else []
+
+    @property
+    def listed(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are findings: those that can be absent from a scan.
+
+        Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
+        """
+        always = self.learned.scores.always if self.learned.scores else ()
+        return [key for key in self.torn if key not in always]
 
     def _knows(self, unit: str) -> bool:
         """Whether volumes were learned in this unit."""
