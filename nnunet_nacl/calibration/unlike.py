@@ -181,9 +181,9 @@ def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> f
 
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(F,) median and spread; 0 and 1 of a number that no scan has."""
+    """(F,) median and spread; NaN and 1 of a number that no scan has."""
     known = ~np.isnan(values).all(0)
-    middle, spread = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    middle, spread = np.full(values.shape[1], math.nan), np.ones(values.shape[1])
     middle[known] = np.nanmedian(values[:, known], 0)
     away = np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
     spread[known] = np.maximum(1.4826 * away, _LEAST_SPREAD)
