@@ -94,7 +94,11 @@ def test_a_batch_is_counted(like):
     assert batch.probability == batch_probability(n_near + 4, 24, 60, 0.05)
     assert f"{n_near + 4} of 24 are unlike" in batch.text
     assert "whole batch" in batch.text
-    assert UnlikeScans.of(like, [row + 8 for row in near], 0.05).two_sample < 1e-9 < UnlikeScans.of(like, near, 0.05).two_sample
+    assert (
+        UnlikeScans.of(like, [row + 8 for row in near], 0.05).two_sample
+        < 1e-9
+        < UnlikeScans.of(like, near, 0.05).two_sample
+    )
     few = UnlikeScans.of(like, far[:1], 0.05)
     assert math.isnan(few.two_sample)
     assert "1 of 1 is unlike" in few.text
