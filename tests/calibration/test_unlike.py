@@ -65,10 +65,11 @@ def test_patients_weigh_the_same_however_many_scans_they_have():
 def test_left_out_scores_are_found_without_the_patient():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(30, 3))
-    twice = learned(np.r_[values, values], [*range(30), *range(30)])
+    doubled = np.r_[values, values]
+    twice = learned(doubled, [*range(30), *range(30)])
     for i in (0, 7):
-        assert twice.scores[i] == pytest.approx(learned(np.delete(np.r_[values, values], [i, 30 + i], 0)).score(values[i]),
-                                                rel=1e-4)  # fmt: skip
+        others = learned(np.delete(doubled, [i, 30 + i], axis=0))
+        assert twice.scores[i] == pytest.approx(others.score(values[i]), rel=1e-4)
     assert np.isnan(learned(values, [0] * 30).scores).all()
     assert math.isnan(learned(values, [0] * 30).p_value(values[0]))
 

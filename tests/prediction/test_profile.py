@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import read_record, structures_of
+from nnunet_nacl.documents.map_file import read_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.labels import Labels
