@@ -146,6 +146,15 @@ def test_numbers_that_never_change_do_not_divide_by_zero():
     assert known.stands_out(other) == ["spacing along z 6, they have 2 to 2"]
 
 
+def test_a_count_that_most_scans_share_hides_no_other_number():
+    """Its median absolute deviation is 0: scaled by the least spread, scans with another count would be far from all."""
+    values = np.random.default_rng(0).normal(0, 0.2, size=(40, 2))
+    values[:, 1] = np.log(np.r_[np.full(30, 2), 3, 3, 3, 3, 4, 4, 5, 5, 6, 7])
+    known = learned(values)
+    assert known.p_value(np.array([0, math.log(4)])) > 0.1
+    assert known.p_value(np.array([1.6, math.log(2)])) == pytest.approx(1 / 41)
+
+
 def test_words_name_the_numbers_that_are_farthest_off_with_their_range():
     values = np.c_[np.linspace(-1, 1, 41), np.log(np.linspace(1, 2, 41)), np.linspace(0, 1, 41), np.linspace(1, 3, 41)]
     known = learned(values)
