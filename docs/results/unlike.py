@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,14 +27,15 @@ from nnunet_nacl.documents.patient_groups import read_groups
 
 STUDY = Path(__file__).resolve().parent / "study"
 LEVEL = 0.05
-HIPPOCAMPUS, ACDC, EMIDEC, DRIVE = (
+HIPPOCAMPUS, TWO_FOLDS, ACDC, EMIDEC, DRIVE = (
     "Dataset004_Hippocampus",
+    "Dataset004_Hippocampus_two_folds",
     "Dataset027_ACDC",
     "Dataset028_EMIDEC",
     "Dataset030_DRIVE",
 )
-SAME = {"LVC": "LV cavity", "MLV": "normal myocardium"}
-"""Structures of ACDC, and what EMIDEC has in their place."""
+SAME = {"cineMRI": "MRI", "LVC": "LV cavity", "MLV": "normal myocardium"}
+"""Channel and structures of ACDC, and what EMIDEC has in their place."""
 CLIPPED = 5.0
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -151,17 +153,16 @@ def of_frames(first: bool, rows: pd.DataFrame) -> pd.DataFrame:
 
 def conditions() -> Iterator[tuple[str, CalibrationProfiles, pd.DataFrame, bool]]:
     """Condition, calibration scans, new scans, and whether intervals are judged."""
-    every = {name: read(name) for name in (HIPPOCAMPUS, ACDC, EMIDEC, DRIVE)}
+    every = {name: read(name) for name in (HIPPOCAMPUS, TWO_FOLDS, ACDC, EMIDEC, DRIVE)}
     folds = {name: rows[rows["set"] == "folds"] for name, rows in every.items()}
     known = {name: learn(folds[name], numbers_of(rows)) for name, rows in every.items()}
-    for name in (HIPPOCAMPUS, ACDC, EMIDEC):
-        for kind, rows in every[name][every[name]["set"] == "clean"].groupby("network"):
-            yield f"{name.partition('_')[2]}, not shifted, {kind.partition('_')[0]}", known[name], rows, True
-    rows = every[HIPPOCAMPUS]
-    for name in dict.fromkeys(rows["set"]):
-        if name not in ("folds", "clean"):
-            label = f"Hippocampus, {name.replace('_', ' ')}".replace(" 2mm", " of 2 mm")
-            yield label, known[HIPPOCAMPUS], rows[rows["set"] == name], True
+    for name in (HIPPOCAMPUS, TWO_FOLDS, ACDC, EMIDEC):
+        title, rows = name.partition("_")[2].replace("_", " "), every[name]
+        for kind, clean in rows[rows["set"] == "clean"].groupby("network"):
+            yield f"{title}, not shifted, {kind.partition('_')[0]}", known[name], clean, True
+        for kind in dict.fromkeys(rows["set"]):
+            if kind not in ("folds", "clean"):
+                yield f"{title}, {kind.replace('_', ' ')}", known[name], rows[rows["set"] == kind], True
     yield "DRIVE -> CHASE", known[DRIVE], every[DRIVE][every[DRIVE]["set"] == "chase"], True
     rows = every[ACDC]
     outer = rows[(rows["set"] == "clean") & (rows["network"] == "average")]
@@ -169,15 +170,10 @@ def conditions() -> Iterator[tuple[str, CalibrationProfiles, pd.DataFrame, bool]
         other = outer[first_frames(outer) != first]
         part = folds[ACDC][first_frames(folds[ACDC]) == first]
         yield f"ACDC, {label}", learn(part, numbers_of(rows)), of_frames(first, other), True
-    names = dict(zip(numbers_of(rows), (name for name in numbers_of(rows))))
-    for old, new in SAME.items():
-        names = {name: changed.replace(old, new) for name, changed in names.items()}
-    renamed = outer.rename(columns=names)
-    yield "EMIDEC -> ACDC", known[EMIDEC], renamed, False
-    back = {changed: name for name, changed in names.items()}
-    rows = every[EMIDEC]
-    there = rows[(rows["set"] == "clean") & (rows["network"] == "average")].rename(columns=back)
-    yield "ACDC -> EMIDEC", known[ACDC], there, False
+    emidec = {name: reduce(lambda text, pair: text.replace(*pair), SAME.items(), name) for name in known[ACDC].names}
+    yield "EMIDEC -> ACDC", known[EMIDEC], outer.rename(columns=emidec), False
+    others = every[EMIDEC][(every[EMIDEC]["set"] == "clean") & (every[EMIDEC]["network"] == "average")]
+    yield "ACDC -> EMIDEC", known[ACDC], others.rename(columns={new: old for old, new in emidec.items()}), False
 
 
 def print_shifts() -> None:
