@@ -58,11 +58,11 @@ def profile(
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    step = max(1, math.ceil(image[0].size / _MOST_VOXELS))
-    image = image[:MOST_CHANNELS, ::step].astype(np.float32)
+    step = min(len(image[0]), max(1, math.ceil(image[0].size / _MOST_VOXELS)))
+    slices = slice((len(image[0]) - 1) % step // 2, None, step)
     cropped = segmentation.transpose(transpose)[tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])]
     size = np.array(cropped.shape)[np.argsort(transpose)] * Geometry.of(properties).spacing_mm
-    on_grid = _nearest(cropped, image.shape[1:])
+    on_grid, image = _nearest(cropped, image.shape[1:], slices), image[:MOST_CHANNELS, slices].astype(np.float32)
     foreground = on_grid != 0
     outline = foreground & ~_in_slices(binary_erosion, foreground, 1)
     numbers: list[float] = []
@@ -81,10 +81,10 @@ def profile(
     return np.array([*numbers, *map(_log, Geometry.of(properties).spacing_mm), *map(_log, size)], float)
 
 
-def _nearest(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """An array brought to another shape, each voxel with the value of the nearest."""
-    index = [((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(shape, values.shape)]
-    return values[np.ix_(*index)]
+def _nearest(values: np.ndarray, shape: Sequence[int], slices: slice) -> np.ndarray:
+    """Slices of an array brought to another shape, each voxel with the value of the nearest."""
+    first, *others = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(shape, values.shape))
+    return values[np.ix_(first[slices], *others)]
 
 
 def _in_slices(operation: Callable[..., np.ndarray], mask: np.ndarray, times: int) -> np.ndarray:

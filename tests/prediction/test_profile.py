@@ -123,6 +123,14 @@ def test_another_grid_than_that_of_the_image_and_a_crop_tell_the_same():
         assert finer[name] == pytest.approx(seen[name], abs=0.01)
 
 
+@pytest.mark.parametrize("shape", [(70, 200, 200), (3, 1100, 1100)])
+def test_of_a_large_image_some_slices_are_looked_at_with_what_was_segmented_there(shape):
+    truth = np.arange(shape[0])[:, None, None] * 3 // shape[0] * np.ones(shape, int)  # other structures in other slices
+    seen = numbers(np.choose(truth, (1.0, 5.0, 7.0)), truth)
+    assert seen["MR 0 in liver"] == pytest.approx(5)
+    assert shape[0] == 3 or seen["MR 0 in lesion"] == pytest.approx(7)
+
+
 def test_flat_images_of_one_slice_and_tiny_ones_have_numbers():
     flat = numbers(np.ones((1, 20, 20)), np.ones((1, 20, 20), int))
     assert math.isfinite(flat["log noise (MR 0)"]) and math.isfinite(flat["log sharpness (MR 0)"])
