@@ -147,7 +147,7 @@ def test_numbers_that_never_change_do_not_divide_by_zero():
 
 
 def test_a_count_that_most_scans_share_hides_no_other_number():
-    """Its median absolute deviation is 0: scaled by the least spread, scans with another count would be far from all."""
+    """Its median absolute deviation is 0: by the least spread, scans with another count would be far from all."""
     values = np.random.default_rng(0).normal(0, 0.2, size=(40, 2))
     values[:, 1] = np.log(np.r_[np.full(30, 2), 3, 3, 3, 3, 4, 4, 5, 5, 6, 7])
     known = learned(values)
