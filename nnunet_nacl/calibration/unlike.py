@@ -1,10 +1,11 @@
 """Is a scan unlike the calibration scans? Distances between profiles, and how probable such a distance is.
 
 A profile is a row of numbers of one scan (:mod:`nnunet_nacl.prediction.profile`), in units in which 0.05 is little:
-logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread (1.4826 times the median
-absolute deviation, at least 0.05) of the calibration scans. A gap, as of a structure that was not segmented, takes no
-part: it counts as the median. The score of a scan is its mean distance to the ``NEIGHBOURS`` nearest calibration scans
-of other patients; that of a calibration scan is found without its patient, in scale, too. With n patients
+logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread of the calibration scans:
+1.4826 times the median absolute deviation; where that is below 0.05, as of a count that most scans share, the standard
+deviation, at least 0.05. A gap, as of a structure that was not segmented, takes no part: it counts as the median. The
+score of a scan is its mean distance to the ``NEIGHBOURS`` nearest calibration scans of other patients; that of a
+calibration scan is found without its patient, in scale, too. With n patients
 
     p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
 
@@ -181,12 +182,13 @@ def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> f
 
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(F,) median and spread; 0 and 1 of a number that no scan has."""
+    """(F,) median and spread; NaN and 1 of a number that no scan has."""
     known = ~np.isnan(values).all(0)
-    middle, spread = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    middle, spread = np.full(values.shape[1], math.nan), np.ones(values.shape[1])
     middle[known] = np.nanmedian(values[:, known], 0)
-    away = np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
-    spread[known] = np.maximum(1.4826 * away, _LEAST_SPREAD)
+    away = 1.4826 * np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
+    of_all = np.nanstd(values[:, known], 0)
+    spread[known] = np.maximum(np.where(away > _LEAST_SPREAD, away, of_all), _LEAST_SPREAD)
     return middle, spread
 
 
