@@ -176,8 +176,8 @@ def conditions() -> Iterator[tuple[str, CalibrationProfiles, pd.DataFrame, bool]
     yield "ACDC -> EMIDEC", known[ACDC], others.rename(columns={new: old for old, new in emidec.items()}), False
 
 
-def print_shifts() -> None:
-    """A row for each condition, and the false alarms pooled."""
+def shifts() -> tuple[str, list[tuple[str, np.ndarray]]]:
+    """A row for each condition; and by kind of network which scans without a shift are marked."""
     body, alarms = [], []
     for label, known, rows, judged in conditions():
         marked = p_values(known, rows) <= LEVEL + 1e-9
@@ -190,11 +190,19 @@ def print_shifts() -> None:
         if "not shifted" in label:
             alarms.append((label.rpartition(", ")[2], marked))
     header = ["condition", "patients", "scans", "marked", "so many by chance", "two-sample p"]
-    print(table([*header, "in the interval", "of those not marked"], body))
+    return table([*header, "in the interval", "of those not marked"], body), alarms
+
+
+def print_shifts() -> None:
+    """The table, and the false alarms pooled."""
+    text, alarms = shifts()
+    print(text)
     for kind in ("single", "average"):
         pooled = np.concatenate([marked for which, marked in alarms if which == kind])
         print(f"\nfalse alarms, {kind}: {pooled.sum()} of {len(pooled)}, {pooled.mean():.3f}")
 
+
+TABLES = {"unlike": lambda folders: shifts()[0]}
 
 if __name__ == "__main__":
     {"scores": print_scores, "shifts": print_shifts}[sys.argv[1]]()

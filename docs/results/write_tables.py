@@ -28,6 +28,7 @@ import deployed_tables
 import map_tables
 import start_tables
 import study_shares
+import unlike
 from study_tables import GROUPS, Study, beside
 
 from nnunet_nacl.files import write_atomically
@@ -53,7 +54,7 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    of_folders = deployed_tables.TABLES | deployed_flags.TABLES | start_tables.TABLES
+    of_folders = deployed_tables.TABLES | deployed_flags.TABLES | start_tables.TABLES | unlike.TABLES
     if len(words) < 3 or words[0] not in (*TABLES, *of_folders):
         raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
     kind, networks, *patterns = words
