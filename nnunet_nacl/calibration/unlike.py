@@ -154,16 +154,20 @@ class UnlikeScans:
 
     @property
     def text(self) -> str:
-        """One sentence; empty where no scan is unlike."""
-        if not self.n_unlike:
-            return ""
-        verb, tested = "is" if self.n_unlike == 1 else "are", ""
-        if not math.isnan(self.two_sample):
-            tested = f"; that the whole batch is farther off has p = {self.two_sample:.2g}"
-        return (
-            f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans: intervals and flags are not "
-            f"supported there (were all like them, so many had a probability of {self.probability:.2g}{tested})."
-        )
+        """One sentence; empty where neither a scan nor the batch is unlike."""
+        farther = f"that the whole batch is farther off has p = {self.two_sample:.2g}"
+        if self.n_unlike:
+            verb = "is" if self.n_unlike == 1 else "are"
+            tested = "" if math.isnan(self.two_sample) else f"; {farther}"
+            return (
+                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans: intervals and flags are not "
+                f"supported there (were all like them, so many had a probability of {self.probability:.2g}{tested})."
+            )
+        if self.two_sample <= self.level:  # NaN is not
+            return (
+                f"No scan is unlike the calibration scans by itself, but {farther}: rely less on intervals and flags."
+            )
+        return ""
 
 
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:

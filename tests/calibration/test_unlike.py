@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,3 +182,9 @@ def test_what_is_stored_is_read_with_its_gaps(like):
 def test_lists_that_do_not_belong_together_are_refused(patient):
     with pytest.raises(ValueError, match="belong together"):
         CalibrationProfiles(["a"], [[1.0]] * 3, np.array(patient, int))
+
+
+def test_a_batch_that_lies_farther_off_is_named_where_no_scan_is_unlike_by_itself() -> None:
+    known = UnlikeScans(0.05, 30, 0, 40, 1.0, 1.6e-5)
+    assert "by itself, but that the whole batch is farther off has p = 1.6e-05" in known.text
+    assert not replace(known, two_sample=0.2).text and not replace(known, two_sample=math.nan).text
