@@ -221,7 +221,7 @@ class MapRecord:
             >>> labels = [rng.integers(0, 2, (8, 8, 8)) for _ in range(6)]
             >>> guesses = [np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth) for truth in labels]
             >>> probabilities = [np.stack([0.99 - 0.98 * guess, 0.01 + 0.98 * guess]) for guess in guesses]
-            >>> calibration = CalibrationMap.fit(probabilities, labels, form="temperature")
+            >>> calibration = MapRecord.fit(probabilities, labels, form="temperature")
             >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
             True
         """
