@@ -1,6 +1,6 @@
 """Writes the badges of the README, docs/images/badge_*.svg, from the installed package's metadata. Nothing is fetched.
 
-    python tools/write_badges.py [FOLDER]
+python tools/write_badges.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def badges() -> dict[str, str]:
     oldest = re.search(r"[\d.]+", known["Requires-Python"])[0]
     (nnunet,) = (each for each in known.get_all("Requires-Dist") if each.startswith("nnunetv2"))
     licence = known["License-Expression"] or known["License"]
-    words = {"licence": licence, "python": f"{oldest} or newer", "nnunet": f"{re.search(r'>=([0-9.]+)', nnunet)[1]} or newer"}
+    words = {
+        "licence": licence,
+        "python": f"{oldest} or newer",
+        "nnunet": f"{re.search(r'>=([0-9.]+)', nnunet)[1]} or newer",
+    }
     titles = {"licence": "licence", "python": "Python", "nnunet": "nnU-Net"}
     return {f"badge_{name}.svg": badge(titles[name], text) for name, text in words.items()}
 
