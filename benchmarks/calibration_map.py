@@ -27,7 +27,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.calibration.calibration_map import CalibrationMap
+    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.io.probabilities import CalibratedProbabilities
     from nnunet_nacl.runs.logits_export import export_logits
 
@@ -48,7 +48,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     export = time.process_time() - start
     rng = np.random.default_rng(0)
     m = classes - 1
-    calibration = CalibrationMap(rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m)))
+    calibration = LogOddsMap(rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m)))
     seconds = []
     for source in (exported, CalibratedProbabilities(exported, calibration)):
         start = time.process_time()

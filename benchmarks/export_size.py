@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,24 +107,24 @@ def export(root: Path, which: str, edge: int) -> None:
 
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.calibration.calibration_map import CalibrationMap
+    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.io.treatment import Treatment
     from nnunet_nacl.prediction.deliver import Delivery
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.prediction.training_range import TrainingRange
-    from nnunet_nacl.show.review_page import draw_thumbnail
+    from nnunet_nacl.show.scan_pictures import draw_scan
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
-    treatment = Treatment(
-        CalibrationMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None
-    )
+    treatment = Treatment(LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None)
     opened = PredictionFolder.open(root, need_reference=False)
     training = TrainingRange.find(root, opened.plans, 1)
     model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), training, treatment)
-    delivery = Delivery(root / which, draw_thumbnail, treatment, probabilities=which.endswith("npz"), findings=(1, 2))
+    delivery = Delivery(
+        root / which, partial(draw_scan, root / which), treatment, probabilities=which.endswith("npz"), findings=(1, 2)
+    )
     return Scans(model, root, delivery)
 
 

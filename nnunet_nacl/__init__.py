@@ -6,14 +6,23 @@ The losses can be used without nnU-Net::
 
     loss = NACLLoss()(logits, target)
 
+Trained models::
+
+    import nnunet_nacl as nacl
+
+    nacl.calibrate_model(model_folder)
+    answer = nacl.Predictor(model_folder, bad=0.7).predict(image, properties)
+    calibrated = nacl.CalibrationMap.load("calibration_map.json").transform(probabilities)
+
 This module is imported whenever Python starts in an environment that has the package (see `registration`), so it
-imports nothing: the losses, and PyTorch with them, are loaded when they are first asked for.
+imports nothing: what it names is loaded, and PyTorch with it, when it is first asked for.
 """
 
 __version__ = "0.4.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
+    from nnunet_nacl.documents.calibration_map import CalibrationMap as CalibrationMap
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
     from nnunet_nacl.losses import FocalLoss as FocalLoss
@@ -21,6 +30,14 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import MbLSLoss as MbLSLoss
     from nnunet_nacl.losses import NACLLoss as NACLLoss
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
+    from nnunet_nacl.models.calibrate_model import calibrate_model as calibrate_model
+    from nnunet_nacl.prediction import Predictor as Predictor
+
+_OF_MODELS = {
+    "CalibrationMap": "nnunet_nacl.documents.calibration_map",
+    "Predictor": "nnunet_nacl.prediction",
+    "calibrate_model": "nnunet_nacl.models.calibrate_model",
+}
 
 
 def __getattr__(name):
@@ -29,11 +46,15 @@ def __getattr__(name):
 
         modules = [method.module for method in METHODS.values()]
         if name == "__all__":
-            return [*modules, "__version__"]
+            return [*modules, *_OF_MODELS, "__version__"]
         if name in modules:
             from nnunet_nacl import losses
 
             return getattr(losses, name)
+    if name in _OF_MODELS:
+        import importlib
+
+        return getattr(importlib.import_module(_OF_MODELS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

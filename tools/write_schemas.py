@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.documents import decision_json, document, map_record, outcome_json, prediction_json
+from nnunet_nacl.documents import calibration_map, decision_json, document, outcome_json, prediction_json
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import derived_of
 
@@ -18,7 +18,7 @@ SCHEMAS = Path(nnunet_nacl.__file__).parent / "documents" / "schemas"
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration": (document.Evaluation, document.SCHEMA_VERSION),
-    "calibration_map": (map_record.MapRecord, map_record.SCHEMA_VERSION),
+    "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
     "decision": (decision_json.DecisionRecord, decision_json.SCHEMA_VERSION),
     "outcome": (outcome_json.Outcome, outcome_json.SCHEMA_VERSION),
     "prediction": (prediction_json.PredictionRecord, prediction_json.SCHEMA_VERSION),
@@ -29,7 +29,7 @@ PUBLISHED: dict[str, tuple[Any, int]] = {
 def schema_of(name: str) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a document as it is written; null stands for a number that is not defined.
 
-    A key is required unless its default is None: reading may take less, see :mod:`nnunet_nacl.documents.map_record`.
+    A key is required unless its default is None: reading may take less (:mod:`nnunet_nacl.documents.calibration_map`).
     """
     from pydantic import TypeAdapter
     from pydantic.json_schema import GenerateJsonSchema

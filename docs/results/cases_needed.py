@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
 from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.files import write_atomically
@@ -31,7 +31,7 @@ SIZES = (5, 8, 10, 15, 20, 30, 50)
 BINS = 15
 
 
-def ece_predicted(sample: Sample, calibration: CalibrationMap) -> float:
+def ece_predicted(sample: Sample, calibration: LogOddsMap) -> float:
     """ECE over the voxels that are predicted as a structure, estimated from a sample; NaN if there are none."""
     voxels = sample.voxels()
     probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label).numpy()
@@ -60,11 +60,11 @@ def main() -> None:
     patient = np.array([groups[case] for case in cases])
     everyone = np.unique(patient)
 
-    def measure(calibration: CalibrationMap) -> np.ndarray:
+    def measure(calibration: LogOddsMap) -> np.ndarray:
         nll = [case_loss(sample.voxels(), calibration) for sample in samples]
         return np.array([nll, [ece_predicted(sample, calibration) for sample in samples]])
 
-    before = measure(CalibrationMap.identity(len(held_out.first.labels.foreground)))
+    before = measure(LogOddsMap.identity(len(held_out.first.labels.foreground)))
     generator, rows = np.random.default_rng(0), []
     sizes = [size for size in SIZES if size <= 0.8 * len(everyone)]
     with tqdm(total=len(sizes) * arguments.draws, unit="draw") as bar:

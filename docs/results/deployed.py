@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds import network_box
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability, finding_features, presence_features
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.documents.document import Evaluation
@@ -114,7 +114,7 @@ class Learned:
     presence: LearnedPresence
 
 
-def measure(folder: PredictionFolder, network: str, maps: Mapping[str, CalibrationMap], processes: int) -> Measured:
+def measure(folder: PredictionFolder, network: str, maps: Mapping[str, LogOddsMap], processes: int) -> Measured:
     """Measure a folder as it is and under every rule; what is finished is not measured again."""
     place = folder.folder.parent / f"deployed_{folder.folder.name}"
 
@@ -248,7 +248,7 @@ def main() -> None:
     else:
         folders, maps = find_fold_folders(arguments.model, arguments.f), {}
         for part in content["cross_fit"].values():
-            own = CalibrationMap(np.array(part["slopes"]), np.array(part["offsets"]), content["regions"])
+            own = LogOddsMap(np.array(part["slopes"]), np.array(part["offsets"]), content["regions"])
             maps |= dict.fromkeys(part["cases"], own)
         for fold, folder in folders.items():
             here = {case: one for case, one in maps.items() if case in folder.expected}

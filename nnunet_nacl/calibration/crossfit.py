@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, covariance_of_mean, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first; weaker ones are not tried once one does worse on left-out cases than
@@ -82,7 +82,7 @@ class CrossFit:
 
     score: FormScore
     fit: Fit
-    part_maps: dict[str, CalibrationMap]
+    part_maps: dict[str, LogOddsMap]
 
 
 def cross_fit(
@@ -90,7 +90,7 @@ def cross_fit(
     parts: Sequence[str],
     *,
     groups: Sequence[Hashable] | None = None,
-    centre: CalibrationMap | None = None,
+    centre: LogOddsMap | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> list[CrossFit]:
     """Fit maps to all cases and without each part, and compare them on the cases that were left out.

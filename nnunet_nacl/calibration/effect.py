@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import MASK_BITS, Voxels, unpack
 from nnunet_nacl.calibration.log_odds import is_certain, most_probable, probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.bootstrap import mean_interval
@@ -112,7 +112,7 @@ class Relabelled:
     dice: float
 
 
-def relabelled(cases: Iterable[Voxels], calibration: CalibrationMap) -> Relabelled:
+def relabelled(cases: Iterable[Voxels], calibration: LogOddsMap) -> Relabelled:
     """Count over the (weighted) voxels of cases what a map does to the most probable labels."""
     found, differences = np.zeros(2), []
     for voxels in cases:
@@ -131,7 +131,7 @@ def relabelled(cases: Iterable[Voxels], calibration: CalibrationMap) -> Relabell
 
 
 def count_sample(
-    sample: Sample, calibration: CalibrationMap | None = None, n_bins: int = DEFAULT_N_BINS
+    sample: Sample, calibration: LogOddsMap | None = None, n_bins: int = DEFAULT_N_BINS
 ) -> dict[str, BinStats]:
     """Sums of all voxels of a case for every mask, as :func:`~nnunet_nacl.metrics.counting.count_masks` gives them.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, coefficient_rows
 from nnunet_nacl.calibration.case_voxels import Voxels, structures_there
 from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Terms
 from nnunet_nacl.calibration.log_odds import probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, coefficient_rows
 
 AFFINE_FORMS = ("temperature", "shift")
 """One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
@@ -43,12 +43,12 @@ class Fit:
             next fit may begin.
     """
 
-    map: CalibrationMap
+    map: LogOddsMap
     standard_errors: np.ndarray
     changes: dict[tuple[int, int | None], np.ndarray]
 
     @classmethod
-    def of(cls, calibration: CalibrationMap) -> Fit:
+    def of(cls, calibration: LogOddsMap) -> Fit:
         """A map that is given: its standard errors are not known."""
         return cls(calibration, np.broadcast_to(np.nan, calibration.coefficients().shape), {})
 
@@ -89,7 +89,7 @@ def fit_affine(
     for slope, shift in ((1 + change[0], change[1:]), (errors[0], errors[1:])):
         offsets = shift if problem.offsets else np.zeros(problem.num)
         tables.append((np.full((1, problem.num), slope), offsets[None]))
-    calibration = CalibrationMap(*tables[0], cases[0].regions)
+    calibration = LogOddsMap(*tables[0], cases[0].regions)
     rows = coefficient_rows(*tables[1], cases[0].regions)
     return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {(0, None): change})
 
@@ -147,7 +147,7 @@ def fit_conditional(
             variances[label, structure, columns] = variance
         changes[label, place] = change
     errors = np.sqrt(variances) if with_errors else np.broadcast_to(np.nan, rows.shape)
-    return Fit(CalibrationMap(rows[..., :-1], rows[..., -1], regions), errors, changes)
+    return Fit(LogOddsMap(rows[..., :-1], rows[..., -1], regions), errors, changes)
 
 
 def minimise(

@@ -38,6 +38,7 @@ class Flags:
         share_found: Share of these that are flagged; NaN where none is bad.
         share_flagged: Share of the calibration scans that are flagged.
         why_not: Why scans are ranked only; empty where they are flagged.
+        counted: The structures that count, in words; empty where all do.
     """
 
     bad: dict[str, float]
@@ -50,6 +51,7 @@ class Flags:
     share_found: float
     share_flagged: float
     why_not: str = ""
+    counted: str = ""
 
     @classmethod
     def of(
@@ -100,6 +102,7 @@ class Flags:
             float(flagged[are_bad].mean()) if are_bad.any() else math.nan,
             float(flagged.mean()),
             why_not,
+            "" if len(bad) == len(names) else some([names[key] for key in bad]),
         )
 
     def flags(self, score: float) -> bool:
@@ -114,7 +117,8 @@ class Flags:
         limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
         below = limits[0] if len(limits) == 1 else some([f"{limit:g} ({name})" for name, limit in self.bad.items()])
         were = f"{_percent(self.share_bad)} of the {self.n_scans} calibration scans were"
-        bad = f"a Dice below {below}; {were}"
+        whose = f" of {self.counted}" if self.counted and len(limits) == 1 else ""
+        bad = f"a Dice{whose} below {below}; {were}"
         if self.why_not:
             return f"Scans are ranked, not flagged: {self.why_not} (bad: {bad})."
         aims = []

@@ -1,7 +1,7 @@
 """Negative log likelihood of cases under a map, with its exact first and second derivatives.
 
 The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds u of
-:mod:`~nnunet_nacl.calibration.calibration_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a
+:mod:`~nnunet_nacl.calibration.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a
 voxel is log sum exp u' - u'_y, a convex function of A_c. So the whole is one multinomial logistic regression for each
 label. A region is such a problem of its own, in against out, and the loss is the mean over regions, as the metrics have
 it. Where slope and offsets are the same for every label there is one problem over all voxels.
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import Voxels, structures_there
 from nnunet_nacl.calibration.log_odds import log_loss, with_total
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 _BLOCK = 1 << 14  # voxels at a time: they stay in the cache
 
 
-def case_loss(voxels: Voxels, calibration: CalibrationMap) -> float:
+def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
     """Mean negative log likelihood of a case under a map, in nats."""
     loss = voxels.certain_loss
     for (label, place), own in voxels.by_label.items():
@@ -32,7 +32,7 @@ def case_loss(voxels: Voxels, calibration: CalibrationMap) -> float:
     return loss
 
 
-def _logits(calibration: CalibrationMap, odds: Tensor, label: int, region: int | None) -> Tensor:
+def _logits(calibration: LogOddsMap, odds: Tensor, label: int, region: int | None) -> Tensor:
     """(m, n) u' of voxels with one label; (1, n) of a region."""
     if region is None:
         return calibration.logits(odds, label)
@@ -126,7 +126,7 @@ class LabelProblem:
         cases: Sequence[Voxels],
         label: int,
         region: int | None,
-        centre: CalibrationMap,
+        centre: LogOddsMap,
         structures: Sequence[int],
         crossed: Sequence[int],
         smallest_slope: float,

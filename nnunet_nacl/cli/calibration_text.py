@@ -12,7 +12,7 @@ from nnunet_nacl.calibration.flags import DEFAULT_FIND
 from nnunet_nacl.calibration.learned_quality import DELIVERED, SEGMENTATIONS, SINGLE_NETWORKS
 from nnunet_nacl.calibration.risk_control import patients_needed
 from nnunet_nacl.calibration.scan_score import ScanScores
-from nnunet_nacl.documents.map_record import DICE_MEAN, MapQuality, MapRecord
+from nnunet_nacl.documents.calibration_map import DICE_MEAN, CalibrationMap, MapQuality
 from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
@@ -24,7 +24,7 @@ _MASKS = ("all", "predicted", "near")
 _DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
-def calibration_text(record: MapRecord, *, verbose: bool = False) -> str:
+def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     """The map, what it changes on cases that its fit has not seen, and what it promises.
 
     Args:
@@ -59,7 +59,7 @@ def calibration_text(record: MapRecord, *, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def verdict(record: MapRecord) -> str:
+def verdict(record: CalibrationMap) -> str:
     """In a sentence, what the map does to confidence where something is segmented, and to labels."""
     change = record.effect["ECE predicted"]
     before, after = (number(change[when]["mean"]) for when in ("before", "after"))
@@ -68,7 +68,7 @@ def verdict(record: MapRecord) -> str:
     return f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
 
 
-def _form(record: MapRecord) -> list[str]:
+def _form(record: CalibrationMap) -> list[str]:
     ridge, best = record.maps[record.form].get("ridge") or math.inf, dict[str, float]()
     for tried in record.forms:
         best[tried.form] = min(tried.nll, best.get(tried.form, math.inf))
@@ -78,7 +78,7 @@ def _form(record: MapRecord) -> list[str]:
     return [f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"]
 
 
-def _slopes(record: MapRecord) -> list[str]:
+def _slopes(record: CalibrationMap) -> list[str]:
     """A line for each row of the map, with standard errors; what acts across structures stands in the file."""
     stored: Any = record.maps[record.form]
     rows = [["label", "structure", "slope", "offset", "of -log p of the background"]]

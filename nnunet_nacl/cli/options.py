@@ -30,6 +30,7 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
 _CHOICE = "take the labels of the highest expected Dice, or F-beta (default: labels stay)"
 _WEIGHT = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
+_PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
 _BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
 _BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (default: none)"
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
@@ -68,6 +69,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--slicer": {"action": "store_true", "help": _SLICER},
     "-threshold": {"help": argparse.SUPPRESS, "nargs": "*", "action": _Gone},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
+    "-pages": _option("WHICH", _PAGES, choices=("flagged", "all", "none"), default="flagged"),
     "-np": _option("N", _AT_A_TIME, type=int),
     "--trust_checkpoint": {
         "action": "store_true",

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
@@ -30,7 +31,7 @@ example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
 """
 
 
-_UNLIKE = "a scan is unlike the calibration scans if this improbable among them (default: %(default)s)"
+_UNLIKE = "an image so improbable among the calibration scans is unlike them (default: %(default)s)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_flags(parser)
     add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
-    add_shared(parser, "-findings")
+    add_shared(parser, "-findings", "-pages")
     add(
         "-maps",
         metavar="MAP",
@@ -94,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.slicer import check_images
     from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
+    from nnunet_nacl.show.scan_page import all_pages
+    from nnunet_nacl.show.scan_pictures import draw_scan
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
     delivery = Delivery(
         Path(args.o),
-        draw_thumbnail,
+        partial(draw_scan, None if args.pages == "none" else Path(args.o)),
         model.treatment,
         quality,
         model.map_path,
@@ -112,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
         unlike=_level(args.unlike),
+        pages=args.pages,
         flags=flags_of(args, structures_of(model.labels), quality, unknown),
         command=shlex.join(["nnunet_nacl", *args.argv]),
         also=number_to_draw(args),
@@ -146,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             listed, problems = deliver(
                 source,
                 delivery,
-                page=review_page,
+                page=all_pages,
                 title="predict",
                 again=not args.continue_prediction,
                 progress=not args.disable_progress_bar,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
@@ -59,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps (no name: confidence, entropy, margin, mutual_information)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
-    add_shared(parser, "-findings")
+    add_shared(parser, "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
@@ -127,7 +128,8 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.review.slicer import check_images
     from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.runs.ensemble_members import find_cases, open_members
-    from nnunet_nacl.show.review_page import draw_thumbnail, review_page
+    from nnunet_nacl.show.scan_page import all_pages
+    from nnunet_nacl.show.scan_pictures import draw_scan
 
     processes, output = number_of_processes(args.np), Path(args.o)
     _check(args)
@@ -145,7 +147,7 @@ def _review(args: argparse.Namespace) -> int:
         treatment, quality, unknown = open_map(map_path, members[0], treatment.beta)
     delivery = Delivery(
         output,
-        draw_thumbnail,
+        partial(draw_scan, None if args.pages == "none" else output),
         treatment,
         quality,
         map_path,
@@ -157,12 +159,13 @@ def _review(args: argparse.Namespace) -> int:
         shlex.join(["nnunet_nacl", *args.argv]),
         (note,) if note else (),
         also=number_to_draw(args),
+        pages=args.pages,
     )
     saved = SavedPredictions(tuple(members), delivery, Path(args.gt) if args.gt else None)
     source = saved.source(num_processes=processes, need_all_references=args.postprocessing)
     images = {case.case: image_files(members[0], case.case)[0] for case in source.cases if args.slicer}
     check_images(images.values())
-    listed, problems = deliver(source, delivery, page=review_page, title="review", again=args.overwrite, progress=True)
+    listed, problems = deliver(source, delivery, page=all_pages, title="review", again=args.overwrite, progress=True)
     print_list(listed, output, "cases")
     if args.slicer:
         write_for_slicer(output, listed, images, members[0].file_ending)

@@ -7,18 +7,20 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack
 from nnunet_nacl.calibration.crossfit import CrossFit, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds import log_odds, most_probable, network_box
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample
+from nnunet_nacl.documents.calibration_map import SCOPE, CalibrationMap, MapPart
 from nnunet_nacl.documents.map_file import map_to_json
-from nnunet_nacl.documents.map_record import SCOPE, MapPart, MapRecord
 from nnunet_nacl.documents.stored_map import stored_map
 
 
-def record_of_fits(tried: Sequence[CrossFit], chosen: CrossFit, structures: Mapping[str, str], **known) -> MapRecord:
+def record_of_fits(
+    tried: Sequence[CrossFit], chosen: CrossFit, structures: Mapping[str, str], **known
+) -> CalibrationMap:
     """What the file of fitted maps holds: of each form the best, with standard errors and ridge.
 
     Args:
@@ -33,7 +35,7 @@ def record_of_fits(tried: Sequence[CrossFit], chosen: CrossFit, structures: Mapp
     for name, each in fits.items():
         content["maps"][name] = stored_map(each.fit.map, each.fit.standard_errors) | {"ridge": each.score.ridge}
     version = f"nnunet_nacl {nnunet_nacl.__version__}"
-    return MapRecord(**content, generated_by=version, forms=[each.score for each in tried], **known)
+    return CalibrationMap(**content, generated_by=version, forms=[each.score for each in tried], **known)
 
 
 def fit_map(
@@ -44,9 +46,9 @@ def fit_map(
     names: Sequence[str] | None = None,
     form: str = "auto",
     regions: bool = False,
-    centre: CalibrationMap | None = None,
-) -> MapRecord:
-    """See :meth:`nnunet_nacl.documents.map_record.MapRecord.fit`."""
+    centre: LogOddsMap | None = None,
+) -> CalibrationMap:
+    """See :meth:`nnunet_nacl.documents.calibration_map.CalibrationMap.fit`."""
     if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
         raise ValueError(f"one label map, and group, is needed for each of {len(probabilities)} cases.")
     cases = [_case(np.asarray(p), np.asarray(y), regions) for p, y in zip(probabilities, labels)]

@@ -1,4 +1,4 @@
-"""calibration_map.json: reading, finding and naming such files. What they hold: :mod:`.map_record`."""
+"""calibration_map.json: reading, finding and naming such files. What they hold: :mod:`.calibration_map`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import IO, Any
 
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.documents.map_record import SCHEMA_VERSION, Inference, MapPart, MapQuality, MapRecord, UsedMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.documents.calibration_map import (
+    SCHEMA_VERSION,
+    CalibrationMap,
+    Inference,
+    MapPart,
+    MapQuality,
+    UsedMap,
+)
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
@@ -39,7 +46,7 @@ def structures_of(labels: Any) -> dict[str, str]:
     return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
 
 
-def read_record(path: str | os.PathLike) -> MapRecord:
+def read_record(path: str | os.PathLike) -> CalibrationMap:
     """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
     path = Path(path)
     content = read_dict(path)
@@ -51,7 +58,7 @@ def read_record(path: str | os.PathLike) -> MapRecord:
     if "lines_without_patient" in str(content.get("quality")):  # of 0.3, which predicted by lines
         content["quality"] = {"why_not": "an earlier version learned it"}
     source = f"{path}: not a map of `nnunet_nacl calibrate`"
-    return decode(MapRecord, content, source, fix=f"calibrate again, or give its {MAP_FILE}")
+    return decode(CalibrationMap, content, source, fix=f"calibrate again, or give its {MAP_FILE}")
 
 
 def named_map(path: Path) -> UsedMap:
@@ -67,7 +74,7 @@ def named_map(path: Path) -> UsedMap:
     }
 
 
-def check_networks(path: Path, record: MapRecord, networks: Mapping[str, str]) -> None:
+def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:
     """UserError if a map was fitted to other networks than those that it is meant for.
 
     Args:
@@ -83,7 +90,7 @@ def check_networks(path: Path, record: MapRecord, networks: Mapping[str, str]) -
         )
 
 
-def map_to_json(maps: Mapping[str, CalibrationMap], form: str, structures: Mapping[str, str]) -> dict[str, Any]:
+def map_to_json(maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str]) -> dict[str, Any]:
     """The part of the file that applies the map, which checkpoints and calibrated folders hold, too.
 
     Args:
@@ -102,7 +109,7 @@ def map_to_json(maps: Mapping[str, CalibrationMap], form: str, structures: Mappi
 
 def read_map(
     path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
-) -> CalibrationMap:
+) -> LogOddsMap:
     """Read a map back, for predictions of certain structures.
 
     Args:
@@ -133,7 +140,7 @@ def read_map(
 
 def map_of_folds(
     path: Path, structures: Mapping[str, str], regions: bool, networks: Mapping[str, str], inference: Inference
-) -> tuple[CalibrationMap, MapQuality] | None:
+) -> tuple[LogOddsMap, MapQuality] | None:
     """The map of a model's validation cases, which a map of own cases is drawn to, and what they taught.
 
     Args:

@@ -6,7 +6,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.unlike import UnlikeScans
-from nnunet_nacl.documents.map_record import UsedMap
+from nnunet_nacl.documents.calibration_map import UsedMap
 
 DOCUMENT = "prediction.json"
 SCHEMA_VERSION = 2
@@ -83,6 +83,7 @@ class PredictionRecord(PredictedCases):
     Attributes:
         schema_version: Of this format.
         generated_by: Package and version.
+        run: Made of the output folder, the networks and the settings: marks that readers export name it.
         created: Time, ISO 8601.
         command: As it was given.
         calibration_map: That was applied; null if none was.
@@ -115,6 +116,7 @@ class PredictionRecord(PredictedCases):
 
     schema_version: int
     generated_by: str
+    run: NotRequired[str]
     created: str
     command: str
     calibration_map: UsedMap | None

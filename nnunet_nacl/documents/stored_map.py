@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, own_of
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, own_of
 
 
 class MapRow(TypedDict):
@@ -18,7 +18,7 @@ class MapRow(TypedDict):
         label: Index of the label (regions: 1 in, 0 out).
         structure: Index of the structure.
         slope: Of the structure's own log-odds.
-        total: Of v, see :mod:`nnunet_nacl.calibration.calibration_map`.
+        total: Of v, see :mod:`nnunet_nacl.calibration.log_odds_map`.
         offset: Added.
         others: By index, the slopes of other structures' log-odds.
         standard_errors: Of slope, total and offset.
@@ -53,7 +53,7 @@ class StoredMap(TypedDict):
     ridge: NotRequired[float | None]
 
 
-def stored_map(calibration: CalibrationMap, errors: np.ndarray | None = None) -> StoredMap:
+def stored_map(calibration: LogOddsMap, errors: np.ndarray | None = None) -> StoredMap:
     """A map as files hold it.
 
     Args:
@@ -87,9 +87,9 @@ def stored_map(calibration: CalibrationMap, errors: np.ndarray | None = None) ->
     return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
 
 
-def loaded_map(stored: Mapping[str, Any], regions: bool) -> CalibrationMap:
+def loaded_map(stored: Mapping[str, Any], regions: bool) -> LogOddsMap:
     """Inverse of :func:`stored_map`; KeyError, IndexError or ValueError where it is none."""
-    plain = CalibrationMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
+    plain = LogOddsMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
     if "rows" not in stored:
         return plain
     table = plain.coefficients()
@@ -102,10 +102,10 @@ def loaded_map(stored: Mapping[str, Any], regions: bool) -> CalibrationMap:
             table[label, structure, int(other)] = slope
         table[label, structure, 0 if regions else structure] = row["slope"]
         table[label, structure, -2:] = row["total"], row["offset"]
-    return CalibrationMap(table[..., :-1], table[..., -1], regions)
+    return LogOddsMap(table[..., :-1], table[..., -1], regions)
 
 
-def same_map(one: CalibrationMap, other: CalibrationMap) -> bool:
+def same_map(one: LogOddsMap, other: LogOddsMap) -> bool:
     """Whether two maps do the same."""
     tables = one.coefficients(), other.coefficients()
     return tables[0].shape == tables[1].shape and np.allclose(*tables)

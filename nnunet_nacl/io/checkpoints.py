@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import LARGEST_LOGIT
 from nnunet_nacl.errors import UserError
@@ -88,7 +88,7 @@ def load_predictor(model: Path, folds: Sequence[str], checkpoint_name: str, **op
     return predictor
 
 
-def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: CalibrationMap) -> dict[str, Tensor]:
+def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: LogOddsMap) -> dict[str, Tensor]:
     """The network's weights with the map in them; the given ones stay as they are.
 
     Args:
@@ -120,7 +120,7 @@ def check_baked(
     network: nn.Module,
     original: dict[str, Tensor],
     calibrated: dict[str, Tensor],
-    calibration: CalibrationMap,
+    calibration: LogOddsMap,
     patch_shape: Sequence[int],
     largest_logit: float = 0,
 ) -> float:
@@ -178,7 +178,7 @@ def write_calibrated(
     model: Path,
     folds: Sequence[str],
     checkpoint_name: str,
-    calibration: CalibrationMap,
+    calibration: LogOddsMap,
     description: dict[str, Any],
     *,
     output: Path | None = None,

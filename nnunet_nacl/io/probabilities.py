@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.log_odds import log_odds, network_box
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 
@@ -137,7 +137,7 @@ class CalibratedProbabilities(Probabilities):
         map: Acts on each voxel by itself.
     """
 
-    def __init__(self, source: Probabilities, map: CalibrationMap) -> None:
+    def __init__(self, source: Probabilities, map: LogOddsMap) -> None:
         self.source, self.map = source, map
         self.shape, self.num_channels, self.regions = source.shape, source.num_channels, source.regions
         self.block_bytes = source.block_bytes

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import Decision, decide
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
@@ -35,7 +35,7 @@ class Treatment:
         presence: What is known of what is there, for decisions; None: nothing.
     """
 
-    map: CalibrationMap | None = None
+    map: LogOddsMap | None = None
     beta: float | None = None
     presence: LearnedPresence | None = None
 

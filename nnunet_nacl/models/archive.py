@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nnunet_nacl.comparison.treated_folder import calibrated
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.document import Evaluation, read_document
 from nnunet_nacl.documents.map_file import MAP_FILE, map_to_json, read_map, read_record, sha256, structures_of
-from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.files import check_writable, replacing
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
@@ -143,7 +143,7 @@ def _portable_checkpoint(path: Path) -> bytes:
     return stream.getvalue()
 
 
-def _cost(record: MapRecord, form: str) -> str:
+def _cost(record: CalibrationMap, form: str) -> str:
     """What a map in the checkpoints changes in the labels, as `nnunet_nacl calibrate` measured it."""
     found = record.relabelled.get(form)
     if not found or not found.n_structure:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
+from nnunet_nacl.documents.calibration_map import SCOPE, CalibrationMap, CalibrationSet, Inference
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     MAP_FILE,
@@ -18,7 +19,6 @@ from nnunet_nacl.documents.map_file import (
     sha256,
     structures_of,
 )
-from nnunet_nacl.documents.map_record import SCOPE, CalibrationSet, Inference, MapRecord
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
@@ -53,7 +53,7 @@ def calibrate_model(
     dataset_json: Path | None = None,
     plans: Path | None = None,
     log: Callable[[str], None] = print,
-) -> MapRecord:
+) -> CalibrationMap:
     """Fit a map to cases that the network was not trained on, and write it; bars on stderr show the progress.
 
     Args:
@@ -178,7 +178,7 @@ def _of_images(
     return {"": folder}, dict(zip(model.folds, model.hashes)), inference_in(network)
 
 
-def _notes(held_out: HeldOut, record: MapRecord, model: Path | None) -> list[str]:
+def _notes(held_out: HeldOut, record: CalibrationMap, model: Path | None) -> list[str]:
     """What the user must know of this calibration."""
     notes = []
     configuration = model and held_out.first.plans.get("configurations", {}).get(model.name.rpartition("__")[2], {})
@@ -195,8 +195,8 @@ def _notes(held_out: HeldOut, record: MapRecord, model: Path | None) -> list[str
 
 
 def _with_profiles(
-    record: MapRecord, held_out: HeldOut, model: Path | None, images: Path | None, num_processes: int
-) -> tuple[MapRecord, list[str]]:
+    record: CalibrationMap, held_out: HeldOut, model: Path | None, images: Path | None, num_processes: int
+) -> tuple[CalibrationMap, list[str]]:
     """The record with what its scans look like; and why that is not known."""
     if record.quality is None or record.quality.why_not:
         return record, []

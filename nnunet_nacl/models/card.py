@@ -9,8 +9,8 @@ from importlib.metadata import version
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.comparison.entries import variant_of
 from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import structures_of
@@ -26,7 +26,7 @@ def card_text(
     model: TrainedModel,
     *,
     evaluations: Mapping[str, Evaluation],
-    calibration: CalibrationMap | None,
+    calibration: LogOddsMap | None,
     hashes: Mapping[str, str],
     form: str | None,
     portable: bool,
@@ -107,7 +107,7 @@ def _network(model: TrainedModel) -> list[tuple[str, Any]]:
 def _calibration(
     model: TrainedModel,
     evaluations: Mapping[str, Evaluation],
-    calibration: CalibrationMap | None,
+    calibration: LogOddsMap | None,
     form: str | None,
 ) -> str:
     parts = []

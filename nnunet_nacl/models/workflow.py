@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import certain_background, changes, relabelled
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.learned_quality import DELIVERED, EstimateCheck, LearnedQuality, check_rows
 from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.calibration.scan_score import ScanScores
+from nnunet_nacl.documents.calibration_map import DICE_MEAN, CalibrationMap, MapPart, MapQuality
 from nnunet_nacl.documents.fitted_map import record_of_fits
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.map_record import DICE_MEAN, MapPart, MapQuality, MapRecord
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
@@ -41,11 +41,11 @@ def calibrate(
     *,
     form: str = "auto",
     groups: Mapping[str, str] | None = None,
-    centre: CalibrationMap | None = None,
+    centre: LogOddsMap | None = None,
     as_deployed: bool = False,
     num_processes: int = 1,
     progress: bool = False,
-) -> MapRecord:
+) -> CalibrationMap:
     """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has not seen.
 
     Every case is read once, as it is; what its part's map makes of it follows from its sample. What the record says of

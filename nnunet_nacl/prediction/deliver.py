@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -28,18 +30,18 @@ from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import DRAW_SEED, LIST_FILES, RECORDS, RESEARCH, ReviewList
+from nnunet_nacl.review.review_list import DRAW_SEED, LIST_FILES, RECORDS, RESEARCH, Pages, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
 
 NOT_YET = "not predicted yet: run the part that has it."
 
-Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None], FinishedCase]
-"""What is kept of a case, with a picture: :func:`nnunet_nacl.show.review_page.draw_thumbnail`."""
-
 Written = tuple[FinishedCase, tuple[Path, ...]]
 """What is kept of a case, and its files."""
+
+Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None, Sequence[Path]], Written]
+"""What is kept of a case, with pictures: :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Delivery:
         notes: What whoever uses the list must know, beside what the source says.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
         also: Cases to be drawn by chance among those that are not flagged.
+        pages: Which scans get a page: ``flagged``, ``all`` or ``none``.
     """
 
     output: Path
@@ -77,6 +80,7 @@ class Delivery:
     notes: tuple[str, ...] = ()
     unlike: float = DEFAULT_UNLIKE
     also: int = 0
+    pages: str = "flagged"
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def deliver(
     source: Source,
     delivery: Delivery,
     *,
-    page: Callable[[ReviewList], Mapping[str, str]],
+    page: Pages,
     title: str = "",
     again: bool = False,
     progress: bool = False,
@@ -138,7 +142,7 @@ def deliver(
     Args:
         source: The cases.
         delivery: What becomes of them.
-        page: Makes the pages of them all (:func:`nnunet_nacl.show.review_page.review_page`).
+        page: Makes the pages of them all (:func:`nnunet_nacl.show.scan_page.all_pages`).
         title: Of the progress bar.
         again: Do the cases again that an earlier run finished.
         progress: Show the bar on stderr, with the time left.
@@ -154,6 +158,8 @@ def deliver(
     map_file = named_map(delivery.map_path) if delivery.map_path else None
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
+    same = [os.path.abspath(output), rule, map_file, source.document]  # goes on, or in parts: its marks stay its own
+    run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
     with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
         for name in (DOCUMENT, DECISION_FILE, OUTCOME, OUTCOME_PAGE):
             (output / name).unlink(missing_ok=True)
@@ -201,6 +207,9 @@ def deliver(
                 [*delivery.notes, *source.notes(done)],
                 source.made,
                 delivery.unlike,
+                run_id,
+                delivery.pages,
+                data.file_ending,
                 delivery.also,
             )
             if listed.decided:
@@ -209,6 +218,7 @@ def deliver(
             record: PredictionRecord = {
                 "schema_version": SCHEMA_VERSION,
                 "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+                "run": run_id,
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "command": delivery.command,
                 "calibration_map": map_file,

@@ -13,9 +13,9 @@ import numpy as np
 
 from nnunet_nacl.calibration.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.documents.calibration_map import Probabilities
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.map_record import Probabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.treatment import beta_of
 from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case

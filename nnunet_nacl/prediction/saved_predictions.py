@@ -88,6 +88,7 @@ class SavedPredictions:
             "maps": [delivery.dtype, *delivery.maps],
             "probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
+            "pictures": delivery.pages != "none",
         }
         document: PredictedCases = {
             "members": [
@@ -145,7 +146,7 @@ class SavedPredictions:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{member.path}: {error}; predict this case again.") from None
-        finished = replace(delivery.draw(self.first, reviewed, None), decided=decided)
+        finished, pictures = delivery.draw(self.first, reviewed, None, ())
         probs: np.ndarray | Path | None = None
         if delivery.probabilities:
             untouched = treatment.map is None and len(self.members) == 1
@@ -153,7 +154,7 @@ class SavedPredictions:
         written = write_reviewed(
             self.first, reviewed, delivery.output, source=saved, probabilities=probs, dtype=delivery.dtype
         )
-        return finished, written
+        return replace(finished, decided=decided), pictures + written
 
     def _files(self, member: MemberCase) -> dict[str, Path | None]:
         read = {"reference": self._reference(member.case)}

@@ -16,7 +16,7 @@ from typing import Any
 
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
-from nnunet_nacl.documents.map_record import Inference
+from nnunet_nacl.documents.calibration_map import Inference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.json_files import one_line
@@ -95,6 +95,7 @@ class Scans:
             "maps": list(delivery.maps),
             "save_probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
+            "pictures": delivery.pages != "none",
             **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
         }
         record = {
@@ -212,14 +213,14 @@ class Scans:
     def _deliver(self, maker: DicomMaker | None, case: InputCase, answered: GridCase) -> Written:
         model, delivery = self.model, self.delivery
         reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.postprocessing)
-        finished = delivery.draw(model.opened, reviewed, answered.image)
+        finished, pictures = delivery.draw(model.opened, reviewed, answered.image, case.images)
         # the network's own, as nnUNetv2_predict saves them
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
         if maker is not None:
             completed = model.quality.complete(reviewed.finished.row) if model.quality else None
             written += maker.write(reviewed, case.images, completed, delivery.output)
-        return finished, written
+        return finished, pictures + written
 
     def _work(
         self, network: Mapping[str, Any], maker: DicomMaker | None, todo: Sequence[InputCase], ledger: Ledger

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
-from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
@@ -61,7 +61,7 @@ class TrainedModel:
     treatment: Treatment
     quality: QualityOfMap | None = None
     map_path: Path | None = None
-    record: MapRecord | None = None
+    record: CalibrationMap | None = None
     missing: tuple[str, ...] = ()
 
     @classmethod

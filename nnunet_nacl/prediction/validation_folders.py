@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.documents.calibration_map import Inference
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.map_record import Inference
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically

@@ -20,6 +20,7 @@ from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
@@ -28,7 +29,6 @@ from nnunet_nacl.documents.map_file import (
     read_record,
     structures_of,
 )
-from nnunet_nacl.documents.map_record import MapRecord
 from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -52,7 +52,7 @@ class QualityOfMap:
     """
 
     path: Path
-    record: MapRecord
+    record: CalibrationMap
     learned: LearnedQuality
     keys: tuple[str, ...]
     as_network: bool = True
@@ -69,10 +69,19 @@ class QualityOfMap:
         return self.record.quality.presence if self.record.quality and self.as_network else None
 
     @property
-    def listed(self) -> list[str]:
-        """nnU-Net's keys of the structures whose components are findings."""
+    def torn(self) -> list[str]:
+        """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration scans."""
         known = self.record.quality.presence if self.record.quality else None
         return known.listed if known else []
+
+    @property
+    def listed(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are findings: those that can be absent from a scan.
+
+        Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
+        """
+        always = self.learned.scores.always if self.learned.scores else ()
+        return [key for key in self.torn if key not in always]
 
     def _knows(self, unit: str) -> bool:
         """Whether volumes were learned in this unit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -23,6 +23,8 @@ from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
 
 PAGE = "index.html"
+RECORDS = "review"
+"""Folder of the run's ledger, of what pages are made of, and of the scans' pages."""
 REVIEW = "review.csv"
 STRUCTURES = "structures.csv"
 SCANS = "scans.csv"
@@ -38,6 +40,8 @@ _COLUMNS = (
 """Of review.csv."""
 DRAW_SEED = 0
 """Of the scans that are drawn by chance."""
+NEXT = 10
+"""So many scans behind those that are flagged have a page, too."""
 RESEARCH = "Research software, not for clinical use."
 
 
@@ -56,6 +60,9 @@ class ReviewList:
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
+        run: Name of the run that marks are kept under.
+        pages: Which scans have a page: ``flagged`` with the ``NEXT`` next and those drawn, ``all`` or ``none``.
+        file_ending: Of the segmentations.
         also: Scans to be drawn by chance among those that are not flagged.
     """
 
@@ -69,6 +76,9 @@ class ReviewList:
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
     unlike: float = DEFAULT_UNLIKE
+    run: str = ""
+    pages: str = "flagged"
+    file_ending: str = ".nii.gz"
     also: int = 0
 
     @cached_property
@@ -125,8 +135,10 @@ class ReviewList:
         reasons = {}
         for row in self.rows:
             case = self.finished[row.case]
-            listed = [structure.name for structure in case.findings]
-            reasons[row.case] = reasons_to_look(row, self.flags, case.differences, listed)
+            parts = {structure.name for structure in case.findings}
+            if self.quality:  # or they were in parts in most calibration scans
+                parts |= {each.name for key, each in zip(self.quality.keys, row.structures) if key in self.quality.torn}
+            reasons[row.case] = reasons_to_look(row, self.flags, case.differences, parts)
         return reasons
 
     @cached_property
@@ -139,6 +151,15 @@ class ReviewList:
     def why(self, case: str) -> str:
         """Its reasons, or that it was drawn by chance, which is none; empty for most."""
         return "; ".join(self.reasons[case]) or "drawn by chance" * (case in self.drawn)
+
+    @cached_property
+    def paged(self) -> list[str]:
+        """Scans that have a page of their own, in the order of the list."""
+        if self.pages == "none":
+            return []
+        others = [row.case for row in self.rows if not self.reasons[row.case]]
+        left_out = set(others[NEXT:] if self.pages == "flagged" else ()).difference(self.drawn)
+        return [row.case for row in self.rows if row.case not in left_out]
 
     @property
     def n_to_look_at(self) -> int:
@@ -195,13 +216,13 @@ class ReviewList:
         tables[REVIEW] += [nothing | {"case": name, "problem": problem} for name, problem in self.problems.items()]
         return {name: _csv_text(rows) for name, rows in tables.items()}
 
-    def write(self, output: Path, page: Callable[[ReviewList], Mapping[str, str]]) -> None:
+    def write(self, output: Path, page: Pages) -> None:
         """Write all files of the list.
 
         Args:
             output: Folder of index.html, review.csv, structures.csv, scans.csv, and findings.csv where structures were
-                asked for.
-            page: Makes the pages, by name (:func:`nnunet_nacl.show.review_page.review_page`).
+                asked for; pages of scans lie in ``RECORDS``, beside the pictures that they are made of.
+            page: Makes the pages (:func:`nnunet_nacl.show.scan_page.all_pages`).
 
         Raises:
             UserError: A file cannot be written.
@@ -213,12 +234,27 @@ class ReviewList:
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
         else:
             (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
-        pages = page(self)
-        for name, text in pages.items():
+        written = set()
+        for name, text in page(self, output):
             write_atomically(output / name, text)
-        for path in output.glob("index_*.html"):  # of an earlier, longer list
-            if path.name not in pages and path.stem.removeprefix("index_").isdecimal():
-                path.unlink()
+            written.add(output / name)
+        earlier = [path for path in output.glob("index_*.html") if path.stem.removeprefix("index_").isdecimal()]
+        for path in {*earlier, *(output / RECORDS).glob("*.html")} - written:  # of an earlier, longer list
+            path.unlink()
+
+
+Pages = Callable[[ReviewList, Path], Iterable[tuple[str, str]]]
+"""Given the output folder, makes each page: its place there, and its text."""
+
+
+def pictures_of(case: str) -> str:
+    """Place of what the page of a scan is made of, :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
+    return f"{RECORDS}/{case}.pictures"
+
+
+def page_of(case: str) -> str:
+    """Place of the page of a scan."""
+    return f"{RECORDS}/{case}.html"
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

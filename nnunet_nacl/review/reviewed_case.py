@@ -62,6 +62,7 @@ class FinishedCase:
         place: Where the network is least certain, in words; empty where there is no picture.
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
+        image: File of its first channel, of a DICOM series its first; empty where it is not known.
         decided: What a decision changed in it, where it was looked at.
         profile: What the scan looks like, see :mod:`nnunet_nacl.prediction.profile`; empty where no image was read.
     """
@@ -72,6 +73,7 @@ class FinishedCase:
     place: str = ""
     picture: str = ""
     size: tuple[int, int] = (0, 0)
+    image: str = ""
     decided: DecidedCase | None = None
     profile: tuple[float, ...] = ()
 
@@ -83,12 +85,15 @@ class ReviewedCase:
     Attributes:
         case: With the segmentation that is delivered.
         place: The voxel where the network is least certain.
+        doubt: (*spatial) 1 less the confidence of each voxel, see
+            :func:`~nnunet_nacl.metrics.voxel_uncertainty.confidence`; 0 outside nnU-Net's crop.
         maps: (*spatial) float32 by name.
         finished: What is kept of it, as yet without a picture.
     """
 
     case: Case
     place: Place
+    doubt: np.ndarray
     maps: dict[str, np.ndarray]
     finished: FinishedCase
 
@@ -132,7 +137,7 @@ def review_case(
             made[name][where] = probs[channel]
     place = least_certain_place(doubt, source.in_box, labels.foreground, case.spacing_mm)
     finished = FinishedCase(make_row(case, sums, members), tuple(differences), tuple(components.findings()))
-    return ReviewedCase(case, place, made, finished)
+    return ReviewedCase(case, place, doubt, made, finished)
 
 
 def _empty_maps(case: Case, maps: Sequence[str], members: Disagreement | None) -> dict[str, np.ndarray]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.log_odds import probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import NOTHING_LEARNED, LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
@@ -103,7 +103,7 @@ def sampled_quality(
     result: CaseResult,
     labels: Labels,
     sample: Sample,
-    calibration: CalibrationMap,
+    calibration: LogOddsMap,
     presence: LearnedPresence | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.

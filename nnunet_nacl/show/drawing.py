@@ -77,15 +77,20 @@ class Grid:
 
 def grey_levels(image: np.ndarray, grid: Grid) -> np.ndarray:
     """(height, width, 3) picture, smoothly enlarged; the window runs from the 1st to the 99th percentile."""
+    # 64 levels: the eye sees no more beside each other, and the file is smaller by a third
+    grey = ((grey_picture(image, grid) / 255.0 * 63).round() * (255 / 63)).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def grey_picture(image: np.ndarray, grid: Grid, window: Sequence[float] = ()) -> np.ndarray:
+    """(height, width) uint8 picture of a slice; ``window`` has the values of black and white, else its percentiles."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    low, high = np.percentile(values, (1, 99))
+    low, high = window or np.percentile(values, (1, 99))
     if high <= low:
         low, high = float(values.min()), float(values.max())
     scaled = np.full_like(values, 0.5) if high <= low else (values - low) / (high - low)
     enlarged = Image.fromarray(scaled.clip(0, 1)).resize(grid.pixels[::-1], Image.Resampling.BICUBIC)
-    # 64 levels: the eye sees no more beside each other, and the file is smaller by a third
-    grey = ((np.asarray(enlarged).clip(0, 1) * 63).round() * (255 / 63)).round().astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    return (np.asarray(enlarged).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def draw_labels(

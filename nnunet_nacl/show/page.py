@@ -59,9 +59,10 @@ def render(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)
 
 
-def render_page(name: str, **values: Any) -> str:
-    """A page over ``base.html``, with the one style and the one script that a browser runs on it."""
-    script = files("nnunet_nacl.show").joinpath("templates", "page.js").read_text(encoding="utf-8")
+def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
+    """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on it."""
+    templates = files("nnunet_nacl.show").joinpath("templates")
+    script = "".join(templates.joinpath(each).read_text(encoding="utf-8") for each in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return render(
         name,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.map_file import map_to_json
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import NACL_2D, images
@@ -60,7 +60,7 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     assert (fold / "validation" / "calibration.json").is_file()
     map_file = tmp_path / "map.json"
     names = {"1": "shell", "2": "core", "3": "speck"}
-    tiny.write_json(map_file, map_to_json({"shift": CalibrationMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])}, "shift", names))
+    tiny.write_json(map_file, map_to_json({"shift": LogOddsMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])}, "shift", names))
     written = ("--write_checkpoints", "-form", "shift")
     space.run_warm("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file, *written)
     before, after = (

@@ -17,7 +17,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.errors import UserError
@@ -316,7 +316,7 @@ def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, na
 def test_a_calibration_map_goes_into_the_last_convolution(network, short_transformer) -> None:
     built = make(network)
     original = {name: value.clone() for name, value in built.state_dict().items()}
-    calibration = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
+    calibration = LogOddsMap([0.7, 1.4], [-0.5, 0.3])
     (*_, layer), axis = class_layers(built)
     baked = bake(original, layer, axis, calibration)
     assert sum(not torch.equal(original[name], baked[name]) for name in original) in (1, 2)  # a bias may be 0

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, read_voxels, unpack
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.runs.heldout import HeldOut
 
@@ -18,7 +18,7 @@ def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:
     return (odds > 0).long() if regions else torch.cat([torch.zeros_like(odds[:1]), odds]).argmax(0)
 
 
-def drawn_from(calibration: CalibrationMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
+def drawn_from(calibration: LogOddsMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
     """Truths drawn from what the map says, so that it is the best one up to chance."""
     rng = np.random.default_rng(seed)
     found = []
@@ -34,7 +34,7 @@ def drawn_from(calibration: CalibrationMap, cases: int = 6, voxels: int = 4000, 
     return found
 
 
-def exact_for(calibration: CalibrationMap, voxels: int = 50, seed: int = 0) -> list[Voxels]:
+def exact_for(calibration: LogOddsMap, voxels: int = 50, seed: int = 0) -> list[Voxels]:
     """Each voxel once for each class, weighted by its probability under the map: that map is the best, exactly."""
     rng = np.random.default_rng(seed)
     odds = torch.from_numpy(rng.normal(size=(calibration.num_structures, voxels)) * 2)

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Fit, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from
@@ -60,7 +60,7 @@ def thirds(count: int) -> list[str]:
 
 
 def scored(form: str, nll: float, excess: float, error: float, ridge: float = 1e-6) -> CrossFit:
-    return CrossFit(FormScore(form, ridge, nll, excess, error), Fit.of(CalibrationMap.identity(1)), {})
+    return CrossFit(FormScore(form, ridge, nll, excess, error), Fit.of(LogOddsMap.identity(1)), {})
 
 
 @pytest.mark.parametrize("truth", [MATRICES, REGIONS])
@@ -93,7 +93,7 @@ def test_a_given_centre_is_what_few_cases_are_drawn_to():
     assert all(part is centre for part in chosen.part_maps.values())
     away = [np.abs(each.fit.map.coefficients() - centre.coefficients()).max() for each in found[3:]]
     assert away == sorted(away) and away[0] > 0
-    shifted = CalibrationMap(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
+    shifted = LogOddsMap(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
     chosen = choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), centre=centre))
     assert chosen.score.form == "conditional"
 
@@ -111,7 +111,7 @@ def test_scores_are_of_the_cases_left_out():
 
 @pytest.mark.parametrize(
     "truth, form",
-    [(MATRICES, "conditional"), (REGIONS, "conditional"), (CalibrationMap([0.7, 0.7], [0, 0]), "temperature")],
+    [(MATRICES, "conditional"), (REGIONS, "conditional"), (LogOddsMap([0.7, 0.7], [0, 0]), "temperature")],
 )
 def test_what_acts_by_label_has_to_earn_its_place(truth, form):
     fits = cross_fit(drawn_from(truth, cases=9, voxels=1000, seed=1), thirds(9))
@@ -121,7 +121,7 @@ def test_what_acts_by_label_has_to_earn_its_place(truth, form):
 
 
 def test_the_standard_error_of_an_excess_is_over_patients():
-    cases = drawn_from(CalibrationMap([0.7], [0.5]), cases=6, voxels=300)
+    cases = drawn_from(LogOddsMap([0.7], [0.5]), cases=6, voxels=300)
     patients, parts = [str(i) for i in range(6)], thirds(6)
     alone, once = (cross_fit(cases, parts, groups=g) for g in (None, patients))
     twice = cross_fit(cases + cases, parts * 2, groups=patients * 2)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.effect import count_sample
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.treatment import Treatment
@@ -25,10 +25,10 @@ LABELS = {
 }
 
 
-def conditional(regions: bool) -> CalibrationMap:
+def conditional(regions: bool) -> LogOddsMap:
     """A map that differs by label, and would choose other labels in places."""
     slopes, offsets = [[0.6, 1.3], [0.9, 0.4], [0.5, 1.1]], [[-0.4, 0.7], [-0.9, 0.2], [0.3, -1.0]]
-    return CalibrationMap(slopes[1:], offsets[1:], True) if regions else CalibrationMap(slopes, offsets)
+    return LogOddsMap(slopes[1:], offsets[1:], True) if regions else LogOddsMap(slopes, offsets)
 
 
 def crop(model) -> None:
@@ -53,7 +53,7 @@ def held_out(request, make_validated):
 def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, identity):
     """Of every mask, in and outside the network's crop; half precision moves a voxel into another bin now and then."""
     regions, (case,) = held_out.first.labels.regions, held_out.files
-    calibration = CalibrationMap.identity(2, regions) if identity else conditional(regions)
+    calibration = LogOddsMap.identity(2, regions) if identity else conditional(regions)
     treated = replace(held_out.first, treatment={case: Treatment(calibration)})
     expected = case_values(evaluate_case(treated, treated.files(case), held_out.settings).bins)
     sample = held_out.sample(case)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import (
     AFFINE_FORMS,
@@ -20,10 +19,11 @@ from nnunet_nacl.calibration.fitting import (
     fit_conditional,
 )
 from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.calibration.problems import chosen, drawn_from, exact_for
 from tests.calibration.test_likelihood import torch_loss
 
-MATRICES = CalibrationMap(
+MATRICES = LogOddsMap(
     [
         [[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]],
         [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]],
@@ -31,9 +31,9 @@ MATRICES = CalibrationMap(
     ],
     [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]],
 )
-REGIONS = CalibrationMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
-IDENTITY = Fit.of(CalibrationMap.identity(2))
-IDENTITY_REGIONS = Fit.of(CalibrationMap.identity(2, True))
+REGIONS = LogOddsMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
+IDENTITY = Fit.of(LogOddsMap.identity(2))
+IDENTITY_REGIONS = Fit.of(LogOddsMap.identity(2, True))
 
 
 def one_region(odds, inside, weights):
@@ -48,9 +48,9 @@ def mean_loss_of(cases, calibration) -> float:
 @pytest.mark.parametrize(
     "form, truth",
     [
-        ("temperature", CalibrationMap([0.4, 0.4], [0, 0])),
-        ("temperature", CalibrationMap([2.5, 2.5], [0, 0])),  # a temperature below 1
-        ("shift", CalibrationMap([0.7, 0.7], [-1, 0.5])),
+        ("temperature", LogOddsMap([0.4, 0.4], [0, 0])),
+        ("temperature", LogOddsMap([2.5, 2.5], [0, 0])),  # a temperature below 1
+        ("shift", LogOddsMap([0.7, 0.7], [-1, 0.5])),
         ("conditional", MATRICES),
     ],
 )
@@ -114,7 +114,7 @@ def test_the_offset_of_a_structure_that_no_truth_has_stays(regions):
 
     # the rest is the best beside it
     def objective(change):
-        calibration = CalibrationMap([1 + change[0]] * 2, [change[1], 0.0], regions)
+        calibration = LogOddsMap([1 + change[0]] * 2, [change[1], 0.0], regions)
         return mean_loss_of(without, calibration)
 
     best = minimize(objective, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12}).x
@@ -127,7 +127,7 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
     odds[-1] -= 30  # never probable
     label = chosen(odds, False)
     case = Voxels(odds, label, torch.from_numpy(rng.integers(0, num + 1, voxels)))
-    found = fit_conditional([case, case], Fit.of(CalibrationMap.identity(num)), 1e-3).map
+    found = fit_conditional([case, case], Fit.of(LogOddsMap.identity(num)), 1e-3).map
     rows = found.coefficients()[0]
     np.testing.assert_array_equal(rows[-1], np.eye(num, num + 2)[-1])
     crossed = np.argwhere((rows[:, :num] != 0) & ~np.eye(num, dtype=bool))
@@ -145,7 +145,7 @@ def test_cases_weigh_the_same_whatever_their_size():
 
 def test_separable_and_reversed_classes_give_a_map_all_the_same():
     separable = one_region([2.0, -2.0], [True, False], [1, 1])
-    centre = Fit.of(CalibrationMap.identity(1, True))
+    centre = Fit.of(LogOddsMap.identity(1, True))
     assert 1 < fit_affine([separable], "shift").map.slopes.item() < 100
     assert (fit_conditional([separable], centre, 1e-3).map.slopes < 10).all()
     reversed_ = one_region([2.0, -2.0], [False, True], [1, 1])
@@ -157,7 +157,7 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     rng, num, ridge = np.random.default_rng(seed), 2 + seed % 2, 1e-4
     odds = torch.from_numpy(rng.normal(size=(num, num)) @ rng.normal(size=(num, 60)) - 1)
     voxels = Voxels(odds, chosen(odds, False), torch.from_numpy(rng.integers(0, num + 1, 60)))
-    start = CalibrationMap.identity(num).coefficients()
+    start = LogOddsMap.identity(num).coefficients()
 
     def objective(free):
         leaf = torch.tensor(free.reshape(start.shape), requires_grad=True)
@@ -168,7 +168,7 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     bounds = [(SMALLEST_SLOPE if value == 1 else None, None) for value in start.ravel()]
     options = {"maxiter": 5000, "maxfun": 50_000, "ftol": 1e-15, "gtol": 1e-9}
     best = minimize(objective, start.ravel(), jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    found = fit_conditional([voxels], Fit.of(CalibrationMap.identity(num)), ridge).map
+    found = fit_conditional([voxels], Fit.of(LogOddsMap.identity(num)), ridge).map
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
     assert objective(found.coefficients().ravel())[0] <= best.fun + 1e-9
 
@@ -177,11 +177,11 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
 def test_standard_errors_are_those_of_the_jackknife_over_groups(form):
     rng = np.random.default_rng(3)
     cases = [
-        drawn_from(CalibrationMap([a], [b], True), cases=1, voxels=400, seed=i)[0]
+        drawn_from(LogOddsMap([a], [b], True), cases=1, voxels=400, seed=i)[0]
         for i, (a, b) in enumerate(rng.normal([1, 0], [0.2, 0.5], (15, 2)))
         for _ in range(3)  # the same again tells nothing new
     ]
-    groups, centre = [i // 3 for i in range(45)], Fit.of(CalibrationMap.identity(1, True))
+    groups, centre = [i // 3 for i in range(45)], Fit.of(LogOddsMap.identity(1, True))
 
     def fitted(cases, groups=None):
         return (

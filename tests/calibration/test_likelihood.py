@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import shares_above
 from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, case_loss
 from nnunet_nacl.calibration.log_odds import clipped
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.calibration.problems import chosen
 from tests.reference.calibration import mean_loss
 
@@ -30,18 +30,18 @@ def some_voxels(regions: bool, weighted: bool = True, spread: float = 9.0, voxel
     return Voxels(odds, label, target, weights)
 
 
-def some_map(regions: bool, full: bool = False, seed: int = 1) -> CalibrationMap:
+def some_map(regions: bool, full: bool = False, seed: int = 1) -> LogOddsMap:
     rng = np.random.default_rng(seed)
     labels = 2 if regions else NUM + 1
     slopes = rng.uniform(0.4, 1.4, (labels, NUM))
     if full:
         more = rng.uniform(-0.3, 0.3, (labels, NUM, 1 if regions else NUM + 1))
         slopes = np.concatenate([slopes[..., None], more], 2) if regions else more + slopes[..., None] * np.eye(NUM, 4)
-    return CalibrationMap(slopes, rng.normal(size=(labels, NUM)), regions)
+    return LogOddsMap(slopes, rng.normal(size=(labels, NUM)), regions)
 
 
 def torch_loss(voxels: Voxels, coefficients: torch.Tensor) -> torch.Tensor:
-    """Mean loss under ``CalibrationMap.coefficients``, which autograd can derive."""
+    """Mean loss under ``LogOddsMap.coefficients``, which autograd can derive."""
     odds, num, label = voxels.log_odds, len(voxels.log_odds), voxels.label.long()
     certain = odds.amax(0) <= np.log(1e-6)
     u = torch.where(certain, odds, clipped(odds, voxels.regions)).double()
@@ -166,7 +166,7 @@ def test_huge_log_odds_give_finite_terms():
     odds = torch.tensor([[65504.0, -65504.0, 0.0], [-65504.0, 65504.0, 65504.0]])
     voxels = Voxels(odds, chosen(odds, False), torch.tensor([2, 1, 0]))
     # u = (15, 0), (0, 15), (0, 15), each wrong by 15
-    identity = CalibrationMap.identity(2)
+    identity = LogOddsMap.identity(2)
     assert case_loss(voxels, identity) == pytest.approx(15 + np.log(1 + 2 * np.exp(-15)), rel=1e-6)
     terms = LabelProblem([voxels], 2, None, identity, [0, 1], [0, 1], 0.01).terms(np.zeros(8))
     assert np.isfinite(terms.gradient).all() and np.isfinite(terms.hessian).all()

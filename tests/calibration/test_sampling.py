@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration import sampling
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, pack, unpack
 from nnunet_nacl.calibration.fitting import Fit, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds import log_odds, most_probable, probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.labels import Labels
@@ -69,7 +69,7 @@ def test_a_rare_label_is_drawn_whole_however_certain_the_network_was():
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_strata_do_not_mix_labels_nor_right_and_wrong(regions):
-    (voxels,) = drawn_from(CalibrationMap([0.5, 0.5], [0, 0], regions), cases=1, voxels=3000)
+    (voxels,) = drawn_from(LogOddsMap([0.5, 0.5], [0, 0], regions), cases=1, voxels=3000)
     sample = draw(voxels)
     for stratum in np.unique(sample.stratum):
         there = sample.stratum == stratum
@@ -115,10 +115,10 @@ def test_regions_fit_into_bits(num):
 @pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 140)])
 def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error(form, kilobytes):
     rng = np.random.default_rng(5)  # cases differ, as patients do
-    made_by = [CalibrationMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
+    made_by = [LogOddsMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
     cases = [drawn_from(one, cases=1, voxels=20_000, seed=i)[0] for i, one in enumerate(made_by)]
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
-    centre = Fit.of(CalibrationMap.identity(2))
+    centre = Fit.of(LogOddsMap.identity(2))
     full, sampled = (
         fit_affine(c, form) if form == "shift" else fit_conditional(c, centre, 1e-4) for c in (cases, samples)
     )
@@ -134,7 +134,7 @@ def test_a_map_of_samples_is_that_of_probabilities_within_half_precision(regions
     odds, label = log_odds(probs, regions), most_probable(torch.from_numpy(probs), regions)
     assert torch.equal(label.long(), logits.gt(0).long() if regions else logits.argmax(0))
     shape = (2, 3) if regions else (3, 2)
-    calibration = CalibrationMap(rng.uniform(0.5, 1.5, shape), rng.normal(size=shape), regions)
+    calibration = LogOddsMap(rng.uniform(0.5, 1.5, shape), rng.normal(size=shape), regions)
     sample = draw(Voxels(odds, label, label)).voxels()
     found = calibration.to_probabilities(sample.log_odds.double(), sample.label).numpy()
     expected = calibration(probs, (slice(None),))
@@ -203,7 +203,7 @@ def test_bytes_give_the_loss_and_the_sums_of_the_log_odds_themselves(map_of, mon
             rng.random(40) < 0.1
         )
         calibration = (
-            CalibrationMap(slopes, shifts) if map_of == "conditional" else CalibrationMap(np.full(39, slope), shifts[0])
+            LogOddsMap(slopes, shifts) if map_of == "conditional" else LogOddsMap(np.full(39, slope), shifts[0])
         )
         losses, sums = [], []
         for each in (sample.voxels(), whole.voxels()):
@@ -215,8 +215,8 @@ def test_bytes_give_the_loss_and_the_sums_of_the_log_odds_themselves(map_of, mon
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_sums_under_a_temperature_are_much_nearer_than_weighted_ones(regions):
-    (voxels,) = drawn_from(CalibrationMap([0.5] * 3, [0] * 3, regions), cases=1, voxels=20_000)
-    calibration, foreground = CalibrationMap([0.7] * 3, [0.0] * 3, regions), slice(0 if regions else 1, None)
+    (voxels,) = drawn_from(LogOddsMap([0.5] * 3, [0] * 3, regions), cases=1, voxels=20_000)
+    calibration, foreground = LogOddsMap([0.7] * 3, [0.0] * 3, regions), slice(0 if regions else 1, None)
     inside = voxels.label.bool() if regions else voxels.label == torch.arange(1, 4)[:, None]
 
     def change(each):

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import MASK_BITS
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
@@ -101,7 +101,7 @@ def test_checkpoints_are_written_where_they_are_asked_for(make, arguments, form,
         made = torch.load(path, weights_only=False)
         assert made[MARK]["maps"] == {form: {"slopes": own["slopes"], "offsets": own["offsets"]}}
         found = torch.load(path.with_name("checkpoint_final.pth"), weights_only=False)["network_weights"]
-        affine = CalibrationMap(own["slopes"], own["offsets"])
+        affine = LogOddsMap(own["slopes"], own["offsets"])
         torch.testing.assert_close(made["network_weights"], bake(found, "decoder.seg_layers.0", 0, affine))
 
 
@@ -253,9 +253,7 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     model = make()
     for fold in (0, 1):
         shutil.rmtree(model.validation(fold))
-    maps = {
-        form: CalibrationMap([0.5, 0.5], offsets) for form, offsets in (("temperature", [0, 0]), ("shift", [0.1, 0.2]))
-    }
+    maps = {form: LogOddsMap([0.5, 0.5], offsets) for form, offsets in (("temperature", [0, 0]), ("shift", [0.1, 0.2]))}
     content = map_to_json(maps, "shift", STRUCTURES)
     write_json(tmp_path / "ours.json", content)
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0

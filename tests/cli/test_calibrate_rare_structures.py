@@ -12,7 +12,7 @@ from io import StringIO
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import to_json_text
@@ -111,7 +111,7 @@ def test_presence_is_asked_of_the_networks_own_probabilities_in_its_own_unit(stu
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([5, 2, 1], (2, 3, 4)).transpose(3, 0, 1, 2)
     geometry = Geometry((2.0, 1.0, 0.5), np.eye(4))
-    source = CalibratedProbabilities(SavedProbabilities(probs, False), CalibrationMap([0.5, 0.5], [1.0, 1.0]))
+    source = CalibratedProbabilities(SavedProbabilities(probs, False), LogOddsMap([0.5, 0.5], [1.0, 1.0]))
     case = Case("case", labels, geometry, probs.argmax(0), source)
     learned = LearnedProbability(0.3, np.array([0.5, 0.2]), np.zeros(2), np.ones(2), 9, 5, 9)
     presence = LearnedPresence(geometry.voxel_size, {"2": learned}, {}, ["2"], geometry.unit, FEATURES)

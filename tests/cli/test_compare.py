@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import map_to_json
 from tests.comparison.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
@@ -62,7 +62,7 @@ def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F81
     assert "the same 6 cases of 2 patients" in page and "Intervals and tests are over patients, each with all" in page
     # without the flag, as the calibration map of a model that is compared tells
     groups = {case: case[5] for case in dataset["cases"]}
-    content = map_to_json({"temperature": CalibrationMap.identity(1)}, "temperature", {"1": "organ"})
+    content = map_to_json({"temperature": LogOddsMap.identity(1)}, "temperature", {"1": "organ"})
     (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps(content | {"groups": groups}))
     assert compare("-o", out, "--no_page") == 0
     assert not (out / "report.html").exists()  # it would show the comparison before

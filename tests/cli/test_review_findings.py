@@ -114,7 +114,9 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, cap
 
     page = (tmp_path / "out" / "index.html").read_text()
     assert f"<p>{first} " in page
-    assert page.count('<tr class="finding">') == 4 and "real with a probability of 0." in page
+    pages = {path.stem: path.read_text() for path in (tmp_path / "out" / "review").glob("*.html")}
+    shown = {case: text.count("<li>lesion: real with a probability of 0.") for case, text in pages.items()}
+    assert shown == {case: [row["case"] for row in found].count(case) for case in rows}
     assert not Page(page).faults and "Probably there, probably not" in page
     assert page.count("predicted Dice no better than a constant<") == 5
     assert page.count("in the scan: 0.") == 5  # of each case, whether it is a reason or not

@@ -8,9 +8,9 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.learned_dice import quality_by_entry
@@ -133,7 +133,7 @@ def test_other_maps_are_measured_anew_and_other_cases_refused(model):
     path.write_text(json.dumps(document))
     _, dataset = gather(TRAINER, name)
     regions = len(dataset.structures) == 2 and "(1, 2)" in dataset.structures
-    check_decided(model, dataset, name, {case: CalibrationMap([3.0] * 2, [1.0] * 2, regions) for case in dataset.cases})
+    check_decided(model, dataset, name, {case: LogOddsMap([3.0] * 2, [1.0] * 2, regions) for case in dataset.cases})
     for part in document["cross_fit"].values():
         part["cases"] = [case for case in part["cases"] if case != dataset.cases[0]]
     path.write_text(json.dumps(document))

@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.documents.calibration_map import DICE_MEAN
 from nnunet_nacl.documents.map_file import (
     check_networks,
     map_to_json,
     read_map,
     read_record,
 )
-from nnunet_nacl.documents.map_record import DICE_MEAN
 from nnunet_nacl.documents.stored_map import loaded_map, same_map, stored_map
 from nnunet_nacl.errors import UserError
 
 STUDY = Path(__file__).parents[2] / "docs" / "results" / "study"
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
-    "temperature": CalibrationMap([0.5, 0.5], [0, 0]),
-    "conditional": CalibrationMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
-    "matrix": CalibrationMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
+    "temperature": LogOddsMap([0.5, 0.5], [0, 0]),
+    "conditional": LogOddsMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
+    "matrix": LogOddsMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
 }
 
 
@@ -47,10 +47,10 @@ def test_a_map_comes_back_by_its_form(write):
     for form in (None, *MAPS):
         assert same_map(read_map(write(), STRUCTURES, False, form), MAPS[form or "conditional"])
     assert not same_map(MAPS["conditional"], MAPS["temperature"])
-    regions = CalibrationMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
+    regions = LogOddsMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
     path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
     assert read_map(path, STRUCTURES, True).regions
-    matrix = CalibrationMap(np.array([[1.0, 0.25, 0.5], [-0.5, 2.0, 0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
+    matrix = LogOddsMap(np.array([[1.0, 0.25, 0.5], [-0.5, 2.0, 0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
     assert same_map(read_map(write(**map_to_json({"matrix": matrix}, "matrix", STRUCTURES)), STRUCTURES, False), matrix)
 
 
@@ -65,13 +65,13 @@ def test_rows_hold_what_differs_by_label(regions, data):
     slopes = np.abs(more) if regions else more
     for structure in range(3):
         slopes[:, structure, 0 if regions else structure] = own[:, structure]
-    calibration = CalibrationMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
+    calibration = LogOddsMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
     errors = np.arange(calibration.coefficients().size).reshape(calibration.coefficients().shape)
     stored = json.loads(json.dumps(stored_map(calibration, errors)))
     for row in stored["rows"]:
         places = [0 if regions else row["structure"], -2, -1]
         assert row["standard_errors"] == errors[row["label"], row["structure"], places].tolist()
-    affine = stored_map(CalibrationMap(own_slopes := calibration.own_slopes[:1], 0 * own_slopes, regions), errors)
+    affine = stored_map(LogOddsMap(own_slopes := calibration.own_slopes[:1], 0 * own_slopes, regions), errors)
     assert affine["slope_standard_errors"][0] == [errors[0, k, 0 if regions else k] for k in range(3)]
     assert affine["offset_standard_errors"] == [errors[0, :, -1].tolist()]
     np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())

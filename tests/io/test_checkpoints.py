@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoints import (
     CALIBRATED,
@@ -23,8 +23,8 @@ from nnunet_nacl.io.class_layers import class_layers
 from tests.calibration.models import KINDS, make_network, make_trained
 from tests.processes import run_warm
 
-MAP = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
-REGION_MAP = CalibrationMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
+MAP = LogOddsMap([0.7, 1.4], [-0.5, 0.3])
+REGION_MAP = LogOddsMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
 
 
 def last_layer(network) -> tuple[str, int]:
@@ -71,7 +71,7 @@ def test_networks_whose_last_layer_is_not_known_are_refused():
     ],
 )
 def test_what_would_not_compute_the_map_is_refused(slopes, goes_on, message):
-    network, calibration = make_network("plain", 3), CalibrationMap(slopes, [0] * len(slopes))
+    network, calibration = make_network("plain", 3), LogOddsMap(slopes, [0] * len(slopes))
     original = {name: value.clone() for name, value in network.state_dict().items()}
     if goes_on:
         network.register_forward_hook(lambda module, inputs, output: output.tanh())
@@ -82,7 +82,7 @@ def test_what_would_not_compute_the_map_is_refused(slopes, goes_on, message):
 
 def test_logits_of_real_cases_count_where_they_were_measured(model):
     """Noise makes small logits; a case may make those that overflow when nnU-Net adds tiles up."""
-    steep = CalibrationMap([3.0, 3.0], [0, 0])
+    steep = LogOddsMap([3.0, 3.0], [0, 0])
     path = model.folder / "fold_1" / "validation" / "calibration.json"
     path.write_text(json.dumps({"metric_per_case": [{"case": "a"}, {"case": "b", "largest_logit": 400.0}]}))
     with pytest.raises(UserError, match="logits may reach 2000, .*half precision"):
@@ -120,7 +120,7 @@ def test_no_fold_gets_one_where_one_cannot(model):
 
 def write_and_die(model_folder):
     os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-    write_calibrated(model_folder, ["0"], "checkpoint_final.pth", CalibrationMap([2, 2], [0, 0]), {"run": 2})
+    write_calibrated(model_folder, ["0"], "checkpoint_final.pth", LogOddsMap([2, 2], [0, 0]), {"run": 2})
 
 
 def test_a_kill_leaves_the_old_file_and_the_next_run_tidies_up(model):

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import check_estimate
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from nnunet_nacl.io.locate import find_fold_folders
@@ -31,7 +31,7 @@ from tests.runs.predictions import SPACING_MM, predictions_in
 VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
 
-def through(folder: PredictionFolder, case: str, calibration: CalibrationMap) -> dict[str, dict[str, list[float]]]:
+def through(folder: PredictionFolder, case: str, calibration: LogOddsMap) -> dict[str, dict[str, list[float]]]:
     """What a case under a map teaches, by delivered segmentation and structure."""
     made = {}
     for name, beta in (("argmax", None), ("decided", 1.0)):
@@ -58,12 +58,12 @@ def test_values_of_a_case_in_closed_form(predict, tmp_path):
     (tmp_path / "labels").mkdir()
     write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
     opened = PredictionFolder.open(folder, tmp_path / "labels")
-    found = through(opened, "case", CalibrationMap([1.0, 1.0], [0.0, 0.0]))
+    found = through(opened, "case", LogOddsMap([1.0, 1.0], [0.0, 0.0]))
     assert found["argmax"]["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
     assert found["decided"]["1"] == pytest.approx([2 / 3, 2 / 3, voxel_ml, voxel_ml])
     expected, true, *volumes = found["argmax"]["2"]
     assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0], abs=1e-9)
-    shifted = through(opened, "case", CalibrationMap([1.0, 1.0], [math.log(4), 0.0]))
+    shifted = through(opened, "case", LogOddsMap([1.0, 1.0], [math.log(4), 0.0]))
     p = np.array([6 / 7, 8 / 11])  # odds times 4
     assert shifted["argmax"]["1"][0] == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the label that was chosen
     assert shifted["decided"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
@@ -75,7 +75,7 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
     regions = held_out.first.labels.regions
-    calibration = CalibrationMap([0.8, 1.2], [0.4, -0.3], regions)
+    calibration = LogOddsMap([0.8, 1.2], [0.4, -0.3], regions)
     sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
     [result] = held_out.evaluate().cases

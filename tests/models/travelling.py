@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.map_file import map_to_json, sha256
 from tests.calibration.models import make_trained
 from tests.runs.folders import Model, write_json
 
 MAPS = {
-    "temperature": CalibrationMap([0.5, 0.5], [0.0, 0.0]),
-    "shift": CalibrationMap([0.7, 0.7], [-0.5, 0.3]),
-    "conditional": CalibrationMap([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]]),
+    "temperature": LogOddsMap([0.5, 0.5], [0.0, 0.0]),
+    "shift": LogOddsMap([0.7, 0.7], [-0.5, 0.3]),
+    "conditional": LogOddsMap([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]]),
 }
 
 

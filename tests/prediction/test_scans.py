@@ -17,8 +17,8 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.decision_json import delivered_in
@@ -191,6 +191,7 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     real = LearnedProbability(0.3, *np.array([[0.5, -0.3, 0.1], [0.1, 0.2, 0.3], [2.0, 3.0, 4.0]]), **counts)
     learned = LearnedPresence(0.001, {"2": present}, {"2": real}, ["2"], "ml", FEATURES)
     document["quality"]["presence"] = encode(learned)
+    document["quality"]["learned"]["argmax"]["scores"]["always"] = ["1"]
     (folder / "calibration_map.json").write_text(to_json_text(document))
     assert predict(folder, scans, tmp_path / "out", "--save_probabilities") == 0
     with open(tmp_path / "out" / "findings.csv", encoding="utf-8-sig") as file:
@@ -254,6 +255,10 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
     for row in rows(tmp_path / "out"):
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
+        assert answer.probabilities.calibrated and answer.flag is True
+        assert answer["anterior"].dice == answer.quality.structures[0].predicted_dice
+        with pytest.raises(KeyError, match="there are anterior, posterior"):
+            answer["liver"]
         decision = decide(answer.probabilities.array)
         np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], decision.segmentation)
         np.testing.assert_array_equal(answer.segmentation, decision.segmentation)
@@ -263,7 +268,11 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "of 10 bad scans (a Dice below 0.95; 100 %" in page
     read = Page(page)
-    assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 5
+    assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 4
+    for row in rows(tmp_path / "out"):
+        page = (tmp_path / "out" / "review" / f"{row['case']}.html").read_text()
+        files = f"-g {scans}/{row['case']}_0000.nii.gz -s {tmp_path}/out/{row['case']}.nii.gz"
+        assert f"itksnap {files}" in page and 'id="viewer"' in page
 
 
 def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
@@ -357,7 +366,7 @@ def test_what_a_decision_would_change_is_said_after_the_list_and_before_no_error
 
 def test_an_old_calibrated_checkpoint_is_used_only_if_it_is_named(tmp_path, calibrated, scans, capsys) -> None:
     folder = copy_model(calibrated, tmp_path)
-    affine = CalibrationMap([0.8, 1.2], [0.1, -0.2])
+    affine = LogOddsMap([0.8, 1.2], [0.1, -0.2])
     write_calibrated(folder, ["0"], "checkpoint_final.pth", affine, {"schema_version": 1})
     assert predict(folder, scans, tmp_path / "out") == 0
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())

@@ -13,8 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.scan_score import ScanScores
 from nnunet_nacl.documents.map_file import map_to_json, sha256, structures_of
 from nnunet_nacl.files import to_json_text
@@ -86,7 +86,7 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     """Give a model a map that is conditional on the label, and what it learned: Dice 0.9 x expected, 20 patients."""
     labels = PredictionFolder.open(folder, need_reference=False).labels
     structures, rows = structures_of(labels), 2 if labels.regions else 3
-    calibration = CalibrationMap(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
+    calibration = LogOddsMap(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
     held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)))

@@ -82,9 +82,10 @@ def test_the_lowest_score_comes_first_whatever_the_dice():
 def quality(why_not: str = ""):
     """A map that adds nothing to a row."""
     learned = SimpleNamespace(as_deployed=True)
-    known = {"why_no_flags": why_not, "predicts_dice": True, "learned": learned}
-    same = {"complete": lambda row, bad: row, "compare": lambda row, profile, level: row, "profiles": None}
-    return SimpleNamespace(judge=lambda findings, unit: findings, **same, **known)
+    known = {"why_no_flags": why_not, "predicts_dice": True, "learned": learned, "profiles": None}
+    known |= {"keys": (), "torn": (), "record": SimpleNamespace(quality=None)}
+    as_they_are = {"complete": lambda row, bad: row, "compare": lambda row, profile, level: row}
+    return SimpleNamespace(judge=lambda findings, unit: findings, **as_they_are, **known)
 
 
 def test_the_first_sentence_says_how_many_are_flagged_by_what_and_to_which_end():

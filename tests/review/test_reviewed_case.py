@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
@@ -55,7 +55,7 @@ def make_case(regions: bool, seed: int = 0) -> Case:
 def test_blocks_make_no_difference(regions, calibrated) -> None:
     case = make_case(regions)
     probs, num = case.probabilities.probs, 3 if regions else 2
-    calibration = CalibrationMap(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
+    calibration = LogOddsMap(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
     reviewed = []
     for block_bytes in (1 << 30, 3000, 1):
         source: Probabilities = Blocks(probs, regions, block_bytes)
@@ -92,7 +92,7 @@ def test_a_large_case_is_never_whole_in_memory() -> None:
     case = make_case(False)
     labels = Labels(tuple(map(str, range(16))), tuple(range(16)), False, None, tuple(range(16)))
     source = type("Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))})
-    calibration = CalibrationMap(np.full((1, 15), 0.7), np.zeros((1, 15)))
+    calibration = LogOddsMap(np.full((1, 15), 0.7), np.zeros((1, 15)))
     case = replace(
         case,
         labels=labels,

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import map_to_json, sha256
 from nnunet_nacl.json_files import read_dict
@@ -27,7 +27,7 @@ def say(model, tmp_path, capsys):
 
     def run(folder, **content) -> tuple[int, str]:
         structures = {"1": "anterior", "2": "posterior"}
-        whole = map_to_json({"temperature": CalibrationMap([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
+        whole = map_to_json({"temperature": LogOddsMap([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
         write_json(tmp_path / "map.json", whole | {"source": str(model.folder)} | content)
         given = "-map", str(tmp_path / "map.json"), "-np", "1"
         capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from nnunet_nacl.prediction.deliver import Delivery, deliver
 from nnunet_nacl.prediction.saved_predictions import SavedPredictions
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.runs.ensemble_members import open_members
-from nnunet_nacl.show.review_page import draw_thumbnail, review_page
+from nnunet_nacl.show.scan_page import all_pages
+from nnunet_nacl.show.scan_pictures import draw_scan
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -58,6 +60,6 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
 
 def reviewed(folders, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of folders of the same cases."""
-    delivery = Delivery(output, draw_thumbnail, **asked)
+    delivery = Delivery(output, partial(draw_scan, output), **asked)
     saved = SavedPredictions(tuple(open_members(folders)), delivery, references=references)
-    return deliver(saved.source(num_processes=num_processes), delivery, page=review_page, again=overwrite)[0]
+    return deliver(saved.source(num_processes=num_processes), delivery, page=all_pages, again=overwrite)[0]

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
@@ -102,7 +102,7 @@ def test_what_the_network_said_is_kept_beside_the_map():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
     plain = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
-    calibration = CalibrationMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
+    calibration = LogOddsMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
     for source in (plain.probabilities, InBlocks(probs)):
         treated = Treatment(calibration)(replace(plain, probabilities=source))
         reviewed = review_case(treated, findings=(1, 2)).finished

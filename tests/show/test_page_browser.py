@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.show.study import make_study
-
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
-EXECUTABLE = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=f"needs a browser: none of {', '.join(NAMES)} is on PATH")
 
 ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
 SORTED = "[...document.querySelectorAll('table.sortable thead th')].map(header => header.getAttribute('aria-sort'))"
@@ -24,14 +17,6 @@ def address(tmp_path_factory):
     study = make_study(tmp_path_factory.mktemp("study") / "out", hostile=True)
     study.make_page()
     return (study.out / "report.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ def test_a_page_that_would_be_too_large_becomes_several(tmp_path, monkeypatch):
     finished = {case: FinishedCase(row, place="here", picture="A" * 50_000) for case, row in rows.items()}
 
     def written(cases: int) -> dict[str, str]:
-        listed = ReviewList("", dict(list(finished.items())[:cases]), ["s0", "s1"], ["p"])
-        listed.write(tmp_path, review_page)
+        listed = ReviewList("", dict(list(finished.items())[:cases]), ["s0", "s1"], ["p"], pages="none")
+        listed.write(tmp_path, lambda listed, folder: review_page(listed).items())
         return {path.name: path.read_text() for path in sorted(tmp_path.glob("*.html"))}
 
     assert list(written(5)) == ["index.html"]

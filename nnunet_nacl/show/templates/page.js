@@ -20,16 +20,7 @@
   };
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
-    // a finding stays under its scan
-    const original = [...body.rows].filter((row) => !row.classList.contains("finding"));
-    const below = new Map(original.map((row) => [row, []]));
-    for (const row of body.querySelectorAll("tr.finding")) {
-      let scan = row.previousElementSibling;
-      while (scan.classList.contains("finding")) {
-        scan = scan.previousElementSibling;
-      }
-      below.get(scan).push(row);
-    }
+    const original = [...body.rows];
     const headers = [...table.tHead.rows[0].cells];
     headers.forEach((header, column) => {
       const numeric = original.some((row) => key(row, column) !== null);
@@ -46,7 +37,7 @@
         if (next !== "none") {
           rows.sort(compare(column, numeric, next === "ascending" ? 1 : -1));
         }
-        body.append(...rows.flatMap((row) => [row, ...below.get(row)]));
+        body.append(...rows);
         const how = next === "none" ? "in the order of the comparison" : `sorted by ${button.textContent.trim()}, ${next}`;
         status.textContent = `${table.caption.textContent.split(":")[0].trim()}: ${how}`;
       });

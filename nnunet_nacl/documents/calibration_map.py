@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import FormScore
 from nnunet_nacl.calibration.effect import CertainBackground, Change, Relabelled
 from nnunet_nacl.calibration.learned_quality import EstimateCheck, LearnedQuality
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.results import EvaluationSettings
@@ -128,7 +128,7 @@ class Probabilities:
 
 
 @dataclass(frozen=True, eq=False)
-class MapRecord:
+class CalibrationMap:
     """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
 
     Attributes:
@@ -201,7 +201,7 @@ class MapRecord:
         names: Sequence[str] | None = None,
         form: str = "auto",
         regions: bool = False,
-    ) -> MapRecord:
+    ) -> CalibrationMap:
         """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
 
         Args:
@@ -221,7 +221,7 @@ class MapRecord:
             >>> labels = [rng.integers(0, 2, (8, 8, 8)) for _ in range(6)]
             >>> guesses = [np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth) for truth in labels]
             >>> probabilities = [np.stack([0.99 - 0.98 * guess, 0.01 + 0.98 * guess]) for guess in guesses]
-            >>> calibration = MapRecord.fit(probabilities, labels, form="temperature")
+            >>> calibration = CalibrationMap.fit(probabilities, labels, form="temperature")
             >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
             True
         """
@@ -252,7 +252,7 @@ class MapRecord:
         return self.calibration(form)(probabilities)
 
     @classmethod
-    def load(cls, path: str | PathLike) -> MapRecord:
+    def load(cls, path: str | PathLike) -> CalibrationMap:
         """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
         from nnunet_nacl.documents.map_file import read_record
 
@@ -262,7 +262,7 @@ class MapRecord:
         """Write the file, under a temporary name first; UserError where that is not possible."""
         write_atomically(Path(path), to_json_text(encode(self)))
 
-    def calibration(self, form: str | None = None) -> CalibrationMap:
+    def calibration(self, form: str | None = None) -> LogOddsMap:
         """The map of a form, None for the one in use; LookupError or ValueError where there is none such."""
         return loaded_map(self.maps[form or self.form], self.regions)
 

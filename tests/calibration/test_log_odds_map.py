@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.log_odds import log_odds, most_probable, network_box
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.reference import calibration as reference
 
 CLASSES = st.integers(2, 4)
 LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-7, 7))  # nothing is clipped
 MAPS = st.builds(
-    CalibrationMap,
+    LogOddsMap,
     arrays(np.float64, 2, elements=st.floats(0.1, 3)),
     arrays(np.float64, 2, elements=st.floats(-3, 3)),
 )
@@ -30,7 +30,7 @@ def logits_and_map(draw, regions=False, largest=60):
     slopes = draw(arrays(np.float64, (rows, num), elements=st.floats(0.1, 3)))
     offsets = draw(arrays(np.float64, (rows, num), elements=st.floats(-3, 3)))
     logits = draw(arrays(np.int64, (channels, 4), elements=st.integers(-8 * largest, 8 * largest))) / 8
-    return logits, CalibrationMap(slopes, offsets, regions)
+    return logits, LogOddsMap(slopes, offsets, regions)
 
 
 def softmax(logits):
@@ -54,17 +54,17 @@ def test_one_voxel_by_hand():
     # odds against background 2 and 4: with a = (2, 1/2), b = (0, log 3) they become 2^2 = 4 and 3 * 4^(1/2) = 6
     probs = np.array([[1 / 7], [2 / 7], [4 / 7]])
     expected = np.array([[1], [4], [6]]) / 11
-    np.testing.assert_allclose(CalibrationMap([2, 0.5], [0, np.log(3)])(probs), expected)
+    np.testing.assert_allclose(LogOddsMap([2, 0.5], [0, np.log(3)])(probs), expected)
     other = [0.3, 7.0]  # of labels that the voxel does not have
-    rows = CalibrationMap([other, other, [2, 0.5]], [other, other, [0, np.log(3)]])
+    rows = LogOddsMap([other, other, [2, 0.5]], [other, other, [0, np.log(3)]])
     np.testing.assert_allclose(rows(probs), expected)
 
 
 def test_regions_by_hand():
     # odds 1/4 -> squared 1/16, times 4: 1/4
-    assert CalibrationMap([2], [np.log(4)], regions=True)(np.array([[0.2]])) == pytest.approx(0.2)
+    assert LogOddsMap([2], [np.log(4)], regions=True)(np.array([[0.2]])) == pytest.approx(0.2)
     # the second row where a region is predicted: odds 4 -> 3 * 4^(1/2) = 6; each region by itself
-    rows = CalibrationMap([[2, 1], [0.5, 1]], np.log([[4, 1], [3, 2]]), regions=True)
+    rows = LogOddsMap([[2, 1], [0.5, 1]], np.log([[4, 1], [3, 2]]), regions=True)
     expected = np.array([[1 / 5, 6 / 7], [8 / 9, 1 / 5]])
     np.testing.assert_allclose(rows(np.array([[0.2, 0.8], [0.8, 0.2]])), expected)
 
@@ -74,13 +74,13 @@ def test_of_equal_classes_the_lowest_is_the_label_and_half_a_region_is_out():
     # odds (1, 1/2) with row 0: (1, 1); odds (2, 2) with row 1: (6, 2); odds (1, 1) with row 0: (1, 2)
     probs = np.array([[0.4, 0.2, 1 / 3], [0.4, 0.4, 1 / 3], [0.2, 0.4, 1 / 3]])
     expected = np.array([[1, 1, 1], [1, 6, 2], [1, 1, 2]]).T
-    np.testing.assert_allclose(CalibrationMap(np.ones((3, 2)), offsets)(probs), expected / expected.sum(0))
-    assert CalibrationMap([[1], [1]], np.log([[3], [5]]), regions=True)(np.array([[0.5]])) == pytest.approx(0.75)
+    np.testing.assert_allclose(LogOddsMap(np.ones((3, 2)), offsets)(probs), expected / expected.sum(0))
+    assert LogOddsMap([[1], [1]], np.log([[3], [5]]), regions=True)(np.array([[0.5]])) == pytest.approx(0.75)
 
 
 def test_the_label_is_the_one_that_is_given_whatever_the_log_odds_say():
     odds = torch.tensor([[1.0], [1.0]], dtype=torch.float64)  # equal after rounding; the network chose 2
-    rows = CalibrationMap(np.ones((3, 2)), np.log([[1, 1], [1, 1], [1, 3]]))
+    rows = LogOddsMap(np.ones((3, 2)), np.log([[1, 1], [1, 1], [1, 3]]))
     expected = [[1 / (1 + 4 * np.e)], [np.e / (1 + 4 * np.e)], [3 * np.e / (1 + 4 * np.e)]]
     np.testing.assert_allclose(rows.to_probabilities(odds, torch.tensor([2])).numpy(), expected)
 
@@ -92,7 +92,7 @@ def test_certain_background_stays_as_it_is(dtype, regions):
     probs = structures if regions else np.concatenate([1 - structures.sum(0, keepdims=True), structures])
     probs = probs.astype(dtype)
     rows = 2 if regions else 3
-    result = CalibrationMap(np.full((rows, 2), 0.7), np.full((rows, 2), 0.5), regions)(probs)
+    result = LogOddsMap(np.full((rows, 2), 0.7), np.full((rows, 2), 0.5), regions)(probs)
     np.testing.assert_array_equal(result[:, [0, 2]], probs[:, [0, 2]])
     assert (result[:, [1, 3]] != probs[:, [1, 3]]).all()  # one structure is enough for all of the voxel
     # odds 1.1e-6 to the power of 0.7
@@ -105,7 +105,7 @@ def test_probabilities_of_exactly_0_and_1(dtype):
     probs = np.array([[1, 0, 0, 0.5], [0, 1, 0.5, 0], [0, 0, 0.5, 0.5]], dtype=dtype)
     # certain; l = (-15, 0, -15); (-15, 0, 0); (0, -15, 0)
     logits = [[0, 0, 0, 0], [-np.inf, 7.6, 7.6, -7.4], [-np.inf, 0.2, 7.7, 0.2]]
-    result = CalibrationMap(a, b)(probs)
+    result = LogOddsMap(a, b)(probs)
     np.testing.assert_allclose(result, softmax(np.array(logits)), rtol=1e-5, atol=1e-7)
     assert result.dtype == (np.float64 if dtype == np.float64 else np.float32)
 
@@ -113,7 +113,7 @@ def test_probabilities_of_exactly_0_and_1(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_regions_of_exactly_0_and_1(dtype):
     probs = np.array([[1, 0, 0], [0, 1, 0]], dtype=dtype)
-    result = CalibrationMap(np.full((2, 2), 0.5), np.full((2, 2), 0.1), regions=True)(probs)
+    result = LogOddsMap(np.full((2, 2), 0.5), np.full((2, 2), 0.1), regions=True)(probs)
     np.testing.assert_allclose(result[:, :2], sigmoid(np.array([[7.6, -7.4], [-7.4, 7.6]])), rtol=1e-5)
     assert (result[:, 2] == 0).all() and result.dtype == dtype
 
@@ -128,7 +128,7 @@ def test_half_precision_is_calibrated_as_fits_and_samples_see_it(regions):
     rng = np.random.default_rng(0)
     probs = np.append(rng.dirichlet(np.ones(3), 200).T, [[1.0], [0], [0]], axis=1).astype(np.float16)
     shape = (2, 3) if regions else (3, 2)
-    calibration = CalibrationMap(rng.uniform(0.5, 2, shape), np.zeros(shape), regions)
+    calibration = LogOddsMap(rng.uniform(0.5, 2, shape), np.zeros(shape), regions)
     result = everywhere(calibration, probs)
     assert result.dtype == np.float32
     sampled = calibration.to_probabilities(log_odds(probs, regions), most_probable(torch.from_numpy(probs), regions))
@@ -159,9 +159,9 @@ def test_it_is_the_slow_map_of_regions(given_):
 @given(data=st.data())
 def test_equal_rows_are_an_affine_map(regions, data):
     logits, calibration = data.draw(logits_and_map(regions))
-    affine = CalibrationMap(calibration.slopes[0], calibration.offsets[0], regions)
+    affine = LogOddsMap(calibration.slopes[0], calibration.offsets[0], regions)
     num = affine.num_labels
-    rows = CalibrationMap(affine.slopes.repeat(num, 0), affine.offsets.repeat(num, 0), regions)
+    rows = LogOddsMap(affine.slopes.repeat(num, 0), affine.offsets.repeat(num, 0), regions)
     assert affine.is_affine and not rows.is_affine and len(rows.slopes) == affine.num_labels
     probs = sigmoid(logits) if regions else softmax(logits)
     np.testing.assert_array_equal(everywhere(affine, probs), everywhere(rows, probs))
@@ -178,31 +178,31 @@ def test_a_matrix_of_each_label_by_hand():
     """Log-odds 1 and 0.5 under label 1: u' = (2 u_1 - u_2 + 0.1, u_2 + 0.5 v - 0.2), v = log(1 + e + e^0.5)."""
     u, v = np.array([1.0, 0.5]), np.log(1 + np.e + np.exp(0.5))
     slopes = np.array([[[1, 0, 0], [0, 1, 0]], [[2, -1, 0], [0, 1, 0.5]], [[1, 0, 0], [0, 1, 0]]], float)
-    rows = CalibrationMap(slopes, [[0, 0], [0.1, -0.2], [0, 0]])
+    rows = LogOddsMap(slopes, [[0, 0], [0.1, -0.2], [0, 0]])
     expected = softmax(np.array([0, 2 * 1 - 0.5 + 0.1, 0.5 + 0.5 * v - 0.2])[:, None])
     given = softmax(np.array([0.0, *u])[:, None])
     np.testing.assert_allclose(rows(given), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="tables of one shape"):
-        CalibrationMap(slopes[:, :, :2], np.zeros((3, 2)))
+        LogOddsMap(slopes[:, :, :2], np.zeros((3, 2)))
 
 
 def test_a_region_by_hand():
     """Log-odds 1, in: u' = 2 u - v / 2 + 0.1 with v = log(1 + e); -1, out: u' = u."""
-    rows = CalibrationMap([[[1, 0]], [[2, -0.5]]], [[0], [0.1]], regions=True)
+    rows = LogOddsMap([[[1, 0]], [[2, -0.5]]], [[0], [0.1]], regions=True)
     u = np.array([[1.0, -1.0]])
     expected = sigmoid(np.array([[2 - 0.5 * np.log(1 + np.e) + 0.1, -1.0]]))
     np.testing.assert_allclose(rows(sigmoid(u)), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="above 0"):
-        CalibrationMap([[[1, 0]], [[2, -2.5]]], [[0], [0.1]], regions=True)  # falls for certain voxels
+        LogOddsMap([[[1, 0]], [[2, -2.5]]], [[0], [0.1]], regions=True)  # falls for certain voxels
 
 
 def test_the_matrix_of_regions_is_diagonal_and_a_conditional_map_has_none():
-    matrix, vector = CalibrationMap([2, 3], [1, -1], regions=True).matrix()
+    matrix, vector = LogOddsMap([2, 3], [1, -1], regions=True).matrix()
     np.testing.assert_array_equal(matrix, [[2, 0], [0, 3]])
     np.testing.assert_array_equal(vector, [1, -1])
     for call in (lambda one: one.matrix(), lambda one: one.on_logits(torch.zeros(3, 1))):
         with pytest.raises(ValueError, match="not affine"):
-            call(CalibrationMap(np.ones((3, 2)), np.zeros((3, 2))))
+            call(LogOddsMap(np.ones((3, 2)), np.zeros((3, 2))))
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -215,7 +215,7 @@ def test_what_no_network_saw_stays_as_it_is(regions, conditional):
     probs[inside] = np.random.default_rng(0).dirichlet(np.ones(channels), (2, 3)).transpose(2, 0, 1)
     assert network_box(probs, regions) == (slice(1, 3), slice(2, 5))
     rows = (2 if regions else 3) if conditional else 1
-    result = CalibrationMap(np.ones((rows, 2)), np.full((rows, 2), 2.0), regions)(probs)
+    result = LogOddsMap(np.ones((rows, 2)), np.full((rows, 2), 2.0), regions)(probs)
     changed = (result != probs).any(0)
     assert changed[1:3, 2:5].all() and changed.sum() == 6
     assert network_box(np.zeros((2, 3, 3)), True) is None
@@ -225,10 +225,10 @@ def test_what_no_network_saw_stays_as_it_is(regions, conditional):
 def test_blocks_do_not_show(monkeypatch, shape):
     rng = np.random.default_rng(0)
     probs = np.moveaxis(rng.dirichlet(np.ones(3), shape), -1, 0).astype(np.float32)
-    calibration = CalibrationMap(rng.uniform(0.5, 2, (3, 2)), rng.normal(size=(3, 2)))
+    calibration = LogOddsMap(rng.uniform(0.5, 2, (3, 2)), rng.normal(size=(3, 2)))
     before = probs.copy()
     whole = calibration(probs)
-    monkeypatch.setattr("nnunet_nacl.calibration.calibration_map._BLOCK", 20)
+    monkeypatch.setattr("nnunet_nacl.calibration.log_odds_map._BLOCK", 20)
     np.testing.assert_allclose(calibration(probs), whole, rtol=1e-6)
     np.testing.assert_array_equal(probs, before)
 
@@ -247,11 +247,11 @@ def test_blocks_do_not_show(monkeypatch, shape):
 )
 def test_what_is_no_map(slopes, offsets):
     with pytest.raises(ValueError, match="slopes"):
-        CalibrationMap(slopes, offsets)
+        LogOddsMap(slopes, offsets)
 
 
 def test_a_map_knows_the_predictions_that_it_is_for():
-    classes, regions = CalibrationMap.identity(3), CalibrationMap.identity(3, regions=True)
+    classes, regions = LogOddsMap.identity(3), LogOddsMap.identity(3, regions=True)
     assert (classes.num_structures, classes.num_channels, classes.num_labels) == (3, 4, 4)
     assert (regions.num_structures, regions.num_channels, regions.num_labels) == (3, 3, 2)
     with pytest.raises(ValueError, match="4 channels"):

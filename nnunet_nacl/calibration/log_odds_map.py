@@ -44,7 +44,7 @@ _BLOCK = 1 << 20  # probabilities at a time
 
 
 @dataclass(frozen=True)
-class CalibrationMap:
+class LogOddsMap:
     """One calibration of one set of structures; m is K - 1 for K classes, R for R regions.
 
     Attributes:
@@ -78,7 +78,7 @@ class CalibrationMap:
             raise ValueError(f"slopes must be above 0 and all finite, got {self.slopes} and {self.offsets}.")
 
     @classmethod
-    def identity(cls, num: int, regions: bool = False) -> CalibrationMap:
+    def identity(cls, num: int, regions: bool = False) -> LogOddsMap:
         """The map of ``num`` structures that changes nothing."""
         return cls(np.ones((1, num)), np.zeros((1, num)), regions)
 

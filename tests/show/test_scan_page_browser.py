@@ -1,0 +1,178 @@
+"""The pages of a review in a real browser: slices, layers, keys, marks and their export, on a screen and on a phone."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from nnunet_nacl.review.review_list import page_of
+
+SLICE = "document.getElementById('slice').textContent"
+LAYER = "document.querySelector('img.{}').checkVisibility() && document.querySelector('img.{}').naturalWidth"
+REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
+APART = """Object.defineProperty(window, 'localStorage', {value: {
+    getItem: (name) => sessionStorage.getItem(name + location.pathname),
+    setItem: (name, text) => sessionStorage.setItem(name + location.pathname, text)}})"""
+
+
+@pytest.fixture
+def browse(chromium, reviewed_scans):
+    """Function that opens the list, or the page of a case, in a browser of its own; it must not complain."""
+    contexts, complaints, folder = [], [], reviewed_scans[0] / "out"
+
+    def browse(case=None, width=1280, script="", **settings):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **settings))
+        contexts[-1].add_init_script(script)
+        page = contexts[-1].new_page()
+        page.on("console", lambda said: complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.goto((folder / (page_of(case) if case else "index.html")).as_uri())
+        return page
+
+    yield browse
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def listed(reviewed_scans):
+    return reviewed_scans[1]
+
+
+def exported(page) -> list[dict[str, str]]:
+    """The rows of what the page exports."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export marks").click()
+    assert download.value.suggested_filename.startswith("marks_")
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_slices_follow_keys_wheel_and_slider(browse, reviewed_scans):
+    page = browse("b")
+    place = reviewed_scans[1].finished["b"].place.split(",")[0]
+    assert page.evaluate(SLICE) == place
+    start = int(place.split()[2])
+    numbers = [number for number, *_ in json.loads(page.locator("#slices").text_content())["slices"]]
+    steps = 1 if start < numbers[-1] else -1
+    page.keyboard.press("ArrowUp" if steps > 0 else "ArrowDown")
+    assert page.evaluate(SLICE) == f"axial slice {start + steps} of 6"
+    page.keyboard.press("ArrowDown" if steps > 0 else "ArrowUp")
+    assert page.evaluate(SLICE) == place
+    page.locator(".layers").hover()
+    page.mouse.wheel(0, -100 * steps)
+    page.wait_for_function(f"{SLICE} === 'axial slice {start + steps} of 6'")
+    before = page.locator("img.grey").get_attribute("src")
+    page.locator("#slider").fill("0")
+    assert page.evaluate(SLICE) == f"axial slice {numbers[0]} of 6"
+    assert page.locator("img.grey").get_attribute("src") != before
+    page.locator("#slider").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(SLICE) == f"axial slice {numbers[1]} of 6", "the slider's own key"
+    assert page.url.endswith("b.html")
+
+
+def test_outlines_and_low_confidence_can_be_shown_and_hidden(browse):
+    page = browse("b")
+    shown = [[LAYER.format(name, name), name] for name in ("grey", "outlines", "confidence")]
+
+    def visible():
+        return [name for script, name in shown if page.evaluate(script)]
+
+    assert visible() == ["grey", "outlines"]
+    page.keyboard.press("o")
+    page.keyboard.press("c")
+    assert visible() == ["grey", "confidence"]
+    page.get_by_label("outlines").check()
+    page.get_by_label("low confidence").uncheck()
+    assert visible() == ["grey", "outlines"]
+    boxes = page.evaluate("""['grey', 'outlines', 'confidence'].map((name) => {
+        document.querySelector(`img.${name}`).hidden = false;
+        const {x, y, width, height} = document.querySelector(`img.${name}`).getBoundingClientRect();
+        return [x, y, width, height].map(Math.round).join();
+    })""")
+    assert len(set(boxes)) == 1, "the layers lie over each other"
+
+
+def test_keys_go_from_scan_to_scan_in_the_order_of_the_list(browse, listed):
+    page = browse(listed.rows[0].case)
+    title = "document.querySelector('h1').textContent"
+    for key, rank in (("n", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("p", 0)):
+        with page.expect_navigation():
+            page.keyboard.press(key)
+        assert page.evaluate(title) == listed.rows[rank].case
+    page.locator("textarea").focus()
+    page.keyboard.type("no, not p")
+    assert page.evaluate(title) == listed.rows[0].case, "letters in a note are letters"
+
+
+@pytest.mark.parametrize("script", ["", REFUSED, APART], ids=["shared", "refused", "apart"])
+def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
+    """Wherever the browser keeps them: for all pages on disk, for none, or for each by itself."""
+    first, second = [row.case for row in listed.rows[:2]]
+    page = browse(first, script=script)
+    assert page.locator("#no-storage").is_visible() == (script == REFUSED)
+    page.locator("select[name=mark]").select_option("correct")
+    page.locator("textarea").fill('apex: "leaks",\nbase ü')
+    [row] = exported(page)
+    known = {"run": listed.run, "case": first, "mark": "correct", "note": 'apex: "leaks",\nbase ü'}
+    assert list(row) == ["run", "case", "mark", "note", "time"] and row.items() >= known.items()
+    assert row["time"].endswith("Z")
+    if script != REFUSED:
+        page.reload()
+        assert page.locator("select[name=mark]").input_value() == "correct"
+    with page.expect_navigation():
+        page.keyboard.press("n")
+    assert page.locator("select[name=mark]").input_value() == ""
+    page.locator("select[name=mark]").select_option("ok")
+    page.get_by_role("link", name="list").click()
+    rows = {row["case"]: row["mark"] for row in exported(page)}
+    assert rows == {first: "correct", second: "ok"}
+    marks = page.evaluate("[...document.querySelectorAll('tbody select')].map((select) => select.value)")
+    assert marks[:3] == ["correct", "ok", ""] and 'leaks",' in page.locator("tbody tr").first.inner_text()
+
+
+def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse, listed):
+    page = browse()
+    flagged = [row.case for row in listed.rows if listed.reasons[row.case]]
+    visible = """[...document.querySelectorAll('tbody tr')].filter((row) => row.checkVisibility()).map(
+        (row) => row.dataset.case)"""
+    assert 0 < len(flagged) < len(listed.rows), "else nothing is tested"
+    assert page.evaluate(visible) == [row.case for row in listed.rows]
+    page.get_by_label("flagged").check()
+    assert page.evaluate(visible) == flagged
+    left, n = "Not seen yet: {} flagged, {} of {} in all.".format, len(listed.rows)
+    assert page.locator("#left").inner_text() == left(len(flagged), n, n)
+    page.get_by_label("not seen yet").check()
+    page.locator("tbody tr:not([hidden]) select").first.select_option("reject")
+    assert page.evaluate(visible) == flagged[1:]
+    assert page.locator("#left").inner_text() == left(len(flagged) - 1, n - 1, n)
+    page.get_by_label("flagged").uncheck()
+    page.get_by_label("not seen yet").uncheck()
+    page.locator("thead button").first.click()
+    assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(page.evaluate(visible)) == len(listed.rows)
+
+
+def test_on_a_phone_the_reason_is_on_the_screen(browse, listed):
+    flagged = next(row.case for row in listed.rows if listed.reasons[row.case])
+    page = browse(width=400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    box = page.locator("tbody tr[data-flagged] .look").first.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 400
+    page = browse(flagged, width=400, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    box = page.locator("header .look").bounding_box()
+    assert box["y"] + box["height"] < 500 and box["x"] + box["width"] <= 400
+    outside = page.evaluate("""[...document.body.querySelectorAll('*')].filter(
+        e => !e.closest('.scroll, .hidden, .skip') && e.getBoundingClientRect().right > innerWidth + 1).length""")
+    assert outside == 0
+
+
+def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):
+    page = browse("b", java_script_enabled=False)
+    assert page.locator(".planes img").count() == 3 and page.locator("table.values tbody tr").count() == 2
+    assert not page.locator("#viewer").is_visible() and not page.locator("#mark").is_visible()
