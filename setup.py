@@ -135,8 +135,8 @@ DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[pyt
 setup(
     name="nnunet_nacl",
     version=read_version(),
-    description="See which nnU-Net v2 segmentations to check: calibrated confidence for your trained model, your "
-    "segmentations unchanged.",
+    description="Which nnU-Net segmentations should a human check? Two commands, no retraining, the same "
+    "segmentations: each new scan gets a predicted Dice, a volume range and reasons to look.",
     long_description=read_readme(),
     long_description_content_type="text/markdown",
     author="The nnunet_nacl authors",

@@ -5,6 +5,7 @@
 #
 #   tools/release.sh [FOLDER]          where the archives go (default: dist)
 #
+#   REPOSITORY_URL=https://...         what README's `git clone` names in the archives (default: the placeholder stays)
 #   PYTHONS="python3.10 python3.13"    where the wheel is tried (this is the default); what is not there is skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,6 +31,7 @@ done
 echo "== nnunet_nacl $version: build and check"
 mkdir "$work/sources"
 git archive HEAD | tar -x -C "$work/sources"
+[ -z "${REPOSITORY_URL:-}" ] || sed -i "s|REPOSITORY_URL|$REPOSITORY_URL|" "$work/sources/README.md"
 python3 -m venv "$work/build"
 "$work/build/bin/pip" install -q build twine
 "$work/build/bin/python" -m build --outdir "$work/dist" "$work/sources" > "$work/log" 2>&1 || fail "$(tail -20 "$work/log")"

@@ -17,6 +17,13 @@ def cross_entropy(
 
     With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this one is always their mean.
     Arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(cross_entropy(logits, labels)), 4)  # log(1 + exp(-4))
+        0.0181
     """
     return mean_cross_entropy(read_batch(logits, target, ignore_label, regions, check_labels))
 

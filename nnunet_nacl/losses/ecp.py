@@ -34,6 +34,13 @@ def ecp(
         regions: Sigmoid heads: the binary entropy (``sum``) or half of it (``mean``).
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(ecp(logits, labels)), 4)  # cross-entropy - 0.1 entropy / 2
+        0.0136
     """
     require_weight("penalty_weight", penalty_weight)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)

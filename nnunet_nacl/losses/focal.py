@@ -29,6 +29,13 @@ def focal(
         regions: Sigmoid heads; p_y is then the probability of the true side.
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(focal(logits, labels, gamma=1)), 4)  # (1 - p) * -log p, p = 0.982
+        0.0003
     """
     require_weight("gamma", gamma)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)

@@ -30,6 +30,13 @@ def label_smoothing(
         smoothing: alpha, in [0, 1]; 0 is cross-entropy.
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(label_smoothing(logits, labels)), 4)  # log(1 + exp(-4)) + 0.05 * 4
+        0.2181
     """
     if not 0 <= smoothing <= 1:
         raise ValueError(f"smoothing must lie in [0, 1], got {smoothing!r}.")

@@ -33,6 +33,13 @@ def mbls(
         regions: Sigmoid heads: relu(|l_r| - m) (``sum``) or half of it (``mean``).
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(mbls(logits, labels, margin=1)), 4)  # log(1 + exp(-4)) + 0.1 (4 - 1) / 2
+        0.1681
     """
     require_weight("penalty_weight", penalty_weight)
     require_weight("margin", margin)

@@ -52,6 +52,13 @@ def nacl(
             |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(nacl(logits, labels)), 4)  # log(1 + exp(-4)) + 0.1 (|1 - 4| + |0 - 0|) / 2
+        0.1681
     """
     require_weight("penalty_weight", penalty_weight)
     require_weight("prior_scale", prior_scale)

@@ -35,6 +35,13 @@ def svls(
         regions: Sigmoid heads: binary cross-entropy against the region's share.
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(svls(logits, labels)), 4)  # all neighbours agree: cross-entropy
+        0.0181
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)

@@ -80,6 +80,12 @@ def calibrate_model(
 
     Raises:
         UserError: What was given does not fit, cannot be read, or is too little to calibrate.
+
+    Example:
+        >>> calibration = calibrate_model(model_folder, device="cpu", log=lambda line: None)
+        >>> change = calibration.effect["NLL all"]  # on cases that the fit has not seen
+        >>> change["after"]["mean"] < change["before"]["mean"]
+        True
     """
     folder = Path(images) if images is not None else None
     if model is None and folder is None:

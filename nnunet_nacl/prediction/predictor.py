@@ -113,9 +113,16 @@ class Predictor:
         UserError: The model cannot be used.
 
     Example:
-        image, properties = SimpleITKIO().read_images(["scan_0000.nii.gz"])  # of nnunetv2.imageio
-        answer = Predictor(model_folder, bad=0.7, device="cpu").predict(image, properties)
-        print(answer.flag, answer.reasons, answer["LV cavity"].dice, answer["LV cavity"].dice_interval)
+        >>> predictor = Predictor(model_folder, bad=0.7, device="cpu")
+        >>> answer = predictor.predict(image, properties)  # as read by nnunetv2.imageio's SimpleITKIO().read_images
+        >>> answer.segmentation.shape == image.shape[1:]
+        True
+        >>> structure = answer["anterior"]
+        >>> low, high = structure.dice_interval  # of the true Dice
+        >>> bool(0 <= structure.dice <= 1 and 0 <= low <= high <= 1)
+        True
+        >>> answer.flag == bool(answer.reasons)
+        True
     """
 
     def __init__(

@@ -1,0 +1,70 @@
+"""The examples in the docstrings of the public modules, those that docs/reference/python.md names."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from types import ModuleType
+
+import pytest
+
+from nnunet_nacl.methods import METHODS
+from tests.calibration.models import make_trained
+from tests.pages import ROOT
+
+PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/reference/python.md").read_text(encoding="utf-8"), re.MULTILINE)
+NEED_A_MODEL = {"nnunet_nacl.models.calibrate_model", "nnunet_nacl.prediction.predictor"}
+
+
+def module_of(name: str) -> ModuleType:
+    """The module itself, or that of one of its functions or classes."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return importlib.import_module(name.rpartition(".")[0])
+
+
+MODULES = {module.__name__: module for module in map(module_of, PUBLIC)}
+
+
+def examples(module: ModuleType, **names) -> dict[str, doctest.TestResults]:
+    """What came of the examples of each docstring, which may use these names."""
+    runner, found = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), {}
+    for each in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=names):
+        if each.examples:
+            found[each.name] = runner.run(each)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - NEED_A_MODEL))
+def test_examples_hold(name: str) -> None:
+    assert not {each: result for each, result in examples(MODULES[name]).items() if result.failed}
+
+
+def test_every_loss_has_an_example() -> None:
+    found = {each for name, module in MODULES.items() if ".losses." in name for each in examples(module)}
+    functions = {method.function for method in METHODS.values()}
+    assert {each.rpartition(".")[2] for each in found} >= functions
+
+
+def test_a_model_is_calibrated_as_its_docstring_shows(tmp_path, monkeypatch) -> None:
+    model = make_trained(tmp_path / "nnunet", cases=3, folds=2, sharpness=2.0)
+    for variable, value in model.environment.items():
+        monkeypatch.setenv(variable, value)
+    found = examples(MODULES["nnunet_nacl.models.calibrate_model"], model_folder=model.folder)
+    assert [result.failed for result in found.values()] == [0]
+
+
+def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    from tests.prediction.untrained import calibrate, make_model, make_scans
+
+    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 1)
+    calibrate(model)
+    image, properties = SimpleITKIO().read_images(sorted(map(str, scans.iterdir())))
+    found = examples(
+        MODULES["nnunet_nacl.prediction.predictor"], model_folder=model, image=image, properties=properties
+    )
+    assert [result.failed for result in found.values()] == [0]
