@@ -36,6 +36,7 @@ HIPPOCAMPUS, TWO_FOLDS, ACDC, EMIDEC, DRIVE = (
 )
 SAME = {"cineMRI": "MRI", "LVC": "LV cavity", "MLV": "normal myocardium"}
 """Channel and structures of ACDC, and what EMIDEC has in their place."""
+TITLES = {HIPPOCAMPUS: "Hippocampus fold 0", TWO_FOLDS: "Hippocampus"}
 CLIPPED = 5.0
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -157,7 +158,7 @@ def conditions() -> Iterator[tuple[str, CalibrationProfiles, pd.DataFrame, bool]
     folds = {name: rows[rows["set"] == "folds"] for name, rows in every.items()}
     known = {name: learn(folds[name], numbers_of(rows)) for name, rows in every.items()}
     for name in (HIPPOCAMPUS, TWO_FOLDS, ACDC, EMIDEC):
-        title, rows = name.partition("_")[2].replace("_", " "), every[name]
+        title, rows = TITLES.get(name, name.partition("_")[2]), every[name]
         for kind, clean in rows[rows["set"] == "clean"].groupby("network"):
             yield f"{title}, not shifted, {kind.partition('_')[0]}", known[name], clean, True
         for kind in dict.fromkeys(rows["set"]):

@@ -123,7 +123,7 @@ def _flag_lines(scores: ScanScores) -> list[str]:
         rows.append([f"{cost.bad:g}", are, look, "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %"), *others])
     lines = [*aligned(rows, indent="")] if len(rows) > 1 else []
     lines += named_together({f"a Dice below {limit}": why for limit, why in unknown.items()})
-    return [*lines, "`nnunet_nacl predict -bad 0.7` flags them; -bad, -find, -miss and -structures are chosen there."]
+    return [*lines, "`nnunet_nacl predict` flags them: -bad, -find, -miss and -structures are chosen there."]
 
 
 def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> list[str]:
