@@ -29,6 +29,7 @@ from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_s
 from nnunet_nacl.show.findings import gained
 
 _FEW_SCANS = 10  # more are not predicted in passing
+_BAD = 0.8  # Dice of the scans that should be flagged
 
 
 class Demo:
@@ -210,8 +211,9 @@ class Demo:
         return calibrated
 
     def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
-        """The page of trainers, the same calibrated and decided for Dice, and the truth."""
-        first, *others = [*self.trainers, *(f"{trainer}+calibrated+decided" for trainer in calibrated)]
+        """The page of trainers, the same calibrated, where labels stay, the first decided for Dice, and the truth."""
+        decided = [f"{trainer}+calibrated+decided" for trainer in calibrated[:1]]
+        first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated), *decided]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
         compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder]
         if truth:
@@ -226,7 +228,7 @@ class Demo:
         scans = self._place("raw", self.dataset, "imagesTs")
         output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
         predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
-        predict += ["-device", self.device, "--continue_prediction"]
+        predict += ["-bad", _BAD, "-device", self.device, "--continue_prediction"]
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
             self._say(f"New scans, later:\n$ {shlex.join(map(str, predict))}")
             return None

@@ -134,20 +134,20 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
 def gained(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     """What calibration and decision after training gained for the reference, and other methods, in three sentences.
 
-    The first is missing where the reference is not among the methods as it is calibrated and decided.
+    The first is missing where the reference is not among the methods as it is calibrated, and decided as well.
 
     Args:
         data: Content of comparison.json.
         dataset: One of its data sets.
     """
     numbers, sentences = _Numbers(data, dataset), []
-    after = f"{numbers.reference}+calibrated+decided"
-    rows = [numbers.rows[column, after] for column in _MAIN if (column, after) in numbers.rows]
+    treated = zip(_MAIN, (f"{numbers.reference}+calibrated{more}" for more in ("", "+decided")))
+    rows = [numbers.rows[key] for key in treated if key in numbers.rows]
     if len(rows) == len(_MAIN) and all(row["difference"] is not None for row in rows):
         error, dice = (f"from {_number(row['mean_reference'])} to {_number(row['mean'])}" for row in rows)
         sentences.append(
-            f"Without another training, calibration and the decision for Dice took {numbers.labels[numbers.reference]} "
-            f"{error} in ECE where a structure is predicted, and {dice} in Dice."
+            f"Without another training, calibration took {numbers.labels[numbers.reference]} {error} in ECE where a "
+            f"structure is predicted, labels unchanged; labels chosen for Dice took Dice {dice}."
         )
     return [*sentences, *headline(data, dataset)[:2]]
 

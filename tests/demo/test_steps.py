@@ -232,7 +232,7 @@ def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
     )
     (asked,) = nnunet.predicted
     assert (asked.tr, asked.chk, asked.decide, Path(asked.i).name) == (TRAINERS[0], None, None, "imagesTs")
-    assert asked.continue_prediction
+    assert asked.continue_prediction and asked.bad == ["0.8"] and asked.find is None and asked.findings is None
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
@@ -241,7 +241,8 @@ def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
         CommandFailed("few"),
     )
     demo()
-    assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[1:]]
+    after = [f"{trainer}+calibrated" for trainer in TRAINERS[1:]]
+    assert nnunet.compared[0].tr[3:] == [*after, f"{TRAINERS[1]}+calibrated+decided"]
     assert "few\nThe comparison goes on without it." in capsys.readouterr().out
     assert nnunet.predicted[0].tr == TRAINERS[1]
 

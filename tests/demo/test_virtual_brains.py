@@ -71,8 +71,27 @@ def test_the_folder_is_a_decathlon_task_whose_probabilities_are_calibrated(write
 def test_files_are_repeatable_and_a_subject_does_not_depend_on_their_number(write, tmp_path):
     first, fewer = digests(write(tmp_path / "a", 2, 1)), digests(write(tmp_path / "b", 2, 0))
     del fewer["dataset.json"]
+    del fewer["splits_final.json"]
     assert len(fewer) == 6 and first.items() >= fewer.items()
     assert first["imagesTr/brain_001.nii.gz"] != first["imagesTr/brain_002.nii.gz"]
+
+
+def test_the_first_fold_holds_enough_cases_to_calibrate_with(write, tmp_path):
+    splits = json.loads((write(tmp_path, 20, 0) / "splits_final.json").read_text())
+    names = {f"brain_{number:03d}" for number in range(1, 21)}
+    assert [len(split["val"]) for split in splits] == [12, 2, 2, 2, 2]
+    assert sorted(name for split in splits for name in split["val"]) == sorted(names)
+    assert all({*split["train"]} == names - {*split["val"]} for split in splits)
+
+
+def test_some_scans_are_hurried_and_noisier(template, monkeypatch):
+    noise = []
+    for number in range(60):
+        image, _, probabilities, _ = make_subject(template, np.random.default_rng([2024, number]))
+        outside = image[probabilities[0] > 0.999]
+        noise.append(np.sqrt((outside**2).mean()) / np.quantile(image, 0.98))
+    hurried = np.array(noise) > np.quantile(noise, 0.1) * 2.6
+    assert 0.25 < hurried.mean() < 0.55
 
 
 def test_an_interruption_leaves_no_folder(write, tmp_path, monkeypatch):
