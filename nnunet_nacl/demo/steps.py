@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_nacl.calibration.flags import DEFAULT_BAD
 from nnunet_nacl.demo.decathlon import dataset_of, download_task
 from nnunet_nacl.demo.training_settings import SCHEDULES, SMALL, add_small_configuration, with_schedule
-from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
+from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
@@ -29,7 +30,6 @@ from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_s
 from nnunet_nacl.show.findings import gained
 
 _FEW_SCANS = 10  # more are not predicted in passing
-_BAD = 0.8  # Dice of the scans that should be flagged
 
 
 class Demo:
@@ -48,6 +48,7 @@ class Demo:
 
         self.args, self.folder, self.virtual = args, Path(os.path.abspath(args.o)), not (args.data or args.download)
         self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.bad = BAD if self.virtual else (f"{DEFAULT_BAD:g}",)
         on_cpu, cores, self.folds = self.device == "cpu", cpu_count(), list(dict.fromkeys(args.f))
         usual = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
         epochs, iterations = (u if given is None else given for given, u in zip((args.epochs, args.iters), usual))
@@ -215,7 +216,7 @@ class Demo:
         decided = [f"{trainer}+calibrated+decided" for trainer in calibrated[:1]]
         first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated), *decided]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
-        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder]
+        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
         if truth:
             compare += ["-i", f"true probabilities={truth}", "-unranked", "true probabilities"]
         elif not others:
@@ -228,7 +229,7 @@ class Demo:
         scans = self._place("raw", self.dataset, "imagesTs")
         output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
         predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
-        predict += ["-bad", _BAD, "-device", self.device, "--continue_prediction"]
+        predict += ["-bad", *self.bad, "-device", self.device, "--continue_prediction"]
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
             self._say(f"New scans, later:\n$ {shlex.join(map(str, predict))}")
             return None

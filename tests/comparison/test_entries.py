@@ -64,7 +64,8 @@ def test_what_is_done_to_a_model_follows_its_label():
 
 
 def test_treatments_of_one_model_are_all_that_differs():
-    entries = read_models([f"nnUNetTrainerNACL_40epochs{after}" for after in ("", "+calibrated", "+calibrated+decided")])
+    treatments = ("", "+calibrated", "+calibrated+decided")
+    entries = read_models([f"nnUNetTrainerNACL_40epochs{treatment}" for treatment in treatments])
     assert [entry.label for entry in entries] == ["as trained", "calibrated", "calibrated, decided"]
     named = read_models(["Ours=nnUNetTrainer", "nnUNetTrainer+calibrated"])
     assert [entry.label for entry in named] == ["Ours", "calibrated"]

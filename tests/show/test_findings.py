@@ -105,8 +105,8 @@ def test_what_was_gained_after_training_comes_before_the_other_methods():
         row["trainer"] = f"a{treatment}"
     first, second = gained(data, data["datasets"][0])
     assert first == (
-        "Without another training, calibration took A from 0.100 to 0.050 in ECE where a structure is predicted, labels "
-        "unchanged; labels chosen for Dice took Dice from 0.800 to 0.790."
+        "Without another training, calibration took A from 0.100 to 0.050 in ECE where a structure is predicted, "
+        "labels unchanged; labels chosen for Dice took Dice from 0.800 to 0.790."
     )
     assert second == "There are too few values to name a leader."
 
