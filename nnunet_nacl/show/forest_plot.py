@@ -89,7 +89,7 @@ def draw_differences(
     counts = {row.difference.n for row in rows}
     columns = [("n", {row: str(row.difference.n) for row in rows})] if len(counts) > 1 else []
     foot = [] if columns else [f"n = {counts.pop()} cases."]
-    if any(row.p_value is not None for row in rows):
+    if any(row.p_text != "–" for row in rows):
         foot.append("p is corrected for the number of tests, the intervals are not.")
         columns.append(("p (Holm)", {row: row.p_text for row in rows}))
     foot += [

@@ -41,6 +41,7 @@ def test_too_few_cases_for_a_test_are_grey_whatever_their_interval(tmp_path, dra
     assert point.get_markerfacecolor() == point.get_markeredgecolor() == layout.GREY
     text = all_text(drawn[0])
     assert "not tested: too few cases" in text and "excludes 0" not in text and "undecided" not in text
+    assert "p (Holm)" not in text
     draw_differences([untested, row("NACL", p_value=0.5)], tmp_path / "forest.png", reference="r")
     assert "not tested: too few cases" in all_text(drawn[1]) and "better than r" in all_text(drawn[1])
 
