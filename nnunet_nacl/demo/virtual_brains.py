@@ -18,9 +18,9 @@ from nnunet_nacl.files import temporary_folder
 TASK_NAME = "Task90_VirtualBrains"
 LABELS = ("background", "CSF", "GM", "WM")
 SPACING_MM = 3.5
-HURRIED = 0.5, 6.0
+HURRIED = 0.5, 10.0
 """Share of the scans made in a hurry, and how many times their noise is that of the others: some should be bad."""
-BAD = ("GM=0.7", "WM=0.7")
+BAD = ("GM=0.66", "WM=0.66")
 """Dice below which a brain is bad: of the hurried, few are not. That of CSF is low even where all is known."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
