@@ -20,7 +20,7 @@ LABELS = ("background", "CSF", "GM", "WM")
 SPACING_MM = 3.5
 HURRIED = 0.5, 10.0
 """Share of the scans made in a hurry, and how many times their noise is that of the others: some should be bad."""
-BAD = ("GM=0.66", "WM=0.66")
+BAD = ("GM=0.64", "WM=0.64")
 """Dice below which a brain is bad: of the hurried, few are not. That of CSF is low even where all is known."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
