@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     folds = ["0", "1", "2", "3", "4", "all"]
     add("-f", metavar="FOLD", nargs="+", choices=folds, default=["0"], help="folds, 0 to 4, or all (default: 0)")
     add("-device", choices=("cpu", "cuda", "mps"), help="default: cuda if there is a GPU, else cpu")
-    length = "by default 20 x 100 (virtual brains on the CPU), 40 x 50 (other data on the CPU), 50 x 100 (GPU)"
+    length = "by default 10 x 100 (virtual brains on the CPU), 40 x 50 (other data on the CPU), 50 x 100 (GPU)"
     add("-epochs", metavar="N", type=int, help=f"epochs; with -iters {length}")
     add("-iters", metavar="N", type=int, help="iterations per epoch")
     add("--sgd", action="store_true", help="nnU-Net's optimiser instead of the paper's Adam; it needs longer schedules")

@@ -81,10 +81,13 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
     # a folder that is no trainer's has no settings, so it is not asked which of them all share
     ours = [model for model, title in titles.items() if title.startswith(PREFIX)]
     titles |= zip(ours, short_labels([titles[model] for model in ours]))
-    return [
-        replace(entry, label=entry.label or _different(", ".join((titles[model], *entry.treatment)), labels))
-        for entry, model in zip(entries, models)
-    ]
+    alone = len(titles) == 1  # then what is done to it is all that differs
+    result = []
+    for entry, model in zip(entries, models):
+        title = titles[model].replace(" (stock)", "") if entry.treatment else titles[model]
+        label = ", ".join([title] * (not alone) + [*entry.treatment]) or "as trained"
+        result.append(replace(entry, label=entry.label or _different(label, labels)))
+    return result
 
 
 def _read(flag: str, argument: str) -> Entry:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_nacl.calibration.flags import DEFAULT_BAD
 from nnunet_nacl.demo.decathlon import dataset_of, download_task
 from nnunet_nacl.demo.training_settings import SCHEDULES, SMALL, add_small_configuration, with_schedule
-from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
+from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
@@ -47,6 +48,7 @@ class Demo:
 
         self.args, self.folder, self.virtual = args, Path(os.path.abspath(args.o)), not (args.data or args.download)
         self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.bad = BAD if self.virtual else (f"{DEFAULT_BAD:g}",)
         on_cpu, cores, self.folds = self.device == "cpu", cpu_count(), list(dict.fromkeys(args.f))
         usual = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
         epochs, iterations = (u if given is None else given for given, u in zip((args.epochs, args.iters), usual))
@@ -210,10 +212,11 @@ class Demo:
         return calibrated
 
     def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
-        """The page of trainers, the same calibrated and decided for Dice, and the truth."""
-        first, *others = [*self.trainers, *(f"{trainer}+calibrated+decided" for trainer in calibrated)]
+        """The page of trainers, the same calibrated, where labels stay, the first decided for Dice, and the truth."""
+        decided = [f"{trainer}+calibrated+decided" for trainer in calibrated[:1]]
+        first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated), *decided]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
-        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder]
+        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
         if truth:
             compare += ["-i", f"true probabilities={truth}", "-unranked", "true probabilities"]
         elif not others:
@@ -226,7 +229,7 @@ class Demo:
         scans = self._place("raw", self.dataset, "imagesTs")
         output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
         predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
-        predict += ["-device", self.device, "--continue_prediction"]
+        predict += ["-bad", *self.bad, "-device", self.device, "--continue_prediction"]
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
             self._say(f"New scans, later:\n$ {shlex.join(map(str, predict))}")
             return None

@@ -13,7 +13,7 @@ from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.registration.grammar import format_name, parse
 from nnunet_nacl.registration.variants import STOCK
 
-SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
+SCHEDULES = {"virtual brains": (10, 100), "cpu": (40, 50), "gpu": (50, 100)}
 """Epochs, iterations per epoch: that of the virtual brains fits two CPU cores in 10 minutes for all three trainers."""
 
 SMALL = "_small"

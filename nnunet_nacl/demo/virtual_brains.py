@@ -18,6 +18,10 @@ from nnunet_nacl.files import temporary_folder
 TASK_NAME = "Task90_VirtualBrains"
 LABELS = ("background", "CSF", "GM", "WM")
 SPACING_MM = 3.5
+HURRIED = 0.5, 10.0
+"""Share of the scans made in a hurry, and how many times their noise is that of the others: some should be bad."""
+BAD = ("GM=0.64", "WM=0.64")
+"""Dice below which a brain is bad: of the hurried, few are not. That of CSF is low even where all is known."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
 
@@ -26,7 +30,8 @@ DESCRIPTION = {
     "description": "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same "
     "average brain, deformed, re-coloured and made noisy at random. CSF is the brain mask less grey and white matter. "
     "The label of each voxel was drawn with exactly the probability in probabilitiesTr (npz: class, z, y, x), on which "
-    "the image does not depend. They say nothing about how a network performs on people.",
+    "the image does not depend. About half are scanned in a hurry, with more noise. They say nothing about how a "
+    "network performs on people.",
     "reference": "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped "
     "with the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011",
     "licence": "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
@@ -41,11 +46,13 @@ Template = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(x, y, z) T1-weighted intensity, 0 to 1; (4, x, y, z) probabilities of ``LABELS``; (4, 4) voxel to millimetres."""
 
 
-def write_virtual_brains(folder: Path, num_training: int = 24, num_test: int = 4) -> Path:
+def write_virtual_brains(folder: Path, num_training: int = 36, num_test: int = 4) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears when it is complete.
 
     Labels and probabilities lie in labelsTr and probabilitiesTr, those of test subjects in labelsTs and
-    probabilitiesTs. The same files are made each time; a subject does not depend on how many there are.
+    probabilitiesTs. The same files are made each time; a subject does not depend on how many there are. Of the folds in
+    splits_final.json the first validates on the last five ninths of the training subjects, 20 of 36, of which more than
+    nine are hurried: enough for intervals and flags. The other four share the rest.
 
     Raises:
         UserError: nilearn is not installed.
@@ -59,7 +66,7 @@ def write_virtual_brains(folder: Path, num_training: int = 24, num_test: int = 4
             for kind in ("Tr", "Ts"):
                 (unfinished / f"{part}{kind}").mkdir()
         for number, name in enumerate(tqdm(names, unit="brain", leave=False)):
-            kind, random = "Tr" if number < num_training else "Ts", np.random.default_rng([2024, number])
+            kind, random = "Tr" if number < num_training else "Ts", np.random.default_rng([2026, number])
             image, labels, probabilities, affine = make_subject(template, random)
             for part, values in (("images", image), ("labels", labels)):
                 written = nibabel.Nifti1Image(values, affine)
@@ -70,6 +77,10 @@ def write_virtual_brains(folder: Path, num_training: int = 24, num_test: int = 4
         images = [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names[:num_training]]
         tests = [f"./imagesTs/{name}.nii.gz" for name in names[num_training:]]
         files = {"numTraining": num_training, "numTest": num_test, "training": images, "test": tests}
+        first, rest = names[num_training * 4 // 9 : num_training], names[: num_training * 4 // 9]
+        validated = [first, *(rest[i::4] for i in range(4))]
+        splits = [{"train": sorted({*first, *rest} - {*val}), "val": val} for val in validated]
+        (unfinished / "splits_final.json").write_text(json.dumps(splits, indent=2), encoding="utf-8")
         (unfinished / "dataset.json").write_text(json.dumps(DESCRIPTION | files, indent=2), encoding="utf-8")
         os.replace(unfinished, folder)
     return folder
@@ -114,7 +125,8 @@ def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generat
     texture = 0.03 * gaussian_field(t1.shape, 1.5, random) * (1 - probabilities[0])
     signal = np.clip(0.6 * tissue + 0.4 * t1 + texture, 0, None) ** random.uniform(0.85, 1.2)
     bias = np.exp(random.uniform(0.08, 0.18) * gaussian_field(t1.shape, 45.0 / SPACING_MM, random))
-    noise = random.uniform(0.02, 0.045)
+    share_hurried, times = HURRIED
+    noise = random.uniform(0.02, 0.045) * (times if random.random() < share_hurried else 1)
     real = signal * bias + noise * random.standard_normal(t1.shape)
     imaginary = noise * random.standard_normal(t1.shape)
     return (random.uniform(300, 900) * np.hypot(real, imaginary)).astype(np.float32)

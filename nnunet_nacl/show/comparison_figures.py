@@ -170,8 +170,8 @@ def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterato
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with {dataset.intervals}. p: "
         "Wilcoxon's signed-rank test with Holm's correction over all methods and metrics of the same table; the "
-        "colours follow the intervals, which are not corrected for their number. One training per fold stands for each "
-        "method: what varies between trainings is not in the intervals."
+        "colours follow the intervals, which are not corrected for their number; what is not tested is grey. "
+        "One training per fold stands for each method: what varies between trainings is not in the intervals."
     )
     alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
     name, title, subtitle = comparison.id_of(kind, dataset), f"Differences to {reference}", dataset.where

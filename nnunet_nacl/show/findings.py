@@ -52,8 +52,15 @@ class _Numbers:
             (row["column"], row["trainer"]): row for row in data["statistics"] if row["dataset"] == dataset["name"]
         }
 
+    def too_few(self, column: str) -> bool:
+        """Whether the cases are too few to test any difference: then intervals are too narrow, and nobody leads."""
+        outcomes = {row["verdict"] for (tested, _), row in self.rows.items() if tested == column}
+        return outcomes == {"untested"}
+
     def ranked_means(self, column: str) -> dict[str, Mapping[str, Any]]:
-        """Of the methods that are ranked; empty where there are no two to compare, or one lacks its mean."""
+        """Of the methods that are ranked; empty where cases are too few, no two are compared, or one lacks its mean."""
+        if self.too_few(column):
+            return {}
         means = self.dataset["means"].get(column, {})
         ranked = [trainer["name"] for trainer in self.data["trainers"] if trainer["ranked"]]
         values = {name: means[name] for name in ranked if means.get(name, {}).get("n")}
@@ -88,7 +95,7 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     """The difference that matters on a data set, in at most three sentences.
 
     They name the method with the lowest ECE where a structure is predicted, by how much, and what happens to Dice; and
-    they say where nothing differs, or nothing is tested.
+    they say where nothing differs. Where nothing is tested they name none.
 
     Args:
         data: Content of comparison.json.
@@ -96,6 +103,9 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     """
     numbers = _Numbers(data, dataset)
     labels, reference, values = numbers.labels, numbers.reference, numbers.ranked_means(_CALIBRATION)
+    if numbers.too_few(_CALIBRATION):
+        few = "Nothing is tested, and no method is called best: there are too few cases, and intervals over so few are"
+        return [f"{few} too narrow to rely on. The tables hold the means."]
     if not values:
         return ["There are too few values to name a leader."]
     leading = numbers.leading(_CALIBRATION, values)
@@ -116,10 +126,7 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     if dice is not None and dice["difference"] is not None:
         means = f"{_number(dice['mean'])}, against {_number(dice['mean_reference'])} of {labels[reference]}"
         sentences.append(f"The Dice of {labels[other]} is {means}{numbers.difference(dice)}.")
-    if outcomes == {"untested"}:
-        few = "Nothing is tested: there are too few cases, and intervals over so few are too narrow to rely on."
-        sentences.append(few)
-    elif outcomes == {"none"}:
+    if outcomes == {"none"}:
         sentences.insert(0, f"The tests show no difference to {labels[reference]}, neither in this ECE nor in Dice.")
     return sentences
 
@@ -127,20 +134,20 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
 def gained(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     """What calibration and decision after training gained for the reference, and other methods, in three sentences.
 
-    The first is missing where the reference is not among the methods as it is calibrated and decided.
+    The first is missing where the reference is not among the methods as it is calibrated, and decided as well.
 
     Args:
         data: Content of comparison.json.
         dataset: One of its data sets.
     """
     numbers, sentences = _Numbers(data, dataset), []
-    after = f"{numbers.reference}+calibrated+decided"
-    rows = [numbers.rows[column, after] for column in _MAIN if (column, after) in numbers.rows]
+    treated = zip(_MAIN, (f"{numbers.reference}+calibrated{more}" for more in ("", "+decided")))
+    rows = [numbers.rows[key] for key in treated if key in numbers.rows]
     if len(rows) == len(_MAIN) and all(row["difference"] is not None for row in rows):
         error, dice = (f"from {_number(row['mean_reference'])} to {_number(row['mean'])}" for row in rows)
         sentences.append(
-            f"Without another training, calibration and the decision for Dice took {numbers.labels[numbers.reference]} "
-            f"{error} in ECE where a structure is predicted, and {dice} in Dice."
+            f"Without another training, calibration took {numbers.labels[numbers.reference]} {error} in ECE where a "
+            f"structure is predicted, labels unchanged; labels chosen for Dice took Dice {dice}."
         )
     return [*sentences, *headline(data, dataset)[:2]]
 

@@ -21,6 +21,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "better": {"color": layout.BLUE, "marker": "o", "markerfacecolor": layout.BLUE},
     "worse": {"color": layout.VERMILLION, "marker": "s", "markerfacecolor": layout.VERMILLION},
     "open": {"color": layout.GREY, "marker": "D", "markerfacecolor": "white"},
+    "untested": {"color": layout.GREY, "marker": "X", "markerfacecolor": layout.GREY},
 }
 _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
@@ -34,7 +35,8 @@ class ForestRow:
         metric: Name of the metric with its unit, the heading of its panel.
         difference: Method minus reference; NaN where there is none.
         better: ``higher`` or ``lower`` values of the metric are better.
-        p_value: Of a test of the difference, corrected for the number of tests; None where there are no tests.
+        p_value: Of a test of the difference, corrected for the number of tests; NaN with too few cases for one; None
+            where there are no tests.
     """
 
     label: str
@@ -45,7 +47,9 @@ class ForestRow:
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where the interval excludes 0, else ``open``."""
+        """``better`` or ``worse`` where the interval excludes 0, else ``open``; ``untested`` with too few cases."""
+        if self.p_value is not None and np.isnan(self.p_value):
+            return "untested"  # an interval over so few is too narrow to rely on
         low, high = self.difference.low, self.difference.high
         if self.lacks or low <= 0 <= high:
             return "open"
@@ -85,7 +89,7 @@ def draw_differences(
     counts = {row.difference.n for row in rows}
     columns = [("n", {row: str(row.difference.n) for row in rows})] if len(counts) > 1 else []
     foot = [] if columns else [f"n = {counts.pop()} cases."]
-    if any(row.p_value is not None for row in rows):
+    if any(row.p_text != "–" for row in rows):
         foot.append("p is corrected for the number of tests, the intervals are not.")
         columns.append(("p (Holm)", {row: row.p_text for row in rows}))
     foot += [
@@ -108,7 +112,8 @@ def draw_differences(
         panel.set_ylim(len(labels) - 0.5, -0.5)  # the first at the top
         panel.tick_params(axis="y", length=0)
         panel.tick_params(labelbottom=True)
-    return layout.write_figure(body, path, legend=_legend(reference), remarks=foot, **frame)
+    legend = _legend(reference, {row.verdict for row in rows if row.lacks != "value"})
+    return layout.write_figure(body, path, legend=legend, remarks=foot, **frame)
 
 
 def _draw_panel(
@@ -142,14 +147,18 @@ def _draw_panel(
             axes.annotate(texts[row], (1, methods.index(row.label)), (offset, 0), ha="right", **place)
 
 
-def _legend(reference: str) -> list[Line2D]:
+def _legend(reference: str, verdicts: set[str]) -> list[Line2D]:
+    """The three verdicts of a test, unless nothing is tested, and what is not tested."""
     interval = f"the {100 * CONFIDENCE:g} % interval of the difference"
     words = {
         "better": f"better than {reference}: {interval} excludes 0",
         "worse": f"worse than {reference}: {interval} excludes 0",
         "open": f"undecided: {interval} holds 0",
+        "untested": "not tested: too few cases, whose interval is too narrow to rely on",
     }
+    drawn = verdicts if verdicts == {"untested"} else verdicts | {"better", "worse", "open"}
     return [
         Line2D([], [], linewidth=1.3, markeredgecolor=look["color"], label=words[verdict], **_POINT, **look)
         for verdict, look in _LOOKS.items()
+        if verdict in drawn
     ]

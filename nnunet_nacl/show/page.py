@@ -28,6 +28,7 @@ from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.case_tables import DETECTED, MAIN_DIFFERENCES, PREDICTED_DICE, PRESENCE, QUALITY, WORKLOAD
 from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_scale
 from nnunet_nacl.show.findings import headline, key_findings, verdicts
+from nnunet_nacl.show.text_table import NOT_TESTED
 
 if TYPE_CHECKING:
     from nnunet_nacl.show.gallery import Gallery
@@ -106,6 +107,7 @@ def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery
             }
             for dataset in data["datasets"]
         ],
+        not_tested=NOT_TESTED,
         tested=any(row["p_holm"] is not None for row in data["statistics"]),
         labels={trainer["name"]: trainer["label"] for trainer in data["trainers"]},
         command=_command(data["command"]),

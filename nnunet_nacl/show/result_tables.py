@@ -15,7 +15,7 @@ from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
+from nnunet_nacl.show.text_table import NOT_TESTED, Cell, Table, csv_text, latex_text, mark, markdown_text, number
 from nnunet_nacl.show.worst_structures import worst_of
 
 _BOTH_WAYS = "Higher DSC is better, lower of all else."
@@ -144,7 +144,7 @@ def _statistics(comparison: Comparison, dataset: Dataset) -> Table:
                 Cell(difference, row.difference),
                 Cell("-" if math.isnan(row.low) else f"[{low}, {high}]", row.low),  # sorted by its lower end
                 *(Cell("< 0.001" if p < 0.001 else number(p), p) for p in (row.p, row.p_holm)),
-                {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict),
+                {"none": "", "untested": NOT_TESTED}.get(row.verdict, row.verdict),
             ]
         )
     sizes = ", ".join(f"{family} {n}" for family, n in Counter(row.family for row in tests).items())

@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import one_line
 
+NOT_TESTED = "not tested"
 _LONG = 30  # rows that fit a page together with a caption of some lines
 
 

@@ -53,14 +53,14 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     assert (comparison / "figures" / "reliability_foreground.png").stat().st_size > 10_000
     document = json.loads((comparison / "comparison.json").read_text())
     labels = [trainer["label"] for trainer in document["trainers"]]
-    assert labels[-2:] == ["NACL, calibrated, decided", "true probabilities"]
+    assert labels[-2:] == ["Dice + CE, calibrated, decided", "true probabilities"]
     unranked = [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]]
     assert unranked == labels[-1:]  # what knows the truth is no competitor
     assert f"  comparison: {comparison / 'report.html'}" in output
     [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]
-    assert len(dataset["cases"]) == 5 and document["settings"]["evaluation"]["boundary_mm"] == 4
+    assert len(dataset["cases"]) == 20 and document["settings"]["evaluation"]["boundary_mm"] == 4
     truth = json.loads((tmp_path / "true_probabilities" / "fold_0" / "calibration.json").read_text())
     assert truth["calibration"]["mean"]["all"]["ECE"] < 0.02
 

@@ -58,9 +58,17 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
 def test_what_is_done_to_a_model_follows_its_label():
     arguments = ["nnUNetTrainer", "nnUNetTrainer+decided+calibrated", "A=nnUNetTrainerCE+decided", "nnUNetTrainerCE"]
     entries = read_models(arguments)
-    assert [entry.label for entry in entries] == [STOCK_LABEL, f"{STOCK_LABEL}, calibrated, decided", "A", "CE"]
+    assert [entry.label for entry in entries] == [STOCK_LABEL, "Dice + CE, calibrated, decided", "A", "CE"]
     assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated+decided", "nnUNetTrainer")
     assert [entry.treatment for entry in entries] == [(), ("calibrated", "decided"), ("decided",), ()]
+
+
+def test_treatments_of_one_model_are_all_that_differs():
+    treatments = ("", "+calibrated", "+calibrated+decided")
+    entries = read_models([f"nnUNetTrainerNACL_40epochs{treatment}" for treatment in treatments])
+    assert [entry.label for entry in entries] == ["as trained", "calibrated", "calibrated, decided"]
+    named = read_models(["Ours=nnUNetTrainer", "nnUNetTrainer+calibrated"])
+    assert [entry.label for entry in named] == ["Ours", "calibrated"]
 
 
 @pytest.mark.parametrize(

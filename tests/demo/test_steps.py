@@ -14,6 +14,7 @@ import pytest
 from nnunet_nacl.cli.main import build_parser
 from nnunet_nacl.demo import steps as module
 from nnunet_nacl.demo.training_settings import add_small_configuration, with_schedule
+from nnunet_nacl.demo.virtual_brains import BAD
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.registration.health import Check
@@ -31,7 +32,7 @@ def parse(arguments):
     if arguments[0] != "compare":
         return build_parser(arguments).parse_args(arguments)
     parser = argparse.ArgumentParser()
-    for name in ("-d", "-f", "-tr", "-i", "-unranked"):
+    for name in ("-d", "-f", "-tr", "-i", "-unranked", "-bad"):
         parser.add_argument(name, nargs="+")
     for name in ("-c", "-o"):
         parser.add_argument(name, required=True)
@@ -232,7 +233,8 @@ def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
     )
     (asked,) = nnunet.predicted
     assert (asked.tr, asked.chk, asked.decide, Path(asked.i).name) == (TRAINERS[0], None, None, "imagesTs")
-    assert asked.continue_prediction
+    assert asked.continue_prediction and asked.find is asked.findings is None
+    assert asked.bad == nnunet.compared[-1].bad == [*BAD]
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
@@ -241,7 +243,8 @@ def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
         CommandFailed("few"),
     )
     demo()
-    assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[1:]]
+    after = [f"{trainer}+calibrated" for trainer in TRAINERS[1:]]
+    assert nnunet.compared[0].tr[3:] == [*after, f"{TRAINERS[1]}+calibrated+decided"]
     assert "few\nThe comparison goes on without it." in capsys.readouterr().out
     assert nnunet.predicted[0].tr == TRAINERS[1]
 
@@ -277,6 +280,7 @@ def test_data_sets_share_a_folder(demo, nnunet, tmp_path):
     task = module.write_virtual_brains(tmp_path / "Task91_Others")
     nnunet.dataset = "Dataset091_Others"
     demo("--data", str(task))
+    assert nnunet.predicted[-1].bad == nnunet.compared[-1].bad == ["0.8"]
     assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
 
 

@@ -71,8 +71,23 @@ def test_the_folder_is_a_decathlon_task_whose_probabilities_are_calibrated(write
 def test_files_are_repeatable_and_a_subject_does_not_depend_on_their_number(write, tmp_path):
     first, fewer = digests(write(tmp_path / "a", 2, 1)), digests(write(tmp_path / "b", 2, 0))
     del fewer["dataset.json"]
+    del fewer["splits_final.json"]
     assert len(fewer) == 6 and first.items() >= fewer.items()
     assert first["imagesTr/brain_001.nii.gz"] != first["imagesTr/brain_002.nii.gz"]
+
+
+def test_the_first_fold_holds_enough_cases_and_noisy_ones_to_calibrate_with(write, tmp_path):
+    splits = json.loads((write(tmp_path) / "splits_final.json").read_text())
+    names = {f"brain_{number:03d}" for number in range(1, 37)}
+    assert [len(split["val"]) for split in splits] == [20, 4, 4, 4, 4]
+    assert sorted(name for split in splits for name in split["val"]) == sorted(names)
+    assert all({*split["train"]} == names - {*split["val"]} for split in splits)
+    noise = []  # of the images, as it is outside the brain
+    for name in splits[0]["val"]:
+        image = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / TASK_NAME / "imagesTr" / f"{name}.nii.gz"))
+        noise.append(np.sqrt((image[:2] ** 2).mean()) / np.quantile(image, 0.98))
+    hurried = np.array(noise) > 3 * min(noise)
+    assert 9 <= hurried.sum() < 15 and min(np.array(noise)[hurried]) > max(np.array(noise)[~hurried])
 
 
 def test_an_interruption_leaves_no_folder(write, tmp_path, monkeypatch):

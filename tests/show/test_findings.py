@@ -64,10 +64,19 @@ def test_the_opening_names_the_lowest_calibration_error_and_what_happens_to_dice
     ]
 
 
-def test_the_opening_says_where_nothing_is_tested_or_nothing_differs():
-    untested = [(*row[:3], None, None, 3, "untested", None) for row in BEST]
-    *_, dice, last = opening(MEANS, untested)
-    assert dice.endswith("(difference −0.010).") and last.startswith("Nothing is tested") and "few cases" in last
+UNTESTED = [(*row[:5], 3, "untested", None) for row in BEST]
+
+
+def test_nobody_wins_where_nothing_is_tested():
+    [text] = opening(MEANS, UNTESTED)
+    assert text.startswith("Nothing is tested, and no method is called best") and "too few cases" in text
+    assert not sentences(comparison(MEANS, UNTESTED))
+    other_column = [*UNTESTED[:1], BEST[1]]
+    [dice] = sentences(comparison(MEANS, other_column))
+    assert dice.startswith("Highest overlap") and opening(MEANS, other_column) == [text]
+
+
+def test_the_opening_says_where_nothing_differs():
     same = [(*row[:6], "none", 0.4) for row in BEST]
     first, *more = opening(MEANS, same)
     assert first == "The tests show no difference to A, neither in this ECE nor in Dice." and len(more) == 2
@@ -91,14 +100,13 @@ def test_the_opening_where_the_reference_leads_where_two_do_and_where_nobody_doe
 def test_what_was_gained_after_training_comes_before_the_other_methods():
     data = with_means(MEANS, BEST)
     assert gained(data, data["datasets"][0]) == opening(MEANS, BEST), "nothing was calibrated"
-    data["trainers"][1]["name"] = "a+calibrated+decided"
     data["datasets"][0]["means"] = {}
-    for row in data["statistics"]:
-        row["trainer"] = "a+calibrated+decided"
+    for row, treatment in zip(data["statistics"], ("+calibrated", "+calibrated+decided")):
+        row["trainer"] = f"a{treatment}"
     first, second = gained(data, data["datasets"][0])
     assert first == (
-        "Without another training, calibration and the decision for Dice took A from 0.100 to 0.050 in ECE "
-        "where a structure is predicted, and from 0.800 to 0.790 in Dice."
+        "Without another training, calibration took A from 0.100 to 0.050 in ECE where a structure is predicted, "
+        "labels unchanged; labels chosen for Dice took Dice from 0.800 to 0.790."
     )
     assert second == "There are too few values to name a leader."
 
@@ -133,7 +141,8 @@ def test_an_unclear_difference_is_called_so():
     row = ("Dice", "b", 0.01, -0.02, 0.04, 9, "none", 0.31)
     [text] = sentences(comparison({"Dice": [0.80, 0.81, 0.7]}, [row]))
     assert "0.010 higher than the reference" in text and "no clear difference" in text and "0.310" in text
-    [text] = sentences(comparison({"Dice": [0.80, 0.81, 0.7]}, [(*row[:6], "untested", None)]))
+    of_other = ("Dice", "c", -0.1, -0.2, 0.0, 9, "none", 0.3)
+    [text] = sentences(comparison({"Dice": [0.80, 0.81, 0.7]}, [(*row[:6], "untested", None), of_other]))
     assert "too few cases for a test" in text
     [text] = sentences(comparison({"Dice": [0.80, 0.81, 0.7]}, [(*row[:6], "mixed", 0.01)]))
     assert "points the other way in most cases" in text and "0.010 after" in text

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from nnunet_nacl.metrics.bootstrap import Interval
+from nnunet_nacl.show import layout
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 from tests.show.conftest import LONG, METHODS
 from tests.show.looks import all_text, assert_legible, marked, points
@@ -30,6 +31,19 @@ def row(label="NACL", metric="ECE", difference=-0.1, low=-0.2, high=-0.05, bette
 )
 def test_verdicts(low, high, better, verdict):
     assert row(low=low, high=high, better=better).verdict == verdict
+
+
+def test_too_few_cases_for_a_test_are_grey_whatever_their_interval(tmp_path, drawn):
+    untested = row("CE", p_value=math.nan)
+    assert untested.verdict == "untested" and row("CE", p_value=0.5).verdict == "better"
+    draw_differences([untested], tmp_path / "forest.png", reference="r")
+    [point] = [line for line in drawn[0].axes[0].lines if line.get_gid() is None]
+    assert point.get_markerfacecolor() == point.get_markeredgecolor() == layout.GREY
+    text = all_text(drawn[0])
+    assert "not tested: too few cases" in text and "excludes 0" not in text and "undecided" not in text
+    assert "p (Holm)" not in text
+    draw_differences([untested, row("NACL", p_value=0.5)], tmp_path / "forest.png", reference="r")
+    assert "not tested: too few cases" in all_text(drawn[1]) and "better than r" in all_text(drawn[1])
 
 
 def test_points_intervals_and_texts(tmp_path, drawn):

@@ -187,6 +187,9 @@ def test_several_data_sets(study):
     assert [text for _, text in page.headings].count("Dataset998_Other") == 2  # opening and findings
 
 
+TESTED = ("better", "not tested", "")
+
+
 def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
     study.make_page(gallery=False)
     assert "Wilcoxon" in study.page and "corrected by Holm" in study.page
@@ -195,6 +198,15 @@ def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
     study.make_page(gallery=False)
     assert "Wilcoxon" not in study.page and "corrected by Holm" not in study.page
     assert "Nothing is tested" in study.page and "not tested: DSC" not in study.page
+    assert "to name a leader" in study.page and "Lowest calibration error" not in study.page
+
+
+def test_rows_that_are_not_tested_are_grey(study):
+    [table] = study.data["tables"]
+    rows = [[f"row {number}", *(["x"] * (len(table["columns"]) - 2)), verdict] for number, verdict in enumerate(TESTED)]
+    study.write(tables=[table | {"rows": rows}])
+    study.make_page(gallery=False)
+    assert re.findall('<tr class="quiet">\\s*<th scope="row">(.*?)</th>', study.page) == ["row 1"]
 
 
 def test_what_is_missing_is_said_and_the_page_is_made(study):
