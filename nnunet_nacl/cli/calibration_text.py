@@ -60,12 +60,19 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
 
 
 def verdict(record: CalibrationMap) -> str:
-    """In a sentence, what the map does to confidence where something is segmented, and to labels."""
+    """What the map does to confidence where something is segmented, and to labels; and what flags cost."""
     change = record.effect["ECE predicted"]
     before, after = (number(change[when]["mean"]) for when in ("before", "after"))
     low, high = change["difference"]["low"], change["difference"]["high"]
     sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
-    return f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
+    text = f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
+    learned = record.quality.learned if record.quality else {}
+    scores = learned[DELIVERED[0]].scores if learned else None
+    costs = [cost for cost in flag_costs(scores) if not math.isnan(cost.flagged)] if scores else []
+    if costs:
+        looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs)
+        text += f" To find 9 of 10 scans with a Dice {looked} of the scans."
+    return text
 
 
 def _form(record: CalibrationMap) -> list[str]:
