@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +65,7 @@ def cell(page: str, heading: str, row: str, column: str) -> str:
     raise LookupError(f"{page} has no table below '{heading}' with the row '{row}' and the column '{column}'")
 
 
+@cache
 def made_table(what: str) -> list[list[str]]:
     """The rows of a table that docs/results/write_tables.py makes of the values of every case, its header first."""
     sys.path.insert(0, str(RESULTS))
