@@ -28,7 +28,6 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 _CHOICE = "take the labels of the highest expected Dice, or F-beta (default: labels stay)"
-_WEIGHT = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
 _PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
 _BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
@@ -43,7 +42,6 @@ _ABOVE = "of predictions (default: in their folder or up to two levels above"
 _STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
 _PATIENTS = "patient of each case: .json or a regular expression (default: its own, or as maps tell)"
 _AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
-_TRUST = "load all that checkpoints hold, and call whatever plans.json names"
 _SHARED: dict[str, dict[str, Any]] = {
     "-d": _option("DATASET", "data set, name or number"),
     "-tr": _option("TRAINER", "default: %(default)s", default="nnUNetTrainer"),

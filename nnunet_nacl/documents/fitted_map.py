@@ -11,7 +11,6 @@ from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack
 from nnunet_nacl.calibration.crossfit import CrossFit, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds import log_odds, most_probable, network_box
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.documents.calibration_map import SCOPE, CalibrationMap, MapPart
 from nnunet_nacl.documents.map_file import map_to_json
@@ -46,7 +45,6 @@ def fit_map(
     names: Sequence[str] | None = None,
     form: str = "auto",
     regions: bool = False,
-    centre: LogOddsMap | None = None,
 ) -> CalibrationMap:
     """See :meth:`nnunet_nacl.documents.calibration_map.CalibrationMap.fit`."""
     if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
@@ -57,7 +55,7 @@ def fit_map(
     keys = [str(i + (not regions)) for i in range(num)]
     patients = [str(group) for group in (range(len(cases)) if groups is None else groups)]
     parts = parts_of(patients)
-    tried = cross_fit(voxels, parts, groups=patients, centre=centre)
+    tried = cross_fit(voxels, parts, groups=patients)
     chosen = choose(tried, form)
     known = [f"case {i}" for i in range(len(cases))]
     return record_of_fits(
