@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Trains five folds, calibrates them, predicts cases in no fold with each and with their average, and measures both.
+#
+#     docs/results/protocol.sh TASK_FOLDER DATASET_ID OUT [LOSS]
+#
+# TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled
+# cases in no fold). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not
+# done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are all; `folds` calibrates
+# and measures validation cases, `outer` predicts and measures the others. CONFIGURATION is one that study_plans.py
+# makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other calibrators (peers.py).
+# Values go to docs/results/study/DATASET/LOSS/; delete a folder there to measure anew.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE_100epochs_50iters}
+mkdir -p "$3"
+out=$(cd "$3" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
+read -r -a peers <<< "${PEERS-temperature CMSop CDC}"
+steps=${STEPS:-prepare train folds outer}
+configuration=${CONFIGURATION:-2d_small}
+export nnUNet_raw=$out/raw nnUNet_preprocessed=$out/pre nnUNet_results=$out/results
+export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-1}
+mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
+wanted() { [[ " $steps " == *" $1 "* ]]; }
+folder_of() { find "$1/" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
+
+if wanted prepare && [ ! -f "$out/prepared_${id}_$configuration" ]; then
+    [ -n "$(folder_of "$nnUNet_raw")" ] || nnUNetv2_convert_MSD_dataset -i "$task"
+    if [ ! -f "$out/planned_$id" ]; then
+        nnUNetv2_extract_fingerprint -d "$id"
+        nnUNetv2_plan_experiment -d "$id"
+        cp "$task/splits_final.json" "$(folder_of "$nnUNet_preprocessed")/"
+        touch "$out/planned_$id"
+    fi
+    python "$here/study_plans.py" "$(folder_of "$nnUNet_preprocessed")" "$configuration"
+    nnUNetv2_preprocess -d "$id" -c "$configuration" -np 1
+    touch "$out/prepared_${id}_$configuration"
+fi
+
+dataset=$(basename "$(folder_of "$nnUNet_raw")")
+trainer=nnUNetTrainer$loss
+model=$nnUNet_results/$dataset/${trainer}__nnUNetPlans__$configuration
+name=$loss
+[ "$configuration" = 2d_small ] || name=${loss}_$configuration
+values=$here/study/$dataset/$name
+outer=$out/outer/$dataset
+network=(-d "$id" -c "$configuration" -tr "$trainer" -device "${DEVICE:-cpu}")
+with_peers=(${peers[@]+--peers "${peers[@]}"})
+
+if wanted train; then
+    for fold in "${folds[@]}"; do
+        [ ! -f "$model/fold_$fold/validation/summary.json" ] || continue
+        nnUNetv2_train "$id" "$configuration" "$fold" -tr "$trainer" -device "${DEVICE:-cpu}" --npz --c
+    done
+fi
+
+if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
+    nnunet_nacl calibrate "${network[@]}" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
+    mkdir -p "$values"
+    sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
+    python "$here/training.py" "$model" "$values/curves.csv"
+    python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
+fi
+
+if wanted outer && [ ! -f "$values/outer/forms.csv" ]; then
+    if [ ! -d "$outer/labels" ]; then # the cases in no fold
+        mkdir -p "$outer/images" "$outer/labels.new"
+        for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
+            ln -sf "$nnUNet_raw/$dataset/imagesTr/$case"_0* "$outer/images/"
+            ln -sf "$nnUNet_raw/$dataset/labelsTr/$case".* "$outer/labels.new/"
+        done
+        mv "$outer/labels.new" "$outer/labels"
+    fi
+    predicted=()
+    for which in "${folds[@]}" average; do
+        to=$outer/$name/single_$which use=("$which")
+        [ "$which" != average ] || { to=$outer/$name/average; use=("${folds[@]}"); }
+        [ -f "$to/.complete" ] || nnUNetv2_predict -i "$outer/images" -o "$to" "${network[@]}" -f "${use[@]}" -npp 1 -nps 1 \
+            --save_probabilities --continue_prediction
+        touch "$to/.complete"
+        predicted+=("$(basename "$to")=$to")
+    done
+    ensemble=$outer/$name/ensemble
+    if [ ! -f "$ensemble/.complete" ]; then
+        nnUNetv2_ensemble -i "${folds[@]/#/$outer/$name/single_}" -o "$ensemble" -np 1 --save_npz
+        cp "$outer/$name/average/"{dataset,plans}.json "$ensemble/"
+        touch "$ensemble/.complete"
+    fi
+    nnunet_nacl predict -i "$outer/images" -o "$outer/$name/list" "${network[@]}" -f "${folds[@]}" -pages none \
+        --continue_prediction
+    python "$here/measure.py" "$model" "$values/outer" -f "${folds[@]}" "${with_peers[@]}" -gt "$outer/labels" \
+        -i "${predicted[@]}" "ensemble=$ensemble" -lists "average=$outer/$name/list"
+fi
