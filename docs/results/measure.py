@@ -1,7 +1,7 @@
 """Measures what a model's calibration map changes and promises, on cases with ground truth.
 
     python docs/results/measure.py MODEL VALUES [--peers temperature CMSop CDC]                    validation cases
-    python docs/results/measure.py MODEL VALUES [--peers ...] -i NAME=PREDICTIONS ... -gt LABELS [-lists NAME=FOLDER ...]
+    python docs/results/measure.py MODEL VALUES [--peers ...] -i NAME=PREDICTIONS ... -gt LABELS [-lists ...]
 
 MODEL is nnU-Net's model folder with the calibration_map.json of `nnunet_nacl calibrate`. Validation cases are measured
 under maps, and asked by what was learned, without their part. Other cases (-i) are measured under the whole map, as
@@ -11,8 +11,8 @@ is read there, and their segmentations must be those of the predictions, voxel b
 
 Writes into the folder VALUES, one row each, the network and the case first:
 
-    forms.csv       by form (as trained, map, peers): ECE, NLL and Brier score on five masks, Dice, error of expected Dice
-    structures.csv  predicted Dice and volume with intervals, presence, what is true, and what labels chosen for Dice give
+    forms.csv       by form (as trained, map, peers): ECE, NLL, Brier score on five masks, Dice, error of expected Dice
+    structures.csv  predicted Dice and volume with intervals, presence, the truth, and labels chosen for Dice
     scans.csv       what else scans are ordered by
     findings.csv    connected components: probability that they are real, what they overlap
     bins.csv        reliability of the voxels that were segmented, pooled over cases, as trained and under the map
@@ -99,13 +99,18 @@ def form_rows(measured: Measured) -> Iterator[dict]:
             error, bias, dice = (pd.DataFrame(values).mean(axis=1) for values in (abs(off), off, rows.true_dice))
         for i, case in enumerate(cases):
             values = case_values(case.bins)
-            scores = {f"{score} {mask}": values[f"{score} {mask}"] for score in ("ECE", "NLL", "Brier") for mask in MASKS}
+            scores = {
+                f"{score} {mask}": values[f"{score} {mask}"] for score in ("ECE", "NLL", "Brier") for mask in MASKS
+            }
             row = {"network": measured.network, "case": case.case, "form": form} | scores
             yield row | {"Dice": dice[i], "expected Dice off": error[i], "bias": bias[i]}
 
 
 def structure_rows(
-    measured: Measured, names: Mapping[str, str], quality: Mapping[str, LearnedQuality], presence: Mapping[str, LearnedPresence]
+    measured: Measured,
+    names: Mapping[str, str],
+    quality: Mapping[str, LearnedQuality],
+    presence: Mapping[str, LearnedPresence],
 ) -> Iterator[tuple[str, dict]]:
     """Rows of structures.csv, findings.csv and scans.csv, each with the table's name.
 
@@ -117,8 +122,9 @@ def structure_rows(
     """
     rows, unusual = measured.rows, measured.rows.unusual_volume
     for i, case in enumerate(measured.forms[MAP]):
-        first, network, decided = {"network": measured.network, "case": case.case}, *(
-            measured.forms[form][i] for form in (AS_TRAINED, DECIDED)
+        first, network, decided = (
+            {"network": measured.network, "case": case.case},
+            *(measured.forms[form][i] for form in (AS_TRAINED, DECIDED)),
         )
         findings = decode(dict[str, StructureFindings], network.blocks[FOUND], FOUND)
         voxel = network.blocks[QUALITY]["voxel"]
@@ -155,11 +161,15 @@ def structure_rows(
                 row |= dict(zip(("volume", "mean probability", "largest probability"), numbers))
                 overlaps = None if part.overlaps is None else ";".join(map(str, part.overlaps))
                 yield "findings", first | row | {"overlaps": overlaps}
-        yield "scans", first | {
-            "entropy": rows.entropy[i],
-            "confidence": rows.confidence[i],
-            "unusual volume": unusual[i],
-        }
+        yield (
+            "scans",
+            first
+            | {
+                "entropy": rows.entropy[i],
+                "confidence": rows.confidence[i],
+                "unusual volume": unusual[i],
+            },
+        )
 
 
 def bin_rows(measured: Sequence[Measured]) -> Iterator[dict]:
@@ -193,7 +203,9 @@ def left_out(measured: Sequence[Measured], record: CalibrationMap) -> dict[str, 
         places = list(zip(others["network"], others["place"]))
         kept = {name: np.array([getattr(measured[n].rows, name)[i] for n, i in places]) for name in columns}
         patients = [groups.get(case, case) for case in others["case"]]
-        quality = LearnedQuality.learn(replace(first, **kept, members_dice=None, present=None), patients, as_deployed=False)
+        quality = LearnedQuality.learn(
+            replace(first, **kept, members_dice=None, present=None), patients, as_deployed=False
+        )
         learned |= dict.fromkeys(part.cases, quality)
     return learned
 
@@ -224,7 +236,9 @@ def main() -> None:
     parts = sorted(set(part_of.values()))
     if arguments.i:
         peers = {name: fit_peer(name, held_out, list(part_of)) for name in arguments.peers}
-        whole = Treatment(record.calibration(), presence=(record.quality and record.quality.presence) or NOTHING_LEARNED)
+        whole = Treatment(
+            record.calibration(), presence=(record.quality and record.quality.presence) or NOTHING_LEARNED
+        )
         for name, _, place in (named.partition("=") for named in arguments.i):
             folder = PredictionFolder.open(place, arguments.gt)
             cases = [files.case for files in folder.cases()[0]]
@@ -255,9 +269,7 @@ def main() -> None:
                 Measured(name, folder, {form: evaluate(folder, name, form, made) for form, made in forms.items()})
             )
         quality = left_out(measured, record)
-        presence = {
-            case: part.presence or NOTHING_LEARNED for part in record.cross_fit.values() for case in part.cases
-        }
+        presence = {case: part.presence or NOTHING_LEARNED for part in record.cross_fit.values() for case in part.cases}
     tables: dict[str, list[dict]] = {name: [] for name in ("structures", "findings", "scans")}
     names = structures_of(held_out.first.labels)
     for one in measured:
@@ -266,7 +278,9 @@ def main() -> None:
     scans = pd.DataFrame(tables.pop("scans"))
     for name, _, place in (named.partition("=") for named in arguments.lists):
         own = next(one for one in measured if one.network == name)
-        scans.loc[scans["network"] == name, "members Dice"] = agreement(own, Path(place), scans[scans["network"] == name])
+        scans.loc[scans["network"] == name, "members Dice"] = agreement(
+            own, Path(place), scans[scans["network"] == name]
+        )
     made = {name: pd.DataFrame(rows) for name, rows in tables.items() if rows} | {"scans": scans}
     made["forms"] = pd.DataFrame(row for one in measured for row in form_rows(one))
     made["bins"] = pd.DataFrame(bin_rows(measured))

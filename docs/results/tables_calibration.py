@@ -1,0 +1,105 @@
+"""Tables of what a map changes in the probabilities, beside other calibrators, from forms.csv."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from values import SHOWN, each_set, interval, mean_of, rows_of, table, title_of
+
+AS_TRAINED, MAP, ENSEMBLE = "as trained", "map", "ensemble"
+
+COLUMNS = {
+    "ECE predicted": 3,
+    "ECE near": 3,
+    "ECE all": 4,
+    "NLL near": 3,
+    "NLL all": 4,
+    "Brier near": 3,
+    "Brier all": 4,
+    "expected Dice off": 3,
+}
+"""Column of forms.csv, and its digits."""
+
+CHANGED = ("ECE predicted", "NLL near", "NLL all", "Brier all", "expected Dice off")
+COMPARED = ("NLL all", "NLL near", "ECE predicted")
+
+
+def wide(folder: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A row for each case of a network with its ``patient``; columns (value, form).
+
+    The average of probabilities (nnUNetv2_ensemble) stands beside the forms of the average of logits as ``ensemble``.
+    """
+    rows = rows_of(folder, kind, "forms")
+    if kind == "average":
+        other = rows_of(folder, "ensemble", "forms")
+        other = other[other["form"] == AS_TRAINED]
+        rows = pd.concat([rows, other.assign(form=ENSEMBLE, network="average")])
+    return rows.pivot(index=["network", "case", "patient"], columns="form", values=list(columns)).reset_index("patient")
+
+
+def _change(values: pd.DataFrame, column: str, other: str) -> str:
+    rows = pd.DataFrame({"patient": values["patient"], "change": values[column, MAP] - values[column, other]})
+    return interval(rows, mean_of("change"), COLUMNS[column], "+")
+
+
+def forms(folders: Sequence[Path]) -> str:
+    """Means over cases of each form; `ensemble` is the average of the networks' probabilities, as trained."""
+    lines = []
+    for folder, kind, rows in each_set(folders, "forms"):
+        title = f"**{title_of(folder, kind)} ({rows['case'].nunique()})**"
+        lines.append([title, *[""] * len(COLUMNS)])
+        values = wide(folder, kind, COLUMNS)
+        for form in dict.fromkeys([*rows["form"], *values.columns.get_level_values("form")]):
+            if form:
+                cells = (values[column, form].mean() for column in COLUMNS)
+                lines.append([form, *(f"{value:.{n}f}" for value, n in zip(cells, COLUMNS.values()))])
+    return table(["map", *COLUMNS], lines)
+
+
+def changes(folders: Sequence[Path]) -> str:
+    """What the map changes, with 95 % intervals over patients."""
+    lines = []
+    for folder, kind, _ in each_set(folders, "forms"):
+        values = wide(folder, kind, CHANGED)
+        line = [f"{title_of(folder, kind)} ({values.index.get_level_values('case').nunique()})"]
+        lines.append([*line, *(_change(values, column, AS_TRAINED) for column in CHANGED)])
+    return table(["", *CHANGED], lines)
+
+
+def peers(folders: Sequence[Path]) -> str:
+    """The map less other calibrators, with 95 % intervals over patients."""
+    lines, others = [], ("temperature", "CMSop", "CDC", ENSEMBLE)
+    for folder, kind, _ in each_set(folders, "forms"):
+        values = wide(folder, kind, COMPARED)
+        for column in COMPARED:
+            line = [f"{title_of(folder, kind)}, {column}"]
+            for other in others:
+                line.append(_change(values, column, other) if (column, other) in values else "")
+            lines.append(line)
+    return table(["map less", *others], lines)
+
+
+def maps(folders: Sequence[Path]) -> str:
+    """What `calibrate` fitted: the form, cases and patients, NLL of left-out cases by form."""
+    lines = []
+    for folder in folders:
+        record = json.loads((folder / "calibration_map.json").read_text(encoding="utf-8"))
+        best = {}
+        for row in record["forms"]:
+            best[row["form"]] = min(row["nll"], best.get(row["form"], row["nll"]))
+        one = record["calibration_set"]
+        names = ("temperature", "shift", "conditional")
+        numbers = [str(one["n_cases"]), str(one["n_patients"]), *(f"{best[name]:.4f}" for name in names)]
+        lines.append([title_of(folder, SHOWN[0]), record["form"], *numbers])
+    return table(["", "form", "cases", "patients", *(f"NLL in the crop, {name}" for name in names)], lines)
+
+
+TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
+    "forms": forms,
+    "changes": changes,
+    "peers": peers,
+    "maps": maps,
+}
