@@ -21,7 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from values import SETS, SHOWN, name_of, resamples, rows_of
+from values import SETS, SHOWN, name_of, resamples
 
 from nnunet_nacl.show.layout import GREY, INK, figure_settings, save_figure
 
@@ -54,17 +54,20 @@ def reliability(folders: list[Path], path: Path) -> None:
     )
     for column, folder in enumerate(folders):
         for axis, kind in zip(axes[:, column], SHOWN):
-            rows = rows_of(folder, kind, "bins") if (folder / SETS[kind][0] / "bins.csv").is_file() else []
-            if not len(rows):
+            place, begins, title = SETS[kind]
+            path = folder / place / "bins.csv"
+            if not path.is_file():
                 axis.set_axis_off()
                 continue
+            rows = pd.read_csv(path)
+            rows = rows[rows["network"].str.startswith(begins)]
             _axis(axis)
             for form, colour in COLOURS.items():
                 x, y, share = _points(rows[rows["form"] == form], "confidence", "correct")
                 axis.plot(x, y, "o-", color=colour, markersize=3, linewidth=1.2, label=TITLES[form])
                 edges = np.arange(len(share) + 1) / len(share)
                 axis.stairs(0.25 * share / share.max(), edges, color=colour, linewidth=0.8, alpha=0.7)
-            axis.set_title(f"{name_of(folder)}, {SETS[kind][2]}", fontsize=8)
+            axis.set_title(f"{name_of(folder)}, {title}", fontsize=8)
     axes[0, 0].legend(loc="upper left", fontsize=7)
     figure.supxlabel("confidence of segmented voxels (steps: share of voxels)", fontsize=9)
     figure.supylabel("accuracy", fontsize=9)

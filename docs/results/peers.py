@@ -1,7 +1,7 @@
 """Other calibrators, fitted to the same held-out cases as a map: nnU-Net's labels are kept under all of them.
 
-`temperature` is that of `nnunet_nacl calibrate`, fitted to the same samples as its map. CMSop and CDC are calibrators by
-predicted class of the package fiducio (arXiv 2607.01902), fitted to voxels drawn evenly from the same cases.
+`temperature` is that of `nnunet_nacl calibrate`, fitted to the same samples as its map. CMSop and CDC are calibrators
+by predicted class of the package fiducio (arXiv 2607.01902), fitted to voxels drawn evenly from the same cases.
 """
 
 from __future__ import annotations
