@@ -55,11 +55,11 @@ def reliability(folders: list[Path], path: Path) -> None:
     for column, folder in enumerate(folders):
         for axis, kind in zip(axes[:, column], SHOWN):
             place, begins, title = SETS[kind]
-            path = folder / place / "bins.csv"
-            if not path.is_file():
+            bins = folder / place / "bins.csv"
+            if not bins.is_file():
                 axis.set_axis_off()
                 continue
-            rows = pd.read_csv(path)
+            rows = pd.read_csv(bins)
             rows = rows[rows["network"].str.startswith(begins)]
             _axis(axis)
             for form, colour in COLOURS.items():
