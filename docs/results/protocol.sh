@@ -5,13 +5,14 @@
 #
 # TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled
 # cases in no fold). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not
-# done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are all; `folds` calibrates
-# and measures validation cases, `outer` predicts and measures the others. CONFIGURATION is one that study_plans.py
-# makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other calibrators (peers.py).
-# Values go to docs/results/study/DATASET/LOSS/; delete a folder there to measure anew.
+# done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are the usual ones; `folds`
+# calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans are
+# marked as unlike: the others, those of TASK_FOLDER/shift or else corrupted ones. CONFIGURATION is one that
+# study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other calibrators (peers.py).
+# Values go to docs/results/study/DATASET/LOSS/; what is there is not measured again.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE_100epochs_50iters}
@@ -66,15 +67,16 @@ if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
     python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
 fi
 
+if [ ! -d "$outer/labels" ]; then # the cases in no fold
+    mkdir -p "$outer/images" "$outer/labels.new"
+    for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
+        ln -sf "$nnUNet_raw/$dataset/imagesTr/$case"_0* "$outer/images/"
+        ln -sf "$nnUNet_raw/$dataset/labelsTr/$case".* "$outer/labels.new/"
+    done
+    mv "$outer/labels.new" "$outer/labels"
+fi
+
 if wanted outer && [ ! -f "$values/outer/forms.csv" ]; then
-    if [ ! -d "$outer/labels" ]; then # the cases in no fold
-        mkdir -p "$outer/images" "$outer/labels.new"
-        for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
-            ln -sf "$nnUNet_raw/$dataset/imagesTr/$case"_0* "$outer/images/"
-            ln -sf "$nnUNet_raw/$dataset/labelsTr/$case".* "$outer/labels.new/"
-        done
-        mv "$outer/labels.new" "$outer/labels"
-    fi
     predicted=()
     for which in "${folds[@]}" average; do
         to=$outer/$name/single_$which use=("$which")
@@ -94,4 +96,25 @@ if wanted outer && [ ! -f "$values/outer/forms.csv" ]; then
         --continue_prediction
     python "$here/measure.py" "$model" "$values/outer" -f "${folds[@]}" "${with_peers[@]}" -gt "$outer/labels" \
         -i "${predicted[@]}" "ensemble=$ensemble" -lists "average=$outer/$name/list"
+fi
+
+if wanted shift; then
+    sets=("clean=$outer/images:$outer/labels") shifted=$out/shift/$dataset
+    if [ -d "$task/shift" ]; then
+        sets+=("shift=$task/shift/images:$task/shift/labels")
+    else
+        [ -d "$shifted/corrupted" ] || python "$here/corruptions.py" "$outer/images" "$shifted/corrupted"
+        [ -d "$shifted/voxels_2mm" ] || python "$here/resolutions.py" "$outer" "$shifted/voxels_2mm" 2 2 2
+        for set in "$shifted/corrupted/"*; do
+            sets+=("$(basename "$set")=$set:$outer/labels")
+        done
+        sets+=("voxels_2mm=$shifted/voxels_2mm/images:$shifted/voxels_2mm/labels")
+    fi
+    python "$here/unlike_scans.py" "$model" "$values/unlike.csv" "${sets[@]}" -f "${folds[@]}" --every "${EVERY:-1}"
+    if [ -d "$task/shift/labels_second_rater" ]; then
+        [ -d "$shifted/average" ] || nnUNetv2_predict -i "$task/shift/images" -o "$shifted/average" "${network[@]}" \
+            -f "${folds[@]}" -npp 1 -nps 1 --save_probabilities
+        python "$here/raters.py" "$model" "$shifted/average" "$task/shift/labels" "$task/shift/labels_second_rater" \
+            "$values/raters.csv"
+    fi
 fi

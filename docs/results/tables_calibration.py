@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from values import SHOWN, each_set, interval, mean_of, rows_of, table, title_of
+from values import BAD, NOT_JUDGED, SHOWN, dataset_of, each_set, interval, mean_of, rows_of, table, title_of
 
 AS_TRAINED, MAP, ENSEMBLE = "as trained", "map", "ensemble"
 
@@ -82,6 +82,19 @@ def peers(folders: Sequence[Path]) -> str:
     return table(["map less", *others], lines)
 
 
+def datasets(folders: Sequence[Path]) -> str:
+    """Cases and patients of each set, and the share of bad scans."""
+    lines = []
+    for folder, kind, rows in each_set(folders, "structures"):
+        limit = BAD[dataset_of(folder)]
+        judged = rows[~rows["structure"].isin(NOT_JUDGED)]
+        lowest = judged.groupby("case")["Dice"].min()
+        numbers = rows["case"].nunique(), rows["patient"].nunique()
+        bad = f"{(lowest < limit).sum()} ({(lowest < limit).mean():.2f})"
+        lines.append([title_of(folder, kind), *map(str, numbers), f"{limit:g}", bad, f"{lowest.mean():.3f}"])
+    return table(["", "scans", "patients", "bad below", "bad scans (share)", "mean of the lowest Dice"], lines)
+
+
 def maps(folders: Sequence[Path]) -> str:
     """What `calibrate` fitted: the form, cases and patients, NLL of left-out cases by form."""
     lines = []
@@ -102,4 +115,5 @@ TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
     "changes": changes,
     "peers": peers,
     "maps": maps,
+    "datasets": datasets,
 }

@@ -1,11 +1,11 @@
 """What scans look like to a model that was calibrated, and whether its intervals of Dice hold there.
 
-    python docs/results/unlike_scans.py MODEL VALUES.csv [SET=IMAGES:LABELS ...] [-f 0 ...] [--every 1] [--disable_tta]
+    python docs/results/unlike_scans.py MODEL VALUES.csv SET=IMAGES:LABELS ... [-f 0 ...] [--every 1]
 
 MODEL is nnU-Net's model folder with the calibration_map.json of `nnunet_nacl calibrate`, IMAGES a folder of scans,
 LABELS their ground truth. Each scan is predicted by the average of the folds (-f), as `nnunet_nacl predict` does. A row
 each: set, network, case, the numbers of its profile, and by structure the true and the predicted Dice with its 90 %
-interval. Without sets the rows are the calibration scans, from the map. Rows that are there are not made again.
+interval; before them the calibration scans (set `folds`), from the map. Rows that are there are not made again.
 """
 
 from __future__ import annotations
@@ -62,31 +62,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("values", type=Path)
-    parser.add_argument("sets", nargs="*")
+    parser.add_argument("sets", nargs="+")
     parser.add_argument("-f", nargs="+", type=int, default=[0])
     parser.add_argument("--every", type=int, default=1, help="2 takes every second scan")
-    parser.add_argument("--disable_tta", action="store_true", help="no mirroring: faster")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = pd.read_csv(args.values).to_dict("records") if args.values.exists() else []
     done = {tuple(row[key] for key in KEYS) for row in rows}
-    if not args.sets:
-        rows += [row for row in calibration_rows(args.model) if tuple(row[key] for key in KEYS) not in done]
-    else:
-        model = TrainedModel.open(args.model, folds=args.f)
-        network = Network(model, device="cpu", mirroring=not args.disable_tta)
-        kind = "average" if len(args.f) > 1 else f"single_{args.f[0]}"
-        todo = []
-        for entry in args.sets:
-            name, _, places = entry.partition("=")
-            images, labels = map(Path, places.split(":"))
-            cases = find_input_cases(images, model.opened)[0][:: args.every]
-            todo += [(name, case, labels) for case in cases if (name, kind, case.case) not in done]
-        for name, case, labels in tqdm(todo, "predict", unit="scan"):
-            truth = labels / f"{case.case}{model.opened.file_ending}"
-            rows.append({"set": name, "network": kind, "case": case.case} | scan_row(model, network, case, truth))
-            write_atomically(args.values, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-    write_atomically(args.values, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    if not done:
+        rows += calibration_rows(args.model)
+    model = TrainedModel.open(args.model, folds=args.f)
+    network = Network(model, device="cpu")
+    kind = "average" if len(args.f) > 1 else f"single_{args.f[0]}"
+    todo = []
+    for entry in args.sets:
+        name, _, places = entry.partition("=")
+        images, labels = map(Path, places.split(":"))
+        cases = find_input_cases(images, model.opened)[0][:: args.every]
+        todo += [(name, case, labels) for case in cases if (name, kind, case.case) not in done]
+    for name, case, labels in tqdm(todo, "predict", unit="scan"):
+        truth = labels / f"{case.case}{model.opened.file_ending}"
+        rows.append({"set": name, "network": kind, "case": case.case} | scan_row(model, network, case, truth))
+        write_atomically(args.values, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":
