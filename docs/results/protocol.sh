@@ -9,7 +9,7 @@
 # calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans are
 # marked as unlike: the others, those of TASK_FOLDER/shift or else corrupted ones. CONFIGURATION is one that
 # study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other calibrators (peers.py).
-# Values go to docs/results/study/DATASET/LOSS/; what is there is not measured again.
+# Values go to docs/results/study/DATASET/LOSS/ (of fewer folds LOSS_fold_0); what is there is not measured again.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
@@ -47,6 +47,7 @@ trainer=nnUNetTrainer$loss
 model=$nnUNet_results/$dataset/${trainer}__nnUNetPlans__$configuration
 name=$loss
 [ "$configuration" = 2d_small ] || name=${loss}_$configuration
+[ ${#folds[@]} = 5 ] || name=${name}_fold_$(IFS=_; echo "${folds[*]}")
 values=$here/study/$dataset/$name
 outer=$out/outer/$dataset
 network=(-d "$id" -c "$configuration" -tr "$trainer" -device "${DEVICE:-cpu}")
