@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from losses_values import settings
 
-from nnunet_nacl.show.layout import PALE, figure_settings, line_look, save_figure
+from nnunet_nacl.show.layout import PALE, SMALL_SIZE, figure_settings, line_look, save_figure, wrap
 
 LOSS = "validation loss"
 
@@ -47,7 +47,7 @@ def draw(folders: list[Path], path: Path) -> None:
         len(rows), len(curves), figsize=size, sharex="col", sharey="row", squeeze=False, layout="constrained"
     )
     for column, (title, of_loss) in zip(axes.T, curves.items()):
-        column[0].set_title(title.replace(" (", "\n("), fontsize=8)
+        column[0].set_title(wrap(title, 1.9, SMALL_SIZE), fontsize=SMALL_SIZE)
         column[-1].set_xlabel("epoch")
         for name, axis in zip(rows, column):
             for loss, own in of_loss.items():
@@ -61,7 +61,9 @@ def draw(folders: list[Path], path: Path) -> None:
             epochs = max(len(table) for own in of_loss.values() for table in own)
             axis.axvspan(epochs - 2 * (epochs // 5), epochs - 1, color=PALE, zorder=0)
     for name, axis in zip(rows, axes[:, 0]):
-        axis.set_ylabel(f"{LOSS},\nshare of its range" if name == LOSS else name.replace(" ", "\n", 1), fontsize=8)
+        axis.set_ylabel(
+            f"{LOSS},\nshare of its range" if name == LOSS else name.replace(" ", "\n", 1), fontsize=SMALL_SIZE
+        )
     axes[0, 0].set_ylim(-0.02, 0.5)  # the first epochs are above
     handles = [plt.Line2D([], [], label=loss, **look) for loss, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
