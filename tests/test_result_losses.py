@@ -82,8 +82,8 @@ def test_a_loss_is_flat_below_a_hundredth_of_its_range(scripts) -> None:
 
 
 def test_a_decaying_rate_hides_half_of_a_steady_fall(scripts) -> None:
-    """The limit of the rule: a loss that falls in proportion to nnU-Net's rate (1 - t)^0.9 is t^1.9 of its range
-    above its end, at t of the time left."""
+    """The limit of the rule: a loss that falls in proportion to nnU-Net's rate, t^0.9 where t is the share of the
+    epochs that is left, is t^1.9 of its range above its end."""
     left = 1 - np.arange(1001) / 1000
     at_constant_rate, decayed = (scripts.losses_values.change_at_end(x) for x in (left, left**1.9))
     mean = {part: part**2.9 / 2.9 for part in (0.2, 0.4)}  # integrals of t^1.9
@@ -125,6 +125,13 @@ def test_seeds_stand_side_by_side_and_only_shared_cases_count(scripts, write) ->
         "loss": "NACL (2)", "Dice large": "0.80", "Dice rare": "0.30/0.00", "rare missed": "0/2 of 2",
         "rare invented": "1/0 of 2", "validation loss": "flat/falls",
     }  # fmt: skip
+
+
+def test_structures_that_no_training_finds_are_left_out(scripts, write) -> None:
+    folders = [write("DiceCE_100epochs_50iters", rare=0.04), write("CE_100epochs_50iters", rare=0)]
+    _, stock, ce = rows_of(scripts.tables_losses.losses(folders))
+    assert stock.keys() == ce.keys() == {"loss", "Dice large", "validation loss"}
+    assert not [row for row in rows_of(scripts.tables_losses.loss_differences(folders)) if "Dice rare" in row.values()]
 
 
 def test_calibration_is_shown_as_trained_and_with_the_map(scripts, write) -> None:

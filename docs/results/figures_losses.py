@@ -17,14 +17,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from losses_values import settings
+from losses_values import BEGUN, settings
 
 from nnunet_nacl.show.layout import PALE, SMALL_SIZE, figure_settings, line_look, save_figure, wrap
 
 LOSS = "validation loss"
-
-BEGUN = 0.05
-"""Dice that a network exceeds in an epoch if it begins to find a structure."""
 
 
 def share_of_range(values: np.ndarray) -> np.ndarray:

@@ -27,6 +27,9 @@ SCORES = {"ECE predicted": 3, "ECE near": 3, "NLL all": 4, "Brier all": 4}
 FLAT = 0.01
 """A validation loss is flat where it changes by less, of its range, between the last two fifths of the epochs."""
 
+BEGUN = 0.05
+"""A structure is found by networks of some training only where its Dice exceeds this."""
+
 WORDS = {"anneal": "annealed", "plainstart": "nnU-Net's start"}
 
 
@@ -123,11 +126,18 @@ def settings(folders: Sequence[Path]) -> dict[str, dict[str, list[Training]]]:
     return found
 
 
+def structures_begun(found: dict[str, dict[str, list[Training]]]) -> list[str]:
+    """Structures, in order, whose mean Dice exceeds ``BEGUN`` in some training."""
+    every = [one for of_loss in found.values() for own in of_loss.values() for one in own]
+    names = dict.fromkeys(name for one in every for name in one.structures["structure"].unique())
+    return [name for name in names if any(one.detected(name).dice > BEGUN for one in every)]
+
+
 def change_at_end(losses: Sequence[float]) -> float:
     """Mean of the last fifth of a training's losses less that of the fifth before, as a share of their range.
 
-    The difference of two means of n noisy losses has the standard error s sqrt(2 / n); that of the change along a line
-    through the last n is 2.4 times as large.
+    With noise of the standard deviation s the difference of two means of n losses has the standard error s sqrt(2 / n);
+    that of the change along a line through the last n, about s sqrt(12 / n), is more than twice as large.
 
     Args:
         losses: By epoch; at least ten.

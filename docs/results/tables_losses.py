@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from losses_values import AS_TRAINED, MAP, SCORES, Training, change_at_end, settings, trend
+from losses_values import AS_TRAINED, MAP, SCORES, Training, change_at_end, settings, structures_begun, trend
 from values import DRAWS, shown, table
 
 from nnunet_nacl.comparison.entries import STOCK_LABEL
@@ -38,26 +38,29 @@ def counted(loss: str, own: Sequence[Training]) -> str:
 
 
 def losses(folders: Sequence[Path]) -> str:
-    """Dice of each structure where it is, how often rare ones are missed and invented, how the validation loss ends."""
+    """Dice of each structure where it is, how often rare ones are missed and invented, how the validation loss ends.
+
+    Structures that no training finds are left out.
+    """
     found = settings(folders)
+    names, lines = structures_begun(found), []
     rows = pd.concat(one.structures for of_loss in found.values() for own in of_loss.values() for one in own)
-    names, rare = rows["structure"].unique(), rows["structure"][rows["true volume"] == 0].unique()
+    absent = set(rows["structure"][rows["true volume"] == 0])
+    rare = [name for name in names if name in absent]
     header = ["loss", *(f"Dice {name}" for name in names)]
     header += [f"{name} {kind}" for name in rare for kind in ("missed", "invented")] + ["validation loss"]
-    lines = []
     for title, of_loss in found.items():
         lines.append([f"**{title}**", *[""] * (len(header) - 1)])
         for loss, own in of_loss.items():
-            detected = {name: [one.detected(name) for one in own] for name in names}
-            cells = [
-                joined("" if np.isnan(one.dice) else f"{one.dice:.2f}" for one in detected[name]) for name in names
-            ]
+            parts = {name: [one.detected(name) for one in own] for name in names}
+            lines.append([counted(loss, own)])
+            lines[-1] += [joined(f"{one.dice:.2f}" if one.n_there else "" for one in parts[name]) for name in names]
             for name in rare:
-                there, absent = detected[name][0].n_there, detected[name][0].n_absent
-                cells.append(f"{joined(str(one.missed) for one in detected[name])} of {there}" if there else "")
-                cells.append(f"{joined(str(one.invented) for one in detected[name])} of {absent}" if absent else "")
-            cells.append(joined(trend(change_at_end(one.curves["validation loss"])) for one in own))
-            lines.append([counted(loss, own), *cells])
+                missed, invented = (joined(str(getattr(x, k)) for x in parts[name]) for k in ("missed", "invented"))
+                first = parts[name][0]
+                lines[-1].append(f"{missed} of {first.n_there}" if first.n_there else "")
+                lines[-1].append(f"{invented} of {first.n_absent}" if first.n_absent else "")
+            lines[-1].append(joined(trend(change_at_end(one.curves["validation loss"])) for one in own))
     return table(header, lines)
 
 
@@ -94,8 +97,9 @@ def loss_differences(folders: Sequence[Path]) -> str:
         stock = values.pop(STOCK_LABEL)
         for loss, own in values.items():
             rows = cells.setdefault(loss, {})
-            for dice in (name for name in next(iter(own.values())) if name.startswith("Dice ")):
-                rows.setdefault(dice, {})[title] = difference(own, stock, dice, dice, 3)
+            for dice in (f"Dice {name}" for name in structures_begun(found)):
+                if dice in next(iter(own.values())):
+                    rows.setdefault(dice, {})[title] = difference(own, stock, dice, dice, 3)
             for score, digits in SCORES.items():
                 for name, forms in CHANGES.items():
                     columns = [f"{score}, {form}" for form in forms]
