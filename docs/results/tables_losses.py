@@ -1,0 +1,151 @@
+"""Tables of losses.md: what a loss changes, in segmentations, in calibration and in the end of a training.
+
+A cell has the value of each training of a row, `0.41/0.38`, or one where all are equal as shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from losses_values import AS_TRAINED, MAP, SCORES, Training, change_at_end, settings, structures_begun, trend
+from values import DRAWS, shown, table
+
+from nnunet_nacl.comparison.entries import STOCK_LABEL
+from nnunet_nacl.metrics.bootstrap import mean_interval
+
+FORMS = {AS_TRAINED: "as trained", MAP: "with its map"}
+
+CHANGES = {
+    "as trained": (AS_TRAINED, AS_TRAINED),
+    "both with their maps": (MAP, MAP),
+    "as trained less stock with its map": (AS_TRAINED, MAP),
+}
+"""What is compared: form of the loss, form of nnU-Net's."""
+
+
+def joined(cells: Iterable[str]) -> str:
+    """A cell of each training; one where all are equal."""
+    parts = list(cells)
+    return "/".join(parts if len(set(parts)) > 1 else parts[:1])
+
+
+def counted(loss: str, own: Sequence[Training]) -> str:
+    """A loss with the number of its trainings, where there are several."""
+    return f"{loss} ({len(own)})" if len(own) > 1 else loss
+
+
+def losses(folders: Sequence[Path]) -> str:
+    """Dice of each structure where it is, how often rare ones are missed and invented, how the validation loss ends.
+
+    Structures that no training finds are left out.
+    """
+    found = settings(folders)
+    names, lines = structures_begun(found), []
+    rows = pd.concat(one.structures for of_loss in found.values() for own in of_loss.values() for one in own)
+    absent = set(rows["structure"][rows["true volume"] == 0])
+    rare = [name for name in names if name in absent]
+    header = ["loss", *(f"Dice {name}" for name in names)]
+    header += [f"{name} {kind}" for name in rare for kind in ("missed", "invented")] + ["validation loss"]
+    for title, of_loss in found.items():
+        lines.append([f"**{title}**", *[""] * (len(header) - 1)])
+        for loss, own in of_loss.items():
+            parts = {name: [one.detected(name) for one in own] for name in names}
+            lines.append([counted(loss, own)])
+            lines[-1] += [joined(f"{one.dice:.2f}" if one.n_there else "" for one in parts[name]) for name in names]
+            for name in rare:
+                missed, invented = (joined(str(getattr(x, k)) for x in parts[name]) for k in ("missed", "invented"))
+                first = parts[name][0]
+                lines[-1].append(f"{missed} of {first.n_there}" if first.n_there else "")
+                lines[-1].append(f"{invented} of {first.n_absent}" if first.n_absent else "")
+            lines[-1].append(joined(trend(change_at_end(one.curves["validation loss"])) for one in own))
+    return table(header, lines)
+
+
+def loss_calibration(folders: Sequence[Path]) -> str:
+    """Scores as trained and with the map of each training, means over cases."""
+    lines = []
+    for title, of_loss in settings(folders).items():
+        lines.append([f"**{title}**", *[""] * (len(SCORES) + 1)])
+        for loss, own in of_loss.items():
+            for form, name in FORMS.items():
+                rows = [one.forms[one.forms["form"] == form] for one in own]
+                cells = [joined(f"{each[score].mean():.{n}f}" for each in rows) for score, n in SCORES.items()]
+                learned = joined(str(one.map_cases) for one in own) if form == MAP else ""
+                lines.append([f"{loss}, {name}", *cells, learned])
+    return table(["loss", *SCORES, "cases of the map"], lines)
+
+
+def loss_differences(folders: Sequence[Path]) -> str:
+    """Each loss less nnU-Net's in each setting, paired by case: mean over trainings, its interval, each training.
+
+    The interval draws patients, and holds for these trainings alone. In brackets behind it stand the differences of
+    trainings with the same seed, where there are several.
+
+    Raises:
+        ValueError: A setting lacks nnU-Net's loss.
+    """
+    found, cells = settings(folders), {}  # by loss, measure and setting
+    for title, of_loss in found.items():
+        if STOCK_LABEL not in of_loss:
+            raise ValueError(
+                f"{title}: no training of nnU-Net's loss beside {', '.join(of_loss)}; name its folder, too."
+            )
+        values = {loss: {one.variant.seed: one.by_case() for one in own} for loss, own in of_loss.items()}
+        stock = values.pop(STOCK_LABEL)
+        for loss, own in values.items():
+            rows = cells.setdefault(loss, {})
+            for dice in (f"Dice {name}" for name in structures_begun(found)):
+                if dice in next(iter(own.values())):
+                    rows.setdefault(dice, {})[title] = difference(own, stock, dice, dice, 3)
+            for score, digits in SCORES.items():
+                for name, forms in CHANGES.items():
+                    columns = [f"{score}, {form}" for form in forms]
+                    rows.setdefault(f"{score}, {name}", {})[title] = difference(own, stock, *columns, digits)
+    lines = []
+    for loss, rows in cells.items():
+        lines.append([f"**{loss}**", *[""] * len(found)])
+        lines += [[measure, *(row.get(title, "") for title in found)] for measure, row in rows.items()]
+    return table(["less nnU-Net's loss", *found], lines)
+
+
+Values = Mapping[int | None, pd.DataFrame]
+
+
+def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int) -> str:
+    """A column of a loss less one of nnU-Net's: of the means over seeds with its interval, and of each seed of both.
+
+    Args:
+        loss, stock: By seed a row for each case.
+        ours, theirs: The columns.
+        digits: Decimals.
+    """
+    first, second = ({seed: rows[name] for seed, rows in of.items()} for of, name in ((loss, ours), (stock, theirs)))
+    change = pd.DataFrame(first).mean(axis=1) - pd.DataFrame(second).mean(axis=1)
+    interval = mean_interval(change, n_bootstrap=DRAWS, seed=0, groups=change.index.get_level_values("patient"))
+    seeds = [f"{(first[seed] - second[seed]).mean():+.{digits}f}" for seed in first if seed in second]
+    text = shown(interval.mean, interval.low, interval.high, digits, "+")
+    return f"{text} ({'/'.join(seeds)})" if len(seeds) > 1 else text
+
+
+def convergence(folders: Sequence[Path]) -> str:
+    """How the validation loss of each training ends: its last fifth, the change to it in % of its range."""
+    lines = []
+    for title, of_loss in settings(folders).items():
+        lines.append([f"**{title}**", *[""] * 4])
+        for loss, own in of_loss.items():
+            curves = [one.curves["validation loss"] for one in own]
+            changes = [change_at_end(curve) for curve in curves]
+            cells = [joined(f"{curve[-(len(curve) // 5) :].mean():.3f}" for curve in map(np.asarray, curves))]
+            cells.append(joined(f"{100 * change:+.1f}" for change in changes))
+            cells.append(joined(map(trend, changes)))
+            cells.append(joined(str(int(curve.idxmin())) for curve in curves))
+            lines.append([loss, *cells])
+    return table(["loss", "last fifth", "change in %", "validation loss", "lowest at epoch"], lines)
+
+
+TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
+    one.__name__: one for one in (losses, loss_calibration, loss_differences, convergence)
+}
