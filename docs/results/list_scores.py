@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
@@ -19,9 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from values import BAD, NOT_JUDGED, dataset_of, resamples, rows_of
 
 from nnunet_nacl.calibration.learned_quality import check_estimate
-from nnunet_nacl.calibration.quality_report import aurc
 from nnunet_nacl.calibration.scan_score import structure_score
-from nnunet_nacl.metrics.detection import auroc
 
 KEYS = ["network", "case", "patient"]
 
@@ -94,18 +91,36 @@ def trusts(folder: Path, kind: str) -> dict[str, np.ndarray]:
     return {name: trust.fillna(-np.inf).to_numpy() for name, trust in known.items()} | {RANDOM: np.zeros(len(rows))}
 
 
-def augrc(trust: np.ndarray, risk: np.ndarray) -> float:
-    """Area under the generalised risk-coverage curve (Traub et al., NeurIPS 2024).
+def order_statistics(trust: np.ndarray, risk: np.ndarray, bad: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(D, 3) the ``STATISTICS`` of D samples of n scans.
 
-    The mean over k = 1..n of the generalised risk: the sum of the risks of the k most trusted cases, divided by n, not
-    k. The case on place j of n is among the kept for n - j + 1 of the k: mean of risk (n - j + 1) / n. Equal values of
-    trust are taken in random order, the mean over all orders: (n + 1) / (2 n) times the mean risk if all are equal.
+    With R(k) the sum of the risks of the k most trusted of N scans, k = 1..N:
+
+        AURC   the mean of R(k) / k, as in nnunet_nacl's aurc;
+        AUGRC  the mean of R(k) / N, the generalised risk (Traub et al., NeurIPS 2024);
+        AUROC  how often a bad scan is trusted less than another, ties a half, as in nnunet_nacl's auroc.
+
+    Scans with equal trust are taken in random order: the mean over all orders. If all are equal, AURC is the mean risk
+    and AUGRC that times (N + 1) / (2 N).
 
     Args:
         trust: (n,) larger is better.
         risk: (n,)
+        bad: (n,) whether each scan is bad; AUROC is NaN in a sample of one kind.
+        counts: (D, n) how often each scan is in a sample.
     """
-    return float(np.mean(rankdata(trust) * risk) / len(risk))
+    group = np.unique(-trust, return_inverse=True)[1]
+    member = group[:, None] == np.arange(group.max() + 1)  # groups of equal trust, the most trusted first
+    size, risks, bads = (counts * of @ member for of in (np.ones(len(risk)), risk, bad))
+    before, risks_before, goods_before = (np.cumsum(of, axis=1) - of for of in (size, risks, size - bads))
+    total, n_bad = size.sum(axis=1), bads.sum(axis=1)
+    harmonic = np.append(0, np.cumsum(1 / np.arange(1, total.max() + 1)))  # sum of 1 / k
+    inverse_k = harmonic[(before + size).astype(int)] - harmonic[before.astype(int)]
+    aurc = (risks + (risks_before - before * risks / np.maximum(size, 1)) * inverse_k).sum(axis=1) / total
+    augrc = (risks * (total[:, None] - before - (size - 1) / 2)).sum(axis=1) / total**2
+    pairs = n_bad * (total - n_bad)
+    auroc = (bads * (goods_before + (size - bads) / 2)).sum(axis=1) / np.where(pairs, pairs, np.nan)
+    return np.column_stack([aurc, augrc, auroc])
 
 
 def risk_coverage(trust: np.ndarray, risk: np.ndarray) -> np.ndarray:
@@ -123,14 +138,7 @@ def order_draws(folder: Path, kind: str) -> dict[str, np.ndarray]:
     rows = scans(folder, kind)
     usable = rows["Dice"].notna().to_numpy()
     rows = rows[usable]
-    risk, bad = 1 - rows["Dice"].to_numpy(), rows["bad"].to_numpy()
-    chosen = [np.arange(len(rows)), *resamples(rows["patient"])]
-
-    def statistics(trust: np.ndarray, places: np.ndarray) -> list[float]:
-        t, r = trust[places], risk[places]
-        return [aurc(t, r), augrc(t, r), auroc(-t, bad[places])]
-
-    return {
-        name: np.array([statistics(trust[usable], places) for places in chosen])
-        for name, trust in trusts(folder, kind).items()
-    }
+    counts = [np.bincount(places, minlength=len(rows)) for places in resamples(rows["patient"])]
+    truth = 1 - rows["Dice"].to_numpy(), rows["bad"].to_numpy(float)
+    samples = np.array([np.ones(len(rows)), *counts])
+    return {name: order_statistics(trust[usable], *truth, samples) for name, trust in trusts(folder, kind).items()}

@@ -131,8 +131,8 @@ def coverage(folders: Sequence[Path]) -> str:
                 width /= has["predicted volume"].mean() if name == "volume" else 1
                 cells = [shown(inside.mean(), *clopper_pearson(inside.mean(), n), 2), f"{width:.2f}"] if n else ["", ""]
                 lines[-1] += [f"{len(has)} ({n})", *cells]
-    header = ["", "n (patients)", "Dice inside", "mean width", "n (patients)", "volume inside", "width by volume"]
-    return table(header, lines)
+    names = ["Dice inside", "mean width", "volume inside", "width by volume"]
+    return table(["", "Dice of (patients)", *names[:2], "volumes of (patients)", *names[2:]], lines)
 
 
 def volumes(folders: Sequence[Path]) -> str:
@@ -161,9 +161,8 @@ def volumes(folders: Sequence[Path]) -> str:
 
 
 def _brier_and_auroc(rows: pd.DataFrame, probability: str) -> list[str]:
-    def statistic(own: pd.DataFrame) -> list[float]:
-        values = own[probability].to_numpy(float), own["true"].to_numpy(float)
-        return [binary_brier(*values), auroc(*values)]
+    def statistic(own: dict[str, np.ndarray]) -> list[float]:
+        return [score(own[probability], own["true"]) for score in (binary_brier, auroc)]
 
     return [shown(*each) for each in zip(*draws_of(rows[["patient", probability, "true"]], statistic))]
 
@@ -201,9 +200,9 @@ def findings(folders: Sequence[Path]) -> str:
     return table(["", "real", "Brier", "AUROC", f"false alarms a scan {at[0]}", *at[1:]], lines)
 
 
-def _alarms(scans_: pd.DataFrame) -> list[float]:
-    best, false = (np.concatenate(scans_[name].tolist()) for name in ("best", "false"))
-    return list(false_alarms(best, false, len(scans_), SENSITIVITIES).values())
+def _alarms(of_scans: dict[str, np.ndarray]) -> list[float]:
+    best, false = (np.concatenate(of_scans[name]) for name in ("best", "false"))
+    return list(false_alarms(best, false, len(of_scans["best"]), SENSITIVITIES).values())
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
