@@ -1,4 +1,4 @@
-"""What is promised of a segmentation, beside what is true: intervals, volumes, findings."""
+"""What is promised of segmentations beside what is true: intervals, volumes, findings."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def crps(values: np.ndarray, weight: np.ndarray, true: float) -> float:
 def volume_rows(folder: Path, kind: str) -> pd.DataFrame:
     """Rows of structures.csv with errors of the volume.
 
-    ``CRPS`` is of the predicted volume with the errors of the fold cases around it, each patient with the same mass; for
-    fold cases, of those of the other networks. Errors are relative to the predicted volume plus a voxel, as in the
+    ``CRPS`` is of the predicted volume with the errors of the fold cases around it, each patient with the same mass;
+    for fold cases, of those of the other networks. Errors are relative to the predicted volume plus a voxel, as in the
     product's intervals (StructureEstimate), and no volume is below 0. ``off``: |volume - true|, of the volume as
     segmented, which is its CRPS; ``predicted relative`` and ``relative``: |v - true| / true of the predicted volume and
     of that as segmented, empty where the structure is not there.

@@ -87,7 +87,7 @@ def trusts(folder: Path, kind: str) -> dict[str, np.ndarray]:
     """By order (n,) trust in each scan, larger is better, of those that were measured; ``RANDOM`` trusts all alike."""
     rows = scans(folder, kind)
     rows = rows.assign(regression=regression(folder, kind))
-    known = {name: sign * rows[column] for name, (column, sign) in ORDERS.items() if rows[column].notna().any()}
+    known = {name: sign * rows[column] for name, (column, sign) in ORDERS.items() if column in rows}
     return {name: trust.fillna(-np.inf).to_numpy() for name, trust in known.items()} | {RANDOM: np.zeros(len(rows))}
 
 

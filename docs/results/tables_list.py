@@ -15,7 +15,7 @@ import pandas as pd
 import unlike
 from list_promises import clopper_pearson, covered, may_be_absent, searched, volume_rows
 from list_scores import ORACLE, SCORE, STATISTICS, order_draws, scans, trusts
-from values import BAD, dataset_of, draws_of, each_set, mean_of, name_of, rows_of, shown, table, title_of
+from values import BAD, dataset_of, draws_of, each_set, mean_of, rows_of, shown, table, title_of
 
 from nnunet_nacl.calibration.quality_report import workload
 from nnunet_nacl.calibration.risk_control import smallest_threshold
@@ -31,15 +31,14 @@ def orders(folders: Sequence[Path]) -> str:
     lines = []
     for folder, kind, _ in each_set(folders, "scans"):
         rows, bad = scans(folder, kind), BAD[dataset_of(folder)]
-        count = f"{int(rows['bad'].sum())} of {len(rows)} below {bad:g}"
-        lines.append([f"**{title_of(folder, kind)}**: {count}", *[""] * (len(STATISTICS) + len(SHARES))])
         for order, drawn in order_draws(folder, kind).items():
             low, high = np.nanpercentile(drawn[1:], [2.5, 97.5], axis=0)
             caught = [row.caught for row in workload(trusts(folder, kind)[order], rows["Dice"], bad, SHARES)]
-            lines.append([order, *(shown(*value) for value in zip(drawn[0], low, high))])
+            lines.append([f"{title_of(folder, kind)}: {order}", f"{int(rows['bad'].sum())} of {len(rows)}"])
+            lines[-1] += [shown(*value) for value in zip(drawn[0], low, high)]
             lines[-1] += ["" if math.isnan(share) else f"{share:.2f}" for share in caught]
-    found = [f"bad scans found when looking at {SHARES[0]:.0%}", *(f"{share:.0%}" for share in SHARES[1:])]
-    return table(["", *STATISTICS, *(name.replace("%", " %") for name in found)], lines)
+    found = (f"{share:.0%}".replace("%", " %") for share in SHARES)
+    return table(["", "bad", *STATISTICS, *(f"found at {share}" for share in found)], lines)
 
 
 def order_differences(folders: Sequence[Path]) -> str:
@@ -108,8 +107,8 @@ def flags(folders: Sequence[Path]) -> str:
                     is_flagged = rows["flagged"].astype(bool)
                     of_bad = _mean(is_flagged[bad], patient[bad]) if bad.any() else ""
                     cells = [f"{is_flagged.mean():.2f}", of_bad, _mean(bad & ~is_flagged, patient)]
-                lines.append([title, f"-{flag} {share:g}", f"{bad.mean():.2f}", *cells])
-    return table(["", "aim", "bad", "flagged", "found of the bad", "bad and not flagged"], lines)
+                lines.append([f"{title}, -{flag} {share:g}", f"{bad.mean():.2f}", *cells])
+    return table(["", "bad", "flagged", "found of the bad", "bad and not flagged"], lines)
 
 
 # --- promises ---
@@ -153,8 +152,9 @@ def volumes(folders: Sequence[Path]) -> str:
                 drawn = zip(*draws_of(values, mean_of("predicted", "plain", "change")))
                 cells = [shown(*each, 1, sign) for each, sign in zip(drawn, ("", "", "+"))]
                 lines[-1] += [f"{len(values)}", *cells]
-    header = ["", "n", "CRPS, predicted", "as segmented", "difference"]
-    return table([*header, "there", "relative error, predicted", "as segmented", "difference"], lines)
+    names = ["predicted", "as segmented", "difference"]
+    header = ["n", *(f"CRPS, {name}" for name in names), "there", *(f"error, {name}" for name in names)]
+    return table(["", *header], lines)
 
 
 # --- structures that may be absent ---
@@ -185,17 +185,27 @@ def presence(folders: Sequence[Path]) -> str:
 
 
 def findings(folders: Sequence[Path]) -> str:
-    """Whether a finding is real, and false alarms a scan at which shares of the true parts are found."""
+    """Whether a finding is real, and false alarms a scan at which shares of the true parts are found.
+
+    Of the networks whose other cases taught it; empty where none did.
+    """
     lines = []
     for folder, kind, rows in each_set(folders, "findings"):
         cases = rows_of(folder, kind, "structures")
-        for structure, own in rows.dropna(subset=["real probability"]).groupby("structure", sort=False):
-            own, of_cases = own.assign(true=own["overlaps"].notna()), cases[cases["structure"] == structure]
+        for structure in rows["structure"].unique():
+            own, of_cases = (of[of["structure"] == structure] for of in (rows, cases))
+            learned = own["network"][own["real probability"].notna()].unique()
+            if len(learned):
+                own, of_cases = (of[of["network"].isin(learned)] for of in (own, of_cases))
+            own = own.assign(true=own["overlaps"].notna())
             for column, name in (("real probability", "learned"), ("mean probability", "mean probability")):
+                count = f"{int(own['true'].sum())} of {len(own)}"
+                lines.append([f"{title_of(folder, kind)}, {structure}: {name}", count])
+                if own[column].isna().any():
+                    lines[-1] += [""] * (2 + len(SENSITIVITIES))
+                    continue
                 alarms = draws_of(searched(of_cases, own, column), _alarms)
-                lines.append([f"{title_of(folder, kind)}, {structure}: {name}"])
-                lines[-1] += [f"{int(own['true'].sum())} of {len(own)}", *_brier_and_auroc(own, column)]
-                lines[-1] += [shown(*each, 2) for each in zip(*alarms)]
+                lines[-1] += [*_brier_and_auroc(own, column), *(shown(*each, 2) for each in zip(*alarms))]
     at = [f"at {share:g}" for share in SENSITIVITIES]
     return table(["", "real", "Brier", "AUROC", f"false alarms a scan {at[0]}", *at[1:]], lines)
 
@@ -206,6 +216,5 @@ def _alarms(of_scans: dict[str, np.ndarray]) -> list[float]:
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
-    made.__name__: made
-    for made in (orders, order_differences, flags, coverage, volumes, presence, findings, unlike.unlike)
-}
+    made.__name__: made for made in (orders, order_differences, flags, coverage, volumes, presence, findings)
+} | unlike.TABLES

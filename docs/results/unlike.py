@@ -94,3 +94,6 @@ def unlike(folders: Sequence[Path]) -> str:
         body.append([label, str(known.n_patients), str(len(rows)), f"{marked.mean():.2f}", *tests, *cells])
     header = ["condition", "patients", "scans", "marked", "so many by chance", "two-sample p"]
     return table([*header, "in the interval", "of those not marked"], body)
+
+
+TABLES = {"unlike": unlike}
