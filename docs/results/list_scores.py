@@ -88,6 +88,7 @@ def trusts(folder: Path, kind: str) -> dict[str, np.ndarray]:
     rows = scans(folder, kind)
     rows = rows.assign(regression=regression(folder, kind))
     known = {name: sign * rows[column] for name, (column, sign) in ORDERS.items() if column in rows}
+    known = {name: trust for name, trust in known.items() if trust.notna().any()}
     return {name: trust.fillna(-np.inf).to_numpy() for name, trust in known.items()} | {RANDOM: np.zeros(len(rows))}
 
 
