@@ -33,7 +33,12 @@ def crps(values: np.ndarray, weight: np.ndarray, true: float) -> float:
         values: (n,)
         weight: (n,) their masses, which sum to 1.
         true: What came.
+
+    Returns:
+        NaN without a value.
     """
+    if not len(values):
+        return np.nan
     between = weight @ np.abs(np.subtract.outer(values, values)) @ weight
     return float(weight @ np.abs(values - true) - between / 2)
 
@@ -54,7 +59,7 @@ def volume_rows(folder: Path, kind: str) -> pd.DataFrame:
         taught = folds[(folds["structure"] == structure) & (folds["network"] != network)]
         pairs = (taught[name].to_numpy() for name in ("predicted volume", "true volume"))
         learned = StructureEstimate.fit(*pairs, taught["patient"].tolist(), voxel=voxel)
-        weight = 1 / np.bincount(learned.patient)[learned.patient] / learned.n_patients
+        weight = 1 / np.bincount(learned.patient)[learned.patient] / max(learned.n_patients, 1)
         scores = [
             crps(np.maximum(x + learned.difference * (x + voxel), 0), weight, y)
             for x, y in zip(here["predicted volume"], here["true volume"])

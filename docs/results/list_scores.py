@@ -70,15 +70,17 @@ def features(folder: Path, kind: str) -> np.ndarray:
 def regression(folder: Path, kind: str) -> np.ndarray:
     """(n,) lowest Dice of each scan as ridge regression predicts it from ``features``, standardised, penalty 1.
 
-    Learned from the fold cases; for those, from those of the other networks. The mean stands for what is missing.
+    Learned from the fold cases; for those, from those of the other networks. The mean stands for what is missing. NaN
+    where there is nothing to learn from.
     """
     taught, known, rows = scans(folder, "folds"), features(folder, "folds"), scans(folder, kind)
-    new, found = (known if kind == "folds" else features(folder, kind)), np.empty(len(rows))
+    new, found = (known if kind == "folds" else features(folder, kind)), np.full(len(rows), np.nan)
     for network in rows["network"].unique():
         here = (rows["network"] == network).to_numpy()
         use = ((taught["network"] != network) & taught["Dice"].notna()).to_numpy()
-        model = make_pipeline(SimpleImputer(), StandardScaler(), Ridge(1.0))
-        found[here] = model.fit(known[use], taught["Dice"][use]).predict(new[here])
+        if use.any():
+            model = make_pipeline(SimpleImputer(), StandardScaler(), Ridge(1.0))
+            found[here] = model.fit(known[use], taught["Dice"][use]).predict(new[here])
     return found
 
 
