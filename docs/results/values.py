@@ -105,28 +105,35 @@ def resamples(patient: Sequence[str] | pd.Series) -> Iterator[np.ndarray]:
         yield np.concatenate([places[i] for i in rng.integers(0, len(places), len(places))])
 
 
-def draws_of(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], Any]) -> tuple[Any, Any, Any]:
+def draws_of(rows: pd.DataFrame, statistic: Callable[[dict[str, np.ndarray]], Any]) -> tuple[Any, Any, Any]:
     """The statistic, and the ends of its 95 % interval, patients drawn with replacement.
 
     Args:
         rows: With the ``patient`` of each.
-        statistic: Gives a number or (m,) numbers; draws in which one is not defined (NaN) are left out of its interval.
+        statistic: Gives a number or (m,) numbers of the columns, (n,) by name; draws in which one is not defined (NaN)
+            are left out of its interval.
 
     Returns:
         Three numbers or three arrays (m,); NaN where nothing is defined.
     """
-    middle = statistic(rows)
+    columns = {name: rows[name].to_numpy() for name in rows}
+    middle = statistic(columns)
     if np.isnan(middle).all():
         return middle, middle, middle
-    drawn = [statistic(rows.iloc[places]) for places in resamples(rows["patient"])]
+    drawn = [statistic({name: of[places] for name, of in columns.items()}) for places in resamples(rows["patient"])]
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
     return middle, low, high
 
 
-def mean_of(*columns: str) -> Callable[[pd.DataFrame], Any]:
-    """Statistic for ``draws_of``: the mean of a column, or (m,) means of several."""
-    first = columns[0] if len(columns) == 1 else list(columns)
-    return lambda rows: np.nanmean(rows[first].to_numpy(float), axis=0)
+def mean_of(*names: str) -> Callable[[dict[str, np.ndarray]], Any]:
+    """Statistic for ``draws_of``: the mean of a column where it is defined, or (m,) means of several."""
+
+    def means(columns: dict[str, np.ndarray]) -> Any:
+        found = [columns[name][~np.isnan(columns[name])] for name in names]
+        found = [values.mean() if len(values) else np.nan for values in found]
+        return found[0] if len(names) == 1 else found
+
+    return means
 
 
 def shown(middle: float, low: float, high: float, digits: int = 3, sign: str = "") -> str:
@@ -135,8 +142,8 @@ def shown(middle: float, low: float, high: float, digits: int = 3, sign: str = "
     return "" if np.isnan(middle) else "{} [{}, {}]".format(*numbers)
 
 
-def interval(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3, sign: str = "") -> str:
-    """The statistic with its interval; empty where it is not defined."""
+def interval(rows: pd.DataFrame, statistic: Callable[..., float], digits: int = 3, sign: str = "") -> str:
+    """The statistic of ``draws_of`` with its interval; empty where it is not defined."""
     return shown(*draws_of(rows, statistic), digits, sign)
 
 

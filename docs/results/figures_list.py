@@ -1,0 +1,91 @@
+"""Figures of the review list.
+
+    python docs/results/figures_list.py FOLDER study/DATASET/TRAINER ...
+
+Writes into FOLDER, a panel for each data set, averages of the folds on outer cases:
+
+    results_list.png      mean risk of the scans that are kept, the most trusted first
+    results_promises.png  Dice as predicted, with its interval, against the true one
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from list_scores import ORACLE, RANDOM, SCORE, risk_coverage, scans, trusts
+from method_styles import legend_handles, method_styles
+from values import name_of, rows_of
+
+from nnunet_nacl.show.layout import GREY, PALE, figure_settings, save_figure
+
+KIND = "average"
+DRAWN = (SCORE, "entropy", "members' Dice", RANDOM, ORACLE)
+
+
+def _panels(folders: list[Path], height: float):
+    size = 3.0 * len(folders) + 0.6, height
+    figure, axes = plt.subplots(1, len(folders), figsize=size, squeeze=False, layout="constrained")
+    for axis, folder in zip(axes[0], folders):
+        axis.set_title(name_of(folder))
+    return figure, list(zip(axes[0], folders))
+
+
+def lists(folders: list[Path], path: Path) -> None:
+    """Risk-coverage curves; a scan's risk is 1 - the lowest true Dice of its structures."""
+    figure, panels = _panels(folders, 3.4)
+    styles = method_styles(DRAWN)
+    for axis, folder in panels:
+        rows, known = scans(folder, KIND), trusts(folder, KIND)
+        usable = rows["Dice"].notna().to_numpy()
+        risk = 1 - rows["Dice"].to_numpy()[usable]
+        for order in (name for name in DRAWN if name in known):
+            curve = risk_coverage(known[order][usable], risk)
+            axis.plot(np.arange(1, len(curve) + 1) / len(curve), curve, **styles[order].line)
+        axis.set(xlim=(0, 1), ylim=(0, None), xlabel="share of the scans that are kept")
+        axis.grid()
+    panels[0][0].set_ylabel("mean of 1 - lowest Dice of these")
+    handles = legend_handles(styles)
+    for handle in handles:
+        handle.set_marker("")
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(DRAWN), frameon=False)
+    save_figure(figure, path)
+
+
+def promises(folders: list[Path], path: Path) -> None:
+    """A point each structure of a case, with the 90 % interval of its Dice."""
+    figure, panels = _panels(folders, 3.4)
+    for axis, folder in panels:
+        rows = rows_of(folder, KIND, "structures").dropna(subset=["Dice", "predicted Dice"])
+        styles = method_styles(rows["structure"].unique())
+        for structure, own in rows.groupby("structure", sort=False):
+            x, y, marks = own["Dice"], own["predicted Dice"], {**styles[structure].markers, "markersize": 4}
+            axis.vlines(x, own["Dice low"], own["Dice high"], color=PALE, linewidth=1.2, zorder=1)
+            axis.plot(x, y, linestyle="none", **marks)
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+        least = rows[["Dice", "predicted Dice", "Dice low"]].min().min()
+        limits = (np.floor(10 * least) / 10 - 0.02, 1.02)
+        axis.set(xlim=limits, ylim=limits, xlabel="true Dice")
+        axis.legend(handles=legend_handles(styles, lines=False), frameon=False, loc="lower right", fontsize=7)
+    panels[0][0].set_ylabel("predicted Dice, 90 % interval")
+    save_figure(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    folders = [folder.resolve() for folder in arguments.folders]
+    with figure_settings():
+        lists(folders, arguments.output / "results_list.png")
+        promises(folders, arguments.output / "results_promises.png")
+
+
+if __name__ == "__main__":
+    main()
