@@ -81,7 +81,8 @@ def variant_of(folder: Path) -> Variant:
     Raises:
         ValueError: It is the name of no trainer of this package.
     """
-    variant = parse(f"nnUNetTrainer{folder.name}")
+    trainer = folder.name.partition("_fold_")[0]
+    variant = parse(f"nnUNetTrainer{trainer}")
     if variant is None:
         raise ValueError(f"{folder}: 'nnUNetTrainer{folder.name}' is no trainer of a loss; correct the folder's name.")
     return variant

@@ -64,7 +64,7 @@ if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
     nnunet_nacl calibrate "${network[@]}" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
     mkdir -p "$values"
     sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
-    python "$here/training.py" "$model" "$values/curves.csv"
+    python "$here/training.py" "$model" "$values"
     python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
 fi
 
@@ -111,7 +111,7 @@ if wanted shift; then
         done
         sets+=("voxels_2mm=$shifted/voxels_2mm/images:$shifted/voxels_2mm/labels")
     fi
-    python "$here/unlike_scans.py" "$model" "$values/unlike.csv" "${sets[@]}" -f "${folds[@]}" --every "${EVERY:-1}"
+    python "$here/unlike_scans.py" "$model" "$here/study/unlike/$dataset.csv" "${sets[@]}" -f "${folds[@]}" --every "${EVERY:-1}"
     if [ -d "$task/shift/labels_second_rater" ]; then
         [ -d "$shifted/average" ] || nnUNetv2_predict -i "$task/shift/images" -o "$shifted/average" "${network[@]}" \
             -f "${folds[@]}" -npp 1 -nps 1 --save_probabilities

@@ -1,7 +1,6 @@
 """Which shifted scans `nnunet_nacl predict` marks as unlike the calibration scans: the table `unlike`.
 
-A scan is marked at p <= 0.05. Values are those that unlike_scans.py wrote into study/unlike/DATASET.csv; those of DRIVE
-have volumes and the number of parts, too, which profiles had before.
+A scan is marked at p <= 0.05. Values are those that unlike_scans.py wrote into study/unlike/DATASET.csv.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ from values import table, with_patients
 from nnunet_nacl.calibration.unlike import CalibrationProfiles, UnlikeScans
 
 LEVEL = 0.05
-HIPPOCAMPUS = "Dataset004_Hippocampus_two_folds"
+HIPPOCAMPUS = "Dataset004_Hippocampus"
 ACDC, EMIDEC, DRIVE = "Dataset027_ACDC", "Dataset028_EMIDEC", "Dataset030_DRIVE"
-TITLES = {HIPPOCAMPUS: "Hippocampus", ACDC: "ACDC", EMIDEC: "EMIDEC"}
+TITLES = {HIPPOCAMPUS: "Hippocampus", ACDC: "ACDC", EMIDEC: "EMIDEC", DRIVE: "DRIVE"}
+CAMERA = "another camera"
+"""Of DRIVE, the set that its folder has as a shift."""
 SAME = {"cineMRI": "MRI", "LVC": "LV cavity", "MLV": "normal myocardium"}
 """Channel and structures of ACDC, and what EMIDEC has in their place."""
 NOT_SHIFTED = "not shifted"
@@ -27,8 +28,7 @@ NOT_SHIFTED = "not shifted"
 
 def numbers_of(rows: pd.DataFrame) -> list[str]:
     """Columns of the profile."""
-    names = list(rows.columns[3 : rows.columns.get_loc(next(c for c in rows if c.startswith("Dice ")))])
-    return [name for name in names if not name.startswith(("log volume", "log number"))]
+    return list(rows.columns[3 : rows.columns.get_loc(next(c for c in rows if c.startswith("Dice ")))])
 
 
 def learn(rows: pd.DataFrame) -> CalibrationProfiles:
@@ -53,7 +53,7 @@ def first_frames(rows: pd.DataFrame) -> np.ndarray:
 
 def conditions(folder: Path) -> Iterator[tuple[str, CalibrationProfiles, pd.DataFrame, bool]]:
     """Condition, calibration scans, new scans, and whether there are intervals by a map of these calibration scans."""
-    every = {name: with_patients(pd.read_csv(folder / f"{name}.csv"), name) for name in (*TITLES, DRIVE)}
+    every = {name: with_patients(pd.read_csv(folder / f"{name}.csv"), name) for name in TITLES}
     folds = {name: rows[rows["set"] == "folds"] for name, rows in every.items()}
     known = {name: learn(rows) for name, rows in folds.items()}
     for name, title in TITLES.items():
@@ -62,8 +62,8 @@ def conditions(folder: Path) -> Iterator[tuple[str, CalibrationProfiles, pd.Data
             yield f"{title}, {NOT_SHIFTED}, {network.partition('_')[0]}", known[name], clean, True
         for shift in dict.fromkeys(rows["set"]):
             if shift not in ("folds", "clean"):
-                yield f"{title}, {shift.replace('_', ' ')}", known[name], rows[rows["set"] == shift], True
-    yield "DRIVE -> CHASE", known[DRIVE], every[DRIVE][every[DRIVE]["set"] == "chase"], True
+                label = CAMERA if shift == "shift" else shift.replace("_", " ")
+                yield f"{title}, {label}", known[name], rows[rows["set"] == shift], True
     outer = {
         name: every[name][(every[name]["set"] == "clean") & (every[name]["network"] == "average")]
         for name in (ACDC, EMIDEC)
