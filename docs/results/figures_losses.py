@@ -44,7 +44,7 @@ def draw(folders: list[Path], path: Path) -> None:
         len(rows), len(curves), figsize=size, sharex="col", sharey="row", squeeze=False, layout="constrained"
     )
     for column, (title, of_loss) in zip(axes.T, curves.items()):
-        column[0].set_title(wrap(title, 1.9, SMALL_SIZE), fontsize=SMALL_SIZE)
+        column[0].set_title(wrap(title.replace(" (", "\n("), 2.2, SMALL_SIZE), fontsize=SMALL_SIZE)
         column[-1].set_xlabel("epoch")
         for name, axis in zip(rows, column):
             for loss, own in of_loss.items():

@@ -157,5 +157,5 @@ def change_at_end(losses: Sequence[float]) -> float:
 
 
 def trend(change: float) -> str:
-    """What ``change_at_end`` gave, in a word."""
-    return "flat" if abs(change) < FLAT else "falls" if change < 0 else "rises"
+    """What ``change_at_end`` gave, for people: flat, or the change in % of the range."""
+    return "flat" if abs(change) < FLAT else f"{100 * change:+.1f} %"

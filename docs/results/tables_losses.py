@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from losses_values import AS_TRAINED, MAP, SCORES, Training, change_at_end, settings, structures_begun, trend
 from values import DRAWS, shown, table
@@ -130,22 +129,6 @@ def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int)
     return f"{text} ({'/'.join(seeds)})" if len(seeds) > 1 else text
 
 
-def convergence(folders: Sequence[Path]) -> str:
-    """How the validation loss of each training ends: its last fifth, the change to it in % of its range."""
-    lines = []
-    for title, of_loss in settings(folders).items():
-        lines.append([f"**{title}**", *[""] * 4])
-        for loss, own in of_loss.items():
-            curves = [one.curves["validation loss"] for one in own]
-            changes = [change_at_end(curve) for curve in curves]
-            cells = [joined(f"{curve[-(len(curve) // 5) :].mean():.3f}" for curve in map(np.asarray, curves))]
-            cells.append(joined(f"{100 * change:+.1f}" for change in changes))
-            cells.append(joined(map(trend, changes)))
-            cells.append(joined(str(int(curve.idxmin())) for curve in curves))
-            lines.append([loss, *cells])
-    return table(["loss", "last fifth", "change in %", "validation loss", "lowest at epoch"], lines)
-
-
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
-    one.__name__: one for one in (losses, loss_calibration, loss_differences, convergence)
+    one.__name__: one for one in (losses, loss_calibration, loss_differences)
 }
