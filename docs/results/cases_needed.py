@@ -1,6 +1,6 @@
 """How many cases does a map take? Maps of every form fitted to few held-out cases, measured on the others.
 
-    python docs/results/cases_needed.py MODEL VALUES.csv [-f FOLDS] [-groups REGEX] [--draws 20]
+    python docs/results/cases_needed.py MODEL VALUES.csv [-f FOLDS] [-groups REGEX] [--draws 5]
 
 MODEL is nnU-Net's model folder, whose folds kept probabilities or samples of their validation cases. For each number of
 patients, that many are drawn, maps are fitted to their samples, and the cases that were not drawn are measured under
@@ -27,7 +27,7 @@ from nnunet_nacl.files import write_atomically
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.runs.heldout import HeldOut
 
-SIZES = (5, 8, 10, 15, 20, 30, 50)
+SIZES = (5, 10, 30)
 BINS = 15
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("values", type=Path)
     parser.add_argument("-f", nargs="+", help="folds (default: all)")
     parser.add_argument("-groups", help="as `nnunet_nacl calibrate` takes them")
-    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=5)
     arguments = parser.parse_args()
     held_out = HeldOut(find_fold_folders(arguments.model, arguments.f))
     if held_out.first.labels.regions:
