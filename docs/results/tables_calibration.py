@@ -110,10 +110,47 @@ def maps(folders: Sequence[Path]) -> str:
     return table(["", "form", "cases", "patients", *(f"NLL in the crop, {name}" for name in names)], lines)
 
 
+def _known(folder: Path, kind: str) -> dict[str, float]:
+    """Values of a set of which something was expected."""
+    means = rows_of(folder, kind, "forms").groupby("form").mean(numeric_only=True)
+    parts = rows_of(folder, kind, "structures")
+    nll, after = means["NLL all"], means.loc[MAP]
+
+    def inside(true: str, name: str) -> float:
+        """Share of the intervals that hold."""
+        return parts[true].between(parts[f"{name} low"] - 1e-6, parts[f"{name} high"] + 1e-6).mean()
+
+    return {
+        "Dice": after["Dice"],
+        "NLL all, change by the map in %": 100 * (nll[MAP] / nll[AS_TRAINED] - 1),
+        "ECE predicted, with the map": after["ECE predicted"],
+        "ECE near, with the map": after["ECE near"],
+        "expected Dice off, with the map": after["expected Dice off"],
+        "NLL all, map less temperature": nll[MAP] - nll["temperature"],
+        "NLL all, map less CDC": nll[MAP] - nll["CDC"],
+        "intervals of Dice that hold": inside("Dice", "Dice"),
+        "intervals of volume that hold": inside("true volume", "volume"),
+        "bad scans": (parts.groupby("case")["Dice"].min() < BAD[dataset_of(folder)]).mean(),
+    }
+
+
+def expected(folders: Sequence[Path]) -> str:
+    """What expected.csv said before the cases in no fold were predicted, and what came; outside in bold."""
+    lines = []
+    for folder in folders:
+        folds, came = _known(folder, "folds"), _known(folder, "average")
+        for what, low, high in pd.read_csv(folder / "expected.csv").itertuples(index=False):
+            value = f"{came[what]:.3g}"
+            inside = low <= came[what] <= high
+            lines.append([what, f"{folds[what]:.3g}", f"{low:g} to {high:g}", value if inside else f"**{value}**"])
+    return table(["", "folds, single networks", "expected, average of five", "came"], lines)
+
+
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
     "forms": forms,
     "changes": changes,
     "peers": peers,
     "maps": maps,
     "datasets": datasets,
+    "expected": expected,
 }
