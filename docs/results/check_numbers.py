@@ -52,7 +52,9 @@ def renew(page: str, claims: Sequence[Claim]) -> tuple[str, list[tuple[int, str]
     return page, problems
 
 
-def without_source(page: str, claims: Sequence[Claim], exceptions: Sequence[str], used: set[str]) -> list[tuple[int, str]]:
+def without_source(
+    page: str, claims: Sequence[Claim], exceptions: Sequence[str], used: set[str]
+) -> list[tuple[int, str]]:
     """Line and text of each numeral in prose that no claim covers and no exception names.
 
     Args:
@@ -61,7 +63,12 @@ def without_source(page: str, claims: Sequence[Claim], exceptions: Sequence[str]
         exceptions: Regular expressions, in which a blank stands for any white space.
         used: Gets the exceptions that cover a numeral which no claim does.
     """
-    spans = [match.span(group) for text, *_ in claims for match in _pattern(text).finditer(page) for group in range(1, text.count("{}") + 1)]
+    spans = [
+        match.span(group)
+        for text, *_ in claims
+        for match in _pattern(text).finditer(page)
+        for group in range(1, text.count("{}") + 1)
+    ]
     rest = [n for n in numerals(page) if not any(start <= n.start() < end for start, end in spans)]
     excepted = set()
     for pattern in exceptions:
@@ -71,7 +78,10 @@ def without_source(page: str, claims: Sequence[Claim], exceptions: Sequence[str]
                 used.add(pattern)
             excepted |= inside
     return [
-        (line_of(page, n.start()), f"{n[0]} has no source: '{page.split(chr(10))[line_of(page, n.start()) - 1].strip()}'")
+        (
+            line_of(page, n.start()),
+            f"{n[0]} has no source: '{page.split(chr(10))[line_of(page, n.start()) - 1].strip()}'",
+        )
         for n in rest
         if n.start() not in excepted
     ]

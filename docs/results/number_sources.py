@@ -7,7 +7,7 @@ A source is a text whose parts `|` divides:
     code: MODULE: EXPRESSION                    a value of the code
     option: COMMAND OPTION                      its default
     text: FILE | EXPRESSION                     the group of a regular expression in a file of the repository
-    = EXPRESSION                                arithmetic
+    = EXPRESSION                                arithmetic, with `[[SOURCE]]` for other sources
 
 ROW is the first cell of a row; `SECTION > ROW` looks below the row SECTION alone, `ROW & TEXT` asks for a cell TEXT in
 the row; `*` stands for anything. WORDS: which number of a cell (`2`, else the first); of several values `mean`, `sum`,
@@ -24,8 +24,9 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from page_numbers import number_of
+from page_numbers import NUMBER, number_of
 from table_kinds import STUDY, rows_made
 
 from nnunet_nacl.cli.main import build_parser
@@ -72,7 +73,7 @@ def _read(name: str) -> pd.DataFrame:
 
 def _values(name: str, column: str, condition: str) -> list[float]:
     rows = _read(name).query(condition) if condition else _read(name)
-    return [float(value) for value in rows.eval(column) if not pd.isna(value)]
+    return [float(value) for value in np.atleast_1d(rows.eval(column)) if not pd.isna(value)]
 
 
 def _reduce(values: Sequence[float], words: Sequence[str]) -> float:
@@ -99,14 +100,17 @@ def value_of(source: str) -> float:
         LookupError, OSError, ValueError: It gives none, or not one alone.
     """
     if source.startswith("="):
-        return float(eval(source[1:], vars(math).copy()))
+        if re.fullmatch(rf"=\s*(?:{NUMBER})", source):
+            raise LookupError("a number is no source of itself")
+        expression = re.sub(r"\[\[(.*?)\]\]", lambda inner: repr(value_of(inner[1])), source[1:])
+        return float(eval(expression, vars(math).copy()))
     kind, _, rest = source.partition(": ")
     if kind == "code":
         module, _, expression = rest.partition(": ")
         return float(eval(expression, vars(importlib.import_module(module))))
     if kind == "option":
         return number_of(str(_default(*rest.split())))
-    first, *parts = (part.strip() for part in source.split(" | "))
+    first, *parts = (part.strip() for part in re.split(r" \|(?= |$)", source))
     if kind == "text":
         text = re.search(parts[0], (ROOT / first.removeprefix("text: ")).read_text(encoding="utf-8"), re.MULTILINE)
         if not text:

@@ -15,9 +15,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def _keys(rows: Sequence[Sequence[str]]) -> list[int]:
     """Columns that name a row: the first, and those without numbers."""
-    return [0] + [
-        i for i in range(1, len(rows[0])) if not any(re.match(r"[*+-]*\.?\d", row[i]) for row in rows[1:])
-    ]
+    return [0] + [i for i in range(1, len(rows[0])) if not any(re.match(r"[*+-]*\.?\d", row[i]) for row in rows[1:])]
 
 
 def cut(line: str, shown: str) -> str:

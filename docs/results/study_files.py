@@ -7,8 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 from unittest.mock import patch
 
 from table_kinds import STUDY
@@ -66,10 +65,10 @@ def unread_files(excepted: Mapping[str, str]) -> list[str]:
     """Files that no table or claim has read.
 
     Args:
-        excepted: Pattern of files in study/ -> who else reads them.
+        excepted: Pattern of the end of a path -> who else reads such files.
     """
     unread = [path.relative_to(STUDY).as_posix() for path in files() if path not in READ]
-    known = {path: pattern for path in unread for pattern in excepted if fnmatchcase(path, pattern)}
+    known = {path: pattern for path in unread for pattern in excepted if PurePath(path).match(pattern)}
     problems = [f"study/{path}: no table or claim reads it" for path in unread if path not in known]
     unused = [pattern for pattern in excepted if pattern not in known.values()]
     return problems + [f"exceptions.py: nothing uses the files '{pattern}'" for pattern in unused]

@@ -52,7 +52,7 @@ def renew(path: Path, check: bool, used: set[tuple[str, str]]) -> list[str]:
     if name not in NOT_YET:
         more += check_numbers.without_source(text if check else new, claims, of_page(name), patterns)
     used |= {(page, pattern) for page, pattern, _ in EXCEPTIONS if page in ("*", name) and pattern in patterns}
-    return [f"{name}:{line}: {fault}" for line, fault in sorted(problems + more)]
+    return [f"{name}:{line}: {fault}" for line, fault in sorted(problems + more, key=lambda problem: problem[0])]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
