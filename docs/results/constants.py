@@ -1,4 +1,4 @@
-"""Numbers in prose that are constants, defaults or arithmetic: page -> (text, source of each `{}`) (number_sources.py)."""
+"""Numbers in prose that are constants, defaults or arithmetic; see claims.py."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A source is a text whose parts `|` divides:
 
     KIND FOLDER ... | ROW | COLUMN [| WORDS]    cells of a table (table_kinds.py)
-    FILE.csv | VALUE [| WORDS [| CONDITION]]    rows of a file in study/: an expression of columns, and which rows (pandas)
+    FILE.csv | VALUE [| WORDS [| CONDITION]]    rows of a file in study/: expressions of columns (pandas)
     code: MODULE: EXPRESSION                    a value of the code
     option: COMMAND OPTION                      its default
     text: FILE | EXPRESSION                     the group of a regular expression in a file of the repository
@@ -22,7 +22,6 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd

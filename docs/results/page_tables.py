@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from page_numbers import MARK, line_of
+from page_numbers import MARK, NUMBER, line_of
 from table_kinds import make_table, rows_made, rows_of_table
+
+_BEGINS = re.compile(rf"[*+-]*(?:{NUMBER})(?![A-Za-z])")
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |".replace("  ", " ")
 
 
-def _keys(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Columns that name a row: the first, and those without numbers."""
-    return [0] + [i for i in range(1, len(rows[0])) if not any(re.match(r"[*+-]*\.?\d", row[i]) for row in rows[1:])]
+def _names(rows: Sequence[Sequence[str]], at: Sequence[int], sections: bool) -> list[tuple[str, ...]]:
+    """What each row is called: the section that it is in, and its cells in some columns."""
+    names, section = [], ""
+    for row in rows:
+        section = row[0] if row[0].startswith("**") else section
+        names.append((section if sections else "", *(row[i] for i in at)))
+    return names
 
 
 def cut(line: str, shown: str) -> str:
@@ -23,8 +29,9 @@ def cut(line: str, shown: str) -> str:
 
     Args:
         line: What the whole table is made of.
-        shown: The part as it stands in the page. Columns are found by their titles, but for the first, and rows by
-            their first cell and those without numbers; what occurs several times, by the order.
+        shown: The part as it stands in the page. Columns are found by their titles, but for the first; rows by their
+            cells in the first and in columns without numbers, below the same row in bold. Of several such rows it is
+            the next one that is equal, else the next one.
 
     Raises:
         LookupError: The table has no such row or column.
@@ -36,20 +43,22 @@ def cut(line: str, shown: str) -> str:
     if unknown := [title for title in titles[1:] if title not in header]:
         raise LookupError(f"the table has no column {', '.join(unknown)}, but {', '.join(header)}")
     at = [0, *map(header.index, titles[1:])]
-    keys = [i for i in _keys([header, *whole]) if i in at]
+    parts = [[row[i] for i in at] for row in whole]
+    columns = [i for i in range(len(at)) if i == 0 or not any(_BEGINS.match(row[i]) for row in parts)]
+    sections = any(row[0].startswith("**") for row in rows)
+    of_whole = _names(parts, columns, sections)
     lines, place = shown.split("\n")[:2], 0
-    for row in rows:
-        name = [row[at.index(i)] for i in keys]
-        fitting = [i for i in range(place, len(whole)) if [whole[i][k] for k in keys] == name]
+    for row, name in zip(rows, _names(rows, columns, sections)):
+        fitting = [i for i in range(place, len(parts)) if of_whole[i] == name]
         if not fitting:
-            raise LookupError(f"the table has no row {name} (behind the one before)")
-        place = fitting[0] + 1
-        lines.append(_line([whole[fitting[0]][i] for i in at]))
+            raise LookupError(f"the table has no row {', '.join(filter(None, name))} (behind the one before)")
+        place = next((i for i in fitting if parts[i] == row), fitting[0]) + 1
+        lines.append(_line(parts[place - 1]))
     return "\n".join(lines) + "\n"
 
 
 def renew(page: str) -> tuple[str, list[tuple[int, str]]]:
-    """The page with its tables made anew; and of each line that cannot be, or that changes, its number and what it is."""
+    """The page with its tables made anew; and of each line that cannot be, or that changes, number and fault."""
     problems: list[tuple[int, str]] = []
 
     def made(mark: re.Match[str]) -> str:

@@ -5,7 +5,8 @@
 PAGE.md is what the scripts in benchmarks/ write with `--output PAGE.md`. The tables of each section become NAME.csv,
 numbers as the script printed them; tables with one header are joined, and then the first column says what each is of.
 A further header is in NAME_2.csv. `notes.csv` has the other lines of each section, such as the machine. Not from there
-are `commands.csv` and `tutorial.csv`: what was taken of whole commands, by hand.
+is what was taken of whole commands with `time -v` and written down: commands.csv, many_scans.csv, pages.csv and
+tutorial.csv.
 """
 
 from __future__ import annotations
@@ -57,15 +58,17 @@ def _write(name: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def keep(page: str) -> None:
-    """Write the tables of a page of the benchmarks as CSVs."""
-    notes = [["section", "line"]]
+    """Write the tables of a page of the benchmarks as CSVs; what other sections have stays."""
+    old = _read(FOLDER / "notes") if (FOLDER / "notes.csv").is_file() else [["section", "line"]]
+    notes: dict[str, list[str]] = {}
+    for name, line in old:
+        notes.setdefault(name, []).append(line)
     for title, text in _SECTION.findall(page):
         name = re.sub(r"\W+", "_", title)
-        tables, lines = _tables(text)
-        notes += [[name, line] for line in lines]
+        tables, notes[name] = _tables(text)
         for number, rows in enumerate(tables, 1):
             _write(name if number == 1 else f"{name}_{number}", rows)
-    _write("notes", notes)
+    _write("notes", [[name, line] for name, lines in notes.items() for line in lines])
 
 
 def _read(path: Path) -> list[list[str]]:

@@ -7,11 +7,11 @@ A table stands in a page below a line that says what it is made of (table_kinds.
     <!-- table: KIND FOLDER [FOLDER ...] -->     the whole table
     <!-- cells: KIND FOLDER [FOLDER ...] -->     some rows and columns of it
 
-FOLDER lies in study/; `{CE,NACL}_30epochs` stands for both. A number in prose, or in another table, stands in claims.py
-with its source, or fits an expression of exceptions.py. Without PAGE: README and all pages of docs/, and the checksums of
-the files in study/, study/SHA256SUMS. With --check nothing is written, and the exit status is 1 if a cell or a number is
-not that of its source, a number has none, a file in study/ has changed, is missing or is read by no table or claim, or an
-exception is used by nothing. Without --check only what cannot be written is an error.
+FOLDER lies in study/; `{CE,NACL}_30epochs` stands for both. A number in prose, or in another table, stands in
+claims.py with its source, or fits an expression of exceptions.py. Without PAGE: README and all pages of docs/, and the
+checksums of the files in study/, study/SHA256SUMS. With --check nothing is written, and the exit status is 1 if a cell
+or a number is not that of its source, a number has none, a file in study/ has changed, is missing or is read by no
+table or claim, or an exception is used by nothing. Without --check only what cannot be written is an error.
 """
 
 from __future__ import annotations
