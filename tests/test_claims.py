@@ -98,7 +98,7 @@ FAULTS = {
     "a claim of several values": (change("docs/results/claims.py", " | sum", ""), "2 values are not one"),
     "an unused exception": (change(E, "[23]D", "[3]D"), "nothing in docs/page.md uses"),
     "an unused pattern of files": (change(E, "{}", "{'c': ''}"), "the files 'c'"),
-    "no page of a claim": (change("docs/results/claims.py", "docs/page", "docs/pages"), "there is no page docs/pages.md"),
+    "no page of a claim": (change("docs/results/claims.py", "docs/page", "docs/pages"), "no page docs/pages.md"),
 }  # fmt: skip
 
 
