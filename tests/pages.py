@@ -1,11 +1,12 @@
-"""The README and the pages of docs/ as tests read them: tables, links, blocks of code."""
+"""The README and the pages of docs/ as tests read them: links, blocks of code, and the script that checks numbers."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,50 +31,25 @@ def blocks(text: str) -> list[tuple[str, str]]:
     ]
 
 
-def table_rows(lines: list[str]) -> list[list[str]]:
-    """Cells of the lines of a Markdown table, without the line of dashes; a `\\|` belongs to a cell."""
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]] for line in lines]
-    return [row for row in rows if not all(set(cell) <= set(":-") and cell for cell in row)]
+@contextmanager
+def write_tables(root: Path) -> Iterator[Callable[..., int]]:
+    """The main function of docs/results/write_tables.py of a repository, with modules that have read nothing yet."""
+    folder = root / "docs" / "results"
+    names = [path.stem for path in folder.glob("*.py")]
 
+    def forget() -> None:
+        for name in names:
+            sys.modules.pop(name, None)
 
-def tables(text: str) -> list[tuple[str, list[list[str]]]]:
-    """(nearest heading above, rows) of each table, its header first."""
-    heading, lines, found = "", [], []
-    for line in [*text.split("\n"), ""]:
-        if line.startswith("|"):
-            lines.append(line)
-            continue
-        if lines:
-            found.append((heading, table_rows(lines)))
-            lines = []
-        if line.startswith("#"):
-            heading = line.lstrip("# ").strip()
-    return found
-
-
-def cell(page: str, heading: str, row: str, column: str) -> str:
-    """One cell of the first table below a heading that has this row and column.
-
-    Raises:
-        LookupError: There is none.
-    """
-    for found, rows in tables((ROOT / page).read_text(encoding="utf-8")):
-        if found == heading and column in rows[0]:
-            for one in rows[1:]:
-                if one[0] == row:
-                    return one[rows[0].index(column)]
-    raise LookupError(f"{page} has no table below '{heading}' with the row '{row}' and the column '{column}'")
-
-
-@cache
-def made_table(what: str) -> list[list[str]]:
-    """The rows of a table that docs/results/write_tables.py makes of the values of every case, its header first."""
-    sys.path.insert(0, str(RESULTS))
+    forget()
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
     try:
-        write_tables = importlib.import_module("write_tables")
+        main = importlib.import_module("write_tables").main
+        yield lambda *arguments: main([str(argument) for argument in arguments])
     finally:
-        sys.path.remove(str(RESULTS))
-    return table_rows(write_tables.make_table(what).split("\n"))
+        sys.path.remove(str(folder))
+        forget()
 
 
 def slug(heading: str) -> str:

@@ -1,4 +1,4 @@
-"""The README and docs/: links, commands, imports, tables that are part of others, and length."""
+"""The README and docs/: links, commands, imports, and length."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ import yaml
 
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser
 from nnunet_nacl.registration.grammar import parse
-from tests.pages import PAGES, ROOT, anchors, blocks, made_table, name, table_rows
+from tests.pages import PAGES, ROOT, anchors, blocks, name
 
 pages = pytest.mark.parametrize("page", PAGES, ids=name)
 
 _LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
-_CUT = re.compile(r"<!-- cells: ([^\n]*) -->\n\n((?:\|[^\n]*\n)+)")
 
 
 @pages
@@ -83,20 +82,6 @@ def test_python_examples_import_what_there_is(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and node.module.startswith("nnunet_nacl"):
                 module = importlib.import_module(node.module)
                 assert not [alias.name for alias in node.names if not hasattr(module, alias.name)], node.module
-
-
-@pages
-def test_a_table_cut_from_another_has_its_cells(page: Path) -> None:
-    """Below `<!-- cells: WHAT -->` stand rows and columns of the table that write_tables.py makes of WHAT."""
-    for what, table in _CUT.findall(page.read_text(encoding="utf-8")):
-        whole, cut = made_table(what), table_rows(table.strip().split("\n"))
-        header = [title.partition(",")[0] if title.startswith("loss,") else title for title in cut[0]]
-        assert set(header) <= set(whole[0]), what
-        at = [whole[0].index(title) for title in header]
-        remaining = [[row[i] for i in at] for row in whole[1:]]
-        for row in cut[1:]:  # in the order of the whole: rows such as '... calibrated' occur once for each loss
-            assert row in remaining, f"{what}: {row}"
-            remaining = remaining[remaining.index(row) + 1 :]
 
 
 def test_pages_that_code_names_exist() -> None:

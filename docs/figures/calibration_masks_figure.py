@@ -1,14 +1,16 @@
 """Draws calibration_masks.png: reliability of a perfectly calibrated predictor on each mask.
 
-python docs/figures/calibration_masks_figure.py [FILE]
+    python docs/figures/calibration_masks_figure.py
+
+Writes the calibration error of every mask to docs/results/study/figures/calibration_masks.csv.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -16,6 +18,8 @@ from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.metrics.calibration_error import nll_per_row
 from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 from nnunet_nacl.show.reliability import draw_reliability
+
+DOCS = Path(__file__).resolve().parents[1]
 
 
 def perfect_case(seed: int, shape: tuple[int, ...] = (64, 64, 64)) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +53,6 @@ def simulate(cases: int = 8) -> dict[str, BinStats]:
 
 
 def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "images" / "calibration_masks.png"
     stats = simulate()
     shown = {
         "all": "all",
@@ -59,12 +62,13 @@ def main() -> None:
     }
     draw_reliability(
         {label: stats[name] for name, label in shown.items()},
-        path,
+        DOCS / "images" / "calibration_masks.png",
         title="A perfectly calibrated predictor, on four masks",
         subtitle="truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of 64^3 voxels",
     )
-    for name, sums in stats.items():
-        print(f"{name:12s} ECE {ece(sums):.4f}  NLL {float(nll_per_row(sums)[0]):.4f}  n {sums.n_voxels}")
+    rows = [(name, ece(sums), float(nll_per_row(sums)[0]), sums.n_voxels) for name, sums in stats.items()]
+    table = pd.DataFrame(rows, columns=["mask", "ECE", "NLL", "voxels"])
+    table.to_csv(DOCS / "results/study/figures/calibration_masks.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

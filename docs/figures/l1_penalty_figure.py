@@ -3,7 +3,9 @@
     python docs/figures/l1_penalty_figure.py
 
 Free logits are a tensor that gradient descent changes as it likes: what is left when no network limits them. Dots are
-the result of minimising the package's own loss, lines are the formulas of l1-penalty.md.
+the result of minimising the package's own loss, lines are the formulas of l1-penalty.md. The dots are written to
+docs/results/study/figures/l1_penalty.csv: the probability of the true class so many voxels from an edge (none: plain
+surroundings), and its logit above the mean of the others.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 
 from nnunet_nacl.losses import nacl
 
+DOCS = Path(__file__).resolve().parents[1]
 LAMBDA = 0.1
 
 
@@ -40,24 +44,22 @@ def probability(logits: np.ndarray, label: int) -> np.ndarray:
     return weights[label] / weights.sum(0)
 
 
-def draw_cap(axis) -> None:
+def draw_cap(axis) -> list[dict[str, object]]:
     """Logit of the true class, in plain surroundings, against the number of classes."""
-    counts = np.arange(3, 21)
+    rows, counts = [], np.arange(3, 21)
     for reduction, color in (("mean", "tab:blue"), ("sum", "tab:orange")):
         rate = LAMBDA / counts if reduction == "mean" else np.full(len(counts), LAMBDA)
         axis.plot(counts, np.log((counts - 1) * (1 - rate) / rate), color=color, label=f"{reduction}: formula")
         some = (3, 5, 8, 14, 20)
         found = [settle(torch.zeros(1), k, penalty_weight=LAMBDA, reduction=reduction)[:, 0] for k in some]
-        print(
-            reduction,
-            [
-                f"K={k}: l_y={logits[0]:.3f}, others {logits[1:].mean():.3f}, p_y={probability(logits, 0):.4f}"
-                for k, logits in zip(some, found)
-            ],
-        )
+        above = [logits[0] - logits[1:].mean() for logits in found]
+        rows += [
+            {"K": k, "reduction": reduction, "m": 1, "probability": probability(logits, 0), "logit": logit}
+            for k, logits, logit in zip(some, found, above)
+        ]
         axis.plot(
             some,
-            [logits[0] - logits[1:].mean() for logits in found],
+            above,
             "o",
             color=color,
             label=f"{reduction}: free logits",
@@ -71,16 +73,21 @@ def draw_cap(axis) -> None:
     )
     axis.set_xticks(range(4, 21, 4))
     axis.legend(frameon=False)
+    return rows
 
 
-def draw_edge(axis) -> None:
+def draw_edge(axis) -> list[dict[str, object]]:
     """Confidence along a row of voxels across an edge of two of three classes."""
+    rows: list[dict[str, object]] = []
     row = torch.tensor([0] * 8 + [1] * 8)
     place = np.arange(16) - 7.5
     for scale, color, marker in ((1.0, "tab:blue", "o"), (5.0, "tab:green", "s")):
         logits = settle(row, 3, penalty_weight=LAMBDA, prior_scale=scale)
         confidence = np.where(row.numpy() == 0, probability(logits, 0), probability(logits, 1))
-        print(f"m={scale:g}", np.round(confidence, 4))
+        rows += [
+            {"K": 3, "reduction": "mean", "m": int(scale), "voxels from edge": x, "probability": p}
+            for x, p in zip(place, confidence)
+        ]
         axis.plot(place, confidence, marker + "-", color=color, label=f"m = {scale:g}")
     axis.axhline(1 - LAMBDA / 3, color="grey", linestyle="--", linewidth=1, label="1 $-$ $\\lambda$/K")
     axis.axvline(0, color="lightgrey", zorder=0)
@@ -91,16 +98,17 @@ def draw_edge(axis) -> None:
         title=f"Across an edge, K = 3, mean, $\\lambda$ = {LAMBDA}",
     )
     axis.legend(frameon=False)
+    return rows
 
 
 def main() -> None:
     torch.set_num_threads(1)
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    draw_cap(axes[0])
-    draw_edge(axes[1])
+    values = pd.DataFrame(draw_cap(axes[0]) + draw_edge(axes[1]))
+    values.to_csv(DOCS / "results/study/figures/l1_penalty.csv", index=False, float_format="%.5g")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).parents[1] / "images" / "l1_penalty.png", dpi=130, metadata={"Software": None})
+    figure.savefig(DOCS / "images" / "l1_penalty.png", dpi=130, metadata={"Software": None})
 
 
 if __name__ == "__main__":

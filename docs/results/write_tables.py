@@ -1,110 +1,81 @@
-"""Writes the tables of pages anew from the documents of the studies.
+"""Writes the tables and numbers of pages anew from the values of the studies.
 
     python docs/results/write_tables.py [--check] [PAGE.md ...]
 
-A table stands in a page below a line that says what it is made of:
+A table stands in a page below a line that says what it is made of (table_kinds.py):
 
-    <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
+    <!-- table: KIND FOLDER [FOLDER ...] -->     the whole table
+    <!-- cells: KIND FOLDER [FOLDER ...] -->     some rows and columns of it
 
-KIND is one of TABLES, or of those of deployed_tables.py and deployed_flags.py, whose NETWORKS is `deployed`, and which
-are made of folders DATASET/deployed_LOSS, or of those of start_tables.py, whose NETWORKS is `start`, of folders
-DATASET/start/TRAINER. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold`
-and `ensemble`, of `near` `folds`), and a DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands
-for both. The first one is what the others are compared with; only `beside` has several data sets. Without PAGE, all
-pages in this folder and the README. With --check, nothing is written, and the exit status is 1 if a table is not what
-its documents give.
+FOLDER lies in study/; `{CE,NACL}_30epochs` stands for both. A number in prose, or in another table, stands in
+claims.py with its source, or fits an expression of exceptions.py. Without PAGE: README and all pages of docs/, and the
+checksums of the files in study/, study/SHA256SUMS. With --check nothing is written, and the exit status is 1 if a cell
+or a number is not that of its source, a number has none, a file in study/ has changed, is missing or is read by no
+table or claim, or an exception is used by nothing. Without --check only what cannot be written is an error.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import deployed_flags
-import deployed_tables
-import map_tables
-import start_tables
-import study_shares
-import unlike
-from study_tables import GROUPS, Study, beside
+import check_numbers
+import page_tables
+import study_files
+from claims import CLAIMS
+from exceptions import EXCEPTIONS, FILES, NOT_YET
 
 from nnunet_nacl.files import write_atomically
 
-HERE = Path(__file__).resolve().parent
-TABLES = ("forms", "means", "differences", "decisions", "summary", "beside", "share_means", "share_differences", "near")
-BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n)\n*(?P<table>(?:\|[^\n]*\n)*)")
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def expand(pattern: str) -> list[str]:
-    """The names that `{a,b}` stands for."""
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if not found:
-        return [pattern]
-    rest = pattern[found.end() :]
-    return [name for one in found[1].split(",") for name in expand(pattern[: found.start()] + one + rest)]
+def of_page(name: str) -> list[str]:
+    """The exceptions of a page."""
+    return [pattern for page, pattern, _ in EXCEPTIONS if page in ("*", name)]
 
 
-def make_table(what: str) -> str:
-    """The table that the line of a page asks for.
-
-    Raises:
-        ValueError: The line asks for what there is not.
-    """
-    words = what.split()
-    of_folders = deployed_tables.TABLES | deployed_flags.TABLES | start_tables.TABLES | unlike.TABLES
-    if len(words) < 3 or words[0] not in (*TABLES, *of_folders):
-        raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
-    kind, networks, *patterns = words
-    if kind in of_folders:
-        return of_folders[kind]([HERE / "study" / name for pattern in patterns for name in expand(pattern)])
-    of_dataset: dict[str, list[Path]] = {}
-    for name in (name for pattern in patterns for name in expand(pattern)):
-        path = HERE / "study" / f"{name}.csv"
-        if not path.is_file():
-            raise ValueError(f"'table: {what}': there is no study/{name}.csv")
-        of_dataset.setdefault(path.relative_to(HERE / "study").parts[0], []).append(path)
-    if kind == "beside":
-        return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()], networks)
-    if len(of_dataset) > 1:
-        raise ValueError(f"'table: {what}': documents of several data sets stand together in 'beside' alone")
-    ((dataset, paths),) = of_dataset.items()
-    if kind in ("forms", "near"):
-        return getattr(map_tables, kind)(paths[0], networks)
-    groups = GROUPS.get(dataset)
-    if kind.startswith("share_"):
-        return getattr(study_shares, kind.removeprefix("share_"))(study_shares.by_share(paths, groups), networks)
-    study = Study(paths, groups)
-    return getattr(study, kind)(study.networks(networks))
-
-
-def renew(text: str) -> str:
-    """A page with its tables made anew."""
-
-    def made(found: re.Match[str]) -> str:
-        gap = "" if found["table"] or found.end() == len(text) else "\n"  # before what follows a first table
-        return f"{found['line']}\n{make_table(found['what'])}\n{gap}"
-
-    return BLOCK.sub(made, text)
+def renew(path: Path, check: bool, used: set[tuple[str, str]]) -> list[str]:
+    """Write a page anew unless ``check``, and say what is wrong with it (then): file, line and fault."""
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    claims, text = CLAIMS.get(name, []), path.read_text(encoding="utf-8")
+    new, problems = page_tables.renew(text)
+    new, more = check_numbers.renew(new, claims)
+    if not check:
+        if new != text:
+            write_atomically(path, new)
+            print(f"{name}: written")
+        problems, more = page_tables.renew(new)[1], check_numbers.renew(new, claims)[1]
+    patterns: set[str] = set()
+    if name not in NOT_YET:
+        more += check_numbers.without_source(text if check else new, claims, of_page(name), patterns)
+    used |= {(page, pattern) for page, pattern, _ in EXCEPTIONS if page in ("*", name) and pattern in patterns}
+    return [f"{name}:{line}: {fault}" for line, fault in sorted(problems + more, key=lambda problem: problem[0])]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", type=Path, nargs="*", metavar="PAGE.md")
-    parser.add_argument("--check", action="store_true", help="write nothing, say which pages would change")
+    parser.add_argument("--check", action="store_true", help="write nothing, say what would change")
     arguments = parser.parse_args(argv)
-    stale = 0
-    for page in arguments.pages or [*sorted(HERE.glob("*.md")), HERE.parents[1] / "README.md"]:
-        text = page.read_text(encoding="utf-8")
-        new = renew(text)
-        if new != text:
-            stale = 1
-            print(f"{page}: {'tables are not of their documents' if arguments.check else 'written'}")
-            if not arguments.check:
-                write_atomically(page, new)
-    return stale if arguments.check else 0
+    pages = arguments.pages or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    used: set[tuple[str, str]] = set()
+    with study_files.recorded():
+        problems = [fault for page in pages for fault in renew(page.resolve(), arguments.check, used)]
+    if not arguments.pages:
+        names = {page.relative_to(ROOT).as_posix() for page in pages}
+        problems += [f"claims.py: there is no page {name}" for name in CLAIMS if name not in names]
+        problems += [f"exceptions.py: there is no page {name}" for name in NOT_YET if name not in names]
+        unused = [(page, pattern) for page, pattern, _ in EXCEPTIONS if (page, pattern) not in used]
+        problems += [f"exceptions.py: nothing in {page} uses '{pattern}'" for page, pattern in unused]
+        if not arguments.check:
+            study_files.write_checksums()
+        problems += study_files.changed_files() + study_files.unread_files(FILES)
+    for problem in problems:
+        print(problem)
+    return int(bool(problems))
 
 
 if __name__ == "__main__":

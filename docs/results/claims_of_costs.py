@@ -1,0 +1,114 @@
+"""Numbers in prose of what the package costs; see claims.py."""
+
+from __future__ import annotations
+
+
+def cost(name: str, row: str, column: str, words: str = "") -> str:
+    """A cell of a benchmark's table."""
+    return f"performance performance/{name} | {row} | {column} | {words}"
+
+
+def note(expression: str) -> str:
+    """A number in the other lines of the benchmarks."""
+    return f"text: docs/results/study/performance/notes.csv | {expression}"
+
+
+def many(part: str, column: str) -> str:
+    """Of 500 scans."""
+    return f"performance/many_scans.csv | `{column}` | | part == '{part}'"
+
+
+def larger(row: str, column: str, after: str) -> str:
+    """By voxels, from the export of 192^3 voxels to that of a larger scan."""
+    measured = cost("export_size", f"118 classes, 192^3 voxels & {row}", column)
+    return f"= ([[{measured}]] {after}) * 512 * 512 * 600 / 192 ** 3"
+
+
+SIX = "ours, six masks, all metrics"
+ITERATION = r"ratios \*\*([\d.]+)\*\*", r"quartiles ([\d.]+) to 1", r"quartiles [\d.]+ to ([\d.]+)"
+EXPORT = r"Logits (\d+) x 200", r"Logits 14 x (\d+) x", r"Logits 14 x 200 x (\d+) x", r"Logits 14 x 200 x 384 x (\d+)"
+
+COSTS: dict[str, list[tuple[str, ...]]] = {
+    "docs/reference/performance.md": [
+        (
+            "one case with {} classes ({} x {} x {})",
+            *map(note, EXPORT),
+        ),
+        ("export ({} times the", cost("export", "measured on the way*", "peak memory / probabilities")),
+        (
+            "takes {} s of CPU time in place of {} s",
+            cost("export", "measured on the way*", "CPU s"),
+            cost("export", "nnU-Net's export alone", "CPU s"),
+        ),
+        ("leaves {} MB", note(r"goal: at most 0\.5\); ([\d.]+) MB")),
+        ("{} hippocampus scans, from", many("all", "scans")),
+        ("held {} MiB in", many("first hundred", "peak MiB")),
+        ("and {} in the last", many("last hundred", "peak MiB")),
+        ("at {} and {} s", many("first hundred", "CPU s a scan"), many("last hundred", "CPU s a scan")),
+        ("took {} s of CPU time.", many("again", "CPU s")),
+        ("One case with {} classes,", note(r"(\d+) classes, 128\^3")),
+        ("beyond the {} GB", cost("commands", "libraries alone", "peak memory (GB)")),
+        (
+            "about {} GiB and {} minutes of CPU",
+            larger("nnU-Net's export", "peak GiB", "- 0.4"),
+            larger("nnU-Net's export", "CPU s", "/ 60"),
+        ),
+        (
+            "and {} GiB and {} minutes in",
+            larger("predict's", "peak GiB", "- 0.4"),
+            larger("predict's", "CPU s", "/ 60"),
+        ),
+        ("the validation ({} cases)", note(r"(\d+) cases, cpu")),
+        ("cases of {}^{} voxels, from", note(r"5 cases of (\d+)\^3"), note(r"5 cases of 96\^(\d)")),
+        (
+            "fold of {} small cases takes {} s of CPU time, loading the npz files alone {} s",
+            note(r"evaluation,\"(\d+) cases"),
+            cost("evaluation", "evaluating and writing, all of it", "CPU s"),
+            cost("evaluation", "np.load of the npz", "CPU s"),
+        ),
+        (
+            "takes {} times that of nnU-Net's loss (quartiles {} to {}; 2D, {} million parameters, {} and {} ms)",
+            *map(note, ITERATION),
+            note(r"with ([\d.]+) million"),
+            cost("training_iteration_4_2d_small", "nnUNetTrainerNACL", "median ms per iteration"),
+            cost("training_iteration_4_2d_small", "nnUNetTrainer", "median ms per iteration"),
+        ),
+        (
+            "takes {} ms of a validation step",
+            cost("training_calibration_4_2d_small", "the observer in it", "median ms"),
+        ),
+        (
+            "takes {} times the CPU time of torchmetrics with {} classes, {} with {}, and {} and {} times",
+            cost("metrics", f"4 classes, * & {SIX}", "x torchmetrics"),
+            note(r"\*\*(4) classes, \(128"),
+            cost("metrics", f"14 classes, * & {SIX}", "x torchmetrics"),
+            note(r"\*\*(14) classes, \(128"),
+            cost("metrics", f"4 classes, * & {SIX}", "extra memory / array"),
+            cost("metrics", f"14 classes, * & {SIX}", "extra memory / array"),
+        ),
+        (
+            "takes {} of medpy's time with {} classes",
+            cost("metrics_2", "4 classes, * & all organs", "x medpy"),
+            note(r"\*\*(4) classes, \(128"),
+        ),
+        (
+            "takes {} s for {} x {} x {} x {} probabilities (RankSEG: {} s)",
+            cost("decision", "3 x *", "decide"),
+            *(cost("decision", "3 x *", "probabilities", which) for which in "1234"),
+            cost("decision", "3 x *", "RankSEG"),
+        ),
+    ],
+    "docs/tutorial.md": [
+        (
+            "of {} of the {} training cases and {} new scans",
+            "performance/tutorial.csv | cases | | step == 'training cases'",
+            "performance/tutorial.csv | cases | | step == 'training cases of Task04'",
+            "performance/tutorial.csv | cases | | step == 'predict'",
+        ),
+        ("optimiser for {} iterations", "= 100 * 50"),
+        ("epochs, {} minutes a fold", "performance/tutorial.csv | minutes | | step == 'training of a fold'"),
+        ("in {} s of CPU time: the demo", "performance/tutorial.csv | `CPU s` | | step == 'calibrate'"),
+        ("*{} cases, each under", "performance/tutorial.csv | cases | | step == 'calibrate'"),
+        ("It takes {} s of CPU time a scan", "performance/tutorial.csv | `CPU s a scan` | | step == 'predict'"),
+    ],
+}
