@@ -6,16 +6,17 @@ import re
 from functools import cache
 from pathlib import Path
 
-import deployed_flags
-import deployed_tables
-import old_kinds
-import start_tables
+import tables_calibration
+import tables_list
+import tables_losses
 import tables_performance
 import unlike
 
 STUDY = Path(__file__).resolve().parent / "study"
 
-KINDS = deployed_tables.TABLES | deployed_flags.TABLES | start_tables.TABLES | unlike.TABLES | tables_performance.TABLES
+KINDS = (
+    tables_calibration.TABLES | tables_list.TABLES | tables_losses.TABLES | tables_performance.TABLES | unlike.TABLES
+)
 """By kind, the function of the folders (or files, without .csv) in study/ that gives a Markdown table."""
 
 
@@ -37,9 +38,6 @@ def make_table(line: str) -> str:
     """
     kind, *patterns = line.split()
     names = [name for pattern in patterns for name in expand(pattern)]
-    if kind in old_kinds.TABLES:
-        return old_kinds.make_table(kind, names)
-    names = [name for name in names if name not in ("deployed", "start", "all")]  # words of the earlier pages
     if kind not in KINDS:
         raise ValueError(f"there is no kind of table '{kind}'; there are {', '.join(sorted(KINDS))}")
     paths = [STUDY / name for name in names]
