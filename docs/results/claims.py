@@ -8,41 +8,51 @@ from __future__ import annotations
 from claims_of_costs import COSTS, cost, note
 from constants import CONSTANTS
 
-EMIDEC, ACDC, HIPPOCAMPUS = (
-    f"{name}/deployed_DiceCE" for name in ("Dataset028_EMIDEC", "Dataset027_ACDC", "Dataset004_Hippocampus")
+STOCK = "DiceCE_100epochs_50iters"
+EMIDEC, ACDC, HIPPOCAMPUS, DRIVE = (
+    f"{name}/{STOCK}" for name in ("Dataset028_EMIDEC", "Dataset027_ACDC", "Dataset004_Hippocampus", "Dataset030_DRIVE")
 )
-THREE = f"{EMIDEC} {ACDC} {HIPPOCAMPUS}"
-NEAR = "near folds Dataset028_EMIDEC/near_DiceCE_100epochs_50iters"
-START = "Dataset028_EMIDEC/start"
-HIPPOCAMPUS_START = "trainings Dataset004_Hippocampus/start/{DiceCE,CE}_100epochs_50iters"
-INFARCT = "structure == 'infarct' and "
-LOSSES = "Dataset004_Hippocampus/{}_40epochs_50iters_adam_noda.csv"
-MEANS = "means single Dataset004_Hippocampus/{CE,NACL,DiceCE}_40epochs_50iters_adam_noda"
+ALL = f"{EMIDEC} {ACDC} {HIPPOCAMPUS} {DRIVE}"
+NAMES = {EMIDEC: "EMIDEC", ACDC: "ACDC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
+INFARCT = "network == 'average' and structure == 'infarct' and "
+LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters_fold_0"
 
 
-def form(folder: str, row: str, column: str, networks: str = "average") -> str:
-    """A value of a form of the map, on outer cases."""
-    return f"forms {networks} {folder}/outer/forms | {row} | {column}"
+def form(folder: str, row: str, column: str, networks: str = "average, outer") -> str:
+    """A mean of a form of the map."""
+    return f"forms {ALL} | {NAMES[folder]}, {networks}* > {row} | {column}"
 
 
-def peer(title: str) -> str:
-    """NLL of the map less that of CMSop, the other way round."""
-    return f"peers {THREE} | {title}, average, outer: * | CMSop | negated"
+def held(folder: str) -> str:
+    """Share of the intervals of Dice that hold, of averages on outer cases."""
+    inside = "(Dice >= `Dice low` - 1e-6) & (Dice <= `Dice high` + 1e-6)"
+    return f"{folder}/outer/structures.csv | {inside} | mean | network == 'average' and Dice >= 0 and `Dice low` >= 0"
 
 
-def promise(title: str, column: str, words: str = "") -> str:
+def flag(folder: str, column: str) -> str:
     """Of averages on outer cases."""
-    return f"promises {THREE} | {title}, average, outer | {column} | {words}"
+    return f"flags {ALL} | {NAMES[folder]}, average, outer, -find 0.9 | {column}"
 
 
-def flag(title: str, column: str) -> str:
-    """Of averages on outer cases."""
-    return f"flags {THREE} | {title}, below *, average, outer & -find 0.9 | {column}"
+def decided(value: str, words: str, condition: str) -> str:
+    """Infarcts of the average of five networks on outer cases."""
+    return f"{EMIDEC}/outer/structures.csv | {value} | {words} | {INFARCT}{condition}"
 
 
-def decided(loss: str, column: str, words: str, condition: str) -> str:
-    """Infarcts of the fold cases with decided labels, in the study of the start."""
-    return f"{START}/{loss}_100epochs_50iters/decided.csv | {column} | {words} | {INFARCT}{condition}"
+def near(folder: str, name: str, column: str) -> str:
+    """A mean over fold cases."""
+    return f"masks {folder} | {NAMES[folder]}, {name} | {column}"
+
+
+def dilated(name: str) -> str:
+    """NLL of a form near the true structures, fold cases of EMIDEC."""
+    return f"{EMIDEC}/folds/forms.csv | `NLL dilated` | mean | form == '{name}'"
+
+
+def loss(name: str, column: str) -> str:
+    """Of a network of the hippocampus, as trained."""
+    path = f"Dataset004_Hippocampus/{name}_100epochs_50iters_fold_0/folds/forms.csv"
+    return f"{path} | `{column}` | mean | form == 'as trained'"
 
 
 def masks(mask: str) -> str:
@@ -53,19 +63,25 @@ def masks(mask: str) -> str:
 MEASURED: dict[str, list[tuple[str, ...]]] = {
     "README.md": [
         (
-            "voxels fell from {} to {} on EMIDEC",
-            form(EMIDEC, "as trained", "predicted"),
-            form(EMIDEC, "conditional", "predicted"),
+            "fell from {} to {} on EMIDEC, from {} to {} on ACDC and from {} to {} on DRIVE",
+            *(form(of, row, "ECE predicted") for of in (EMIDEC, ACDC, DRIVE) for row in ("as trained", "map")),
         ),
-        ("from {} to {} on ACDC", form(ACDC, "as trained", "predicted"), form(ACDC, "conditional", "predicted")),
-        ("temperature reaches {},", form(EMIDEC, "temperature", "predicted")),
-        ("CMSop {}.", form(EMIDEC, "CMSop", "predicted")),
+        ("a temperature reaches {},", form(EMIDEC, "temperature", "ECE predicted")),
+        ("CMSop {}.", form(EMIDEC, "CMSop", "ECE predicted")),
         (
-            "held for {} (EMIDEC), {} (ACDC) and {} (hippocampus)",
-            *(promise(title, "Dice inside (n)") for title in ("EMIDEC", "ACDC", "Hippocampus")),
+            "held for {} (EMIDEC), {} (ACDC), {} (hippocampus) and {} (DRIVE)",
+            *(held(of) for of in (EMIDEC, ACDC, HIPPOCAMPUS, DRIVE)),
         ),
-        ("structures fell from {} to {},", f"{NEAR} | NLL near | as trained", f"{NEAR} | NLL near | with the map"),
-        ("it rose from {} to {}", f"{NEAR} | NLL dilated | as trained", f"{NEAR} | NLL dilated | with the map"),
+        (
+            "structures fell from {} to {}, near",
+            near(EMIDEC, "NLL near", "as trained"),
+            near(EMIDEC, "NLL near", "with the map"),
+        ),
+        (
+            "it rose from {} to {}",
+            near(EMIDEC, "NLL dilated", "as trained"),
+            near(EMIDEC, "NLL dilated", "with the map"),
+        ),
         (
             "took {} s of CPU time and {} GB of memory for {} small",
             cost("commands", "calibrate, *", "CPU s"),
@@ -81,27 +97,24 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "docs/explanation/conditional-calibration.md": [
-        ("Two networks, {} fold cases,", "Dataset028_EMIDEC/near_DiceCE_100epochs_50iters.csv | case.nunique()"),
+        ("Five networks, {} fold cases,", f"{EMIDEC}/folds/scans.csv | case.nunique()"),
         (
-            "`foreground` of {} against {} (EMIDEC), {} against {} (ACDC) and {} against {} (hippocampus)",
-            form(EMIDEC, "CMSop", "ECE foreground"),
-            form(EMIDEC, "conditional", "ECE foreground"),
-            form(ACDC, "CMSop", "ECE foreground"),
-            form(ACDC, "conditional", "ECE foreground"),
-            form(HIPPOCAMPUS, "CMSop", "ECE foreground"),
-            form(HIPPOCAMPUS, "matrix", "ECE foreground"),
+            "less CMSop's is {} (EMIDEC, folds) and less CDC's {}",
+            *(f"peers {EMIDEC} | EMIDEC, folds, NLL all | {peer}" for peer in ("CMSop", "CDC")),
         ),
-        ("is higher by {}, {} and {}.", peer("EMIDEC"), peer("ACDC"), peer("Hippocampus")),
         (
-            "on EMIDEC ({} to {})",
-            form(EMIDEC, "as trained", "NLL dilated"),
-            form(EMIDEC, "temperature", "NLL dilated"),
+            "fold cases is {} with CMSop, {} with a temperature, {} with the map",
+            *(dilated(name) for name in ("CMSop", "temperature", "map")),
         ),
     ],
     "docs/explanation/l1-penalty.md": [
-        ("Adam, {} iterations,", "= 40 * 50"),
-        ("networks a loss, {} cases in", f"{LOSSES.format('CE')} | case.nunique()"),
-        ("explains {} of it", "= 0.1 / 3"),
+        ("On {} hippocampus", "Dataset004_Hippocampus/NACL_100epochs_50iters_fold_0/folds/scans.csv | case.nunique()"),
+        ("an ECE `all` of {}, CE of {};", loss("NACL", "ECE all"), loss("CE", "ECE all")),
+        (
+            "`foreground` NACL has {}, CE {} and nnU-Net's loss {}",
+            *(loss(name, "ECE foreground") for name in ("NACL", "CE", "DiceCE")),
+        ),
+        ("The cap explains {} of the error", "= 0.1 / 3"),
         (
             "surroundings keep {}, edges {}",
             "figures/l1_penalty.csv | probability | | m == 5 and `voxels from edge` == 7.5",
@@ -119,65 +132,56 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
         (
             "`all` of {} by the average of logits and of {} by that of",
             form(EMIDEC, "as trained", "NLL all"),
-            form(EMIDEC, "as trained", "NLL all", "ensemble"),
+            form(EMIDEC, "ensemble", "NLL all"),
         ),
-        ("brings the former to {}.", form(EMIDEC, "conditional", "NLL all")),
+        ("brings the former to {}.", form(EMIDEC, "map", "NLL all")),
     ],
     "docs/how-to/calibrate.md": [
         (
-            "image by {} to {} %, 30 by {} to {} %",
-            f"needed {THREE} | *, conditional | 5 | most negated",
-            f"needed {THREE} | *, conditional | 5 | least negated",
-            f"needed {THREE} | *, conditional | 30 | most negated",
-            f"needed {THREE} | *, conditional | 30 | least negated",
+            "image by {} %, ten by {} % and {} by {} %",
+            f"needed {EMIDEC} | EMIDEC, auto | 5 | negated",
+            f"needed {EMIDEC} | EMIDEC, auto | 10 | negated",
+            "code: cases_needed: SIZES[-1]",
+            f"needed {EMIDEC} | EMIDEC, auto | 30 | negated",
         ),
     ],
     "docs/how-to/choose-a-loss.md": [
         (
-            "for {} Dice (hippocampus) to {} (myocardium of EMIDEC)",
-            f"losses {HIPPOCAMPUS}{{,_anneal}} | Hippocampus, average* > Dice + CE, annealed | change | negated",
-            f"structures {EMIDEC}{{,_anneal}} | EMIDEC, folds* > normal myocardium, *annealed | change | negated",
-        ),
-        (
-            "**CE** costs {} Dice on the hippocampus",
-            f"= [[{HIPPOCAMPUS_START} | Dice + CE (stock) | Dice]] - [[{HIPPOCAMPUS_START} | CE | Dice]]",
-        ),
-        (
-            "(missed {} of {}, Dice {}; nnU-Net's loss {})",
-            decided("CE", "`argmax voxels` == 0", "sum", "true > 0"),
-            decided("CE", "true", "count", "true > 0"),
-            decided("CE", "`argmax Dice`", "mean", "true > 0"),
-            decided("DiceCE", "`argmax Dice`", "mean", "true > 0"),
-        ),
-        ("found none in {} iterations, and one network found them in {}:", "= 100 * 50", "= 250 * 50"),
-        (
-            "missed {} of {} infarcts",
+            "than nnU-Net's loss ({}, {}), and",
             *(
-                f"structures {EMIDEC}{{,_anneal}} | EMIDEC, folds* > infarct, *annealed | missed | {which}"
-                for which in "12"
+                f"loss_calibration {LOSSES} | {name}, with its map | ECE predicted"
+                for name in ("CE", "Dice + CE (stock)")
             ),
         ),
         (
-            "inventions fell from {} to {} of {} healthy hearts",
-            decided("CE", "`argmax voxels` > 0", "sum", "true == 0"),
-            decided("CE", "`decided voxels` > 0", "sum", "true == 0"),
-            decided("CE", "true", "count", "true == 0"),
+            "less well (Dice {}, {};",
+            *(f"losses {LOSSES} | {name} | Dice infarct" for name in ("CE", "Dice + CE (stock)")),
         ),
-        (
-            "infarcts rose from {} to {} of {}.",
-            decided("CE", "`argmax voxels` == 0", "sum", "true > 0"),
-            decided("CE", "`decided voxels` == 0", "sum", "true > 0"),
-            decided("CE", "true", "count", "true > 0"),
-        ),
+        ("no infarct in {} iterations", "= 100 * 50"),
     ],
     "docs/how-to/decide.md": [
-        ("Dice rose by {} on EMIDEC", f"labels {EMIDEC} | EMIDEC, average, outer, Dice | change"),
+        (
+            "in {} of {} healthy hearts (nnU-Net's in {})",
+            decided("`decided volume` > 0", "sum", "`true volume` == 0"),
+            decided("volume", "count", "`true volume` == 0"),
+            decided("volume > 0", "sum", "`true volume` == 0"),
+        ),
+        (
+            "miss {} of {} infarcts (nnU-Net's {})",
+            decided("`decided volume` == 0", "sum", "`true volume` > 0"),
+            decided("volume", "count", "`true volume` > 0"),
+            decided("volume == 0", "sum", "`true volume` > 0"),
+        ),
+        (
+            "goes from {} to {}.",
+            decided("Dice", "mean", "`true volume` > 0"),
+            decided("`decided Dice`", "mean", "`true volume` > 0"),
+        ),
     ],
     "docs/how-to/predict.md": [
         (
             "flags found {}, {} and {} of the bad scans, and {}, {} and {} of all",
-            *(flag(title, "found of the bad") for title in ("EMIDEC", "ACDC", "Hippocampus")),
-            *(flag(title, "flagged") for title in ("EMIDEC", "ACDC", "Hippocampus")),
+            *(flag(of, column) for column in ("found of the bad", "flagged") for of in (EMIDEC, ACDC, HIPPOCAMPUS)),
         ),
         ("A page has at most {} MB", r"text: nnunet_nacl/show/scan_pictures.py | page[^\n]* ([\d.]+) MB"),
         ("(EMIDEC: {}, and", "performance/pages.csv | `page MB` | | data == 'EMIDEC'"),
@@ -186,20 +190,14 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
             "performance/pages.csv | `page % of CPU time` | | data == 'EMIDEC'",
             "performance/pages.csv | `page % of CPU time` | | data == 'virtual brains'",
         ),
-        ("marked, and {} of the intervals", "unlike unlike | ACDC, end diastole * | of those not marked"),
         (
-            "Of the {} scans without a shift {} were marked",
-            "unlike unlike | *, not shifted, average | scans | sum",
-            "code: unlike: sum(marked.sum() for kind, marked in shifts()[1] if kind == 'average')",
+            "off by {} to {}, and intervals",
+            *(f"forms {ALL} | *, average, outer* > map | expected Dice off | {word}" for word in ("least", "most")),
         ),
         (
-            "off by {} to {}. Where",
-            *(f"promises {THREE} | *, average, outer | expected Dice off by | {word}" for word in ("least", "most")),
-        ),
-        (
-            "{} of {} Dice and {} of {} volumes",
-            *(promise("EMIDEC", "Dice inside (n)", which) for which in "12"),
-            *(promise("EMIDEC", "volume inside (n)", which) for which in "12"),
+            "held for {} to {} of the Dice",
+            f"= min({', '.join(f'[[{held(of)}]]' for of in NAMES)})",
+            f"= max({', '.join(f'[[{held(of)}]]' for of in NAMES)})",
         ),
     ],
     "docs/how-to/watch-training.md": [

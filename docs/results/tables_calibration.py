@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from values import BAD, NOT_JUDGED, SHOWN, dataset_of, each_set, interval, mean_of, rows_of, table, title_of
+from values import BAD, NOT_JUDGED, SHOWN, dataset_of, each_set, interval, mean_of, name_of, rows_of, table, title_of
 
 AS_TRAINED, MAP, ENSEMBLE = "as trained", "map", "ensemble"
 
@@ -42,7 +42,7 @@ def wide(folder: Path, kind: str, columns: Sequence[str]) -> pd.DataFrame:
 
 def _change(values: pd.DataFrame, column: str, other: str) -> str:
     rows = pd.DataFrame({"patient": values["patient"], "change": values[column, MAP] - values[column, other]})
-    return interval(rows, mean_of("change"), COLUMNS[column], "+")
+    return interval(rows, mean_of("change"), COLUMNS.get(column, 3), "+")
 
 
 def forms(folders: Sequence[Path]) -> str:
@@ -80,6 +80,39 @@ def peers(folders: Sequence[Path]) -> str:
                 line.append(_change(values, column, other) if (column, other) in values else "")
             lines.append(line)
     return table(["map less", *others], lines)
+
+
+def masks(folders: Sequence[Path]) -> str:
+    """What the map changes on masks with and without the truth, of fold cases."""
+    lines, names = [], ("ECE near", "NLL near", "NLL dilated", "NLL foreground", "NLL all", "Brier all")
+    for folder in folders:
+        values = wide(folder, SHOWN[0], names)
+        for name in names:
+            digits = COLUMNS.get(name, 3)
+            means = (f"{values[name, form].mean():.{digits}f}" for form in (AS_TRAINED, MAP))
+            lines.append([f"{name_of(folder)}, {name}", *means, _change(values, name, AS_TRAINED)])
+    return table(["value", AS_TRAINED, "with the map", "change"], lines)
+
+
+def needed(folders: Sequence[Path]) -> str:
+    """Change of NLL over the image in %, on cases that a map was not fitted to, by the patients that it was fitted to."""
+    lines, sizes = [], None
+    for folder in folders:
+        rows = pd.read_csv(folder / "needed.csv")
+        change = 100 * (rows["NLL"] / rows["NLL as trained"] - 1)
+        means, higher = (
+            values.groupby([rows["form"], rows["patients"]]).agg(how).unstack()
+            for values, how in ((change, "mean"), (change > 0, "sum"))
+        )
+        sizes = sizes or [str(size) for size in means]
+        n = rows["draw"].nunique()
+        for form in ("temperature", "conditional", "auto"):
+            cells = (
+                f"{value:+.1f}" + (f" ({worse} of {n} higher)" if worse else "")
+                for value, worse in zip(means.loc[form], higher.loc[form])
+            )
+            lines.append([f"{name_of(folder)}, {form}", *cells])
+    return table(["patients", *(sizes or [])], lines)
 
 
 def datasets(folders: Sequence[Path]) -> str:
@@ -151,6 +184,8 @@ TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
     "changes": changes,
     "peers": peers,
     "maps": maps,
+    "masks": masks,
+    "needed": needed,
     "datasets": datasets,
     "expected": expected,
 }
