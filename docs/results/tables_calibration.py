@@ -95,7 +95,7 @@ def masks(folders: Sequence[Path]) -> str:
 
 
 def needed(folders: Sequence[Path]) -> str:
-    """Change of NLL over the image in %, on cases that a map was not fitted to, by the patients that it was fitted to."""
+    """Change of NLL over the image in %, on cases that a map was not fitted to, by number of patients."""
     lines, sizes = [], None
     for folder in folders:
         rows = pd.read_csv(folder / "needed.csv")
