@@ -9,11 +9,11 @@ from claims_of_costs import COSTS, cost, note
 from constants import CONSTANTS
 
 STOCK = "DiceCE_100epochs_50iters"
-EMIDEC, ACDC, HIPPOCAMPUS, DRIVE = (
-    f"{name}/{STOCK}" for name in ("Dataset028_EMIDEC", "Dataset027_ACDC", "Dataset004_Hippocampus", "Dataset030_DRIVE")
+EMIDEC, HIPPOCAMPUS, DRIVE = (
+    f"{name}/{STOCK}" for name in ("Dataset028_EMIDEC", "Dataset004_Hippocampus", "Dataset030_DRIVE")
 )
-ALL = f"{EMIDEC} {ACDC} {HIPPOCAMPUS} {DRIVE}"
-NAMES = {EMIDEC: "EMIDEC", ACDC: "ACDC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
+ALL = f"{EMIDEC} {HIPPOCAMPUS} {DRIVE}"
+NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
 INFARCT = "network == 'average' and structure == 'infarct' and "
 LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters_fold_0"
 
@@ -63,14 +63,14 @@ def masks(mask: str) -> str:
 MEASURED: dict[str, list[tuple[str, ...]]] = {
     "README.md": [
         (
-            "fell from {} to {} on EMIDEC, from {} to {} on ACDC and from {} to {} on DRIVE",
-            *(form(of, row, "ECE predicted") for of in (EMIDEC, ACDC, DRIVE) for row in ("as trained", "map")),
+            "fell from {} to {} on EMIDEC, from {} to {} on the hippocampus and from {} to {} on DRIVE",
+            *(form(of, row, "ECE predicted") for of in NAMES for row in ("as trained", "map")),
         ),
         ("a temperature reaches {},", form(EMIDEC, "temperature", "ECE predicted")),
         ("CMSop {}.", form(EMIDEC, "CMSop", "ECE predicted")),
         (
-            "held for {} (EMIDEC), {} (ACDC), {} (hippocampus) and {} (DRIVE)",
-            *(held(of) for of in (EMIDEC, ACDC, HIPPOCAMPUS, DRIVE)),
+            "held for {} (EMIDEC), {} (hippocampus) and {} (DRIVE)",
+            *(held(of) for of in NAMES),
         ),
         (
             "structures fell from {} to {}, near",
@@ -180,8 +180,8 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
     ],
     "docs/how-to/predict.md": [
         (
-            "flags found {}, {} and {} of the bad scans, and {}, {} and {} of all",
-            *(flag(of, column) for column in ("found of the bad", "flagged") for of in (EMIDEC, ACDC, HIPPOCAMPUS)),
+            "flags found {} and {} of the bad scans, and {} and {} of all",
+            *(flag(of, column) for column in ("found of the bad", "flagged") for of in (EMIDEC, HIPPOCAMPUS)),
         ),
         ("A page has at most {} MB", r"text: nnunet_nacl/show/scan_pictures.py | page[^\n]* ([\d.]+) MB"),
         ("(EMIDEC: {}, and", "performance/pages.csv | `page MB` | | data == 'EMIDEC'"),
