@@ -6,53 +6,9 @@ A text stands in its page once, over two lines perhaps. Constants have theirs in
 from __future__ import annotations
 
 from claims_of_costs import COSTS, cost, note
+from claims_of_models import ALL, EMIDEC, HIPPOCAMPUS, LOSSES, NAMES, decided, dilated, flag, form, held, loss, near
+from claims_of_results import RESULTS
 from constants import CONSTANTS
-
-STOCK = "DiceCE_100epochs_50iters"
-EMIDEC, HIPPOCAMPUS, DRIVE = (
-    f"{name}/{STOCK}" for name in ("Dataset028_EMIDEC", "Dataset004_Hippocampus", "Dataset030_DRIVE")
-)
-ALL = f"{EMIDEC} {HIPPOCAMPUS} {DRIVE}"
-NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
-INFARCT = "network == 'average' and structure == 'infarct' and "
-LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters_fold_0"
-
-
-def form(folder: str, row: str, column: str, networks: str = "average, outer") -> str:
-    """A mean of a form of the map."""
-    return f"forms {ALL} | {NAMES[folder]}, {networks}* > {row} | {column}"
-
-
-def held(folder: str) -> str:
-    """Share of the intervals of Dice that hold, of averages on outer cases."""
-    inside = "(Dice >= `Dice low` - 1e-6) & (Dice <= `Dice high` + 1e-6)"
-    return f"{folder}/outer/structures.csv | {inside} | mean | network == 'average' and Dice >= 0 and `Dice low` >= 0"
-
-
-def flag(folder: str, column: str) -> str:
-    """Of averages on outer cases."""
-    return f"flags {ALL} | {NAMES[folder]}, average, outer, -find 0.9 | {column}"
-
-
-def decided(value: str, words: str, condition: str) -> str:
-    """Infarcts of the average of five networks on outer cases."""
-    return f"{EMIDEC}/outer/structures.csv | {value} | {words} | {INFARCT}{condition}"
-
-
-def near(folder: str, name: str, column: str) -> str:
-    """A mean over fold cases."""
-    return f"masks {folder} | {NAMES[folder]}, {name} | {column}"
-
-
-def dilated(name: str) -> str:
-    """NLL of a form near the true structures, fold cases of EMIDEC."""
-    return f"{EMIDEC}/folds/forms.csv | `NLL dilated` | mean | form == '{name}'"
-
-
-def loss(name: str, column: str) -> str:
-    """Of a network of the hippocampus, as trained."""
-    path = f"Dataset004_Hippocampus/{name}_100epochs_50iters_fold_0/folds/forms.csv"
-    return f"{path} | `{column}` | mean | form == 'as trained'"
 
 
 def masks(mask: str) -> str:
@@ -208,7 +164,7 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
     ],
 }
 
-PARTS = (MEASURED, COSTS, CONSTANTS)
+PARTS = (MEASURED, RESULTS, COSTS, CONSTANTS)
 CLAIMS = {
     page: [claim for part in PARTS for claim in part.get(page, [])]
     for page in dict.fromkeys(page for part in PARTS for page in part)

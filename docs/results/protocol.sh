@@ -7,12 +7,13 @@
 # cases in no fold). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not
 # done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are the usual ones; `folds`
 # calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans are
-# marked as unlike: the others, those of TASK_FOLDER/shift or else corrupted ones. CONFIGURATION is one that
+# marked as unlike: the others, those of TASK_FOLDER/shift or else corrupted ones; `needed` asks how many cases a map
+# takes. CONFIGURATION is one that
 # study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other calibrators (peers.py).
 # Values go to docs/results/study/DATASET/LOSS/ (of fewer folds LOSS_fold_0); what is there is not measured again.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE_100epochs_50iters}
@@ -66,6 +67,10 @@ if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
     sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
     python "$here/training.py" "$model" "$values"
     python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
+fi
+
+if wanted needed && [ ! -f "$values/needed.csv" ]; then
+    python "$here/cases_needed.py" "$model" "$values/needed.csv" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
 fi
 
 if [ ! -d "$outer/labels" ]; then # the cases in no fold

@@ -7,7 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from values import BAD, NOT_JUDGED, SHOWN, dataset_of, each_set, interval, mean_of, name_of, rows_of, table, title_of
+from values import (
+    BAD,
+    NOT_JUDGED,
+    SHOWN,
+    STUDY,
+    dataset_of,
+    each_set,
+    interval,
+    mean_of,
+    name_of,
+    rows_of,
+    table,
+    title_of,
+)
 
 AS_TRAINED, MAP, ENSEMBLE = "as trained", "map", "ensemble"
 
@@ -177,6 +190,11 @@ def expected(folders: Sequence[Path]) -> str:
             inside = low <= came[what] <= high
             lines.append([what, f"{folds[what]:.3g}", f"{low:g} to {high:g}", value if inside else f"**{value}**"])
     return table(["", "folds, single networks", "expected, average of five", "came"], lines)
+
+
+def came_inside(folder: str) -> int:
+    """How many values came as expected.csv of a folder in study/ says."""
+    return sum("**" not in row.rpartition(" | ")[2] for row in expected([STUDY / folder]).split("\n")[2:])
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {

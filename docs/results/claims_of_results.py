@@ -1,0 +1,47 @@
+"""Numbers in the prose of the pages of results, as in claims.py."""
+
+from __future__ import annotations
+
+from claims_of_models import ALL, DRIVE, EMIDEC, HIPPOCAMPUS, NAMES, form, held, near
+
+FOLDS, AVERAGE = "folds", "average, outer"
+
+
+def change(folder: str, networks: str) -> str:
+    """Of NLL over the image by the map."""
+    return f"changes {ALL} | {NAMES[folder]}, {networks}* | NLL all"
+
+
+def expected(folder: str, row: str) -> str:
+    """Error of expected Dice, of averages."""
+    return form(folder, row, "expected Dice off")
+
+
+RESULTS: dict[str, list[tuple[str, ...]]] = {
+    "docs/results/index.md": [
+        (
+            "fold cases: EMIDEC {}, hippocampus {}, DRIVE {}; averages: {}, {}, {} |",
+            *(change(folder, networks) for networks in (FOLDS, AVERAGE) for folder in NAMES),
+        ),
+        (
+            "averages: EMIDEC {} to {}, hippocampus {} to {}, DRIVE {} to {} |",
+            *(expected(folder, row) for folder in NAMES for row in ("as trained", "map")),
+        ),
+        (
+            "fold cases: EMIDEC {} to {} |",
+            near(EMIDEC, "NLL dilated", "as trained"),
+            near(EMIDEC, "NLL dilated", "with the map"),
+        ),
+        (
+            "found {} (EMIDEC), {} (hippocampus) |",
+            *(f"flags {of} | {NAMES[of]}, folds, -find 0.9 | found of the bad" for of in (EMIDEC, HIPPOCAMPUS)),
+        ),
+        ("AURC of fold cases {} |", f"order_differences {EMIDEC} | EMIDEC, folds | entropy"),
+        ("Dice of averages: EMIDEC {}, hippocampus {}, DRIVE {} |", *(held(folder) for folder in NAMES)),
+        (
+            "Of {} values expected of DRIVE {} came inside",
+            f"{DRIVE}/expected.csv | what.count()",
+            f"code: tables_calibration: came_inside('{DRIVE}')",
+        ),
+    ],
+}
