@@ -94,7 +94,6 @@ CONSTANTS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("At {} (`-unlike`)", f"{UNLIKE}DEFAULT_UNLIKE"),
         ("It takes {} calibration patients, and the images", f"{UNLIKE}1 / DEFAULT_UNLIKE - 1"),
-        ("Marked at {}, and intervals", f"{UNLIKE}DEFAULT_UNLIKE"),
         ("A batch of {} scans or more", f"{UNLIKE}FEWEST_TO_COMPARE"),
         ("more than {} times as large as the largest", "code: nnunet_nacl.prediction.preprocessed_case: MOST_TIMES"),
     ],
