@@ -19,7 +19,7 @@ def masks(mask: str) -> str:
 MEASURED: dict[str, list[tuple[str, ...]]] = {
     "README.md": [
         (
-            "fell from {} to {} on EMIDEC, from {} to {} on the hippocampus and from {} to {} on DRIVE",
+            "from {} to {} on EMIDEC and from {} to {} on the hippocampus, and not on DRIVE ({}, {};",
             *(form(of, row, "ECE predicted") for of in NAMES for row in ("as trained", "map")),
         ),
         ("a temperature reaches {},", form(EMIDEC, "temperature", "ECE predicted")),

@@ -128,11 +128,15 @@ def structure_rows(
         )
         findings = decode(dict[str, StructureFindings], network.blocks[FOUND], FOUND)
         voxel = network.blocks[QUALITY]["voxel"]
+        known = presence[case.case]
+        listed = {
+            key for key in known.listed if key in known.present
+        }  # what all have in parts, as vessels, is no finding
         for j, (key, name) in enumerate(names.items()):
             block, learned = network.blocks[QUALITY]["structures"][key], quality[case.case]
             dice, dice_low, dice_high = learned.dice[key].predict(rows.predicted[i, j, 0])
             volume, volume_low, volume_high = learned.volume[key].predict(rows.expected_volume[i, j])
-            present = presence[case.case].present_probability(key, block["expected_volume"], block["largest_dice"])
+            present = known.present_probability(key, block["expected_volume"], block["largest_dice"])
             yield (
                 "structures",
                 first
@@ -155,9 +159,9 @@ def structure_rows(
                     "decided volume": decided.metrics[key].n_pred * voxel,
                 },
             )
-            for part in findings[key].found if key in presence[case.case].listed else ():
+            for part in findings[key].found if key in listed else ():
                 numbers = part.volume, part.mean_probability, part.max_probability
-                row = {"structure": name, "real probability": presence[case.case].real_probability(key, *numbers)}
+                row = {"structure": name, "real probability": known.real_probability(key, *numbers)}
                 row |= dict(zip(("volume", "mean probability", "largest probability"), numbers))
                 overlaps = None if part.overlaps is None else ";".join(map(str, part.overlaps))
                 yield "findings", first | row | {"overlaps": overlaps}
