@@ -1,6 +1,6 @@
 """Time and memory of a decision for Dice, beside an argmax and RankSEG's fastest solver, on one core.
 
-    python benchmarks/decision.py [--small] [--core N] [--output benchmarks/results.md]
+    python benchmarks/decision.py [--small] [--core N] [--output benchmarks/new.md]
 
 Synthetic softmax maps, 6 % foreground, as for the metrics. An argmax is NumPy's or PyTorch's over the same array,
 whichever is faster. The goal: at most 3 argmaxes a round, extra memory at most one label map and two float arrays.

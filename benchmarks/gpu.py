@@ -1,6 +1,6 @@
 """Everything that is to be measured on a GPU, in one command, on synthetic data.
 
-    python benchmarks/gpu.py --json gpu.json --output benchmarks/results.md
+    python benchmarks/gpu.py --json gpu.json --output benchmarks/new.md
 
 Makes a data set of random balls, plans, preprocesses and trains it for two iterations by nnU-Net's commands, and
 measures, each beside nnU-Net's own in the same process or round: forward and backward pass of every loss under autocast

@@ -2,7 +2,7 @@
 
     python benchmarks/losses.py
     python benchmarks/losses.py --rounds 3 --shapes 2d --noise
-    python benchmarks/losses.py --output benchmarks/results.md
+    python benchmarks/losses.py --output benchmarks/new.md
 
 Times: every round runs every loss once, so that a slow moment of the machine hits all of them; the table holds medians
 of the process's CPU time over the rounds, and ratios of those medians. Memory: the running maximum of what PyTorch's

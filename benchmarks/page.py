@@ -14,18 +14,18 @@ _PAGE = """# Results of the benchmarks
 
 The last run of the scripts in `benchmarks/`. Each rewrites its own section of this page:
 
-    python benchmarks/losses.py --output benchmarks/results.md
-    python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output benchmarks/results.md
-    python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output benchmarks/results.md
-    python benchmarks/metrics.py --output benchmarks/results.md
-    python benchmarks/decision.py --output benchmarks/results.md
-    python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/results.md
-    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/results.md
-    python benchmarks/export.py --output benchmarks/results.md
-    python benchmarks/export_size.py --output benchmarks/results.md
-    python benchmarks/structures.py --output benchmarks/results.md
-    python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output benchmarks/results.md
-    python benchmarks/workflow.py DATASET CONFIGURATION --output benchmarks/results.md
+    python benchmarks/losses.py --output benchmarks/new.md
+    python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
+    python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
+    python benchmarks/metrics.py --output benchmarks/new.md
+    python benchmarks/decision.py --output benchmarks/new.md
+    python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/new.md
+    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/new.md
+    python benchmarks/export.py --output benchmarks/new.md
+    python benchmarks/export_size.py --output benchmarks/new.md
+    python benchmarks/structures.py --output benchmarks/new.md
+    python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output benchmarks/new.md
+    python benchmarks/workflow.py DATASET CONFIGURATION --output benchmarks/new.md
 
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/training_calibration.py 4 3d_fullres 0
     python benchmarks/training_calibration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL --rounds 40
-    python benchmarks/training_calibration.py 4 2d 0 --output benchmarks/results.md
+    python benchmarks/training_calibration.py 4 2d 0 --output benchmarks/new.md
 
 Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of nnUNetv2_train. Every round
 takes one training step, one validation step that is observed and one that is not, in turn, on batches of augmented

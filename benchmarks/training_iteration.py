@@ -2,7 +2,7 @@
 
     python benchmarks/training_iteration.py 4 3d_fullres 0
     python benchmarks/training_iteration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL --rounds 30
-    python benchmarks/training_iteration.py 4 2d 0 --output benchmarks/results.md
+    python benchmarks/training_iteration.py 4 2d 0 --output benchmarks/new.md
 
 Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of nnUNetv2_train. Both
 trainers get the same plans, the same initial weights and the same batches of augmented training data, and take their
