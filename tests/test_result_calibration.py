@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from tests.pages import RESULTS
 
 sys.path.insert(0, str(RESULTS))
 try:
-    import tables_calibration
-    from table_kinds import rows_of_table
+    tables_calibration, table_kinds = map(importlib.import_module, ("tables_calibration", "table_kinds"))
 finally:
     sys.path.remove(str(RESULTS))
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def made(kind: str, folder: Path) -> dict[str, dict[str, str]]:
     """Cells of a table by row and column."""
-    header, *rows = rows_of_table(tables_calibration.TABLES[kind]([folder]))
+    header, *rows = table_kinds.rows_of_table(tables_calibration.TABLES[kind]([folder]))
     return {row[0]: dict(zip(header, row)) for row in rows}
 
 
