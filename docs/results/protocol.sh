@@ -7,7 +7,7 @@
 # cases in no fold). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not
 # done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are the usual ones. `folds`
 # calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans are
-# marked as unlike (the others, those of TASK_FOLDER/shift or else corrupted ones), `needed` how many cases a map takes.
+# marked as unlike (the others, those of TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones), `needed` how many cases a map takes.
 # CONFIGURATION is one that study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other
 # calibrators (peers.py).
 # Values go to docs/results/study/DATASET/LOSS/ (of fewer folds LOSS_fold_0); what is there is not measured again.
@@ -108,7 +108,7 @@ if wanted shift; then
     sets=("clean=$outer/images:$outer/labels") shifted=$out/shift/$dataset
     if [ -d "$task/shift" ]; then
         sets+=("shift=$task/shift/images:$task/shift/labels")
-    else
+    elif [ -n "${CORRUPT:-}" ]; then
         [ -d "$shifted/corrupted" ] || python "$here/corruptions.py" "$outer/images" "$shifted/corrupted"
         [ -d "$shifted/voxels_2mm" ] || python "$here/resolutions.py" "$outer" "$shifted/voxels_2mm" 2 2 2
         for set in "$shifted/corrupted/"*; do
