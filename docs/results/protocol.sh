@@ -7,9 +7,9 @@
 # cases in no fold). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not
 # done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are the usual ones. `folds`
 # calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans are
-# marked as unlike (the others, those of TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones), `needed` how many cases a map takes.
-# CONFIGURATION is one that study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names other
-# calibrators (peers.py).
+# marked as unlike: the others, those of TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones (every EVERY-th); `needed`
+# asks how many cases a map takes. CONFIGURATION is one that study_plans.py makes, GROUPS_REGEX finds the patient in a
+# case's name, PEERS names other calibrators (peers.py).
 # Values go to docs/results/study/DATASET/LOSS/ (of fewer folds LOSS_fold_0); what is there is not measured again.
 set -euo pipefail
 if [ $# -lt 3 ]; then
