@@ -19,12 +19,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from list_scores import ORACLE, RANDOM, SCORE, risk_coverage, scans, trusts
-from method_styles import legend_handles, method_styles
 from values import name_of, rows_of
 
-from nnunet_nacl.show.layout import GREY, PALE, figure_settings, save_figure
+from nnunet_nacl.show.layout import GREY, PALE, figure_settings, line_look, save_figure
 
 KIND = "average"
+MARKERS = "os^Dv"
 DRAWN = (SCORE, "entropy", "members' Dice", RANDOM, ORACLE)
 
 
@@ -39,21 +39,19 @@ def _panels(folders: list[Path], height: float):
 def lists(folders: list[Path], path: Path) -> None:
     """Risk-coverage curves; a scan's risk is 1 - the lowest true Dice of its structures."""
     figure, panels = _panels(folders, 3.4)
-    styles = method_styles(DRAWN)
     for axis, folder in panels:
         rows, known = scans(folder, KIND), trusts(folder, KIND)
         usable = rows["Dice"].notna().to_numpy()
         risk = 1 - rows["Dice"].to_numpy()[usable]
-        for order in (name for name in DRAWN if name in known):
-            curve = risk_coverage(known[order][usable], risk)
-            axis.plot(np.arange(1, len(curve) + 1) / len(curve), curve, **styles[order].line)
+        for i, order in enumerate(DRAWN):
+            if order in known:
+                curve = risk_coverage(known[order][usable], risk)
+                axis.plot(np.arange(1, len(curve) + 1) / len(curve), curve, label=order, **line_look(i))
         axis.set(xlim=(0, 1), ylim=(0, None), xlabel="share of the scans that are kept")
         axis.grid()
     panels[0][0].set_ylabel("mean of 1 - lowest Dice of these")
-    handles = legend_handles(styles)
-    for handle in handles:
-        handle.set_marker("")
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(DRAWN), frameon=False)
+    handles = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(DRAWN), frameon=False)
     save_figure(figure, path)
 
 
@@ -62,16 +60,15 @@ def promises(folders: list[Path], path: Path) -> None:
     figure, panels = _panels(folders, 3.4)
     for axis, folder in panels:
         rows = rows_of(folder, KIND, "structures").dropna(subset=["Dice", "predicted Dice"])
-        styles = method_styles(rows["structure"].unique())
-        for structure, own in rows.groupby("structure", sort=False):
-            x, y, marks = own["Dice"], own["predicted Dice"], {**styles[structure].markers, "markersize": 4}
+        for i, (structure, own) in enumerate(rows.groupby("structure", sort=False)):
+            x, y, colour = own["Dice"], own["predicted Dice"], line_look(i)["color"]
             axis.vlines(x, own["Dice low"], own["Dice high"], color=PALE, linewidth=1.2, zorder=1)
-            axis.plot(x, y, linestyle="none", **marks)
+            axis.plot(x, y, MARKERS[i % len(MARKERS)], color=colour, markersize=4, label=structure)
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
         least = rows[["Dice", "predicted Dice", "Dice low"]].min().min()
         limits = (np.floor(10 * least) / 10 - 0.02, 1.02)
         axis.set(xlim=limits, ylim=limits, xlabel="true Dice")
-        axis.legend(handles=legend_handles(styles, lines=False), frameon=False, loc="lower right", fontsize=7)
+        axis.legend(frameon=False, loc="lower right", fontsize=7)
     panels[0][0].set_ylabel("predicted Dice, 90 % interval")
     save_figure(figure, path)
 
