@@ -17,7 +17,14 @@ def expected(folder: str, row: str) -> str:
     return form(folder, row, "expected Dice off")
 
 
+STARTED = "Dataset028_EMIDEC/NACL_100epochs_50iters_fold_0"
+
 RESULTS: dict[str, list[tuple[str, ...]]] = {
+    "docs/results/losses.md": [
+        ("one fold with {} validation cases", f"{STARTED}/folds/scans.csv | case.nunique()"),
+        ("2D networks, {} iterations", f"= [[{STARTED}/curves.csv | epoch.nunique() ]] * 50"),
+        ("less than {} % of the loss's range", "code: losses_values: 100 * FLAT"),
+    ],
     "docs/results/index.md": [
         (
             "fold cases: EMIDEC {}, hippocampus {}, DRIVE {}; averages: {}, {}, {} |",

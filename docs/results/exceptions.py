@@ -31,6 +31,7 @@ EXCEPTIONS: list[tuple[str, str, str]] = [
         r"(?:confidence of|probability of|says|voxels at|\bat) 0\.9\b",
         "an example of a confidence, of which nine in ten are right",
     ),
+    ("docs/results/protocol.md", r"nnunetv2 2\.8", "version that trained the networks"),
     ("README.md", r"10 minutes on two cores", "about; nothing is concluded from it"),
     ("docs/glossary.md", r"Dice of 0 \||: 0 none, 1 all|\b2 (?:\\\||Σ p)", "definition of Dice"),
     ("docs/explanation/conditional-calibration.md", r"class 0 is the background", "nnU-Net's number of a class"),
