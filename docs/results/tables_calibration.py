@@ -109,23 +109,23 @@ def masks(folders: Sequence[Path]) -> str:
 
 def needed(folders: Sequence[Path]) -> str:
     """Change of NLL over the image in %, on cases that a map was not fitted to, by number of patients."""
-    lines, sizes = [], None
-    for folder in folders:
-        rows = pd.read_csv(folder / "needed.csv")
+    lines, tables = [], [pd.read_csv(folder / "needed.csv") for folder in folders]
+    sizes = sorted({size for rows in tables for size in rows["patients"]})
+    for folder, rows in zip(folders, tables):
         change = 100 * (rows["NLL"] / rows["NLL as trained"] - 1)
         means, higher = (
             values.groupby([rows["form"], rows["patients"]]).agg(how).unstack()
             for values, how in ((change, "mean"), (change > 0, "sum"))
         )
-        sizes = sizes or [str(size) for size in means]
         n = rows["draw"].nunique()
         for form in ("temperature", "conditional", "auto"):
             cells = (
-                f"{value:+.1f}" + (f" ({worse} of {n} higher)" if worse else "")
-                for value, worse in zip(means.loc[form], higher.loc[form])
+                ("" if size not in means else f"{means.loc[form, size]:+.1f}")
+                + (f" ({higher.loc[form, size]} of {n} higher)" if size in means and higher.loc[form, size] else "")
+                for size in sizes
             )
             lines.append([f"{name_of(folder)}, {form}", *cells])
-    return table(["patients", *(sizes or [])], lines)
+    return table(["patients", *map(str, sizes)], lines)
 
 
 def datasets(folders: Sequence[Path]) -> str:
