@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.pages import RESULTS, table_rows
+from tests.pages import RESULTS
 
 STOCK = "Dice + CE (stock)"
 
@@ -56,7 +56,7 @@ def write(tmp_path):
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
-    header, *rows = table_rows(text.split("\n"))
+    header, *rows = importlib.import_module("table_kinds").rows_of_table(text)
     return [dict(zip(header, row)) for row in rows]
 
 

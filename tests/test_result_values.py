@@ -14,12 +14,13 @@ from scipy.stats import binomtest
 from nnunet_nacl.calibration.quality_report import aurc
 from nnunet_nacl.metrics.detection import auroc, false_alarms
 from nnunet_nacl.runs.held_out_presence import alarms_by_sensitivity
-from tests.pages import RESULTS, table_rows
+from tests.pages import RESULTS
 
 sys.path.insert(0, str(RESULTS))
 try:
-    list_promises, list_scores, tables_list, values = (
-        importlib.import_module(name) for name in ("list_promises", "list_scores", "tables_list", "values")
+    list_promises, list_scores, table_kinds, tables_list, values = (
+        importlib.import_module(name)
+        for name in ("list_promises", "list_scores", "table_kinds", "tables_list", "values")
     )
 finally:
     sys.path.remove(str(RESULTS))
@@ -130,7 +131,7 @@ def test_flags_by_hand(tmp_path) -> None:
     bad = 0.5 + 0.01 * np.arange(10) + 0.001 * np.arange(3)[:, None]
     dice = np.vstack([np.hstack([bad, np.full((3, 2), 0.9)]), [*np.arange(0.5, 0.58, 0.01), *[0.9] * 4]])
     folder = study(tmp_path, dice, dice)
-    rows = {row[0]: row[1:] for row in table_rows(tables_list.flags([folder]).split("\n"))[1:]}
+    rows = {row[0]: row[1:] for row in table_kinds.rows_of_table(tables_list.flags([folder]))[1:]}
     assert rows["DRIVE, folds, -find 0.9"] == ["0.83", "0.78", "0.93 (0.05)", "0.06 (0.04)"]
     assert rows["DRIVE, folds, -find 0.95"] == ["0.83", "0.81", "0.97 (0.03)", "0.03 (0.03)"]
     assert rows["DRIVE, average, outer, -find 0.9"] == ["0.67", "0.67", "1.00 (0.00)", "0.00 (0.00)"]
@@ -142,7 +143,7 @@ def test_a_perfect_score_orders_as_the_truth(tmp_path) -> None:
     drawn = list_scores.order_draws(folder, "average")
     assert np.array_equal(drawn["the list"], drawn["oracle"], equal_nan=True)
     assert drawn["the list"][0] == pytest.approx([aurc(DICE[3], 1 - DICE[3]), drawn["oracle"][0, 1], 1])
-    header, row = table_rows(tables_list.order_differences([folder]).split("\n"))[::2]
+    header, row = table_kinds.rows_of_table(tables_list.order_differences([folder]))[::2]
     assert row[header.index("entropy")] == "+0.000 [+0.000, +0.000]" and "members' Dice" not in header
 
 
@@ -165,7 +166,7 @@ def test_volumes_and_their_intervals(tmp_path) -> None:
     expected = np.abs(atoms - first["true volume"]).mean() - np.abs(np.subtract.outer(atoms, atoms)).mean() / 2
     assert [first["CRPS"], first["off"]] == pytest.approx([expected, 5])
     assert first[["predicted relative", "relative"]].tolist() == pytest.approx([0.02, 0.05])
-    cells = table_rows(tables_list.coverage([folder]).split("\n"))[1]
+    cells = table_kinds.rows_of_table(tables_list.coverage([folder]))[1]
     low, high = list_promises.clopper_pearson(1.0, 36)
     assert cells[:4] == ["DRIVE, folds, vessel", "36 (36)", f"1.00 [{low:.2f}, {high:.2f}]", "0.20"]
     assert cells[5].startswith("0.00 [0.00, ")
