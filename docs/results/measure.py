@@ -236,6 +236,8 @@ def main() -> None:
     arguments = parser.parse_args()
     record = read_record(arguments.model / MAP_FILE)
     held_out = HeldOut(find_fold_folders(arguments.model, arguments.f))
+    if set(record.folds) != set(held_out.folders):
+        raise SystemExit(f"{arguments.model / MAP_FILE} is of the folds {record.folds}; calibrate those of -f again.")
     part_of, measured = record.part_of, []
     parts = sorted(set(part_of.values()))
     if arguments.i:
