@@ -8,7 +8,7 @@ EMIDEC, HIPPOCAMPUS, DRIVE = (
 )
 ALL = f"{EMIDEC} {HIPPOCAMPUS} {DRIVE}"
 NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
-INFARCT = "network == 'average' and structure == 'infarct' and "
+INFARCT = "structure == 'infarct' and "
 LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters_fold_0"
 
 
@@ -24,13 +24,14 @@ def held(folder: str) -> str:
 
 
 def flag(folder: str, column: str) -> str:
-    """Of averages on outer cases."""
-    return f"flags {ALL} | {NAMES[folder]}, average, outer, -find 0.9 | {column}"
+    """Of fold cases."""
+    return f"flags {ALL} | {NAMES[folder]}, folds, -find 0.9 | {column}"
 
 
-def decided(value: str, words: str, condition: str) -> str:
-    """Infarcts of the average of five networks on outer cases."""
-    return f"{EMIDEC}/outer/structures.csv | {value} | {words} | {INFARCT}{condition}"
+def decided(value: str, words: str, condition: str, networks: str) -> str:
+    """Infarcts of EMIDEC: of fold cases, or of the average of five networks on outer cases."""
+    place, whose = ("outer", "network == 'average' and ") if networks == "average" else ("folds", "")
+    return f"{EMIDEC}/{place}/structures.csv | {value} | {words} | {whose}{INFARCT}{condition}"
 
 
 def near(folder: str, name: str, column: str) -> str:

@@ -10,10 +10,11 @@
 # marked as unlike: the others, those of TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones (every EVERY-th); `needed`
 # asks how many cases a map takes. CONFIGURATION is one that study_plans.py makes, GROUPS_REGEX finds the patient in a
 # case's name, PEERS names other calibrators (peers.py).
-# Values go to docs/results/study/DATASET/LOSS/ (of fewer folds LOSS_fold_0); what is there is not measured again.
+# Values go to STUDY/DATASET/LOSS/ (of fewer folds LOSS_fold_0), STUDY by default docs/results/study; what is there is
+# not measured again, and a line says so.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE_100epochs_50iters}
@@ -49,7 +50,7 @@ model=$nnUNet_results/$dataset/${trainer}__nnUNetPlans__$configuration
 name=$loss
 [ "$configuration" = 2d_small ] || name=${loss}_$configuration
 [ ${#folds[@]} = 5 ] || name=${name}_fold_$(IFS=_; echo "${folds[*]}")
-values=$here/study/$dataset/$name
+study=${STUDY:-$here/study} values=${STUDY:-$here/study}/$dataset/$name
 outer=$out/outer/$dataset
 network=(-d "$id" -c "$configuration" -tr "$trainer" -device "${DEVICE:-cpu}")
 with_peers=(${peers[@]+--peers "${peers[@]}"})
@@ -61,9 +62,13 @@ if wanted train; then
     done
 fi
 
+for part in folds outer; do
+    ! wanted $part || [ ! -f "$values/$part/forms.csv" ] || echo "$values/$part was measured before; STUDY=FOLDER writes elsewhere"
+done
+
 if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
     nnunet_nacl calibrate "${network[@]}" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
-    mkdir -p "$values"
+    mkdir -p "$values" "$study/unlike"
     sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
     python "$here/training.py" "$model" "$values"
     python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
@@ -116,7 +121,7 @@ if wanted shift; then
         done
         sets+=("voxels_2mm=$shifted/voxels_2mm/images:$shifted/voxels_2mm/labels")
     fi
-    python "$here/unlike_scans.py" "$model" "$here/study/unlike/$dataset.csv" "${sets[@]}" -f "${folds[@]}" --every "${EVERY:-1}"
+    python "$here/unlike_scans.py" "$model" "$study/unlike/$dataset.csv" "${sets[@]}" -f "${folds[@]}" --every "${EVERY:-1}"
     if [ -d "$task/shift/labels_second_rater" ]; then
         [ -d "$shifted/average" ] || nnUNetv2_predict -i "$task/shift/images" -o "$shifted/average" "${network[@]}" \
             -f "${folds[@]}" -npp 1 -nps 1 --save_probabilities

@@ -11,7 +11,6 @@ from values import (
     BAD,
     NOT_JUDGED,
     SHOWN,
-    STUDY,
     dataset_of,
     each_set,
     interval,
@@ -118,7 +117,7 @@ def needed(folders: Sequence[Path]) -> str:
             for values, how in ((change, "mean"), (change > 0, "sum"))
         )
         n = rows["draw"].nunique()
-        for form in ("temperature", "conditional", "auto"):
+        for form in ("temperature", "shift", "conditional", "auto"):
             cells = (
                 ("" if size not in means else f"{means.loc[form, size]:+.1f}")
                 + (f" ({higher.loc[form, size]} of {n} higher)" if size in means and higher.loc[form, size] else "")
@@ -190,11 +189,6 @@ def expected(folders: Sequence[Path]) -> str:
             inside = low <= came[what] <= high
             lines.append([what, f"{folds[what]:.3g}", f"{low:g} to {high:g}", value if inside else f"**{value}**"])
     return table(["", "folds, single networks", "expected, average of five", "came"], lines)
-
-
-def came_inside(folder: str) -> int:
-    """How many values came as expected.csv of a folder in study/ says."""
-    return sum("**" not in row.rpartition(" | ")[2] for row in expected([STUDY / folder]).split("\n")[2:])
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {

@@ -86,14 +86,15 @@ def _flag_sets(folder: Path, flag: str, share: float) -> Iterator[tuple[str, pd.
     yield f"{title}, own threshold", rows.assign(flagged=flagged_by_others(rows, "patient", flag, share))
 
 
-def _mean(values: pd.Series, patient: pd.Series) -> str:
-    """Mean over patients with its standard error."""
+def _share(values: pd.Series, patient: pd.Series) -> str:
+    """Mean over patients with its interval (Clopper-Pearson)."""
     means = values.groupby(patient).mean()
-    return f"{means.mean():.2f} ({means.std(ddof=1) / math.sqrt(len(means)):.2f})"
+    low, high = clopper_pearson(means.mean(), len(means))
+    return f"{means.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
 def flags(folders: Sequence[Path]) -> str:
-    """Shares of the scans that are flagged, of the bad ones that are, and of all that are bad and not (s.e.).
+    """Shares of scans that are flagged, of the bad ones that are, of all that are bad and not (means over patients).
 
     Thresholds come from the fold cases: for these from those of the other networks. ``own threshold`` comes from the
     outer cases of the average, each patient left out: what a site with cases of its own has. Empty: too few patients.
@@ -105,8 +106,8 @@ def flags(folders: Sequence[Path]) -> str:
                 cells, bad, patient = [""] * 3, rows["bad"], rows["patient"]
                 if rows["flagged"].notna().all():
                     is_flagged = rows["flagged"].astype(bool)
-                    of_bad = _mean(is_flagged[bad], patient[bad]) if bad.any() else ""
-                    cells = [f"{is_flagged.mean():.2f}", of_bad, _mean(bad & ~is_flagged, patient)]
+                    of_bad = _share(is_flagged[bad], patient[bad]) if bad.any() else ""
+                    cells = [f"{is_flagged.mean():.2f}", of_bad, _share(bad & ~is_flagged, patient)]
                 lines.append([f"{title}, -{flag} {share:g}", f"{bad.mean():.2f}", *cells])
     return table(["", "bad", "flagged", "found of the bad", "bad and not flagged"], lines)
 

@@ -55,6 +55,7 @@ def conditions(folder: Path) -> Iterator[tuple[str, CalibrationProfiles, pd.Data
     """Condition, calibration scans, new scans, and whether there are intervals by a map of these calibration scans."""
     every = {name: with_patients(pd.read_csv(folder / f"{name}.csv"), name) for name in TITLES}
     folds = {name: rows[rows["set"] == "folds"] for name, rows in every.items()}
+    every = {name: rows[~rows["patient"].isin(folds[name]["patient"])] for name, rows in every.items()}
     known = {name: learn(rows) for name, rows in folds.items()}
     for name, title in TITLES.items():
         rows = every[name]

@@ -6,6 +6,7 @@ have not seen it) and `outer/` (cases in no fold), see protocol.md.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -47,6 +48,11 @@ NOT_JUDGED = ("no-reflow",)
 GROUPS = {"Dataset027_ACDC": "^(patient[0-9]+)"}
 """Data set -> patient in a case's name, where a patient has several cases."""
 
+SIDES = ("Dataset004_Hippocampus",)
+"""Data sets whose scans 2 k - 1 and 2 k are the two sides of one patient, which the folds did not know."""
+
+SPLITS = Path(__file__).resolve().parent / "splits"
+
 
 def dataset_of(folder: Path) -> str:
     """Name of the data set that a folder DATASET/TRAINER is of."""
@@ -65,14 +71,42 @@ def title_of(folder: Path, kind: str) -> str:
 
 def with_patients(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """The rows with the ``patient`` of each case."""
-    patients = read_groups(GROUPS.get(dataset), sorted(rows["case"].unique()))
+    cases = sorted(rows["case"].unique())
+    if dataset in SIDES:
+        patients = {case: f"{(int(re.sub(r'[^0-9]', '', case)) + 1) // 2:03}" for case in cases}
+    else:
+        patients = read_groups(GROUPS.get(dataset), cases)
     return rows.assign(patient=rows["case"].map(patients))
+
+
+@cache
+def _fold_of(dataset: str) -> pd.DataFrame:
+    """Fold and patient of each case that is in a fold."""
+    splits = json.loads((SPLITS / dataset / "splits_final.json").read_text(encoding="utf-8"))
+    rows = [{"case": case, "fold": fold} for fold, split in enumerate(splits) for case in split["val"]]
+    return with_patients(pd.DataFrame(rows), dataset)
+
+
+def unseen(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The rows without those of scans whose patient's other side was in a fold that their network was trained on.
+
+    Args:
+        rows: With ``case`` and ``patient``; fold cases by the network that was trained on the other folds.
+        dataset: Whose.
+    """
+    if dataset not in SIDES or rows.empty:
+        return rows
+    known = _fold_of(dataset)
+    own, folds = rows["case"].map(known.set_index("case")["fold"]), known.groupby("patient")["fold"].agg(set)
+    others = [folds.get(patient, set()) - {fold} for patient, fold in zip(rows["patient"], own)]
+    return rows[[not other for other in others]]
 
 
 @cache
 def _read(path: Path) -> pd.DataFrame:
     rows = pd.read_csv(path, dtype={"case": str, "network": str, "overlaps": str})
-    return with_patients(rows, dataset_of(path.parents[1]))
+    dataset = dataset_of(path.parents[1])
+    return unseen(with_patients(rows, dataset), dataset)
 
 
 def rows_of(folder: Path, kind: str, name: str) -> pd.DataFrame:
