@@ -19,8 +19,7 @@ def form(folder: str, row: str, column: str, networks: str = "average, outer") -
 
 def held(folder: str) -> str:
     """Share of the intervals of Dice that hold, of averages on outer cases."""
-    inside = "(Dice >= `Dice low` - 1e-6) & (Dice <= `Dice high` + 1e-6)"
-    return f"{folder}/outer/structures.csv | {inside} | mean | network == 'average' and Dice >= 0 and `Dice low` >= 0"
+    return f"code: tables_list: held('{folder}')"
 
 
 def flag(folder: str, column: str) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 import unlike
 from list_promises import clopper_pearson, covered, may_be_absent, searched, volume_rows
 from list_scores import ORACLE, SCORE, STATISTICS, order_draws, scans, trusts
-from values import BAD, dataset_of, draws_of, each_set, mean_of, rows_of, shown, table, title_of
+from values import BAD, STUDY, dataset_of, draws_of, each_set, mean_of, rows_of, shown, table, title_of
 
 from nnunet_nacl.calibration.quality_report import workload
 from nnunet_nacl.calibration.risk_control import smallest_threshold
@@ -113,6 +113,12 @@ def flags(folders: Sequence[Path]) -> str:
 
 
 # --- promises ---
+
+
+def held(folder: str) -> float:
+    """Share of the intervals of Dice that hold, of averages on outer cases: of all structures of study/FOLDER."""
+    inside, _ = covered(rows_of(STUDY / folder, "average", "structures"), "Dice")
+    return float(inside.mean())
 
 
 def coverage(folders: Sequence[Path]) -> str:
