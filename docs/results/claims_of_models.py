@@ -9,7 +9,7 @@ EMIDEC, HIPPOCAMPUS, DRIVE = (
 ALL = f"{EMIDEC} {HIPPOCAMPUS} {DRIVE}"
 NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
 INFARCT = "structure == 'infarct' and "
-LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters_fold_0"
+LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters{,_adam}_fold_0"
 
 
 def form(folder: str, row: str, column: str, networks: str = "average, outer") -> str:

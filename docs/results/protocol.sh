@@ -69,8 +69,11 @@ done
 if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
     nnunet_nacl calibrate "${network[@]}" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
     mkdir -p "$values" "$study/unlike"
-    sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
-    python "$here/training.py" "$model" "$values"
+    if [ ${#folds[@]} = 5 ]; then
+        sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
+    else # losses: how their trainings went
+        python "$here/training.py" "$model" "$values"
+    fi
     python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
 fi
 
