@@ -132,9 +132,14 @@ def test_flags_by_hand(tmp_path) -> None:
     dice = np.vstack([np.hstack([bad, np.full((3, 2), 0.9)]), [*np.arange(0.5, 0.58, 0.01), *[0.9] * 4]])
     folder = study(tmp_path, dice, dice)
     rows = {row[0]: row[1:] for row in table_kinds.rows_of_table(tables_list.flags([folder]))[1:]}
-    assert rows["DRIVE, folds, -find 0.9"] == ["0.83", "0.78", "0.93 (0.05)", "0.06 (0.04)"]
-    assert rows["DRIVE, folds, -find 0.95"] == ["0.83", "0.81", "0.97 (0.03)", "0.03 (0.03)"]
-    assert rows["DRIVE, average, outer, -find 0.9"] == ["0.67", "0.67", "1.00 (0.00)", "0.00 (0.00)"]
+
+    def share(k: int, n: int) -> str:
+        low, high = binomtest(k, n).proportion_ci(method="exact")
+        return f"{k / n:.2f} [{low:.2f}, {high:.2f}]"
+
+    assert rows["DRIVE, folds, -find 0.9"] == ["0.83", "0.78", share(28, 30), share(2, 36)]
+    assert rows["DRIVE, folds, -find 0.95"] == ["0.83", "0.81", share(29, 30), share(1, 36)]
+    assert rows["DRIVE, average, outer, -find 0.9"] == ["0.67", "0.67", share(8, 8), share(0, 12)]
     assert rows["DRIVE, average, outer, own threshold, -find 0.9"] == ["0.67", "", "", ""]  # 8 bad, 9 are needed
 
 
@@ -195,3 +200,18 @@ def test_false_alarms_are_those_of_the_product() -> None:
 def test_trainers_are_named_by_what_differs() -> None:
     names = ["DiceCE_100epochs_50iters", "DiceCE_anneal_100epochs_50iters", "NACL_100epochs_50iters_adam"]
     assert values.labels_of(names) == ["Dice + CE (stock)", "Dice + CE, annealed", "NACL, adam"]
+
+
+def test_scans_whose_other_side_was_in_the_training_are_left_out() -> None:
+    known = values._fold_of("Dataset004_Hippocampus")
+    of_patient = known.groupby("patient")["fold"].agg(list)
+    both = of_patient[of_patient.map(len) == 2]
+    apart = both[both.map(lambda folds: len(set(folds)) == 2)].index
+    together = both.index.difference(apart)
+    outer = pd.DataFrame({"case": [f"hippocampus_{2 * int(apart[0]):03}x", "hippocampus_999"]})
+    rows = values.with_patients(pd.concat([known[["case"]], outer]), "Dataset004_Hippocampus")
+    left = set(values.unseen(rows, "Dataset004_Hippocampus")["case"])
+    of = known.set_index("patient")["case"]
+    assert not left & set(of[apart]) and set(of[together]) <= left
+    assert outer["case"][0] not in left and "hippocampus_999" in left
+    assert values.unseen(rows, "Dataset030_DRIVE") is rows
