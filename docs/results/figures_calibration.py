@@ -5,7 +5,7 @@
 Writes into FOLDER, a column for each data set:
 
     results_reliability.png  accuracy against confidence of segmented voxels, pooled, before and after the map, with
-                             the share of voxels in each bin; validation cases above, averages on other cases below
+                             the share of voxels in each bin by a scale of its own; validation cases above, averages on other cases below
     results_raters.png       of data sets with raters.csv: the share of two raters who labelled a voxel, against the
                              calibrated probability and that as trained
 """
@@ -69,7 +69,7 @@ def reliability(folders: list[Path], path: Path) -> None:
                 axis.stairs(0.25 * share / share.max(), edges, color=colour, linewidth=0.8, alpha=0.7)
             axis.set_title(f"{name_of(folder)}, {title}", fontsize=8)
     axes[0, 0].legend(loc="upper left", fontsize=7)
-    figure.supxlabel("confidence of segmented voxels (steps: share of voxels)", fontsize=9)
+    figure.supxlabel("confidence of segmented voxels (steps: where voxels lie)", fontsize=9)
     figure.supylabel("accuracy", fontsize=9)
     save_figure(figure, path)
 
