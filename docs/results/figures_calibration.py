@@ -5,7 +5,8 @@
 Writes into FOLDER, a column for each data set:
 
     results_reliability.png  accuracy against confidence of segmented voxels, pooled, before and after the map, with
-                             the share of voxels in each bin by a scale of its own; validation cases above, averages on other cases below
+                             the voxels of each bin, each curve's by a scale of its own; validation cases above,
+                             averages on other cases below
     results_raters.png       of data sets with raters.csv: the share of two raters who labelled a voxel, against the
                              calibrated probability and that as trained
 """
