@@ -26,6 +26,8 @@ SCORE, RANDOM, ORACLE, REGRESSION = "the list", "random", "oracle", "regression"
 
 ORDERS = {
     SCORE: ("score", 1),
+    "predicted Dice": ("predicted", 1),
+    "predicted Dice, as trained": ("as trained", 1),
     "entropy": ("entropy", -1),
     "confidence": ("confidence", 1),
     "unusual volume": ("unusual volume", -1),
@@ -52,7 +54,8 @@ def scans(folder: Path, kind: str) -> pd.DataFrame:
         pairs = taught["predicted Dice"].to_numpy(), taught["Dice"].to_numpy(), taught["patient"].tolist()
         always, silent = bool((taught["true volume"] > 0).all()), check_estimate(*pairs).says_nothing
         score = structure_score(rows["predicted Dice"], rows["present probability"], always, silent)
-        parts.append(rows[[*KEYS, "Dice"]].assign(score=score))
+        dice = {"predicted": rows["predicted Dice"], "as trained": rows.get("predicted Dice as trained", np.nan)}
+        parts.append(rows[[*KEYS, "Dice"]].assign(score=score, **dice))
     whole = pd.concat(parts).groupby(KEYS, sort=False).min().reset_index()
     whole = whole.merge(rows_of(folder, kind, "scans").drop(columns="patient"), on=["network", "case"])
     return whole.assign(bad=whole["Dice"] < BAD[dataset_of(folder)])

@@ -144,6 +144,7 @@ def structure_rows(
                     "structure": name,
                     "Dice": rows.true_dice[i, j],
                     "predicted Dice": dice,
+                    "predicted Dice as trained": block["expected_dice"],
                     "Dice low": dice_low,
                     "Dice high": dice_high,
                     "true volume": rows.true_volume[i, j],
