@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -31,10 +31,16 @@ def probabilities(draw, classes=st.integers(2, 4), voxels=st.integers(1, 7)):
 @settings(max_examples=60)
 @given(probabilities())
 def test_the_best_of_the_states_that_the_formula_goes_through(probs):
+    def best(probs: np.ndarray) -> float:
+        states = reference.rounds(probs, 6)
+        return max(np.nansum(reference.expected_dice(probs, s, reference.classes(len(probs)))) for s in states)
+
+    # where rounding breaks a tie of the rounds, the path is not the formula's alone
+    rng = np.random.default_rng(0)
+    nearby = [best(probs * (1 + 1e-12 * rng.standard_normal(probs.shape))) for _ in range(8)]
+    assume(np.ptp([best(probs), *nearby]) < 1e-9)
     decision = decide(probs, max_rounds=6)
-    states = reference.rounds(probs, 6)
-    totals = [np.nansum(reference.expected_dice(probs, s, reference.classes(len(probs)))) for s in states]
-    assert np.nansum(decision.after.dice) == pytest.approx(max(totals), abs=1e-9)
+    assert np.nansum(decision.after.dice) == pytest.approx(best(probs), abs=1e-9)
 
 
 @settings(max_examples=60)
