@@ -162,11 +162,27 @@ def test_differences_are_those_of_the_means_over_seeds(scripts, write) -> None:
     of = {row.pop("less nnU-Net's loss"): row for row in rows_of(scripts.tables_losses.loss_differences(folders))}
     of = {measure: next(iter(row.values())) for measure, row in of.items()}
     assert of["**NACL**"] == ""
-    assert of["Dice large"] == "+0.000 [+0.000, +0.000] (+0.000/+0.000)"
-    assert of["Dice rare"] == "-0.250 [-0.250, -0.250] (-0.100/-0.400)"
-    assert of["ECE near, as trained"] == "-0.070 [-0.070, -0.070] (-0.080/-0.060)"
-    assert of["ECE near, both with their maps"] == "+0.005 [+0.005, +0.005] (+0.000/+0.010)"
-    assert of["NLL all, as trained less stock with its map"] == "+0.0300 [+0.0300, +0.0300] (+0.0200/+0.0400)"
+    # two trainings with the difference d have the variance d^2 / 2, of no other loss one of 0: pooled d^2 / 4 with
+    # 2 degrees of freedom; that of a difference of two means of two is d^2 / 4, and half the interval 4.3027 d / 2
+    assert of["Dice large"] == "+0.000 [+0.000, +0.000] ±0.000"
+    assert of["Dice rare"] == "-0.250 [-0.250, -0.250] ±0.645"
+    assert of["ECE near, as trained"] == "-0.070 [-0.070, -0.070] ±0.043"
+    assert of["ECE near, both with their maps"] == "+0.005 [+0.005, +0.005] ±0.022"
+    # s^2 / 2 of the loss as trained, 0.02^2 / 8, and of nnU-Net's with its map, 0.01^2 / 8
+    assert of["NLL all, as trained less stock with its map"] == "+0.0300 [+0.0300, +0.0300] ±0.0340"
+
+
+def test_trainings_of_other_settings_tell_of_the_spread_too(scripts, write) -> None:
+    folders = [write(f"{loss}_100epochs_50iters", score=0.2) for loss in ("DiceCE", "CE")]
+    (few,) = {row["Made, SGD, augmentation (4 cases)"] for row in rows_of(scripts.tables_losses.loss_differences(folders))
+              if row["less nnU-Net's loss"] == "ECE near, as trained"}  # fmt: skip
+    assert few == "+0.000 [+0.000, +0.000]"
+    for i, score in enumerate((0.1, 0.2, 0.3)):
+        seed = f"_seed{i}" if i else ""
+        folders.append(write(f"DiceCE_100epochs_50iters_adam{seed}", score=score))
+    of = {row.pop("less nnU-Net's loss"): row for row in rows_of(scripts.tables_losses.loss_differences(folders))}
+    # variance 0.01 with 2 degrees of freedom, each mean is of one training: 4.3027 * sqrt(2 * 0.01)
+    assert of["ECE near, as trained"]["Made, SGD, augmentation (4 cases)"] == "+0.000 [+0.000, +0.000] ±0.608"
 
 
 def test_an_interval_is_over_cases(scripts) -> None:
@@ -174,7 +190,7 @@ def test_an_interval_is_over_cases(scripts) -> None:
         [("fold_0", f"c{i}", f"c{i}") for i in range(40)], names=["network", "case", "patient"]
     )
     loss, stock = (pd.DataFrame({"x": values}, index) for values in (np.tile([0.0, 1.0], 20), np.full(40, 0.25)))
-    text = scripts.tables_losses.difference({None: loss}, {None: stock}, "x", "x", 2)
+    text = scripts.tables_losses.difference([loss], [stock], "x", "x", 2)
     middle, low, high = (float(x.strip("[],")) for x in text.split())
     half = 1.96 * 0.5 / np.sqrt(40)  # of a mean of 40 fair coins
     assert (

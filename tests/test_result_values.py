@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -18,9 +19,9 @@ from tests.pages import RESULTS
 
 sys.path.insert(0, str(RESULTS))
 try:
-    list_promises, list_scores, table_kinds, tables_list, values = (
+    list_promises, list_scores, table_kinds, tables_list, tables_trainings, values = (
         importlib.import_module(name)
-        for name in ("list_promises", "list_scores", "table_kinds", "tables_list", "values")
+        for name in ("list_promises", "list_scores", "table_kinds", "tables_list", "tables_trainings", "values")
     )
 finally:
     sys.path.remove(str(RESULTS))
@@ -197,6 +198,19 @@ def test_false_alarms_are_those_of_the_product() -> None:
     assert expected["0.8"] == pytest.approx(2 / 3)
 
 
+def test_an_interval_over_trainings_is_that_of_the_spread_within_folds() -> None:
+    folds = ["fold_0"] * 3 + ["fold_1"]
+    first, second = (pd.DataFrame({"network": folds, "value": of}) for of in ([1.0, 2, 3, 10], [2.0, 3, 7, 6]))
+    middle, low, high = tables_trainings.over_trainings([first, second])
+    assert middle == pytest.approx((16 / 4 + 18 / 4) / 2)
+    # means 2 and 4 of the one fold, variance 2; 10 and 6 of the other, variance 8; shares 3/4 and 1/4; two trainings
+    error = np.sqrt((0.75**2 * 2 + 0.25**2 * 8) / 2)
+    assert (low, high) == pytest.approx((middle - 4.302653 * error, middle + 4.302653 * error))
+    alone = [rows[rows["network"] == "fold_0"] for rows in (first, second)]
+    assert np.isnan(tables_trainings.over_trainings(alone)[1:]).all()
+    assert np.isnan(tables_trainings.over_trainings([first])[1:]).all()
+
+
 def test_trainers_are_named_by_what_differs() -> None:
     names = ["DiceCE_100epochs_50iters", "DiceCE_anneal_100epochs_50iters", "NACL_100epochs_50iters_adam"]
     assert values.labels_of(names) == ["Dice + CE (stock)", "Dice + CE, annealed", "NACL, adam"]
@@ -208,10 +222,14 @@ def test_scans_whose_other_side_was_in_the_training_are_left_out() -> None:
     both = of_patient[of_patient.map(len) == 2]
     apart = both[both.map(lambda folds: len(set(folds)) == 2)].index
     together = both.index.difference(apart)
-    outer = pd.DataFrame({"case": [f"hippocampus_{2 * int(apart[0]):03}x", "hippocampus_999"]})
-    rows = values.with_patients(pd.concat([known[["case"]], outer]), "Dataset004_Hippocampus")
+    outer = json.loads((values.SPLITS / "Dataset004_Hippocampus" / "outer_test.json").read_text(encoding="utf-8"))
+    rows = pd.concat([known[["case"]], pd.DataFrame({"case": outer})])
+    rows = values.with_patients(rows, "Dataset004_Hippocampus")
     left = set(values.unseen(rows, "Dataset004_Hippocampus")["case"])
     of = known.set_index("patient")["case"]
     assert not left & set(of[apart]) and set(of[together]) <= left
-    assert outer["case"][0] not in left and "hippocampus_999" in left
+    sides = rows[rows["case"].isin(outer)].set_index("case")["patient"].isin(known["patient"])
+    assert set(outer) - left == set(sides[sides].index) and 0 < sides.sum() < len(outer)
+    acdc = values._fold_of("Dataset027_ACDC")  # both frames of a patient are in one fold
+    assert len(values.unseen(acdc, "Dataset027_ACDC")) == len(acdc) == 2 * acdc["patient"].nunique()
     assert values.unseen(rows, "Dataset030_DRIVE") is rows

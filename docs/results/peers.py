@@ -15,7 +15,7 @@ from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.heldout import HeldOut
 
 PEERS = ("temperature", "CMSop", "CDC")
-VOXELS = 5000
+VOXELS = 20_000
 """Of a case, for fiducio's."""
 
 
@@ -29,18 +29,10 @@ class Fiducio:
     def __init__(self, name: str, held_out: HeldOut, cases: list[str]) -> None:
         import fiducio
 
-        rng, logits, target = np.random.default_rng(0), [], []
-        for case in cases:
-            loaded = held_out.folders[held_out.fold[case]].load(held_out.files[case])
-            box, probs = loaded.probabilities.crop, loaded.probabilities.whole()
-            if box is not None:
-                inside = probs[(slice(None), *box)].reshape(len(probs), -1)
-                drawn = rng.choice(inside.shape[1], min(VOXELS, inside.shape[1]), replace=False)
-                logits.append(_logs(inside[:, drawn]))
-                target.append(loaded.truth[box].reshape(-1)[drawn])
+        logits, target = zip(*(_drawn(held_out, case) for case in cases))
         classes = torch.from_numpy(np.concatenate(target).astype(np.int64))
-        self._fitted = getattr(fiducio, name)().fit(torch.cat(logits), classes)
-        text = " ".join((name, *cases)).encode()
+        self._fitted = getattr(fiducio, name)(optimizer="lbfgs").fit(torch.cat(logits), classes)
+        text = " ".join((name, str(VOXELS), *cases)).encode()
         self.slopes, self.offsets = np.frombuffer(text.ljust(8 * -(-len(text) // 8)), np.int64), np.zeros(1)
 
     def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:
@@ -51,6 +43,21 @@ class Fiducio:
             changed = self._fitted.transform(_logs(own.reshape(len(own), -1)))
             result[(slice(None), *box)] = changed.T.reshape(own.shape).numpy()
         return result
+
+
+_DRAWN: dict[str, tuple[torch.Tensor, np.ndarray]] = {}
+
+
+def _drawn(held_out: HeldOut, case: str) -> tuple[torch.Tensor, np.ndarray]:
+    """(n, K) log probabilities and (n,) classes of ``VOXELS`` voxels of a case; a case is read once."""
+    if case not in _DRAWN:
+        loaded = held_out.folders[held_out.fold[case]].load(held_out.files[case])
+        box, probs = loaded.probabilities.crop, loaded.probabilities.whole()
+        box = box or (slice(0),) * (probs.ndim - 1)  # nothing was predicted
+        inside, classes = probs[(slice(None), *box)].reshape(len(probs), -1), loaded.truth[box].reshape(-1)
+        places = np.random.default_rng(0).choice(len(classes), min(VOXELS, len(classes)), replace=False)
+        _DRAWN[case] = _logs(inside[:, places]), classes[places]
+    return _DRAWN[case]
 
 
 def _logs(probs: np.ndarray) -> torch.Tensor:

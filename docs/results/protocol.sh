@@ -3,18 +3,18 @@
 #
 #     docs/results/protocol.sh TASK_FOLDER DATASET_ID OUT [LOSS]
 #
-# TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled
-# cases in no fold). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not
-# done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are the usual ones. `folds`
-# calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans are
-# marked as unlike: the others, those of TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones (every EVERY-th); `needed`
-# asks how many cases a map takes. CONFIGURATION is one that study_plans.py makes, GROUPS_REGEX finds the patient in a
-# case's name, PEERS names other calibrators (peers.py).
+# TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds), outer_test.json (a list of labelled
+# cases in no fold) and, where a patient has several cases, patients.json (the patient of each). LOSS is what stands
+# behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not done again, and FOLDS and STEPS cut
+# the work into pieces: STEPS="prepare train folds outer" are the usual ones. `folds` calibrates and measures validation
+# cases, `outer` predicts and measures the others, `shift` asks which scans are marked as unlike: the others, those of
+# TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones (every EVERY-th); `needed` asks how many cases a map takes.
+# CONFIGURATION is one that study_plans.py makes, PEERS names other calibrators (peers.py).
 # Values go to STUDY/DATASET/LOSS/ (of fewer folds LOSS_fold_0), STUDY by default docs/results/study; what is there is
 # not measured again, and a line says so.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE_100epochs_50iters}
@@ -52,6 +52,10 @@ name=$loss
 [ ${#folds[@]} = 5 ] || name=${name}_fold_$(IFS=_; echo "${folds[*]}")
 study=${STUDY:-$here/study} values=${STUDY:-$here/study}/$dataset/$name
 outer=$out/outer/$dataset
+patients=$here/splits/$dataset/patients.json
+[ ! -f "$task/patients.json" ] || patients=$task/patients.json
+groups=()
+[ ! -f "$patients" ] || groups=(-groups "$patients")
 network=(-d "$id" -c "$configuration" -tr "$trainer" -device "${DEVICE:-cpu}")
 with_peers=(${peers[@]+--peers "${peers[@]}"})
 
@@ -67,7 +71,7 @@ for part in folds outer; do
 done
 
 if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
-    nnunet_nacl calibrate "${network[@]}" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
+    nnunet_nacl calibrate "${network[@]}" -f "${folds[@]}" ${groups[@]+"${groups[@]}"}
     mkdir -p "$values" "$study/unlike"
     if [ ${#folds[@]} = 5 ]; then
         sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
@@ -78,7 +82,7 @@ if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
 fi
 
 if wanted needed && [ ! -f "$values/needed.csv" ]; then
-    python "$here/cases_needed.py" "$model" "$values/needed.csv" -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
+    python "$here/cases_needed.py" "$model" "$values/needed.csv" -f "${folds[@]}" ${groups[@]+"${groups[@]}"}
 fi
 
 if [ ! -d "$outer/labels" ]; then # the cases in no fold

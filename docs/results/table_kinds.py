@@ -10,12 +10,18 @@ import tables_calibration
 import tables_list
 import tables_losses
 import tables_performance
+import tables_trainings
 import unlike
 
 STUDY = Path(__file__).resolve().parent / "study"
 
 KINDS = (
-    tables_calibration.TABLES | tables_list.TABLES | tables_losses.TABLES | tables_performance.TABLES | unlike.TABLES
+    tables_calibration.TABLES
+    | tables_list.TABLES
+    | tables_losses.TABLES
+    | tables_performance.TABLES
+    | tables_trainings.TABLES
+    | unlike.TABLES
 )
 """By kind, the function of the folders (or files, without .csv) in study/ that gives a Markdown table."""
 

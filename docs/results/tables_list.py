@@ -76,7 +76,8 @@ def flagged_by_others(rows: pd.DataFrame, by: str, flag: str, share: float) -> p
     return pd.concat([flagged(own, threshold(rows[rows[by] != part], flag, share)) for part, own in parts])
 
 
-def _flag_sets(folder: Path, flag: str, share: float) -> Iterator[tuple[str, pd.DataFrame]]:
+def flag_sets(folder: Path, flag: str, share: float) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Title of a set, and its scans with ``flagged``, NaN where there are too few patients for a threshold."""
     folds = scans(folder, "folds")
     yield title_of(folder, "folds"), folds.assign(flagged=flagged_by_others(folds, "network", flag, share))
     if rows_of(folder, "average", "scans").empty:
@@ -102,7 +103,7 @@ def flags(folders: Sequence[Path]) -> str:
     lines = []
     for folder in folders:
         for flag, share in AIMS:
-            for title, rows in _flag_sets(folder, flag, share):
+            for title, rows in flag_sets(folder, flag, share):
                 cells, bad, patient = [""] * 3, rows["bad"], rows["patient"]
                 if rows["flagged"].notna().all():
                     is_flagged = rows["flagged"].astype(bool)

@@ -5,11 +5,14 @@ A cell has the value of each training of a row, `0.41/0.38`, or one where all ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from losses_values import AS_TRAINED, MAP, SCORES, Training, change_at_end, settings, structures_begun, trend
+from scipy.stats import t
 from values import DRAWS, shown, table
 
 from nnunet_nacl.comparison.entries import STOCK_LABEL
@@ -23,6 +26,10 @@ CHANGES = {
     "as trained less stock with its map": (AS_TRAINED, MAP),
 }
 """What is compared: form of the loss, form of nnU-Net's."""
+
+
+MIN_FREEDOM = 2
+"""Degrees of freedom below which an interval over trainings says nothing."""
 
 
 def joined(cells: Iterable[str]) -> str:
@@ -78,31 +85,35 @@ def loss_calibration(folders: Sequence[Path]) -> str:
 
 
 def loss_differences(folders: Sequence[Path]) -> str:
-    """Each loss less nnU-Net's in each setting, paired by case: mean over trainings, its interval, each training.
+    """Each loss less nnU-Net's in each setting, paired by case: mean over trainings, with its interval over patients.
 
-    The interval draws patients, and holds for these trainings alone. In brackets behind it stand the differences of
-    trainings with the same seed, where there are several.
+    Behind ±: half the 95 % interval over trainings (``over_trainings``), where there are enough of them.
 
     Raises:
         ValueError: A setting lacks nnU-Net's loss.
     """
     found, cells = settings(folders), {}  # by loss, measure and setting
+    values, place = {}, {}
     for title, of_loss in found.items():
         if STOCK_LABEL not in of_loss:
             raise ValueError(
                 f"{title}: no training of nnU-Net's loss beside {', '.join(of_loss)}; name its folder, too."
             )
-        values = {loss: {one.variant.seed: one.by_case() for one in own} for loss, own in of_loss.items()}
-        stock = values.pop(STOCK_LABEL)
-        for loss, own in values.items():
-            rows = cells.setdefault(loss, {})
+        values[title] = {loss: [one.by_case() for one in own] for loss, own in of_loss.items()}
+        place[title] = of_loss[STOCK_LABEL][0].folder.parent
+    for title, of_loss in values.items():
+        alike = [own for each in values if place[each] == place[title] for own in values[each].values()]
+        for loss, own in of_loss.items():
+            if loss == STOCK_LABEL:
+                continue
+            rows, stock = cells.setdefault(loss, {}), of_loss[STOCK_LABEL]
             for dice in (f"Dice {name}" for name in structures_begun(found)):
-                if dice in next(iter(own.values())):
-                    rows.setdefault(dice, {})[title] = difference(own, stock, dice, dice, 3)
+                if dice in own[0]:
+                    rows.setdefault(dice, {})[title] = difference(own, stock, dice, dice, 3, alike)
             for score, digits in SCORES.items():
                 for name, forms in CHANGES.items():
                     columns = [f"{score}, {form}" for form in forms]
-                    rows.setdefault(f"{score}, {name}", {})[title] = difference(own, stock, *columns, digits)
+                    rows.setdefault(f"{score}, {name}", {})[title] = difference(own, stock, *columns, digits, alike)
     lines = []
     for loss, rows in cells.items():
         lines.append([f"**{loss}**", *[""] * len(found)])
@@ -110,23 +121,41 @@ def loss_differences(folders: Sequence[Path]) -> str:
     return table(["less nnU-Net's loss", *found], lines)
 
 
-Values = Mapping[int | None, pd.DataFrame]
+Values = Sequence[pd.DataFrame]
+"""Of each training of a loss in a setting a row for each case."""
 
 
-def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int) -> str:
-    """A column of a loss less one of nnU-Net's: of the means over seeds with its interval, and of each seed of both.
+def over_trainings(column: str, alike: Sequence[Values]) -> tuple[float, int]:
+    """Variance over trainings of a mean over cases, and its degrees of freedom.
+
+    Pooled over losses and settings with several trainings, which differ in the seed alone: with the mean x_gt of
+    training t of group g,
+
+        s^2 = sum_gt (x_gt - mean_t x_gt)^2 / sum_g (T_g - 1)
+    """
+    groups = [[rows[column].mean() for rows in group if column in rows] for group in alike]
+    freedom = sum(len(group) - 1 for group in groups if group)
+    return sum(len(group) * np.var(group) for group in groups if group) / max(freedom, 1), freedom
+
+
+def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int, alike: Sequence[Values] = ()) -> str:
+    """A column of a loss less one of nnU-Net's, of the means over trainings: its interval over patients, and trainings.
 
     Args:
-        loss, stock: By seed a row for each case.
+        loss, stock: Their trainings.
         ours, theirs: The columns.
         digits: Decimals.
+        alike: Trainings of all losses and settings of the data set.
     """
-    first, second = ({seed: rows[name] for seed, rows in of.items()} for of, name in ((loss, ours), (stock, theirs)))
-    change = pd.DataFrame(first).mean(axis=1) - pd.DataFrame(second).mean(axis=1)
+    first, second = (pd.concat([rows[name] for rows in of], axis=1) for of, name in ((loss, ours), (stock, theirs)))
+    change = first.mean(axis=1) - second.mean(axis=1)
     interval = mean_interval(change, n_bootstrap=DRAWS, seed=0, groups=change.index.get_level_values("patient"))
-    seeds = [f"{(first[seed] - second[seed]).mean():+.{digits}f}" for seed in first if seed in second]
     text = shown(interval.mean, interval.low, interval.high, digits, "+")
-    return f"{text} ({'/'.join(seeds)})" if len(seeds) > 1 else text
+    (of_ours, freedom), (of_theirs, _) = (over_trainings(name, alike) for name in (ours, theirs))
+    if freedom < MIN_FREEDOM:
+        return text
+    half = t.ppf(0.975, freedom) * math.sqrt(of_ours / len(loss) + of_theirs / len(stock))
+    return f"{text} ±{half:.{digits}f}"
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {

@@ -45,13 +45,8 @@ BAD = {
 NOT_JUDGED = ("no-reflow",)
 """Structures that make no scan bad: these networks hardly ever find them."""
 
-GROUPS = {"Dataset027_ACDC": "^(patient[0-9]+)"}
-"""Data set -> patient in a case's name, where a patient has several cases."""
-
-SIDES = ("Dataset004_Hippocampus",)
-"""Data sets whose scans 2 k - 1 and 2 k are the two sides of one patient, which the folds did not know."""
-
 SPLITS = Path(__file__).resolve().parent / "splits"
+"""By data set nnU-Net's folds, the cases in none, and, where a patient has several cases, patients.json."""
 
 
 def dataset_of(folder: Path) -> str:
@@ -60,8 +55,9 @@ def dataset_of(folder: Path) -> str:
 
 
 def name_of(folder: Path) -> str:
-    """The same without its number, for people."""
-    return dataset_of(folder).partition("_")[2]
+    """The same without its number, for people, and with the configuration where that is in 3D."""
+    name = dataset_of(folder).partition("_")[2]
+    return f"{name} in 3D" if "_3d_" in folder.name else name
 
 
 def title_of(folder: Path, kind: str) -> str:
@@ -69,13 +65,15 @@ def title_of(folder: Path, kind: str) -> str:
     return f"{name_of(folder)}, {SETS[kind][2]}"
 
 
+def patients_file(dataset: str) -> Path:
+    """Where a data set whose patients have several cases has the patient of each."""
+    return SPLITS / dataset / "patients.json"
+
+
 def with_patients(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """The rows with the ``patient`` of each case."""
-    cases = sorted(rows["case"].unique())
-    if dataset in SIDES:
-        patients = {case: f"{(int(re.sub(r'[^0-9]', '', case)) + 1) // 2:03}" for case in cases}
-    else:
-        patients = read_groups(GROUPS.get(dataset), cases)
+    known = patients_file(dataset)
+    patients = read_groups(str(known) if known.is_file() else None, sorted(rows["case"].unique()))
     return rows.assign(patient=rows["case"].map(patients))
 
 
@@ -88,13 +86,13 @@ def _fold_of(dataset: str) -> pd.DataFrame:
 
 
 def unseen(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """The rows without those of scans whose patient's other side was in a fold that their network was trained on.
+    """The rows without those of scans whose patient has another scan in a fold that their network was trained on.
 
     Args:
         rows: With ``case`` and ``patient``; fold cases by the network that was trained on the other folds.
         dataset: Whose.
     """
-    if dataset not in SIDES or rows.empty:
+    if rows.empty or not patients_file(dataset).is_file():
         return rows
     known = _fold_of(dataset)
     own, folds = rows["case"].map(known.set_index("case")["fold"]), known.groupby("patient")["fold"].agg(set)
