@@ -13,11 +13,6 @@ def note(expression: str) -> str:
     return f"text: docs/results/study/performance/notes.csv | {expression}"
 
 
-def many(part: str, column: str) -> str:
-    """Of 500 scans."""
-    return f"performance/many_scans.csv | `{column}` | | part == '{part}'"
-
-
 def larger(row: str, column: str, after: str) -> str:
     """By voxels, from the export of 192^3 voxels to that of a larger scan."""
     measured = cost("export_size", f"118 classes, 192^3 voxels & {row}", column)
@@ -41,11 +36,6 @@ COSTS: dict[str, list[tuple[str, ...]]] = {
             cost("export", "nnU-Net's export alone", "CPU s"),
         ),
         ("leaves {} MB", note(r"goal: at most 0\.5\); ([\d.]+) MB")),
-        ("{} hippocampus scans, from", many("all", "scans")),
-        ("held {} MiB in", many("first hundred", "peak MiB")),
-        ("and {} in the last", many("last hundred", "peak MiB")),
-        ("at {} and {} s", many("first hundred", "CPU s a scan"), many("last hundred", "CPU s a scan")),
-        ("took {} s of CPU time.", many("again", "CPU s")),
         ("One case with {} classes,", note(r"(\d+) classes, 128\^3")),
         ("beyond the {} GB", cost("commands", "libraries alone", "peak memory (GB)")),
         (
@@ -58,14 +48,7 @@ COSTS: dict[str, list[tuple[str, ...]]] = {
             larger("predict's", "peak GiB", "- 0.4"),
             larger("predict's", "CPU s", "/ 60"),
         ),
-        ("the validation ({} cases)", note(r"(\d+) cases, cpu")),
         ("cases of {}^{} voxels, from", note(r"5 cases of (\d+)\^3"), note(r"5 cases of 96\^(\d)")),
-        (
-            "fold of {} small cases takes {} s of CPU time, loading the npz files alone {} s",
-            note(r"evaluation,\"(\d+) cases"),
-            cost("evaluation", "evaluating and writing, all of it", "CPU s"),
-            cost("evaluation", "np.load of the npz", "CPU s"),
-        ),
         (
             "takes {} times that of nnU-Net's loss (quartiles {} to {}; 2D, {} million parameters, {} and {} ms)",
             *map(note, ITERATION),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 STOCK = "DiceCE_100epochs_50iters"
-EMIDEC, HIPPOCAMPUS, DRIVE = (
-    f"{name}/{STOCK}" for name in ("Dataset028_EMIDEC", "Dataset004_Hippocampus", "Dataset030_DRIVE")
+EMIDEC, HIPPOCAMPUS, ACDC, DRIVE = (
+    f"{name}/{STOCK}" for name in ("Dataset028_EMIDEC", "Dataset004_Hippocampus", "Dataset027_ACDC", "Dataset030_DRIVE")
 )
-ALL = f"{EMIDEC} {HIPPOCAMPUS} {DRIVE}"
-NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", DRIVE: "DRIVE"}
+NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", ACDC: "ACDC", DRIVE: "DRIVE"}
+ALL = " ".join(NAMES)
 INFARCT = "structure == 'infarct' and "
 LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters{,_adam}_fold_0"
 

@@ -5,7 +5,7 @@
 PAGE.md is what the scripts in benchmarks/ write with `--output PAGE.md`. The tables of each section become NAME.csv,
 numbers as the script printed them; tables with one header are joined, and then the first column says what each is of.
 A further header is in NAME_2.csv. `notes.csv` has the other lines of each section, such as the machine. Not from there
-is what was taken of whole commands with `time -v` and written down: commands.csv, many_scans.csv, pages.csv and
+is what was taken of whole commands with `time -v` and written down: commands.csv, pages.csv and
 tutorial.csv.
 """
 
