@@ -93,6 +93,7 @@ FAULTS = {
     "a column that is not there": (change(P, "| form | CPU s |\n|:", "| form | s |\n|:"), "no column s"),
     "a kind that is not there": (change(P, "table: performance", "table: times"), "no kind of table 'times'"),
     "a stale number": (change(P, "took 32.5 s", "took 32.4 s"), "page.md:10: 32.4 is 32.5"),
+    "a number with too few digits": (change(P, "of 0.05,", "of 0,"), "0 has too few digits for 0.05"),
     "a stale constant": (change(P, "of 0.05,", "of 0.06,"), "page.md:11: 0.06 is 0.05"),
     "a claim without a text": (change(P, "in all", "together"), "stands 0 times"),
     "a claim of several values": (change("docs/results/claims.py", " | sum", ""), "2 values are not one"),

@@ -155,21 +155,21 @@ def test_calibration_is_shown_as_trained_and_with_the_map(scripts, write) -> Non
 def test_differences_are_those_of_the_means_over_seeds(scripts, write) -> None:
     folders = [
         write("DiceCE_100epochs_50iters", rare=0.4, score=0.2, mapped=0.1),
-        write("DiceCE_100epochs_50iters_seed2", rare=0.4, score=0.2, mapped=0.1),
+        write("DiceCE_100epochs_50iters_seed2", rare=0.5, score=0.24, mapped=0.1),
         write("NACL_100epochs_50iters", rare=0.3, score=0.12, mapped=0.1),
         write("NACL_100epochs_50iters_seed2", rare=0, score=0.14, mapped=0.11),
     ]
     of = {row.pop("less nnU-Net's loss"): row for row in rows_of(scripts.tables_losses.loss_differences(folders))}
     of = {measure: next(iter(row.values())) for measure, row in of.items()}
     assert of["**NACL**"] == ""
-    # two trainings with the difference d have the variance d^2 / 2, of no other loss one of 0: pooled d^2 / 4 with
-    # 2 degrees of freedom; that of a difference of two means of two is d^2 / 4, and half the interval 4.3027 d / 2
-    assert of["Dice large"] == "+0.000 [+0.000, +0.000] ±0.000"
-    assert of["Dice rare"] == "-0.250 [-0.250, -0.250] ±0.645"
-    assert of["ECE near, as trained"] == "-0.070 [-0.070, -0.070] ±0.043"
-    assert of["ECE near, both with their maps"] == "+0.005 [+0.005, +0.005] ±0.022"
-    # s^2 / 2 of the loss as trained, 0.02^2 / 8, and of nnU-Net's with its map, 0.01^2 / 8
-    assert of["NLL all, as trained less stock with its map"] == "+0.0300 [+0.0300, +0.0300] ±0.0340"
+    # two trainings with the difference d have the variance d^2 / 2: pooled (.1^2 + .3^2) / 4 with 2 degrees of freedom;
+    # that of a difference of two means of two is the same, and half the interval 4.3027 times its root
+    assert of["Dice rare"] == "-0.300 [-0.300, -0.300] ±0.680"
+    assert of["ECE near, as trained"] == "-0.090 [-0.090, -0.090] ±0.096"
+    # where trainings of nnU-Net's loss are equal, one degree of freedom is left
+    assert of["Dice large"] == "+0.000 [+0.000, +0.000]"
+    assert of["ECE near, both with their maps"] == "+0.005 [+0.005, +0.005]"
+    assert of["NLL all, as trained less stock with its map"] == "+0.0300 [+0.0300, +0.0300]"
 
 
 def test_trainings_of_other_settings_tell_of_the_spread_too(scripts, write) -> None:

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from nnunet_nacl.calibration.quality_report import aurc
 from nnunet_nacl.metrics.detection import auroc, false_alarms
@@ -204,8 +204,10 @@ def test_an_interval_over_trainings_is_that_of_the_spread_within_folds() -> None
     middle, low, high = tables_trainings.over_trainings([first, second])
     assert middle == pytest.approx((16 / 4 + 18 / 4) / 2)
     # means 2 and 4 of the one fold, variance 2; 10 and 6 of the other, variance 8; shares 3/4 and 1/4; two trainings
-    error = np.sqrt((0.75**2 * 2 + 0.25**2 * 8) / 2)
-    assert (low, high) == pytest.approx((middle - 4.302653 * error, middle + 4.302653 * error))
+    parts = np.array([0.75**2 * 2, 0.25**2 * 8]) / 2
+    half = t.ppf(0.975, parts.sum() ** 2 / (parts**2).sum()) * np.sqrt(parts.sum())
+    assert (low, high) == pytest.approx((middle - half, middle + half))
+    assert tables_trainings.over_trainings([first, first]) == pytest.approx([4.0] * 3)
     alone = [rows[rows["network"] == "fold_0"] for rows in (first, second)]
     assert np.isnan(tables_trainings.over_trainings(alone)[1:]).all()
     assert np.isnan(tables_trainings.over_trainings([first])[1:]).all()

@@ -1,6 +1,6 @@
 """How many cases does a map take? Maps of every form fitted to few held-out cases, measured on the others.
 
-    python docs/results/cases_needed.py MODEL VALUES.csv [-f FOLDS] [-groups REGEX] [--draws 5]
+    python docs/results/cases_needed.py MODEL VALUES.csv [-f FOLDS] [-groups FILE_OR_REGEX] [--draws 5]
 
 MODEL is nnU-Net's model folder, whose folds kept probabilities or samples of their validation cases. For each number of
 patients, that many are drawn, maps are fitted to their samples, and the cases that were not drawn are measured under

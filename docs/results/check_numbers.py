@@ -33,7 +33,10 @@ def claimed(page: str, claims: Sequence[Claim]) -> Iterator[tuple[re.Match[str],
                 value = value_of(source)
             except Exception as error:  # whatever an expression raises
                 raise LookupError(f"'{text}', {source}: {error}") from error
-            yield matches[0], group, like(matches[0][group], value)
+            number = like(matches[0][group], value)
+            if 0 < abs(value) < 1 and (not re.search("[.e]", number) or float(number) == 0):
+                raise LookupError(f"'{text}': {matches[0][group]} has too few digits for {value:.3g}")
+            yield matches[0], group, number
 
 
 def renew(page: str, claims: Sequence[Claim]) -> tuple[str, list[tuple[int, str]]]:

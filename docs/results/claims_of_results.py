@@ -17,13 +17,25 @@ def expected(folder: str, row: str) -> str:
     return form(folder, row, "expected Dice off")
 
 
+LEFT_OUT = f"= [[{HIPPOCAMPUS}/folds/scans.csv | case.nunique()]] - [[datasets {HIPPOCAMPUS} | Hippocampus, folds | scans]]"
+BAD_ONES = f"orders {ALL} | Hippocampus, average, outer: the list | bad"
+FLAGGED, FOUND = f"flags {ALL}", ", average, outer, -find 0.9 | found of the bad"
 STARTED = "Dataset028_EMIDEC/NACL_100epochs_50iters_fold_0"
 
 RESULTS: dict[str, list[tuple[str, ...]]] = {
     "docs/results/list.md": [
-        ("found all {} bad scans", f"orders {ALL} | ACDC, average, outer: the list | bad"),
+        (
+            "found all {} bad scans of ACDC, all {} of EMIDEC, {} of {} of the hippocampus",
+            *(f"orders {ALL} | {NAMES[of]}, average, outer: the list | bad" for of in (ACDC, EMIDEC)),
+            f"= [[{FLAGGED} | Hippocampus{FOUND}]] * [[{BAD_ONES}]]",
+            BAD_ONES,
+        ),
+        ("`-miss 0.05` {} of ACDC's", f"{FLAGGED} | ACDC, average, outer, -miss 0.05 | bad and not flagged"),
     ],
-    "docs/results/protocol.md": [("L-BFGS to {} voxels", "code: peers: VOXELS")],
+    "docs/results/protocol.md": [
+        ("L-BFGS to {} voxels", "code: peers: VOXELS"),
+        ("from all {} scans, {} of", f"{HIPPOCAMPUS}/folds/scans.csv | case.nunique()", LEFT_OUT),
+    ],
     "docs/results/losses.md": [
         ("one fold with {} validation cases", f"{STARTED}/folds/scans.csv | case.nunique()"),
         ("2D networks, {} iterations", f"= [[{STARTED}/curves.csv | epoch.nunique() ]] * 50"),

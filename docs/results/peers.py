@@ -1,7 +1,8 @@
 """Other calibrators, fitted to the same held-out cases as a map: nnU-Net's labels are kept under all of them.
 
 `temperature` is that of `nnunet_nacl calibrate`, fitted to the same samples as its map. CMSop and CDC are calibrators
-by predicted class of the package fiducio (arXiv 2607.01902), fitted to voxels drawn evenly from the same cases.
+by predicted class of the package fiducio (arXiv 2607.01902), fitted to voxels drawn evenly from the same cases by
+L-BFGS; CDC_Adam by the steps of Adam that are fiducio's default.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from nnunet_nacl.calibration.log_odds import network_box
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.heldout import HeldOut
 
-PEERS = ("temperature", "CMSop", "CDC")
+PEERS = ("temperature", "CMSop", "CDC", "CDC_Adam")
 VOXELS = 20_000
 """Of a case, for fiducio's."""
 
@@ -31,8 +32,9 @@ class Fiducio:
 
         logits, target = zip(*(_drawn(held_out, case) for case in cases))
         classes = torch.from_numpy(np.concatenate(target).astype(np.int64))
-        self._fitted = getattr(fiducio, name)(optimizer="lbfgs").fit(torch.cat(logits), classes)
-        text = " ".join((name, str(VOXELS), *cases)).encode()
+        optimizer = "adam" if name.endswith("_Adam") else "lbfgs"
+        self._fitted = getattr(fiducio, name.removesuffix("_Adam"))(optimizer=optimizer).fit(torch.cat(logits), classes)
+        text = " ".join((name, optimizer, str(VOXELS), *cases)).encode()
         self.slopes, self.offsets = np.frombuffer(text.ljust(8 * -(-len(text) // 8)), np.int64), np.zeros(1)
 
     def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:

@@ -3,15 +3,15 @@
 #
 #     docs/results/protocol.sh TASK_FOLDER DATASET_ID OUT [LOSS]
 #
-# TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds), outer_test.json (a list of labelled
-# cases in no fold) and, where a patient has several cases, patients.json (the patient of each). LOSS is what stands
-# behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished is not done again, and FOLDS and STEPS cut
-# the work into pieces: STEPS="prepare train folds outer" are the usual ones. `folds` calibrates and measures validation
-# cases, `outer` predicts and measures the others, `shift` asks which scans are marked as unlike: the others, those of
-# TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones (every EVERY-th); `needed` asks how many cases a map takes.
-# CONFIGURATION is one that study_plans.py makes, PEERS names other calibrators (peers.py).
-# Values go to STUDY/DATASET/LOSS/ (of fewer folds LOSS_fold_0), STUDY by default docs/results/study; what is there is
-# not measured again, and a line says so.
+# TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled
+# cases in no fold). Where a patient has several cases, splits/DATASET holds both files, too, and patients.json (the
+# patient of each case). LOSS is what stands behind nnUNetTrainer (default: DiceCE_100epochs_50iters). What is finished
+# is not done again, and FOLDS and STEPS cut the work into pieces: STEPS="prepare train folds outer" are the usual ones.
+# `folds` calibrates and measures validation cases, `outer` predicts and measures the others, `shift` asks which scans
+# are marked as unlike: the others, those of TASK_FOLDER/shift or, with CORRUPT=1, corrupted ones (every EVERY-th);
+# `needed` asks how many cases a map takes. CONFIGURATION is one that study_plans.py makes, PEERS names other
+# calibrators (peers.py). Values go to STUDY/DATASET/LOSS/ (of fewer folds LOSS_fold_0), STUDY by default
+# docs/results/study; what is there is not measured again, and a line says so.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
@@ -52,9 +52,7 @@ name=$loss
 [ ${#folds[@]} = 5 ] || name=${name}_fold_$(IFS=_; echo "${folds[*]}")
 study=${STUDY:-$here/study} values=${STUDY:-$here/study}/$dataset/$name
 outer=$out/outer/$dataset
-patients=$here/splits/$dataset/patients.json
-[ ! -f "$task/patients.json" ] || patients=$task/patients.json
-groups=()
+patients=$here/splits/$dataset/patients.json groups=()
 [ ! -f "$patients" ] || groups=(-groups "$patients")
 network=(-d "$id" -c "$configuration" -tr "$trainer" -device "${DEVICE:-cpu}")
 with_peers=(${peers[@]+--peers "${peers[@]}"})
@@ -75,10 +73,10 @@ if wanted folds && [ ! -f "$values/folds/forms.csv" ]; then
     mkdir -p "$values" "$study/unlike"
     if [ ${#folds[@]} = 5 ]; then
         sed "s|$nnUNet_results/$dataset/||" "$model/calibration_map.json" > "$values/calibration_map.json"
-    else # losses: how their trainings went
+    elif [ ${#folds[@]} = 1 ]; then # losses: how their trainings went
         python "$here/training.py" "$model" "$values"
     fi
-    python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" "${with_peers[@]}"
+    python "$here/measure.py" "$model" "$values/folds" -f "${folds[@]}" ${with_peers[@]+"${with_peers[@]}"}
 fi
 
 if wanted needed && [ ! -f "$values/needed.csv" ]; then
@@ -112,7 +110,7 @@ if wanted outer && [ ! -f "$values/outer/forms.csv" ]; then
     fi
     nnunet_nacl predict -i "$outer/images" -o "$outer/$name/list" "${network[@]}" -f "${folds[@]}" -pages none \
         --continue_prediction
-    python "$here/measure.py" "$model" "$values/outer" -f "${folds[@]}" "${with_peers[@]}" -gt "$outer/labels" \
+    python "$here/measure.py" "$model" "$values/outer" -f "${folds[@]}" ${with_peers[@]+"${with_peers[@]}"} -gt "$outer/labels" \
         -i "${predicted[@]}" "ensemble=$ensemble" -lists "average=$outer/$name/list"
 fi
 

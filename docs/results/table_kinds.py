@@ -11,7 +11,6 @@ import tables_list
 import tables_losses
 import tables_performance
 import tables_trainings
-import unlike
 
 STUDY = Path(__file__).resolve().parent / "study"
 
@@ -21,7 +20,6 @@ KINDS = (
     | tables_losses.TABLES
     | tables_performance.TABLES
     | tables_trainings.TABLES
-    | unlike.TABLES
 )
 """By kind, the function of the folders (or files, without .csv) in study/ that gives a Markdown table."""
 

@@ -83,7 +83,7 @@ def changes(folders: Sequence[Path]) -> str:
 
 def peers(folders: Sequence[Path]) -> str:
     """The map less other calibrators, with 95 % intervals over patients."""
-    lines, others = [], ("temperature", "CMSop", "CDC", ENSEMBLE)
+    lines, others = [], ("temperature", "CMSop", "CDC", "CDC_Adam", ENSEMBLE)
     for folder, kind, _ in each_set(folders, "forms"):
         values = wide(folder, kind, COMPARED)
         for column in COMPARED:

@@ -132,10 +132,13 @@ def over_trainings(column: str, alike: Sequence[Values]) -> tuple[float, int]:
     training t of group g,
 
         s^2 = sum_gt (x_gt - mean_t x_gt)^2 / sum_g (T_g - 1)
+
+    Groups whose trainings are all equal say nothing (a structure that a loss never finds) and are left out.
     """
     groups = [[rows[column].mean() for rows in group if column in rows] for group in alike]
-    freedom = sum(len(group) - 1 for group in groups if group)
-    return sum(len(group) * np.var(group) for group in groups if group) / max(freedom, 1), freedom
+    groups = [group for group in groups if len(set(group)) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    return sum(len(group) * np.var(group) for group in groups) / max(freedom, 1), freedom
 
 
 def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int, alike: Sequence[Values] = ()) -> str:
@@ -151,10 +154,10 @@ def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int,
     change = first.mean(axis=1) - second.mean(axis=1)
     interval = mean_interval(change, n_bootstrap=DRAWS, seed=0, groups=change.index.get_level_values("patient"))
     text = shown(interval.mean, interval.low, interval.high, digits, "+")
-    (of_ours, freedom), (of_theirs, _) = (over_trainings(name, alike) for name in (ours, theirs))
-    if freedom < MIN_FREEDOM:
+    (of_ours, freedom), (of_theirs, other) = (over_trainings(name, alike) for name in (ours, theirs))
+    if min(freedom, other) < MIN_FREEDOM:
         return text
-    half = t.ppf(0.975, freedom) * math.sqrt(of_ours / len(loss) + of_theirs / len(stock))
+    half = t.ppf(0.975, min(freedom, other)) * math.sqrt(of_ours / len(loss) + of_theirs / len(stock))
     return f"{text} ±{half:.{digits}f}"
 
 

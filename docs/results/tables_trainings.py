@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from list_promises import covered
 from list_scores import SCORE, order_draws, scans
@@ -22,7 +23,9 @@ def over_trainings(trainings: Sequence[pd.DataFrame]) -> tuple[float, float, flo
 
     A value is a mean over cases, each by the network of its fold, and each network was trained T times. With the share
     w_f of the cases of fold f, and the variance v_f over its trainings, the mean over all has the variance
-    sum_f w_f^2 v_f / T; the interval is Student's with F (T - 1) degrees of freedom. Patients stay the same.
+    e^2 = sum_f w_f^2 v_f / T; the interval is Student's with Satterthwaite's e^4 / sum_f (w_f^2 v_f / T)^2 / (T - 1)
+    degrees of freedom. Patients stay the same, and folds of a training are taken as independent: that they share maps
+    makes the interval too narrow.
 
     Args:
         trainings: Of each a row for each case, ``network`` and ``value``.
@@ -31,10 +34,14 @@ def over_trainings(trainings: Sequence[pd.DataFrame]) -> tuple[float, float, flo
         NaN for the ends where there is one training, or one network.
     """
     means = pd.concat([rows.groupby("network")["value"].mean() for rows in trainings], axis=1)
-    share = trainings[0].groupby("network").size() / len(trainings[0])
-    freedom = len(means) * (means.shape[1] - 1)
-    error = (share**2 @ means.var(axis=1) / means.shape[1]) ** 0.5 if len(means) > 1 else float("nan")
-    middle, half = share @ means.mean(axis=1), t.ppf(0.975, freedom) * error
+    share = pd.concat([rows["network"].value_counts(normalize=True) for rows in trainings], axis=1).mean(axis=1)
+    middle, n = np.mean([rows["value"].mean() for rows in trainings]), means.shape[1]
+    parts = share**2 * means.var(axis=1) / n
+    if n < 2 or len(means) < 2:
+        return middle, math.nan, math.nan
+    if not parts.any():
+        return middle, middle, middle
+    half = t.ppf(0.975, parts.sum() ** 2 / (parts**2 / (n - 1)).sum()) * math.sqrt(parts.sum())
     return middle, middle - half, middle + half
 
 
@@ -65,7 +72,7 @@ def _of_all(folder: Path, kind: str) -> Iterator[tuple[str, int, float]]:
 def trainings(folders: Sequence[Path]) -> str:
     """A column for each training; the mean with its interval over trainings where each fold tells."""
     lines = []
-    for kind in SHOWN:
+    for kind in (kind for kind in SHOWN if all(len(rows_of(folder, kind, "forms")) for folder in folders)):
         lines.append([f"**{title_of(folders[0], kind)}**", *[""] * (len(folders) + 1)])
         for each in zip(*(_means(folder, kind) for folder in folders), strict=True):
             (name, digits, _), sign = each[0], "+" if "change" in each[0][0] else ""
