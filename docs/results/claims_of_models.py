@@ -8,6 +8,7 @@ EMIDEC, HIPPOCAMPUS, ACDC, DRIVE = (
 )
 NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", ACDC: "ACDC", DRIVE: "DRIVE"}
 ALL = " ".join(NAMES)
+IN_3D = "Dataset004_Hippocampus/DiceCE_50epochs_50iters_3d_small_fold_0_1_2"
 INFARCT = "structure == 'infarct' and "
 LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters{,_adam}_fold_0"
 
