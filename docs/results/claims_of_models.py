@@ -10,7 +10,7 @@ NAMES = {EMIDEC: "EMIDEC", HIPPOCAMPUS: "Hippocampus", ACDC: "ACDC", DRIVE: "DRI
 ALL = " ".join(NAMES)
 IN_3D = "Dataset004_Hippocampus/DiceCE_50epochs_50iters_3d_small_fold_0_1_2"
 INFARCT = "structure == 'infarct' and "
-LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters{,_adam}_fold_0"
+LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters{,_adam,_adam_noda}_fold_0"
 
 
 def form(folder: str, row: str, column: str, networks: str = "average, outer") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from claims_of_models import ACDC, ALL, EMIDEC, HIPPOCAMPUS, IN_3D, NAMES, form, held, near
+from claims_of_models import ACDC, ALL, DRIVE, EMIDEC, HIPPOCAMPUS, IN_3D, NAMES, form, held, near
 
 FOLDS, AVERAGE = "folds", "average, outer"
 
@@ -23,6 +23,12 @@ FLAGGED, FOUND = f"flags {ALL}", ", average, outer, -find 0.9 | found of the bad
 STARTED = "Dataset028_EMIDEC/NACL_100epochs_50iters_fold_0"
 
 RESULTS: dict[str, list[tuple[str, ...]]] = {
+    "docs/results/calibration.md": [
+        (
+            "from {} (hippocampus), {} (ACDC), {} (EMIDEC) and {} (DRIVE) patients",
+            *(f"maps {ALL} | {NAMES[of]}, folds | patients" for of in (HIPPOCAMPUS, ACDC, EMIDEC, DRIVE)),
+        ),
+    ],
     "docs/results/list.md": [
         (
             "found all {} bad scans of ACDC, all {} of EMIDEC, {} of {} of the hippocampus",
