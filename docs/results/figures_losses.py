@@ -63,7 +63,7 @@ def draw(folders: list[Path], path: Path) -> None:
         )
     axes[0, 0].set_ylim(-0.02, 0.5)  # the first epochs are above
     handles = [plt.Line2D([], [], label=loss, **look) for loss, look in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
     save_figure(figure, path)
 
 
