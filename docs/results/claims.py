@@ -29,7 +29,8 @@ DECIDED = [
 MEASURED: dict[str, list[tuple[str, ...]]] = {
     "README.md": [
         (
-            "from {} to {} on EMIDEC, from {} to {} on the hippocampus, not clearly on ACDC ({}, {}), and not on DRIVE ({}, {};",
+            "from {} to {} on EMIDEC, from {} to {} on the hippocampus, not clearly on ACDC ({}, {}), "
+            "and not on DRIVE ({}, {};",
             *(form(of, row, "ECE predicted") for of in NAMES for row in ("as trained", "map")),
         ),
         (
@@ -125,7 +126,10 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "as many as nnU-Net's loss ({}, {})",
-            *(f"losses {LOSSES} | EMIDEC, Adam, no aug* > {name} | Dice infarct" for name in ("NACL*", "Dice + CE (stock)*")),
+            *(
+                f"losses {LOSSES} | EMIDEC, Adam, no aug* > {name} | Dice infarct"
+                for name in ("NACL*", "Dice + CE (stock)*")
+            ),
         ),
     ],
     "docs/how-to/decide.md": [

@@ -17,7 +17,9 @@ def expected(folder: str, row: str) -> str:
     return form(folder, row, "expected Dice off")
 
 
-LEFT_OUT = f"= [[{HIPPOCAMPUS}/folds/scans.csv | case.nunique()]] - [[datasets {HIPPOCAMPUS} | Hippocampus, folds | scans]]"
+LEFT_OUT = (
+    f"= [[{HIPPOCAMPUS}/folds/scans.csv | case.nunique()]] - [[datasets {HIPPOCAMPUS} | Hippocampus, folds | scans]]"
+)
 BAD_ONES = f"orders {ALL} | Hippocampus, average, outer: the list | bad"
 FLAGGED, FOUND = f"flags {ALL}", ", average, outer, -find 0.9 | found of the bad"
 STARTED = "Dataset028_EMIDEC/NACL_100epochs_50iters_fold_0"
@@ -37,10 +39,13 @@ RESULTS: dict[str, list[tuple[str, ...]]] = {
             BAD_ONES,
         ),
         (
-            "left more than it aims at: {} of ACDC's, and in 3D, which taught it with {} bad scans, {} on fold cases and {} on",
+            "more than it aims at: {} of ACDC's, and in 3D, which taught it with {} bad scans, {} on fold cases and {} on",
             f"{FLAGGED} | ACDC, average, outer, -miss 0.05 | bad and not flagged",
             f"orders {IN_3D} | Hippocampus in 3D, folds: the list | bad",
-            *(f"flags {IN_3D} | Hippocampus in 3D, {of}, -miss 0.05 | bad and not flagged" for of in ("folds", AVERAGE)),
+            *(
+                f"flags {IN_3D} | Hippocampus in 3D, {of}, -miss 0.05 | bad and not flagged"
+                for of in ("folds", AVERAGE)
+            ),
         ),
     ],
     "docs/results/protocol.md": [

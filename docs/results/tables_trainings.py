@@ -1,4 +1,4 @@
-"""Table of several trainings of the same folds: what a map changes and a list promises, where the seed alone differs."""
+"""Table of trainings that differ in the seed alone: what a map changes in each, and what a list promises."""
 
 from __future__ import annotations
 
