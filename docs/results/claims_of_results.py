@@ -39,7 +39,7 @@ RESULTS: dict[str, list[tuple[str, ...]]] = {
             BAD_ONES,
         ),
         (
-            "more than it aims at: {} of ACDC's, and in 3D, which taught it with {} bad scans, {} on fold cases and {} on",
+            "aims at: {} of ACDC's, and in 3D, which taught it with {} bad scans, {} on fold cases and {} on",
             f"{FLAGGED} | ACDC, average, outer, -miss 0.05 | bad and not flagged",
             f"orders {IN_3D} | Hippocampus in 3D, folds: the list | bad",
             *(
