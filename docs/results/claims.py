@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from claims_of_costs import COSTS, cost, note
 from claims_of_models import ALL, EMIDEC, HIPPOCAMPUS, LOSSES, NAMES, decided, dilated, flag, form, held, loss, near
-from claims_of_results import RESULTS
+from claims_of_results import FOUND_AGAIN, RESULTS
 from constants import CONSTANTS
 
 
@@ -33,6 +33,7 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
             "and not on DRIVE ({}, {};",
             *(form(of, row, "ECE predicted") for of in NAMES for row in ("as trained", "map")),
         ),
+        ("networks trained again: {}.", FOUND_AGAIN),
         (
             "held for {} (EMIDEC), {} (hippocampus), {} (ACDC) and {} (DRIVE)",
             *(held(of) for of in NAMES),

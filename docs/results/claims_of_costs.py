@@ -69,17 +69,6 @@ COSTS: dict[str, list[tuple[str, ...]]] = {
             cost("metrics", f"4 classes, * & {SIX}", "extra memory / array"),
             cost("metrics", f"14 classes, * & {SIX}", "extra memory / array"),
         ),
-        (
-            "takes {} of medpy's time with {} classes",
-            cost("metrics_2", "4 classes, * & all organs", "x medpy"),
-            note(r"\*\*(4) classes, \(128"),
-        ),
-        (
-            "takes {} s for {} x {} x {} x {} probabilities (RankSEG: {} s)",
-            cost("decision", "3 x *", "decide"),
-            *(cost("decision", "3 x *", "probabilities", which) for which in "1234"),
-            cost("decision", "3 x *", "RankSEG"),
-        ),
     ],
     "docs/tutorial.md": [
         (

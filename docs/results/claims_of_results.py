@@ -22,6 +22,8 @@ LEFT_OUT = (
 )
 BAD_ONES = f"orders {ALL} | Hippocampus, average, outer: the list | bad"
 FLAGGED, FOUND = f"flags {ALL}", ", average, outer, -find 0.9 | found of the bad"
+AGAIN = "Dataset004_Hippocampus/DiceCE_100epochs_50iters{,_seed2}"
+FOUND_AGAIN = f"trainings {AGAIN} | Hippocampus, folds > -find 0.9, found of the bad | training 2"
 STARTED = "Dataset028_EMIDEC/NACL_100epochs_50iters_fold_0"
 
 RESULTS: dict[str, list[tuple[str, ...]]] = {
@@ -32,6 +34,7 @@ RESULTS: dict[str, list[tuple[str, ...]]] = {
         ),
     ],
     "docs/results/list.md": [
+        ("training of the hippocampus ({};", FOUND_AGAIN),
         (
             "found all {} bad scans of ACDC, all {} of EMIDEC, {} of {} of the hippocampus",
             *(f"orders {ALL} | {NAMES[of]}, average, outer: the list | bad" for of in (ACDC, EMIDEC)),
@@ -72,8 +75,9 @@ RESULTS: dict[str, list[tuple[str, ...]]] = {
             near(EMIDEC, "NLL dilated", "with the map"),
         ),
         (
-            "found {} (EMIDEC), {} (hippocampus), {} (ACDC) |",
+            "found {} (EMIDEC), {} (hippocampus), {} (ACDC); {} in the",
             *(f"flags {of} | {NAMES[of]}, folds, -find 0.9 | found of the bad" for of in (EMIDEC, HIPPOCAMPUS, ACDC)),
+            FOUND_AGAIN,
         ),
         ("AURC of fold cases {} |", f"order_differences {EMIDEC} | EMIDEC, folds | entropy"),
         ("averages: EMIDEC {}, hippocampus {}, ACDC {}, DRIVE {} |", *(held(folder) for folder in NAMES)),

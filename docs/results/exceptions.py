@@ -117,6 +117,7 @@ EXCEPTIONS: list[tuple[str, str, str]] = [
 ]
 
 FILES: dict[str, str] = {
+    "*_seed2/calibration_map.json": "the map behind the values; no page has anything of it",
     "bins.csv": "figures_calibration.py draws them",
     "raters.csv": "figures_calibration.py draws them",
     "*_fold_0/folds/findings.csv": "measured with the rest; no page has findings of a single fold",
