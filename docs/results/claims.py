@@ -33,7 +33,7 @@ MEASURED: dict[str, list[tuple[str, ...]]] = {
             "and not on DRIVE ({}, {};",
             *(form(of, row, "ECE predicted") for of in NAMES for row in ("as trained", "map")),
         ),
-        ("networks trained again: {}.", FOUND_AGAIN),
+        ("trained again, found {}.", FOUND_AGAIN),
         (
             "held for {} (EMIDEC), {} (hippocampus), {} (ACDC) and {} (DRIVE)",
             *(held(of) for of in NAMES),
