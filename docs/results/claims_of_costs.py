@@ -19,7 +19,6 @@ def larger(row: str, column: str, after: str) -> str:
     return f"= ([[{measured}]] {after}) * 512 * 512 * 600 / 192 ** 3"
 
 
-SIX = "ours, six masks, all metrics"
 ITERATION = r"ratios \*\*([\d.]+)\*\*", r"quartiles ([\d.]+) to 1", r"quartiles [\d.]+ to ([\d.]+)"
 EXPORT = r"Logits (\d+) x 200", r"Logits 14 x (\d+) x", r"Logits 14 x 200 x (\d+) x", r"Logits 14 x 200 x 384 x (\d+)"
 
@@ -59,15 +58,6 @@ COSTS: dict[str, list[tuple[str, ...]]] = {
         (
             "takes {} ms of a validation step",
             cost("training_calibration_4_2d_small", "the observer in it", "median ms"),
-        ),
-        (
-            "takes {} times the CPU time of torchmetrics with {} classes, {} with {}, and {} and {} times",
-            cost("metrics", f"4 classes, * & {SIX}", "x torchmetrics"),
-            note(r"\*\*(4) classes, \(128"),
-            cost("metrics", f"14 classes, * & {SIX}", "x torchmetrics"),
-            note(r"\*\*(14) classes, \(128"),
-            cost("metrics", f"4 classes, * & {SIX}", "extra memory / array"),
-            cost("metrics", f"14 classes, * & {SIX}", "extra memory / array"),
         ),
     ],
     "docs/tutorial.md": [

@@ -11,6 +11,7 @@ ALL = " ".join(NAMES)
 IN_3D = "Dataset004_Hippocampus/DiceCE_50epochs_50iters_3d_small_fold_0_1_2"
 INFARCT = "structure == 'infarct' and "
 LOSSES = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters{,_adam,_adam_noda}_fold_0"
+LOSSES_AGAIN = "Dataset028_EMIDEC/{DiceCE,CE,NACL}_100epochs_50iters_adam_noda_seed2_fold_0"
 
 
 def form(folder: str, row: str, column: str, networks: str = "average, outer") -> str:
