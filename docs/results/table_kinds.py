@@ -11,8 +11,7 @@ import tables_list
 import tables_losses
 import tables_performance
 import tables_trainings
-
-STUDY = Path(__file__).resolve().parent / "study"
+from values import STUDY
 
 KINDS = (
     tables_calibration.TABLES

@@ -87,15 +87,19 @@ def flag_sets(folder: Path, flag: str, share: float) -> Iterator[tuple[str, pd.D
     yield f"{title}, own threshold", rows.assign(flagged=flagged_by_others(rows, "patient", flag, share))
 
 
+def mean_of_patients(values: pd.Series, patient: pd.Series) -> float:
+    """Mean over patients of the means of their scans; NaN without any."""
+    return float(values.groupby(patient).mean().mean())
+
+
 def _share(values: pd.Series, patient: pd.Series) -> str:
-    """Mean over patients with its interval (Clopper-Pearson)."""
-    means = values.groupby(patient).mean()
-    low, high = clopper_pearson(means.mean(), len(means))
-    return f"{means.mean():.2f} [{low:.2f}, {high:.2f}]"
+    """The same with its interval (Clopper-Pearson)."""
+    mean = mean_of_patients(values, patient)
+    return shown(mean, *clopper_pearson(mean, patient.nunique()), 2)
 
 
 def flags(folders: Sequence[Path]) -> str:
-    """Shares of scans that are flagged, of the bad ones that are, of all that are bad and not (means over patients).
+    """Share of the scans that is flagged; means over patients: of the bad ones that are, of all that are bad and not.
 
     Thresholds come from the fold cases: for these from those of the other networks. ``own threshold`` comes from the
     outer cases of the average, each patient left out: what a site with cases of its own has. Empty: too few patients.

@@ -87,7 +87,7 @@ def loss_calibration(folders: Sequence[Path]) -> str:
 def loss_differences(folders: Sequence[Path]) -> str:
     """Each loss less nnU-Net's in each setting, paired by case: mean over trainings, with its interval over patients.
 
-    Behind ±: half the 95 % interval over trainings (``over_trainings``), where there are enough of them.
+    Behind ±: half the 95 % interval over trainings (``seed_variance``), where there are enough of them.
 
     Raises:
         ValueError: A setting lacks nnU-Net's loss.
@@ -125,7 +125,7 @@ Values = Sequence[pd.DataFrame]
 """Of each training of a loss in a setting a row for each case."""
 
 
-def over_trainings(column: str, alike: Sequence[Values]) -> tuple[float, int]:
+def seed_variance(column: str, alike: Sequence[Values]) -> tuple[float, int]:
     """Variance over trainings of a mean over cases, and its degrees of freedom.
 
     Pooled over losses and settings with several trainings, which differ in the seed alone: with the mean x_gt of
@@ -154,7 +154,7 @@ def difference(loss: Values, stock: Values, ours: str, theirs: str, digits: int,
     change = first.mean(axis=1) - second.mean(axis=1)
     interval = mean_interval(change, n_bootstrap=DRAWS, seed=0, groups=change.index.get_level_values("patient"))
     text = shown(interval.mean, interval.low, interval.high, digits, "+")
-    (of_ours, freedom), (of_theirs, other) = (over_trainings(name, alike) for name in (ours, theirs))
+    (of_ours, freedom), (of_theirs, other) = (seed_variance(name, alike) for name in (ours, theirs))
     if min(freedom, other) < MIN_FREEDOM:
         return text
     half = t.ppf(0.975, min(freedom, other)) * math.sqrt(of_ours / len(loss) + of_theirs / len(stock))

@@ -12,7 +12,7 @@ from list_promises import covered
 from list_scores import SCORE, order_draws, scans
 from scipy.stats import t
 from tables_calibration import AS_TRAINED, CHANGED, COLUMNS, MAP, wide
-from tables_list import flag_sets
+from tables_list import flag_sets, mean_of_patients
 from values import SHOWN, rows_of, shown, table, title_of
 
 PEERS = ("predicted Dice, as trained", "entropy")
@@ -62,10 +62,10 @@ def _of_all(folder: Path, kind: str) -> Iterator[tuple[str, int, float]]:
         yield f"AURC, {SCORE} less {peer}", 3, drawn[SCORE][0, 0] - drawn[peer][0, 0]
     for flag, share in (("find", 0.9), ("miss", 0.05)):
         rows = next(rows for title, rows in flag_sets(folder, flag, share) if title == title_of(folder, kind))
-        bad, flagged = rows["bad"], rows["flagged"].astype(float)
+        bad, flagged, patient = rows["bad"], rows["flagged"].astype(float), rows["patient"]
         yield f"-{flag} {share:g}, flagged", 2, flagged.mean()
-        yield f"-{flag} {share:g}, found of the bad", 2, flagged[bad].mean()
-        yield f"-{flag} {share:g}, bad and not flagged", 2, (bad * (1 - flagged)).mean()
+        yield f"-{flag} {share:g}, found of the bad", 2, mean_of_patients(flagged[bad], patient[bad])
+        yield f"-{flag} {share:g}, bad and not flagged", 2, mean_of_patients(bad * (1 - flagged), patient)
     yield "bad scans", 2, scans(folder, kind)["bad"].mean()
 
 
