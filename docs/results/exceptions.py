@@ -51,7 +51,6 @@ EXCEPTIONS: list[tuple[str, str, str]] = [
     ("docs/how-to/a-flagged-scan.md", r"bound \(95 %, one-sided\)", "level of a bound"),
     ("docs/how-to/a-flagged-scan.md", r"segments from 1 when", "Slicer's number of the first segment"),
     ("docs/how-to/calibrate.md", r"below 0\. `NLL near`", "no change"),
-    ("docs/reference/performance.md", r"with version 0\.3;", "of the package"),
     ("docs/how-to/calibrate.md", r"less than 1 MB", "tests/calibration"),
     ("docs/how-to/choose-a-loss.md", r"falls to 0 by|`nnUNet_n_proc_DA` 0 or 1", "settings"),
     ("docs/how-to/choose-a-loss.md", r"\(1e-3, from half-way 1e-4\)", "the paper's optimiser"),
