@@ -18,7 +18,7 @@ This module is imported whenever Python starts in an environment that has the pa
 imports nothing: what it names is loaded, and PyTorch with it, when it is first asked for.
 """
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
     python docs/figures/l1_penalty_figure.py
 
 Free logits are a tensor that gradient descent changes as it likes: what is left when no network limits them. Dots are
-the result of minimising the package's own loss, lines are the formulas of l1-penalty.md. The dots are written to
-docs/results/study/figures/l1_penalty.csv: the probability of the true class so many voxels from an edge (none: plain
-surroundings), and its logit above the mean of the others.
+the result of minimising the package's own loss, lines are the formulas of l1-penalty.md. The dots are printed:
+the probability of the true class so many voxels from an edge (none: plain surroundings), and its logit above the mean
+of the others.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main() -> None:
     torch.set_num_threads(1)
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     values = pd.DataFrame(draw_cap(axes[0]) + draw_edge(axes[1]))
-    values.to_csv(DOCS / "results/study/figures/l1_penalty.csv", index=False, float_format="%.5g")
+    print(values.to_string(index=False))
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(DOCS / "images" / "l1_penalty.png", dpi=130, metadata={"Software": None})
