@@ -29,7 +29,6 @@ _EPILOG = """\
 examples:
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
-  nnunet_nacl review -history out_may out_june out_july -o history
   nnunet_nacl review -back out -marks marks.csv -corrected corrected
 Research software, not for clinical use.
 """
@@ -37,14 +36,12 @@ Research software, not for clinical use.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s (-i FOLDER ... | -history OUT ... | -back OUT) [-o FOLDER] [options]"
+    parser.usage = "%(prog)s (-i FOLDER ... | -back OUT) [-o FOLDER] [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("-i", metavar="FOLDER", nargs="+", help="predictions; several folders: an ensemble's members")
-    history = "draw what the lists in these output folders say over time: history.png, history.csv"
-    given.add_argument("-history", metavar="OUT", nargs="+", type=Path, help=history)
     back = "what came of the flags in this folder: outcome.json (docs/how-to/a-flagged-scan.md)"
     given.add_argument("-back", metavar="OUT", type=Path, help=back)
     marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last counts"
@@ -82,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give -o FOLDER." if args.o is None else "-back writes into its own folder; leave out -o.")
     if args.back:
         return _back(args.back, args.marks, args.corrected)
-    return _history(args.history, Path(args.o)) if args.history else _review(args)
+    return _review(args)
 
 
 def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
@@ -96,18 +93,6 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
     write_atomically(output / OUTCOME, to_json_text(encode(outcome)))
     write_atomically(output / OUTCOME_PAGE, outcome_page(outcome))
     print(*outcome_lines(outcome), f"written: {output / OUTCOME}, {output / OUTCOME_PAGE}", sep="\n")
-    return 0
-
-
-def _history(folders: Sequence[Path], output: Path) -> int:
-    from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.review.history import history_csv_text, read_runs
-    from nnunet_nacl.show.history_figure import draw_history
-
-    runs = read_runs(folders)
-    output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "history.csv", history_csv_text(runs))
-    print(f"{len(runs)} runs: {draw_history(runs, output / 'history.png')}\n{output / 'history.csv'}")
     return 0
 
 
