@@ -189,7 +189,7 @@ def evaluate(root: Path, whole: float) -> list[str]:
     sitk.WriteImage(truth, str(truths / f"{CASE}{ENDING}"))
     (predictions / "calibration.json").unlink(missing_ok=True)
     program = str(Path(sys.executable).parent / "nnunet_nacl")
-    command = [program, "evaluate", str(truths), str(predictions), "-np", "1"]
+    command = [program, "evaluate", "-i", str(predictions), "-gt", str(truths), "-np", "1"]
     seconds, peak = measure(command, root / "evaluate.log")
     size = os.path.getsize(predictions / f"{CASE}.npz") / 2**30
     return [f"`evaluate` of an npz of {size:.2f} GiB", f"{seconds:.1f}", f"{peak:.2f}", f"{peak / whole:.2f}"]

@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow-training-cases", action="store_true", help=seen)
     test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
-    add_shared(parser, "-bad", "-threshold")
+    add_shared(parser, "-bad")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")

@@ -31,24 +31,24 @@ HELP = "measure segmentation and calibration of a validated model or of a folder
 _DESCRIPTION = """\
 Measures Dice, HD95, ASSD, ECE, CECE, ACE, MCE, NLL and Brier score per case, structure and mask, and writes
 calibration.json: of a trained model's validation cases (-d -c), or of predictions that have their probabilities
-(ground truth first, as for nnUNetv2_evaluate_folder). More: docs/how-to/evaluate.md
+(-i, with their ground truth -gt). More: docs/how-to/evaluate.md
 """
 
 _EPILOG = """\
 examples:
   nnunet_nacl evaluate -d 4 -c 3d_fullres --predict
-  nnunet_nacl evaluate labelsTs predictions -map calibration_map.json
+  nnunet_nacl evaluate -i predictions -gt labelsTs -map calibration_map.json
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | gt_folder pred_folder) [options]"
+    parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | -i PREDICTIONS -gt LABELS) [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("gt_folder", nargs="?", help="folder with the ground truth")
-    add("pred_folder", nargs="?", help="folder with the predictions")
+    add("-i", metavar="PREDICTIONS", type=Path, help="folder of predictions with their probabilities")
+    add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i")
     add_shared(parser, "-djfile", "-pfile", *MODEL)
     add("--predict", action="store_true", help="predict the validation cases of -d first")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
@@ -61,9 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("boundary", "reach of `boundary`"),
     ):
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=f"{explained} (default: %(default)s mm)")
-    add_shared(parser, "-threshold")
-    add_shared(parser, "-bad", nargs=1)  # the folders, which have no flag, may follow
-    learned = "measure pred_folder through this map, and how far its predicted Dice holds"
+    add_shared(parser, "-bad")
+    learned = "measure -i through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add(
@@ -114,15 +113,15 @@ def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     if args.map and args.d is not None:
         raise UserError(
-            "-map is for a folder of predictions; for a model's own validation cases `nnunet_nacl compare -tr "
+            "-map is for a folder of predictions (-i); for a model's own validation cases `nnunet_nacl compare -tr "
             "TRAINER+calibrated` predicts Dice."
         )
     if args.predict and args.d is None:
         raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
-    if (args.d is None) == (args.gt_folder is None):
-        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
-    if args.d is None and args.pred_folder is None:
-        raise UserError("two folders are needed: gt_folder pred_folder.")
+    if (args.d is None) == (args.i is None):
+        raise UserError("name a model (-d DATASET -c CONFIGURATION) or a folder of predictions (-i PREDICTIONS).")
+    if (args.i is None) != (args.gt is None):
+        raise UserError("-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is needed.")
 
 
 def _of_model(
@@ -151,7 +150,7 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.same_networks import check_same_networks
 
-    folder = PredictionFolder.open(args.pred_folder, Path(args.gt_folder), dataset_json=args.djfile, plans=args.pfile)
+    folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
     expected = folder.expecting_all_references()
     if not args.map:
         return {"": expected}, str(folder.folder), None
@@ -160,7 +159,7 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
     treatment, quality, _ = open_map(Path(args.map), folder)
     if treatment.map is not None:  # beside what was measured of the predictions as they are
         expected = replace(expected, treatment=treatment)
-        args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
+        args.o = args.o or str(args.i / "calibrated" / "calibration.json")
     return {"": expected}, f"{folder.folder} through {args.map}", quality if quality and quality.predicts_dice else None
 
 

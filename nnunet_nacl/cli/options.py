@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from nnunet_nacl.review.review_list import ReviewList
 
 
-class _Gone(argparse.Action):
-    """An option of earlier versions."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
-        parser.error("-threshold is gone; name the Dice below which a case is bad: -bad 0.7, or -bad 0.8 Infarct=0.3.")
-
-
 def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
     return {"metavar": metavar, "help": text, **more}
 
@@ -65,7 +58,6 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-structures": _option("NAME", _COUNT, nargs="+"),
     "-also": _option("N", _ALSO, type=int),
     "--slicer": {"action": "store_true", "help": _SLICER},
-    "-threshold": {"help": argparse.SUPPRESS, "nargs": "*", "action": _Gone},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-pages": _option("WHICH", _PAGES, choices=("flagged", "all", "none"), default="flagged"),
     "-np": _option("N", _AT_A_TIME, type=int),
@@ -103,7 +95,7 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
 def add_flags(parser: Any) -> None:
     """Adds the options of a review list that say which scans are flagged."""
     add_shared(parser, "-bad", help=_BAD_SCAN)
-    add_shared(parser, "-find", "-miss", "-structures", "-threshold", "-also", "--slicer")
+    add_shared(parser, "-find", "-miss", "-structures", "-also", "--slicer")
 
 
 def flags_of(

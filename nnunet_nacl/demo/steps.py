@@ -195,7 +195,7 @@ class Demo:
             shutil.copy2(path, truth)
         evaluated = {trainer: self._options(trainer) for trainer in self.trainers}
         labels = self._place("raw", self.dataset, "labelsTr")
-        for name, predictions in (evaluated | {"truth": [labels, truth, "--chill"]}).items():
+        for name, predictions in (evaluated | {"truth": ["-i", truth, "-gt", labels, "--chill"]}).items():
             self._run((["nnunet_nacl", "evaluate", *predictions, *radii], f"evaluate_{name}"))
         return truth
 

@@ -77,7 +77,9 @@ def test_mean_leaves_out_cases_without_foreground():
 
 def evaluate(model, *flags):
     """What both commands leave of a model's validation: calibration.json and the paper's scores."""
-    assert nnunet_nacl(["evaluate", str(model.references), str(model.validation()), "-np", "1", *flags]) == 0
+    assert (
+        nnunet_nacl(["evaluate", "-i", str(model.validation()), "-gt", str(model.references), "-np", "1", *flags]) == 0
+    )
     assert main(["evaluate", str(model.validation())]) == 0
     names = ("calibration.json", "paper_scores.json")
     return [json.loads((model.validation() / name).read_text()) for name in names]
@@ -123,7 +125,9 @@ def test_a_case_without_a_class_an_empty_case_and_other_spacing(make_validated):
 def test_what_cannot_be_scored_is_said(make_validated, tmp_path, capsys):
     model = make_validated(cases=1, labels=REGIONS)
     files = ("-djfile", str(model.folder / "dataset.json"), "-pfile", str(model.folder / "plans.json"))
-    assert nnunet_nacl(["evaluate", str(model.references), str(model.validation()), "-np", "1", *files]) == 0
+    assert (
+        nnunet_nacl(["evaluate", "-i", str(model.validation()), "-gt", str(model.references), "-np", "1", *files]) == 0
+    )
     assert main(["evaluate", str(model.validation())]) == 2
     assert "defined for classes only" in capsys.readouterr().err
     for text, words in (

@@ -220,7 +220,7 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
         assert image.GetSpacing() == sitk.ReadImage(str(folder / path.name)[:-4] + ".nii.gz").GetSpacing()
         original = sitk.ReadImage(str(folder / path.name)[:-4] + ".nii.gz")
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
-    assert run("evaluate", model.references, out) == 0
+    assert run("evaluate", "-i", out, "-gt", model.references) == 0
     named = sha256((folder / "calibration_map.json").read_bytes()).hexdigest()
     assert read_dict(out / "calibration.json")["map_sha256"] == named
     ensemble_folders([str(folder), str(out)], str(tmp_path / "ensemble"), num_processes=1)

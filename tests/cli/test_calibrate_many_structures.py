@@ -85,9 +85,9 @@ def test_tables_show_the_ten_worst_and_verbose_ones_all(study):
     assert shown(printed, "Dice of nnU-Net's labels (before)")[:10] == worst
     every = calibration_text(read_record(root / "map.json"), verbose=True)
     assert "10 worst" not in every and "s1, decided" in every
-    evaluated = said("evaluate", root / "truth", root / "predictions")
+    evaluated = said("evaluate", "-i", root / "predictions", "-gt", root / "truth")
     assert shown(evaluated, "structure ")[:10] == worst and "4 more (--verbose)" in evaluated
-    evaluated = said("evaluate", root / "truth", root / "predictions", "--verbose")
+    evaluated = said("evaluate", "-i", root / "predictions", "-gt", root / "truth", "--verbose")
     assert shown(evaluated, "structure ")[:N] == list(LABELS)[1:] and "10 worst" not in evaluated
 
 

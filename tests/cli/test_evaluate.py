@@ -36,7 +36,7 @@ def test_two_folders(make_validated, capsys):
     model = make_validated(cases=2, labels=REGIONS)
     predictions = model.root / "predictions"
     shutil.copytree(model.validation(), predictions)
-    arguments = (model.references, predictions)
+    arguments = ("-i", predictions, "-gt", model.references)
     assert evaluate(*arguments) == 2 and "-djfile" in capsys.readouterr().err
     files = ("-djfile", model.folder / "dataset.json", "-pfile", model.folder / "plans.json")
     assert evaluate(*arguments, *files) == 0 and (predictions / "calibration.json").is_file()
@@ -59,17 +59,17 @@ def test_chill_accepts_cases_without_prediction(make_validated, capsys):
         path.unlink()
     assert evaluate("-d", 999, "-c", "3d_fullres") == 1 and "case_01" in capsys.readouterr().err
     assert evaluate("-d", 999, "-c", "3d_fullres", "--chill") == 0
-    assert evaluate(model.references, model.validation()) == 1
-    assert evaluate(model.references, model.validation(), "--chill") == 0
+    assert evaluate("-i", model.validation(), "-gt", model.references) == 1
+    assert evaluate("-i", model.validation(), "-gt", model.references, "--chill") == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "name a model"),
-        (("a", "b", "-d", "999"), "name a model"),
-        (("a",), "two folders"),
-        (("a", "b"), "b: no such folder"),
+        (("-i", "a", "-gt", "b", "-d", "999"), "name a model"),
+        (("-i", "a"), "-gt LABELS go together"),
+        (("-i", "a", "-gt", "b"), "a: no such folder"),
         (("-d", "999"), "-c CONFIGURATION"),
         (("-d", "998", "-c", "2d"), "998"),
         (("-d", "x", "-c", "2d"), "'x'"),
@@ -92,7 +92,7 @@ def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, messag
 
 def test_only_its_own_files_are_replaced(make_validated, capsys):
     model = make_validated(cases=1)
-    folders = (model.references, model.validation())
+    folders = ("-i", model.validation(), "-gt", model.references)
     comparison, table = model.root / "comparison.json", model.validation() / "calibration.csv"
     comparison.write_text('{"schema_version": 1, "generated_by": "nnunet_nacl 0.1.0", "datasets": []}')
     for text in ("age,height\n1,2\n", "scope,case\n"):
@@ -113,7 +113,7 @@ def test_names_cannot_disturb_the_table_or_run_in_a_spreadsheet(make_validated, 
     model = make_validated(cases=1, labels={"background": 0, "an\u202eterior": 1, "post\nerior": 2})
     for path in (*model.validation().glob("case_00*"), model.references / "case_00.nii.gz"):
         path.rename(path.with_name(path.name.replace("case_00", "=1+1")))
-    assert evaluate(model.references, model.validation(), "--csv") == 0
+    assert evaluate("-i", model.validation(), "-gt", model.references, "--csv") == 0
     out = capsys.readouterr().out
     assert "1 an\\u202eterior" in out and "2 post\\nerior" in out and "\u202e" not in out
     rows = list(csv.DictReader((model.validation() / "calibration.csv").open()))
@@ -126,6 +126,6 @@ def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
     pipe = model.validation() / name
     pipe.parent.mkdir(exist_ok=True)
     os.mkfifo(pipe)
-    status = evaluate(model.references, model.validation())
+    status = evaluate("-i", model.validation(), "-gt", model.references)
     assert status == (2 if name == "calibration.json" else 0)
     assert status == 0 or "no regular file" in capsys.readouterr().err

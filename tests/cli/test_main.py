@@ -90,7 +90,7 @@ def test_a_subcommand_that_there_is_not_is_answered_by_one_that_there_is(typed, 
     [
         ("predict -m nosuch -i . -o out", "nosuch: no such folder; give the folder that holds the model, TRAINER__"),
         ("review -i a.nii.gz -o out", "a.nii.gz: is a file; give the folder that holds the predictions."),
-        ("evaluate . a.nii.gz", "a.nii.gz: is a file; give the folder that holds the predictions."),
+        ("evaluate -i a.nii.gz -gt .", "a.nii.gz: is a file; give the folder that holds the predictions."),
         ("calibrate -i a.nii.gz -gt .", "a.nii.gz: is a file; give the folder that holds the images, or the pred"),
         ("predict -d 91 -c 2d -i . -o out", "ID 91; nnUNet_results has Dataset004_Hippocampus. Give one of these."),
     ],

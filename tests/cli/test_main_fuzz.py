@@ -68,7 +68,7 @@ def test_whatever_is_broken_ends_in_a_message(breaks, labels, in_truth, seed):
         spoil_image(rng, (model.references if in_truth else model.validation()) / "case_00.nii.gz", image)
         name = str(rng.choice(["dataset.json", "plans.json"])) if file in ("bytes", "type", "none") else "dataset.json"
         spoil_json(rng, model.folder / name, file)
-        status, output, error = evaluate(model.references, model.validation())
+        status, output, error = evaluate("-i", model.validation(), "-gt", model.references)
     assert_explained(status, output, error, ("case_00", name))
     if file == "good" and (array in ("shape", "0d", "empty", "none", "cut") or image in ("2d", "cut")):
         assert status == 1 and "case_00" in error  # never silently taken as something else
@@ -139,7 +139,7 @@ def call(arguments: list) -> tuple[int, str, str]:
     return status, output.getvalue(), error.getvalue()
 
 
-def evaluate(*folders: Path) -> tuple[int, str, str]:
+def evaluate(*folders: str | Path) -> tuple[int, str, str]:
     return call(["evaluate", *folders, "-np", "1"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 
 import numpy as np
 import pytest
@@ -214,19 +213,6 @@ def test_a_map_of_an_earlier_version_ranks_and_says_what_it_lacks(learned, tmp_p
     run("review", "-o", tmp_path / "out", *given)
     assert f"Scans cannot be flagged by a score: {said}" in capsys.readouterr().out
     assert all(row["lesion score"] for row in read_list(tmp_path / "out"))
-
-
-@pytest.mark.parametrize(
-    ("argument", "said"),
-    [
-        ("-structures", "expected at least one argument"),
-        ("-threshold", "-threshold is gone; name the Dice .* -bad 0.7"),
-    ],
-)
-def test_an_option_without_a_value_and_one_that_is_gone(tmp_path, capsys, argument, said):
-    with pytest.raises(SystemExit) as stop:
-        main(["review", "-i", "a", "-o", str(tmp_path / "out"), "-bad", "0.8", argument])
-    assert stop.value.code == 2 and re.search(said, capsys.readouterr().err)
 
 
 def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):

@@ -112,7 +112,7 @@ class FakeNnunet:
 
     def evaluate(self, arguments):
         assert (arguments.dilated, arguments.boundary) == (4, 4)
-        self.evaluated.append(arguments.tr if arguments.d else Path(arguments.pred_folder).name)
+        self.evaluated.append(arguments.tr if arguments.d else arguments.i.name)
 
     def calibrate(self, arguments):
         pass

@@ -187,7 +187,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     shutil.copytree(path.parent, root)
     folder, calibrated, decided, truths = (root / name for name in ("predictions", "calibrated", "decided", "labels"))
     capsys.readouterr()
-    run("evaluate", truths, calibrated, "-map", path)
+    run("evaluate", "-i", calibrated, "-gt", truths, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
     assert f"{calibrated} through {path}: " in printed.replace("\n", "")
     learned = read_record(path).learned["argmax"]
@@ -203,13 +203,13 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     assert found["coverage"]["share"] == np.mean(inside) and found["map_sha256"] == document["map_sha256"]
     assert "cases of the same names (10, case_0 first)" in printed
     as_predicted = (folder / "calibration.json").read_bytes()
-    run("evaluate", truths, folder, "-map", path)  # through the map: nothing has to be written
+    run("evaluate", "-i", folder, "-gt", truths, "-map", path)  # through the map: nothing has to be written
     through_map = json.loads((folder / "calibrated" / "calibration.json").read_text())
     assert through_map["predicted_quality"]["MAE predicted"] == pytest.approx(found["MAE predicted"], abs=1e-6)
     for one, other in zip(through_map["metric_per_case"], document["metric_per_case"]):
         assert one["metrics"] == other["metrics"]  # the labels are nnU-Net's in both
     assert (folder / "calibration.json").read_bytes() == as_predicted
-    run("evaluate", truths, decided, "-map", path)
+    run("evaluate", "-i", decided, "-gt", truths, "-map", path)
     of_decided = json.loads((decided / "calibration.json").read_text())["predicted_quality"]
     assert of_decided["MAE predicted"] != found["MAE predicted"]
 

@@ -90,7 +90,7 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     cases = json.loads((place / "calibration.json").read_text())["metric_per_case"]
     agree = [one["members_dice"] for case in cases for one in case["quality"]["structures"].values()]
     assert len(agree) == 12 and all(0 <= dice < 1 for dice in agree)
-    main(["evaluate", str(truths), str(place), "-np", "1", "--chill"])
+    main(["evaluate", "-i", str(place), "-gt", str(truths), "-np", "1", "--chill"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["volume", "folds"] == [line[0] for line in lines if len(line) > 6 and line[0] in ("volume", "folds")]
     assert [line[:2] for line in lines if line[:2] == ["AURC", "folds"]]

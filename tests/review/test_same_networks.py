@@ -31,16 +31,17 @@ def say(model, tmp_path, capsys):
         write_json(tmp_path / "map.json", whole | {"source": str(model.folder)} | content)
         given = "-map", str(tmp_path / "map.json"), "-np", "1"
         capsys.readouterr()
+        truth = "-gt", str(model.references)
         status = main(["review", "-i", str(folder), "-o", str(tmp_path / "out"), *given])
         said = "".join(capsys.readouterr())
-        command = ["evaluate", str(model.references), str(folder), "--chill", "-o", str(tmp_path / "c.json"), *given]
+        command = ["evaluate", "-i", str(folder), *truth, "--chill", "-o", str(tmp_path / "c.json"), *given]
         evaluated = main(command)
         assert (evaluated == 2) == (status == 2)
         also = "".join(capsys.readouterr())
         for part in ("other networks than those of fold", "cannot be known", "give the map of this model"):
             assert (part in said) == (part in also)
         which = ["-i", f"A={folder}", f"B={model.validation(1)}", "-map", f"A={tmp_path / 'map.json'}"]
-        assert main(["compare", *which, "-gt", str(model.references), "-o", str(tmp_path / "compared")]) == 2
+        assert main(["compare", *which, *truth, "-o", str(tmp_path / "compared")]) == 2
         also = "".join(capsys.readouterr())  # where the networks may be the same, that it has learned nothing
         for part in ("other networks than those of fold", "give the map of this model"):
             assert (part in said) == (part in also)

@@ -242,10 +242,7 @@ def test_an_ensembles_folder_needs_the_plans_of_its_members(make_validated, caps
     for path in [*model.validation().iterdir(), model.folder / "dataset.json", model.folder / "plans.json"]:
         (members / path.name).write_bytes(path.read_bytes())
     ensemble_folders([str(members), str(members)], str(output), save_merged_probabilities=True, num_processes=1)
-    assert (
-        main(["evaluate", str(model.references), str(output), "-np", "1"]) == 2 and "-pfile" in capsys.readouterr().err
-    )
-    assert (
-        main(["evaluate", str(model.references), str(output), "-np", "1", "-pfile", str(members / "plans.json")]) == 0
-    )
+    command = ["evaluate", "-i", str(output), "-gt", str(model.references), "-np", "1"]
+    assert main(command) == 2 and "-pfile" in capsys.readouterr().err
+    assert main([*command, "-pfile", str(members / "plans.json")]) == 0
     assert json.loads((output / "calibration.json").read_text())["n_cases"] == 1

@@ -123,9 +123,9 @@ def test_a_file_of_nnunet_is_not_replaced(make_validated, measured, name, capsys
     model = make_validated(cases=1)
     write_json(model.folder / name, {"labels": "nnU-Net's"})
     before = (model.folder / name).read_text()
-    gt_and_predictions = (model.references, model.validation())
+    folders = ("-i", model.validation(), "-gt", model.references)
     arguments = ("-djfile", model.references.parent / "dataset.json", "-o", model.folder / name)
-    assert main(["evaluate", *map(str, gt_and_predictions + arguments)]) == 2
+    assert main(["evaluate", *map(str, folders + arguments)]) == 2
     error = capsys.readouterr().err
     assert f"{name}: not a calibration.json" in error and "would be lost" in error and not measured
     assert (model.folder / name).read_text() == before
