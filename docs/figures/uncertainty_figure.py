@@ -2,7 +2,7 @@
 
     python docs/figures/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o uncertainty.png
 
-REVIEW is the output of `nnunet_nacl review -maps` for several folders, SCANS and LABELS are nnU-Net's imagesTr and
+REVIEW is the output of `nnunet_nacl predict -maps` with several folds, SCANS and LABELS are nnU-Net's imagesTr and
 labelsTr.
 """
 

@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="confidence, entropy, margin, mutual_information (no name: these) or probabilities",
+        help="confidence, entropy, with several folds mutual_information (no name: these) or probabilities",
     )
     add("-codes", metavar="FILE", help="for DICOM: .json with a SNOMED code of each structure (docs/how-to/dicom.md)")
     axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_raw)"
@@ -89,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.io.treatment import beta_of
     from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
-    from nnunet_nacl.prediction.network import MAPS_OF_SCANS
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.review.reviewed_case import choose_maps
@@ -110,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         model.treatment,
         quality,
         model.map_path,
-        maps=() if args.maps is None else choose_maps(args.maps, len(model.folds), MAPS_OF_SCANS),
+        maps=() if args.maps is None else choose_maps(args.maps, len(model.folds)),
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
         unlike=_level(args.unlike),

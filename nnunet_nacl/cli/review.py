@@ -36,12 +36,12 @@ Research software, not for clinical use.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s (-i FOLDER ... | -back OUT) [-o FOLDER] [options]"
+    parser.usage = "%(prog)s (-i FOLDER | -back OUT) [-o FOLDER] [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("-i", metavar="FOLDER", nargs="+", help="predictions; several folders: an ensemble's members")
+    given.add_argument("-i", metavar="FOLDER", help="predictions, with their probabilities")
     back = "what came of the flags in this folder: outcome.json (docs/how-to/a-flagged-scan.md)"
     given.add_argument("-back", metavar="OUT", type=Path, help=back)
     marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last counts"
@@ -54,9 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="write maps (no name: confidence, entropy, margin, mutual_information)",
+        help="write maps: confidence, entropy (no name: these), probabilities",
     )
-    add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
     add_shared(parser, "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
@@ -103,33 +102,29 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.companion_files import image_files
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.io.treatment import Treatment, beta_of
     from nnunet_nacl.prediction.deliver import Delivery, deliver
     from nnunet_nacl.prediction.saved_predictions import SavedPredictions
     from nnunet_nacl.review.predicted_quality import open_map
-    from nnunet_nacl.review.prediction_output import check_dtype
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.same_networks import check_same_networks
     from nnunet_nacl.review.slicer import check_images
     from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.runs.ensemble_members import find_cases, open_members
     from nnunet_nacl.show.scan_page import all_pages
     from nnunet_nacl.show.scan_pictures import draw_scan
 
     processes, output = number_of_processes(args.np), Path(args.o)
     _check(args)
     postprocessing = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
-    members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
-    groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
-    maps: tuple[str, ...] = ()
-    if args.maps is not None:
-        check_dtype(args.dtype, members[0].file_ending)
-        maps = choose_maps(args.maps, len(members))
+    folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
+    groups = read_groups(args.groups, [files.case for files in folder.cases()[0]]) if args.groups else None
+    maps = () if args.maps is None else choose_maps(args.maps)
     map_path = Path(args.map) if args.map else None
     treatment, quality, note, unknown = Treatment(beta=beta_of(args.decide, args.beta)), None, "", ""
     if map_path:
-        note = check_same_networks(map_path, members[0])
-        treatment, quality, unknown = open_map(map_path, members[0], treatment.beta)
+        note = check_same_networks(map_path, folder)
+        treatment, quality, unknown = open_map(map_path, folder, treatment.beta)
     delivery = Delivery(
         output,
         partial(draw_scan, None if args.pages == "none" else output),
@@ -137,31 +132,30 @@ def _review(args: argparse.Namespace) -> int:
         quality,
         map_path,
         maps,
-        args.dtype,
         args.save_probabilities,
-        finding_channels(members[0].labels, args.findings, quality.listed if quality else ()),
-        flags_of(args, structures_of(members[0].labels), quality, unknown or "give the map that predicts it, -map."),
+        finding_channels(folder.labels, args.findings, quality.listed if quality else ()),
+        flags_of(args, structures_of(folder.labels), quality, unknown or "give the map that predicts it, -map."),
         shlex.join(["nnunet_nacl", *args.argv]),
         (note,) if note else (),
         also=number_to_draw(args),
         pages=args.pages,
     )
-    saved = SavedPredictions(tuple(members), delivery, Path(args.gt) if args.gt else None)
+    saved = SavedPredictions(folder, delivery, Path(args.gt) if args.gt else None)
     source = saved.source(num_processes=processes, need_all_references=args.postprocessing)
-    images = {case.case: image_files(members[0], case.case)[0] for case in source.cases if args.slicer}
+    images = {case.case: image_files(folder, case.case)[0] for case in source.cases if args.slicer}
     check_images(images.values())
     listed, problems = deliver(source, delivery, page=all_pages, title="review", again=args.overwrite, progress=True)
     print_list(listed, output, "cases")
     if args.slicer:
-        write_for_slicer(output, listed, images, members[0].file_ending)
+        write_for_slicer(output, listed, images, folder.file_ending)
     if listed.decided:
-        names = structures_of(members[0].labels)
+        names = structures_of(folder.labels)
         print("\n" + "\n".join(decision_lines(listed.decided, names, groups, every=args.verbose)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")
     if maps:
-        print(f"maps: {output / 'maps'}/CASE/   ({', '.join(maps)}; {args.dtype})")
+        print(f"maps: {output / 'maps'}/CASE/   ({', '.join(maps)})")
     if args.postprocessing:
         choose_postprocessing(output, args.gt, processes)
     elif postprocessing:
@@ -178,10 +172,5 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"{dashes}{flag} is about decided segmentations: give -decide too.")
     if args.postprocessing and not args.gt:
         raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
-    if args.map and len(args.i) > 1:
-        raise UserError(
-            "a map calibrates one folder, not several members; make one with nnUNetv2_ensemble --save_npz and learn a "
-            "map from such a folder (`nnunet_nacl calibrate -i ENSEMBLE -gt LABELS`)."
-        )
     if args.groups and not args.gt:
         raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")

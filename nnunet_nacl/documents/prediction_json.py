@@ -68,10 +68,8 @@ class PredictedCases(TypedDict, total=False):
     mirroring: bool
     postprocessing: str | None
     training_range: str
-    members: list[dict[str, str]]
+    predictions: dict[str, str]
     dataset: str | None
-    dtype: str
-    value: str
     form: str
     structures: dict[str, str]
     predicted: UsedQuality
@@ -105,10 +103,8 @@ class PredictionRecord(PredictedCases):
         mirroring: Of predict: whether mirrored copies were predicted.
         postprocessing: Of predict: SHA-256 of nnU-Net's postprocessing.pkl; null for none.
         training_range: Of predict: the file that images were compared with.
-        members: Of review: name and folder of each folder of predictions, map_sha256 where it was calibrated.
+        predictions: Of review: their folder, map_sha256 where it was calibrated.
         dataset: Of review: nnU-Net's name.
-        dtype: Of review: of the images of uncertainty.
-        value: Of review: what a stored value stands for.
         form: Of review: classes, or the least certain region of each voxel.
         structures: Of review: name by nnU-Net's key.
         predicted: Of review: what the map has learned of Dice and volumes.

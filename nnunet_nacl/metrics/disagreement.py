@@ -33,14 +33,12 @@ class Disagreement:
         mutual_information: (*grid) float32 entropy of the mean of the members' probabilities minus the mean of their
             entropies, both normalised, in [0, 1]; regions: of the region with the largest.
         foreground_mutual_information: Its mean over the foreground; NaN if there is none.
-        expected_entropy: (*grid) that mean of their entropies, where it was asked for.
     """
 
     dice: np.ndarray
     voxels: np.ndarray
     mutual_information: np.ndarray
     foreground_mutual_information: float
-    expected_entropy: np.ndarray | None = None
 
 
 class MemberSums:
@@ -50,7 +48,7 @@ class MemberSums:
         structures: Label value of each of S structures, or the label values of each region.
         label_map: Makes the (n,) label map of (C, n) probabilities.
         regions: Whether the probabilities are of sigmoid regions.
-        to_probs: Makes (C, n) probabilities of what a member is given as, logits perhaps; None: they are probabilities.
+        to_probs: Makes (C, n) probabilities of what a member is given as, such as logits.
     """
 
     def __init__(
@@ -58,8 +56,8 @@ class MemberSums:
         structures: Sequence[int | tuple[int, ...]],
         label_map: Function,
         *,
-        regions: bool = False,
-        to_probs: Function | None = None,
+        regions: bool,
+        to_probs: Function,
     ) -> None:
         self._structures, self._label_map, self._regions, self._to_probs = structures, label_map, regions, to_probs
         self._grid: tuple[int, ...] = ()
@@ -67,16 +65,8 @@ class MemberSums:
         self._entropy = self._probs
         self._segmentations: list[np.ndarray] = []
 
-    def add(self, values: np.ndarray, segmentation: np.ndarray | None = None) -> None:
-        """One more member.
-
-        Args:
-            values: (C, *grid) probabilities, or what ``to_probs`` takes, of any floating type.
-            segmentation: (*grid) label map of the member; None: the one that its probabilities make.
-
-        Raises:
-            ValueError: They are not probabilities.
-        """
+    def add(self, values: np.ndarray) -> None:
+        """One more member: (C, *grid) values that ``to_probs`` takes."""
         if not self._segmentations:
             self._grid, size = values.shape[1:], int(np.prod(values.shape[1:]))
             self._probs = np.zeros((len(values), size), np.float32)
@@ -85,23 +75,13 @@ class MemberSums:
         kept = np.empty(self._probs.shape[1], np.min_scalar_type(int(largest)))
         for part, probs in self._blocks(values):
             self._probs[:, part] += probs
-            self._entropy[:, part] += self._entropies(probs, check_values=self._to_probs is None)
-            kept[part] = self._label_map(probs) if segmentation is None else segmentation.reshape(-1)[part]
+            self._entropy[:, part] += self._entropies(probs)
+            kept[part] = self._label_map(probs)
         self._segmentations.append(kept)
 
     def segment(self, values: np.ndarray) -> np.ndarray:
         """(*grid) label map of what a member is given as."""
         return np.concatenate([self._label_map(probs) for _, probs in self._blocks(values)]).reshape(self._grid)
-
-    @property
-    def probs(self) -> np.ndarray:
-        """(C, *grid) float32 mean of the members' probabilities."""
-        return (self._probs / len(self._segmentations)).reshape(-1, *self._grid)
-
-    @property
-    def expected_entropy(self) -> np.ndarray:
-        """(*grid) float32 mean of the members' normalised entropies; regions: of the region with the largest."""
-        return (self._entropy / len(self._segmentations)).max(0).reshape(self._grid)
 
     def result(self, foreground: np.ndarray) -> Disagreement:
         """What was found.
@@ -111,7 +91,7 @@ class MemberSums:
         """
         n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
         for part in parts(self._probs.shape[1], _BLOCK_VOXELS):
-            mean = self._entropies(self._probs[:, part] / n, check_values=False)
+            mean = self._entropies(self._probs[:, part] / n)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
         inside = information[foreground.reshape(-1)]
         average = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
@@ -121,13 +101,10 @@ class MemberSums:
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         flat = values.reshape(len(values), -1)
         for part in parts(flat.shape[1], _BLOCK_VOXELS):
-            block = flat[:, part]
-            block = np.ascontiguousarray(block) if self._to_probs else block.astype(np.promote_types(block.dtype, "f4"))
-            yield part, self._to_probs(block) if self._to_probs else block
+            yield part, self._to_probs(np.ascontiguousarray(flat[:, part]))
 
-    def _entropies(self, probs: np.ndarray, *, check_values: bool) -> np.ndarray:
-        options = {"regions": self._regions, "aggregate": False, "check_values": check_values}
-        return np.atleast_2d(normalised_entropy(probs, **options))
+    def _entropies(self, probs: np.ndarray) -> np.ndarray:
+        return np.atleast_2d(normalised_entropy(probs, regions=self._regions, aggregate=False, check_values=False))
 
 
 def _compare(

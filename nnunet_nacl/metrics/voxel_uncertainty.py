@@ -1,4 +1,4 @@
-"""Confidence, entropy, margin and mutual information of each voxel: pure functions of arrays.
+"""Confidence, entropy and mutual information of each voxel: pure functions of arrays.
 
 All lie in [0, 1]. Classes (softmax) have one form. Regions (sigmoid) are two-class problems, in or out, so each region
 r with probability p_r has a binary form of its own; what stands for the voxel is its least certain region. A mean over
@@ -61,23 +61,12 @@ def normalised_entropy(
     return _by_block(_entropy, probs, regions, aggregate, check_values, least_certain="amax")
 
 
-def margin(probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True) -> Array:
-    """How far the predicted class is ahead: largest minus second largest p_k, from 0 (a tie) to 1.
+def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
+    """What the members disagree about: H(mean_m p_m) - mean_m H(p_m), H the normalised entropy.
 
-    Regions: m_r = |2 p_r - 1|; the voxel has the smallest. Arguments, result and errors as :func:`confidence`.
-
-    Example:
-        >>> margin(np.array([[0.75], [0.25], [0.0]]))
-        array([0.5])
-    """
-    return _by_block(_margin, probs, regions, aggregate, check_values, least_certain="amin")
-
-
-def expected_entropy(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
-    """Mean over M members of their normalised entropies: sum_m H(p_m) / M.
-
-    The part of the uncertainty that all members share. Regions: as in :func:`normalised_entropy`, the mean is taken
-    for each region, then the voxel has the largest.
+    From 0 (all members say the same, however unsure) to 1 (each sure, all K classes equally often). In units of log K
+    as the entropies. Regions: the same for each region in units of log 2, and the voxel has the largest. With one
+    member it is 0 by definition.
 
     Args:
         members: M arrays or tensors of one shape, or one with a leading axis of members; see :func:`confidence`.
@@ -89,42 +78,24 @@ def expected_entropy(members: Sequence[Array] | Array, *, regions: bool = False,
 
     Raises:
         ValueError: No member, members of several shapes, or values that are no probabilities.
-    """
-    shared = _mean([normalised_entropy(probs, regions=regions, aggregate=False) for probs in _alike(members, regions)])
-    return _largest(shared) if regions and aggregate else shared
-
-
-def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
-    """What the members disagree about: H(mean_m p_m) - mean_m H(p_m), H the normalised entropy.
-
-    From 0 (all members say the same, however unsure) to 1 (each sure, all K classes equally often). In units of log K
-    as the entropies, so that for classes entropy of the mean = expected entropy + mutual information. Regions: the
-    same for each region in units of log 2, and the voxel has the largest. With one member it is 0 by definition.
-
-    Arguments, result and errors as :func:`expected_entropy`.
 
     Example:
         >>> mutual_information([np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])])
         array([1.])
     """
-    of_mean = normalised_entropy(_mean(_alike(members, regions)), regions=regions, aggregate=False)
-    disputed = (of_mean - expected_entropy(members, regions=regions, aggregate=False)).clip(0, 1)
-    return _largest(disputed) if regions and aggregate else disputed
-
-
-def _alike(members: Sequence[Array] | Array, regions: bool) -> list[Array]:
     shapes = list(dict.fromkeys(tuple(read_probs(probs, regions, least_axes=1).shape) for probs in members))
     if len(shapes) != 1:
         raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
-    return list(members)
+    apart: dict[str, bool] = {"regions": regions, "aggregate": False}
+    of_mean = normalised_entropy(_mean(members), **apart)
+    disputed = (of_mean - _mean([normalised_entropy(probs, **apart) for probs in members])).clip(0, 1)
+    if not (regions and aggregate):
+        return disputed
+    return disputed.max(axis=0) if isinstance(disputed, np.ndarray) else disputed.amax(0)
 
 
-def _mean(values: list[Array]) -> Array:
+def _mean(values: Sequence[Array] | Array) -> Array:
     return sum(values[1:], values[0]) / len(values)
-
-
-def _largest(values: Array) -> Array:
-    return values.max(axis=0) if isinstance(values, np.ndarray) else values.amax(0)
 
 
 def _confidence(chunk: Tensor, regions: bool) -> Tensor:
@@ -136,16 +107,6 @@ def _entropy(chunk: Tensor, regions: bool) -> Tensor:
     if regions:
         return ((terms + torch.special.entr(1 - chunk)) / math.log(2)).clamp(0, 1)
     return (terms.sum(0, keepdim=True) / math.log(chunk.shape[0])).clamp(0, 1)
-
-
-def _margin(chunk: Tensor, regions: bool) -> Tensor:
-    if regions:
-        return (2 * chunk - 1).abs()
-    first, second = chunk[0], torch.zeros_like(chunk[0])
-    for probability in chunk[1:]:  # faster than topk over the first axis
-        second = torch.maximum(second, torch.minimum(first, probability))
-        first = torch.maximum(first, probability)
-    return (first - second)[None]
 
 
 def _by_block(

@@ -55,7 +55,6 @@ class Delivery:
         quality: What the treatment's map has learned of such segmentations; None where nothing is known.
         map_path: The file of the map; None where there is none.
         maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
-        dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         flags: By which score cases are flagged; None: by none.
@@ -72,7 +71,6 @@ class Delivery:
     quality: QualityOfMap | None = None
     map_path: Path | None = None
     maps: tuple[str, ...] = ()
-    dtype: str = "uint8"
     probabilities: bool = False
     findings: tuple[int, ...] = ()
     flags: Flags | None = None
@@ -101,7 +99,7 @@ class Source:
         document: What prediction.json says of cases and settings.
         made: How the segmentations were made, for the page: text by heading.
         notes: What whoever uses the list must know, given the names of the finished cases.
-        members: Names of the networks or folders that are averaged; one if there is nothing to average.
+        members: Names of the networks that are averaged; one if there is nothing to average.
         begin: Called with the ledger when the output folder is there.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.

@@ -25,8 +25,6 @@ from nnunet_nacl.runs.logits_export import ExportedLogits, export_logits
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
 """nnU-Net's functions and the arguments of each."""
 
-MAPS_OF_SCANS = ("confidence", "entropy", "margin", "mutual_information")
-
 DEVICES = ("cuda", "cpu", "mps")
 _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check that the scan's intensities are in the "
@@ -154,7 +152,7 @@ def segment_case(
     Args:
         model: The model.
         predicted: With what its networks answer.
-        maps: Some of ``MAPS_OF_SCANS``; ``mutual_information`` takes several folds.
+        maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         findings: Channels of the structures whose components are listed.
         postprocessing: Of nnU-Net, applied to the segmentation before the row is made.
     """

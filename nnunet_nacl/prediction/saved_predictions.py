@@ -1,4 +1,4 @@
-"""Folders of predictions with probabilities as the source of cases; several folders are members of an ensemble."""
+"""A folder of predictions with probabilities as the source of cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.documents.prediction_json import PredictedCases
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder, to_json_text, write_atomically
-from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.case import Case, CaseFiles
+from nnunet_nacl.io.companion_files import fold_folders
+from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import decide_case
 from nnunet_nacl.json_files import read_dict
@@ -33,33 +35,27 @@ from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import review_case
-from nnunet_nacl.runs.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
 from nnunet_nacl.runs.ledger import Ledger, sign
 from nnunet_nacl.runs.worker_processes import each_case
 
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")
-_COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
 
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """Folders of the same cases, and what becomes of them; can be pickled.
+    """A folder of predictions, and what becomes of its cases; can be pickled.
 
     Attributes:
-        members: The folders; labels and readers are the same.
+        folder: The predictions; no ground truth is looked for.
         delivery: What becomes of the cases.
         references: Folder with ground truth, for the true Dice of decided segmentations; cases may lack it.
     """
 
-    members: tuple[PredictionFolder, ...]
+    folder: PredictionFolder
     delivery: Delivery
     references: Path | None = None
-
-    @property
-    def first(self) -> PredictionFolder:
-        """Any of the folders."""
-        return self.members[0]
 
     def source(self, *, num_processes: int = 1, need_all_references: bool = False) -> Source:
         """The predictions as cases.
@@ -69,34 +65,30 @@ class SavedPredictions:
             need_all_references: A case without ground truth is an error, found before the work begins.
 
         Raises:
-            UserError: A folder cannot be used.
+            UserError: The folder cannot be used, or holds no probabilities.
         """
-        first, delivery, labels = self.first, self.delivery, self.first.labels
-        cases, unusable = find_cases(self.members)
-        for member in [member for member in cases if member.case in _NO_NAMES]:
-            why = f"no folder for maps can have the name {member.case!r}; rename the case."
-            unusable[member.case] = f"{member.path}: {why}"
-        cases = [member for member in cases if member.case not in _NO_NAMES]
+        folder, delivery, labels = self.folder, self.delivery, self.folder.labels
+        _check_probabilities(folder.folder)
+        cases, unusable = folder.cases()
+        for files in [files for files in cases if files.case in _NO_NAMES]:
+            why = f"no folder for maps can have the name {files.case!r}; rename the case."
+            unusable[files.case] = f"{files.path}: {why}"
+        cases = [files for files in cases if files.case not in _NO_NAMES]
         self._check_references(cases, need_all_references)
-        places = [member.folder for member in self.members]
-        names, quality, rule = member_names(places), delivery.quality, delivery.treatment.rule
-        record = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(place) for place in places]}
+        place, quality, rule = folder.folder, delivery.quality, delivery.treatment.rule
+        record = {"generated_by": "nnunet_nacl review", "predictions": os.path.abspath(place)}
         settings = {
             "computation": _COMPUTATION,
             "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
             "treatment": delivery.treatment.to_json(),
-            "maps": [delivery.dtype, *delivery.maps],
-            "probabilities": delivery.probabilities,
+            "maps": list(delivery.maps),
+            "save_probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
             "pictures": delivery.pages != "none",
         }
         document: PredictedCases = {
-            "members": [
-                {"name": name, "folder": os.path.abspath(place)} | map_of(place) for name, place in zip(names, places)
-            ],
-            "dataset": first.plans.get("dataset_name"),
-            "dtype": delivery.dtype,
-            "value": "stored / 255" if delivery.dtype == "uint8" else "stored",
+            "predictions": {"folder": os.path.abspath(place)} | map_of(place),
+            "dataset": folder.plans.get("dataset_name"),
             "form": "least certain region of each voxel" if labels.regions else "classes",
             "structures": structures_of(labels),
         }
@@ -106,64 +98,58 @@ class SavedPredictions:
                 "learned_as_deployed": quality.learned.as_deployed,
                 "map_sha256": sha256(quality.path),
             }
-        kept = "the most probable labels of the mean" if len(places) > 1 else "as they were predicted"
         return Source(
-            first,
+            folder,
             cases,
             unusable,
             lambda case, earlier: sign(self._files(case), settings, earlier),
             lambda todo, ledger: each_case(self.write, todo, num_processes),
-            places=places,
+            places=[place],
             record=(_ARGUMENTS, record),
-            origin={"predictions": str(first.folder.resolve())},
+            origin={"predictions": str(place.resolve())},
             document=document,
             made={
-                "Predictions": ", ".join(map(str, places)),
+                "Predictions": str(place),
                 "Calibrated by": str(delivery.map_path or "no map"),
-                "Segmentations": f"decided for the highest expected {rule}" if rule else kept,
+                "Segmentations": f"decided for the highest expected {rule}" if rule else "as they were predicted",
             },
             notes=lambda finished: [] if quality is None else quality.caveats(finished),
-            members=names,
-            begin=partial(self._begin, {member.case for member in cases}),
+            members=[place.resolve().name],
+            begin=partial(self._begin, {files.case for files in cases}),
         )
 
-    def write(self, member: MemberCase) -> Written:
+    def write(self, files: CaseFiles) -> Written:
         """Do one case and write all of it.
 
         Raises:
             UserError: A file cannot be read, does not fit or cannot be written; the message names it.
         """
-        delivery, treatment, saved = self.delivery, self.delivery.treatment, member.files[0]
-        case, members = read_ensemble(self.members, member)
+        folder, delivery, treatment = self.folder, self.delivery, self.delivery.treatment
+        case = folder.load(files, truth=False)
         try:
             decided, treated = None, treatment.before_decision(case)
             if treatment.beta:
                 segmentation, decision = decide_case(treated, treatment.beta, treatment.presence)
                 treated = replace(treated, segmentation=segmentation)
                 decided = describe_decision(case, treated, self._truth(case), decision.rounds)
-            reviewed = review_case(treated, members=members, maps=delivery.maps, findings=delivery.findings)
+            reviewed = review_case(treated, maps=delivery.maps, findings=delivery.findings)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{member.path}: {error}; predict this case again.") from None
-        finished, pictures = delivery.draw(self.first, reviewed, None, ())
+            raise UserError(f"{files.path}: {error}; predict this case again.") from None
+        finished, pictures = delivery.draw(folder, reviewed, None, ())
         probs: np.ndarray | Path | None = None
         if delivery.probabilities:
-            untouched = treatment.map is None and len(self.members) == 1
-            probs = saved.probabilities if untouched else treated.probabilities.whole()
-        written = write_reviewed(
-            self.first, reviewed, delivery.output, source=saved, probabilities=probs, dtype=delivery.dtype
-        )
+            probs = files.probabilities if treatment.map is None else treated.probabilities.whole()
+        written = write_reviewed(folder, reviewed, delivery.output, source=files, probabilities=probs)
         return replace(finished, decided=decided), pictures + written
 
-    def _files(self, member: MemberCase) -> dict[str, Path | None]:
-        read = {"reference": self._reference(member.case)}
-        for i, files in enumerate(member.files):
-            read |= {f"probabilities_{i}": files.probabilities, f"segmentation_{i}": files.segmentation}
-        return read
+    def _files(self, files: CaseFiles) -> dict[str, Path | None]:
+        read = {"probabilities": files.probabilities, "segmentation": files.segmentation}
+        return {**read, "reference": self._reference(files.case)}
 
     def _reference(self, case: str) -> Path | None:
-        path = None if self.references is None else self.references / f"{case}{self.first.file_ending}"
+        path = None if self.references is None else self.references / f"{case}{self.folder.file_ending}"
         return path if path is not None and path.is_file() else None
 
     def _truth(self, case: Case) -> np.ndarray | None:
@@ -171,39 +157,49 @@ class SavedPredictions:
         if path is None:
             return None
         like = "prediction", case.geometry, case.segmentation.shape
-        return self.first.read_labels(path, is_truth=True, like=like)[0]
+        return self.folder.read_labels(path, is_truth=True, like=like)[0]
 
-    def _check_references(self, cases: Sequence[MemberCase], need_all: bool) -> None:
+    def _check_references(self, cases: Sequence[CaseFiles], need_all: bool) -> None:
         if self.references is None:
             return
         check_folder(self.references, "the ground truth")
-        missing = [member.case for member in cases if self._reference(member.case) is None]
+        missing = [files.case for files in cases if self._reference(files.case) is None]
         if missing and (need_all or len(missing) == len(cases)):
-            path = self.references / f"{missing[0]}{self.first.file_ending}"
+            path = self.references / f"{missing[0]}{self.folder.file_ending}"
             raise UserError(f"{path}: no ground truth for this prediction; add it, or leave the folder out.")
 
     def _begin(self, names: set[str], ledger: Ledger) -> None:
         """Say by which map the folder is calibrated, and remove what is of other predictions than these."""
-        output, first, treatment = self.delivery.output, self.first, self.delivery.treatment
+        output, folder, treatment = self.delivery.output, self.folder, self.delivery.treatment
         map_path = self.delivery.map_path
         (output / APPLIED_FILE).unlink(missing_ok=True)
         if treatment.map is not None and map_path is not None:
             form = read_record(map_path).form
-            record = map_to_json({form: treatment.map}, form, structures_of(first.labels))
+            record = map_to_json({form: treatment.map}, form, structures_of(folder.labels))
             record |= {
-                "applied_to": str(first.folder.resolve()),
+                "applied_to": str(folder.folder.resolve()),
                 "map": str(map_path.resolve()),
                 "map_sha256": sha256(map_path),
             }
             write_atomically(output / APPLIED_FILE, to_json_text(record))
-        elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
-            write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
+        elif (folder.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+            write_atomically(output / APPLIED_FILE, to_json_text(read_dict(folder.folder / APPLIED_FILE)))
         for case in sorted(ledger.cases - names):  # nothing of them may lie beside the new ones
             for path in ledger.written(case, output).values():
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # other files are there
                     path.parent.rmdir()
             ledger.forget(case)
+
+
+def _check_probabilities(folder: Path) -> None:
+    """UserError for a folder without a single npz: one line instead of one for each case."""
+    if next(folder.glob("*.npz"), None) is not None:
+        return
+    for validation in (folder / "validation", *(fold / "validation" for fold in fold_folders(folder).values())):
+        if next(validation.glob("*.npz"), None) is not None:
+            raise UserError(f"{folder} holds no predictions, but {validation} does: give that.")
+    raise UserError(f"{folder} holds no probabilities (*.npz); {RERUN}.")
 
 
 def describe_decision(predicted: Case, decided: Case, truth: np.ndarray | None, rounds: int) -> DecidedCase:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import os
 import pickle
@@ -106,7 +105,6 @@ def write_reviewed(
     *,
     source: CaseFiles | None = None,
     probabilities: np.ndarray | Path | None = None,
-    dtype: str = "uint8",
 ) -> tuple[Path, ...]:
     """Write the segmentation of a case, and its maps into a folder of their own; a killed run leaves no half file.
 
@@ -117,7 +115,6 @@ def write_reviewed(
         source: The saved prediction that it was made from; None for one that never was.
         probabilities: To save, or the file to copy, which keeps its time and its .pkl; without a ``source`` that is
             made. None: there shall be none, and an earlier run's are removed.
-        dtype: Of the maps, see :func:`to_dtype`.
 
     Returns:
         What was written.
@@ -143,7 +140,7 @@ def write_reviewed(
     remove_leftovers(output / MAPS / name)
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
-        written += write_image(to_dtype(values, dtype), path, folder.reader, case.properties)
+        written += write_map(values, path, folder.reader, case.properties)
     for path in (output / MAPS / name).glob(f"{name}_*"):  # of an earlier run with other settings
         if path not in written and lies_inside(path, output):  # a link may lead to the maps of another folder
             path.unlink()
@@ -175,28 +172,13 @@ class _KeepsType(np.ndarray):
         return self.view(np.ndarray)
 
 
-def to_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Values in [0, 1] as stored: float32 as they are, or uint8 with 255 = 1.
+def write_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> list[Path]:
+    """Write values in [0, 1] as an image under a temporary name with the same ending, verify it, then rename it.
 
-    uint8 is round(255 x), halves to the even neighbour: read back as stored / 255, it is off by at most 1/510. NIfTI
-    files have that factor as their slope, so that readers give values in [0, 1].
-    """
-    if dtype == "float32":
-        return values.astype(np.float32, copy=False)
-    return np.rint(np.clip(values, 0, 1) * np.float32(255)).astype(np.uint8)
-
-
-def check_dtype(dtype: str, file_ending: str) -> None:
-    """UserError where a file format cannot hold the type."""
-    if dtype == "float32" and file_ending.lower() in _INTEGER_ENDINGS:
-        raise UserError(f"{file_ending} files hold no float32; use -dtype uint8.")
-
-
-def write_image(array: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> list[Path]:
-    """Write a scalar image under a temporary name with the same ending, verify it, then rename it.
+    They are float32, rounded to 1/255, which the file formats compress; formats of integers alone hold 255 times them.
 
     Args:
-        array: (*spatial) in nnU-Net's array axis order, 2D images as (1, y, x); float32, or uint8 where 255 is 1.
+        values: (*spatial) in nnU-Net's array axis order, 2D images as (1, y, x).
         path: The file; its ending decides the format.
         writer: nnU-Net's, of the data set.
         properties: What nnU-Net's reader said of the segmentation.
@@ -209,40 +191,19 @@ def write_image(array: np.ndarray, path: Path, writer: Any, properties: Mapping[
     """
     import tifffile
 
-    ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    steps = np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * np.float32(255)))
+    integers = path.suffix.lower() in _INTEGER_ENDINGS
+    array = steps.astype(np.uint8) if integers else steps.astype(np.float32) / np.float32(255)
     is_tiff = path.suffix.lower() in (".tif", ".tiff") and not Geometry.of(properties).is_2d
-    array = np.ascontiguousarray(array)
-    with replacing(path, ending=ending) as temporary, verified(temporary):
-        if is_tiff:
-            # else 3 or 4 slices become colours
-            tifffile.imwrite(temporary, array, compression="zlib", photometric="minisblack")
-        elif array.dtype == np.uint8 and ending in (".nii", ".nii.gz"):
-            _write_scaled(array, temporary, writer, properties)
-        else:
-            writer.write_seg(array.view(_KeepsType), str(temporary), properties)
+    with replacing(path, ending=".nii.gz" if path.name.endswith(".nii.gz") else path.suffix) as temporary:
+        with verified(temporary):
+            if is_tiff:  # else 3 or 4 slices become colours
+                tifffile.imwrite(temporary, array, compression="zlib", photometric="minisblack")
+            else:
+                writer.write_seg(array.view(_KeepsType), str(temporary), properties)
     if not is_tiff:
         return [path]
     # nnU-Net keeps the spacing of tif files in a file beside them
     spacing_file = path.with_suffix(".json")
     write_atomically(spacing_file, json.dumps({"spacing": properties["spacing"]}))
     return [path, spacing_file]
-
-
-def _write_scaled(array: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
-    """Have readers of a NIfTI file take 255 for 1: the writers know no slope, so it is put into the finished header."""
-    import nibabel
-
-    plain = path if path.suffix == ".nii" else path.with_suffix("")
-    try:
-        writer.write_seg(array.view(_KeepsType), str(plain), properties)
-        header: Any = nibabel.load(plain).header
-        header.set_slope_inter(1 / 255, 0)
-        with open(plain, "r+b") as file:
-            header.write_to(file)
-        if plain != path:
-            with open(plain, "rb") as source, open(path, "wb") as file:
-                with gzip.GzipFile("", "wb", 1, file, mtime=0) as target:  # the same bytes for the same map
-                    shutil.copyfileobj(source, target)
-    finally:
-        if plain != path:
-            plain.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class ReviewList:
         title: Of the page, such as the data set.
         finished: What is kept of each case, by name.
         structures: Their names.
-        members: Names of the networks or folders that are averaged; one if there is nothing to average.
+        members: Names of the networks that are averaged; one if there is nothing to average.
         quality: What the calibration map has learned of Dice and volume; None where nothing is known.
         flags: By which score a scan is flagged; None: by none, they are ranked only.
         problems: By case why there is nothing of it.

@@ -15,40 +15,36 @@ from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
-from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, margin, normalised_entropy
+from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
 from nnunet_nacl.runs.components import ComponentSums
 from nnunet_nacl.runs.quality_block import QualitySums
 
-_OUTSIDE = {"confidence": 1.0, "entropy": 0.0, "margin": 1.0}
+_OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
 """Value of a map outside nnU-Net's crop, where all is background for certain."""
 
-MEMBER_MAPS = ("mutual_information", "expected_entropy")
-"""Maps that compare the members of an ensemble; 0 outside the crop."""
+_OF_FOLDS = "mutual_information"
+"""The map that compares folds; 0 outside the crop."""
 
-MAPS = (*_OUTSIDE, *MEMBER_MAPS)
+MAPS = (*_OUTSIDE, _OF_FOLDS)
 
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
 
 
-def choose_maps(wanted: Sequence[str], members: int, there: Sequence[str] = MAPS) -> tuple[str, ...]:
-    """Names of the maps to write; UserError for one that there is not, or that compares members where there is one.
+def choose_maps(wanted: Sequence[str], n_folds: int = 1) -> tuple[str, ...]:
+    """Names of the maps to write; UserError for one that there is not, or that compares folds where there is one.
 
     Args:
-        wanted: Some of ``there``, or ``PROBABILITIES``; none for the usual ones.
-        members: Networks or folders that are averaged.
-        there: What can be written.
+        wanted: Some of ``MAPS``, or ``PROBABILITIES``; none for all of ``MAPS`` that there can be.
+        n_folds: Whose networks are averaged.
     """
     for name in wanted:
-        if name not in (*there, PROBABILITIES):
-            raise UserError(f"there is no map {name!r}; there are {', '.join((*there, PROBABILITIES))}.")
-        if name in MEMBER_MAPS and members == 1:
-            raise UserError(
-                f"the map {name} compares members: give two or more folders of the same cases, or predict with several "
-                "folds (-f)."
-            )
-    return tuple(dict.fromkeys(wanted)) or MAPS[: 3 if members == 1 else 4]
+        if name not in (*MAPS, PROBABILITIES):
+            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAPS, PROBABILITIES))}.")
+        if name == _OF_FOLDS and n_folds == 1:
+            raise UserError(f"the map {name} compares folds: predict with several (nnunet_nacl predict -f).")
+    return tuple(dict.fromkeys(wanted)) or MAPS[: 2 if n_folds == 1 else 3]
 
 
 @dataclass(frozen=True)
@@ -110,8 +106,8 @@ def review_case(
 
     Args:
         case: With its segmentation and probabilities.
-        members: What they disagree about whose mean these probabilities are; None for one network.
-        maps: Some of ``MAPS``, or ``PROBABILITIES``; ``members`` holds those of ``MEMBER_MAPS``.
+        members: What the folds disagree about whose mean these probabilities are; None for one network.
+        maps: Some of ``MAPS``, or ``PROBABILITIES``.
         differences: How the image differs from the training's.
         findings: Channels of the structures whose components are to be listed.
 
@@ -130,9 +126,8 @@ def review_case(
         doubt[where] = 1 - confidence(probs, regions=labels.regions, check_values=False)
         if "confidence" in made:
             made["confidence"][where] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
-        for name, function in (("entropy", normalised_entropy), ("margin", margin)):
-            if name in made:
-                made[name][where] = function(probs, regions=labels.regions, check_values=False)
+        if "entropy" in made:
+            made["entropy"][where] = normalised_entropy(probs, regions=labels.regions, check_values=False)
         for channel, name in enumerate(_names(labels) if PROBABILITIES in maps else ()):
             made[name][where] = probs[channel]
     place = least_certain_place(doubt, source.in_box, labels.foreground, case.spacing_mm)
@@ -141,11 +136,11 @@ def review_case(
 
 
 def _empty_maps(case: Case, maps: Sequence[str], members: Disagreement | None) -> dict[str, np.ndarray]:
-    """The maps as they are outside the crop; those that compare members are whole."""
+    """The maps as they are outside the crop; the one that compares folds is whole."""
     shape, made = case.segmentation.shape, dict[str, np.ndarray]()
     for name in maps:
-        if name in MEMBER_MAPS:
-            made[name] = getattr(members, name) if members else np.zeros(shape, np.float32)
+        if name == _OF_FOLDS:
+            made[name] = members.mutual_information if members else np.zeros(shape, np.float32)
         elif name == PROBABILITIES:
             background = "" if case.labels.regions else _names(case.labels)[0]
             made |= {each: np.full(shape, each == background, np.float32) for each in _names(case.labels)}

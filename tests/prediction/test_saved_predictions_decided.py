@@ -42,7 +42,7 @@ def write_truths(folder: Path, cases: int = 3, labels: dict | None = None, seed:
 
 
 def decide_folder(source: Path, output: Path, **asked):
-    return reviewed([source], output, treatment=Treatment(beta=1), **asked)
+    return reviewed(source, output, treatment=Treatment(beta=1), **asked)
 
 
 def names(folder: Path) -> set[str]:

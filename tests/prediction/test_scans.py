@@ -26,6 +26,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import Predictor
 from nnunet_nacl.prediction import scans as scan_source
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -216,6 +217,30 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     assert predict(folder, scans, tmp_path / "again", "-findings", "anterior") == 0
     with open(tmp_path / "again" / "findings.csv", encoding="utf-8-sig") as file:
         assert {one["structure"] for one in csv.DictReader(file)} == {"anterior"}
+
+
+def test_what_folds_disagree_about_is_listed_and_mapped(tmp_path, model, scans) -> None:
+    assert predict(model, scans, tmp_path / "out", "-maps") == 0
+    folds = [Predictor(model, folds=[fold], device="cpu") for fold in (0, 1)]
+    for row in rows(tmp_path / "out"):
+        answers = [fold.predict(*_read(scans, row["case"]), probabilities=True) for fold in folds]
+        information = mutual_information([answer.probabilities.array for answer in answers])
+        there = tmp_path / "out" / "maps" / row["case"] / f"{row['case']}_mutual_information.nii.gz"
+        mapped = sitk.GetArrayFromImage(sitk.ReadImage(str(there)))  # brought from the network's grid to the scan's
+        assert np.corrcoef(mapped.ravel(), information.ravel())[0, 1] > 0.9
+        foreground = segmentations(tmp_path / "out")[row["case"]] > 0
+        told = float(row["mean_foreground_mutual_information"])
+        assert told == pytest.approx(information[foreground].mean(), rel=0.5) and row["n_members"] == "2"
+        masks = [answer.segmentation == 1 for answer in answers]
+        volumes = [mask.sum() * np.prod(SPACING_MM) / 1000 for mask in masks]
+        expected = {
+            "members_dice": 2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()),
+            "volume_sd_ml": np.std(volumes, ddof=1),
+            "volume_min_ml": min(volumes),
+            "volume_max_ml": max(volumes),
+            "volume_ml fold_1": volumes[1],
+        }
+        assert {name: float(row[f"anterior {name}"]) for name in expected} == pytest.approx(expected, rel=0.2)
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])

@@ -12,7 +12,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.prediction_output import check_dtype, open_output, to_dtype, write_image
+from nnunet_nacl.review.prediction_output import open_output, write_map
 from tests.processes import full_disk
 
 DATA = SimpleNamespace(dataset_json={}, plans={}, file_ending=".nii.gz")
@@ -89,9 +89,13 @@ def geometry(path):
     return image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def rounded(shape):
+    """Values in [0, 1] such as maps hold."""
+    return np.random.default_rng(1).integers(0, 256, shape).astype(np.float32) / np.float32(255)
+
+
 @pytest.mark.parametrize(("reader", "ending"), SCANS)
-def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending, dtype):
+def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending):
     reader = reader_of(reader)
     array, properties = reader.read_seg(str(scan(tmp_path / f"scan{ending}")))
     values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
@@ -99,23 +103,15 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending,
     reference = tmp_path / f"reference{ending}"
     reader.write_seg(np.rint(values * 250).astype(np.uint8), str(reference), properties)
     path = tmp_path / "maps" / f"map{ending}"
-    assert write_image(to_dtype(values, dtype), path, reader, properties) == [path]
+    assert write_map(values, path, reader, properties) == [path]
     for a, b, c in zip(geometry(path), geometry(reference), geometry(tmp_path / f"scan{ending}")):
         np.testing.assert_allclose(a, b, atol=1e-6)
         np.testing.assert_allclose(a, c, atol=1e-5)
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    nifti = ending in (".nii", ".nii.gz")  # its readers scale by the slope in the file
-    assert written.dtype == ("float32" if nifti else dtype)
-    scale = 255 if dtype == "uint8" and not nifti else 1
-    if nifti:
-        found = nibabel.load(path).dataobj
-        assert found.get_unscaled().dtype == dtype and found.slope == pytest.approx(
-            1 if dtype == "float32" else 1 / 255
-        )
-    np.testing.assert_allclose(written / scale, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3)
+    assert written.dtype == np.float32
+    np.testing.assert_allclose(written, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3)
     again, _ = reader.read_seg(str(path))
-    stored = to_dtype(values, dtype)
-    np.testing.assert_allclose(again[0], stored / 255 if nifti and dtype == "uint8" else stored, rtol=1e-6)
+    np.testing.assert_array_equal(again[0], np.rint(values * np.float32(255)) / np.float32(255))
     assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
@@ -125,8 +121,8 @@ def test_a_sheared_affine_is_kept(tmp_path, reader):
     nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz")
     reader = reader_of(reader)
     array, properties = reader.read_seg(str(tmp_path / "scan.nii.gz"))
-    values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
-    write_image(values, tmp_path / "map.nii.gz", reader, properties)
+    values = rounded(array.shape[1:])
+    write_map(values, tmp_path / "map.nii.gz", reader, properties)
     np.testing.assert_allclose(nibabel.load(tmp_path / "map.nii.gz").affine, affine, atol=1e-6)
     np.testing.assert_array_equal(reader.read_seg(str(tmp_path / "map.nii.gz"))[0][0], values)
 
@@ -138,8 +134,8 @@ def test_a_2d_image_stays_2d(tmp_path, ending):
     image.SetOrigin((3.0, -4.0))
     sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
     _, properties = reader_of("SimpleITKIO").read_seg(str(tmp_path / f"scan{ending}"))
-    values = np.random.default_rng(1).random((1, 6, 5)).astype(np.float32)
-    write_image(values, tmp_path / f"map{ending}", reader_of("SimpleITKIO"), properties)
+    values = rounded((1, 6, 5))
+    write_map(values, tmp_path / f"map{ending}", reader_of("SimpleITKIO"), properties)
     assert geometry(tmp_path / f"map{ending}") == geometry(tmp_path / f"scan{ending}")
     assert geometry(tmp_path / f"map{ending}")[0] == (5, 6)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"map{ending}"))), values[0])
@@ -151,18 +147,16 @@ def test_a_picture(tmp_path, ending):
 
     io.imsave(tmp_path / f"picture{ending}", np.zeros((6, 5), dtype=np.uint8), check_contrast=False)
     _, properties = reader_of("NaturalImage2DIO").read_seg(str(tmp_path / f"picture{ending}"))
-    values = to_dtype(np.random.default_rng(1).random((1, 6, 5)), "uint8")
-    path = tmp_path / f"map{ending}"
-    assert write_image(values, path, reader_of("NaturalImage2DIO"), properties) == [path]
-    np.testing.assert_array_equal(io.imread(tmp_path / f"map{ending}"), values[0])
+    values, path = np.random.default_rng(1).random((1, 6, 5)), tmp_path / f"map{ending}"
+    assert write_map(values, path, reader_of("NaturalImage2DIO"), properties) == [path]
+    scale = 1 if ending == ".tif" else 255  # the others hold integers alone
+    np.testing.assert_allclose(io.imread(path), np.rint(values[0] * 255) / 255 * scale, rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_a_3d_tif_has_its_spacing_beside_it(tmp_path, dtype):
-    reader = reader_of("Tiff3DIO")
-    values = to_dtype(np.random.default_rng(1).random(SHAPE), dtype)
+def test_a_3d_tif_has_its_spacing_beside_it(tmp_path):
+    reader, values = reader_of("Tiff3DIO"), rounded(SHAPE)
     properties = {"spacing": (3.0, 1.5, 0.5)}
-    assert write_image(values, tmp_path / "map.tif", reader, properties) == [
+    assert write_map(values, tmp_path / "map.tif", reader, properties) == [
         tmp_path / "map.tif",
         tmp_path / "map.json",
     ]
@@ -171,21 +165,21 @@ def test_a_3d_tif_has_its_spacing_beside_it(tmp_path, dtype):
     assert tuple(read["spacing"]) == (3.0, 1.5, 0.5)
 
 
-def test_rounding_to_bytes():
-    values = np.array([0, 1 / 255, 0.5 / 255, 1.5 / 255, 0.9981, 1, 1.0000001], dtype=np.float64)
-    assert to_dtype(values, "uint8").tolist() == [0, 1, 0, 2, 255, 255, 255]
-    random = np.random.default_rng(0).random(10_000)
-    assert np.abs(to_dtype(random, "uint8") / 255 - random).max() <= 1 / 510 + 1e-9
-    check_dtype("float32", ".nii.gz")
-    with pytest.raises(UserError, match="use -dtype uint8"):
-        check_dtype("float32", ".png")
+def test_maps_are_rounded(tmp_path):
+    reader = reader_of("SimpleITKIO")
+    _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
+    values = np.zeros(SHAPE)
+    values.flat[:7] = [0, 1 / 255, 0.5 / 255, 1.5 / 255, 0.9981, 1, 1.0000001]
+    write_map(values, tmp_path / "map.nii.gz", reader, properties)
+    written = reader.read_seg(str(tmp_path / "map.nii.gz"))[0].ravel()[:7] * 255
+    np.testing.assert_allclose(written, [0, 1, 0, 2, 255, 255, 255], rtol=1e-6)
 
 
 def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
     reader = reader_of("SimpleITKIO")
     _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
     path = tmp_path / "maps" / "map.nii.gz"
-    write_image(np.zeros(SHAPE, dtype=np.uint8), path, reader, properties)
+    write_map(np.zeros(SHAPE), path, reader, properties)
     before = path.read_bytes()
 
     def full(image, name, compress):
@@ -194,20 +188,20 @@ def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypa
 
     monkeypatch.setattr(sitk, "WriteImage", full)
     with pytest.raises(UserError, match="map.nii.gz: cannot be written .No space left on device"):
-        write_image(np.ones(SHAPE, dtype=np.uint8), path, reader, properties)
+        write_map(np.ones(SHAPE), path, reader, properties)
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".gipl", ".mha", ".tif", ".png"])
 def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
     picture = ending == ".png"
-    noise = np.random.default_rng(0).integers(0, 255, (1, 256, 256) if picture else (16, 64, 64)).astype(np.uint8)
+    noise = np.random.default_rng(0).random((1, 256, 256) if picture else (16, 64, 64))
     path, properties = tmp_path / f"map{ending}", {"spacing": (999.0, 1.0, 1.0) if picture else (1.0, 1.0, 1.0)}
     reader = reader_of({".png": "NaturalImage2DIO", ".tif": "Tiff3DIO"}.get(ending, "SimpleITKIO"))
     if not picture and ending != ".tif":
         _, properties = reader.read_seg(str(scan(tmp_path / f"scan{ending}")))
         (tmp_path / f"scan{ending}").unlink()
     with full_disk(20 * 512), pytest.raises(UserError, match=rf"map{ending}: cannot be written .*free some space"):
-        write_image(noise, path, reader, properties)
+        write_map(noise, path, reader, properties)
     assert not list(tmp_path.iterdir())
-    assert write_image(noise, path, reader, properties)[0] == path
+    assert write_map(noise, path, reader, properties)[0] == path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +14,6 @@ from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.review.review_list import REVIEW, SCANS, STRUCTURES, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
-from nnunet_nacl.runs.ensemble_members import member_names
 
 
 def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1, **learned):
@@ -148,20 +146,6 @@ def test_all_that_is_known_of_a_structure_stands_in_its_row():
         **{"volume_max_ml": "3.0", "pieces": "1", "largest_piece": "1.0", "max_probability": "0.9"},
         **{"volume_ml p": "1.0", "volume_ml q": "3.0"},
     }
-
-
-def test_members_are_named_by_what_differs(tmp_path):
-    folders = [Path(tmp_path, model, "fold_0", "validation") for model in ("A__p__2d", "B__p__2d")]
-    assert member_names(folders) == ["A", "B"]
-    assert member_names([tmp_path / f"A__p__{c}" / "fold_0" / "validation" for c in ("2d", "3d")]) == ["2d", "3d"]
-    assert member_names([tmp_path / "A__p" / "fold_0", tmp_path / "B__p" / "fold_1"]) == ["A__p/fold_0", "B__p/fold_1"]
-    assert member_names([tmp_path / "A", tmp_path / "A__p"]) == ["A", "p"]
-    assert member_names([tmp_path / fold / "validation" for fold in ("fold_0", "fold_1")]) == ["fold_0", "fold_1"]
-    assert member_names([tmp_path / "p0", tmp_path / "p1"]) == ["p0", "p1"]
-    assert member_names([tmp_path / "p0"]) == ["p0"]
-    assert member_names([tmp_path / "p0", tmp_path / "p0" / "more"]) == ["p0", "more"]
-    nested = [tmp_path / "p0", tmp_path / "p0" / "p0"]
-    assert member_names(nested) == [str(folder.resolve()) for folder in nested]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from nnunet_nacl.review.reviewed_case import PROBABILITIES, review_case
 
 CROP = (slice(1, 11), slice(2, 13), slice(0, 9))
 SHAPE = (12, 13, 10)
-MAPS = ("confidence", "entropy", "margin", PROBABILITIES)
+MAPS = ("confidence", "entropy", PROBABILITIES)
 
 
 class Blocks(Probabilities):
@@ -63,7 +63,7 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
         source = CalibratedProbabilities(source, calibration) if calibrated else source
         reviewed.append(review_case(replace(case, probabilities=source), maps=MAPS, findings=case.labels.foreground))
     first = reviewed[0]
-    assert list(first.maps)[3:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
+    assert list(first.maps)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
     expected = first.finished.row
     if calibrated:
         assert expected.structures[0].network[0] != pytest.approx(expected.structures[0].predicted_volume, rel=0.01)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.deliver import Delivery, deliver
 from nnunet_nacl.prediction.saved_predictions import SavedPredictions
 from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.runs.ensemble_members import open_members
 from nnunet_nacl.show.scan_page import all_pages
 from nnunet_nacl.show.scan_pictures import draw_scan
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
@@ -58,8 +58,9 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folders, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
-    """What `nnunet_nacl review` makes of folders of the same cases."""
+def reviewed(folder, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
+    """What `nnunet_nacl review` makes of a folder."""
     delivery = Delivery(output, partial(draw_scan, output), **asked)
-    saved = SavedPredictions(tuple(open_members(folders)), delivery, references=references)
+    opened = PredictionFolder.open(folder, need_reference=False)
+    saved = SavedPredictions(opened, delivery, references=references)
     return deliver(saved.source(num_processes=num_processes), delivery, page=all_pages, again=overwrite)[0]

@@ -89,4 +89,4 @@ def reviewed_scans(tmp_path_factory):
         if name != "no image":
             image = (100 * truth + rng.integers(0, 50, shape)).astype("int16")
             write_image(image, images / f"{name}_0000.nii.gz", SPACING_MM)
-    return parent, reviewed([folder], parent / "out")
+    return parent, reviewed(folder, parent / "out")

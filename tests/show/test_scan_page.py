@@ -123,14 +123,14 @@ def test_lines_for_editors_are_quoted_for_the_shell_and_for_python(tmp_path, nam
 
 def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     parent, _ = reviewed_scans
-    first = reviewed([parent / "predictions"], tmp_path / "out")
+    first = reviewed(parent / "predictions", tmp_path / "out")
     pages = {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")}
     run = first.run
     for path in pages:
         (tmp_path / "out" / "review" / path).unlink()
     (parent / "images").rename(parent / "elsewhere")
     try:
-        again = reviewed([parent / "predictions"], tmp_path / "out")
+        again = reviewed(parent / "predictions", tmp_path / "out")
     finally:
         (parent / "elsewhere").rename(parent / "images")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")} == pages
