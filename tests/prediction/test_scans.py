@@ -235,7 +235,6 @@ def test_what_folds_disagree_about_is_listed_and_mapped(tmp_path, model, scans) 
         volumes = [mask.sum() * np.prod(SPACING_MM) / 1000 for mask in masks]
         expected = {
             "members_dice": 2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()),
-            "volume_sd_ml": np.std(volumes, ddof=1),
             "volume_min_ml": min(volumes),
             "volume_max_ml": max(volumes),
             "volume_ml fold_1": volumes[1],
