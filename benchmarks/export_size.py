@@ -72,7 +72,7 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
 
 def export(root: Path, which: str, edge: int) -> None:
     """Export once; print CPU seconds and the largest resident memory in GiB."""
-    from nnunet_nacl.prediction.preprocessed_case import CompactImage, GridCase
+    from nnunet_nacl.prediction.preprocessed_case import GridCase, for_pictures
 
     logits, size = np.load(root / "logits.npy"), [edge] * 3
     properties = {
@@ -94,9 +94,7 @@ def export(root: Path, which: str, edge: int) -> None:
     else:
         scans, case = (
             predicting(root, which, len(logits)),
-            GridCase(
-                CASE, logits, properties, CompactImage(np.random.default_rng(0).random((1, *size), np.float32)), ()
-            ),
+            GridCase(CASE, logits, properties, for_pictures(np.random.default_rng(0).random(size)), ()),
         )
         del logits
         start = time.process_time()
@@ -113,15 +111,13 @@ def predicting(root: Path, which: str, classes: int):
     from nnunet_nacl.prediction.deliver import Delivery
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
-    from nnunet_nacl.prediction.training_range import TrainingRange
     from nnunet_nacl.show.scan_pictures import draw_scan
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
     treatment = Treatment(LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None)
     opened = PredictionFolder.open(root, need_reference=False)
-    training = TrainingRange.find(root, opened.plans, 1)
-    model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), training, treatment)
+    model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), treatment)
     delivery = Delivery(
         root / which, partial(draw_scan, root / which), treatment, probabilities=which.endswith("npz"), findings=(1, 2)
     )

@@ -67,7 +67,7 @@ class PredictedCases(TypedDict, total=False):
     step_size: float
     mirroring: bool
     postprocessing: str | None
-    training_range: str
+    training_range: str | None
     predictions: dict[str, str]
     dataset: str | None
     form: str
@@ -102,7 +102,7 @@ class PredictionRecord(PredictedCases):
         step_size: Of predict: of the sliding window, as a share of the patch.
         mirroring: Of predict: whether mirrored copies were predicted.
         postprocessing: Of predict: SHA-256 of nnU-Net's postprocessing.pkl; null for none.
-        training_range: Of predict: the file that images were compared with.
+        training_range: Of predict: what spacing and size were compared with; null for nothing.
         predictions: Of review: their folder, map_sha256 where it was calibrated.
         dataset: Of review: nnU-Net's name.
         form: Of review: classes, or the least certain region of each voxel.

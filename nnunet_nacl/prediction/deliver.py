@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import nnunet_nacl
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
@@ -26,7 +28,6 @@ from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
-from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
@@ -40,7 +41,7 @@ NOT_YET = "not predicted yet: run the part that has it."
 Written = tuple[FinishedCase, tuple[Path, ...]]
 """What is kept of a case, and its files."""
 
-Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None, Sequence[Path]], Written]
+Draw = Callable[[PredictionFolder, ReviewedCase, np.ndarray | None, Sequence[Path]], Written]
 """What is kept of a case, with pictures: :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
 
 

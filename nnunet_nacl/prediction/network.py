@@ -177,11 +177,8 @@ def segment_case(
 
         case = replace(case, segmentation=apply_postprocessing(case.segmentation.astype(kind), *postprocessing))
     case = replace(case, segmentation=np.asarray(case.segmentation, kind))
-    differences = predicted.differences + tuple(
-        model.training.compare_intensities(predicted.image, case.segmentation != 0)
-    )
     members = _on_image(predicted.disagreement, model, exported, "mutual_information" in maps)
-    reviewed = review_case(case, members=members, maps=maps, differences=differences, findings=findings)
+    reviewed = review_case(case, members=members, maps=maps, differences=predicted.differences, findings=findings)
     transpose = model.plans_manager.transpose_forward
     seen = profile(predicted.channels, exported.segmentation, model.labels, predicted.properties, transpose)
     return replace(reviewed, finished=replace(reviewed.finished, profile=tuple(seen.tolist())))

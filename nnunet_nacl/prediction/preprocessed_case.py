@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,33 +29,10 @@ LARGEST_INTENSITY = 1e14
 _MOST_VOXELS = 2**40  # 4 TiB a channel
 
 
-class CompactImage:
-    """An image in half precision, each channel scaled to its range: enough for pictures and medians.
-
-    Args:
-        image: (C, *spatial).
-    """
-
-    def __init__(self, image: np.ndarray) -> None:
-        self._ranges = [(float(channel.min()), float(channel.max())) for channel in image]
-        self._scaled = np.empty(image.shape, np.float16)
-        for target, channel, (low, high) in zip(self._scaled, image, self._ranges):
-            np.subtract(channel, low, out=(scaled := np.empty(channel.shape, np.float32)), casting="unsafe")
-            target[...] = scaled / (high - low)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of a channel."""
-        return self._scaled.shape[1:]
-
-    def slice(self, axis: int, index: int) -> np.ndarray:
-        """A slice of the first channel, scaled to [0, 1]."""
-        return np.take(self._scaled[0], index, axis=axis).astype(np.float32)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """(*spatial) float32 channels in the units of the file, one at a time."""
-        for scaled, (low, high) in zip(self._scaled, self._ranges):
-            yield scaled.astype(np.float32) * np.float32(high - low) + np.float32(low)
+def for_pictures(channel: np.ndarray) -> np.ndarray:
+    """A channel of an image in half precision, scaled to [0, 1]."""
+    low, high = float(channel.min()), float(channel.max())
+    return (np.subtract(channel, low, dtype=np.float32, casting="unsafe") / np.float32(high - low)).astype(np.float16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +44,7 @@ class GridCase:
         values: (C, *grid), axes in nnU-Net's transposed order: what the network is given, float32 (for a cascade the
             stage before one-hot on top), then what it answers, float16 logits.
         properties: nnU-Net's, of reading and preprocessing.
-        image: As it was read, axes in the reader's order.
+        image: Its first channel as it was read, axes in the reader's order, see :func:`for_pictures`.
         channels: (C, *grid) float16, what the network is given but for a stage before.
         differences: How its channels lie apart, and its spacing and size differ from the training's, in words.
         disagreement: Of the folds that answered, its map in half precision; None with one.
@@ -76,7 +53,7 @@ class GridCase:
     case: str
     values: np.ndarray
     properties: dict[str, Any]
-    image: CompactImage
+    image: np.ndarray
     channels: np.ndarray
     differences: tuple[str, ...]
     disagreement: Disagreement | None = None
@@ -141,11 +118,8 @@ def preprocess(
         data = np.vstack((data, one_hot))
     shape = [after["shape_after_cropping_and_before_resampling"][axis] for axis in plans.transpose_backward]
     geometry = Geometry.of(after)
-    unit = "pixels" if geometry.unit == "pixels" else "mm"
-    differences = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
-    return GridCase(
-        case, np.ascontiguousarray(data, np.float32), after, CompactImage(image), channels, tuple(differences)
-    )
+    differences = tuple(model.training.compare(geometry, shape))
+    return GridCase(case, np.ascontiguousarray(data, np.float32), after, for_pictures(image[0]), channels, differences)
 
 
 def preprocessed_cases(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
@@ -215,7 +189,8 @@ def _check_size(
             f"{its} leaves {_steps(shape)} voxels at the network's spacing of {_steps(there[~np.isnan(there)])}, less "
             "than one along an axis; correct the header."
         )
-    voxels, largest = shape.prod(), model.grid_shape(training.spacings_mm, training.shapes).prod(-1).max(initial=0)
+    shapes = model.grid_shape(training.spacings_mm, training.sizes_mm / training.spacings_mm)
+    voxels, largest = shape.prod(), shapes.prod(-1).max(initial=0)
     usual = not any_size and largest > 0
     if voxels > (MOST_TIMES * largest if usual else _MOST_VOXELS):
         compared = f"{voxels / largest:.2g} x the training's largest" if largest else "more than any memory holds"

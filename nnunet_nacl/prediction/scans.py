@@ -130,7 +130,7 @@ class Scans:
                 "calibrated": model.treatment.map is not None,
                 **inference,
                 "postprocessing": self.postprocessing_source or None,
-                "training_range": model.training.source,
+                "training_range": model.training.whose or None,
             },
             made={
                 "Scans": str(images),
@@ -138,7 +138,7 @@ class Scans:
                 "Folds": ", ".join(model.folds),
                 "Checkpoint": model.checkpoint + ("" if model.treatment.map else " (not calibrated)"),
                 "Segmentations": labels,
-                "Spacing, size, intensities": f"compared with {model.training.words} (axes z, y, x as nnU-Net's)",
+                "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
             },
             notes=lambda finished: [*self._notes(inference), *self._others(listed)],
             members=[f"fold_{fold}" for fold in model.folds],

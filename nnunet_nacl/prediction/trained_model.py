@@ -41,7 +41,6 @@ class TrainedModel:
         folds: That are averaged, in this order.
         checkpoint: File name, the same in each fold.
         hashes: SHA-256 of each fold's checkpoint.
-        training: What the training's images looked like.
         treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
@@ -57,7 +56,6 @@ class TrainedModel:
     folds: tuple[str, ...]
     checkpoint: str
     hashes: tuple[str, ...]
-    training: TrainingRange
     treatment: Treatment
     quality: QualityOfMap | None = None
     map_path: Path | None = None
@@ -101,7 +99,6 @@ class TrainedModel:
             chosen,
             name,
             tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen),
-            TrainingRange.find(folder, opened.plans, opened.num_channels),
             Treatment(beta=beta),
         )
         path, missing = calibration_map or folder / MAP_FILE, ""
@@ -174,6 +171,11 @@ class TrainedModel:
     def configuration_manager(self) -> Any:
         """nnU-Net's, of the model's configuration."""
         return configuration_of(self.plans_manager, self.configuration, self.folder)
+
+    @cached_property
+    def training(self) -> TrainingRange:
+        """Spacing and size of the images that the model knows."""
+        return TrainingRange.find(self.folder, self.opened.plans, self.quality.profiles if self.quality else None)
 
     @property
     def grid_spacing_mm(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from nnunet_nacl.io.geometry import slicing_axis
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.surface import bounding_box
-from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.prediction.preprocessed_case import for_pictures
 from nnunet_nacl.review.review_list import pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.show.drawing import STRUCTURE_COLORS, draw_labels, grey_picture
@@ -41,7 +41,7 @@ def draw_scan(
     output: Path | None,
     folder: PredictionFolder,
     reviewed: ReviewedCase,
-    image: CompactImage | None = None,
+    image: np.ndarray | None = None,
     files: Sequence[Path] = (),
 ) -> tuple[FinishedCase, tuple[Path, ...]]:
     """What is kept of a case, with a picture through the least certain place; and the file with those of its page.
@@ -55,13 +55,13 @@ def draw_scan(
         output: Folder of the run; None draws no slices.
         folder: Of the data set, on whose plans the direction of the slices depends.
         reviewed: The case, its segmentation and row.
-        image: Of the case; None reads it.
+        image: Of the case, see :func:`for_pictures`; None reads it.
         files: Of the image; none looks where nnU-Net's files say. Where it is not there, there is no picture.
     """
     name, shape = reviewed.case.name, reviewed.case.segmentation.shape
     try:
         files = files or image_files(folder, name)
-        image = image or CompactImage(read_image(folder, name, 0, shape)[None])
+        image = for_pictures(read_image(folder, name, 0, shape)) if image is None else image
     except UserError:
         return reviewed.finished, ()
     axis = slicing_axis(reviewed.case.geometry.spacing_mm, folder.plans)
@@ -95,7 +95,7 @@ def draw_scan(
     return finished, (path,)
 
 
-def _through_place(reviewed: ReviewedCase, image: CompactImage, axis: int) -> tuple[View, bytes]:
+def _through_place(reviewed: ReviewedCase, image: np.ndarray, axis: int) -> tuple[View, bytes]:
     """The slice across an axis through the least certain voxel, with the segmentation over it and a ring around it."""
     case, index = reviewed.case, reviewed.place.index
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
@@ -104,12 +104,12 @@ def _through_place(reviewed: ReviewedCase, image: CompactImage, axis: int) -> tu
     view = View.around(occupied, axis, index[axis], case.geometry, _LONG_SIDE)
     [mark] = np.argwhere(view.flat(where)).tolist()
     masks = [case.labels.mask(view(case.segmentation), channel) for channel in case.labels.foreground]
-    grey = view.flat(image.slice(axis, index[axis]))
+    grey = view.flat(_slice(image, axis, index[axis]))
     return view, draw_labels(grey, masks, view.grid, edges=view.edges, mark=(mark[0], mark[1]))
 
 
 def _draw_slices(
-    reviewed: ReviewedCase, image: CompactImage, axis: int, most: int
+    reviewed: ReviewedCase, image: np.ndarray, axis: int, most: int
 ) -> tuple[View, list[tuple[int, str, str, str]]]:
     """Slices through the structures, evenly spaced and with the least certain place, in at most so many characters.
 
@@ -127,7 +127,7 @@ def _draw_slices(
     ends = max(box[axis].start - beyond, 0), min(box[axis].stop + beyond, image.shape[axis]) - 1
     numbers = np.unique(np.linspace(*ends, min(MOST_SLICES, ends[1] - ends[0] + 1)).round().astype(int))
     numbers[np.abs(numbers - index[axis]).argmin()] = index[axis]
-    values = [view.flat(image.slice(axis, number)) for number in numbers]
+    values = [view.flat(_slice(image, axis, number)) for number in numbers]
     window = np.percentile(np.stack([value[::2, ::2] for value in values]), (1, 99)).tolist()
     greys = [grey_picture(value, small, window) for value in values]
     layers = []
@@ -181,3 +181,7 @@ def _saved(picture: Image.Image, kind: str, **options: object) -> str:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+def _slice(image: np.ndarray, axis: int, index: int) -> np.ndarray:
+    return np.take(image, index, axis).astype(np.float32)

@@ -410,6 +410,12 @@ def test_another_sliding_window_than_at_calibration_is_noted(tmp_path, calibrate
     assert "anterior predicted_dice_low" in rows(tmp_path / "out")[0]
 
 
+def with_fingerprint(folder: Path, spacing_mm, shape) -> Path:
+    content = {"spacings": [spacing_mm], "shapes_after_crop": [shape]}
+    (folder / "dataset_fingerprint.json").write_text(json.dumps(content))
+    return folder
+
+
 def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     good = {name: np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32) for name in ("nan", "constant")}
     good["nan"][2, 3, 4] = np.nan
@@ -436,7 +442,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         write_scan(scans / f"loud_{channel:04d}.nii.gz", 1e33 * good["nan"][:2])
         write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
         (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
-    assert predict(model, scans, tmp_path / "out", "-maps", "entropy") == 1
+    folder = with_fingerprint(copy_model(model, tmp_path), SPACING_MM, SHAPE)
+    assert predict(folder, scans, tmp_path / "out", "-maps", "entropy") == 1
     problems = {row["case"]: row["problem"] for row in rows(tmp_path / "out")}
     said = {
         "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
@@ -471,20 +478,16 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
 
 
 def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_path, model) -> None:
-    shape, spacing_mm = (3, 8, 8), (300.0, 1.0, 1.0)  # the training's median has 3000 voxels on the network's grid
-    scans = make_scans(tmp_path / "scans", 1, shape=shape, spacing_mm=spacing_mm)
-    (model / "dataset_fingerprint.json").write_text(
-        json.dumps({"spacings": [[2.0, 1.0, 1.0]], "shapes_after_crop": [[5, 10, 10]]})
-    )
-    try:
-        assert predict(model, scans, tmp_path / "refused") == 2
-        assert predict(model, scans, tmp_path / "out", "--any_size") == 0
-        image, properties = _read(scans, "scan_0")
-        with pytest.raises(UserError, match="300 x 1 x 1"):
-            Predictor(model, device="cpu").predict(image, properties)
-        answer = Predictor(model, device="cpu", any_size=True).predict(image, properties)
-    finally:
-        (model / "dataset_fingerprint.json").unlink()
+    scans = make_scans(tmp_path / "scans", 1, shape=(3, 8, 8), spacing_mm=(300.0, 1.0, 1.0))
+    folder = with_fingerprint(copy_model(model, tmp_path), (2.0, 1.0, 1.0), (5, 10, 10))
+    assert predict(folder, scans, tmp_path / "refused") == 2
+    assert predict(folder, scans, tmp_path / "out", "--any_size") == 0
+    said = rows(tmp_path / "out")[0]["reasons"]
+    assert "spacing along z 300 mm, in the training 2 (1.5e+02 x the usual)" in said and "size along z 900 mm" in said
+    image, properties = _read(scans, "scan_0")
+    with pytest.raises(UserError, match="300 x 1 x 1"):
+        Predictor(folder, device="cpu").predict(image, properties)
+    answer = Predictor(folder, device="cpu", any_size=True).predict(image, properties)
     np.testing.assert_array_equal(answer.segmentation, segmentations(tmp_path / "out")["scan_0"])
 
 

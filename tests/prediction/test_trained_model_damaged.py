@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.mutated_json import mutations
 from tests.prediction.untrained import SHAPE, SPACING_MM, calibrate, make_model
@@ -17,10 +18,6 @@ PER_FILE = 30
 FINGERPRINT = {
     "spacings": [SPACING_MM, (2.0, 1.5, 1.5)],
     "shapes_after_crop": [SHAPE, (12, 20, 20)],
-    "foreground_intensity_properties_per_channel": {
-        str(channel): {"percentile_00_5": -2.0, "percentile_99_5": 2.0, "mean": 0.0} for channel in range(2)
-    },
-    "median_relative_size_after_cropping": 1.0,
 }
 
 
@@ -56,8 +53,7 @@ def use(opened: TrainedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
     assert opened.opened.num_channels and opened.labels.names and opened.previous_stage in (None, "3d_lowres")
     opened.grid_shape(SPACING_MM, SHAPE)
-    opened.training.compare_grid(SPACING_MM, SHAPE)
-    opened.training.compare_intensities(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool))
+    opened.training.compare(Geometry(SPACING_MM), SHAPE)
     if opened.quality is not None:
         for estimate in opened.quality.learned.dice.values():
             for expected in (0.0, 0.4, 1.0):

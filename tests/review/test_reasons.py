@@ -11,7 +11,6 @@ import pytest
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.metrics.least_certain_place import least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
-from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.review.reasons import reasons_to_look
 from nnunet_nacl.review.row import CaseReview, StructureReview
 
@@ -111,13 +110,3 @@ def test_what_is_probably_there_decides_whether_absence_is_a_reason() -> None:
     assert reasons(row(), gone, present=(math.nan, math.nan)) == ["empty: lesion"]
     assert reasons(gone, present=(0.2,)) == []  # nothing was segmented, and nothing is to be expected
     assert reasons(gone, gone, present=(0.2, math.nan))[0].startswith("nothing was segmented")
-
-
-def test_an_image_in_half_precision_keeps_the_units() -> None:
-    rng = np.random.default_rng(0)
-    image = np.stack([rng.uniform(-1024, 3071, (3, 4, 5)), rng.uniform(0, 5e5, (3, 4, 5))])
-    compact = CompactImage(image)
-    for found, channel in zip(compact, image):
-        np.testing.assert_allclose(found, channel, atol=np.ptp(channel) / 2048)
-    assert compact.shape == (3, 4, 5) and compact.slice(1, 2).shape == (3, 5)
-    assert compact.slice(0, 0).min() >= 0 and compact.slice(0, 0).max() <= 1

@@ -19,7 +19,7 @@ from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.metrics.least_certain_place import Place
-from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.prediction.preprocessed_case import for_pictures
 from nnunet_nacl.review.review_list import ReviewList, page_of, pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.show.scan_page import all_pages, editor_lines
@@ -84,7 +84,7 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     case, index = Case("noise", labels, Geometry((1.0, 1.0, 1.0)), segmentation), (40, 165, 165)
     finished, doubt = FinishedCase(review("noise")), rng.random(shape, np.float32)
     scan = ReviewedCase(case, Place(index, 1), doubt, {}, finished)
-    image, folder = CompactImage(rng.random((1, *shape), np.float32)), SimpleNamespace(plans={})
+    image, folder = for_pictures(rng.random(shape, np.float32)), SimpleNamespace(plans={})
     finished, [path] = draw_scan(tmp_path, folder, scan, image, [Path("noise_0000.nii.gz")])
     text = path.read_text()
     assert 500_000 < len(text) < 1_400_000 and json.loads(text)["first"] == 41
