@@ -18,7 +18,7 @@ to -20; that of the true class is kept in half precision, so that the log loss d
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -52,7 +52,6 @@ class Sample:
         true_log: (n,) float16, with codes: log p_y / max_j p_j of the true class.
         tempered: (4, 2, m) sums over all voxels of the probabilities at slopes .5, 1, 1.5 and 2, and over the voxels
             with that label; None where an earlier version drew the sample.
-        extra: Further arrays of the file, by name, which nothing here looks at.
 
     Raises:
         ValueError: The arrays do not belong together.
@@ -69,7 +68,6 @@ class Sample:
     signature: str = ""
     true_log: np.ndarray | None = None
     tempered: np.ndarray | None = None
-    extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)

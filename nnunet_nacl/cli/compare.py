@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ HELP = "compare trainers, ensembles or any predictions on the same cases: tables
 
 _DESCRIPTION = """\
 Compares segmentation and calibration on the same cases, with paired differences to the first entry, intervals and
-tests, and makes one page of it. An entry is a trained model (-tr; +calibrated, +decided behind it) or predictions with
+tests, and makes one page of it. An entry is a trained model (-tr; +calibrated behind it) or predictions with
 probabilities (-i), measured first where they have no calibration.json. More: docs/how-to/compare.md
 """
 
@@ -61,13 +60,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--allow-missing", action="store_true", help=missing)
     seen = "compare cases that networks were trained on, and say so on every output"
     add("--allow-training-cases", action="store_true", help=seen)
-    test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
-    add("--test", action="store_true", help=test)
     add_shared(parser, "-bad")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
-    add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
-    add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
     add_shared(parser, "-np", "--trust_checkpoint")
 
@@ -76,16 +71,14 @@ def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     from nnunet_nacl.calibration.flags import DEFAULT_BAD, read_bad
     from nnunet_nacl.comparison.alignment import align
-    from nnunet_nacl.comparison.comparison import Comparison
+    from nnunet_nacl.comparison.comparison import ALPHA, Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
     from nnunet_nacl.comparison.entries import read_entries
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
-    from nnunet_nacl.json_files import read_json
     from nnunet_nacl.show.case_tables import case_tables
     from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
-    from nnunet_nacl.show.findings import verdicts
     from nnunet_nacl.show.result_tables import make_tables, write_tables
     from nnunet_nacl.show.text_table import terminal_text
 
@@ -101,8 +94,6 @@ def run(args: argparse.Namespace) -> int:
         allow_missing=args.allow_missing,
         allow_training_cases=args.allow_training_cases,
         groups=args.groups,
-        test=args.test,
-        cache=folder / "cache",
         num_processes=number_of_processes(args.np),
         progress=True,
     )
@@ -128,29 +119,23 @@ def run(args: argparse.Namespace) -> int:
     settings = {key: getattr(args, key) for key in ("allow_missing", "allow_training_cases", "groups")}
     command = shlex.join(["nnunet_nacl", *args.argv])
     path = write_comparison(comparison_to_json(comparison, written, drawn, command=command, settings=settings), folder)
-    document, galleries = read_json(path), []
-    if not (args.no_page or args.no_gallery):
-        from nnunet_nacl.show.gallery import make_gallery
-
-        for selection, dataset in zip(selections, datasets):
-            folders = {(place.entry.name, place.fold): place.folder for place in selection.predictions}
-            galleries.append(make_gallery(comparison, dataset, folders, args.channel))
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
-    for dataset in document["datasets"]:
-        print(f"\n{dataset['name']}, p < 0.05 after Holm's correction:")
-        print(*(f"  {finding.question}: {finding.answer}" for finding in verdicts(document, dataset)), sep="\n")
+    for dataset in datasets:
+        print(f"\n{dataset.where}, p < {ALPHA} after Holm's correction:")
+        clear = [row for row in comparison.tests(dataset) if row.verdict not in ("none", "untested")]
+        for row in clear:
+            print(f"  {comparison.labels[row.trainer]}: {comparison.columns[row.column].title} {row.verdict}")
+        print(*[] if clear else ["  no difference"], sep="\n")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
     print(f"\nwritten: {path}, {where}")
     if not args.no_page:
+        from nnunet_nacl.json_files import read_json
         from nnunet_nacl.show.page import make_page
 
-        page = make_page(document, folder, galleries)
+        page = make_page(read_json(path), folder)
         print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
-    if missing := dict.fromkeys(problem for gallery in galleries for problem in gallery.problems):
-        print(f"\nnnunet_nacl compare: missing on the page ({len(missing)}):", file=sys.stderr)
-        print(*(f"  {problem}" for problem in missing), sep="\n", file=sys.stderr)
     return 0
 
 
@@ -167,16 +152,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-i holds the cases of one data set; give one -d with it.")
     if "-i" not in flags and (args.gt or args.djfile or args.pfile):
         raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
-    if args.test and (flags != {"-tr"} or folds):
-        raise UserError("--test is for models by name: -tr with -d and -c, without -i and -f.")
     if folds and "-tr" not in flags:
         raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
     if "all" in folds and len(folds) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
     if not 100 <= args.bootstrap <= _MOST_DRAWS:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
-    if args.channel < 0:
-        raise UserError(f"-channel must be 0 or more, got {args.channel}.")
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
     args.bad = parse_bad(args.bad or ())

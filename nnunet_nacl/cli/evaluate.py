@@ -20,7 +20,6 @@ from nnunet_nacl.cli.options import (
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.calibration.quality_report import QualityRows
     from nnunet_nacl.documents.document import Evaluation
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -185,8 +184,6 @@ def _print_quality(
     one_folder = folders.get("")
     kind = delivered_in(one_folder.folder) if one_folder else "argmax"
     detected = {LABELS[kind]: detected_in(evaluation.cases)}
-    if not one_folder and (decided := _decided(folders, evaluation)):
-        detected[LABELS["decided"]] = decided.detected
     if text := detected_text(detected, evaluation.names, every=every):
         print(f"\n{text}")
     names = [case.case for case in evaluation.cases]
@@ -205,20 +202,3 @@ def _print_quality(
         report = {"map_sha256": sha256(quality.path), "notes": rows.caveats}
         report |= quality_report(rows, threshold).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": report}))
-
-
-def _decided(folders: dict[str, PredictionFolder], evaluation: Evaluation) -> QualityRows | None:
-    """The same cases as `calibrate` has decided them, each by what the others taught; None where it has not."""
-    from nnunet_nacl.comparison.treated_folder import calibrated
-    from nnunet_nacl.documents.document import FILE_NAME, read_document
-    from nnunet_nacl.runs.quality_block import DECIDED, rows_of_blocks
-
-    try:
-        documents = [calibrated(read_document(folder.folder / FILE_NAME), folder) for folder in folders.values()]
-    except UserError:
-        return None
-    blocks = {case.case: case.blocks[DECIDED] for document in documents for case in document.cases}
-    cases = [case.case for case in evaluation.cases]
-    if not blocks.keys() >= set(cases):
-        return None
-    return rows_of_blocks([blocks[case] for case in cases], tuple(evaluation.names))

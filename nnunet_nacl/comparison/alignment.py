@@ -34,9 +34,8 @@ class Dataset:
         cases: Names of the cases that all entries have, in order.
         case_fold: Fold of each case; empty where no entry tells it.
         results: By entry, one per case, in that order.
-        predictions: By entry and fold (empty for those of no fold) the ``folder`` where predictions lie, and where
-            something is done to them before they are compared the ``treatment``; ``map_sha256`` names the map that
-            calibrated them.
+        predictions: By entry and fold (empty for those of no fold) the ``folder`` where predictions lie;
+            ``map_sha256`` names the map that calibrated them.
         left_out: By entry, the cases that others have and it lacks.
         patients: Of each case the patient; empty where each case is its own.
         notes: Sentences for every output.
@@ -123,7 +122,7 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             allow, plans = options.allow_training_cases, options.plans_json
             names = {case.case for case in cases}
             notes += check_training_cases(place.entry.label, fold, folder, names, allow=allow, plans=plans)
-            places.setdefault(name, {})[fold] = _whereabouts(place, folder, options.test)
+            places.setdefault(name, {})[fold] = _whereabouts(place, folder)
             known = fold_of_case.setdefault(name, {})
             if twice := known.keys() & names:
                 raise UserError(
@@ -133,11 +132,10 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             known |= dict.fromkeys(names, fold)
             results.setdefault(name, {}).update({case.case: case for case in cases})
     common, left_out, note = _common_cases(selection, documents, results)
-    by_model = bool(selection.folds or options.test)
     return Dataset(
         name=selection.name,
-        configuration=options.configuration or "" if by_model else "",
-        plans=options.plans if by_model else "",
+        configuration=options.configuration or "" if selection.folds else "",
+        plans=options.plans if selection.folds else "",
         folds=tuple(selection.folds),
         regions=first.regions,
         structures=dict(first.names),
@@ -200,7 +198,7 @@ def _common_cases(
 def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
     patients = read_groups(selection.options.groups, cases)
-    if selection.options.groups is None and not selection.options.test:
+    if selection.options.groups is None:
         models = [p.folder.folder.parent.parent for p in selection.predictions if p.folder and p.entry.is_model]
         maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
         groups = next(filter(None, (read_record(path).groups for path in maps)), {})
@@ -208,13 +206,11 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     return patients if len(set(patients.values())) < len(patients) else {}
 
 
-def _whereabouts(place: Predictions, folder: Path, test: bool) -> dict[str, str]:
-    """Where the cases lie, within nnUNet_results if they do, and which map and treatment they have."""
+def _whereabouts(place: Predictions, folder: Path) -> dict[str, str]:
+    """Where the cases lie, within nnUNet_results if they do, and which map they have."""
     root, resolved = Path(os.environ.get("nnUNet_results") or os.devnull).resolve(), folder.resolve()
     within = resolved.relative_to(root) if resolved.is_relative_to(root) else resolved
-    places, treatment = {"folder": str(within), **map_of(folder)}, place.entry.treatment
-    if test or not treatment:  # a folder of test cases holds what the treatment has left
-        return places
-    if "calibrated" in treatment:  # the file holds the map of each part of the cases, too
-        places |= {"map_sha256": sha256(folder.parent.parent / MAP_FILE)}
-    return places | {"treatment": "+".join(treatment)}
+    places = {"folder": str(within), **map_of(folder)}
+    if place.entry.calibrated:  # the file holds the map of each part of the cases, too
+        places["map_sha256"] = sha256(folder.parent.parent / MAP_FILE)
+    return places

@@ -17,8 +17,8 @@ from nnunet_nacl.registration.variants import STOCK, Variant
 
 STOCK_LABEL = "Dice + CE (stock)"
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
-TREATMENTS = ("calibrated", "decided")
-"""What may follow a trainer's name after a +: its predictions are compared as if this had been done to them."""
+CALIBRATED = "+calibrated"
+"""What may follow a trainer's name: its predictions are compared as their calibration map leaves them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Entry:
         label: What people read, unique too.
         trainer: The class name; None for predictions or a document, whatever made them.
         path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
-        treatment: Of a model's predictions, in the order of ``TREATMENTS``.
+        calibrated: Whether a model's predictions are compared as its calibration map leaves them.
         ranked: Whether it takes part in tests, and can be called best; not if it knows the truth.
     """
 
@@ -38,7 +38,7 @@ class Entry:
     label: str
     trainer: str | None = None
     path: Path | None = None
-    treatment: tuple[str, ...] = ()
+    calibrated: bool = False
     ranked: bool = True
 
     @property
@@ -52,8 +52,8 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
 
     Args:
         arguments: Flag and value. After ``-tr`` a trainer's name or the path of a model folder (one that holds
-            ``fold_X``), either with ``+calibrated``, ``+decided`` or both behind it; after ``-i`` the path of a
-            document or a folder; each with an optional ``LABEL=`` before it.
+            ``fold_X``), either with ``+calibrated`` behind it; after ``-i`` the path of a document or a folder; each
+            with an optional ``LABEL=`` before it.
 
     Returns:
         The entries in the same order, each with a label of its own.
@@ -68,31 +68,33 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    models = [os.path.realpath(entry.path) if entry.path else entry.name.split("+")[0] for entry in entries]
+    models = [os.path.realpath(entry.path) if entry.path else entry.name.removesuffix(CALIBRATED) for entry in entries]
     seen, labels = set(), set()
     for (flag, _), entry, model in zip(arguments, entries, models):
-        if (model, entry.treatment) in seen:
+        if (model, entry.calibrated) in seen:
             raise UserError(f"{flag} names {entry.name} twice; name each trainer or folder once.")
         if entry.label and entry.label in labels:
             raise UserError(f"the label {entry.label!r} is given twice; labels must differ.")
-        seen.add((model, entry.treatment))
+        seen.add((model, entry.calibrated))
         labels.add(entry.label)
     titles = {model: entry.trainer or _title(Path(model)) for model, entry in zip(models, entries)}
     # a folder that is no trainer's has no settings, so it is not asked which of them all share
     ours = [model for model, title in titles.items() if title.startswith(PREFIX)]
     titles |= zip(ours, short_labels([titles[model] for model in ours]))
-    alone = len(titles) == 1  # then what is done to it is all that differs
     result = []
     for entry, model in zip(entries, models):
-        title = titles[model].replace(" (stock)", "") if entry.treatment else titles[model]
-        label = ", ".join([title] * (not alone) + [*entry.treatment]) or "as trained"
+        label = titles[model]
+        if len(titles) == 1:  # then its map is all that differs
+            label = "calibrated" if entry.calibrated else "as trained"
+        elif entry.calibrated:
+            label = f"{label.replace(' (stock)', '')}, calibrated"
         result.append(replace(entry, label=entry.label or _different(label, labels)))
     return result
 
 
 def _read(flag: str, argument: str) -> Entry:
     """The entry; its label is empty where none is given."""
-    bare, treatment = (argument, ()) if flag == "-i" else _split_treatment(argument)
+    bare, calibrated = (argument, False) if flag == "-i" else _without_plus(argument)
     label, separator, rest = bare.partition("=")
     if not separator or Path(bare).exists():
         label, rest = "", bare
@@ -100,13 +102,13 @@ def _read(flag: str, argument: str) -> Entry:
         forms = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
         raise UserError(f"{flag} {bare!r}: expected {forms}.")
     label, rest = " ".join(label.split()), rest.strip()
-    path, name = Path(rest), "+".join((rest.rstrip(os.sep) or rest, *treatment))
+    path, name = Path(rest), (rest.rstrip(os.sep) or rest) + CALIBRATED * calibrated
     if flag == "-i":
         if not (path.is_dir() or path.is_file()):  # a pipe would never end
             raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
         return Entry(name, label, path=path)
     if not (os.sep in rest or (path.is_dir() and fold_folders(path))):
-        return Entry(name, label, rest, treatment=treatment)
+        return Entry(name, label, rest, calibrated=calibrated)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a trainer's name or its model folder (it holds fold_0, ...).")
     resolved = path.resolve()
@@ -115,17 +117,18 @@ def _read(flag: str, argument: str) -> Entry:
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., or -i "
             "for predictions."
         )
-    return Entry(name, label, resolved.name.split("__")[0], path, treatment)
+    return Entry(name, label, resolved.name.split("__")[0], path, calibrated)
 
 
-def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
-    if any(text and Path(text).exists() for text in (argument, argument.partition("=")[2])):
-        return argument, ()  # a folder whose own name has a +
-    folder, name = os.path.split(argument.rstrip(os.sep))
-    name, *given = name.split("+")
-    if unknown := [word for word in given if word not in TREATMENTS]:
-        raise UserError(f"-tr {argument}: +{unknown[0]} is none of +{', +'.join(TREATMENTS)}; correct it.")
-    return os.path.join(folder, name), tuple(word for word in TREATMENTS if word in given)
+def _without_plus(argument: str) -> tuple[str, bool]:
+    """A model without ``+calibrated``, and whether it had that."""
+    before, plus, after = argument.rpartition("+")
+    whole = any(text and Path(text).exists() for text in (argument, argument.partition("=")[2]))
+    if not plus or whole or os.sep in after:  # a folder whose own name has a +
+        return argument, False
+    if plus + after != CALIBRATED:
+        raise UserError(f"-tr {argument}: +{after} is not {CALIBRATED}; correct it.")
+    return before, True
 
 
 def _title(path: Path) -> str:

@@ -40,7 +40,7 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
     left, maps = dict(given), {}
     for place in selection.predictions:
         folder, entry = place.folder, place.entry
-        if folder is None or (entry.is_model and not selection.options.test):
+        if folder is None or entry.is_model:
             continue
         asked = left.pop(entry.label, None) or left.pop(entry.name, None)
         path = asked or map_path_of(folder.folder)
@@ -72,7 +72,7 @@ def quality_by_entry(
             continue
         if name in maps and maps[name].predicts_dice:
             rows = maps[name].learned.predict_dice(rows, maps[name].caveats(dataset.cases))
-        elif "calibrated" in places[name].entry.treatment and not selection.options.test:
+        elif places[name].entry.calibrated:
             rows = _by_other_parts(places[name], dataset, rows)
         result[name] = rows
     return result
@@ -90,7 +90,7 @@ def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> 
     if path is None or not path.is_file():
         return rows
     record = read_record(path)
-    learned = record.learned.get("decided" if "decided" in place.entry.treatment else "argmax")
+    learned = record.learned.get("argmax")
     if learned is None or not learned.dice or not record.part_of.keys() >= set(dataset.cases):
         return rows
     patients = [record.groups.get(case, case) for case in dataset.cases]

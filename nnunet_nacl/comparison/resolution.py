@@ -5,30 +5,20 @@ A new kind of entry needs its :class:`Predictions`; what follows takes documents
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_nacl.comparison.cross_fitted import calibrated, part_treatments
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.trained_models import (
-    check_training_cases,
-    common_folds,
-    find_models,
-    open_test_folder,
-)
-from nnunet_nacl.comparison.treated_folder import calibrated, treated_folder
+from nnunet_nacl.comparison.trained_models import check_training_cases, common_folds, find_models
 from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write
 from nnunet_nacl.io.companion_files import validated_fold
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
 
 
@@ -47,8 +37,6 @@ class Options:
         allow_training_cases: Compare, with a note, cases on which a network was trained.
         groups: Which cases are of one patient, as :func:`~nnunet_nacl.documents.patient_groups.read_groups` takes it;
             None takes it from the calibration maps of the models.
-        test: Of models compare the predictions of the test cases instead of the validations.
-        cache: Folder for documents that cannot lie beside the predictions.
         num_processes: Cases measured at the same time.
         progress: Show progress bars.
     """
@@ -62,8 +50,6 @@ class Options:
     allow_missing: bool = False
     allow_training_cases: bool = False
     groups: str | None = None
-    test: bool = False
-    cache: Path = Path("cache")
     num_processes: int = 1
     progress: bool = False
 
@@ -119,9 +105,8 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
     name, folders, folds, notes = "", dict[str, Path](), list[str](), list[str]()
     if models:
         name, folders, notes = find_models(dataset or "", models, options.plans, options.configuration or "")
-        if not options.test:
-            folds, left_out = common_folds(name, folders, options.folds, options.allow_missing)
-            notes += left_out
+        folds, left_out = common_folds(name, folders, options.folds, options.allow_missing)
+        notes += left_out
     predictions = [
         place for entry in entries for place in _predictions_of(entry, name, folders.get(entry.name), folds, options)
     ]
@@ -141,17 +126,16 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
 def _predictions_of(
     entry: Entry, dataset: str, model: Path | None, folds: Sequence[str], options: Options
 ) -> Iterator[Predictions]:
-    if model and options.test:
-        folder = open_test_folder(model, entry.treatment, dataset)
-        yield Predictions(entry, "", folder.folder / FILE_NAME, folder)
-    elif model:
+    if model:
         for fold, folder in find_fold_folders(model, folds).items():
             trained_on = folder.plans.get("dataset_name")
             if entry.path is not None and trained_on != dataset:
                 raise UserError(
                     f"{model} was trained on {trained_on}, not on {dataset}; compare models of the same data set."
                 )
-            yield Predictions(entry, fold, *treated_folder(folder, entry.treatment))
+            if entry.calibrated:
+                part_treatments(folder)  # where there are none, it is said before hours of work
+            yield Predictions(entry, fold, folder.folder / FILE_NAME, folder)
     elif (path := entry.path) and path.is_dir():
         found: PredictionFolder | None = None  # where they cannot be measured (again), the document stands for them
         try:
@@ -171,15 +155,14 @@ def _predictions_of(
 def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]:
     """The document of all predictions; what has none yet, or predictions that are newer, is evaluated first.
 
-    What a document knows already is not measured again. A folder that cannot be written keeps its document in the
-    cache. All documents have the settings of those that are there already, so that a user's choice of masks is kept.
+    What a document knows already is not measured again. All documents have the settings of those that are there
+    already, so that a user's choice of masks is kept.
 
     Raises:
         UserError: A document cannot be read, the predictions cannot be evaluated, or two documents have other settings.
     """
-    candidates = [(_in_cache(place, selection), place.document) for place in selection.predictions]
-    paths = [next(filter(Path.is_file, both), None) for both in candidates]
-    documents = [read_document(path) if path else None for path in paths]
+    known = {place.document for place in selection.predictions if place.document.is_file()}
+    documents = [read_document(place.document) if place.document in known else None for place in selection.predictions]
     settings = next((document.settings for document in documents if document), EvaluationSettings())
     for place, document in zip(selection.predictions, documents):
         if differing := document and document.settings.differing(settings):
@@ -188,12 +171,20 @@ def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]
                 f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its {FILE_NAME}."
             )
     result = []
-    for place, path, document in zip(selection.predictions, paths, documents):
+    for place, document in zip(selection.predictions, documents):
         folder = place.folder
         if folder and (document is None or not _is_current(document, folder)):
-            document = _evaluate(place, folder, path, document.settings if document else settings, selection)
+            name = ", fold ".join(filter(None, (place.entry.label, place.fold)))
+            document = evaluate_folder(
+                folder,
+                settings=settings,
+                chill=False,
+                output=place.document,
+                num_processes=selection.options.num_processes,
+                progress=name if selection.options.progress else False,
+            )
         assert document is not None  # what has no predictions has its document
-        if folder and place.fold and place.entry.treatment == ("calibrated",):
+        if folder and place.entry.calibrated:
             document = calibrated(document, folder)
         result.append((place, document))
     return result
@@ -214,33 +205,3 @@ def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
         return all(came_from(results[files.case], files, labels, document.settings) for files in cases)
     except OSError:
         return False
-
-
-def _evaluate(
-    place: Predictions, folder: PredictionFolder, path: Path | None, settings: EvaluationSettings, selection: Selection
-) -> Evaluation:
-    if path and (unknown := sorted(set(read_dict(path)["settings"]) - set(vars(settings)))):
-        raise UserError(
-            f"{path} was written by a later version of this package, with the settings {', '.join(unknown)}, and "
-            "the predictions have changed since; update nnunet_nacl, or evaluate them again with this one."
-        )
-    output, beside = place.document, place.document.parent
-    if not can_write(beside if beside.is_dir() else beside.parent):
-        output = _in_cache(place, selection)
-        if path is not None and not output.is_file():
-            output.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, output)
-    return evaluate_folder(
-        folder,
-        settings=settings,
-        chill=False,
-        output=output,
-        num_processes=selection.options.num_processes,
-        progress=", fold ".join(filter(None, (place.entry.label, place.fold))) if selection.options.progress else False,
-    )
-
-
-def _in_cache(place: Predictions, selection: Selection) -> Path:
-    folder = Path(os.path.realpath(place.document.parent))
-    name = f"{folder.parts[-3] if place.fold else folder.name}-{hashlib.sha1(bytes(folder)).hexdigest()[:8]}"
-    return selection.options.cache / selection.name / name / FILE_NAME

@@ -9,7 +9,6 @@ tools' predictions nothing is known of cases that are in the splits.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_above, fold_folders, read_plans
 from nnunet_nacl.io.locate import is_measured, model_folder, splits_of, validation_folder
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 
 
 def find_models(
@@ -85,23 +83,6 @@ def _folds_of(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was."""
     folds = [fold for fold, folder in fold_folders(model).items() if is_measured(validation_folder(folder))]
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
-
-
-def open_test_folder(model: Path, treatment: Sequence[str], dataset: str) -> PredictionFolder:
-    """The predictions of the cases in imagesTs, with their ground truth in labelsTs of nnUNet_raw.
-
-    They are as they were predicted, or as ``treatment`` left them: workflow/ makes them.
-
-    Raises:
-        UserError: They are missing.
-    """
-    folder = model / "_".join(("test", *treatment))
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; docs/how-to/many-trainings.md says how test cases are predicted.")
-    root = os.environ.get("nnUNet_raw")
-    if not root:
-        raise UserError("the environment variable nnUNet_raw is not set; the labels of the test cases lie there.")
-    return PredictionFolder.open(folder, Path(root) / dataset / "labelsTs")
 
 
 def check_training_cases(

@@ -27,7 +27,6 @@ from nnunet_nacl.registration.health import check_known
 from nnunet_nacl.registration.variants import STOCK
 from nnunet_nacl.review.review_list import PAGE as REVIEW_PAGE
 from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_side
-from nnunet_nacl.show.findings import gained
 
 _FEW_SCANS = 10  # more are not predicted in passing
 
@@ -212,9 +211,8 @@ class Demo:
         return calibrated
 
     def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
-        """The page of trainers, the same calibrated, where labels stay, the first decided for Dice, and the truth."""
-        decided = [f"{trainer}+calibrated+decided" for trainer in calibrated[:1]]
-        first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated), *decided]
+        """The page of trainers, the same calibrated, and the truth."""
+        first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
         compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
         if truth:
@@ -239,7 +237,11 @@ class Demo:
     def _conclude(self, page: Path, review: Path | None) -> None:
         """What was gained, what to type next, and the pages to open."""
         comparison = read_json(page.with_name(COMPARISON_FILE))
-        print("", *gained(comparison, comparison["datasets"][0]), sep="\n")
+        print()
+        for row in comparison["statistics"]:
+            if (row["trainer"], row["column"]) == (f"{row['reference']}+calibrated", "ECE:predicted"):
+                before, after = row["mean_reference"], row["mean"]
+                print(f"Calibration took the ECE where a structure is predicted from {before:.3f} to {after:.3f}.")
         if any(not trainer.get("ranked", True) for trainer in comparison["trainers"]):
             print(
                 "The true probabilities show what a perfectly calibrated network reaches: the foreground is chosen by "

@@ -104,7 +104,7 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
     has_file = channel < len(files)  # a colour picture has several channels in its one file
     channels, _ = read_images(folder.reader, [files[channel]] if has_file else files)
     if not has_file and (len(files) > 1 or channel >= len(channels)):
-        raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
+        raise UserError(f"{files[0].parent}: {case} has no channel {channel}.")
     array = channels[0 if has_file else channel]
     if array.shape != tuple(shape):
         raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")

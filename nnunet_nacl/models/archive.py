@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from nnunet_nacl.comparison.treated_folder import calibrated
+from nnunet_nacl.comparison.cross_fitted import calibrated
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.document import Evaluation, read_document
 from nnunet_nacl.documents.map_file import MAP_FILE, map_to_json, read_map, read_record, sha256, structures_of

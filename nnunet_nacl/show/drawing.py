@@ -1,4 +1,4 @@
-"""Draws one slice: the image, labels over it, and the confidence map, as PNG with square pixels in millimetres."""
+"""Draws one slice, the image with labels over it, as PNG with square pixels in millimetres."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ STRUCTURE_COLORS = (
 """Of structures: Okabe and Ito's palette (2008), which the colour-blind can tell apart, then of Green-Armytage's
 alphabet (Colour: Design & Creativity 5, 2010) each time the one farthest from greys and from those before. After 20
 they begin again, and numbers tell structures apart."""
-LOWEST_CONFIDENCE = 0.5
 _FILL = 0.35
 LONG_SIDE = (320, 480)  # pixels
 _OUTLINE = 2
@@ -98,7 +97,6 @@ def draw_labels(
     masks: Sequence[np.ndarray],
     grid: Grid,
     *,
-    ignored: np.ndarray | None = None,
     edges: Sequence[str] | None = None,
     mark: tuple[int, int] | None = None,
 ) -> bytes:
@@ -108,7 +106,6 @@ def draw_labels(
         image: (rows, columns) image; None draws on grey.
         masks: (rows, columns) of each structure, in the order of ``STRUCTURE_COLORS``; later ones lie on top.
         grid: Geometry.
-        ignored: (rows, columns) voxels without ground truth, striped.
         edges: Letters at the left, right, upper and lower edge; given, they and a scale bar are drawn.
         mark: Row and column of a voxel to draw a ring around.
 
@@ -117,8 +114,6 @@ def draw_labels(
     """
     height, width = grid.pixels
     canvas = np.full((height, width, 3), 64, np.uint8) if image is None else grey_levels(image, grid)
-    if ignored is not None:
-        _stripe(canvas, grid.enlarge(ignored))
     plain = canvas.copy()
     for mask, name in zip(masks, cycle(STRUCTURE_COLORS)):
         inside, color = grid.enlarge(mask), np.array(ImageColor.getrgb(name))
@@ -143,53 +138,9 @@ def draw_labels(
     return _png(picture)
 
 
-def draw_confidence(
-    confidence: np.ndarray, masks: Sequence[np.ndarray], grid: Grid, *, ignored: np.ndarray | None = None
-) -> bytes:
-    """The confidence of each voxel in colour, with the outlines of the ground truth.
-
-    Args:
-        confidence: (rows, columns) from 0 to 1; what is below ``LOWEST_CONFIDENCE`` has that colour.
-        masks: (rows, columns) of each structure of the ground truth.
-        grid: Geometry.
-        ignored: (rows, columns) voxels without ground truth, striped.
-
-    Returns:
-        PNG.
-    """
-    canvas = grid.enlarge(confidence_colors(confidence))
-    if ignored is not None:
-        _stripe(canvas, grid.enlarge(ignored))
-    for mask in masks:
-        enlarged = grid.enlarge(mask)
-        canvas[_outline(enlarged, 2)] = 255  # a light line inside a dark one: seen on any colour
-        canvas[_outline(enlarged, 1)] = 0
-    return _png(Image.fromarray(canvas))
-
-
-def confidence_colors(confidence: np.ndarray) -> np.ndarray:
-    """(..., 3) colours: dark blue for undecided voxels to light yellow for certain ones."""
-    from matplotlib import colormaps
-
-    scaled = (np.asarray(confidence, dtype=float) - LOWEST_CONFIDENCE) / (1 - LOWEST_CONFIDENCE)
-    colors = np.asarray(colormaps["cividis"](scaled.clip(0, 1)))
-    return (colors[..., :3] * 255).round().astype(np.uint8)
-
-
-def confidence_scale() -> bytes:
-    """A strip of these colours, from ``LOWEST_CONFIDENCE`` to 1, as PNG."""
-    colors = confidence_colors(np.linspace(LOWEST_CONFIDENCE, 1, 200))
-    return _png(Image.fromarray(np.repeat(colors[None], 14, axis=0)))
-
-
-def _outline(mask: np.ndarray, width: int = _OUTLINE) -> np.ndarray:
+def _outline(mask: np.ndarray) -> np.ndarray:
     """The rim of a mask; not along the edge of the picture, where it only goes on."""
-    return mask & ~binary_erosion(mask, np.ones((3, 3)), iterations=width, border_value=1) if mask.any() else mask
-
-
-def _stripe(canvas: np.ndarray, where: np.ndarray) -> None:
-    rows, columns = np.indices(where.shape)
-    canvas[where] = np.where((rows + columns) // 4 % 2, 105, 150)[where][:, None]
+    return mask & ~binary_erosion(mask, np.ones((3, 3)), iterations=_OUTLINE, border_value=1) if mask.any() else mask
 
 
 def _annotate(draw: ImageDraw.ImageDraw, grid: Grid, edges: Sequence[str]) -> None:

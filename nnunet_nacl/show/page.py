@@ -1,4 +1,4 @@
-"""Renders pages that need no other file, and the one of a comparison: comparison.json, figures and cases.
+"""Renders pages that need no other file, and the one of a comparison: comparison.json and figures.
 
 Everything that is put into a template is escaped.
 """
@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,12 +26,8 @@ from nnunet_nacl.errors import printable
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.case_tables import DETECTED, MAIN_DIFFERENCES, PREDICTED_DICE, PRESENCE, QUALITY, WORKLOAD
-from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_scale
-from nnunet_nacl.show.findings import headline, key_findings, verdicts
+from nnunet_nacl.show.drawing import STRUCTURE_COLORS
 from nnunet_nacl.show.text_table import NOT_TESTED
-
-if TYPE_CHECKING:
-    from nnunet_nacl.show.gallery import Gallery
 
 _OF_QUALITY = (PREDICTED_DICE, QUALITY, WORKLOAD, PRESENCE, DETECTED)
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -76,13 +72,12 @@ def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any)
     )
 
 
-def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery] = ()) -> Path:
+def make_page(data: Mapping[str, Any], folder: Path) -> Path:
     """Write report.html into the output folder of `nnunet_nacl compare`, which has just written all else.
 
     Args:
         data: Content of comparison.json.
         folder: Holds the figures.
-        galleries: Pictures of cases, of each data set; none leaves their part out.
 
     Returns:
         Its path. UserError if it cannot be written.
@@ -97,16 +92,7 @@ def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery
         "page.html",
         data=data,
         date=f"{datetime.fromisoformat(data['created']):%Y-%m-%d}",
-        findings=[
-            {
-                "dataset": dataset["name"],
-                "headline": headline(data, dataset),
-                "figure": main.get(dataset["name"]),
-                "leaders": key_findings(data, dataset),
-                "verdicts": verdicts(data, dataset),
-            }
-            for dataset in data["datasets"]
-        ],
+        main=main,
         not_tested=NOT_TESTED,
         tested=any(row["p_holm"] is not None for row in data["statistics"]),
         labels={trainer["name"]: trainer["label"] for trainer in data["trainers"]},
@@ -117,10 +103,6 @@ def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery
             "tables": [table for table in tables if table["id"].startswith(_OF_QUALITY)],
             "figures": [figure for figure in figures if figure["id"].startswith(_OF_QUALITY)],
         },
-        galleries=galleries,
-        pictured=any(case.caption for gallery in galleries for case in gallery.cases),
-        lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
-        scale=data_uri(confidence_scale(), ".png") if galleries else "",
         calibration_metrics=MASK_METRICS,
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,44 +95,13 @@ def anatomical_axes(geometry: Geometry) -> str | None:
     return "".join(_ENDS[world[i]][int(directions[world[i], i] > 0)] for i in (2, 1, 0))
 
 
-def choose_slice(
-    truth: np.ndarray,
-    valid: np.ndarray,
-    segmentations: Sequence[np.ndarray],
-    axis: int,
-    among: Sequence[int] | None = None,
-) -> int:
-    """The slice where the methods differ most.
-
-    Counted are voxels that not all of them label alike; where no slice has any, voxels where one differs from the
-    truth; where there are none either, voxels of the structures. Ignored voxels do not count. The first of equals; the
-    slice in the middle of a case with nothing in it.
-
-    Args:
-        truth: (*spatial) label map.
-        valid: (*spatial), False where a voxel is ignored.
-        segmentations: Predicted label map of each method; at least one.
-        axis: Across the slices.
-        among: Numbers of the slices that can be chosen; None: all.
-    """
-    allowed = np.arange(truth.shape[axis]) if among is None else np.asarray(among)
-    others = tuple(i for i in range(truth.ndim) if i != axis)
-    differing = np.any([segmentation != segmentations[0] for segmentation in segmentations], axis=0)
-    wrong = np.any([segmentation != truth for segmentation in segmentations], axis=0)
-    for voxels in (differing, wrong, truth != 0):
-        counts = np.count_nonzero(voxels & valid, axis=others)[allowed]
-        if counts.any():
-            return int(allowed[counts.argmax()])
-    return int(allowed[len(allowed) // 2])
-
-
 def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
     """The part of a slice that is shown: around what is occupied, grown by half its size to each side.
 
     The whole slice where nothing is occupied, or where the part would be nearly all of it.
 
     Args:
-        occupied: (rows, columns) voxels that any method or the truth calls a structure.
+        occupied: (rows, columns) voxels that are a structure.
     """
     whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
     if not occupied.any():

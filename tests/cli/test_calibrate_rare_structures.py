@@ -15,7 +15,6 @@ import pytest
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -85,11 +84,10 @@ def test_every_command_says_what_the_decision_finds(study, tmp_path):
     lines = found_in(calibrated)
     assert lines[0] == f"{NAME} nnU-Net's labels 0.000 8 of 8 0 of 8"
     assert lines[1] == f"{NAME} decided (-decide dice) {decided['dice']:.3f} 0 of 8 0 of 8"
-    assert found_in(said("evaluate", *MODEL)) == lines
-    both = ("-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "nnUNetTrainer+calibrated+decided")
+    assert found_in(said("evaluate", *MODEL)) == lines[:1]
+    both = ("-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated")
     compared = found_in(said("compare", *MODEL, *both, "-o", tmp_path / "out", "--no_page", "-bootstrap", "100"))
-    assert compared[0].endswith("0.000 8 of 8 0 of 8") and compared[2].endswith(" 0 of 8 0 of 8")
-    assert float(compared[2].split()[-7]) == pytest.approx(decided["dice"], abs=2e-3)  # all voxels, and samples
+    assert all(line.endswith("0.000 8 of 8 0 of 8") for line in compared[:2])
 
 
 def test_a_new_scan_gets_the_structure_where_it_is_probably_there(study, tmp_path):
@@ -122,18 +120,6 @@ def test_presence_is_asked_of_the_networks_own_probabilities_in_its_own_unit(stu
     assert np.isnan(present_in(case, replace(presence, features=""))).all()  # of an earlier version
     assert np.isnan(present_in(case, replace(presence, unit="pixels"))).all()
     assert np.isnan(present_in(replace(case, labels=replace(labels, ignore_label=3)), presence)).all()
-
-
-def test_what_was_decided_under_another_map_is_not_shown(study):
-    said("calibrate", *MODEL, "-form", "shift")
-    decided = "decided (-decide dice)"
-    assert decided in said("evaluate", *MODEL)
-    path = study.folder / "calibration_map.json"
-    document = read_dict(path)
-    for part in document["cross_fit"].values():
-        del part["map"]  # as an earlier version wrote it
-    path.write_text(to_json_text(document))
-    assert decided not in said("evaluate", *MODEL)
 
 
 def test_decided_labels_are_called_so_and_nothing_is_known_of_what_was_calibrated_before(study, tmp_path):

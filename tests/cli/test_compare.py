@@ -27,8 +27,8 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     text = capsys.readouterr().out
-    parts = ("Discrimination", "ECE foreground", "Quality as promised", "Cases to look at", "predicted")
-    assert all(part in text for part in (*parts, "against Dice + CE (stock): ", "written: "))
+    parts = ("Discrimination", "ECE foreground", "Quality as promised", "Cases to look at", "predicted", "written: ")
+    assert all(part in text for part in parts)
     data = json.loads((out / "comparison.json").read_text())
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
     assert data["datasets"][0]["predictions"]["nnUNetTrainerNACL"]["0"]["folder"].startswith(
@@ -52,7 +52,7 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
 def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F811
     out = study.root / "out"
     pattern = "case_(.)"  # 00, 01, 02 and 10, 11, 12: two patients
-    assert compare("-o", out, "--no_gallery", "-groups", pattern) == 0
+    assert compare("-o", out, "-groups", pattern) == 0
     data = json.loads((out / "comparison.json").read_text())
     [dataset] = data["datasets"]
     assert dataset["n_patients"] == 2 and dataset["patients"]["case_02"] == "0"
@@ -74,7 +74,7 @@ def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F81
 
 def test_what_knows_the_truth_is_shown_and_not_tested(study, without_figures, capsys):  # noqa: F811
     out = study.root / "out"
-    assert compare("-o", out, "--no_gallery", "-unranked", "NACL") == 0
+    assert compare("-o", out, "-unranked", "NACL") == 0
     data = json.loads((out / "comparison.json").read_text())
     assert [entry["ranked"] for entry in data["trainers"]] == [True, True, False]
     assert {row["trainer"] for row in data["statistics"]} == {NAMES[1]}
@@ -83,7 +83,7 @@ def test_what_knows_the_truth_is_shown_and_not_tested(study, without_figures, ca
     assert cells[2][0] == "NACL" and not any(cell["best"] or cell["second"] for cell in cells[2][1:])
     assert any(cell["best"] for cell in cells[1][1:])
     page = (out / "report.html").read_text()
-    assert "for reference only: not tested" in page and "<strong>NACL</strong>" not in page
+    assert "for reference only: not tested" in page
     assert compare("-o", out, "-unranked", "Truth") == 2
     assert "-unranked Truth: not among those compared" in capsys.readouterr().err
 
@@ -164,7 +164,6 @@ def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
     out, folder = study.root / "out", study.validation(NAMES[1])
     words = ["-i", f"A={folder}", f"B={study.validation(NAMES[2]) / 'calibration.json'}", "-tr", NAMES[0]]
     assert main(["compare", *words, "-d", "999", "-c", CONFIGURATION, "-f", "0", "-o", str(out), "-np", "1"]) == 0
-    assert "B against A: " in capsys.readouterr().out
     data = json.loads((out / "comparison.json").read_text())
     assert [entry["label"] for entry in data["trainers"]] == ["A", "B", "Dice + CE (stock)"]
     assert {row["reference"] for row in data["statistics"]} == {str(folder)} and data["notes"][0].startswith(
@@ -176,18 +175,3 @@ def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
     assert "-f chooses folds of -tr" in capsys.readouterr().err
     (out / "comparison.json").write_text('{"schema_version": 1}')
     assert main(["compare", *words[:3], "-o", str(out)]) == 2 and "would be lost" in capsys.readouterr().err
-
-
-def test_models_are_compared_on_test_cases(study, without_figures, capsys):  # noqa: F811
-    labels = study.root / "nnUNet_raw" / DATASET / "labelsTs"
-    shutil.copytree(study.root / "nnUNet_preprocessed" / DATASET / "gt_segmentations", labels)
-    out = study.root / "out"
-    assert compare("-o", out, "--test") == 2
-    assert "docs/how-to/many-trainings.md" in capsys.readouterr().err
-    for name in NAMES:
-        shutil.copytree(study.validation(name), study.model(name) / "test")
-    assert compare("-o", out, "--test") == 0
-    [dataset] = json.loads((out / "comparison.json").read_text())["datasets"]
-    assert dataset["folds"] == [] and dataset["configuration"] == CONFIGURATION
-    [place] = dataset["predictions"][NAMES[0]].values()
-    assert place["folder"].endswith("/test")

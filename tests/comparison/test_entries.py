@@ -55,27 +55,20 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
     assert relative.label == "second seed" and relative.path.resolve() == folder
 
 
-def test_what_is_done_to_a_model_follows_its_label():
-    arguments = ["nnUNetTrainer", "nnUNetTrainer+decided+calibrated", "A=nnUNetTrainerCE+decided", "nnUNetTrainerCE"]
-    entries = read_models(arguments)
-    assert [entry.label for entry in entries] == [STOCK_LABEL, "Dice + CE, calibrated, decided", "A", "CE"]
-    assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated+decided", "nnUNetTrainer")
-    assert [entry.treatment for entry in entries] == [(), ("calibrated", "decided"), ("decided",), ()]
-
-
-def test_treatments_of_one_model_are_all_that_differs():
-    treatments = ("", "+calibrated", "+calibrated+decided")
-    entries = read_models([f"nnUNetTrainerNACL_40epochs{treatment}" for treatment in treatments])
-    assert [entry.label for entry in entries] == ["as trained", "calibrated", "calibrated, decided"]
-    named = read_models(["Ours=nnUNetTrainer", "nnUNetTrainer+calibrated"])
-    assert [entry.label for entry in named] == ["Ours", "calibrated"]
+def test_a_calibrated_model_says_so_behind_its_label():
+    entries = read_models(["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"])
+    assert [entry.label for entry in entries] == [STOCK_LABEL, "Dice + CE, calibrated", "A"]
+    assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
+    assert [entry.calibrated for entry in entries] == [False, True, True]
+    alone = read_models(["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_40epochs+calibrated"])
+    assert [entry.label for entry in alone] == ["as trained", "calibrated"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nnUNetTrainer", "nnUNetTrainerCE+sharpened"], r"\+sharpened is none of \+calibrated, \+decided"),
-        (["nnUNetTrainer+calibrated+decided", "nnUNetTrainer+decided+calibrated"], "twice"),
+        (["nnUNetTrainer", "nnUNetTrainerCE+sharpened"], r"\+sharpened is not \+calibrated"),
+        (["nnUNetTrainer+calibrated", "nnUNetTrainer+calibrated"], "twice"),
         (["nnUNetTrainer"], "at least two"),
         ([], "got none"),
         (["nnUNetTrainer", "nnUNetTrainer"], "nnUNetTrainer twice"),

@@ -34,7 +34,7 @@ def collect(study):
     """Function that gathers the study."""
 
     def run(names=NAMES, paths=(), **options):
-        return gather(names, paths, **{"cache": study.root / "cache"} | options)
+        return gather(names, paths, **options)
 
     return run
 
@@ -157,23 +157,6 @@ def test_a_second_run_measures_nothing(study, collect, monkeypatch):
     assert collect().cases == first.cases
 
 
-def test_a_read_only_model_folder(study, collect, monkeypatch):
-    expected = collect([NAMES[0], NAMES[1]])
-    (study.validation(NAMES[1], 1) / "calibration.json").unlink()
-
-    def times():
-        return {path: path.stat().st_mtime_ns for path in (study.root / "nnUNet_results").rglob("*")}
-
-    before = times()
-    monkeypatch.setattr(module, "can_write", lambda folder: False)
-    found = collect([NAMES[0], NAMES[1]])
-    assert times() == before
-    assert len(list((study.root / "cache").rglob("calibration.json"))) == 1  # what is known lies where it lay
-    assert found.results[NAMES[1]][4].dice == expected.results[NAMES[1]][4].dice
-    monkeypatch.setattr("nnunet_nacl.io.prediction_folder.PredictionFolder.load", None)
-    assert collect([NAMES[0], NAMES[1]]).cases == expected.cases  # nothing is measured again
-
-
 def test_other_splits_are_refused(study, collect):
     first, second = (study.validation(NAMES[1], fold) for fold in (0, 1))
     (study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()
@@ -213,28 +196,6 @@ def copy_predictions(study, trainer: str, fold: int, folder):
     for name in ("dataset.json", "plans.json"):
         shutil.copy(study.model(trainer) / name, folder)
     return folder
-
-
-def test_settings_of_a_later_version_are_not_measured_again(study, collect):
-    path = study.validation(NAMES[1]) / "calibration.json"
-    later = json.loads(path.read_text())
-    later["settings"]["later"] = 3
-    for case in later["metric_per_case"]:
-        case["signature"]["settings"]["later"] = 3
-    write_json(path, later)
-    before = path.read_bytes()
-    expected = collect()
-    assert path.read_bytes() == before and expected.settings == EvaluationSettings()
-    shutil.copyfile(path.with_name("case_01.nii.gz"), path.with_name("case_00.nii.gz"))
-    with pytest.raises(UserError, match="calibration.json was written by a later version.*settings later.*update"):
-        collect()
-    assert path.read_bytes() == before
-    for file in path.parent.glob("case_*"):
-        file.unlink()
-    assert collect(folds=["0"]).results[NAMES[1]][0].dice == expected.results[NAMES[1]][0].dice
-    write_json(path, later | {"schema_version": 99})
-    with pytest.raises(UserError, match="schema version 99.*update it"):
-        collect()
 
 
 def test_folders_and_documents_beside_a_model(study, collect, tmp_path):

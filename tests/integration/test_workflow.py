@@ -19,7 +19,7 @@ def test_killed_trainings_continue_and_what_is_finished_stays(workspace: Workspa
     dataset = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
     content = {"datasets": [dataset], "configurations": ["2d"], "folds": [0], "trainers": TRAINERS, "seeds": [7]}
     path, out = tmp_path / "small.yaml", tmp_path / "out"
-    path.write_text(json.dumps(content | {"treatments": ["decided"], "keep": "documents", "device": "cpu"}))
+    path.write_text(json.dumps(content | {"keep": "documents", "device": "cpu"}))
     command = ["snakemake", "--snakefile", SNAKEFILE, "--configfile", path, "--directory", out, "--cores", 2]
     names = [f"{trainer}_seed7" for trainer in TRAINERS]
     folds = [workspace.results / dataset / f"{name}__nnUNetPlans__2d" / "fold_0" for name in names]
@@ -40,5 +40,5 @@ def test_killed_trainings_continue_and_what_is_finished_stays(workspace: Workspa
     comparison = out / "results" / "comparison" / "2d" / "all_seed7"
     assert (comparison / "report.html").is_file()
     entries = [entry["name"] for entry in json.loads((comparison / "comparison.json").read_text())["trainers"]]
-    assert entries == [*names, *(f"{name}+decided" for name in names)]
+    assert entries == names
     assert "Nothing to be done" in workspace.run(*command)

@@ -1,4 +1,4 @@
-"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json, one figure, and the pictures of two cases."""
+"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json and one figure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.comparison_json import comparison_to_json
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.show.drawing import Grid, draw_labels
-from nnunet_nacl.show.gallery import Gallery, GalleryCase, Picture
 from nnunet_nacl.show.layout import save_figure
-from nnunet_nacl.show.page import data_uri, make_page
+from nnunet_nacl.show.page import make_page
 from tests.comparison.synthetic import make_dataset
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
@@ -32,20 +28,19 @@ NAMES = ("nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL")
 
 @dataclass(frozen=True)
 class Study:
-    """Where it lies, what comparison.json says, and the pictures of its cases."""
+    """Where it lies, and what comparison.json says."""
 
     out: Path
     data: dict[str, Any]
-    gallery: Gallery
 
     def write(self, **changes: Any) -> None:
         """Write comparison.json again, with some keys changed."""
         self.data.update(changes)
         (self.out / "comparison.json").write_text(json.dumps(self.data))
 
-    def make_page(self, *, gallery: bool = True) -> Path:
+    def make_page(self) -> Path:
         """Write the page."""
-        return make_page(self.data, self.out, [self.gallery] * gallery)
+        return make_page(self.data, self.out)
 
     @property
     def page(self) -> str:
@@ -54,7 +49,7 @@ class Study:
 
 
 def make_study(out: Path, *, hostile: bool = False) -> Study:
-    """Three methods on eight cases, two of which are shown, without any prediction.
+    """Three methods on eight cases, without any prediction.
 
     Args:
         out: Folder that is made.
@@ -63,30 +58,12 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     labels = dict(zip(NAMES, ("Dice + CE (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
     structures = {"1": SCRIPT if hostile else "anterior", "2": "posterior"}
     cases = [HOSTILE_CASE if hostile else "case_00", "case_01"]
-    study = Study(out, _comparison(labels, structures, cases, hostile), _gallery(labels, structures, cases))
+    study = Study(out, _comparison(labels, structures, cases, hostile))
     (out / "figures").mkdir(parents=True)
     for name, content in _figure().items():
         (out / "figures" / name).write_bytes(content)
     study.write()
     return study
-
-
-def _gallery(labels: dict[str, str], structures: dict[str, str], cases: list[str]) -> Gallery:
-    grid = Grid((14, 20), (1.0, 0.5))
-    height, width = grid.pixels
-    source = data_uri(draw_labels(None, [np.eye(14, 20, dtype=bool)], grid), ".png")
-
-    def picture(title: str, case: str) -> Picture:
-        return Picture(title, f"{title}, {case}: {structures['1']} 7 mm².", source, width, height)
-
-    shown = []
-    for case, reason in zip(cases, ("worst mean Dice", "highest ECE")):
-        pictures = [("Ground truth", [picture("Ground truth", case)])]
-        for label in labels.values():
-            own = [picture(title, case) for title in ("Prediction", "Confidence")]
-            pictures.append((f"{label}: Dice 0.800, ECE 0.020", own))
-        shown.append(GalleryCase(case, [reason], "axial slice 3 of 6", False, pictures))
-    return Gallery(DATASET, list(structures.values()), shown, [])
 
 
 def _comparison(labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool) -> dict[str, Any]:

@@ -12,11 +12,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from nnunet_nacl.show.drawing import (
-    LOWEST_CONFIDENCE,
     STRUCTURE_COLORS,
     Grid,
-    confidence_colors,
-    draw_confidence,
     draw_labels,
     grey_levels,
 )
@@ -105,29 +102,8 @@ def test_a_structure_at_the_edge_has_no_outline_there():
     assert outline[:, 158:160].all() and outline.sum() == 640
 
 
-def test_ignored_voxels_are_striped_in_both_pictures():
-    ignored = np.zeros((20, 20), bool)
-    ignored[:5] = True
-    grid = Grid((20, 20), (1, 1))
-    sure = np.ones((20, 20))
-    for png in (draw_labels(None, (), grid, ignored=ignored), draw_confidence(sure, (), grid, ignored=ignored)):
-        shown = pixels(png)
-        assert len(np.unique(shown[:80].reshape(-1, 3), axis=0)) == 2
-        assert len(np.unique(shown[80:].reshape(-1, 3), axis=0)) == 1
-
-
 def test_letters_and_scale_bar_are_drawn_on_request():
     image, grid = np.zeros((30, 30)), Grid((30, 30), (1, 1))
     assert (pixels(draw_labels(image, (), grid, edges=("R", "L", "A", "P"))) == 255).sum() > 300
     assert (pixels(draw_labels(image, (), grid, edges=())) == 255).any()
     assert not (pixels(draw_labels(image, (), grid)) == 255).any()
-
-
-def test_confidence_runs_from_dark_to_light():
-    dark, middle, light = confidence_colors(np.array([0.2, 0.75, 1.0])).astype(int)
-    assert np.array_equal(dark, confidence_colors(np.array(LOWEST_CONFIDENCE)))
-    assert dark.sum() < middle.sum() < light.sum()
-    mask = np.zeros((20, 20), bool)
-    mask[5:15, 5:15] = True
-    shown = pixels(draw_confidence(np.full((20, 20), 0.2), [mask], Grid((20, 20), (1, 1))))
-    assert (shown == 255).all(-1).any() and (shown == 0).all(-1).any()

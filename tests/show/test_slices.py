@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.io.geometry import Geometry, slicing_axis
-from nnunet_nacl.show.slices import View, anatomical_axes, choose_slice, crop_box
+from nnunet_nacl.show.slices import View, anatomical_axes, crop_box
 
 
 @pytest.mark.parametrize(
@@ -25,33 +25,6 @@ from nnunet_nacl.show.slices import View, anatomical_axes, choose_slice, crop_bo
 )
 def test_slices_lie_across_the_largest_spacing(spacing_mm, preferred, axis):
     assert slicing_axis(spacing_mm, {"transpose_forward": [preferred, 1, 2]}) == axis
-
-
-@pytest.fixture
-def truth() -> np.ndarray:
-    array = np.zeros((5, 6, 7), np.int16)
-    array[1:4, 2:5, 2:5] = 1
-    array[3, 1:6, 1:6] = 1
-    return array
-
-
-def test_the_slice_where_methods_differ_most(truth):
-    other, valid = truth.copy(), np.ones(truth.shape, bool)
-    other[2, 0, :3] = 1
-    other[4, 0, 0] = 1
-    assert choose_slice(truth, valid, [truth, truth, other], 0) == 2
-    assert choose_slice(truth, valid, [truth, other], 0, among=[1, 4]) == 4
-    assert choose_slice(truth, valid, [other, truth], 2) == 0
-    valid[2] = False  # ignored voxels do not count
-    assert choose_slice(truth, valid, [truth, other], 0) == 4
-
-
-def test_where_all_agree_the_errors_decide_then_the_structures(truth):
-    valid, wrong = np.ones(truth.shape, bool), truth.copy()
-    wrong[4, 0, :] = 1
-    assert choose_slice(truth, valid, [wrong, wrong], 0) == 4
-    assert choose_slice(truth, valid, [truth, truth], 0) == 3
-    assert choose_slice(truth * 0, valid, [truth * 0], 0) == 2
 
 
 def test_the_part_that_is_shown_holds_all_that_is_occupied():

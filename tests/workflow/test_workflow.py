@@ -59,24 +59,27 @@ def validate(tmp_path: Path, trainer: str, fold: int, configuration: str = "2d")
 
 
 def test_the_dry_run_lists_the_jobs_of_the_grid(snakemake) -> None:
-    ended = snakemake(seeds=[1, 2], treatments=["calibrated", "calibrated+decided"], keep="documents")
+    ended = snakemake(seeds=[1, 2], calibrated=True, keep="documents")
     assert jobs(ended) == {
         "plan": 1,
         "preprocess": 1,
         "train": 3 * 2 * 2,
         "calibrate": 6,
-        "evaluate": 6,
         "remove": 6,
         "compare": 2,
     }
-    entries = " ".join(f"{t}_seed2{how}" for how in ("", "+calibrated", "+calibrated+decided") for t in TRAINERS)
-    assert f"-tr {entries}  -o results/comparison/2d/all_seed2 " in ended.stdout + ended.stderr
+    entries = " ".join(f"{t}_seed2{how}" for how in ("", "+calibrated") for t in TRAINERS)
+    assert f"-tr {entries} -o results/comparison/2d/all_seed2 " in ended.stdout + ended.stderr
 
 
-def test_test_cases_are_predicted_by_all_folds_and_treated(snakemake) -> None:
-    ended = snakemake(cases="test", treatments=["decided"], trainers=TRAINERS[:1])
-    assert jobs(ended) == {"plan": 1, "preprocess": 1, "train": 2, "predict": 1, "treat": 1, "compare": 1}
-    assert " -decide dice --save_probabilities" in ended.stdout + ended.stderr
+def test_test_cases_are_predicted_by_all_folds_and_calibrated(snakemake, tmp_path) -> None:
+    ended = snakemake(cases="test", calibrated=True, trainers=TRAINERS[:1])
+    once = ("plan", "preprocess", "calibrate", "predict", "calibrate_test", "compare")
+    assert jobs(ended) == {"train": 2} | dict.fromkeys(once, 1)
+    model = f"{tmp_path}/results/{DATASET}/{TRAINERS[0]}__nnUNetPlans__2d"
+    folders = f"{TRAINERS[0]}={model}/test {TRAINERS[0]}+calibrated={model}/test_calibrated"
+    command = f"compare -d {DATASET} -i {folders} -gt {tmp_path}/raw/{DATASET}/labelsTs"
+    assert f"{command} -o results/comparison/2d/all/{DATASET} " in ended.stdout + ended.stderr
 
 
 def test_what_is_trained_is_not_trained_again_and_a_cascade_needs_the_stage_before(snakemake, tmp_path) -> None:
@@ -95,7 +98,7 @@ def test_what_is_finished_is_compared_at_once(snakemake, tmp_path) -> None:
     assert jobs(ended) == {"so_far": 1}
     text = ended.stdout + ended.stderr
     assert f"echo {DATASET}, 2d, all: 2 of 3 trainers are finished" in text
-    assert f"-tr {TRAINERS[0]} {TRAINERS[1]}  -o results/so_far/2d/all_{DATASET} " in text
+    assert f"-tr {TRAINERS[0]} {TRAINERS[1]} -o results/so_far/2d/all_{DATASET} " in text
 
 
 def test_a_name_that_a_shell_would_take_for_more_is_refused(snakemake, tmp_path) -> None:
@@ -132,7 +135,7 @@ def test_the_configurations_that_come_along_are_valid(path) -> None:
 
 def test_large_files_go_once_all_is_measured(snakemake, tmp_path) -> None:
     kept = ("fold_0/checkpoint_final.pth", "fold_0/predicted_next_stage/a.npz", "fold_0/validation/calibration.json")
-    removed = ("fold_0/checkpoint_best.pth", "fold_0/validation/a.npz", "test_decided/a.npz")
+    removed = ("fold_0/checkpoint_best.pth", "fold_0/validation/a.npz", "test_calibrated/a.npz")
     model = validate(tmp_path, TRAINERS[0], 0).parent
     for name in (*kept, *removed):
         (model / name).parent.mkdir(exist_ok=True)

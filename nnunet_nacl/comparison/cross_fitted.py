@@ -1,16 +1,13 @@
-"""A fold's predictions as if they had been calibrated, decided for Dice, or both: what is measured, and where it goes.
+"""A fold's cases as they would be under a map of the cross-fit that was fitted without them: what ``+calibrated`` asks.
 
-Nothing of it is written but the document of decided cases, which are calibrated and decided when they are read.
-Calibration alone changes no label: what it makes of a case follows from the case's document and sample.
+Calibration changes no label: what it makes of a case follows from the case's document and sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from nnunet_nacl.documents.document import FILE_NAME, Evaluation
+from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
@@ -18,21 +15,6 @@ from nnunet_nacl.io.locate import calibrate_command
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.runs.heldout import HeldOut
-
-
-def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[Path, PredictionFolder]:
-    """Document of a fold's predictions as if ``treatment``, some of ``TREATMENTS``, had been done; and the predictions.
-
-    Of calibration alone these are those of the predictions as they are, see :func:`calibrated`.
-
-    Raises:
-        UserError: They shall be calibrated, and `nnunet_nacl calibrate` has not been run on them.
-    """
-    parts = part_treatments(folder) if "calibrated" in treatment else None
-    if "decided" not in treatment:
-        return folder.folder / FILE_NAME, folder
-    decided = Treatment(beta=1.0) if parts is None else {case: replace(part, beta=1.0) for case, part in parts.items()}
-    return folder.folder.parent / "_".join(("validation", *treatment)) / FILE_NAME, replace(folder, treatment=decided)
 
 
 def calibrated(document: Evaluation, folder: PredictionFolder) -> Evaluation:
