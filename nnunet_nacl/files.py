@@ -18,9 +18,39 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.file_lock import locked
 
 _TEMPORARY = ".nnunet_nacl.tmp"
+
+
+@contextlib.contextmanager
+def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
+    """Holds a lock of the operating system on a file, which is made with its folder, and removed when the block ends.
+
+    Args:
+        path: The file.
+        taken: Message of the error where another holds it; None waits until it is free.
+
+    Yields:
+        Whether it is held: where there are no locks (some network file systems), nothing is.
+
+    Raises:
+        UserError: Another process, or another block of this one, holds the file.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0 if taken else -1, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(taken) from None
+    except OSError:  # there are no locks; where no file can be made, whoever writes the next one says so
+        pass
+    try:
+        yield lock.is_locked
+    finally:
+        with contextlib.suppress(OSError):  # before it is free: whoever waits for it finds that it is gone
+            path.unlink()
+        lock.release()
 
 
 def write_atomically(path: Path, text: str, *, fix: str | None = None) -> None:
@@ -73,7 +103,7 @@ def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
         OSError: No file can be made there.
     """
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}{ending}"
-    with locked(_lock_of(path), temporary=True):
+    with locked(_lock_of(path)):
         try:
             yield path
         finally:
@@ -134,7 +164,7 @@ def can_write(folder: Path) -> bool:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs left in a folder under temporary names; nothing where it cannot be told by a lock."""
     for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
-        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand", temporary=True) as held:
+        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as held:
             if held:
                 _remove(path)
 

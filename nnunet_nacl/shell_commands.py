@@ -35,7 +35,6 @@ def run_side_by_side(
     environment: Mapping[str, str],
     *,
     on_poll: Callable[[], None] = lambda: None,
-    keep_open: Sequence[int] = (),
 ) -> None:
     """Runs commands at the same time, each in a process group of its own, and waits for all of them.
 
@@ -45,7 +44,6 @@ def run_side_by_side(
         commands: Program and arguments, and the file at whose end the output goes; None leaves it to the terminal.
         environment: Variables added to this process's.
         on_poll: Called twice a second, for a progress bar.
-        keep_open: File descriptors that the commands inherit.
 
     Raises:
         CommandFailed: A command failed.
@@ -67,7 +65,6 @@ def run_side_by_side(
                     stderr=None if log is None else subprocess.STDOUT,
                     env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                     start_new_session=True,
-                    pass_fds=tuple(keep_open),
                 )
                 running.append(process)
             while statuses := [process.poll() for process in running]:

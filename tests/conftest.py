@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from nnunetv2.utilities import utils
 
-from nnunet_nacl.runs import worker_processes
+from nnunet_nacl.prediction import pipeline
 from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
 from tests.processes import WARM
 from tests.runs.folders import Model, make_model
@@ -26,7 +26,7 @@ settings.load_profile("untimed")
 # Tensors of tests are small: where several processes share the cores, threads would mostly wait for each other.
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
-worker_processes.CONTEXT = WARM
+pipeline.CONTEXT = WARM
 utils.Pool = ThreadPool  # it forks the whole of pytest twelve times to find names of files
 
 # Fixtures that take long to make: with several processes, all tests that use one run in the same.

@@ -1,4 +1,4 @@
-"""Temporary files: of those at work they stay, of those that have ended they go."""
+"""Temporary files: of those at work they stay, of those that have ended they go. Locks, which tell these apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import signal
 from pathlib import Path
 
-from nnunet_nacl.files import check_writable, remove_leftovers, replacing, temporary_name
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_writable, locked, remove_leftovers, replacing, temporary_name
 from tests.processes import run_warm
 
 
@@ -26,12 +27,41 @@ def test_only_what_killed_processes_left_is_removed(tmp_path):
     with temporary_name(tmp_path) as folder, replacing(tmp_path / "mine.nii.gz", ending=".nii.gz") as name:
         folder.mkdir()
         name.write_text("whole")
-        earlier = tmp_path / ".model.zip.nnunet_nacl.tmp.d"  # where version 0.3 left the model that it was replacing
-        earlier.mkdir()
-        in_hand = {folder, name, earlier}
+        in_hand = {folder, name}
         check_writable(tmp_path / "other")
-        assert in_hand <= set(tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 5
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.nii.gz", earlier.name}
+        assert in_hand <= set(tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.nii.gz"}
+
+
+def hold(path: Path) -> int:
+    """Whether another holds it; a process that ends without a word frees it."""
+    try:
+        with locked(path, "taken"):
+            os._exit(0)
+    except UserError:
+        return 1
+
+
+def test_one_at_a_time_holds_a_lock_until_it_ends(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    with locked(path, "taken") as held:
+        assert held and run_warm(hold, path, folder=tmp_path).returncode == 1
+    assert not path.exists()
+    for _ in range(2):
+        assert run_warm(hold, path, folder=tmp_path).returncode == 0
+
+
+def test_a_lock_that_goes_while_it_is_waited_for_is_made_again(tmp_path, monkeypatch):
+    path, real = tmp_path / ".lock", fcntl.flock
+
+    def gone_first(*arguments):
+        monkeypatch.setattr(fcntl, "flock", real)
+        path.unlink()
+        real(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", gone_first)
+    with locked(path) as held:
+        assert held and run_warm(hold, path, folder=tmp_path).returncode == 1
 
 
 def test_nothing_is_removed_where_no_lock_tells_whose_it_is(tmp_path, monkeypatch):
@@ -39,6 +69,8 @@ def test_nothing_is_removed_where_no_lock_tells_whose_it_is(tmp_path, monkeypatc
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path / ".lock", "taken") as held, locked(tmp_path / ".lock", "taken"):
+        assert not held
     with replacing(tmp_path / "a") as name:
         name.write_text("whole")
         remove_leftovers(tmp_path)

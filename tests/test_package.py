@@ -108,7 +108,6 @@ def test_imports_run_one_way(sources: Path) -> None:
 LAYERS = (
     (
         "errors",
-        "file_lock",
         "files",
         "json_files",
         "interruption",

@@ -19,8 +19,7 @@ from nnunet_nacl.demo.training_settings import SCHEDULES, SMALL, add_small_confi
 from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.file_lock import locked
-from nnunet_nacl.files import write_atomically
+from nnunet_nacl.files import locked, write_atomically
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.health import check_known
@@ -38,7 +37,6 @@ class Demo:
         UserError: Data, names or folders cannot be used, or a command failed.
     """
 
-    lock: list[int]
     dataset: str
 
     def __init__(self, args: argparse.Namespace):
@@ -72,7 +70,7 @@ class Demo:
     def run(self) -> None:
         """Runs what is missing."""
         taken = f"another demo is running in {self.folder}; wait for it, or give another folder with -o"
-        with locked(self.folder / ".lock", taken) as self.lock:
+        with locked(self.folder / ".lock", taken):
             self._run_all()
 
     def _run_all(self) -> None:
@@ -125,7 +123,7 @@ class Demo:
         started = [([str(w) for w in words], self._log(log) if log else None) for words, log in commands]
         together = f"{len(started)} at the same time:\n" if len(started) > 1 else ""
         self._say(together + "\n".join(f"$ {shlex.join(command)}" for command, _ in started))
-        run_side_by_side(started, self.environment, on_poll=on_poll, keep_open=self.lock)
+        run_side_by_side(started, self.environment, on_poll=on_poll)
 
     def _once(self, name: str, *command: object) -> None:
         """A command, unless it was done by an earlier run."""

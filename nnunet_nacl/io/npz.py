@@ -84,11 +84,6 @@ def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], bes
     return probs
 
 
-def is_small(path: Path) -> bool:
-    """Whether the file may lie in memory beside an array; also where there is none."""
-    return not path.is_file() or path.stat().st_size <= _MOST_AT_ONCE
-
-
 def array_checksum(path: Path) -> int | None:
     """CRC-32 of the probabilities in an npz file, from the file's directory: the array is not read.
 

@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.errors import UserError, describe
-from nnunet_nacl.file_lock import locked
-from nnunet_nacl.files import regular_only, remove_leftovers, temporary_folder
+from nnunet_nacl.files import locked, regular_only, remove_leftovers, temporary_folder
 from nnunet_nacl.json_files import first_line
 
 _TO_PREDICT = ("dataset.json", "plans.json", "fold_*/checkpoint_*.pth")
@@ -109,7 +108,7 @@ def _models(archive: Path, entries: Mapping[str, Collection[str]]) -> list[str]:
 def _work_folder(results: Path, dataset: str) -> Iterator[Path]:
     """Where a zip can be unpacked, on the file system of the data set's models; no other call is at work on them."""
     taken = f"another import of {dataset} is at work in {results}; wait until it has ended."
-    with locked(results / f".{dataset}.import.lock", taken, temporary=True):
+    with locked(results / f".{dataset}.import.lock", taken):
         place = results / dataset if (results / dataset).is_dir() else results
         remove_leftovers(place)
         with temporary_folder(place) as work:

@@ -19,7 +19,7 @@ from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases, read_and_preprocess
 from nnunet_nacl.prediction.profile import profile, profile_names
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.runs.worker_processes import each_case
+from nnunet_nacl.runs.side_by_side import each_case
 
 Grid = tuple[np.ndarray, Mapping[str, Any]]
 """An image on the network's grid, and nnU-Net's properties."""
@@ -71,8 +71,8 @@ def learn_profiles(
         read = partial(_preprocess, opened, inputs)
     work, rows = partial(_profile, folder, plans.transpose_forward, read), {}
     for case, outcome in tqdm(each_case(work, cases, num_processes), "look at", len(cases), unit="scan", leave=False):
-        if not isinstance(outcome, np.ndarray):
-            raise UserError(outcome or f"{case.path}: a worker process died.")
+        if isinstance(outcome, str):
+            raise UserError(outcome)
         rows[case.case] = outcome
     names = profile_names(folder.labels, folder.channel_names)
     return CalibrationProfiles.learn(names, np.stack([rows[case.case] for case in cases]), patients)

@@ -92,8 +92,7 @@ class Source:
         unusable: Why others cannot, by case.
         sign: What the result of a case depends on, given the earlier signature: see
             :func:`nnunet_nacl.runs.ledger.sign`.
-        work: Gives what comes of each case: a line where something is wrong, None where its process died. It is told
-            the ledger of what is finished.
+        work: Gives what comes of each case: a line where something is wrong. It is told the ledger of what is finished.
         places: Folders that the cases come from, which the output must not lie in.
         record: Name and content of the file that tells whose the output folder is.
         origin: What decision.json says of where they come from.
@@ -110,7 +109,7 @@ class Source:
     cases: Sequence[Any]
     unusable: Mapping[str, str]
     sign: Callable[[Any, Any], dict[str, Any]]
-    work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str | None], None, None]]
+    work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str], None, None]]
     places: Sequence[Path]
     record: tuple[str, Mapping[str, Any]]
     origin: Mapping[str, str]
@@ -156,10 +155,9 @@ def deliver(
     structures = structures_of(data.labels)
     map_file = named_map(delivery.map_path) if delivery.map_path else None
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
-    part = source.part if source.num_parts > 1 else None
     same = [os.path.abspath(output), rule, map_file, source.document]  # goes on, or in parts: its marks stay its own
     run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
-    with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
+    with open_output(output, source.places, data, source.record, names, part=source.part), ExitStack() as stack:
         for name in (DOCUMENT, DECISION_FILE, OUTCOME, OUTCOME_PAGE):
             (output / name).unlink(missing_ok=True)
         ledger = Ledger(output / RECORDS)

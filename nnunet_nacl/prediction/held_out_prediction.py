@@ -19,7 +19,8 @@ from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network
-from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
+from nnunet_nacl.prediction.pipeline import pipeline
+from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.prediction_output import open_output
 from nnunet_nacl.runs.evaluate import open_ledger, restore
@@ -28,13 +29,12 @@ from nnunet_nacl.runs.ledger import sign as sign_files
 from nnunet_nacl.runs.measure import sign
 from nnunet_nacl.runs.measured_export import MeasuredExport
 from nnunet_nacl.runs.sample_files import find_sample
-from nnunet_nacl.runs.worker_processes import Task, guarded, guarded_case, stream_through_workers
+from nnunet_nacl.runs.side_by_side import Task
 
 PREDICTED_BY = "predicted_by.json"
 """What made the predictions of a folder of such cases: networks and settings."""
 
 _IMAGES = "images"  # folder of what tells an image by its content
-_DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
 
 Predicted = tuple[Any, dict[str, Any], dict[str, float]]
 """Logits, nnU-Net's properties, and by nnU-Net's key of a structure how far the folds agree on it."""
@@ -97,20 +97,22 @@ def predict_labelled(
         if todo := unfinished(export, labelled):
             networks, keys = Network(model, **network), [model.labels.key(i) for i in model.labels.foreground]
 
-            def predict(case: InputCase) -> Predicted:
-                answered = networks.predict(read_and_preprocess(model, case))
+            def predict(case: InputCase, prepared: GridCase) -> Predicted:
+                answered = networks.predict(prepared)
                 agreement = [] if answered.disagreement is None else map(float, answered.disagreement.dice)
                 return answered.values, answered.properties, dict(zip(keys, agreement))
 
             managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
-            measure_predicted(export, todo, predict, managers, num_processes, title="predict", total=len(labelled))
+            read, options = partial(read_and_preprocess, model), {"title": "predict", "total": len(labelled)}
+            measure_predicted(export, todo, read, predict, managers, num_processes, **options)
     return folder
 
 
 def measure_predicted(
     export: MeasuredExport,
     todo: Sequence[Any],
-    predict: Callable[[Any], Predicted],
+    read: Callable[[Any], Any],
+    predict: Callable[[Any, Any], Predicted],
     managers: tuple[Any, Any, Any],
     num_processes: int,
     *,
@@ -123,7 +125,8 @@ def measure_predicted(
     Args:
         export: Of one case.
         todo: The cases.
-        predict: What a network says of one.
+        read: What the network is given of one.
+        predict: What it says of a case and of that.
         managers: What nnU-Net exports it by: of configuration and plans, and dataset.json.
         num_processes: Cases exported at the same time; 1 starts no process.
         title: Of the bar.
@@ -132,25 +135,20 @@ def measure_predicted(
     """
     from tqdm import tqdm
 
-    predicted = ((case, guarded_case(predict, case)) for case in todo)
-    work, workers = partial(_export, export, managers, save_probabilities), num_processes if num_processes > 1 else 0
-    exported = stream_through_workers(work, predicted, workers)
-    for (case, _), problem in tqdm(exported, title, total, initial=total - len(todo), unit="case"):
-        if problem != "":
-            export.tell(case.case, _DIED if problem is None else problem)
+    work, exporters = partial(_export, export, managers, save_probabilities), num_processes if num_processes > 1 else 0
+    exported = pipeline(todo, read, predict, work, readers=0, exporters=exporters)
+    for case, problem in tqdm(exported, title, total, initial=total - len(todo), unit="case"):
+        if problem:
+            export.tell(case.case, problem)
 
 
 def _export(
-    export: MeasuredExport, managers: tuple[Any, Any, Any], save: bool, item: tuple[Task, Predicted | str]
-) -> str:
-    """What is wrong with the prediction, the export or the measurement of a case; empty where nothing is."""
-    case, predicted = item
-    if isinstance(predicted, str):
-        return predicted
+    export: MeasuredExport, managers: tuple[Any, Any, Any], save: bool, case: Task, predicted: Predicted
+) -> None:
     logits, properties, agreement = predicted
-    export, target = replace(export, members_dice=agreement), export.folder.folder / case.case
-    segmentation = target.with_name(target.name + export.folder.file_ending)
-    return guarded(segmentation, lambda: export.export(logits, properties, *managers, str(target), save))
+    target = export.folder.folder / case.case
+    if problem := replace(export, members_dice=agreement).export(logits, properties, *managers, str(target), save):
+        raise UserError(problem)
 
 
 def unfinished(export: MeasuredExport, cases: Iterable[Task]) -> list[Any]:

@@ -36,7 +36,7 @@ from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.ledger import Ledger, sign
-from nnunet_nacl.runs.worker_processes import each_case
+from nnunet_nacl.runs.side_by_side import each_case
 
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")

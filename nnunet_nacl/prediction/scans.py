@@ -1,8 +1,4 @@
-"""A folder of scans and the networks of a model as the source of cases.
-
-Three steps run at the same time: worker processes read and preprocess, this process runs the networks, other workers
-export and write. Each takes a case only when there is room for it, so memory does not grow with their number.
-"""
+"""A folder of scans and the networks of a model as the source of cases."""
 
 from __future__ import annotations
 
@@ -23,15 +19,14 @@ from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
+from nnunet_nacl.prediction.pipeline import pipeline
 from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import PROBABILITIES
 from nnunet_nacl.runs.ledger import Ledger, sign
-from nnunet_nacl.runs.worker_processes import guarded, guarded_case, stream_through_workers
 
 _COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
-_PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 
 
 @dataclass(frozen=True)
@@ -203,14 +198,8 @@ class Scans:
             maker.check(case.images)
         return prepared
 
-    def _write(self, maker: DicomMaker | None, item: tuple[InputCase, GridCase | str | None]) -> Written | str | None:
-        """Export, look, and write all files of a scan; what is no answer of the networks passes through."""
-        case, answered = item
-        if not isinstance(answered, GridCase):
-            return answered
-        return guarded(case.path, partial(self._deliver, maker, case, answered))
-
-    def _deliver(self, maker: DicomMaker | None, case: InputCase, answered: GridCase) -> Written:
+    def _write(self, maker: DicomMaker | None, case: InputCase, answered: GridCase) -> Written:
+        """Export, look, and write all files of a scan."""
         model, delivery = self.model, self.delivery
         reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.postprocessing)
         finished, pictures = delivery.draw(model.opened, reviewed, answered.image, case.images)
@@ -225,25 +214,22 @@ class Scans:
     def _work(
         self, network: Mapping[str, Any], maker: DicomMaker | None, todo: Sequence[InputCase], ledger: Ledger
     ) -> Generator[tuple[InputCase, Any], None, None]:
-        """Each scan and what came of it, a line where something is wrong, None where its process died."""
+        """Each scan and what came of it, a line where something is wrong."""
         networks = Network(self.model, **network)
 
-        def answered() -> Iterator[tuple[InputCase, GridCase | str | None]]:
-            processes, read = (
-                min(self.preprocessing_processes, len(todo)),
-                partial(guarded_case, partial(self._read, maker)),
-            )
-            for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
+        def begun() -> Iterator[InputCase]:
+            for case in todo:
                 ledger.forget(case.case)
-                if isinstance(prepared, GridCase):
-                    prepared = guarded(case.path, partial(networks.predict, prepared))
-                yield case, prepared
+                yield case
 
-        write = partial(self._write, maker)
-        for (case, _), outcome in stream_through_workers(
-            write, answered(), self.export_processes, ahead=_EXPORTED_AHEAD
-        ):
-            yield case, outcome
+        yield from pipeline(
+            begun(),
+            partial(self._read, maker),
+            lambda case, prepared: networks.predict(prepared),
+            partial(self._write, maker),
+            readers=self.preprocessing_processes,
+            exporters=self.export_processes,
+        )
 
 
 def _files(case: InputCase) -> dict[str, Path | None]:

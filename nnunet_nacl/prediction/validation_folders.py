@@ -161,18 +161,21 @@ def _predict(
     predictor = build_predictor(model, (fold,), checkpoint.name, **network)
     dataset = preprocessed_cases(model, predictor, [case.case for case in todo])
 
-    def predict(case: CaseFiles) -> Predicted:
+    def read(case: CaseFiles) -> tuple[np.ndarray, dict[str, Any]]:
         data, _, before, properties = dataset.load_case(case.case)
         data = data[:]
         if before is not None and predictor.configuration_manager.previous_stage_name:
             labels = predictor.label_manager.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(before[:], labels, output_dtype=data.dtype)))
-        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data))).cpu()
-        return logits, properties, {}
+        return np.array(data), properties
+
+    def predict(case: CaseFiles, given: tuple[np.ndarray, dict[str, Any]]) -> Predicted:
+        return predictor.predict_sliding_window_return_logits(torch.from_numpy(given[0])).cpu(), given[1], {}
 
     measure_predicted(
         export,
         todo,
+        read,
         predict,
         (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json),
         num_processes,

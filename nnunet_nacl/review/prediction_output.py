@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.file_lock import locked
 from nnunet_nacl.files import (
     check_writable,
     lies_inside,
+    locked,
     name_finished,
     remove_leftovers,
     replacing,
@@ -46,12 +46,12 @@ def open_output(
     record: tuple[str, Mapping[str, Any]],
     names: Collection[str],
     *,
-    part: int | None = None,
+    part: int = 0,
 ) -> Iterator[None]:
     """Make a folder for segmentations, before hours of work; what killed runs left in an earlier one is removed.
 
     A folder is an earlier run's if its record says so, whatever its files are called; nothing of others is replaced.
-    While the block runs, no other run opens the folder.
+    While the block runs, no other run of the same part opens the folder.
 
     Args:
         output: The folder.
@@ -59,7 +59,7 @@ def open_output(
         data: Of the data set, whose dataset.json and plans.json belong into the folder.
         record: Name and content of the file that tells whose the folder is, ``generated_by`` among it.
         names: What will be written there beside them.
-        part: Number of this run, where several share the folder; None: it shares it with none.
+        part: Number of this run among those that share the folder.
 
     Raises:
         UserError: ``output`` cannot be used, or another run has it open: the message says which.
@@ -74,12 +74,8 @@ def open_output(
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
     check_writable(output / record[0])
-    with contextlib.ExitStack() as locks:
-        taken = f"another run is at work in {output}; wait until it has ended, or choose another -o."
-        locks.enter_context(locked(output / ".nnunet_nacl.lock", taken, shared=part is not None, temporary=True))
-        if part is not None:
-            taken = f"another run of part {part} is at work in {output}; wait until it has ended, or change -part_id."
-            locks.enter_context(locked(output / f".nnunet_nacl.part_{part}.lock", taken, temporary=True))
+    taken = f"another run is at work in {output}; wait until it has ended, or choose another -o or -part_id."
+    with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
         theirs = os.listdir(output)  # before the record is looked for: of ours it is the first
         (name, content), companions = record, {"dataset.json": data.dataset_json, "plans.json": data.plans}
         with contextlib.suppress(UserError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +14,9 @@ from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, remove_leftovers
-from nnunet_nacl.io.case import Case, CaseFiles
+from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.npz import RERUN, is_small
+from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
@@ -26,7 +24,7 @@ from nnunet_nacl.runs.measure import measure, sign
 from nnunet_nacl.runs.quality_block import QUALITY, is_complete
 from nnunet_nacl.runs.run import run
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER, find_sample, make_sample
-from nnunet_nacl.runs.worker_processes import each_case, guarded
+from nnunet_nacl.runs.side_by_side import each_case
 
 _VERSION = "schema_version"
 
@@ -73,14 +71,10 @@ def evaluate_folder(
     found, problems = folder.cases(chill=chill, known=ledger.cases)
     exported = ledger.problems
 
-    def measured(todo: Sequence[CaseFiles]) -> Iterable[tuple[CaseFiles, CaseResult | str | None]]:
-        if min(num_processes, len(todo)) <= 1:
-            return _one_by_one(folder, settings, samples, todo)
-        return each_case(partial(evaluate_case, folder, settings=settings, samples=samples), todo, num_processes)
-
+    measured = partial(evaluate_case, folder, settings=settings, samples=samples)
     results, wrong = run(
         found,
-        measured,
+        lambda todo: each_case(measured, todo, num_processes),
         ledger,
         sign=partial(sign, labels, settings),
         restore=partial(restore, labels, settings),
@@ -112,7 +106,6 @@ def evaluate_case(
     settings: EvaluationSettings = EvaluationSettings(),
     *,
     samples: bool = False,
-    case: Case | None = None,
 ) -> CaseResult:
     """Measure everything of one case.
 
@@ -121,37 +114,17 @@ def evaluate_case(
         files: Its files.
         settings: What is measured.
         samples: Leave its sample, too.
-        case: Its content, if it has been read.
 
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    case = folder.load(files) if case is None else case
+    case = folder.load(files)
     result = measure(files, case, settings)
     if samples:
         with contextlib.suppress(OSError, ValueError):  # whoever needs the sample is told then
             if find_sample(files, folder.labels, settings) is None:
                 make_sample(case, files, folder, settings, save=True)
     return result
-
-
-def _one_by_one(
-    folder: PredictionFolder, settings: EvaluationSettings, samples: bool, todo: Sequence[CaseFiles]
-) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
-    """Measure cases in this process, each with its result or a line that says what is wrong with it.
-
-    The next case is read meanwhile: one, not more, and no large one, which bounds the memory.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        following: Future | None = None
-        for i, files in enumerate(todo):
-            loading = following or reader.submit(folder.load, files)
-            case = guarded(files.path, loading.result)
-            ahead = [each for each in todo[i + 1 : i + 2] if is_small(each.probabilities)]
-            following = reader.submit(folder.load, ahead[0]) if ahead else None
-            if not isinstance(case, str):
-                case = guarded(files.path, partial(evaluate_case, folder, files, settings, samples=samples, case=case))
-            yield files, case
 
 
 def ledger_folder(output: Path) -> Path:

@@ -9,12 +9,7 @@ from typing import Any, TypeVar
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger
-from nnunet_nacl.runs.worker_processes import Task
-
-_DIED = (
-    "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
-    "finished cases are kept."
-)
+from nnunet_nacl.runs.side_by_side import Task
 
 Item = TypeVar("Item", bound=Task)
 Result = TypeVar("Result")
@@ -22,7 +17,7 @@ Result = TypeVar("Result")
 
 def run(
     items: Sequence[Item],
-    work_through: Callable[[Sequence[Item]], Iterable[tuple[Item, Result | str | None]]],
+    work_through: Callable[[Sequence[Item]], Iterable[tuple[Item, Result | str]]],
     ledger: Ledger,
     *,
     sign: Callable[[Item, Any], dict[str, Any]],
@@ -40,8 +35,7 @@ def run(
     Args:
         items: The cases.
         work_through: Gives the results of those that must be done, if there are any, such as
-            :func:`~nnunet_nacl.runs.worker_processes.each_case`: a line where something is wrong, None where the
-            process died.
+            :func:`~nnunet_nacl.runs.side_by_side.each_case`: a line where something is wrong.
         ledger: Of what earlier runs finished. Each case is entered as soon as it is finished.
         sign: What the result of a case depends on, given the earlier signature; OSError if a file cannot be read.
         restore: The result in a ledger's entry, or None where this version cannot use it.
@@ -77,8 +71,8 @@ def run(
     silent, done = not (progress and todo), len(items) - len(todo)
     outcomes = tqdm(work_through(todo) if todo else (), title, len(items), initial=done, unit="case", disable=silent)
     for item, outcome in outcomes:
-        if outcome is None or isinstance(outcome, str):
-            problems[item.case] = one_line(outcome or f"{item.path}: {_DIED}")
+        if isinstance(outcome, str):
+            problems[item.case] = one_line(outcome)
             continue
         results[item.case] = result = signed(outcome, signatures[item.case])
         entry = {**entry_of(result), SIGNATURE: signatures[item.case]}

@@ -16,7 +16,7 @@ from nnunet_nacl.demo import steps as module
 from nnunet_nacl.demo.training_settings import add_small_configuration, with_schedule
 from nnunet_nacl.demo.virtual_brains import BAD
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.file_lock import locked
+from nnunet_nacl.files import locked
 from nnunet_nacl.registration.health import Check
 from nnunet_nacl.shell_commands import CommandFailed
 from tests.trainers.plans import make_plans
@@ -58,8 +58,7 @@ class FakeNnunet:
         """nnU-Net's."""
         return [command for wave in self.waves for command in wave if "nnUNetv2" in command]
 
-    def __call__(self, commands, environment, *, on_poll, keep_open):
-        assert keep_open
+    def __call__(self, commands, environment, *, on_poll):
         self.environment = dict(environment)
         self.waves.append([shlex.join(command) for command, _ in commands])
         for (program, *arguments), log in commands:
