@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
     if delivery.maps:
         print(f"maps: {delivery.output / 'maps'}/SCAN/")
     if n_waiting := list(listed.problems.values()).count(NOT_YET):
-        print(f"{n_waiting} scans of other parts are not done; the part that ends last lists them.")
+        print(f"{n_waiting} scans of other parts are not done yet; the run that ends last lists them.")
     report_problems("predict", problems)
     return 1 if problems else 0
 

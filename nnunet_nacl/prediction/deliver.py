@@ -24,7 +24,7 @@ from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, stru
 from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.documents.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
@@ -188,7 +188,7 @@ def deliver(
             ledger.remember_problem(case, problem)
         unusable = {case: one_line(problem) for case, problem in source.unusable.items()}
         done, wrong = {case: result[0] for case, result in finished.items()}, problems
-        while True:
+        with locked(output / ".nnunet_nacl.list.lock"):  # the part that writes it last knows what all have finished
             if source.num_parts > 1:
                 done, wrong = _of_all_parts(source, output, do)
             waiting = [case.case for case in source.cases if case.case not in done and case.case not in wrong]
@@ -233,8 +233,6 @@ def deliver(
                 "drawn": {"seed": DRAW_SEED, "cases": listed.drawn} if delivery.also else None,
             }
             write_atomically(output / DOCUMENT, to_json_text(record))
-            if source.num_parts == 1 or _of_all_parts(source, output, do)[0].keys() == done.keys():
-                break  # no other part has gone on meanwhile
     problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))
     if problems and not finished:
         raise UserError(f"{source.places[0]}: no case could be done.{list_problems(problems)}")

@@ -103,8 +103,8 @@ def predict_labelled(
                 return answered.values, answered.properties, dict(zip(keys, agreement))
 
             managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
-            read, options = partial(read_and_preprocess, model), {"title": "predict", "total": len(labelled)}
-            measure_predicted(export, todo, read, predict, managers, num_processes, **options)
+            read, total = partial(read_and_preprocess, model), len(labelled)
+            measure_predicted(export, todo, read, predict, managers, num_processes, title="predict", total=total)
     return folder
 
 

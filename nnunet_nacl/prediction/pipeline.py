@@ -39,9 +39,9 @@ def pipeline(
 ) -> Generator[tuple[OneCase, Any], None, None]:
     """Take cases through three steps; a broken case, or one whose process is killed, costs only itself.
 
-    A case is taken only when there is room for it, so memory does not grow with their number: each worker holds one, and
-    this process one behind each step. However the iteration ends, the workers are killed with it; if this process is
-    killed, they end with the case that they are at.
+    A case is taken only when there is room for it, so memory does not grow with their number: each worker holds one,
+    and this process one behind each step. However the iteration ends, the workers are killed with it; if this process
+    is killed, they end with the case that they are at.
 
     Args:
         cases: Can be pickled.
@@ -87,7 +87,8 @@ def _through(
                 with contextlib.suppress(OSError):  # it is dead, which is found below
                     pipe.send(waiting.popleft())
             room = more and len(busy) + len(waiting) <= processes
-            for pipe in wait(list(busy), 0 if room or finished else None) if busy else ():
+            ready: Any = wait(list(busy), 0 if room or finished else None) if busy else ()
+            for pipe in ready:
                 case = busy.pop(pipe)
                 try:
                     finished.append((case, pipe.recv()))

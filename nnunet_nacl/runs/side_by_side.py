@@ -57,8 +57,8 @@ def each_case(
     parallel = Parallel(min(processes, len(cases)), "loky", return_as="generator_unordered", max_nbytes=None)
     outcomes = parallel(delayed(_in_worker)(work, case, TRUSTED.get(), os.getpid()) for case in cases)
     try:
-        for case, outcome in outcomes:
-            yield case, outcome
+        for case_and_outcome in outcomes:  # noqa: UP028 - it is closed below
+            yield case_and_outcome
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, for lack of memory or over a damaged file; run again with a smaller -np, the "
@@ -92,7 +92,7 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
 
 @cache
 def _settle(parent: int) -> None:
-    """Once in each worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that, if it is killed."""
+    """Once in each worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that, if killed."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

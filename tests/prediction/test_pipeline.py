@@ -82,7 +82,9 @@ def answer_too_much(case: Case, value: int | None = None) -> object:
 
 
 def outcomes(*steps, **processes) -> dict[int, object]:
-    return {case.number: outcome for case, outcome in pipeline(CASES, *steps, **{"readers": 2, "exporters": 2} | processes)}
+    return {
+        case.number: outcome for case, outcome in pipeline(CASES, *steps, **{"readers": 2, "exporters": 2} | processes)
+    }
 
 
 @pytest.mark.parametrize("readers, exporters", [(0, 0), (1, 0), (0, 1), (2, 2)])

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
