@@ -181,7 +181,7 @@ def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model
     one, two = digests(tmp_path / "one"), digests(tmp_path / "two")
     assert one.keys() == two.keys()
     same = [name for name in one if name.endswith((".nii.gz", ".csv"))]
-    assert len(same) == 3 * 5 + 3 and all(one[name] == two[name] for name in same)
+    assert len(same) == 3 * 4 + 3 and all(one[name] == two[name] for name in same)
 
 
 def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, calibrated, scans) -> None:
