@@ -3,11 +3,11 @@
     python benchmarks/gpu.py --json gpu.json --output benchmarks/new.md
 
 Makes a data set of random balls, plans, preprocesses and trains it for two iterations by nnU-Net's commands, and
-measures, each beside nnU-Net's own in the same process or round: forward and backward pass of every loss under autocast
-(time and peak memory), a training iteration with and without torch.compile, export with and without measuring, and
-`nnunet_nacl predict` beside nnUNetv2_predict on one scan of --scan voxels. What was measured is written as one JSON and
-as a section of the page. Takes about half an hour on a workstation, most of it the scan; --small shows within minutes
-that everything runs, and -device cpu that it runs without a GPU.
+measures, each beside nnU-Net's own in the same process or round: a training iteration with NACL and DiceNACL, with and
+without torch.compile (time and peak memory), export with and without measuring, and `nnunet_nacl predict` beside
+nnUNetv2_predict on one scan of --scan voxels. What was measured is written as one JSON and as a section of the page.
+Takes about half an hour on a workstation, most of it the scan; --small shows within minutes that everything runs, and
+-device cpu that it runs without a GPU.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("nnUNet_n_proc_DA", "4")
 
 import numpy as np
 import torch
-from losses import OURS, STOCK, blob_labels, make_losses
 from page import describe_machine, table, write_section
 
 TASK = 995
@@ -86,59 +84,22 @@ def run(*command: object, **environ: str) -> float:
     return time.perf_counter() - start
 
 
-def of_losses(shape: tuple[int, ...], device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds and peak MiB of each loss, forward and backward, on float16 logits as autocast gives them."""
-    rng = np.random.default_rng(0)
-    target = blob_labels(shape, rng).to(device)
-    logits = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device, torch.float16).requires_grad_()
-    on_gpu = device.type == "cuda"
-
-    def timed(call: Callable[[], torch.Tensor]) -> tuple[float, float]:
-        logits.grad = None
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated() if on_gpu else 0
-        start = time.perf_counter()
-        call().backward()
-        if on_gpu:
-            torch.cuda.synchronize()
-        peak = torch.cuda.max_memory_allocated() - before if on_gpu else 0
-        return 1e3 * (time.perf_counter() - start), peak / 2**20
-
-    calls = make_losses(shape, logits, target)
-    for name, module in OURS.items():
-        calls[f"{name}, compiled"] = lambda compiled=torch.compile(module): compiled(logits, target)
-    for call in calls.values():  # warm up, compile
-        timed(call)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            found[name].append(timed(call))
-    stock = statistics.median(ms for ms, _ in found[STOCK])
-    result = {}
-    for name, pairs in found.items():
-        ms = statistics.median(ms for ms, _ in pairs)
-        result[name] = {"ms": ms, "x nnU-Net": ms / stock, "peak MiB": max(mib for _, mib in pairs)}
-    return result
-
-
 def of_iterations(device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of nnU-Net's training iteration and of NACL's, on the same batches, eager and compiled."""
+    """Time and peak memory of nnU-Net's training iteration and of ours, on the same batches, eager and compiled."""
     import training_iteration
 
     result = {}
-    for compiled in ("false", "true"):
-        os.environ["nnUNet_compile"] = compiled
+    for name, method in ((name, method) for name in ("eager", "compiled") for method in ("NACL", "DiceNACL")):
+        os.environ["nnUNet_compile"] = str(name == "compiled")
         args = argparse.Namespace(
-            dataset=str(TASK), configuration="3d_fullres", fold="0", p="nnUNetPlans", tr="nnUNetTrainerNACL",
+            dataset=str(TASK), configuration="3d_fullres", fold="0", p="nnUNetPlans", tr=f"nnUNetTrainer{method}",
             rounds=rounds, batches=2,
         )  # fmt: skip
-        seconds, _ = training_iteration.measure(args, device)
+        seconds, facts = training_iteration.measure(args, device)
         stock, ours = np.median(seconds, axis=0)
-        name = "compiled" if compiled == "true" else "eager"
         ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
-        result[name] = {"nnU-Net ms": 1e3 * stock, "NACL ms": 1e3 * ours, "ratio": ratio}
+        memory = dict(zip(("nnU-Net MiB", "ours MiB"), (peak / 2**20 for peak in facts["peak_bytes"])))
+        result[f"{method}, {name}"] = {"nnU-Net ms": 1e3 * stock, "ours ms": 1e3 * ours, "ratio": ratio, **memory}
     return result
 
 
@@ -174,7 +135,6 @@ def section(found: dict) -> str:
     """The page's section."""
     parts = [f"## On a GPU\n\nSynthetic data (`benchmarks/gpu.py`), {found['device']}. {found['machine']}"]
     for title, key in (
-        ("Losses, forward and backward, float16 logits", "losses"),
         ("Training iteration, 3D", "iteration"),
         ("One scan, from image to segmentation", "prediction"),
         ("Export of one case, seconds", "export"),
@@ -213,7 +173,6 @@ def main() -> None:
         found = {
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "the CPU in its place",
             "machine": describe_machine(),
-            "losses": of_losses((2, 3, 16, 32, 32) if args.small else (2, 3, 128, 128, 128), device, rounds),
             "prediction": of_prediction(folder, device, max(2, rounds // 5)),
             "iteration": of_iterations(device, rounds),
             "export": of_export(folder / "export", scan),

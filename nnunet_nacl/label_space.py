@@ -21,17 +21,10 @@ class Target:
         labels: For classes the label map, (B, *spatial), any dtype, ignored voxels set to 0;
             for regions the binary maps, (B, R, *spatial), any dtype.
         valid: Boolean, (B, *spatial), False where a voxel is ignored; None if nothing can be ignored.
-        num_voxels: Number of voxels, ignored ones included.
     """
 
     labels: Tensor
     valid: Tensor | None
-    num_voxels: int
-
-    @property
-    def num_valid(self) -> Tensor | int:
-        """N, the number of voxels that are not ignored; a tensor where a mask exists (no device synchronisation)."""
-        return self.num_voxels if self.valid is None else self.valid.sum()
 
 
 @dataclass(frozen=True)
@@ -83,10 +76,9 @@ class LabelSpace:
                 f"spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
             )
         split = self._split_regions if self.regions else self._split_classes
-        labels, valid = split(logits, signed(target), check_labels and not torch.compiler.is_compiling())
-        return Target(labels, valid, logits.shape[0] * logits.shape[2:].numel())
+        return split(logits, signed(target), check_labels and not torch.compiler.is_compiling())
 
-    def _split_classes(self, logits: Tensor, target: Tensor, check_labels: bool) -> tuple[Tensor, Tensor | None]:
+    def _split_classes(self, logits: Tensor, target: Tensor, check_labels: bool) -> Target:
         batch, num_classes, *spatial = logits.shape
         if num_classes < 2:
             raise ValueError(
@@ -105,11 +97,11 @@ class LabelSpace:
         if check_labels:
             _check_labels(labels, num_classes, self.ignore_label)
         if self.ignore_label is None:
-            return labels, None
+            return Target(labels, None)
         valid = labels != self.ignore_label
-        return torch.where(valid, labels, torch.zeros((), dtype=labels.dtype, device=labels.device)), valid
+        return Target(torch.where(valid, labels, 0), valid)
 
-    def _split_regions(self, logits: Tensor, target: Tensor, check_labels: bool) -> tuple[Tensor, Tensor | None]:
+    def _split_regions(self, logits: Tensor, target: Tensor, check_labels: bool) -> Target:
         batch, num_regions, *spatial = logits.shape
         with_mask = (batch, num_regions + 1, *spatial)
         if tuple(target.shape) not in (tuple(logits.shape), with_mask):
@@ -123,8 +115,8 @@ class LabelSpace:
                 value = target[outside][0].item()
                 raise ValueError(f"region targets must be 0 or 1, got {value:g}: convert label maps to regions first.")
         if target.shape[1] == num_regions:
-            return target, None
-        return target[:, :-1], target[:, -1] == 0
+            return Target(target, None)
+        return Target(target[:, :-1], target[:, -1] == 0)
 
 
 def signed(labels: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.losses.analytic.engine import automatic_differentiation
 from nnunet_nacl.losses.module import Loss, module_of
 from nnunet_nacl.losses.priors import neighborhood_proportions
 from nnunet_nacl.methods import METHODS
@@ -24,7 +23,7 @@ if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss 
 
     CELoss = ECPLoss = FocalLoss = LabelSmoothingLoss = MbLSLoss = NACLLoss = SVLSLoss = Loss
 
-__all__ = ["automatic_differentiation", "neighborhood_proportions"]
+__all__ = ["neighborhood_proportions"]
 __all__ += [name for method in METHODS.values() for name in (method.function, method.module)]
 
 

@@ -11,9 +11,6 @@ Common to all losses (their own descriptions name only what each adds):
 * The result is the mean over the N valid voxels (regions: and over regions), a scalar in float32, or float64 for
   float64 logits, also under autocast. N = 0 gives 0 with zero gradient.
 * ValueError for shapes and labels that do not fit and for settings out of range.
-* On the CPU most forms for classes compute the gradient together with the value, in less time and memory than
-  automatic differentiation takes (:mod:`nnunet_nacl.losses.analytic`). They can be differentiated once; a second
-  time raises RuntimeError, except inside of ``with automatic_differentiation():`` and of torch.func's transforms.
 
 Formulas are those of Murugesan et al. 2025 (arXiv 2401.14487) unless said otherwise. y is the label, p the softmax.
 """
@@ -27,7 +24,6 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace, Target
-from nnunet_nacl.losses.analytic.engine import MeanWithAnalyticGradient, Term, wants_analytic_gradient
 from nnunet_nacl.losses.priors import Neighborhood, shares
 
 
@@ -50,11 +46,6 @@ class Batch:
         """(B, *spatial), or (B, R, *spatial) for regions."""
         return self.target.labels
 
-    @property
-    def in_place(self) -> bool:
-        """Whether the gradient is better computed beside the value, by :meth:`mean_in_place`."""
-        return not self.regions and wants_analytic_gradient(self.logits)
-
     def shares(self, neighborhood: Neighborhood) -> Tensor:
         """tau of every channel, as large as the logits."""
         num_classes = None if self.regions else self.logits.shape[1]
@@ -62,16 +53,11 @@ class Batch:
 
     def mean(self, per_voxel: Tensor) -> Tensor:
         """Mean over valid voxels, and over regions where there are any; 0 if no voxel is valid."""
-        target = self.target
-        if target.valid is None:
+        valid = self.target.valid
+        if valid is None:
             return per_voxel.sum() / max(per_voxel.numel(), 1)
-        valid = target.valid if per_voxel.ndim == target.valid.ndim else target.valid[:, None]
-        total = torch.where(valid, per_voxel, torch.zeros((), dtype=per_voxel.dtype, device=per_voxel.device)).sum()
-        return total / (target.valid.sum().clamp_min(1) * (per_voxel.numel() // max(target.num_voxels, 1)))
-
-    def mean_in_place(self, term: Term) -> Tensor:
-        """The same for a term that brings its gradient."""
-        return MeanWithAnalyticGradient.apply(self.logits, self.target, term)
+        num_values = valid.sum().clamp_min(1) * (per_voxel.numel() // max(valid.numel(), 1))
+        return torch.where(valid if per_voxel.ndim == valid.ndim else valid[:, None], per_voxel, 0).sum() / num_values
 
 
 def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool) -> Batch:

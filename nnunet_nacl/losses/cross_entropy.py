@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import Batch, read_batch
 
 
@@ -25,13 +23,7 @@ def cross_entropy(
         >>> round(float(cross_entropy(logits, labels)), 4)  # log(1 + exp(-4))
         0.0181
     """
-    return mean_cross_entropy(read_batch(logits, target, ignore_label, regions, check_labels))
-
-
-def mean_cross_entropy(batch: Batch) -> Tensor:
-    """Cross-entropy of a batch."""
-    if batch.in_place:
-        return batch.mean_in_place(SmoothedLabelTerm())
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
     return batch.mean(voxelwise_cross_entropy(batch))
 
 
@@ -47,4 +39,4 @@ def soft_cross_entropy(batch: Batch, shares: Tensor) -> Tensor:
     if batch.regions:
         shares = shares.to(batch.logits.dtype)
         return F.binary_cross_entropy_with_logits(batch.logits, shares, reduction="none")
-    return -(shares * torch.log_softmax(batch.logits, 1)).sum(1)
+    return F.cross_entropy(batch.logits, shares, reduction="none")

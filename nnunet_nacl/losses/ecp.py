@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import EntropyTerm
 from nnunet_nacl.losses.batch import Batch, class_reduction, read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.methods import METHODS
@@ -45,8 +44,6 @@ def ecp(
     require_weight("penalty_weight", penalty_weight)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
-    if batch.in_place:
-        return batch.mean_in_place(EntropyTerm(factor))
     loss = voxelwise_cross_entropy(batch)
     return batch.mean(loss - factor * _entropy(batch) if factor else loss)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import FocalTerm
 from nnunet_nacl.losses.batch import read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.methods import METHODS
@@ -39,8 +38,6 @@ def focal(
     """
     require_weight("gamma", gamma)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    if batch.in_place:
-        return batch.mean_in_place(FocalTerm(gamma))
     cross_entropy = voxelwise_cross_entropy(batch)
     if gamma == 0:
         return batch.mean(cross_entropy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
 from nnunet_nacl.methods import METHODS
@@ -44,7 +43,5 @@ def label_smoothing(
     if regions:
         shares = batch.labels.to(batch.logits.dtype) * (1 - smoothing) + smoothing / 2
         return batch.mean(soft_cross_entropy(batch, shares))
-    if batch.in_place:
-        return batch.mean_in_place(SmoothedLabelTerm(smoothing))
     labels = batch.labels.long()
     return batch.mean(F.cross_entropy(batch.logits, labels, reduction="none", label_smoothing=smoothing))

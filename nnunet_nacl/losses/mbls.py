@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import MarginTerm
 from nnunet_nacl.losses.batch import Batch, class_reduction, read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.methods import METHODS
@@ -45,8 +44,6 @@ def mbls(
     require_weight("margin", margin)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
-    if batch.in_place:
-        return batch.mean_in_place(MarginTerm(factor, margin))
     loss = voxelwise_cross_entropy(batch)
     return batch.mean(loss + factor * _excess(batch, margin) if factor else loss)
 

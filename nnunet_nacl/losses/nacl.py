@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import NeighborhoodPenaltyTerm
 from nnunet_nacl.losses.batch import PENALTIES, class_reduction, read_batch, require_choice, require_weight
-from nnunet_nacl.losses.cross_entropy import mean_cross_entropy, voxelwise_cross_entropy
+from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.losses.priors import Neighborhood
 from nnunet_nacl.methods import METHODS
 
@@ -69,11 +68,7 @@ def nacl(
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
     neighborhood.sizes(logits.ndim - 2)  # checked also where lambda = 0 leaves the prior out
     if not factor:
-        return mean_cross_entropy(batch)
-    if batch.in_place and space == "logits":
-        return batch.mean_in_place(
-            NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
-        )
+        return batch.mean(voxelwise_cross_entropy(batch))
     shares, prediction = batch.shares(neighborhood), batch.logits
     if regions:
         shares = 2 * shares - 1

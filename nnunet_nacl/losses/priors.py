@@ -118,42 +118,29 @@ class Neighborhood:
         centre = self.centre_weight(spatial_dims)
         return neighbors.add_(x) if centre == 1 else neighbors.add_(x, alpha=centre)
 
-    def inside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Kernel weight that lies inside of an image of this size, (*spatial); the full weight under ``replicate``."""
-        dims, replicate = len(spatial), self.padding == "replicate"
-        neighbors = torch.zeros((), device=device, dtype=dtype)
-        for axis, (length, weights) in enumerate(zip(spatial, self.axis_weights(dims))):
-            line = torch.ones(length, device=device, dtype=dtype)
-            sides = _sum_sides(line, weights, -1, replicate) if len(weights) > 1 else torch.zeros_like(line)
-            neighbors = neighbors + sides.reshape(-1, *(1,) * (dims - axis - 1)) * (1 + neighbors)
-        return neighbors + self.centre_weight(dims)
-
     def full_weight(self, spatial_dims: int) -> float:
         """Sum of all kernel weights."""
         return self._neighbor_weight(spatial_dims) + self.centre_weight(spatial_dims)
 
+    def outside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Kernel weight that lies outside of an image of this size, (*spatial); exactly 0 in its interior."""
+        dims = len(spatial)
+        outside = self.full_weight(dims) - self.weighted_sum(torch.ones(spatial, device=device, dtype=dtype), dims)
+        return torch.where(outside > 1e-6 * self.full_weight(dims), outside, 0)
+
     def total_weight(
-        self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device, dtype: torch.dtype = torch.float32
+        self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
-        """The denominator of tau, broadcastable to (B, *spatial).
+        """The denominator of tau, (*spatial), or (B, *spatial) with a mask.
 
         Weights of ignored voxels never count, so that the remaining ones are renormalised whatever the padding.
         Where a neighbourhood holds ignored voxels only (its centre is then ignored too) the value is 1.
         """
-        dims = len(spatial)
-        if valid is None:
-            if self.padding in ("valid", "replicate"):
-                return self.inside_weight(spatial, device, dtype)
-            return torch.full((1,) * dims, self.full_weight(dims), device=device, dtype=dtype)
-        total = self.weighted_sum(valid.to(dtype), dims)
+        counted = torch.ones(spatial, device=device, dtype=dtype) if valid is None else valid.to(dtype)
+        total = self.weighted_sum(counted, len(spatial))
         if self.padding in ("zeros", "background"):
             total = total + self.outside_weight(spatial, device, dtype)
-        return torch.where(total > 0, total, torch.ones((), device=device, dtype=dtype))
-
-    def outside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Kernel weight that lies outside of an image of this size, (*spatial); exactly 0 in its interior."""
-        outside = self.full_weight(len(spatial)) - self.inside_weight(spatial, device, dtype)
-        return torch.where(outside > 1e-6 * self.full_weight(len(spatial)), outside, torch.zeros_like(outside))
+        return torch.where(total > 0, total, 1)
 
 
 def neighborhood_proportions(
@@ -215,12 +202,11 @@ def shares(
     if valid is not None:
         member = member & valid[:, None]
     sums = neighborhood.weighted_sum(member.to(neighborhood.count_dtype(dims, dtype)), dims).to(dtype)
-    spatial = tuple(member.shape[-dims:])
+    spatial = tuple(member.shape[2:])
     if neighborhood.padding == "background" and num_classes is not None:
-        first = sums[:, :1] + neighborhood.outside_weight(spatial, member.device, dtype)
-        sums = torch.cat((first, sums[:, 1:]), 1)
+        sums[:, 0] += neighborhood.outside_weight(spatial, member.device, dtype)
     total = neighborhood.total_weight(spatial, valid, member.device, dtype)
-    return sums / (total[:, None] if total.ndim == dims + 1 else total)
+    return sums / (total if valid is None else total[:, None])
 
 
 def _sum_sides(x: Tensor, weights: list[float], axis: int, replicate: bool) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.terms import SmoothedNeighborhoodTerm
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
 from nnunet_nacl.losses.priors import Neighborhood
@@ -45,6 +44,4 @@ def svls(
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    if batch.in_place and padding != "zeros":  # under "zeros" tau does not sum to 1
-        return batch.mean_in_place(SmoothedNeighborhoodTerm(neighborhood, batch.logits, batch.target))
     return batch.mean(soft_cross_entropy(batch, batch.shares(neighborhood)))
