@@ -1,10 +1,8 @@
-"""Is it there, is it real? The probability of a yes, learned from held-out cases by a logistic regression.
+"""Is it there? The probability that a structure is in a scan, learned from held-out cases by a logistic regression.
 
-Two questions are asked like that: whether a structure is in a scan at all, by its expected volume and the largest
-expected Dice that any set of voxels has; and whether a connected component of a segmentation is real, that is overlaps
-the truth, by its volume and the probabilities in it. Both have few cases and questions that are often answered without
-an error, where plain logistic regression goes to infinity: slopes have a normal prior, of standardised features, and
-the intercept is held back by half a yes and half a no at the mean of the features.
+It is judged by its expected volume and the largest expected Dice that any set of voxels has. Cases are few, and the
+question is often answered without an error, where plain logistic regression goes to infinity: slopes have a normal
+prior, of standardised features, and the intercept is held back by half a yes and half a no at the mean of the features.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
 
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
-_SURE = 1e-6
 _LEAST_DICE = 1e-3
 
 Table = Annotated[np.ndarray, Array(np.float64)]
@@ -131,21 +128,6 @@ class ProbabilityCheck:
         return cls(binary_brier(p, y), auroc(p, y), binary_ece(p, y), int(np.count_nonzero(~np.isnan(p))))
 
 
-@dataclass(frozen=True)
-class PresenceChecks:
-    """How learned probabilities do on patients that they were not learned from, beside others.
-
-    Attributes:
-        present: By structure and kind of probability, the check of whether it is in the scan.
-        real: By structure and kind of probability, the check of whether a component is real.
-        false_alarms: By structure and kind of probability, false alarms a scan by sensitivity.
-    """
-
-    present: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
-    real: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
-    false_alarms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class LearnedPresence:
     """What held-out cases taught about what is there, from what the network said of them: before any map.
@@ -156,21 +138,19 @@ class LearnedPresence:
     Attributes:
         voxel: Volume of a voxel, the median of the cases'.
         present: By structure, whether it is in a scan. Structures that are in all cases, or in none, are missing.
-        real: By structure, whether a component of it overlaps the truth.
-        listed: Structures whose components are findings: those that are absent from some cases, or in pieces in most.
+        listed: Structures that are absent from some cases, or in pieces in most.
         unit: Of the volumes.
         features: What ``present`` was learned from; what an earlier version learned from others is not asked.
-        checks: How it does on other patients.
-        why_not: By structure why nothing was learned of its components or presence, though it is listed.
+        checks: By structure and kind of probability, how it does on patients that it was not learned from.
+        why_not: By structure why nothing was learned, though some cases lack it.
     """
 
     voxel: float
     present: dict[str, LearnedProbability]
-    real: dict[str, LearnedProbability]
     listed: list[str]
     unit: str = ""
     features: str = ""
-    checks: PresenceChecks = PresenceChecks()
+    checks: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
 
     def present_probability(self, structure: str, expected_volume: float, largest_dice: float) -> float:
@@ -180,15 +160,8 @@ class LearnedPresence:
         features = presence_features([expected_volume], [largest_dice], self.voxel)
         return float(self.present[structure].predict(features)[0])
 
-    def real_probability(self, structure: str, volume: float, mean_probability: float, max_probability: float) -> float:
-        """That a component overlaps the truth; NaN where nothing was learned. The numbers are the network's own."""
-        if structure not in self.real:
-            return math.nan
-        features = finding_features([volume], [mean_probability], [max_probability])
-        return float(self.real[structure].predict(features)[0])
 
-
-NOTHING_LEARNED = LearnedPresence(1.0, {}, {}, [], "", FEATURES)
+NOTHING_LEARNED = LearnedPresence(1.0, {}, [], "", FEATURES)
 
 
 def too_few(yes: ArrayLike) -> str:
@@ -209,20 +182,6 @@ def presence_features(expected_volume: ArrayLike, largest_dice: ArrayLike, voxel
     """
     volume = np.log(np.maximum(np.asarray(expected_volume, float), 0) + voxel)
     return np.stack([volume, np.log(np.maximum(np.asarray(largest_dice, float), _LEAST_DICE))], 1)
-
-
-def finding_features(volume: ArrayLike, mean_probability: ArrayLike, max_probability: ArrayLike) -> np.ndarray:
-    """(n, 3) what tells whether a component of a segmentation is real: log volume, and log-odds of both probabilities.
-
-    Args:
-        volume: (n,) of the component, above 0.
-        mean_probability: (n,) of its structure over its voxels.
-        max_probability: (n,) the largest there.
-    """
-    from scipy.special import logit
-
-    both = (np.clip(np.asarray(p, float), _SURE, 1 - _SURE) for p in (mean_probability, max_probability))
-    return np.stack([np.log(np.asarray(volume, float)), *map(logit, both)], 1)
 
 
 def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Hashable]) -> np.ndarray:

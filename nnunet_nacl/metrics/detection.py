@@ -1,4 +1,4 @@
-"""Is it so? Of probabilities Brier score, AUROC, ECE and FROC; of segmentations what they miss and invent."""
+"""Is it so? Of probabilities Brier score, AUROC and ECE; of segmentations what they miss and invent."""
 
 from __future__ import annotations
 
@@ -79,34 +79,6 @@ def binary_ece(probability: Values, true: Values, n_bins: int = 10) -> float:
         return math.nan
     bins = np.clip(np.ceil(p * n_bins).astype(int) - 1, 0, n_bins - 1)
     return float(np.abs(np.bincount(bins, p - y)).sum() / len(p))
-
-
-def false_alarms(
-    best_of_lesions: Values, false: Values, n_scans: int, sensitivities: Sequence[float] = (0.5, 0.7, 0.8, 0.9)
-) -> dict[float, float]:
-    """Points of the FROC curve: false alarms a scan where so many of the lesions are found.
-
-    A lesion is found by a finding that overlaps it. Findings are taken from the highest probability downwards, equal
-    ones together, until the sensitivity is reached.
-
-    Args:
-        best_of_lesions: The highest probability of a finding that overlaps each true lesion; NaN where none does.
-        false: Probability of each finding that overlaps no lesion.
-        n_scans: Scans that were searched.
-        sensitivities: Shares of the lesions, each in (0, 1].
-
-    Returns:
-        By sensitivity; NaN where the findings do not reach it, or there is no lesion or no scan.
-    """
-    found = np.asarray(best_of_lesions, float)
-    alarms = np.asarray(false, float)
-    best = np.sort(found[~np.isnan(found)])[::-1]
-    result = {}
-    for share in sensitivities:
-        needed = math.ceil(share * len(found) - 1e-9)
-        reached = 0 < needed <= len(best) and n_scans > 0
-        result[share] = float(np.count_nonzero(alarms >= best[needed - 1]) / n_scans) if reached else math.nan
-    return result
 
 
 def _pairs(value: Values, true: Values) -> tuple[np.ndarray, np.ndarray]:

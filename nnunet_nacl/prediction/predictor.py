@@ -14,7 +14,6 @@ import numpy as np
 from nnunet_nacl.calibration.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.documents.calibration_map import Probabilities
-from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.treatment import beta_of
@@ -23,7 +22,7 @@ from nnunet_nacl.prediction.preprocessed_case import preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.row import CaseReview
-from nnunet_nacl.runs.components import finding_channels
+from nnunet_nacl.runs.components import StructureFindings, finding_channels
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Answer:
         quality: Of each structure predicted Dice and volume (ml; mm2 for 2D images, pixels without spacing) with 90 %
             intervals and the probability that it is there, NaN where no map has learned them; pieces, and members'
             disagreement.
-        findings: Connected parts of the structures that the map names, with the probability that each is real.
+        findings: Connected parts of the structures that the map names.
         reasons: Why the image needs a look, in words; empty where nothing was found.
         flag: Whether there is one; None where ``bad`` was not given to the predictor, which then only ranks.
         least_certain: (z, y, x) index of the voxel where the network is least certain.

@@ -22,7 +22,6 @@ from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.decision_json import delivered_in
-from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     read_map,
@@ -46,7 +45,7 @@ class QualityOfMap:
         learned: For the segmentations that lie in the folder; of those that are decided for F-beta, whose Dice nobody
             learned, for nnU-Net's own.
         keys: nnU-Net's key of each structure, in order.
-        as_network: Whether the cases' probabilities are known as the network gave them: presence and findings are
+        as_network: Whether the cases' probabilities are known as the network gave them: presence is
             learned from those, and not known of a folder that was calibrated before.
         delivered: ``argmax``, ``decided`` or ``fbeta``: which segmentations these are.
     """
@@ -152,23 +151,6 @@ class QualityOfMap:
             words = f"unlike the {len(known.patient)} calibration scans: {'; '.join(known.stands_out(values))}"
         return replace(review, unlike_p=p, unlike=words)
 
-    def judge(self, findings: Sequence[StructureFindings], unit: str) -> tuple[StructureFindings, ...]:
-        """The findings of a case with the probability that each is real; of nnU-Net's own labels alone.
-
-        Args:
-            findings: By structure.
-            unit: Of their volumes.
-        """
-        presence = self.presence
-        if presence is None or self.delivered != "argmax" or not self._knows(unit):
-            return tuple(findings)
-        judged = []
-        for structure in findings:
-            known = [presence.real_probability(structure.key, part.volume, *part.network) for part in structure.found]
-            parts = (replace(part, real_probability=p) for part, p in zip(structure.found, known))
-            judged.append(replace(structure, found=tuple(parts)))
-        return tuple(judged)
-
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions.
 
@@ -188,11 +170,6 @@ class QualityOfMap:
             notes.append(
                 "These were calibrated before: the decision did not know what is there; give the predictions as the "
                 "network made them."
-            )
-        if self.delivered != "argmax" and self.presence and self.presence.real:
-            notes.append(
-                "Which findings are real was learned on nnU-Net's own labels: of decided ones findings.csv gives no "
-                "real_probability."
             )
         return notes
 

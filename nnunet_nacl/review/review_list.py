@@ -15,12 +15,12 @@ import numpy as np
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.documents.decision_json import DecidedCase
-from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
+from nnunet_nacl.runs.components import FINDINGS, StructureFindings, findings_csv_text
 
 PAGE = "index.html"
 RECORDS = "review"
@@ -124,10 +124,7 @@ class ReviewList:
     @cached_property
     def findings(self) -> dict[str, tuple[StructureFindings, ...]]:
         """By case, in the order of the list, the components of the structures that were asked for."""
-        listed = {row.case: self.finished[row.case].findings for row in self.rows}
-        if self.quality is None:
-            return listed
-        return {case: self.quality.judge(each, self.finished[case].row.unit) for case, each in listed.items()}
+        return {row.case: self.finished[row.case].findings for row in self.rows}
 
     @cached_property
     def reasons(self) -> dict[str, dict[str, list[str]]]:

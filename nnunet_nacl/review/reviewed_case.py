@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.documents.decision_json import DecidedCase
-from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
@@ -17,7 +16,7 @@ from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
-from nnunet_nacl.runs.components import ComponentSums
+from nnunet_nacl.runs.components import Components, StructureFindings
 from nnunet_nacl.runs.quality_block import QualitySums
 
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
@@ -116,13 +115,12 @@ def review_case(
     """
     labels, source = case.labels, case.probabilities
     made, doubt = _empty_maps(case, maps, members), np.zeros(source.shape, np.float32)
-    sums, components = QualitySums(labels), ComponentSums(case, findings)
+    sums, components = QualitySums(labels), [Components(case, channel) for channel in findings]
     for where in source.boxes(source.box):
         (probs, network), inside = source.beside_network(where), case.segmentation[where]
         sums.add(probs, inside, network=network)
-        components.add(where, probs)
-        if network is not probs:
-            components.add_network(where, network)
+        for structure in components:
+            structure.add(where, probs)
         doubt[where] = 1 - confidence(probs, regions=labels.regions, check_values=False)
         if "confidence" in made:
             made["confidence"][where] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
@@ -131,7 +129,9 @@ def review_case(
         for channel, name in enumerate(_names(labels) if PROBABILITIES in maps else ()):
             made[name][where] = probs[channel]
     place = least_certain_place(doubt, source.in_box, labels.foreground, case.spacing_mm)
-    finished = FinishedCase(make_row(case, sums, members), tuple(differences), tuple(components.findings()))
+    finished = FinishedCase(
+        make_row(case, sums, members), tuple(differences), tuple(one.findings() for one in components)
+    )
     return ReviewedCase(case, place, doubt, made, finished)
 
 

@@ -1,29 +1,61 @@
-"""The connected components of the structures in a case, and what the probabilities say about each."""
+"""The connected components of a structure in a case, which findings.csv lists, and what probabilities say of each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from nnunet_nacl.documents.finding_list import Finding, StructureFindings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Box, common_box
-from nnunet_nacl.json_files import encode
-from nnunet_nacl.metrics.diameter import largest_diameter
 from nnunet_nacl.metrics.surface import bounding_box
 
-FOUND = "findings"
-"""Name of the block of a case's entry that holds them, by nnU-Net's key of each structure."""
-
+FINDINGS = "findings.csv"
 MOST_FINDINGS = 100
 """Of a structure in a case; of more, the largest are listed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One connected component of one structure; voxels that touch at a corner are connected.
+
+    Attributes:
+        voxels: How many it has.
+        volume: In the case's unit.
+        centre_mm: (x, y, z), in 2D (x, y): mean of its voxels' centres in the coordinates of the scan as DICOM and
+            SimpleITK have them (x to the left, y to the back, z to the head). Of images without any, index times
+            spacing.
+        mean_probability: Of the structure, over its voxels, as the case has them: calibrated where the case is.
+        max_probability: The largest there.
+    """
+
+    voxels: int
+    volume: float
+    centre_mm: tuple[float, ...]
+    mean_probability: float
+    max_probability: float
+
+
+@dataclass(frozen=True)
+class StructureFindings:
+    """The components of a structure in a case.
+
+    Attributes:
+        name: Of the structure.
+        found: The components, the largest first.
+        n_more: Smaller ones that are not listed.
+    """
+
+    name: str
+    found: tuple[Finding, ...] = ()
+    n_more: int = 0
 
 
 def label_components(mask: np.ndarray) -> tuple[Box | None, np.ndarray]:
@@ -58,118 +90,42 @@ def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Seque
     return tuple(sorted({known[name] for name in wanted})) or labels.foreground
 
 
-class ComponentSums:
-    """Sums over the components of a case, whose probabilities come block by block.
+class Components:
+    """Of one structure of a case, whose probabilities come block by block.
 
     Args:
-        case: With its segmentation, and truth if there is one; its probabilities are not asked for.
-        channels: Of the structures; None for all.
+        case: With its segmentation; its probabilities are not asked for.
+        channel: Of the structure.
     """
 
-    def __init__(self, case: Case, channels: Sequence[int] | None = None) -> None:
-        self._case = case
-        self._structures = [_Components(case, c) for c in (case.labels.foreground if channels is None else channels)]
+    def __init__(self, case: Case, channel: int) -> None:
+        self._channel, self._name, self._geometry = channel, case.labels.names[channel], case.geometry
+        self._box, self._numbers = label_components(case.labels.mask(case.segmentation, channel))
+        self._sizes = np.bincount(self._numbers.ravel(), minlength=1)
+        self._total, self._largest = np.zeros(len(self._sizes)), np.zeros(len(self._sizes))
 
     def add(self, where: Box, probs: np.ndarray) -> None:
         """Count the (C, *block) probabilities of a box of the image."""
-        for one in self._structures:
-            one.add(where, probs, one.here)
-
-    def add_network(self, where: Box, probs: np.ndarray) -> None:
-        """Count them as the network gave them, where a map has changed them since."""
-        for one in self._structures:
-            one.network = one.network or _Sums(one.n)
-            one.add(where, probs, one.network)
-
-    def findings(self) -> list[StructureFindings]:
-        """By structure, once all blocks have been counted."""
-        return [one.findings(self._case.geometry) for one in self._structures]
-
-    def block(self) -> dict[str, Any]:
-        """JSON values of the findings by nnU-Net's key, for a case's entry: without diameters, which take longest."""
-        block = {one.key: encode(one.findings(self._case.geometry, diameters=False)) for one in self._structures}
-        for structure in block.values():
-            for found in structure["found"]:
-                for name in ("diameter_mm", "network", "real_probability"):
-                    del found[name]
-        return block
-
-
-class _Sums:
-    """Sum and largest of the probabilities in each of n components, by number."""
-
-    def __init__(self, n: int) -> None:
-        self.total, self.largest = np.zeros(n + 1), np.zeros(n + 1)
-
-    def of(self, number: int, sizes: np.ndarray) -> tuple[float, float]:
-        """Mean and largest probability of a component."""
-        return float(self.total[number] / sizes[number]), float(self.largest[number])
-
-
-class _Components:
-    """Of one structure: components are numbered inside the box that holds all of them."""
-
-    def __init__(self, case: Case, channel: int) -> None:
-        self.channel, self.name, self.key = channel, case.labels.names[channel], case.labels.key(channel)
-        self.box, self.labels = label_components(case.labels.mask(case.segmentation, channel))
-        self.n = int(self.labels.max(initial=0))
-        self.here = _Sums(self.n)
-        self.network: _Sums | None = None
-        self.overlaps: list[tuple[int, ...] | None] = [None] * (self.n + 1)
-        self.n_true: int | None = None
-        if case.truth is not None:
-            self._compare(case, channel)
-
-    def _compare(self, case: Case, channel: int) -> None:
-        ignore, true = case.labels.ignore_label, case.labels.mask(case.truth, channel)
-        true_box, lesions = label_components(true)
-        self.n_true = int(lesions.max(initial=0))
-        if self.box is None:
-            return
-        valid = np.ones(self.labels.shape, bool) if ignore is None else case.truth[self.box] != ignore
-        known = np.bincount(self.labels[valid], minlength=self.n + 1) > 0
-        self.overlaps = [() if seen else None for seen in known]
-        if shared := true_box and common_box(self.box, true_box):
-            components, common = self.labels[shared[0]], lesions[shared[1]]
-            both = (components > 0) & (common > 0)
-            for component, lesion in np.unique(np.stack([components[both], common[both]]), axis=1).T.tolist():
-                self.overlaps[component] = (*(self.overlaps[component] or ()), lesion)
-
-    def add(self, where: Box, probs: np.ndarray, sums: _Sums) -> None:
-        shared = self.box and common_box(where, self.box)
-        if not shared:
+        if not (shared := self._box and common_box(where, self._box)):
             return
         block, own = shared
-        inside = self.labels[own] > 0
-        number, p = self.labels[own][inside], probs[self.channel][block][inside]
-        sums.total += np.bincount(number, p, self.n + 1)
-        np.maximum.at(sums.largest, number, p)
+        inside = self._numbers[own] > 0
+        number, p = self._numbers[own][inside], probs[self._channel][block][inside]
+        self._total += np.bincount(number, p, len(self._total))
+        np.maximum.at(self._largest, number, p)
 
-    def findings(self, geometry: Geometry, *, diameters: bool = True) -> StructureFindings:
-        if self.box is None:
-            return StructureFindings(self.key, self.name, n_true=self.n_true)
-        sizes = np.bincount(self.labels.ravel(), minlength=self.n + 1)
-        order = 1 + np.argsort(-sizes[1:], kind="stable")[:MOST_FINDINGS]
-        boxes, found = ndimage.find_objects(self.labels), []
-        network = self.network or self.here
-        flat = geometry.is_2d and self.labels.ndim == 3
-        spacing = geometry.spacing_mm[int(flat) :]
+    def findings(self) -> StructureFindings:
+        """What was found, once all blocks have been counted."""
+        found, boxes = [], ndimage.find_objects(self._numbers) if self._box else []
+        order = 1 + np.argsort(-self._sizes[1:], kind="stable")[:MOST_FINDINGS]
         for number in order.tolist():
-            mask = self.labels[boxes[number - 1]] == number
-            starts = [part.start + whole.start for part, whole in zip(boxes[number - 1], self.box)]
-            centre = [float(index.mean()) + start for index, start in zip(np.nonzero(mask), starts)]
-            found.append(
-                Finding(
-                    int(sizes[number]),
-                    float(sizes[number] * geometry.voxel_size),
-                    _in_space(centre, geometry),
-                    *self.here.of(number, sizes),
-                    self.overlaps[number],
-                    largest_diameter(mask[0] if flat else mask, spacing) if diameters else math.nan,
-                    network.of(number, sizes),
-                )
-            )
-        return StructureFindings(self.key, self.name, tuple(found), self.n_true, self.n - len(found))
+            size, box = int(self._sizes[number]), boxes[number - 1]
+            inside = np.nonzero(self._numbers[box] == number)
+            starts = [part.start + whole.start for part, whole in zip(box, self._box or ())]
+            centre = _in_space([float(index.mean()) + start for index, start in zip(inside, starts)], self._geometry)
+            mean, largest = float(self._total[number] / size), float(self._largest[number])
+            found.append(Finding(size, float(size * self._geometry.voxel_size), centre, mean, largest))
+        return StructureFindings(self._name, tuple(found), len(self._sizes) - 1 - len(found))
 
 
 def _in_space(centre: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
@@ -179,3 +135,24 @@ def _in_space(centre: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
         affine = np.diag([*(spacing[:2] if geometry.is_2d else spacing), 1.0])
     index = np.array(centre[::-1])[: len(affine) - 1]  # nnU-Net's first axis of 2D images is in no coordinates
     return tuple((affine[:-1, :-1] @ index + affine[:-1, -1]).tolist())
+
+
+def findings_csv_text(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> str:
+    """findings.csv: one row a finding, cases in the order given; a cell is empty where a number is not defined.
+
+    Args:
+        cases: Findings of each case.
+        unit: Of the volumes.
+    """
+    size, length = "volume" if unit == "ml" else "area", "pixels" if unit == "pixels" else "mm"
+    columns = ["case", "structure", "finding", f"{size}_{unit}", *(f"centre_{axis}_{length}" for axis in "xyz")]
+    rows = [
+        [case, structure.name, number]
+        + [float(f"{value:.6g}") for value in (one.volume, *[*one.centre_mm, math.nan][:3])]
+        + [float(f"{value:.6g}") for value in (one.mean_probability, one.max_probability)]
+        + [one.voxels]
+        for case, structures in cases.items()
+        for structure in structures
+        for number, one in enumerate(structure.found, 1)
+    ]
+    return to_csv_text([*columns, "mean_probability", "max_probability", "voxels"], rows)

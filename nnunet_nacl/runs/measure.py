@@ -1,4 +1,4 @@
-"""Measures a case: segmentation metrics, sums for calibration, expected quality and findings."""
+"""Measures a case: segmentation metrics, sums for calibration, and expected quality."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
-from nnunet_nacl.runs.components import FOUND, ComponentSums
+from nnunet_nacl.runs.components import label_components
 from nnunet_nacl.runs.ledger import sign as sign_files
 from nnunet_nacl.runs.quality_block import QUALITY, QualitySums
 
-_COMPUTATION = 3  # raise it when a number changes for the same files
+_COMPUTATION = 4  # raise it when a number changes for the same files
 
 
 def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseResult:
@@ -36,7 +36,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
     labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
     masks = truth.around | {"near": case.near(case.segmentation != 0, settings.dilation_mm)}
     saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
-    quality, components = QualitySums(labels), ComponentSums(case)
+    quality = QualitySums(labels)
 
     stats, n_changed = dict[str, BinStats](), 0
     try:
@@ -48,7 +48,6 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
             block = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
             stats = {mask: stats[mask] + sums if stats else sums for mask, sums in block.items()}
             quality.add(probs, segmentation, valid)
-            components.add(where, probs)
             if saved:
                 changed = labels.label_map(probs) != segmentation
                 n_changed += int(np.count_nonzero(changed if valid is None else changed & valid))
@@ -64,6 +63,10 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         for channel in labels.foreground
     }
     n_true = {key: structure.n_ref for key, structure in metrics.items()}
+    pieces = {
+        labels.key(channel): int(label_components(labels.mask(truth.labels, channel))[1].max(initial=0))
+        for channel in labels.foreground
+    }
     result = CaseResult(
         case=files.case,
         **files.places,
@@ -71,7 +74,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         bins={},
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=n_changed,
-        blocks={QUALITY: quality.block(n_true, case.geometry), FOUND: components.block()},
+        blocks={QUALITY: quality.block(n_true, pieces, case.geometry)},
     )
     return result.with_bins(stats)
 

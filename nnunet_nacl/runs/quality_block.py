@@ -83,19 +83,21 @@ class QualitySums:
         """``entropy`` and ``confidence`` over the predicted foreground; NaN where there is none."""
         return {name: total / self._n if self._n else math.nan for name, total in self._uncertainty.items()}
 
-    def block(self, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
+    def block(self, n_true: Mapping[str, int], pieces: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
         """The block of the case, once all of it has been counted.
 
         Args:
             n_true: Voxels of each structure in the truth, in their order.
+            pieces: Connected components of each there.
             geometry: Where the image lies.
 
         Returns:
             JSON values: see docs/reference/files.md.
         """
         block = _block(self.overlap, n_true, geometry.unit, geometry.voxel_size)
-        for values, *numbers in zip(block["structures"].values(), self.largest, self.network.largest_dice):
-            values |= dict(zip(("max_probability", "largest_dice"), map(float, numbers)))
+        largest = zip(self.largest, self.network.largest_dice)
+        for (key, values), (p, dice) in zip(block["structures"].items(), largest):
+            values |= {"max_probability": float(p), "largest_dice": float(dice), "true_pieces": pieces[key]}
         return block | self.means
 
 
@@ -197,6 +199,7 @@ class StructureQuality:
     members_dice: float = math.nan
     max_probability: float = math.nan
     largest_dice: float = math.nan
+    true_pieces: int = 0
     present: float = math.nan
 
 

@@ -50,16 +50,11 @@ _DETECTED = (
     "has it."
 )
 _DETECTED_HEADER = ["Dice where it is there", "missed", "invented"]
-_ALARMS = "false alarms a scan where so many percent of the truth's parts are found (FROC)"
 _PRESENCE = (
-    "Is it there, is it real, on {}: for structures that some scans lack, or that are in pieces in most, how probably "
-    "one is in the scan, and how probably a connected part of it (a finding) overlaps the truth, learned from other "
-    "patients. Brier score, beside that of a constant (the share of the other patients), AUROC and "
-    f"ECE; alarms: {_ALARMS}, findings taken from the most probable downwards."
+    "Is it there, on {}: for structures that some scans lack, how probably one is in the scan, learned from other "
+    "patients. Brier score, beside that of a constant (the share of the other patients), AUROC and ECE."
 )
-_SHARES = ("0.5", "0.7", "0.8")
-_FROC = [f"alarms at {100 * float(share):g} %" for share in _SHARES]
-_PRESENCE_HEADER = ["probability that", "Brier", "of a constant", "AUROC", "ECE", *_FROC, "n"]
+_PRESENCE_HEADER = ["probability that", "Brier", "of a constant", "AUROC", "ECE", "n"]
 
 Rows = list[list[Cell | str]]
 
@@ -120,7 +115,7 @@ def case_tables(
             for row in _presence(checks[entry.name], dataset.structures)
         ]
         caption, header = _PRESENCE.format(dataset.where), ["method", *_PRESENCE_HEADER]
-        add(PRESENCE, "Is it there, is it real", caption, header, cells, _brier)
+        add(PRESENCE, "Is it there", caption, header, cells, _brier)
     return tables
 
 
@@ -168,7 +163,7 @@ def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *,
     shown, more = worst_of(map(_brier, rows), every_kind)
     if rows:
         rows = [row for row in rows if row[0] in shown]
-        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), *more, f"alarms: {_ALARMS}"]
+        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), *more]
     why_not = {names[key]: why for key, why in presence.why_not.items()} if presence else {}
     lines += [f"nothing is said of {line}" for line in named_together(why_not)]
     return "\n".join(lines)
@@ -229,22 +224,13 @@ def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str
 
 
 def _presence(presence: LearnedPresence | None, names: Mapping[str, str], every_kind: bool = False) -> Rows:
-    """A row for each question about each listed structure, and kind of probability."""
+    """A row for each structure that some scans lack, and kind of probability."""
     rows: Rows = []
-    if presence is None:
-        return rows
-    questions: tuple[tuple[str, Any, Any], ...] = (
-        ("{} is in the scan", presence.checks.present, {}),
-        ("a finding of {} is real", presence.checks.real, presence.checks.false_alarms),
-    )
-    for question, checks, alarms in questions:
-        for key, by_kind in checks.items():
-            kinds = [kind for kind in by_kind if kind != CONSTANT] if every_kind else ["learned"]
-            for kind in kinds if key in presence.listed else ():
-                check, reached = by_kind[kind], alarms.get(key, {}).get(kind, {})
-                scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
-                cells = [Cell(number(value), value) for value in scores]
-                cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
-                words = question.format(names[key]) + (f", {kind}" if every_kind else "")
-                rows.append([words, *cells, Cell(str(check.n), check.n)])
+    for key, by_kind in presence.checks.items() if presence else ():
+        kinds = [kind for kind in by_kind if kind != CONSTANT] if every_kind else ["learned"]
+        for kind in kinds:
+            check = by_kind[kind]
+            scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
+            words = f"{names[key]} is in the scan" + (f", {kind}" if every_kind else "")
+            rows.append([words, *(Cell(number(value), value) for value in scores), Cell(str(check.n), check.n)])
     return rows

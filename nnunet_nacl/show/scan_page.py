@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from nnunet_nacl.documents.finding_list import Finding, StructureFindings
 from nnunet_nacl.review.review_list import PAGE, ReviewList, page_of, pictures_of
 from nnunet_nacl.review.row import CaseReview, volume_text
+from nnunet_nacl.runs.components import StructureFindings
 from nnunet_nacl.show.page import render_page
 from nnunet_nacl.show.review_page import review_page, structure_lines, why_no_intervals
 
@@ -57,7 +56,7 @@ def scan_page(listed: ReviewList, review: CaseReview, rank: int, output: Path) -
             }
             for structure in review.structures
         ],
-        findings=_findings(listed.findings[case], review.unit),
+        findings=_findings(listed.finished[case].findings, review.unit),
         no_intervals=why_no_intervals(listed),
         place=listed.finished[case].place,
         pictures=pictures,
@@ -84,22 +83,14 @@ def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
 
 
 def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
-    """A line for each finding that is shown, by structure and the most probable first, and what is not shown."""
-    length = "pixels" if unit == "pixels" else "mm"
-    lines = list[str]()
+    """A line for each finding that is shown, the largest of each structure, and what is not shown."""
+    length, lines = "pixels" if unit == "pixels" else "mm", list[str]()
     for structure in structures:
-        known = [finding for finding in structure.found if not math.isnan(finding.real_probability)]
-        shown = sorted(known, key=lambda finding: -finding.real_probability) or structure.found
-        for finding in shown[:MOST_FINDINGS]:
-            lines.append(f"{structure.name}: {_finding(finding, unit, length)}")
+        for one in structure.found[:MOST_FINDINGS]:
+            place = ", ".join(f"{value:.0f}" for value in one.centre_mm)
+            probability = f"probability {one.mean_probability:.2f}, at most {one.max_probability:.2f}"
+            size = f"{volume_text(one.volume)} {unit}, {probability}"
+            lines.append(f"{structure.name}: {size}, centre ({place}) {length}")
         if (more := len(structure.found) - MOST_FINDINGS + structure.n_more) > 0:
             lines.append(f"and {more} more of {structure.name} in findings.csv")
     return lines
-
-
-def _finding(finding: Finding, unit: str, length: str) -> str:
-    known = not math.isnan(finding.real_probability)
-    real = f"real with a probability of {finding.real_probability:.2f}, " if known else ""
-    place = ", ".join(f"{value:.0f}" for value in finding.centre_mm)
-    size = f"{volume_text(finding.volume)} {unit}, diameter {volume_text(finding.diameter_mm)} {length}"
-    return f"{real}{size}, centre ({place}) {length}"

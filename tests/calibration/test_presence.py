@@ -11,7 +11,6 @@ from scipy.optimize import minimize
 from nnunet_nacl.calibration.presence import (
     LearnedProbability,
     ProbabilityCheck,
-    finding_features,
     predict_left_out,
     presence_features,
     too_few,
@@ -92,8 +91,6 @@ def test_features_by_hand():
     assert presence_features([0.9, 0.0], [0.5, 0.0], 0.1) == pytest.approx(
         np.array([[0.0, math.log(0.5)], [math.log(0.1), math.log(0.001)]]), abs=1e-9
     )
-    found = finding_features([1.0], [0.5], [1.0])  # a probability of 1 has finite log-odds
-    assert found == pytest.approx(np.array([[0, 0, 13.8155]]), abs=1e-3)
 
 
 def test_damaged_json_is_named():

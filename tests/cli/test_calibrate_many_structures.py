@@ -50,7 +50,7 @@ def study(tmp_path_factory) -> tuple[Path, str]:
 def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(study, tmp_path):
     root, printed = study
     assert "ghost: 0 patients tell of it, an interval of 90 % needs 9" in printed
-    assert "nothing is said of ghost: in the scan: 0 yes and 10 no" in printed
+    assert "nothing is said of ghost: 0 yes and 10 no" in printed
     record = read_record(root / "map.json")
     fitted = record.maps["conditional"]["rows"]
     assert {row["structure"] for row in fitted} == set(range(N - 1))  # all but the ghost, the last

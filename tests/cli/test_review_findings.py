@@ -62,8 +62,8 @@ def table(path) -> list[dict[str, str]]:
 def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, capsys):
     _, path = learned
     presence = read_record(path).quality.presence
-    assert presence.listed == ["2"] and set(presence.present) == set(presence.real) == {"2"}
-    assert json.loads(path.read_text())["quality"]["presence"]["checks"]["present"]["2"]["learned"]["auroc"] > 0.9
+    assert presence.listed == ["2"] and set(presence.present) == {"2"}
+    assert json.loads(path.read_text())["quality"]["presence"]["checks"]["2"]["learned"]["auroc"] > 0.9
 
     new, rng = predict("new", labels=LABELS, cases=0), np.random.default_rng(1)
     kinds = {"healthy": (False, False, False), "false": (False, False, True), "found": (True, True, False)}
@@ -86,12 +86,10 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, cap
 
     found = table(tmp_path / "out" / "findings.csv")
     assert sorted(row["case"] for row in found) == ["both", "both", "false", "found"]
-    real = {(row["case"], row["finding"]): float(row["real_probability"]) for row in found}
-    assert min(real["found", "1"], real["both", "1"]) > 0.7 > 0.4 > max(real["false", "1"], real["both", "2"])
     [one] = [row for row in found if row["case"] == "found"]
     assert float(one["volume_ml"]) == pytest.approx(40 * np.prod(SPACING_MM) / 1000, rel=1e-4)
     assert [float(one[f"centre_{axis}_mm"]) for axis in "xyz"] == pytest.approx([11.5 * 0.5, 6.0, 1.5 * 2.0])
-    assert float(one["diameter_mm"]) == pytest.approx(np.linalg.norm([4, 5, 2]), rel=1e-4)
+    assert 0.5 < float(one["mean_probability"]) <= float(one["max_probability"]) < 1 and one["voxels"] == "40"
 
     flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
     scores, n_bad = read_record(path).learned["argmax"].scores, 4  # two false ones in healthy cases, two missed
@@ -114,14 +112,13 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, cap
     page = (tmp_path / "out" / "index.html").read_text()
     assert f"<p>{first} " in page
     pages = {path.stem: path.read_text() for path in (tmp_path / "out" / "review").glob("*.html")}
-    shown = {case: text.count("<li>lesion: real with a probability of 0.") for case, text in pages.items()}
+    shown = {case: text.count("<li>lesion: ") for case, text in pages.items()}
     assert shown == {case: [row["case"] for row in found].count(case) for case in rows}
     assert not Page(page).faults and "Probably there, probably not" in page
     assert page.count("predicted Dice no better than a constant<") == 5
     assert page.count("in the scan: 0.") == 5  # of each case, whether it is a reason or not
     run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-findings", "organ")
     assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == {"organ"}
-    assert all(row["real_probability"] == "" for row in table(tmp_path / "out" / "findings.csv"))
 
 
 def refused(capsys, output, *arguments) -> str:
@@ -144,7 +141,6 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path, capsys
     assert refused(capsys, tmp_path / "flagged", *again) == f"-bad: {said}"
     row = read_list(tmp_path / "again")[0]
     assert row["lesion present_probability"] == "" and row["organ predicted_dice_low"]
-    assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
 
 
 @pytest.mark.parametrize("rule", ["dice", "fbeta"])
@@ -152,14 +148,12 @@ def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(
     folder, path = learned
     capsys.readouterr()
     run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-decide", rule)
-    printed = capsys.readouterr().out
-    assert "learned on nnU-Net's own labels: of decided ones findings.csv gives no real_probability" in printed
     rows = read_list(tmp_path / "out")
     assert all(0 < float(row["lesion present_probability"]) < 1 for row in rows)
     assert all((row["organ predicted_dice_low"] != "") == (rule == "dice") for row in rows)
     assert all(float(row["organ predicted_volume_high_ml"]) > 0 for row in rows)
     found = table(tmp_path / "out" / "findings.csv")
-    assert {row["structure"] for row in found} == {"lesion"} and {row["real_probability"] for row in found} == {""}
+    assert {row["structure"] for row in found} == {"lesion"}
 
 
 def test_what_is_bad_may_be_said_of_one_structure(learned, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece, false_alarms
+from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.5, 0.9, 1.0]), st.booleans()), max_size=12))
@@ -30,11 +30,3 @@ def test_by_hand():
     assert binary_brier([math.nan, 0.5], [1, 1]) == 0.25
     with pytest.raises(ValueError, match="one value for each thing"):
         auroc([0.5], [1, 0])
-
-
-def test_false_alarms_at_a_sensitivity():
-    # four lesions, one never found; at half of them the threshold is 0.8, which one false finding has too
-    lesions, false = [0.9, 0.8, 0.4, math.nan], [0.95, 0.8, 0.5, 0.1]
-    found = false_alarms(lesions, false, 4, (0.25, 0.5, 0.75, 1.0))
-    assert found == pytest.approx({0.25: 1 / 4, 0.5: 2 / 4, 0.75: 3 / 4, 1.0: math.nan}, nan_ok=True)
-    assert math.isnan(false_alarms([], false, 4, (0.5,))[0.5]) and false_alarms([0.9], [], 3, (1.0,)) == {1.0: 0.0}

@@ -189,8 +189,7 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     document = json.loads((folder / "calibration_map.json").read_text())
     counts = {"n": 20, "n_yes": 10, "n_patients": 20}
     present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
-    real = LearnedProbability(0.3, *np.array([[0.5, -0.3, 0.1], [0.1, 0.2, 0.3], [2.0, 3.0, 4.0]]), **counts)
-    learned = LearnedPresence(0.001, {"2": present}, {"2": real}, ["2"], "ml", FEATURES)
+    learned = LearnedPresence(0.001, {"2": present}, ["2"], "ml", FEATURES)
     document["quality"]["presence"] = encode(learned)
     document["quality"]["learned"]["argmax"]["scores"]["always"] = ["1"]
     (folder / "calibration_map.json").write_text(to_json_text(document))
@@ -211,9 +210,6 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
         here = [one for one in listed if one["case"] == row["case"]]
         assert [one.voxels for one in answer.findings[0].found] == [int(one["voxels"]) for one in here]
         assert sum(int(one["voxels"]) for one in here) <= np.count_nonzero(labels[row["case"]] == 2)
-        for one, told in zip(answer.findings[0].found, here):
-            p = learned.real_probability("2", one.volume, *one.network)
-            assert (one.real_probability, float(told["real_probability"])) == pytest.approx((p, p), rel=1e-4)
     assert predict(folder, scans, tmp_path / "again", "-findings", "anterior") == 0
     with open(tmp_path / "again" / "findings.csv", encoding="utf-8-sig") as file:
         assert {one["structure"] for one in csv.DictReader(file)} == {"anterior"}

@@ -1,4 +1,4 @@
-"""Findings of a case: components, their place in the scan's space, their probabilities and what they overlap."""
+"""Findings of a case: components, their place in the scan's space, and their probabilities."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.review.reviewed_case import review_case
-from nnunet_nacl.runs.components import MOST_FINDINGS
-from tests.runs.findings_of import find_components
+from nnunet_nacl.runs.components import MOST_FINDINGS, Components, StructureFindings
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))
 REGIONS = Labels(("whole", "core"), ((1, 2), 2), True, None, (0, 1, 2), (1, 2))
 SPACING = (3.0, 2.0, 1.0)
 
 
-def case_of(segmentation, truth=None, labels=CLASSES, probs=None, geometry=None) -> Case:
+def case_of(segmentation, labels=CLASSES, probs=None, geometry=None) -> Case:
     segmentation = np.asarray(segmentation)
     if probs is None:
         probs = np.stack([np.full(segmentation.shape, 1 / 3)] * 3)
@@ -34,8 +33,16 @@ def case_of(segmentation, truth=None, labels=CLASSES, probs=None, geometry=None)
         geometry or Geometry(SPACING, np.diag([1.0, 2.0, 3.0, 1.0])),
         segmentation,
         SavedProbabilities(np.asarray(probs, np.float32), labels.regions),
-        None if truth is None else np.asarray(truth),
     )
+
+
+def find_components(case: Case, *channels: int) -> list[StructureFindings]:
+    """The findings of a case; of all structures where none is named."""
+    found = [Components(case, channel) for channel in channels or case.labels.foreground]
+    for where, probs in case.probabilities.blocks():
+        for one in found:
+            one.add(where, probs)
+    return [one.findings() for one in found]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,45 +67,31 @@ def test_two_components_by_hand():
     segmentation[0, 0, 0] = segmentation[1, 1, 1] = 2  # they touch at a corner
     segmentation[0, 3, 4:] = 2
     segmentation[1, 3, 5] = 1
-    truth = np.zeros_like(segmentation)
-    truth[1, 1, 1] = truth[1, 3, 0] = 2
     probs = np.zeros((3, 2, 4, 6))
     probs[2, 0, 0, 0], probs[2, 1, 1, 1], probs[2, 0, 3, 4:] = 0.9, 0.5, 0.6
     probs[0] = 1 - probs.sum(0)
-    organ, lesion = find_components(case_of(segmentation, truth, probs=probs))
-    assert (organ.name, len(organ.found), organ.n_true) == ("organ", 1, 0)
-    assert organ.found[0].overlaps == () and organ.found[0].real is False
+    organ, lesion = find_components(case_of(segmentation, probs=probs))
+    assert (organ.name, len(organ.found)) == ("organ", 1)
     first, second = lesion.found
-    assert (lesion.n_true, lesion.n_more) == (2, 0)
-    assert (first.voxels, first.volume, first.overlaps) == (2, pytest.approx(0.012), (1,))
+    assert lesion.n_more == 0 and (first.voxels, first.volume) == (2, pytest.approx(0.012))
     assert (first.mean_probability, first.max_probability) == pytest.approx((0.7, 0.9))
     assert first.centre_mm == pytest.approx((0.5, 1.0, 1.5))  # x, y, z
-    assert first.diameter_mm == pytest.approx(np.linalg.norm([6, 4, 2]))
-    assert (second.voxels, second.overlaps, second.real) == (2, (), False)
-    assert second.centre_mm == pytest.approx((4.5, 6.0, 0.0))
-    without = find_components(case_of(segmentation, probs=probs), [2])
-    assert [one.name for one in without] == ["lesion"] and without[0].found[0].real is None
-    assert without[0].n_true is None
+    assert second.voxels == 2 and second.centre_mm == pytest.approx((4.5, 6.0, 0.0))
+    assert find_components(case_of(segmentation, probs=probs), 2) == [lesion]
 
 
 def test_blocks_make_no_difference():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
-    segmentation, truth = (rng.choice(3, (5, 8, 7), p=[0.8, 0.1, 0.1]) for _ in range(2))
-    whole = case_of(segmentation, truth, probs=probs)
+    whole = case_of(rng.choice(3, (5, 8, 7), p=[0.8, 0.1, 0.1]), probs=probs)
     for one, other in zip(find_components(whole), find_components(replace(whole, probabilities=InBlocks(probs)))):
         assert len(one.found) == len(other.found) > 3
         for a, b in zip(one.found, other.found):
-            assert (a.voxels, a.centre_mm, a.diameter_mm, a.overlaps) == (
-                b.voxels,
-                b.centre_mm,
-                b.diameter_mm,
-                b.overlaps,
-            )
+            assert (a.voxels, a.centre_mm) == (b.voxels, b.centre_mm)
             assert (a.mean_probability, a.max_probability) == pytest.approx((b.mean_probability, b.max_probability))
 
 
-def test_what_the_network_said_is_kept_beside_the_map():
+def test_findings_are_calibrated_and_what_the_network_said_of_the_scan_is_kept():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
     plain = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
@@ -108,8 +101,6 @@ def test_what_the_network_said_is_kept_beside_the_map():
         reviewed = review_case(treated, findings=(1, 2)).finished
         for found, listed, before in zip(find_components(treated), reviewed.findings, find_components(plain)):
             for one, same, raw in zip(found.found, listed.found, before.found):
-                assert one.network == pytest.approx((raw.mean_probability, raw.max_probability))
-                assert same.network == pytest.approx(one.network) and raw.network == pytest.approx(one.network)
                 assert one.mean_probability == pytest.approx(same.mean_probability)
                 assert abs(one.mean_probability - raw.mean_probability) > 1e-3
         for i, structure in enumerate(reviewed.row.structures, 1):
@@ -117,14 +108,6 @@ def test_what_the_network_said_is_kept_beside_the_map():
             dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
             assert structure.network == pytest.approx((every.sum() * treated.geometry.voxel_size, dice), rel=1e-3)
             assert structure.predicted_volume != pytest.approx(structure.network[0], rel=1e-3)
-
-
-def test_what_lies_in_ignored_voxels_alone_is_neither_real_nor_false():
-    segmentation = np.array([[[2, 0, 2, 2, 0, 2]]])
-    truth = np.array([[[9, 9, 9, 2, 0, 0]]])
-    [lesion] = find_components(case_of(segmentation, truth), [2])
-    by_place = {one.centre_mm[0]: one.real for one in lesion.found}
-    assert by_place == {0.0: None, 2.5: True, 5.0: False} and lesion.n_true == 1
 
 
 def test_regions_overlap_each_other():
@@ -147,10 +130,9 @@ def test_centres_are_where_simpleitk_says(reader, tmp_path):
         image[x, 4, 3] = 2
     sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
     array, properties = recursive_find_reader_writer_by_name(reader)().read_seg(str(tmp_path / "a.nii.gz"))
-    [lesion] = find_components(case_of(array[0], geometry=Geometry.of(properties)), [2])
+    [lesion] = find_components(case_of(array[0], geometry=Geometry.of(properties)), 2)
     expected = image.TransformContinuousIndexToPhysicalPoint((1.5, 4.0, 3.0))
     assert lesion.found[0].centre_mm == pytest.approx(expected, abs=1e-4)
-    assert lesion.found[0].diameter_mm == pytest.approx(np.linalg.norm([2, 2, 3]), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -163,16 +145,14 @@ def test_centres_are_where_simpleitk_says(reader, tmp_path):
 def test_images_in_2d_have_areas_and_two_coordinates(geometry, centre, size):
     segmentation = np.zeros((1, 4, 4), int)
     segmentation[0, 2, :2] = 2
-    [found] = find_components(case_of(segmentation, geometry=geometry), [2])[0].found
+    [found] = find_components(case_of(segmentation, geometry=geometry), 2)[0].found
     assert found.centre_mm == pytest.approx(centre) and found.volume == pytest.approx(size)
-    assert found.diameter_mm == pytest.approx(np.linalg.norm([geometry.spacing_mm[1], 2 * geometry.spacing_mm[2]]))
 
 
 def test_nothing_found_and_far_too_much():
-    nothing = find_components(case_of(np.zeros((2, 3, 4), int), np.full((2, 3, 4), 2)), [2])[0]
-    assert nothing.found == () and nothing.n_true == 1
+    assert find_components(case_of(np.zeros((2, 3, 4), int)), 2) == [StructureFindings("lesion")]
     dots = np.zeros((1, 60, 60), int)
     dots[0, ::3, ::3] = 2
     dots[0, 0, 1] = 2
-    many = find_components(case_of(dots), [2])[0]
+    many = find_components(case_of(dots), 2)[0]
     assert len(many.found) == MOST_FINDINGS and many.n_more == 400 - MOST_FINDINGS and many.found[0].voxels == 2

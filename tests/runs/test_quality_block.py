@@ -6,18 +6,17 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.quality_block import quality_rows
-from tests.runs.findings_of import find_components
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_image, write_json
 
 
@@ -66,17 +65,8 @@ def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
         volumes = [values[name] for name in ("expected_volume", "volume", "true_volume")]
         assert volumes == pytest.approx([n / 1000 for n in (p.sum(), s.sum(), (truth == k).sum())])  # 1 mm3 a voxel
         assert values["max_probability"] == pytest.approx(p.max())
+        assert values["true_pieces"] == ndimage.label(truth == k, np.ones((3, 3, 3)))[1]
     assert case.blocks["quality"]["voxel"] == pytest.approx(0.001)
-
-
-def test_components_are_in_the_entry_of_their_case(measure):
-    folder, _, case = measure()
-    alone = find_components(folder.load(folder.files("case_00")))
-    for found, one in zip(decode(dict[str, StructureFindings], case.blocks["findings"], "it").values(), alone):
-        assert (found.name, found.n_true, found.n_more) == (one.name, one.n_true, one.n_more)
-        assert [f.volume for f in found.found] == pytest.approx([f.volume for f in one.found])
-        assert [f.mean_probability for f in found.found] == pytest.approx([f.mean_probability for f in one.found])
-        assert [f.overlaps for f in found.found] == [f.overlaps for f in one.found] and one.n_true
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
