@@ -17,8 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.class_layers import class_layers
 from nnunet_nacl.io.labels import Labels
 
 if TYPE_CHECKING:
@@ -71,10 +69,7 @@ class FrequencyStart:
     def _biases(self) -> dict[str, nn.Parameter]:
         """By the names of their layers; empty where the architecture is not known."""
         network = self._trainer.bare_network()
-        try:
-            layers = {name: network.get_submodule(name) for name in class_layers(network)[0]}
-        except UserError:
-            return {}
+        layers = {name: network.get_submodule(name) for name in class_layers(network)}
         return {name: layer.bias for name, layer in layers.items() if isinstance(layer.bias, nn.Parameter)}
 
     def _count(self, labels: Labels) -> np.ndarray:
@@ -94,6 +89,25 @@ class FrequencyStart:
     def _log(self, line: str) -> None:
         if self._trainer.local_rank == 0:  # nnU-Net prints those of the others
             self._trainer.print_to_log_file(line)
+
+
+def class_layers(network: nn.Module) -> list[str]:
+    """Names of the layers that make class channels, one for each resolution that is trained; none where not known.
+
+    Args:
+        network: The network itself, not what torch.compile or DDP wrap it in. Networks beside nnU-Net's say it
+            themselves: ``class_layer`` is the name of a convolution with nothing after it.
+    """
+    from dynamic_network_architectures.architectures.primus import Primus
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+
+    if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
+        return [f"decoder.seg_layers.{index}" for index in range(len(network.decoder.seg_layers))]
+    if isinstance(named := getattr(network, "class_layer", None), str):
+        return [named]
+    if isinstance(network, Primus):  # ends in a transposed convolution
+        return [f"up_projection.decode.{len(network.up_projection.decode) - 1}"]
+    return []
 
 
 def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:

@@ -17,8 +17,8 @@ background with v beside them, has a form for regions, and the label stays thoug
 probable; CMSap and CMSop keep the most probable class.
 
 Where slopes and offsets are the same for every label, the map is affine in the logits (but for the clipping): it
-commutes with averages of logits and with linear resampling, and can be written into a network's last layer. Where they
-differ by label it is applied to the final probabilities alone.
+commutes with averages of logits and with linear resampling. Where they differ by label it is applied to the final
+probabilities alone.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class LogOddsMap:
 
     @property
     def is_affine(self) -> bool:
-        """Whether it is the same for every label, and so can be written into a network."""
+        """Whether it is the same for every label, and so commutes with averages of logits."""
         return len(self.slopes) == 1
 
     @property
@@ -126,26 +126,6 @@ class LogOddsMap:
         if self.regions:
             return odds * slopes[:, :1] + torch.nn.functional.softplus(odds) * slopes[:, 1:] + offsets[:, None]
         return (slopes @ with_total(odds)).add_(offsets[:, None])
-
-    def matrix(self) -> tuple[np.ndarray, np.ndarray]:
-        """(C, C) matrix and (C,) vector that act on a network's logits: z' = matrix @ z + vector.
-
-        Raises:
-            ValueError: The map is conditional on the label, and no matrix does that.
-        """
-        if not self.is_affine:
-            raise ValueError("a map that is conditional on the label is not affine in the logits.")
-        [slopes], [offsets] = self.slopes, self.offsets
-        if self.regions:
-            return np.diag(slopes), offsets.copy()
-        matrix = np.diag(np.append(0.0, slopes))
-        matrix[:, 0] = 1 - np.diag(matrix)
-        return matrix, np.append(0.0, offsets)
-
-    def on_logits(self, logits: Tensor) -> Tensor:
-        """(C, ...) float64 calibrated logits of a network's (C, ...) logits; ValueError unless the map is affine."""
-        matrix, vector = (torch.from_numpy(part) for part in self.matrix())
-        return torch.tensordot(matrix, logits.double(), dims=1) + vector.view(-1, *[1] * (logits.ndim - 1))
 
     def to_probabilities(self, odds: Tensor, label: Tensor) -> Tensor:
         """(C, n) calibrated probabilities.

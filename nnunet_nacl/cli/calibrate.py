@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +49,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-groups")
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
     add_shared(parser, *NETWORK, "-np", "--trust_checkpoint")
-    add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")
     add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
     add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
 
@@ -93,8 +91,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"figure: {draw_flags(scores, checks, record.names, output.with_suffix('.png'))}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     print(verdict(record))
-    if args.write_checkpoints:
-        _write_checkpoints(args, model, output, record.folds)
     report_problems("calibrate", record.problems, "cases could not be used")
     return 1 if record.problems else 0
 
@@ -108,16 +104,14 @@ def _model(args: argparse.Namespace):
     if args.m is not None and (args.d is not None or args.i is None):
         raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
     if args.m is None and args.d is None:
-        if args.map or args.write_checkpoints:
-            raise UserError(
-                "-map and --write_checkpoints go with a model (-d); for a folder: `nnunet_nacl review -map`."
-            )
+        if args.map:
+            raise UserError("-map goes with a model (-d); for a folder: `nnunet_nacl review -map`.")
         return None
     return model_of(args)
 
 
 def _take_given(args: argparse.Namespace, model) -> int:
-    """Take a map for a model, which may have come as a zip file: without validation folders."""
+    """Take a map for a model, which may have come from another site: without validation folders."""
     from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.io.locate import folds_with, trained_folds
@@ -125,27 +119,8 @@ def _take_given(args: argparse.Namespace, model) -> int:
 
     folder, given = PredictionFolder.open(model, need_reference=False), Path(args.map)
     read_map(given, structures_of(folder.labels), folder.labels.regions)
-    present = folds_with(model, args.chk)
-    folds = trained_folds(model, args.chk, args.f) if args.f else present
-    networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in present}
-    check_networks(given, read_record(given), networks)
+    folds = trained_folds(model, args.chk, args.f or folds_with(model, args.chk))
+    check_networks(given, read_record(given), {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folds})
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")
-    if args.write_checkpoints:
-        _write_checkpoints(args, model, model / MAP_FILE, folds)
     return 0
-
-
-def _write_checkpoints(args: argparse.Namespace, model, path, folds: Sequence[str]) -> None:
-    """The affine map of the file into a checkpoint of each fold."""
-    from nnunet_nacl.documents.map_file import map_to_json, read_map, structures_of
-    from nnunet_nacl.io.checkpoints import CALIBRATED, write_calibrated
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
-
-    labels = PredictionFolder.open(model, need_reference=False).labels
-    form = args.form if args.form in ("temperature", "shift") else "temperature"
-    affine = read_map(path, structures_of(labels), labels.regions, form)
-    mark = map_to_json({form: affine}, form, structures_of(labels))
-    write_calibrated(model, folds, args.chk, affine, mark, progress=True)
-    for fold in folds:
-        print(f"written: {model / f'fold_{fold}' / CALIBRATED}   ({form})")

@@ -22,8 +22,8 @@ from nnunet_nacl.cli.options import check_environment
 from nnunet_nacl.cli.terminal import PrintableStream
 from nnunet_nacl.errors import UserError, describe
 
-_NAMES = "calibrate compare demo doctor evaluate export import predict review trainers"
-SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}
+_NAMES = "calibrate compare demo doctor evaluate predict review trainers"
+SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
 
 
 DESCRIPTION = """\

@@ -21,9 +21,6 @@ from nnunet_nacl.metrics.calibration_error import (
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.metrics.overlap import Overlap
 
-LARGEST_LOGIT = "largest_logit"
-"""Key of a case that was measured when it was predicted: largest absolute value of its logits."""
-
 NEAR = "near"
 """The mask that documents and samples of earlier versions lack."""
 

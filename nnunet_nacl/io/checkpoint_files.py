@@ -1,9 +1,7 @@
-"""Reads and writes checkpoints: the one place where a pickle that others made is opened."""
+"""Reads checkpoints: the one place where a pickle that others made is opened."""
 
 from __future__ import annotations
 
-import errno
-import os
 import pickle
 import re
 import zipfile
@@ -102,15 +100,3 @@ def _scalar(number: _Number, data: bytes) -> Any:
 NUMBERS_OF_NUMPY: dict[str, Any] = {"numpy.dtype": _Number}
 NUMBERS_OF_NUMPY |= {f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")}
 """What stands for the names by which pickles of NumPy 1 and 2 make numbers."""
-
-
-def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a new file, to the disk; OSError where that is not possible, in place of torch's RuntimeError."""
-    import torch
-
-    try:
-        with open(path, "xb") as file:
-            torch.save(content, file)
-            os.fsync(file.fileno())
-    except RuntimeError as error:
-        raise OSError(errno.ENOSPC, first_line(error)) from None

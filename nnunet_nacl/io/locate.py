@@ -67,13 +67,11 @@ def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | Non
     present = folds_with(model, checkpoint)
     chosen = folds_asked_for(folds or [fold for fold in present if fold != "all"] or present)
     if not chosen:
-        raise UserError(
-            f"{model} has no fold with a {checkpoint}; finish a training, or (but for an export) name another: -chk."
-        )
+        raise UserError(f"{model} has no fold with a {checkpoint}; finish a training, or name another with -chk.")
     if absent := [fold for fold in chosen if fold not in present]:
         raise UserError(
             f"{model / f'fold_{absent[0]}'} has no {checkpoint}; there are the folds {', '.join(present) or '(none)'}. "
-            "Train it, choose others with -f, or (but for an export) name another checkpoint with -chk."
+            "Train it, choose others with -f, or name another checkpoint with -chk."
         )
     return chosen
 

@@ -1,1 +1,1 @@
-"""Trained models that travel: an archive with the calibration and a model card, also for sites without this package."""
+"""Calibrating a model, or a folder of predictions."""

@@ -22,7 +22,7 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.io.checkpoints import check_age, check_original
+from nnunet_nacl.io.checkpoints import check_age
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.models.workflow import calibrate
 from nnunet_nacl.prediction.calibration_profiles import learn_profiles
@@ -173,7 +173,6 @@ def _of_predictions(folder: Path, labels: Path, dataset_json: Path | None, plans
 def _of_images(
     model: TrainedModel, network: Mapping[str, Any], images: Path, labels: Path, output: Path, num_processes: int
 ) -> Folders:
-    check_original(model.folder, model.folds, model.checkpoint)
     folder = predict_labelled(model, network, images, labels, output, num_processes=num_processes)
     return {"": folder}, dict(zip(model.folds, model.hashes)), inference_in(network)
 

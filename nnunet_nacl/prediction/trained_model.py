@@ -16,7 +16,6 @@ from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
-from nnunet_nacl.io.checkpoints import MARK
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.locate import calibrate_command, trained_folds
 from nnunet_nacl.io.named_objects import configuration_of
@@ -102,17 +101,11 @@ class TrainedModel:
             Treatment(beta=beta),
         )
         path, missing = calibration_map or folder / MAP_FILE, ""
-        if any(head.get(MARK) is not None for head in heads):
-            missing = f"a map was written into {name}: no other is applied to it, and no Dice is predicted."
-            if name != FINAL:
-                missing += " Leave out -chk to have both from the original checkpoints and calibration_map.json."
-        elif not path.is_file() and calibration_map is None:
+        if not path.is_file() and calibration_map is None:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
                 f"To have both: `{calibrate_command(folder, model.configuration)}`"
             )
-        if missing and calibration_map:
-            raise UserError(f"-map {calibration_map}: {missing}")
         try:
             model = replace(model, missing=(missing,)) if missing else model._with_map(path)
         except UserError as error:

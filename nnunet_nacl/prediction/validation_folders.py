@@ -20,7 +20,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
-from nnunet_nacl.io.checkpoints import check_original
 from nnunet_nacl.io.locate import cases_of_split, find_fold_folders, predicted_folder, trained_folds
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, read_dict
@@ -57,8 +56,8 @@ def validation_folders(
         log: Takes a line that says what is predicted.
 
     Raises:
-        UserError: A fold is not trained, was trained on every case, is calibrated already, or was predicted otherwise
-            than the others: a map is fitted to predictions of one kind.
+        UserError: A fold is not trained, was trained on every case, or was predicted otherwise than the others: a
+            map is fitted to predictions of one kind.
     """
     asked = folds or trained_folds(model, checkpoint)
     if "all" in asked:
@@ -67,7 +66,8 @@ def validation_folders(
             "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
         )
     chosen = trained_folds(model, checkpoint, asked)
-    check_original(model, chosen, checkpoint)  # before hours of prediction
+    for fold in chosen:  # before hours of prediction
+        read_checkpoint(model / f"fold_{fold}" / checkpoint, mmap=True)
     plan: dict[str, tuple[PredictionFolder | None, list[CaseFiles]]] = {}
     for fold in chosen:
         folder = _kept(model, fold) if checkpoint == FINAL else None

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import name_finished, temporary_folder
 from nnunet_nacl.io.image_files import why_broken
@@ -117,11 +117,9 @@ class MeasuredExport:
             made = replace(made, probabilities=exported)
             result = measure(files, made, self.settings)
             make_sample(made, files, folder, self.settings, save=True)
-            largest = max(float(exported.logits.max()), -float(exported.logits.min()))
             for key, value in self.members_dice.items():
                 result.blocks[QUALITY]["structures"][key]["members_dice"] = value
-            blocks = result.blocks | {LARGEST_LOGIT: largest}
-            result = replace(result, signature=sign(labels, self.settings, files), blocks=blocks)
+            result = replace(result, signature=sign(labels, self.settings, files))
         save_case(folder.folder / FILE_NAME, result)
 
     def tell(self, case: str, problem: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.map_file import map_to_json
@@ -61,15 +60,8 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     map_file = tmp_path / "map.json"
     names = {"1": "shell", "2": "core", "3": "speck"}
     tiny.write_json(map_file, map_to_json({"shift": LogOddsMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])}, "shift", names))
-    written = ("--write_checkpoints", "-form", "shift")
-    space.run_warm("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file, *written)
-    before, after = (
-        torch.load(fold / f"checkpoint_{name}.pth", weights_only=False, map_location="cpu")
-        for name in ("final", "calibrated")
-    )
-    weights = before["network_weights"], after["network_weights"]
-    assert sum(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) == 2
-    predict(space, which, tmp_path / "out", "-chk", "checkpoint_calibrated.pth")
+    space.run_warm("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file)
+    predict(space, which, tmp_path / "out")
 
 
 def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace) -> None:

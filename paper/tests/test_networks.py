@@ -17,13 +17,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.checkpoints import bake, check_baked
-from nnunet_nacl.io.class_layers import class_layers
-from nnunet_nacl.models.archive import check_portable
 from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.health import check_known
 from nnunet_nacl.registration.lookup import registered_trainers, resolve
@@ -31,6 +26,7 @@ from nnunet_nacl_paper import trainers
 from nnunet_nacl_paper.files import InputError
 from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
 from nnunet_nacl_paper.networks.transunet import TransUNet, load_imagenet_weights
+from nnunet_nacl_trainers.frequency_start import class_layers
 from tests.trainers.plans import make_plans
 
 PAPER = Planned((32, 64, 128, 256, 512), ((3, 3),) * 5, ((1, 1), *((2, 2),) * 4), (224, 224))
@@ -313,21 +309,15 @@ def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, na
 
 
 @pytest.mark.parametrize("network", [*SMALL, "transunet"])
-def test_a_calibration_map_goes_into_the_last_convolution(network, short_transformer) -> None:
+def test_the_class_layer_alone_makes_the_logits(network, short_transformer) -> None:
     built = make(network)
-    original = {name: value.clone() for name, value in built.state_dict().items()}
-    calibration = LogOddsMap([0.7, 1.4], [-0.5, 0.3])
-    (*_, layer), axis = class_layers(built)
-    baked = bake(original, layer, axis, calibration)
-    assert sum(not torch.equal(original[name], baked[name]) for name in original) in (1, 2)  # a bias may be 0
-    assert check_baked(built, original, baked, calibration, (1, 32, 32)) < 1e-4
-
-
-@pytest.mark.parametrize("network", [*SMALL, "transunet"])
-def test_a_portable_export_is_refused(network) -> None:
-    name = f"nnUNetTrainerNACL_{network}_plainstart_1epochs_2iters_adam_noda"
-    with pytest.raises(UserError, match=f"{name} builds its own network"):
-        check_portable(name)
+    (name,) = class_layers(built)
+    layer = built.get_submodule(name)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([1.0, -2.0, 3.0]))
+        logits = built.eval()(torch.randn(1, 1, 32, 32))
+    assert torch.equal(logits, layer.bias.view(1, 3, 1, 1).expand_as(logits))
 
 
 def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_their_names() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.documents.map_file import map_to_json, sha256
 from nnunet_nacl.json_files import read_dict
 from tests.runs.folders import Model, make_model, write_json
 from tests.trainers.plans import architecture, resampling
-
-KINDS = ("plain", "residual", "primus")
 
 
 def make_network(kind: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
@@ -65,3 +66,14 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
         torch.save(checkpoint, path)
         os.utime(path, (1, 1))
     return model
+
+
+def give_map(model: Model) -> dict[str, Any]:
+    """Give a model of two folds the least map that is one of its networks; what the file holds."""
+    calibration = LogOddsMap([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]])
+    content = map_to_json({"conditional": calibration}, "conditional", {"1": "anterior", "2": "posterior"})
+    hashes = {fold: sha256(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    content |= {"labels": ["background", "anterior", "posterior"], "folds": ["0", "1"], "n_cases": 12}
+    content |= {"checkpoint_sha256": hashes}
+    write_json(model.folder / "calibration_map.json", content)
+    return content

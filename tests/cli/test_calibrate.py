@@ -10,14 +10,12 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 
 from nnunet_nacl.calibration.case_voxels import MASK_BITS
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
-from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.runs.sample_files import read_sample, write_sample
@@ -84,25 +82,6 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     }
     assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json", "calibration_map.png"}
     assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
-
-
-@pytest.mark.parametrize("arguments, form", [((), "temperature"), (("-form", "shift"), "shift")])
-def test_checkpoints_are_written_where_they_are_asked_for(make, arguments, form, capsys):
-    model = make()
-    originals = [(model.folder / f"fold_{fold}" / "checkpoint_final.pth").read_bytes() for fold in (0, 1)]
-    assert calibrate(model, "--write_checkpoints", *arguments) == 0
-    printed = capsys.readouterr().out
-    document = read_dict(model.folder / "calibration_map.json")
-    own = document["maps"][form]
-    for fold, original in enumerate(originals):
-        path = model.folder / f"fold_{fold}" / CALIBRATED
-        assert f"written: {path}   ({form})" in printed
-        assert path.with_name("checkpoint_final.pth").read_bytes() == original
-        made = torch.load(path, weights_only=False)
-        assert made[MARK]["maps"] == {form: {"slopes": own["slopes"], "offsets": own["offsets"]}}
-        found = torch.load(path.with_name("checkpoint_final.pth"), weights_only=False)["network_weights"]
-        affine = LogOddsMap(own["slopes"], own["offsets"])
-        torch.testing.assert_close(made["network_weights"], bake(found, "decoder.seg_layers.0", 0, affine))
 
 
 def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):
@@ -258,11 +237,6 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     write_json(tmp_path / "ours.json", content)
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0
     assert read_dict(model.folder / "calibration_map.json") == read_dict(tmp_path / "ours.json")  # predict reads it
-    assert not list(model.folder.rglob(CALIBRATED))
-    assert calibrate(model, "-map", tmp_path / "ours.json", "-form", "shift", "--write_checkpoints", "-f", "1") == 0
-    made = torch.load(model.folder / "fold_1" / CALIBRATED, weights_only=False)
-    assert made[MARK]["maps"]["shift"]["offsets"] == [[0.1, 0.2]]
-    assert not (model.folder / "fold_0" / CALIBRATED).exists()
     (model.folder / "calibration_map.json").unlink()
     for change, message in (
         ({"checkpoint_sha256": {"1": "0" * 64}}, "fitted to other networks than those of fold 1"),
@@ -324,7 +298,7 @@ def test_what_cannot_be_calibrated_says_so_and_leaves_nothing(make, capsys, spoi
     spoil(model)
     assert calibrate(model, "-device", "cpu") == 2
     assert message in capsys.readouterr().err
-    assert not list(model.folder.rglob(CALIBRATED)) and not (model.folder / "calibration_map.json").exists()
+    assert not (model.folder / "calibration_map.json").exists()
 
 
 def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, capsys):
@@ -345,7 +319,7 @@ def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, caps
         (("-d", "999", "-c", "3d_fullres", "-f", "all"), "trained on every case"),
         (("-d", "999", "-c", "3d_fullres", "-groups", "("), "regular expression"),
         (("-d", "999", "-c", "3d_fullres", "-o", "map.txt"), "must end with .json"),
-        (("-i", "x", "-gt", "y", "--write_checkpoints"), "go with a model"),
+        (("-i", "x", "-gt", "y", "-map", "z"), "goes with a model"),
         (("-m", "x"), "-m FOLDER goes with -i IMAGES"),
         (
             ("-d", "999", "-c", "3d_fullres", "-i", "x", "-m", "y", "-gt", "z"),

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.models import archive
-from tests.models.travelling import give_map, make_finished
+from tests.calibration.models import give_map, make_trained
 from tests.mutated_json import mutations
 from tests.runs.folders import (
     CLASSES,
@@ -99,20 +98,18 @@ def reviewed(root: Path) -> tuple[list, list[Path]]:
     return command, [out / "review" / "case_0.json", out / "review_args.json", *(folder / name for name in names)]
 
 
-def exported(root: Path) -> tuple[list, list[Path]]:
-    """A model that is trained to the end, with a map."""
-    model = make_finished(root / "nnunet", shape=(3, 6, 5))
-    give_map(model, n_cases=12)
-    names = ("calibration_map.json", "plans.json", "dataset.json")
-    command = ["export", "-d", "999", "-c", "3d_fullres", "-o", root / "model.zip"]
-    return command, [model.folder / name for name in names]
+def given(root: Path) -> tuple[list, list[Path]]:
+    """A model, and a map for it from another site."""
+    model = make_trained(root / "nnunet", folds=2, cases=1, shape=(3, 6, 5))
+    write_json(root / "given.json", give_map(model))
+    command = ["calibrate", "-d", "999", "-c", "3d_fullres", "-map", root / "given.json"]
+    return command, [root / "given.json", model.folder / "plans.json", model.folder / "dataset.json"]
 
 
-@pytest.mark.parametrize(("make", "number"), [(evaluated, 8), (reviewed, 20), (exported, 12)])
+@pytest.mark.parametrize(("make", "number"), [(evaluated, 8), (reviewed, 20), (given, 12)])
 def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monkeypatch):
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, str(tmp_path / "nnunet" / name))
-    monkeypatch.setattr(archive, "_stock_export", lambda _, path, *rest: zipfile.ZipFile(path, "w").close())
     command, documents = make(tmp_path)
     failed = []
     for path in documents:

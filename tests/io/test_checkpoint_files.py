@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing
-from nnunet_nacl.io.checkpoint_files import TRUSTED, read_checkpoint, write_checkpoint
-from tests.processes import full_disk, run_warm
+from nnunet_nacl.io.checkpoint_files import TRUSTED, read_checkpoint
+from tests.processes import run_warm
 from tests.runs.crafted_numbers import CRAFTED
 
 CONTENT = {
@@ -37,7 +36,7 @@ class Harmful:
 
 @pytest.mark.parametrize("mmap", [False, True])
 def test_what_nnunet_writes_is_read(tmp_path, mmap):
-    write_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    torch.save(CONTENT, tmp_path / "checkpoint.pth")
     found = read_checkpoint(tmp_path / "checkpoint.pth", mmap=mmap)
     assert found["logging"] == CONTENT["logging"] and found["init_args"] == CONTENT["init_args"]
     assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
@@ -46,7 +45,7 @@ def test_what_nnunet_writes_is_read(tmp_path, mmap):
 @pytest.mark.parametrize("kind", ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
 def test_every_number_keeps_its_type_and_bytes(tmp_path, kind):
     number = np.dtype(kind).type(np.frombuffer(b"\x01\x3c\x03\x40\x05\x06\x07\x40", kind)[0])
-    write_checkpoint(CONTENT | {"_best_ema": number}, tmp_path / "checkpoint.pth")
+    torch.save(CONTENT | {"_best_ema": number}, tmp_path / "checkpoint.pth")
     found = read_checkpoint(tmp_path / "checkpoint.pth")["_best_ema"]
     assert type(found) is type(number) and found.tobytes() == number.tobytes()
 
@@ -62,7 +61,7 @@ def read_each(folder: Path) -> None:
 def test_numbers_that_numpy_would_not_write_are_refused_and_no_memory_is_read(tmp_path):
     (tmp_path / "files").mkdir()
     for name, number in CRAFTED.items():
-        write_checkpoint(CONTENT | {"_best_ema": number}, tmp_path / "files" / f"{name}.pth")
+        torch.save(CONTENT | {"_best_ema": number}, tmp_path / "files" / f"{name}.pth")
     ended = run_warm(read_each, tmp_path / "files", folder=tmp_path)
     assert ended.returncode == 0
     for name, line in zip(sorted(CRAFTED), ended.stdout.splitlines(), strict=True):
@@ -82,7 +81,7 @@ def test_the_form_of_older_versions_of_pytorch_and_numpy_is_read(tmp_path, mmap)
 
 def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
     path, made = tmp_path / "checkpoint.pth", tmp_path / "made"
-    write_checkpoint(CONTENT | {"extra": Harmful(made)}, path)
+    torch.save(CONTENT | {"extra": Harmful(made)}, path)
     for mmap in (False, True):
         with pytest.raises(UserError, match="checkpoint.pth: .*it can hold code.*--trust_checkpoint"):
             read_checkpoint(path, mmap=mmap)
@@ -116,16 +115,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
     ids=str,
 )
 def test_what_nnunet_does_not_write_is_named_in_one_line(tmp_path, changes):
-    write_checkpoint(CONTENT | changes, tmp_path / "checkpoint.pth")
+    torch.save(CONTENT | changes, tmp_path / "checkpoint.pth")
     with pytest.raises(
         UserError, match=f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
     ) as caught:
         read_checkpoint(tmp_path / "checkpoint.pth", mmap=True)
     assert "\n" not in str(caught.value)
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    with full_disk(50_000), pytest.raises(UserError, match="checkpoint.pth: cannot be written .*; free space there"):
-        with replacing(tmp_path / "checkpoint.pth", fix="free space there") as temporary:
-            write_checkpoint(CONTENT, temporary)
-    assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 
 import pytest
 
@@ -13,7 +12,7 @@ from nnunet_nacl.comparison.trained_models import common_folds
 from nnunet_nacl.io import companion_files
 from nnunet_nacl.io.companion_files import fold_folders
 from nnunet_nacl.io.locate import trained_folds
-from tests.models.travelling import give_map, make_finished
+from tests.calibration.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
 ALL = "all (nnU-Net's fold_all)"
@@ -23,7 +22,7 @@ MODEL = ("-d", "999", "-c", "3d_fullres")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Two folds, trained, validated and calibrated, beside copies of them under names that are no fold's."""
-    model = make_finished(tmp_path_factory.mktemp("nnunet"), cases=3)
+    model = make_trained(tmp_path_factory.mktemp("nnunet"), folds=2, cases=3)
     give_map(model)
     for name in ODD:
         shutil.copytree(model.folder / "fold_1", model.folder / name)
@@ -53,11 +52,10 @@ def test_folds_are_what_nnunet_names_so_and_others_are_named_once(tmp_path, caps
     [
         ("predict", *MODEL, "-i", ".", "-o", "out"),
         ("calibrate", *MODEL),
-        ("calibrate", *MODEL, "-map", "calibration_map.json", "--write_checkpoints"),
+        ("calibrate", *MODEL, "-map", "calibration_map.json"),
         ("evaluate", *MODEL),
         ("evaluate", *MODEL, "--predict"),
         ("compare", *MODEL, "-tr", "nnUNetTrainer", "nnUNetTrainer+decided", "-o", "out"),
-        ("export", *MODEL, "-o", "model.zip"),
     ],
     ids=" ".join,
 )
@@ -70,7 +68,7 @@ def test_what_is_no_fold_is_refused(model, monkeypatch, capsys, command):
     assert sorted(model.root.rglob("*")) == before
 
 
-def test_copies_of_folds_are_left_out_by_every_command(model, tmp_path, capsys):
+def test_copies_of_folds_are_left_out_by_every_command(model, capsys):
     companion_files._note_left_out.cache_clear()
     assert main(["evaluate", *MODEL, "-np", "1"]) == 0
     error = capsys.readouterr().err
@@ -78,6 +76,3 @@ def test_copies_of_folds_are_left_out_by_every_command(model, tmp_path, capsys):
     assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
     assert trained_folds(model.folder, "checkpoint_final.pth") == ("0", "1")  # for `calibrate` and --predict
     assert common_folds("", {"one": model.folder}, None, False) == (["0", "1"], [])  # for `compare`
-    assert main(["export", *MODEL, "-o", str(tmp_path / "model.zip")]) == 0
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        assert {name.split("/")[2] for name in archive.namelist() if "/fold_" in name} == {"fold_0", "fold_1"}

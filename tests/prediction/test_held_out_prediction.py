@@ -129,9 +129,6 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
     assert calibrate(make_model(tmp_path / "cascade", cascade=True), scans, tmp_path / "labels") == 2
     error = capsys.readouterr().err
     assert "is a cascade" in error and "give that folder without a model" in error
-    baked(model)
-    assert calibrate(model, scans, tmp_path / "labels") == 2
-    assert "is calibrated already" in capsys.readouterr().err
     assert not predicted and not list(tmp_path.rglob("*_predictions"))
 
 
@@ -151,16 +148,6 @@ def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, c
     assert f"\n  scan_0: {spoilt}: cannot be read as an image (it is empty)" in error
     assert f"\n  scan_1: {scans / 'scan_1_0000.nii.gz'}: is missing" in error
     assert f"\n  scan_2: {truths / 'scan_2.nii.gz'}: the ground truth holds the label 7" in error
-
-
-def baked(model: Path) -> None:
-    """As `nnunet_nacl export --portable` leaves a model."""
-    import torch
-
-    from nnunet_nacl.io.checkpoints import MARK
-
-    path = model / "fold_0" / "checkpoint_final.pth"
-    torch.save(torch.load(path, weights_only=False) | {MARK: {}}, path)
 
 
 def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):

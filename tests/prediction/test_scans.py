@@ -18,13 +18,11 @@ import SimpleITK as sitk
 import tifffile
 
 from nnunet_nacl.calibration.decision import decide
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import Predictor
@@ -333,21 +331,12 @@ def other_labels(folder: Path, content: dict) -> None:
     content["structures"][0]["name"] = "liver"
 
 
-def marked_checkpoint(folder: Path, content: dict) -> None:
-    import torch
-
-    path = folder / "fold_0" / "checkpoint_final.pth"
-    torch.save(torch.load(path, weights_only=False) | {MARK: {}}, path)
-    content["checkpoint_sha256"] = {}
-
-
 @pytest.mark.parametrize(
     "spoil, said",
     [
         (other_network, "was fitted to other networks than those of fold 0 (trained again since?); calibrate again"),
         (earlier_version, "schema version 1, this version of nnunet_nacl reads 2; calibrate again"),
         (other_labels, "is for the classes 1 liver"),
-        (marked_checkpoint, "a map was written into checkpoint_final.pth: no other is applied to it, and no Dice"),
     ],
 )
 def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it_lies(
@@ -382,19 +371,6 @@ def test_what_a_decision_would_change_is_said_after_the_list_and_before_no_error
     assert error.startswith("nnunet_nacl predict: error: ") and error.count("\n") == 1
     assert predict(folder, scans, tmp_path / "out") == 0
     assert "-decide dice changed the mean Dice by +0.0100" in capsys.readouterr().out.partition("\nlist: ")[2]
-
-
-def test_an_old_calibrated_checkpoint_is_used_only_if_it_is_named(tmp_path, calibrated, scans, capsys) -> None:
-    folder = copy_model(calibrated, tmp_path)
-    affine = LogOddsMap([0.8, 1.2], [0.1, -0.2])
-    write_calibrated(folder, ["0"], "checkpoint_final.pth", affine, {"schema_version": 1})
-    assert predict(folder, scans, tmp_path / "out") == 0
-    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    assert document["model"]["checkpoint"] == "checkpoint_final.pth" and document["calibrated"]
-    capsys.readouterr()
-    assert predict(folder, scans, tmp_path / "named", "-chk", CALIBRATED) == 0
-    assert "Leave out -chk to have both" in capsys.readouterr().err
-    assert not any(value for column, value in rows(tmp_path / "named")[0].items() if "predicted_dice_low" in column)
 
 
 def test_another_sliding_window_than_at_calibration_is_noted(tmp_path, calibrated, scans, capsys) -> None:

@@ -11,7 +11,8 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor
 
 from nnunet_nacl_trainers import frequency_start
-from nnunet_nacl_trainers.frequency_start import FrequencyStart, biases_at
+from nnunet_nacl_trainers.frequency_start import FrequencyStart, biases_at, class_layers
+from tests.calibration.models import make_network
 from tests.trainers.epochs import TinyNetwork, make_batch, run_epoch
 from tests.trainers.segmentations import start, write_segmentations
 
@@ -172,6 +173,17 @@ def test_a_network_that_is_not_known_starts_as_nnunets(make_trainer, voxels, mon
     assert torch.equal(network.layer.bias, before)
     (line,) = [line for line in log_of(trainer).splitlines() if "frequencies" in line]
     assert "of TinyNetwork are not known" in line
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual", "primus"])
+def test_the_last_class_layer_alone_makes_the_logits(kind: str) -> None:
+    network = make_network(kind, 3)
+    layer = network.get_submodule(class_layers(network)[-1])
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([1.0, -2.0, 3.0]))
+        logits = network.eval()(torch.randn(1, 1, 8, 8, 8))
+    assert torch.equal(logits, layer.bias.view(1, 3, 1, 1, 1).expand_as(logits))
 
 
 @pytest.mark.parametrize(

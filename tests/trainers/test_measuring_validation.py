@@ -16,7 +16,6 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
-from nnunet_nacl.io.checkpoints import MARK
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.ledger import Ledger
@@ -123,7 +122,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     assert document["n_cases"] == len(CASES)
     assert document["inference"] == {"step_size": 1.0, "mirroring": True}
     assert document["checkpoint_sha256"] == {"0": sha256(checkpoint)}
-    assert not list(fold.glob("validation*/*.npz")) and not (fold / "checkpoint_calibrated.pth").exists()
+    assert not list(fold.glob("validation*/*.npz"))
 
     predicted_cases.clear()
     calibrate()
@@ -138,10 +137,6 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     trainer.save_checkpoint(str(checkpoint))  # trained again: what was predicted is another network's
     calibrate()
     assert len(predicted_cases) == len(CASES)
-    predicted_cases.clear()
-    torch.save(torch.load(checkpoint, weights_only=False) | {MARK: {}}, checkpoint)
-    calibrate(status=2)
-    assert "checkpoint_final.pth is calibrated already" in capsys.readouterr().err and not predicted_cases
 
 
 def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_taken_for_it(
@@ -182,14 +177,19 @@ def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_ta
 def test_calibrating_and_comparing_need_no_probabilities(validator, without_figures, tmp_path, capsys):
     trainer = validator("classes", name="nnUNetTrainer", steps=60)
     fold = Path(trainer.output_folder)
-    with torch.no_grad():  # a map clips log-odds, which its form in a checkpoint cannot: none shall be so large
-        for parameter in trainer.network.decoder.seg_layers[-1].parameters():
+    last_layer = trainer.network.decoder.seg_layers[-1]
+    with torch.no_grad():  # a map clips log-odds, which a network does not: none shall be so large
+        for parameter in last_layer.parameters():
             parameter.mul_(0.05)
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
-    calibrate("-form", "temperature", "--write_checkpoints")
+    calibrate("-form", "temperature")
     document = json.loads((fold.parent / "calibration_map.json").read_text())
-    evaluate("-chk", "checkpoint_calibrated.pth")
-    exact = read_document(fold / "validation_checkpoint_calibrated" / "calibration.json")
+    with torch.no_grad():  # divided by the temperature, the network computes the map
+        for parameter in last_layer.parameters():
+            parameter.mul_(document["maps"]["temperature"]["slopes"][0][0])
+    trainer.save_checkpoint(str(fold / "checkpoint_divided.pth"))
+    evaluate("-chk", "checkpoint_divided.pth")
+    exact = read_document(fold / "validation_checkpoint_divided" / "calibration.json")
     before = read_document(fold / "validation_checkpoint_final" / "calibration.json")
     means = [np.mean([mask_metrics(case.bins["all"])["NLL"] for case in one.cases]) for one in (before, exact)]
     estimated = document["effect"]["NLL all"]
