@@ -79,21 +79,14 @@ class MemberSums:
             kept[part] = self._label_map(probs)
         self._segmentations.append(kept)
 
-    def segment(self, values: np.ndarray) -> np.ndarray:
-        """(*grid) label map of what a member is given as."""
-        return np.concatenate([self._label_map(probs) for _, probs in self._blocks(values)]).reshape(self._grid)
-
-    def result(self, foreground: np.ndarray) -> Disagreement:
-        """What was found.
-
-        Args:
-            foreground: (*grid) boolean, where the ensemble segments anything.
-        """
+    def result(self, average: np.ndarray) -> Disagreement:
+        """What was found; ``average`` are the (C, *grid) values of the ensemble, whose foreground counts."""
+        foreground = np.concatenate([self._label_map(probs) for _, probs in self._blocks(average)]) != 0
         n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
         for part in parts(self._probs.shape[1], _BLOCK_VOXELS):
             mean = self._entropies(self._probs[:, part] / n)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
-        inside = information[foreground.reshape(-1)]
+        inside = information[foreground]
         average = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
         dice, voxels = _compare(self._segmentations, self._structures)
         return Disagreement(dice, voxels, information.reshape(self._grid), average)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ from nnunet_nacl.runs.side_by_side import each_case
 
 Grid = tuple[np.ndarray, Mapping[str, Any]]
 """An image on the network's grid, and nnU-Net's properties."""
-
-
-@dataclass(frozen=True)
-class _Managers:
-    """Of plans and configuration, as nnU-Net's predictor has them."""
-
-    plans_manager: Any
-    configuration_manager: Any
 
 
 def learn_profiles(
@@ -61,10 +52,8 @@ def learn_profiles(
     plans = PlansManager(folder.plans)
     if images is None:
         configuration = configuration_of(plans, model.name.rpartition("__")[2], model)
-        managers = _Managers(plans, configuration)
-        read: Callable[[CaseFiles], Grid] = partial(
-            _read_preprocessed, preprocessed_cases(model, managers, [case.case for case in cases])
-        )
+        data_set = preprocessed_cases(model, plans, configuration, [case.case for case in cases])
+        read: Callable[[CaseFiles], Grid] = partial(_read_preprocessed, data_set)
     else:
         opened = TrainedModel.open(model)
         inputs = {case.case: case for case in find_input_cases(images, opened.opened)[0]}

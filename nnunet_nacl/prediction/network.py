@@ -130,7 +130,7 @@ class Network:
         disagreement = None
         if len(self._weights) > 1:
             average /= len(self._weights)
-            disagreement = sums.result(sums.segment(average.numpy()) != 0)
+            disagreement = sums.result(average.numpy())
             small = disagreement.mutual_information.astype(np.float16)
             disagreement = replace(disagreement, mutual_information=small)
         return replace(case, values=average.numpy(), disagreement=disagreement)

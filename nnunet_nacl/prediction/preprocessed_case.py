@@ -122,11 +122,10 @@ def preprocess(
     return GridCase(case, np.ascontiguousarray(data, np.float32), after, for_pictures(image[0]), channels, differences)
 
 
-def preprocessed_cases(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
+def preprocessed_cases(model: Path, plans: Any, configuration: Any, cases: Sequence[str]) -> Any:
     """nnU-Net's data set of the preprocessed cases of a model, as its validation reads them; UserError without them."""
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-    plans, configuration = predictor.plans_manager, predictor.configuration_manager
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
         raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")

@@ -159,7 +159,8 @@ def _predict(
 
     model, fold = checkpoint.parent.parent, checkpoint.parent.name.removeprefix("fold_")
     predictor = build_predictor(model, (fold,), checkpoint.name, **network)
-    dataset = preprocessed_cases(model, predictor, [case.case for case in todo])
+    managers = predictor.plans_manager, predictor.configuration_manager
+    dataset = preprocessed_cases(model, *managers, [case.case for case in todo])
 
     def read(case: CaseFiles) -> tuple[np.ndarray, dict[str, Any]]:
         data, _, before, properties = dataset.load_case(case.case)

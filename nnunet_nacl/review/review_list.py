@@ -28,8 +28,6 @@ RECORDS = "review"
 REVIEW = "review.csv"
 STRUCTURES = "structures.csv"
 SCANS = "scans.csv"
-RECORDS = "review"
-"""Folder of the run's ledger."""
 LIST_FILES = (PAGE, REVIEW, STRUCTURES, SCANS, FINDINGS)
 """What :meth:`ReviewList.write` writes beside the segmentations."""
 
@@ -226,7 +224,6 @@ class ReviewList:
         """
         for name, text in self.csv_texts().items():
             write_atomically(output / name, text)
-        (output / "review_details.csv").unlink(missing_ok=True)  # of an earlier version
         if any(self.findings.values()):
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
         else:

@@ -32,7 +32,7 @@ def disagreement(labels: dict, members: list[np.ndarray]):
     )
     for logits in members:
         sums.add(logits)
-    return sums.result(sums.segment(np.mean(members, axis=0)) != 0)
+    return sums.result(np.mean(members, axis=0))
 
 
 def test_sure_of_opposite_things_and_of_the_same() -> None:
