@@ -165,7 +165,6 @@ setup(
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
         "nnunet_nacl": ["py.typed"],
-        "nnunet_nacl.documents": ["schemas/*.json"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
         "nnunet_nacl.show": ["templates/*"],

@@ -132,7 +132,7 @@ def test_the_site_without_the_package_says_what_to_install(monkeypatch) -> None:
     exceptions = pytest.importorskip("mkdocs.exceptions", reason="pip install '.[docs]'")
     on_config = runpy.run_path(str(ROOT / "tools" / "site_pages.py"))["on_config"]
     on_config({})
-    monkeypatch.setitem(sys.modules, "nnunet_nacl.methods", None)
+    monkeypatch.setitem(sys.modules, "nnunet_nacl.documents.document", None)
     with pytest.raises(exceptions.PluginError, match=r"pip install '\.\[docs\]'"):
         on_config({})
 
@@ -161,6 +161,7 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     python = (tmp_path / "site" / "reference" / "python.html").read_text(encoding="utf-8")
     assert "<code>count_masks</code>" in python and not re.search(r":(mod|func|class|meth|data|attr):", python)
     assert (tmp_path / "site" / "search" / "search_index.js").stat().st_size > 100_000
+    assert '"schema_version"' in (tmp_path / "site/reference/schemas/calibration_map.schema.json").read_text()
     for example in ("review", "comparison"):
         assert f'href="examples/{example}.html"' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
         assert "made by a demo" in (tmp_path / "site" / "examples" / f"{example}.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the site has beside docs/: the README as its start, the changes, and the pages that a demo made as examples.
+"""What the site has beside docs/: the README as its start, the changes, JSON schemas, and a demo's pages as examples.
 
 The examples are there if NNUNET_NACL_DEMO names the folder of a finished `nnunet_nacl demo`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -52,16 +53,20 @@ def on_config(config: MkDocsConfig) -> None:
     """Called by mkdocs first.
 
     Raises:
-        PluginError: The package is not there, from which the page of the Python API is made.
+        PluginError: The package is not there, from which the page of the Python API and the schemas are made.
     """
     try:
-        import nnunet_nacl.methods  # noqa: F401
+        import nnunet_nacl.documents.document  # noqa: F401
     except ImportError as error:
         raise PluginError(f"the site is made from the installed package: pip install '.[docs]' ({error})") from None
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Called by mkdocs with the files of docs/."""
+    sys.path.append(str(ROOT))
+    from nnunet_nacl.files import to_json_text
+    from tools.document_schemas import PUBLISHED, schema_of
+
     texts = {
         name: moved_into_docs((ROOT / source).read_text(encoding="utf-8"))
         for name, source in (("index.md", "README.md"), ("changes.md", "CHANGELOG.md"))
@@ -73,6 +78,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         )
         for address, (page, _) in made.items():
             files.append(File.generated(config, address, abs_src_path=str(page)))
+    texts |= {f"reference/schemas/{name}.schema.json": to_json_text(schema_of(name)) for name in PUBLISHED}
     for name, text in texts.items():
         files.append(File.generated(config, name, content=text))
     return files

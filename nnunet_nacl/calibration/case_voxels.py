@@ -14,7 +14,7 @@ from torch import Tensor
 from nnunet_nacl.calibration.log_odds import clipped, is_certain, log_loss
 
 MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted", "near")
-"""The bits of a voxel's masks, lowest first; every voxel is in ``all``. Samples of earlier versions lack the last."""
+"""The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.documents.document import Evaluation
-from nnunet_nacl.documents.results import MASK_NOTES, NEAR
+from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import encode, one_line
@@ -71,11 +71,7 @@ def _undefined(undefined: dict[str, Any], names: dict[str, str]) -> list[str]:
     cases_of = {key: cases for metric in ("Dice", "HD95_mm") for key, cases in undefined[metric].items() if cases}
     if others := cases_of.keys() - names.keys():
         lines.append(f"{len(others)} of the other structures have no Dice or distance in some cases (--verbose)")
-    empty = undefined["calibration"]
-    if older := [case for case in empty.get(NEAR, ()) if case not in empty.get("predicted", ())]:
-        lines.append(f"{NEAR} is not known of {_counted(older)}: an earlier version measured them; predict them again")
-        empty = empty | {NEAR: [case for case in empty[NEAR] if case not in older]}
-    lines += [f"{mask} is empty in {_counted(cases)}" for mask, cases in empty.items() if cases]
+    lines += [f"{mask} is empty in {_counted(cases)}" for mask, cases in undefined["calibration"].items() if cases]
     return [f"  {one_line(line)}" for line in lines]
 
 

@@ -72,7 +72,7 @@ class Comparison:
     @cached_property
     def notes(self) -> list[str]:
         """Sentences for every output."""
-        return [note for dataset in self.datasets for note in (*dataset.notes, *_few(dataset), *_older(self, dataset))]
+        return [note for dataset in self.datasets for note in (*dataset.notes, *_few(dataset))]
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -185,14 +185,6 @@ def _few(dataset: Dataset) -> list[str]:
         return []
     intervals = "intervals are too narrow to rely on." if dataset.n_patients > 1 else "there are no intervals."
     return [f"{dataset.name}: only {dataset.size}, fewer than {FEWEST_FOR_A_TEST}: no test is made, and {intervals}"]
-
-
-def _older(comparison: Comparison, dataset: Dataset) -> list[str]:
-    lacking = [label for name, label in comparison.labels.items() if any(c.lacks_near for c in dataset.results[name])]
-    if not lacking:
-        return []
-    measured = f"cases of {', '.join(lacking)} were measured by an earlier version; predict them again"
-    return [f"{dataset.name}: the mask near is not known of all cases, {measured}."]
 
 
 def _values(dataset: Dataset, names: Sequence[str]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,9 +164,6 @@ class Evaluation:
 def read_document(path: Path | str) -> Evaluation:
     """Read a calibration.json back: the one reader of such files.
 
-    Keys and settings that a later version added within the schema version are passed over; blocks that it added to a
-    case are kept as they are.
-
     Raises:
         UserError: The file is missing, not such a file, or of another schema version.
     """
@@ -185,31 +183,26 @@ def _checked(path: Path, data: Any) -> Evaluation:
 def check_output(path: Path) -> list[Any]:
     """Fail before hours of work: only a calibration.json may be written over, nothing else of the user's.
 
-    A file of that name that is no JSON at all, damaged by a full disk or a broken copy, may be written over too, and
-    so may one of an earlier version: its cases are measured again.
+    A file of that name that is no JSON at all, damaged by a full disk or a broken copy, may be written over, too.
 
     Returns:
-        The entries of the cases that it holds, unchecked.
+        The entries of the cases that it holds, unchecked; none of those of another version.
 
     Raises:
-        UserError: ``path`` cannot be written, or holds something else or what only a later version can read.
+        UserError: ``path`` cannot be written, or holds something else.
     """
     if path.suffix != ".json" and not path.is_dir():
         raise UserError(f"{path}: the output file must end with .json.")
     check_writable(path)
     if not path.exists():
         return []
-    try:
+    content = None
+    with contextlib.suppress(UserError):
         content = read_json(path)
-    except UserError:
-        if path.name == FILE_NAME:
-            return []
-        content = None
-    ours = fits(_AnyVersion, content)
-    if ours and content["schema_version"] < SCHEMA_VERSION:
+    if content is None and path.name == FILE_NAME:
         return []
-    try:
-        _checked(path, content | {"metric_per_case": []} if ours else content)
-    except UserError as error:
-        raise UserError(f"{str(error).rsplit(';', 1)[0]}, and would be lost; remove it or choose another -o.") from None
-    return content["metric_per_case"]
+    if not fits(_AnyVersion, content):
+        raise UserError(
+            f"{path}: not a calibration.json of this package, and would be lost; remove it or choose another -o."
+        )
+    return content["metric_per_case"] if content["schema_version"] == SCHEMA_VERSION else []

@@ -53,10 +53,8 @@ def read_record(path: str | os.PathLike) -> CalibrationMap:
     if content.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
             f"{path}: schema version {content.get('schema_version')!r}, this version of nnunet_nacl reads "
-            f"{SCHEMA_VERSION}; calibrate again."
+            f"{SCHEMA_VERSION}; calibrate again, or remove it."
         )
-    if "lines_without_patient" in str(content.get("quality")):  # of 0.3, which predicted by lines
-        content["quality"] = {"why_not": "an earlier version learned it"}
     source = f"{path}: not a map of `nnunet_nacl calibrate`"
     return decode(CalibrationMap, content, source, fix=f"calibrate again, or give its {MAP_FILE}")
 
@@ -152,9 +150,14 @@ def map_of_folds(
 
     Returns:
         None where there is none, or it is one of other networks, settings or structures.
+
+    Raises:
+        UserError: :func:`read_record` raises it: one that is damaged, or of another version, is not taken for none.
     """
+    if not path.is_file():
+        return None
+    record = read_record(path)
     try:
-        record = read_record(path)
         check_networks(path, record, networks)
         form = "given" if "given" in record.maps else record.form
         own_cases = form != "given" and any(learned.as_deployed for learned in record.learned.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,16 +20,13 @@ from nnunet_nacl.metrics.calibration_error import (
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.metrics.overlap import Overlap
 
-NEAR = "near"
-"""The mask that documents and samples of earlier versions lack."""
-
 MASK_NOTES = {
     "foreground": "truth is not background: the paper's",
     "union": "truth or prediction is not background",
     "dilated": "foreground grown by {dilation_mm:g} mm",
     "boundary": "within {boundary_mm:g} mm of a surface of the truth",
     "predicted": "prediction is not background: known in use",
-    NEAR: "within {dilation_mm:g} mm of the prediction: known in use",
+    "near": "within {dilation_mm:g} mm of the prediction: known in use",
     "all": "every voxel",
 }
 """The masks in the order of the tables, and what is in them; the settings' radii are to be filled in."""
@@ -143,20 +139,6 @@ class CaseResult:
         lambda self: {mask: mask_metrics(self.bins[mask]) for mask in MASKS},
         "By mask the scores, and n_voxels.",
     )
-
-    def __post_init__(self) -> None:
-        if self.bins and NEAR not in self.bins:  # of an earlier version
-            like = next(iter(self.bins.values()))
-            regions = len(like.count) == like.num_classes
-            self.bins[NEAR] = BinStats.zeros(like.num_classes, n_bins=like.n_bins, regions=regions)
-            for structure in self.metrics.values():
-                scores = next(iter(structure.calibration.values()), {})
-                structure.calibration[NEAR] = dict.fromkeys(scores, math.nan)
-
-    @property
-    def lacks_near(self) -> bool:
-        """Whether it was not measured near the prediction, though there is one: an earlier version did not."""
-        return self.bins[NEAR].n_voxels < self.bins["predicted"].n_voxels
 
     @property
     def dice(self) -> dict[str, float]:

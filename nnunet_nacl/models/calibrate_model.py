@@ -105,7 +105,7 @@ def calibrate_model(
         found = _of_predictions(folder, Path(labels or ""), dataset_json, plans)
     else:
         predicted = path.with_name(f"{path.stem}_predictions")
-        opened = TrainedModel.open(place, folds=folds, checkpoint=checkpoint)
+        opened = TrainedModel.open(place, folds=folds, checkpoint=checkpoint, with_map=False)
         log(f"{folder} is taken for images: folds {', '.join(opened.folds)} predict them into {predicted}.")
         found = _of_images(opened, network, folder, Path(labels or ""), predicted, num_processes)
     folders, networks, inference = found

@@ -55,7 +55,7 @@ def learn_profiles(
         data_set = preprocessed_cases(model, plans, configuration, [case.case for case in cases])
         read: Callable[[CaseFiles], Grid] = partial(_read_preprocessed, data_set)
     else:
-        opened = TrainedModel.open(model)
+        opened = TrainedModel.open(model, with_map=False)
         inputs = {case.case: case for case in find_input_cases(images, opened.opened)[0]}
         read = partial(_preprocess, opened, inputs)
     work, rows = partial(_profile, folder, plans.transpose_forward, read), {}

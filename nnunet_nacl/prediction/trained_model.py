@@ -70,6 +70,7 @@ class TrainedModel:
         checkpoint: str | None = None,
         calibration_map: Path | None = None,
         beta: float | None = None,
+        with_map: bool = True,
     ) -> TrainedModel:
         """Find out what a model has.
 
@@ -78,10 +79,12 @@ class TrainedModel:
             folds: 0, 1, ... or ``all``; None takes every numbered fold that is trained, fold_all where there is none.
             checkpoint: File name; None takes checkpoint_final.pth.
             calibration_map: Of this model; None looks for calibration_map.json in the folder.
+            with_map: False takes the networks as they are trained, whatever map lies there.
             beta: Decide for the segmentation with the highest expected F-beta (1: Dice); None keeps nnU-Net's labels.
 
         Raises:
-            UserError: A fold, checkpoint or map is missing or cannot be used.
+            UserError: A fold, checkpoint or map is missing or cannot be used. A map in the folder that is damaged, or
+                of another version, is not taken for none.
         """
         check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
         opened = PredictionFolder.open(folder, need_reference=False)
@@ -101,17 +104,23 @@ class TrainedModel:
             Treatment(beta=beta),
         )
         path, missing = calibration_map or folder / MAP_FILE, ""
-        if not path.is_file() and calibration_map is None:
+        if not with_map:
+            missing = "as it is trained."
+        elif not path.is_file() and calibration_map is None:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
                 f"To have both: `{calibrate_command(folder, model.configuration)}`"
             )
-        try:
-            model = replace(model, missing=(missing,)) if missing else model._with_map(path)
-        except UserError as error:
-            if calibration_map:
-                raise
-            model = replace(model, missing=(f"not calibrated: {error}",))
+        if not missing:
+            record = read_record(path)
+            try:
+                model = model._with_map(path, record)
+            except UserError as error:
+                if calibration_map:
+                    raise
+                missing = f"not calibrated: {error}"
+        if missing:
+            model = replace(model, missing=(missing,))
         try:
             _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage, model.architecture
         except UserError:
@@ -121,9 +130,9 @@ class TrainedModel:
             raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
         return model
 
-    def _with_map(self, path: Path) -> TrainedModel:
+    def _with_map(self, path: Path, record: CalibrationMap) -> TrainedModel:
         """The model with what its map does and has learned; UserError where the map is not its own."""
-        record, beta = read_record(path), self.treatment.beta
+        beta = self.treatment.beta
         check_networks(path, record, dict(zip(self.folds, self.hashes)))
         treatment, quality, why_not = open_map(path, self.opened, beta)
         missing = f"no Dice is predicted: {why_not}" if why_not else ""

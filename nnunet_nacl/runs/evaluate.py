@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.document import SCHEMA_VERSION, Evaluation, NamedChannel, check_output
+from nnunet_nacl.documents.document import Evaluation, NamedChannel, check_output
 from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
@@ -19,14 +19,11 @@ from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode, one_line
-from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
+from nnunet_nacl.runs.ledger import Ledger, same_contents
 from nnunet_nacl.runs.measure import measure, sign
-from nnunet_nacl.runs.quality_block import QUALITY, is_complete
 from nnunet_nacl.runs.run import run
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER, find_sample, make_sample
 from nnunet_nacl.runs.side_by_side import each_case
-
-_VERSION = "schema_version"
 
 
 def evaluate_folder(
@@ -78,7 +75,7 @@ def evaluate_folder(
         ledger,
         sign=partial(sign, labels, settings),
         restore=partial(restore, labels, settings),
-        entry_of=_entry,
+        entry_of=encode,
         signed=lambda result, signature: replace(result, signature=signature),
         title=progress if isinstance(progress, str) else "evaluate",
         progress=bool(progress),
@@ -144,47 +141,28 @@ def open_ledger(output: Path) -> Ledger:
     folder, entries = ledger_folder(output), check_output(output)
     if folder.exists():
         check_writable(folder / "case.json")
-    ledger = Ledger(folder, entries)
-    for case in ledger.cases:
-        ledger.entry(case)[SIGNATURE] = _of_this_version(ledger.entry(case).get(SIGNATURE))
-    return ledger
+    return Ledger(folder, entries)
 
 
 def save_case(output: Path, result: CaseResult) -> None:
     """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
-    Ledger(ledger_folder(output)).remember(result.case, _entry(result))
+    Ledger(ledger_folder(output)).remember(result.case, encode(result))
 
 
 def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]) -> CaseResult | None:
-    """The result in a ledger's entry; None if it must be measured again, since it is of another version."""
-    if entry.pop(_VERSION, SCHEMA_VERSION) != SCHEMA_VERSION:
-        return None
+    """The result in a ledger's entry; None if it is damaged, so that it must be measured again."""
     try:
         result = decode(CaseResult, entry, "the entry of a case")
         result.check(_structures(labels), labels.regions, settings)
-    except ValueError:  # from another version or edited by hand
+    except ValueError:
         return None
-    complete = is_complete(result.blocks.get(QUALITY)) and not result.lacks_near
-    return None if files.probabilities.is_file() and not complete else replace(result, **files.places)
+    return replace(result, **files.places)
 
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
     """Whether a result came from the same contents of files, labels and settings; OSError if a file cannot be read."""
-    earlier = _of_this_version(result.signature)
-    return same_contents(earlier, sign(labels, settings, files, earlier))
-
-
-def _of_this_version(signature: Any) -> dict[str, Any]:
-    """A signature without the settings that a later version added; empty if it is none."""
-    if not isinstance(signature, dict) or not isinstance(signature.get("settings"), dict):
-        return {}
-    settings = {name: value for name, value in signature["settings"].items() if hasattr(EvaluationSettings, name)}
-    return signature | {"settings": settings}
+    return same_contents(result.signature, sign(labels, settings, files, result.signature))
 
 
 def _structures(labels: Labels) -> dict[str, NamedChannel]:
     return {labels.key(channel): {"name": labels.names[channel], "channel": channel} for channel in labels.foreground}
-
-
-def _entry(result: CaseResult) -> dict[str, Any]:
-    return {_VERSION: SCHEMA_VERSION} | encode(result)

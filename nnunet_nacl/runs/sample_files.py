@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.case_voxels import MASK_BITS, read_voxels
+from nnunet_nacl.calibration.case_voxels import read_voxels
 from nnunet_nacl.calibration.sampling import Sample, draw_sample
-from nnunet_nacl.documents.results import NEAR, EvaluationSettings
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only, replacing
 from nnunet_nacl.io.case import Case, CaseFiles
@@ -23,7 +23,7 @@ from nnunet_nacl.runs.measure import sign
 
 SAMPLES_FOLDER = "calibration_samples"
 _KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
-_FURTHER = ("true_log", "tempered")  # where there are many classes; not in samples of earlier versions
+_FURTHER = ("true_log", "tempered")  # where there are many classes
 _SCHEMA = 2
 
 
@@ -35,8 +35,8 @@ def sample_path(files: CaseFiles) -> Path:
 def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> Sample | None:
     """The sample that lies there, if it is of these contents of segmentation, ground truth and probabilities.
 
-    Probabilities that are gone, or never were, are no reason to give it up: the segmentation and the truth tell. Where
-    they are there, one of an earlier version, which lacks a mask, is as none, and so is one that is damaged.
+    Probabilities that are gone, or never were, are no reason to give it up: the segmentation and the truth tell. One
+    that is damaged is as none.
 
     Raises:
         OSError: Another file cannot be read.
@@ -46,15 +46,9 @@ def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) 
         known = parse_json(found.signature)
     except ValueError:  # UserError too
         return None
-    if not isinstance(known, dict) or (_lacks_near(found) and files.probabilities.is_file()):
+    if not isinstance(known, dict):
         return None
     return found if same_contents(known, _signature(files, labels, settings, known)) else None
-
-
-def _lacks_near(sample: Sample) -> bool:
-    """Whether an earlier version drew it, which knew no mask ``near``: all that is predicted lies in it."""
-    predicted, near = (sample.masks >> MASK_BITS.index(name) & 1 for name in ("predicted", NEAR))
-    return bool((predicted > near).any())
 
 
 def make_sample(

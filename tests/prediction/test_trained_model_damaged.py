@@ -49,6 +49,18 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
     assert not failed
 
 
+def test_a_map_of_another_version_is_not_taken_for_none(model):
+    path = model / "calibration_map.json"
+    text = path.read_text()
+    path.write_text(text.replace('"schema_version": 2', '"schema_version": 1'))
+    try:
+        with pytest.raises(UserError, match="schema version 1, .*calibrate again"):
+            TrainedModel.open(model)
+        assert TrainedModel.open(model, with_map=False).record is None  # such as for calibrating again
+    finally:
+        path.write_text(text)
+
+
 def use(opened: TrainedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
     assert opened.opened.num_channels and opened.labels.names and opened.previous_stage in (None, "3d_lowres")

@@ -15,7 +15,7 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.review.outcome import read_outcome, unseen_bad
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, describe, write_image, write_json
 from tests.show.html_check import Page
-from tools.write_schemas import SCHEMAS
+from tools.document_schemas import schema_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
 FLAGS = {"bad": {"anterior": 0.8}}
@@ -143,7 +143,7 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     # 4 of 6 not flagged, 1 of 3 drawn bad; two bad among four leave at most one in three drawn with probability 1/2
     assert "Bad and not flagged: 22.2 % of all scans" in printed and "at most 33.3 %" in printed
     document = read_dict(output / "outcome.json")
-    jsonschema.Draft202012Validator(read_dict(SCHEMAS / "outcome.schema.json")).validate(document)
+    jsonschema.Draft202012Validator(schema_of("outcome")).validate(document)
     assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
     page = Page((output / "outcome.html").read_text(encoding="utf-8"))
     assert not page.faults and "22.2 %" in page.text

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.quality_block import quality_rows
-from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_image, write_json
+from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_image
 
 
 @pytest.fixture
@@ -77,14 +73,3 @@ def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     assert found.entropy == pytest.approx(review.mean_foreground_entropy)
     assert found.confidence == pytest.approx(review.mean_foreground_confidence)
     assert found.lowest_predicted == pytest.approx(review.lowest_predicted_dice)
-
-
-def test_a_document_of_an_earlier_version_is_measured_again(measure):
-    """Its confidence was that of the most probable labels."""
-    folder, output, case = measure()
-    write_json(output, json.loads(output.read_text()) | {"schema_version": 1})
-    with pytest.raises(UserError, match="schema version 1, .* reads 2; .*evaluate again"):
-        read_document(output)
-    evaluate_folder(folder, output=output)
-    again = read_document(output).cases[0]
-    assert encode(again.bins) == encode(case.bins) and again.blocks == case.blocks

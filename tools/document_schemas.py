@@ -1,20 +1,12 @@
-"""Writes the JSON schemas of the documents into the package: run it after their types have changed.
-
-They are made from the types that documents are written by. Keys may be added within a version.
-"""
+"""JSON schemas of the documents, made from the types that they are written by; the site has them as files."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-import nnunet_nacl
 from nnunet_nacl.documents import calibration_map, decision_json, document, outcome_json, prediction_json
-from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import derived_of
-
-SCHEMAS = Path(nnunet_nacl.__file__).parent / "documents" / "schemas"
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration": (document.Evaluation, document.SCHEMA_VERSION),
@@ -80,8 +72,3 @@ def _described(schema: Any) -> Any:
             fields[name]["description"] = " ".join(texts[name].split())
     rest = {key: _described(value) for key, value in kept.items() if key not in ("properties", "description")}
     return {"description": " ".join(text.split()), **rest, "properties": fields}
-
-
-if __name__ == "__main__":
-    for name in PUBLISHED:
-        write_atomically(SCHEMAS / f"{name}.schema.json", to_json_text(schema_of(name)))
