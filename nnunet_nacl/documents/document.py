@@ -196,7 +196,7 @@ def check_output(path: Path) -> list[Any]:
     check_writable(path)
     if not path.exists():
         return []
-    content = None
+    content: Any = None
     with contextlib.suppress(UserError):
         content = read_json(path)
     if content is None and path.name == FILE_NAME:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibration.case_voxels import MASK_BITS
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.runs.sample_files import read_sample, write_sample
 from tests.calibration.models import make_trained
 from tests.runs.folders import CLASSES, REGIONS, write_json
 
@@ -97,36 +93,6 @@ def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):
     slopes = first["map"]["slopes"]
     np.testing.assert_allclose(again["cross_fit"]["fold_0_part_0"]["map"]["slopes"], slopes, atol=1e-4)
     assert abs(again["maps"]["shift"]["slopes"][0][0] - slopes[0][0]) > 0.02
-
-
-def test_what_an_earlier_version_measured_lacks_a_mask_unless_the_probabilities_are_there(make, capsys):
-    model = make()
-    assert calibrate(model) == 0
-    expected = read_dict(model.folder / "calibration_map.json")["effect"]
-
-    def make_older() -> None:
-        labels = PredictionFolder.open(model.validation(0)).labels
-        for path in model.folder.rglob("*.sample"):
-            sample, last = read_sample(path, labels), np.array([0, 1 << MASK_BITS.index("near"), 0])
-            outside = sample.outside - np.minimum(sample.outside & last, last)
-            write_sample(replace(sample, masks=sample.masks & ~np.uint8(last[1]), outside=outside), path)
-        for path in model.folder.rglob("calibration.json"):
-            document = read_dict(path)
-            for case in document["metric_per_case"]:
-                del case["bins"]["near"]
-            write_json(path, document)
-
-    make_older()
-    capsys.readouterr()
-    assert calibrate(model) == 0 and "near is not known" not in capsys.readouterr().out
-    assert read_dict(model.folder / "calibration_map.json")["effect"] == expected
-    make_older()
-    for path in model.folder.rglob("*.npz"):
-        path.unlink()
-    assert calibrate(model) == 0
-    assert "near is not known of 6 cases: an earlier version measured them" in capsys.readouterr().out
-    effect = read_dict(model.folder / "calibration_map.json")["effect"]
-    assert effect["NLL near"]["n"] == 0 and effect["NLL predicted"] == expected["NLL predicted"]
 
 
 def test_once_measured_nothing_needs_the_probabilities(make):

@@ -59,22 +59,6 @@ def test_every_trainer_is_compared_with_the_first():
         assert [row.p_holm for row in members] == holm([row.p for row in members])
 
 
-def test_a_mask_that_an_earlier_version_did_not_know_is_said_to_lack():
-    dataset = make_dataset(THREE, cases=8)
-    without = [
-        replace(case, bins={mask: bins for mask, bins in case.bins.items() if mask != "near"})
-        for case in dataset.results["nnUNetTrainerCE"]
-    ]
-    assert make_comparison(THREE, datasets=[dataset]).notes == []
-    dataset.results["nnUNetTrainerCE"][:] = without
-    comparison = make_comparison(THREE, datasets=[dataset])
-    [note] = comparison.notes
-    assert "the mask near is not known of all cases, cases of CE were measured by an earlier version" in note
-    assert math.isnan(comparison.mean(dataset, "NLL:near", "nnUNetTrainerCE"))
-    verdicts = {row.trainer: row.verdict for row in comparison.tests(dataset) if row.column == "NLL:near"}
-    assert verdicts["nnUNetTrainerCE"] == "untested" != verdicts["nnUNetTrainerNACL"]
-
-
 def test_a_clear_winner_is_better_in_every_direction():
     comparison = make_comparison({"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 4.0}, cases=12)
     verdicts = {row.column: row.verdict for row in comparison.statistics.itertuples()}
