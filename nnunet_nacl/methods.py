@@ -8,7 +8,7 @@ the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,6 @@ class Method:
         formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its neighbours.
         settings: For each setting of the loss its default, and the attribute of
             :class:`~nnunet_nacl.registration.variants.Variant` whose token sets it, or None.
-        check: Says what is wrong with a variant of the method, or None.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Method:
     meaning: str
     formula: str
     settings: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
-    check: Callable[[Any], str | None] = lambda variant: None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -47,16 +45,6 @@ class Method:
     def tokens(self) -> dict[str, str]:
         """Attribute of a variant -> the setting that its token sets."""
         return {token: name for name, (_, token) in self.settings.items() if token is not None}
-
-
-def _check_nacl(variant: Any) -> str | None:
-    if variant.sigma is not None and variant.prior is None:
-        return "'sigma' needs 'gaussian' or 'svls' before it: the mean prior has no width"
-    return None
-
-
-def _check_label_smoothing(variant: Any) -> str | None:
-    return "'alpha': a smoothing must not exceed 1" if (variant.alpha or 0) > 1 else None
 
 
 METHODS = {
@@ -79,7 +67,6 @@ METHODS = {
                 "padding": ("valid", None),
                 "prior_scale": (1.0, "scale"),
             },
-            _check_nacl,
         ),
         Method(
             "SVLS",
@@ -104,7 +91,6 @@ METHODS = {
             "cross-entropy with label smoothing",
             "-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
             {"smoothing": (0.1, "alpha")},
-            _check_label_smoothing,
         ),
         Method("Focal", "focal", "FocalLoss", "focal loss", "-(1 - p_y)^gamma log p_y", {"gamma": (3.0, "gamma")}),
         Method(
@@ -119,10 +105,10 @@ METHODS = {
     )
 }
 
-STOCK_NAME = "DiceCE"
-"""nnU-Net's own loss, as a name of ours would be: the trainer without tokens is nnU-Net's."""
+STOCK_NAME = f"{PREFIX}DiceCE"
+"""nnU-Net's own loss, as a trainer of ours would be called: without tokens that is nnU-Net's trainer."""
 
 NAMED_TRAINERS = tuple(
-    f"{PREFIX}{dice}{method}" for method in METHODS for dice in ("", "Dice") if dice + method != STOCK_NAME
+    name for method in METHODS for name in (PREFIX + method, f"{PREFIX}Dice{method}") if name != STOCK_NAME
 )
 """The trainers without tokens: they are entry points."""

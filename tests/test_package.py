@@ -111,7 +111,6 @@ LAYERS = (
         "files",
         "json_files",
         "interruption",
-        "shell_commands",
         "methods",
         "label_space",
         "registration",

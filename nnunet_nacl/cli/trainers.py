@@ -16,8 +16,8 @@ HELP = "list the trainers and the grammar of their names, or explain one name"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.description = (
-        "Without a name: the trainers that stand ready, their losses and defaults, and the tokens from which other\n"
-        "names are made. A name made of tokens needs no file and no registration: give it to nnUNetv2_train -tr.\n"
+        "Without a name: the trainers that stand ready, their losses, and the tokens from which other names are made.\n"
+        "A name made of tokens needs no file and no registration: give it to nnUNetv2_train -tr.\n"
         "With a name: what it means, and the command that trains it."
     )
     parser.epilog = (
@@ -35,11 +35,7 @@ def run(args: argparse.Namespace) -> int:
 def _overview() -> str:
     lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among neighbours):", ""]
     for name, method in METHODS.items():
-        defaults = ", ".join(
-            f"{token.name} {token.defaults[name]:g}" for token in TOKENS if token.methods and name in token.defaults
-        )
-        lines.append(f"  {PREFIX}{name:<6} {method.meaning}{f' ({defaults})' if defaults else ''}")
-        lines.append(f"  {'':<{len(PREFIX) + 6}} {method.formula}")
+        lines += [f"  {PREFIX}{name:<6} {method.meaning}", f"  {'':<{len(PREFIX) + 6}} {method.formula}"]
     lines += [
         "",
         "The same with nnU-Net's soft Dice term added:",
@@ -51,9 +47,9 @@ def _overview() -> str:
         "",
         grammar(),
     ]
-    foreign = [t.name for t in registered_trainers() if not t.is_ours]
+    foreign = sorted(trainer.name for trainer in registered_trainers() if not trainer.is_ours)
     if foreign:
-        lines += ["", "Registered by other packages:", *(f"  {name}" for name in sorted(foreign))]
+        lines += ["", "Registered by other packages:", *(f"  {name}" for name in foreign)]
     return "\n".join(lines)
 
 
@@ -61,35 +57,25 @@ def _explain(name: str) -> str:
     known = {trainer.name: trainer for trainer in registered_trainers()}
     if name in known and not known[name].is_ours:
         return f"{name}: registered by {known[name].package}; see there."
+    if name == PREFIX:
+        return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
     try:
         variant = parse(name)
     except ValueError as error:
         raise UserError(str(error)) from error
     if variant is None:
-        if name == PREFIX:
-            return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
-        hint = suggest(name, list(known))
-        raise UserError(
-            f"{name} is none of these trainers"
-            + (f"; did you mean {hint}?" if hint else ".")
-            + " `nnunet_nacl trainers` lists them."
-        )
+        meant = suggest(name, list(known))
+        hint = f"did you mean {meant}?" if meant else "`nnunet_nacl trainers` lists them."
+        raise UserError(f"{name} is none of these trainers; {hint}")
     lines = [f"{name}: {variant.meaning}", f"  loss: {variant.formula}"]
     for token in TOKENS:
-        if not token.fits(variant.method) or token.of_dice not in (None, variant.dice):
+        if not token.fits(variant.method, variant.dice):
             continue
         value = getattr(variant, token.field)
-        if value not in (None, False):
-            lines.append(f"  {token.form:<14} {_shown(value):<8} {token.meaning}")
-        elif variant.method in token.defaults:
-            lines.append(f"  {token.form:<14} {token.defaults[variant.method]:<8g} {token.meaning} (default)")
+        default = token.defaults.get(variant.method)
+        if value in (None, False):
+            shown, end = ("-", " (not set)") if default is None else (f"{default:g}", " (default)")
         else:
-            lines.append(f"  {token.form:<14} {'-':<8} not set: {token.meaning}")
-    lines += ["", "Train it:", f"  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {name} --npz"]
-    return "\n".join(lines)
-
-
-def _shown(value: str | float | bool) -> str:
-    if isinstance(value, bool):
-        return "yes"
-    return value if isinstance(value, str) else f"{value:g}"
+            shown, end = "yes" if value is True else value if isinstance(value, str) else f"{value:g}", ""
+        lines.append(f"  {token.form:<14} {shown:<8} {token.meaning}{end}")
+    return "\n".join([*lines, "", "Train it:", f"  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {name} --npz"])

@@ -49,8 +49,7 @@ Template = tuple[np.ndarray, np.ndarray, np.ndarray]
 def write_virtual_brains(folder: Path, num_training: int = 36, num_test: int = 4) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears when it is complete.
 
-    Labels and probabilities lie in labelsTr and probabilitiesTr, those of test subjects in labelsTs and
-    probabilitiesTs. The same files are made each time; a subject does not depend on how many there are. Of the folds in
+    The same files are made each time; a subject does not depend on how many there are. Of the folds in
     splits_final.json the first validates on the last five ninths of the training subjects, 20 of 36, of which more than
     nine are hurried: enough for intervals and flags. The other four share the rest.
 
@@ -90,7 +89,7 @@ def make_subject(template: Template, random: np.random.Generator) -> tuple[np.nd
     """One virtual subject: (x, y, z) float32 image, uint8 labels, (4, x, y, z) float32 probabilities, (4, 4) affine.
 
     The image is rendered from the deformed template, not from the labels drawn, so that the probabilities are all that
-    even a perfect network could know about the labels. The same state of ``random`` gives the same subject.
+    even a perfect network could know about the labels.
     """
     t1, probabilities, template_affine = template
     affine = np.diag([*[SPACING_MM] * 3, 1.0])
@@ -135,6 +134,8 @@ def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generat
 def load_template() -> Template:
     """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid; nothing is downloaded.
 
+    CSF is what the brain mask leaves after grey and white matter; background is what the three leave.
+
     Raises:
         UserError: nilearn is not installed.
     """
@@ -142,33 +143,27 @@ def load_template() -> Template:
         from nilearn import datasets
     except ImportError as error:
         raise UserError(
-            "the demo's virtual brains need the package nilearn: pip install 'nnunet_nacl[demo]', or give a Decathlon "
-            "task with --data or --download"
+            "the demo's virtual brains need the package nilearn: pip install 'nnunet_nacl[demo]', or give a task of "
+            "the Decathlon with --data"
         ) from error
     kinds = ("template", "brain_mask", "gm_template", "wm_template")
     images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
-    t1, *maps = (ndimage.gaussian_filter(np.float32(image.dataobj), SPACING_MM / 4, truncate=3) for image in images)
-    return t1, tissue_probabilities(*maps), np.asarray(images[0].affine)
-
-
-def tissue_probabilities(mask: np.ndarray, grey_matter: np.ndarray, white_matter: np.ndarray) -> np.ndarray:
-    """(4, *spatial) float32 probabilities of background, CSF, grey and white matter, from maps between 0 and 1.
-
-    CSF is what the brain mask leaves after grey and white matter; background is what the three leave.
-    """
-    matter = np.clip([grey_matter, white_matter], 0, 1)
+    t1, mask, *matter = (
+        ndimage.gaussian_filter(np.float32(image.dataobj), SPACING_MM / 4, truncate=3) for image in images
+    )
+    matter = np.clip(matter, 0, 1)
     matter = matter / np.maximum(matter.sum(0), 1)
     csf = np.maximum(np.clip(mask, 0, 1) - matter.sum(0), 0)
     background = np.maximum(1 - matter.sum(0) - csf, 0)
     probabilities = np.stack([background, csf, *matter]).astype(np.float64)
-    return (probabilities / probabilities.sum(0)).astype(np.float32)
+    return t1, (probabilities / probabilities.sum(0)).astype(np.float32), np.asarray(images[0].affine)
 
 
 def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
     """Draws a stationary Gaussian field whose value at every voxel is exactly standard normal.
 
-    White noise is filtered with a periodic Gaussian kernel and divided by the kernel's L2 norm: no voxel, at the border
-    neither, has another variance than its neighbours. Voxels that are 2 ``sigma_voxels`` apart correlate by exp(-1).
+    White noise is filtered with a periodic Gaussian kernel and divided by the kernel's L2 norm. Voxels that are 2
+    ``sigma_voxels`` apart correlate by exp(-1).
     """
     noise, impulse = random.standard_normal(tuple(shape)), np.zeros(shape)
     impulse.flat[0] = 1
@@ -181,8 +176,7 @@ def draw_labels(probabilities: np.ndarray, sigma_voxels: float, random: np.rando
 
     Gumbel-max: argmax_k (log p_k + g_k) has distribution p if the g_k are independent standard Gumbel. Each g_k is a
     smooth standard normal field turned into Gumbel values by the two distribution functions, so that neighbouring
-    voxels agree (the labels form patches, as an annotator's would) while the distribution at each voxel stays p.
-    A probability of zero is never drawn.
+    voxels agree while the distribution at each voxel stays p. A probability of zero is never drawn.
     """
     normal = np.stack([gaussian_field(values.shape, sigma_voxels, random) for values in probabilities])
     # log Phi(z) directly: 1 - Phi(z) would round to 0 in the upper tail, and the Gumbel value to infinity.

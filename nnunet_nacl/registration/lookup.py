@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
@@ -37,14 +37,18 @@ def resolve(name: str) -> type:
         if trainer.name == name:
             return trainer.load()
     if parse(name) is not None:
-        return _make_variant(name)
+        try:
+            return getattr(import_module(TRAINERS_PACKAGE), name)
+        except Exception as error:
+            raise ImportError(
+                f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: {type(error).__name__}: {error}. "
+                "Run `nnunet_nacl doctor`."
+            ) from error
     message = f"no installed package provides a trainer named {name!r}"
-    suggestion = suggest(name, [trainer.name for trainer in trainers])
-    if suggestion is not None:
-        message += f"; did you mean {suggestion!r}?"
-        if name not in _hinted:
-            _hinted.add(name)
-            print(f"nnunet_nacl: {message}", file=sys.stderr)
+    meant = suggest(name, [trainer.name for trainer in trainers])
+    if meant is not None and name not in _hinted:
+        _hinted.add(name)
+        print(f"nnunet_nacl: {message}; did you mean {meant!r}?", file=sys.stderr)
     raise AttributeError(message)
 
 
@@ -55,31 +59,14 @@ def suggest(name: str, known: list[str]) -> str | None:
     """
     base, underscore, tokens = name.partition("_")
     tails = {trainer.removeprefix(PREFIX).lower(): trainer for trainer in known if trainer.startswith(PREFIX)}
-    if base[: len(PREFIX)].lower() == PREFIX.lower():
-        base = base[len(PREFIX) :]
-    close = difflib.get_close_matches(base.lower(), tails, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(base.lower().removeprefix(PREFIX.lower()), tails, n=1, cutoff=0.7)
     if not close:
         return None
     trainer = tails[close[0]]
     try:
-        takes_tokens = parse(trainer + underscore + tokens) is not None
+        return trainer + underscore + tokens if parse(trainer + underscore + tokens) else trainer
     except ValueError:
-        takes_tokens = False
-    return trainer + underscore + tokens if takes_tokens else trainer
-
-
-def _make_variant(name: str) -> Any:
-    try:
-        from nnunet_nacl_trainers import get_trainer
-
-        return get_trainer(name)
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ImportError(
-            f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: {type(error).__name__}: {error}. "
-            "Run `nnunet_nacl doctor`."
-        ) from error
+        return trainer
 
 
 @dataclass(frozen=True)
@@ -123,18 +110,15 @@ def registered_trainers() -> list[RegisteredTrainer]:
     The distributions are read one by one, since one that is broken (an interrupted uninstall leaves such behind) would
     otherwise take all others with it.
     """
-    trainers: dict[str, RegisteredTrainer] = {}
-    for trainer in sorted(_entry_points(), key=lambda entry: not entry.is_ours):
-        trainers.setdefault(trainer.name, trainer)
-    return list(trainers.values())
-
-
-def _entry_points() -> Iterator[RegisteredTrainer]:
+    found: list[RegisteredTrainer] = []
     for distribution in distributions():
         try:
             entries = [entry for entry in distribution.entry_points if entry.group == ENTRY_POINT_GROUP]
-            if entries:
-                package = f"{distribution.metadata['Name']} {distribution.version}"
-                yield from [RegisteredTrainer(entry.name, entry.value, package) for entry in entries]
+            package = f"{distribution.metadata['Name']} {distribution.version}" if entries else ""
         except Exception:  # unreadable metadata are pip's matter: whatever that distribution registers is unknown
             continue
+        found += [RegisteredTrainer(entry.name, entry.value, package) for entry in entries]
+    trainers: dict[str, RegisteredTrainer] = {}
+    for trainer in sorted(found, key=lambda trainer: not trainer.is_ours):
+        trainers.setdefault(trainer.name, trainer)
+    return list(trainers.values())

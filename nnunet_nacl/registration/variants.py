@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from nnunet_nacl.methods import METHODS
+
+_NUMBERS = {"<x>": r"(?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?", "<n>": r"[1-9][0-9]*"}
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,6 @@ class Token:
             integer, ``|`` between words of which one is chosen.
         meaning: What it does.
         default: Value without the token, where that is the same for all methods and not a default of a loss.
-        check: Says what is wrong with a value, or None.
-        title: Its name in figures and tables; default: the form without its number.
         rewrites: What of a method's formula becomes what.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
         of_dice: True where it says nothing without a Dice term, False where it says nothing with one.
@@ -30,22 +29,31 @@ class Token:
     form: str
     meaning: str
     default: float | None = None
-    check: Callable[[Any], str | None] = lambda value: None
-    title: str = ""
     rewrites: tuple[str, str] | None = None
     from_plans: bool = False
     of_dice: bool | None = None
     field: str = ""
 
     @property
-    def name(self) -> str:
-        """Its name in figures and tables."""
-        return self.title or re.sub("<.>", "", self.form)
+    def pattern(self) -> str:
+        """Regular expression of the token, whose group is the value."""
+        form = self.form if "<" in self.form else f"({self.form})"
+        for holder, number in _NUMBERS.items():
+            form = form.replace(holder, f"({number})")
+        return form.replace("(", f"(?P<{self.field}>", 1)
 
-    @property
-    def is_number(self) -> bool:
-        """Whether it holds a number."""
-        return "<" in self.form
+    def read(self, text: str) -> Any:
+        """The value of the attribute, from what the group of the pattern holds."""
+        if "<" in self.form:
+            return int(text) if "<n>" in self.form else float(text.replace("p", "."))
+        return text if "|" in self.form else True
+
+    def write(self, value: Any) -> str:
+        """The token of a value."""
+        if isinstance(value, str):
+            return value
+        number = str(value) if isinstance(value, int) else f"{value:.10f}".rstrip("0").rstrip(".")
+        return re.sub("<.>", number.replace(".", "p"), self.form)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -55,32 +63,20 @@ class Token:
     @property
     def defaults(self) -> dict[str, float]:
         """Number per method; not to be spelled out, since leaving the token out says the same."""
-        if self.from_plans or not self.is_number:
+        if self.from_plans or "<" not in self.form:
             return {}
         if self.default is not None:
             return dict.fromkeys(METHODS, self.default)
         return {name: METHODS[name].defaults[METHODS[name].tokens[self.field]] for name in self.methods}
 
-    def fits(self, method: str) -> bool:
-        """Whether ``method`` knows this token."""
-        return not self.methods or method in self.methods
+    def fits(self, method: str, dice: bool | None = None) -> bool:
+        """Whether trainers of ``method`` know this token, with a Dice term or without if ``dice`` says it."""
+        return (not self.methods or method in self.methods) and (None in (dice, self.of_dice) or dice == self.of_dice)
 
 
 def _token(form: str, meaning: str, **others: Any) -> Any:
     absent = None if "<" in form or "|" in form else False
     return field(default=absent, metadata={"token": Token(form, meaning, **others)})
-
-
-def _odd(value: int) -> str | None:
-    return None if value % 2 else "a neighbourhood needs a centre, so its size must be odd"
-
-
-def _positive(value: float) -> str | None:
-    return None if value > 0 else "must be greater than 0"
-
-
-def _percent(value: float) -> str | None:
-    return None if 0 < value < 100 else "must lie between 0 and 100"
 
 
 @dataclass(frozen=True)
@@ -104,10 +100,8 @@ class Variant:
     penalty_weight: float | None = _token("lambda<x>", "weight lambda of the penalty")
     kernel_size: int | None = _token(
         "k<n>",
-        "neighbourhood of n voxels along every axis but those whose first convolution in the plans has size 1 "
+        "neighbourhood of n voxels (odd) along every axis but those whose first convolution in the plans has size 1 "
         "(default: 3)",
-        check=_odd,
-        title="kernel size",
         from_plans=True,
     )
     prior: str | None = _token(
@@ -115,7 +109,7 @@ class Variant:
         "neighbours weighted by a Gaussian, or by one whose centre weighs as much as all others together "
         "(default: all weigh the same)",
     )
-    sigma: float | None = _token("sigma<x>", "width of those weights in voxels", check=_positive)
+    sigma: float | None = _token("sigma<x>", "width of those weights in voxels")
     l2: bool = _token("l2", "squared penalty (default: absolute)", rewrites=("|m tau_k - l_k|", "(m tau_k - l_k)^2"))
     softmax: bool = _token("softmax", "penalty on probabilities (default: on logits)", rewrites=("l_k", "p_k"))
     sum: bool = _token(
@@ -128,8 +122,8 @@ class Variant:
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
     plainstart: bool = _token(
         "plainstart",
-        "the first weights are nnU-Net's (default without Dice: biases of the segmentation layers at the logarithms "
-        "of the classes' frequencies)",
+        "the first weights are nnU-Net's (only without Dice, where biases else start at the logarithms of the classes' "
+        "frequencies)",
         of_dice=False,
     )
     epochs: int | None = _token("<n>epochs", "number of epochs", default=1000)
@@ -146,7 +140,6 @@ class Variant:
         "train<x>",
         "train on x % of the fold's training cases; smaller shares are parts of larger ones, validation is unchanged",
         default=100,
-        check=_percent,
     )
     noda: bool = _token("noda", "no data augmentation, and no mirroring in prediction, as in nnU-Net's NoDA trainer")
     seed: int | None = _token(
@@ -171,9 +164,8 @@ class Variant:
     def formula(self) -> str:
         """Loss of a voxel, see :class:`Method`, as its tokens have it."""
         formula = METHODS[self.method].formula
-        for token in TOKENS:
-            if token.rewrites and getattr(self, token.field):
-                formula = formula.replace(*token.rewrites)
+        for token, _ in self.spelled:
+            formula = formula.replace(*(token.rewrites or ("", "")))
         return formula + (" + Dice" if self.dice else "")
 
 
@@ -187,9 +179,6 @@ STOCK = Variant("CE", dice=True)
 
 def loss_settings(variant: Variant) -> dict[str, Any]:
     """The settings of the loss that a name spells out; the loss's own defaults hold for the others."""
-    settings = {}
-    for token, name in METHODS[variant.method].tokens.items():
-        value = getattr(variant, token)
-        if value is not None and value is not False:
-            settings[name] = token if value is True else value  # a word such as l2 is the value itself
-    return settings
+    names = METHODS[variant.method].tokens
+    of_loss = [(token.field, value) for token, value in variant.spelled if token.field in names]
+    return {names[token]: token if value is True else value for token, value in of_loss}  # l2 is the value itself

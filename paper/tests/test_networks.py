@@ -20,7 +20,6 @@ from torch.nn import functional
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.health import check_known
 from nnunet_nacl.registration.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
 from nnunet_nacl_paper.files import InputError
@@ -340,7 +339,6 @@ def test_they_have_short_labels_and_are_explained_by_their_package(capsys) -> No
     names = [f"nnUNetTrainer{one}_{schedule}" for one in ("DiceCE_unet", "NACL_unet_plainstart", "NACL_plainstart")]
     assert short_labels(names[:2]) == [STOCK_LABEL, "NACL plainstart"]
     assert short_labels(names[1:]) == ["NACL unet", "NACL"]
-    check_known(names[1])
     assert nnunet_nacl(["trainers", names[1]]) == 0 and "registered by nnunet_nacl_paper" in capsys.readouterr().out
 
 

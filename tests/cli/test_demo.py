@@ -14,7 +14,8 @@ import pytest
 
 
 def start(folder, *arguments):
-    options = ["-o", str(folder), "-device", "cpu", "-epochs", "2", "-iters", "2", *arguments]
+    trainers = [f"nnUNetTrainer{loss}_2epochs_2iters_adam" for loss in ("DiceCE", "CE", "NACL")]
+    options = ["-o", str(folder), "-device", "cpu", "-tr", *trainers, *arguments]
     return subprocess.Popen(
         [sys.executable, "-m", "nnunet_nacl", "demo", *options],
         stdout=subprocess.PIPE,
@@ -53,7 +54,7 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     assert (comparison / "figures" / "reliability_foreground.png").stat().st_size > 10_000
     document = json.loads((comparison / "comparison.json").read_text())
     labels = [trainer["label"] for trainer in document["trainers"]]
-    assert labels[-2:] == ["Dice + CE, calibrated, decided", "true probabilities"]
+    assert labels[-2:] == ["NACL, calibrated", "true probabilities"]
     unranked = [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]]
     assert unranked == labels[-1:]  # what knows the truth is no competitor
     assert f"  comparison: {comparison / 'report.html'}" in output

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
+import signal
+import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from nnunet_nacl.cli.main import build_parser
 from nnunet_nacl.demo import steps as module
-from nnunet_nacl.demo.training_settings import add_small_configuration, with_schedule
+from nnunet_nacl.demo.steps import CommandFailed, add_small_configuration, run_together
 from nnunet_nacl.demo.virtual_brains import BAD
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import locked
-from nnunet_nacl.registration.health import Check
-from nnunet_nacl.shell_commands import CommandFailed
+from nnunet_nacl.interruption import termination_as_interrupt
 from tests.trainers.plans import make_plans
 
-SCHEDULE = ["-epochs", "2", "-iters", "3"]
-TRAINERS = [f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL")]
+TRAINERS = [f"nnUNetTrainer{method}_10epochs_100iters_adam" for method in ("DiceCE", "CE", "NACL")]
 DATASET = "Dataset090_VirtualBrains"
 FIRST = ["convert_MSD_dataset", "plan_and_preprocess", "preprocess"]
 
@@ -45,33 +48,29 @@ class FakeNnunet:
     def __init__(self):
         self.waves: list[list[str]] = []
         self.environment: dict[str, str] = {}
-        self.evaluated: list[str] = []
         self.compared: list = []
         self.predicted: list = []
         self.stop_at: str | None = None
         self.dataset = DATASET
         self.exception: BaseException = KeyboardInterrupt()
-        self.training_s = 0.0
 
     @property
     def commands(self) -> list[str]:
         """nnU-Net's."""
         return [command for wave in self.waves for command in wave if "nnUNetv2" in command]
 
-    def __call__(self, commands, environment, *, on_poll):
+    def __call__(self, commands, environment):
         self.environment = dict(environment)
         self.waves.append([shlex.join(command) for command, _ in commands])
         for (program, *arguments), log in commands:
+            if log:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                log.touch()
             self.interrupted = self.stop_at is not None and self.stop_at in shlex.join([program, *arguments])
             if program == "nnunet_nacl":
                 getattr(self, arguments[0])(parse(arguments))
             else:
                 getattr(self, program)(arguments)
-            if program == "nnUNetv2_train":
-                log.parent.mkdir(exist_ok=True)
-                log.write_text("now: Epoch 0 \nnow: Epoch time: 1.0 s\nnow: Epoch 1 \nnow: Epoch time: 1.0 s\n")
-                time.sleep(self.training_s)
-            on_poll()
             if self.interrupted:
                 self.stop_at = None
                 raise self.exception
@@ -111,7 +110,6 @@ class FakeNnunet:
 
     def evaluate(self, arguments):
         assert (arguments.dilated, arguments.boundary) == (4, 4)
-        self.evaluated.append(arguments.tr if arguments.d else arguments.i.name)
 
     def calibrate(self, arguments):
         pass
@@ -122,17 +120,15 @@ class FakeNnunet:
     def compare(self, arguments):
         self.compared.append(arguments)
         Path(arguments.o).mkdir(parents=True, exist_ok=True)
-        names = [*arguments.tr, *(arguments.i or [])]
-        trainers = [{"name": name, "label": name.split("_")[0], "ranked": "=" not in name} for name in names]
-        content = {"settings": {"confidence": 0.95}, "trainers": trainers, "columns": {}, "statistics": []}
-        content["datasets"] = [{"name": DATASET, "means": {}}]
-        (Path(arguments.o) / "comparison.json").write_text(json.dumps(content))
+        means = {"column": "ECE:predicted", "mean_reference": 0.2, "mean": 0.1}
+        row = {"trainer": f"{TRAINERS[0]}+calibrated", "reference": TRAINERS[0], **means}
+        (Path(arguments.o) / "comparison.json").write_text(json.dumps({"statistics": [row]}))
 
 
 @pytest.fixture
 def nnunet(monkeypatch):
     fake = FakeNnunet()
-    monkeypatch.setattr(module, "run_side_by_side", fake)
+    monkeypatch.setattr(module, "run_together", fake)
     return fake
 
 
@@ -141,22 +137,16 @@ def demo(tmp_path, monkeypatch, nnunet):
     """Runs `nnunet_nacl demo` on two cores, with stand-ins for the data."""
 
     def write(folder):
-        for part in ("imagesTr", "labelsTr", "imagesTs", "probabilitiesTr"):
-            (folder / part).mkdir(parents=True)
+        (folder / "probabilitiesTr").mkdir(parents=True)
         for name in "abcde":
-            (folder / "labelsTr" / f"{name}.nii.gz").touch()
             (folder / "probabilitiesTr" / f"{name}.npz").touch()
-        description = {"labels": {}, "modality": {}, "training": [], "test": []}
-        (folder / "dataset.json").write_text(json.dumps(description))
-        return folder
 
     monkeypatch.setattr(module, "write_virtual_brains", write)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
 
     def run(*arguments, folder=tmp_path / "demo"):
-        words = ["demo", "-o", str(folder), "-device", "cpu", *SCHEDULE, *arguments]
+        words = ["demo", "-o", str(folder), "-device", "cpu", *arguments]
         module.Demo(build_parser(words).parse_args(words)).run()
-        return folder / "comparison" / f"{DATASET}__2d_small"
 
     return run
 
@@ -166,17 +156,16 @@ def kinds(commands):
 
 
 def test_the_stock_commands_run_in_order_and_are_shown(demo, nnunet, capsys):
-    nnunet.training_s = 0.2  # no bar is drawn more often
-    folder = demo()
+    demo()
     assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
     assert nnunet.commands[1] == "nnUNetv2_plan_and_preprocess -d 90 -npfp 2 --no_pp --verify_dataset_integrity"
     assert nnunet.commands[3] == f"nnUNetv2_train {DATASET} 2d_small 0 -tr {TRAINERS[0]} --npz -device cpu"
-    captured = capsys.readouterr()
-    for command in (command for wave in nnunet.waves for command in wave):
-        assert f"$ {command}\n" in captured.out
-    assert "$ export nnUNet_raw=" in captured.out and "not patients" in captured.out
-    assert f"  comparison: {folder / 'report.html'}" in captured.out
-    assert all(f" {epochs}/6 " in captured.err for epochs in (0, 2, 4))  # two epochs of three trainers
+    printed = capsys.readouterr().out
+    assert all(f"$ {command}\n" in printed for wave in nnunet.waves for command in wave)
+    (compared,) = nnunet.compared
+    assert compared.tr == [*TRAINERS, *(f"{trainer}+calibrated" for trainer in TRAINERS)]
+    assert compared.unranked == ["true probabilities"]
+    assert "where a structure is predicted from 0.200 to 0.100" in printed
     splits = json.loads(nnunet.place("preprocessed", "splits_final.json").read_text())
     assert [sorted(fold["val"]) for fold in splits].count(["a"]) == 1 and len(splits) == 5
 
@@ -199,7 +188,8 @@ def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
 
 def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, nnunet):
     demo("-device", "cuda")
-    assert nnunet.waves[3] == [f"nnUNetv2_train {DATASET} 2d 0 -tr {TRAINERS[0]} --npz -device cuda"]
+    name = "nnUNetTrainerDiceCE_50epochs_100iters_adam"
+    assert nnunet.waves[3] == [f"nnUNetv2_train {DATASET} 2d 0 -tr {name} --npz -device cuda"]
     assert "nnUNet_n_proc_DA" not in nnunet.environment
     plans = json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
@@ -231,16 +221,13 @@ def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
         nnunet.commands[:1] if "train" in stop_at else []
     )
     (asked,) = nnunet.predicted
-    assert (asked.tr, asked.chk, asked.decide, Path(asked.i).name) == (TRAINERS[0], None, None, "imagesTs")
-    assert asked.continue_prediction and asked.find is asked.findings is None
-    assert asked.bad == nnunet.compared[-1].bad == [*BAD]
+    assert (asked.tr, asked.chk, Path(asked.i).name) == (TRAINERS[0], None, "imagesTs")
+    assert asked.continue_prediction and asked.bad == nnunet.compared[-1].bad == [*BAD]
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
-    nnunet.stop_at, nnunet.exception = (
-        f"calibrate -d {DATASET} -c 2d_small -f 0 -tr {TRAINERS[0]}",
-        CommandFailed("few"),
-    )
+    nnunet.stop_at = f"calibrate -d {DATASET} -c 2d_small -f 0 -tr {TRAINERS[0]}"
+    nnunet.exception = CommandFailed("few")
     demo()
     assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated" for trainer in TRAINERS[1:]]
     assert "few\nThe comparison goes on without it." in capsys.readouterr().out
@@ -256,18 +243,10 @@ def test_another_configuration_keeps_the_plans(demo, nnunet):
     assert "2d_small" in json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())["configurations"]
 
 
-def test_a_folder_of_other_data_is_refused(demo, tmp_path):
-    demo()
-    copy = tmp_path / "Task90_VirtualBrains"
-    (tmp_path / "demo" / "data" / "Task90_VirtualBrains").rename(copy)
-    with pytest.raises(UserError, match="another -o"):
-        demo("--data", str(copy))
-
-
 def test_a_foreign_data_set_in_the_folder_is_left_alone(demo, tmp_path):
     foreign = tmp_path / "demo" / "nnUNet_raw" / DATASET
     foreign.mkdir(parents=True)
-    with pytest.raises(UserError, match="was not made from.*another -o"):
+    with pytest.raises(UserError, match="was not made by.*another -o"):
         demo()
     assert foreign.exists()
 
@@ -275,15 +254,15 @@ def test_a_foreign_data_set_in_the_folder_is_left_alone(demo, tmp_path):
 def test_data_sets_share_a_folder(demo, nnunet, tmp_path):
     demo()
     nnunet.waves.clear()
-    task = module.write_virtual_brains(tmp_path / "Task91_Others")
+    (tmp_path / "Task91_Others").mkdir()
     nnunet.dataset = "Dataset091_Others"
-    demo("--data", str(task))
+    demo("--data", str(tmp_path / "Task91_Others"))
     assert nnunet.predicted[-1].bad == nnunet.compared[-1].bad == ["0.8"]
-    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
+    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"] and "_40epochs_50iters" in nnunet.commands[-1]
 
 
 def test_folds_and_trainers_multiply(demo, nnunet):
-    demo("-f", "0", "1", "-np", "2", "-tr", "nnUNetTrainer", "nnUNetTrainerNACL", "nnUNetTrainerNACL")
+    demo("-f", "0", "1", "-tr", "nnUNetTrainer", "nnUNetTrainerNACL_5epochs")
     assert [len(wave) for wave in nnunet.waves[3:5]] == [2, 2]
     assert [command.split()[3] for command in nnunet.commands[3:]] == ["0", "0", "1", "1"]
 
@@ -291,14 +270,9 @@ def test_folds_and_trainers_multiply(demo, nnunet):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-np", "0"], "-np must be at least 1, received 0"),
-        (["-epochs", "0"], "-epochs"),
         (["-tr", "nnUNetTrainerNACL_wrong"], "wrong"),
-        (["-tr", "nope"], "nope: nnU-Net finds no such trainer"),
-        (["-tr", "nnUNetTrainerNACk"], "did you mean nnUNetTrainerNACL"),
-        (["-c", "3d_lowres_small"], "3d_lowres.*2d, 3d_fullres"),
-        (["--data", "/nowhere/Task01_None"], "there is no task folder"),
-        (["--download", "Task99_Foot"], "Task99_Foot"),
+        (["--data", "/nowhere/Task01_None"], "Task01_None: give a folder"),
+        (["--data", "."], "TaskNN_Name"),
     ],
 )
 def test_bad_options_are_errors_that_name_them(demo, arguments, message):
@@ -306,27 +280,71 @@ def test_bad_options_are_errors_that_name_them(demo, arguments, message):
         demo(*arguments)
 
 
-def test_without_nnunet_the_error_says_what_to_do(demo, monkeypatch):
-    missing = Check("FAIL", "nnU-Net", "not installed", "install it")
-    monkeypatch.setattr("nnunet_nacl.registration.health.check_nnunet", lambda: (missing, None))
-    with pytest.raises(UserError, match="nnU-Net: not installed; install it"):
-        demo("-tr", "nnUNetTrainerUnknown")
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
 
 
-@pytest.mark.parametrize(
-    ("given", "run"),
-    [
-        ("nnUNetTrainer", "nnUNetTrainerDiceCE_40epochs_50iters_adam"),
-        ("nnUNetTrainerNACL_lambda0p2_l2", "nnUNetTrainerNACL_lambda0p2_l2_40epochs_50iters_adam"),
-        ("nnUNetTrainerNACL_train50", "nnUNetTrainerNACL_40epochs_50iters_adam_train50"),
-        ("nnUNetTrainerNACL_7epochs", "nnUNetTrainerNACL_7epochs"),
-        ("nnUNetTrainerNACL_adam", "nnUNetTrainerNACL_adam"),
-        ("nnUNetTrainer_5epochs", "nnUNetTrainer_5epochs"),
-        ("nnUNetTrainerDiceCELoss", "nnUNetTrainerDiceCELoss"),
-    ],
+def test_commands_run_at_the_same_time_and_append_to_their_logs(tmp_path):
+    code = (
+        "import pathlib, time\npathlib.Path({mine!r}).touch()\nend = time.time() + 20\n"
+        "while not pathlib.Path({other!r}).exists():\n    assert time.time() < end\n    time.sleep(0.02)\nprint('ok')"
+    )
+    a, b, log = str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "logs" / "log"
+    run_together([(python(code.format(mine=x, other=y)), log) for x, y in ((a, b), (b, a))], dict(os.environ))
+    assert log.read_text() == "ok\nok\n"
+
+
+def group_ends(pid: int) -> bool:
+    for _ in range(200):
+        try:
+            os.killpg(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+_WITH_WORKER = (
+    "import os, pathlib, subprocess, sys, time\n"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    "path = pathlib.Path({pid!r})\npath.with_suffix('.new').write_text(str(os.getpid()))\n"
+    "os.replace(path.with_suffix('.new'), path)\ntime.sleep(60)\n"
 )
-def test_names_without_a_schedule_get_the_demos(given, run):
-    assert with_schedule(given, 40, 50, True) == run
+
+
+def test_if_one_fails_its_log_is_shown_and_the_others_and_their_workers_are_stopped(tmp_path):
+    pid = str(tmp_path / "pid")
+    waits = f"import pathlib, time\nwhile not pathlib.Path({pid!r}).exists(): time.sleep(0.02)\n"
+    failing = waits + "print('line 39.'); raise SystemExit(3)"
+    with pytest.raises(CommandFailed, match=r"(?s)status 3.*\$ .* -c .*2\.log.*line 39\."):
+        run_together(
+            [
+                (python(_WITH_WORKER.format(pid=pid)), tmp_path / "1.log"),
+                (python(failing), tmp_path / "2.log"),
+            ],
+            dict(os.environ),
+        )
+    assert group_ends(int(Path(pid).read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, request):
+    # a shell that starts pytest in the background lets it ignore Ctrl-C
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    pid = tmp_path / "pid"
+
+    def interrupt():
+        while not pid.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), termination_as_interrupt():
+        run_together([(python(_WITH_WORKER.format(pid=str(pid))), tmp_path / "log")], dict(os.environ))
+    thread.join()
+    assert group_ends(int(pid.read_text()))
 
 
 @pytest.mark.parametrize("parent", ["2d", "3d_fullres"])

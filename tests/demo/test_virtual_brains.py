@@ -11,7 +11,6 @@ import pytest
 import SimpleITK
 
 from nnunet_nacl.demo import virtual_brains
-from nnunet_nacl.demo.decathlon import dataset_of
 from nnunet_nacl.demo.virtual_brains import (
     LABELS,
     SHAPE,
@@ -19,7 +18,6 @@ from nnunet_nacl.demo.virtual_brains import (
     draw_labels,
     load_template,
     make_subject,
-    tissue_probabilities,
     write_virtual_brains,
 )
 from nnunet_nacl.errors import UserError
@@ -31,7 +29,7 @@ def template():
     """A ball with a white core, a grey shell and fluid around, with soft borders, 4 mm voxels: needs no nilearn."""
     radius = np.linalg.norm(np.indices((40, 44, 40)) - np.reshape([19.5, 21.5, 19.5], (3, 1, 1, 1)), axis=0)
     outer, middle, inner = (1 / (1 + np.exp((radius - size) / 0.7)) for size in (17.0, 14.0, 9.0))
-    probabilities = tissue_probabilities(outer, middle - inner, inner)
+    probabilities = np.float32([1 - outer, outer - middle, middle - inner, inner])
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = (-80, -90, -70)
     return np.tensordot(np.array([0.0, 0.2, 0.6, 0.9]), probabilities, axes=1), probabilities, affine
@@ -50,7 +48,6 @@ def digests(folder):
 
 def test_the_folder_is_a_decathlon_task_whose_probabilities_are_calibrated(write, tmp_path):
     folder = write(tmp_path, 5, 1)
-    assert dataset_of(folder) == "Dataset090_VirtualBrains"
     description = json.loads((folder / "dataset.json").read_text())
     assert description["labels"] == {"0": "background", "1": "CSF", "2": "GM", "3": "WM"}
     assert "NOT patients" in description["description"] and "Louis Collins" in description["licence"]
@@ -121,12 +118,6 @@ def test_the_image_does_not_depend_on_the_labels_drawn(template, monkeypatch):
     monkeypatch.setattr(virtual_brains, "draw_labels", lambda *_: None)
     np.testing.assert_array_equal(make_subject(template, np.random.default_rng(0))[0], image)
     assert set(np.unique(labels)) == {0, 1, 2, 3}
-
-
-def test_fluid_is_the_brain_less_grey_and_white_matter():
-    mask, grey, white = np.array([1.0, 1.0, 0.0, 0.5]), np.array([0.3, 0.9, 0.0, 0.6]), np.array([0.2, 0.3, 0.0, 0.0])
-    expected = [[0, 0, 1, 0.4], [0.5, 0, 0, 0], [0.3, 0.75, 0, 0.6], [0.2, 0.25, 0, 0]]
-    np.testing.assert_allclose(tissue_probabilities(mask, grey, white), expected, atol=1e-6)
 
 
 def test_without_nilearn_the_error_names_the_extra(monkeypatch):
