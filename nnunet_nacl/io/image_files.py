@@ -1,8 +1,8 @@
 """Reads segmentations by nnU-Net's own reader classes, so that every file ending and orientation is taken.
 
-Before that it makes sure that a file is whole: SimpleITK reads a NIfTI file that a full disk or a broken copy cut off
-as if all that is missing were background, and so it reads voxels that are no number; in place of what a GIPL file lacks
-it reads whatever was in the memory. It does not notice when it writes such files, either.
+Before that it makes sure that a NIfTI file is whole: SimpleITK reads one that a full disk or a broken copy cut off as
+if all that is missing were background, and so it reads voxels that are no number. It does not notice when it writes
+such files, either.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import io
 import logging
 import math
 import re
-import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,52 +140,37 @@ def verified(path: Path) -> Iterator[None]:
 
 
 def why_broken(path: Path) -> str:
-    """What is wrong with an image file, in words; empty if nothing is, or for endings that are not known here.
+    """What is wrong with an image file, in words; empty if nothing is.
 
-    Its header is read and its size compared with what that promises; compressed data are unpacked.
+    Of a NIfTI file the header is read and its size compared with what that promises; compressed data are unpacked. Of
+    other formats nothing is known but that a file is not empty: their libraries notice most of what can be wrong.
 
     Raises:
         OSError: The file cannot be opened.
     """
     size = path.stat().st_size
     with open(path, "rb", opener=regular_only) as file:
-        is_gzip = file.read(2) == b"\x1f\x8b" and path.suffix == ".gz"
+        is_gzip = file.read(2) == b"\x1f\x8b"
     if not size:
         return "it is empty"
-    try:
-        with quiet():  # tifffile tells a log what it puts up with
-            if is_gzip:
-                with gzip.open(path) as unpacked:  # also verifies the checksum
-                    size = sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
-            check = next(check for endings, check in _CHECKS.items() if path.name.lower().endswith(endings))
-            expected = check(path, size)
-    except UserError as error:
-        return str(error)
-    except Exception as error:  # whatever the libraries raise of a header or stream
-        return f"truncated or corrupt: {first_line(error)}"
-    return f"truncated: {size} of {expected} bytes" if size < expected else ""
-
-
-def _bytes_of_nifti(path: Path, size: int) -> int:
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or (path.suffix == ".gz" and not is_gzip):
+        return ""  # SimpleITK reads a .nii.gz that is not compressed, nibabel does not
     import nibabel
 
     try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as unpacked:  # also verifies the checksum
+                size = sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
         image: Any = nibabel.load(path)
-    except Exception:  # such as a .nii.gz that is not compressed: nibabel does not take it, SimpleITK does
-        _bytes_of_voxels(path)
-        return 0
-    voxels = image.dataobj
-    expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
-    if size >= expected and voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
-        raise UserError("it holds voxels that are NaN or infinite")
-    return expected
-
-
-def _read_by_simpleitk(path: Path, size: int) -> int:
-    import SimpleITK as sitk
-
-    sitk.ReadImage(str(path))  # raises where anything is missing, unlike for the formats of _bytes_of_voxels
-    return 0
+        voxels = image.dataobj
+        expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
+        if size < expected:
+            return f"truncated: {size} of {expected} bytes"
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
+            return "it holds voxels that are NaN or infinite"
+    except Exception as error:  # whatever the libraries raise of a header or stream
+        return f"truncated or corrupt: {first_line(error)}"
+    return ""
 
 
 def read_header(path: Path) -> Any:
@@ -197,50 +181,3 @@ def read_header(path: Path) -> Any:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return reader
-
-
-def _bytes_of_voxels(path: Path) -> int:
-    """That the header promises."""
-    import SimpleITK as sitk
-
-    reader = read_header(path)
-    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
-    return math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent() * reader.GetNumberOfComponents()
-
-
-def _bytes_of_tiff(path: Path, size: int) -> int:
-    import tifffile
-
-    ends: list[int] = []
-    with tifffile.TiffFile(path) as file:
-        form, last, seen = file.tiff, 0, set[int]()
-        for page in file.pages:  # for ever, if a page has an earlier one as its next
-            if page.offset in seen:
-                raise ValueError("its pages have no end")
-            seen.add(last := page.offset)
-            ends += [start + n for start, n in zip(page.dataoffsets, page.databytecounts)]
-        file.filehandle.seek(last)
-        (tags,) = struct.unpack(form.tagnoformat, file.filehandle.read(form.tagnosize))
-        file.filehandle.seek(last + form.tagnosize + tags * form.tagsize)
-        # tifffile stops without a word where the next page should begin beyond the file's end; after the last it is 0
-        ends += struct.unpack(form.offsetformat, file.filehandle.read(form.offsetsize))
-    return max(ends)
-
-
-def _read_picture(path: Path, size: int) -> int:
-    from PIL import Image
-
-    with contextlib.suppress(Image.DecompressionBombError), Image.open(path) as image:
-        image.load()
-    return 0
-
-
-_CHECKS: dict[tuple[str, ...], Callable[[Path, int], int]] = {
-    (".nii", ".nii.gz"): _bytes_of_nifti,
-    (".gipl",): lambda path, size: 256 + _bytes_of_voxels(path),
-    (".nrrd", ".mha"): _read_by_simpleitk,
-    (".tif", ".tiff"): _bytes_of_tiff,
-    (".png", ".bmp"): _read_picture,
-    ("",): lambda path, size: 0,
-}
-"""How many bytes a whole file has, uncompressed, by its ending; they raise where a library says that it is damaged."""

@@ -185,7 +185,6 @@ def test_an_empty_argument_is_none(only, argv: list[str], capsys: pytest.Capture
         "review -i scans -o out -map PIPE",
         "review -i scans -o out -decide dice -pp_pkl_file PIPE",
         "calibrate -i scans -gt scans -djfile PIPE",
-        "import -i PIPE",
     ],
 )
 def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch, command: str) -> None:
