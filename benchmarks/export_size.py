@@ -29,7 +29,6 @@ CASE = "case"
 ROWS = {
     "nnunet": "nnU-Net's export",
     "nacl": "`predict`'s",
-    "nacl_decide": "`predict -decide dice`'s",
     "nnunet_npz": "nnU-Net's with probabilities",
     "nacl_npz": "`predict --save_probabilities`'s",
 }
@@ -107,7 +106,6 @@ def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
     from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.io.prediction_folder import PredictionFolder
-    from nnunet_nacl.io.treatment import Treatment
     from nnunet_nacl.prediction.deliver import Delivery
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -115,12 +113,11 @@ def predicting(root: Path, which: str, classes: int):
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
-    treatment = Treatment(LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num))), 1.0 if "decide" in which else None)
+    calibration = LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num)))
     opened = PredictionFolder.open(root, need_reference=False)
-    model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), treatment)
-    delivery = Delivery(
-        root / which, partial(draw_scan, root / which), treatment, probabilities=which.endswith("npz"), findings=(1, 2)
-    )
+    model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), calibration)
+    draw, options = partial(draw_scan, root / which), {"probabilities": which.endswith("npz"), "findings": (1, 2)}
+    delivery = Delivery(root / which, draw, calibration, **options)
     return Scans(model, root, delivery)
 
 

@@ -18,7 +18,6 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
     python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
     python benchmarks/metrics.py --output benchmarks/new.md
-    python benchmarks/decision.py --output benchmarks/new.md
     python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/new.md
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/new.md
     python benchmarks/export.py --output benchmarks/new.md

@@ -3,7 +3,7 @@
     python benchmarks/prediction.py SCANS -d 4 -c 2d_small -tr TRAINER -f 0 [-members 0 1 2 3 4] [--output ...]
 
 Every round runs every command once, so that a slow moment hits all alike; ratios are medians of the rounds' ratios. CPU
-time is that of a command and all processes that it started. Without `-decide` the segmentations must be nnU-Net's.
+time is that of a command and all processes that it started. The segmentations must be nnU-Net's.
 """
 
 from __future__ import annotations
@@ -65,15 +65,11 @@ def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     rest = ["-device", args.device, "-npp", n, "-nps", n, "--disable_progress_bar"]
     stock = ["nnUNetv2_predict", "-i", str(args.scans), "-o", "OUT", *model, *rest, "-f"]
     ours = ["nnunet_nacl", "predict", *stock[1:]]
-    after = [
-        ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_review", "-maps", "entropy", "-np", "1"],
-        ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_decided", "-decide", "dice", "-np", "1"],
-    ]
+    after = ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_review", "-maps", "entropy", "-np", "1"]
     rows = {
         "stock": [[*stock, args.f]],
         "ours": [[*ours, args.f]],
-        "dice": [[*ours, args.f, "-decide", "dice"]],
-        "npz": [[*stock, args.f, "--save_probabilities"], *after],
+        "npz": [[*stock, args.f, "--save_probabilities"], after],
     }
     if args.members:
         rows["stock, members"] = [[*stock, *args.members]]
@@ -83,7 +79,7 @@ def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
 
 def _run(commands: list[list[str]], out: Path) -> Run:
     for folder in out.parent.glob(f"{out.name}*"):
-        if folder.name.removeprefix(out.name) in ("", "_review", "_decided"):
+        if folder.name.removeprefix(out.name) in ("", "_review"):
             shutil.rmtree(folder)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     for command in commands:
@@ -92,7 +88,7 @@ def _run(commands: list[list[str]], out: Path) -> Run:
         subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    folders = [out, *(out.parent / f"{out.name}{end}" for end in ("_review", "_decided"))]
+    folders = [out, out.parent / f"{out.name}_review"]
     sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
     print(f"{out.name}: wall {wall:.1f} s, CPU {cpu:.1f} s, {sum(sizes):,} bytes", file=sys.stderr, flush=True)
     return Run(wall, cpu, sum(sizes))
@@ -107,13 +103,12 @@ def _compare(folder: Path, stock: str, ours: str) -> None:
 def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
     titles = {
         "stock": "nnUNetv2_predict",
-        "npz": "nnUNetv2_predict --save_probabilities, then review twice",
+        "npz": "nnUNetv2_predict --save_probabilities, then review",
         "ours": "nnunet_nacl predict",
-        "dice": "nnunet_nacl predict -decide dice",
         "stock, members": f"nnUNetv2_predict, {len(args.members)} folds",
         "ours, members": f"nnunet_nacl predict, {len(args.members)} folds",
     }
-    goals = {"ours": "1.15; a third of the bytes of the row with npz", "dice": "1.15", "ours, members": "1.3"}
+    goals = {"ours": "1.15; a third of the bytes of the row with npz", "ours, members": "1.3"}
     lines = []
     for name in rounds[0]:
         beside = "stock, members" if "members" in name else "stock"
@@ -134,8 +129,8 @@ def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
     n_scans = len({path.name.rpartition("_")[0] for path in args.scans.glob("*_0000.*")})
     header = ["command", "wall s", "CPU s", "wall x nnUNetv2_predict", "CPU x", "MiB written", "goal: at most (wall x)"]
     intro = f"{n_scans} scans, {args.d} {args.c}, {args.tr}; medians of {len(rounds)} interleaved rounds, "
-    intro += f"{args.processes} process(es) that read and as many that export, device {args.device}. Without `-decide` "
-    intro += "the segmentations are nnU-Net's, byte by byte."
+    intro += f"{args.processes} process(es) that read and as many that export, device {args.device}. The "
+    intro += "segmentations are nnU-Net's, byte by byte."
     return f"{intro}\n\n{table(header, lines)}\n\n{describe_machine()}"
 
 

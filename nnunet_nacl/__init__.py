@@ -13,6 +13,7 @@ Trained models::
     nacl.calibrate_model(model_folder)
     answer = nacl.Predictor(model_folder, bad=0.7).predict(image, properties)
     calibrated = nacl.CalibrationMap.load("calibration_map.json").transform(probabilities)
+    labels = nacl.decide_for_dice(calibrated)
 
 This module is imported whenever Python starts in an environment that has the package (see `registration`), so it
 imports nothing: what it names is loaded, and PyTorch with it, when it is first asked for.
@@ -22,6 +23,7 @@ __version__ = "0.5.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
+    from nnunet_nacl.calibration.decision import decide_for_dice as decide_for_dice
     from nnunet_nacl.documents.calibration_map import CalibrationMap as CalibrationMap
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -37,6 +39,7 @@ _OF_MODELS = {
     "CalibrationMap": "nnunet_nacl.documents.calibration_map",
     "Predictor": "nnunet_nacl.prediction",
     "calibrate_model": "nnunet_nacl.models.calibrate_model",
+    "decide_for_dice": "nnunet_nacl.calibration.decision",
 }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from nnunet_nacl.documents import calibration_map, decision_json, document, outcome_json, prediction_json
+from nnunet_nacl.documents import calibration_map, document, outcome_json, prediction_json
 from nnunet_nacl.json_files import derived_of
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration": (document.Evaluation, document.SCHEMA_VERSION),
     "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
-    "decision": (decision_json.DecisionRecord, decision_json.SCHEMA_VERSION),
     "outcome": (outcome_json.Outcome, outcome_json.SCHEMA_VERSION),
     "prediction": (prediction_json.PredictionRecord, prediction_json.SCHEMA_VERSION),
 }

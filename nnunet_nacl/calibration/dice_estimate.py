@@ -3,11 +3,11 @@
 Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
 arXiv 2402.10665), predicted volume their sum. Both are off, for the
 voxels of an image err together. How they are off is alike from case to case, and so can be learned: from cases that the
-network did not train on, segmented as they will be delivered (argmax and decided segmentations have intervals of their
-own). Errors of Dice are alike wherever it lies; those of volumes grow with the volume, so they are taken relative to
-the predicted volume plus one voxel. (Learning on the logarithm of the volume does as well where every case has the
-structure; but a case without it is far away from all others there: in a simulation a third of such cases made intervals
-five times as wide.) A mean error that is not 0 shifts the interval; the prediction stays what the probabilities say.
+network did not train on. Errors of Dice are alike wherever it lies; those of volumes grow with the volume, so they are
+taken relative to the predicted volume plus one voxel. (Learning on the logarithm of the volume does as well where every
+case has the structure; but a case without it is far away from all others there: in a simulation a third of such cases
+made intervals five times as wide.) A mean error that is not 0 shifts the interval; the prediction stays what the
+probabilities say.
 
 Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: the mean
 error that a case is judged by has not seen its patient, and a patient with several cases counts as one (Lee, Barber and

@@ -107,6 +107,10 @@ class LogOddsMap:
         """(P, m) a_ckk, by which a structure's own log-odds act."""
         return self.slopes if self.slopes.ndim == 2 else own_of(self.slopes, self.regions)
 
+    def to_json(self) -> dict[str, list]:
+        """What results under it depend on, in JSON values."""
+        return {"map": [self.slopes.tolist(), self.offsets.tolist()]}
+
     def coefficients(self) -> np.ndarray:
         """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row for every label."""
         rows = coefficient_rows(self.slopes, self.offsets, self.regions)

@@ -161,9 +161,6 @@ class LearnedPresence:
         return float(self.present[structure].predict(features)[0])
 
 
-NOTHING_LEARNED = LearnedPresence(1.0, {}, [], "", FEATURES)
-
-
 def too_few(yes: ArrayLike) -> str:
     """Why nothing should be learned from (n,) answers, in words; empty if it may be."""
     n_yes = int(np.count_nonzero(yes))

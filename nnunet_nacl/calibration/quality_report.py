@@ -11,7 +11,6 @@ import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Coverage, Values, coverage, defined
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.metrics.detection import Detected
 
 ORDERS = ("predicted Dice", "entropy", "confidence", "volume")
 """What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
@@ -39,8 +38,6 @@ class QualityRows:
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
         members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
             where one network predicted the cases.
-        present: (n, S) probability that the structure is in the scan, by what other cases taught; NaN where they taught
-            nothing. None where nobody asked.
     """
 
     structures: tuple[str, ...]
@@ -55,7 +52,6 @@ class QualityRows:
     caveats: tuple[str, ...] = ()
     voxel: float | None = None
     members_dice: np.ndarray | None = None
-    present: np.ndarray | None = None
 
     @property
     def lowest_predicted(self) -> np.ndarray:
@@ -83,13 +79,6 @@ class QualityRows:
         """Of each case by the name of the order, larger is better."""
         trust = dict(zip(ORDERS, (self.lowest_predicted, -self.entropy, self.confidence, -self.unusual_volume)))
         return trust if self.members_dice is None else trust | {FOLDS: _lowest(self.members_dice)}
-
-    @property
-    def detected(self) -> dict[str, Detected]:
-        """By structure, what the segmentations find of it."""
-        labelled, there = ~np.isnan(self.predicted[..., 0]), self.true_volume > 0
-        columns = zip(self.structures, self.true_dice.T, there.T, labelled.T)
-        return {key: Detected.of(*column) for key, *column in columns}
 
     @property
     def lowest_true(self) -> np.ndarray:

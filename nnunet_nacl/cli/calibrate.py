@@ -84,11 +84,11 @@ def run(args: argparse.Namespace) -> int:
     print(calibration_text(record, verbose=args.verbose))
     for note in record.notes:
         print(f"note: {note}")
-    if record.quality and record.quality.learned and (scores := record.quality.learned["argmax"].scores):
+    if learned := record.learned:
         from nnunet_nacl.show.flag_figure import draw_flags
 
-        checks = record.quality.checks["argmax"]["dice"]
-        print(f"figure: {draw_flags(scores, checks, record.names, output.with_suffix('.png'))}")
+        figure = draw_flags(learned.scores, learned.checks["dice"], record.names, output.with_suffix(".png"))
+        print(f"figure: {figure}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     print(verdict(record))
     report_problems("calibrate", record.problems, "cases could not be used")

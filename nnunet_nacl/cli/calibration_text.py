@@ -9,19 +9,18 @@ from typing import Any
 
 from nnunet_nacl.calibration.flag_cost import flag_costs
 from nnunet_nacl.calibration.flags import DEFAULT_FIND
-from nnunet_nacl.calibration.learned_quality import DELIVERED, SEGMENTATIONS, SINGLE_NETWORKS
+from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.calibration.risk_control import patients_needed
 from nnunet_nacl.calibration.scan_score import ScanScores
-from nnunet_nacl.documents.calibration_map import DICE_MEAN, CalibrationMap, MapQuality
+from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
-from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
+from nnunet_nacl.show.case_tables import detected_text, presence_text
 from nnunet_nacl.show.text_table import aligned, effect_table, number
 from nnunet_nacl.show.worst_structures import named_together, worst_of
 
 _SHOWN = ("NLL all", "NLL predicted", "NLL near", "Brier all", "Brier predicted", "ECE predicted")
 _MASKS = ("all", "predicted", "near")
-_DECISION = "Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):"
 
 
 def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
@@ -45,15 +44,12 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
         lines += [f"near is not known of {older} cases: an earlier version measured them; predict them again."]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
-    shown, more = worst_of(((key, record.decision[f"Dice {key}"]["before"]["mean"]) for key in names), verbose)
-    decision = {name: record.decision[name] for name in (*(f"Dice {key}" for key in shown), DICE_MEAN)}
-    lines += ["", _DECISION, effect_table(decision, names), *more, ""]
-    detected = {LABELS[kind]: by_key for kind, by_key in record.detected.items()}
-    if text := detected_text(detected, names, every=verbose):
+    lines += [""]
+    if text := detected_text(record.detected, names, every=verbose):
         lines += [text, ""]
     lines += _promises(quality, names, verbose)
-    if quality.learned and (scores := quality.learned[DELIVERED[0]].scores):
-        lines += ["", *_flag_lines(scores)]
+    if quality.learned:
+        lines += ["", *_flag_lines(quality.learned.scores)]
     if presence := presence_text(quality.presence, names, every_kind=verbose):
         lines += ["", presence]
     return "\n".join(lines)
@@ -66,9 +62,8 @@ def verdict(record: CalibrationMap) -> str:
     low, high = change["difference"]["low"], change["difference"]["high"]
     sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
     text = f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
-    learned = record.quality.learned if record.quality else {}
-    scores = learned[DELIVERED[0]].scores if learned else None
-    costs = [cost for cost in flag_costs(scores) if not math.isnan(cost.flagged)] if scores else []
+    learned = record.learned
+    costs = [cost for cost in flag_costs(learned.scores) if not math.isnan(cost.flagged)] if learned else []
     if costs:
         looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs)
         text += f" To find 9 of 10 scans with a Dice {looked} of the scans."
@@ -134,35 +129,29 @@ def _flag_lines(scores: ScanScores) -> list[str]:
 
 
 def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> list[str]:
-    """What is promised of new cases: a line for each structure, of nnU-Net's labels; or of all, and the decided ones'.
-
-    Volumes are the same for both.
-    """
-    if quality.why_not:
+    """What is promised of new cases: a line for each structure, or for the worst."""
+    if (learned := quality.learned) is None:
         return [f"nothing was learned about Dice and volumes: {quality.why_not}"]
     header = ["predicted for new cases, off by", "Dice", "a constant", "90 % interval covers", "its width"]
     header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "its width", "cases"]
-    rows, why = [header], dict[str, str]()
-    for delivered in DELIVERED if verbose else DELIVERED[:1]:
-        shown, more = worst_of(((key, -quality.checks[delivered]["dice"][key].error) for key in names), verbose)
-        for key in shown:
-            rows.append([f"{names[key]}, {SEGMENTATIONS[delivered]}" if verbose else names[key]])
-            for kind in ("dice", "volume"):
-                check = quality.checks[delivered][kind][key]
-                covered = check.coverage
-                bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
-                covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
-                error, constant, width = (
-                    f"{value:.3g}".replace("nan", "-") for value in (check.error, check.error_of_constant, check.width)
-                )
-                rows[-1] += [error, constant, covers, width]
-            rows[-1].append(str(quality.checks[delivered]["dice"][key].n))
-        for key, name in names.items():
-            if unknown := quality.learned[delivered].dice[key].why_no_interval:
-                why[name] = unknown
+    rows, checks = [header], learned.checks
+    shown, more = worst_of(((key, -checks["dice"][key].error) for key in names), verbose)
+    for key in shown:
+        rows.append([names[key]])
+        for kind in ("dice", "volume"):
+            check = checks[kind][key]
+            covered = check.coverage
+            bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
+            covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
+            error, constant, width = (
+                f"{value:.3g}".replace("nan", "-") for value in (check.error, check.error_of_constant, check.width)
+            )
+            rows[-1] += [error, constant, covers, width]
+        rows[-1].append(str(checks["dice"][key].n))
+    why = {name: unknown for key, name in names.items() if (unknown := learned.dice[key].why_no_interval)}
     lines = [*aligned(rows, indent=""), *more, *named_together(why)]
-    silent = {names[key]: check for key, check in quality.checks[DELIVERED[0]]["dice"].items() if check.says_nothing}
+    silent = [names[key] for key in learned.says_nothing]
     lines += named_together(dict.fromkeys(silent, "predicted Dice is no better than a constant, and flags no scan"))
-    if not quality.learned[DELIVERED[0]].as_deployed:
+    if not learned.as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return lines

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
     thresholds = list(read_bad(bad, evaluation.names, default=DEFAULT_BAD).values())
-    _print_quality(evaluation, folders, quality, thresholds, output, args.verbose)
+    _print_quality(evaluation, quality, thresholds, output, args.verbose)
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -155,16 +155,15 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
         return {"": expected}, str(folder.folder), None
     if note := check_same_networks(Path(args.map), folder):
         print(f"note: {note}", file=sys.stderr)
-    treatment, quality, _ = open_map(Path(args.map), folder)
-    if treatment.map is not None:  # beside what was measured of the predictions as they are
-        expected = replace(expected, treatment=treatment)
+    calibration, quality, _ = open_map(Path(args.map), folder)
+    if calibration is not None:  # beside what was measured of the predictions as they are
+        expected = replace(expected, calibration=calibration)
         args.o = args.o or str(args.i / "calibrated" / "calibration.json")
-    return {"": expected}, f"{folder.folder} through {args.map}", quality if quality and quality.predicts_dice else None
+    return {"": expected}, f"{folder.folder} through {args.map}", quality
 
 
 def _print_quality(
     evaluation: Evaluation,
-    folders: dict[str, PredictionFolder],
     quality: QualityOfMap | None,
     threshold: float | Sequence[float],
     output: Path,
@@ -172,19 +171,15 @@ def _print_quality(
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
     from nnunet_nacl.calibration.quality_report import quality_report
-    from nnunet_nacl.documents.decision_json import delivered_in
     from nnunet_nacl.documents.map_file import sha256
     from nnunet_nacl.documents.results import detected_in
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import read_dict
     from nnunet_nacl.runs.held_out_presence import learn_presence
     from nnunet_nacl.runs.quality_block import quality_rows
-    from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text, quality_text
+    from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text
 
-    one_folder = folders.get("")
-    kind = delivered_in(one_folder.folder) if one_folder else "argmax"
-    detected = {LABELS[kind]: detected_in(evaluation.cases)}
-    if text := detected_text(detected, evaluation.names, every=every):
+    if text := detected_text(detected_in(evaluation.cases), evaluation.names, every=every):
         print(f"\n{text}")
     names = [case.case for case in evaluation.cases]
     rows = quality_rows(evaluation.cases)

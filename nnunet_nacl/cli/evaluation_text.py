@@ -52,7 +52,7 @@ def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) 
     if changed := sum(case.n_changed_voxels > 0 for case in evaluation.cases):
         lines.append(
             f"\nIn {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
-            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice and confidence are the "
+            "(postprocessed, or an npz left from an earlier run?): Dice and confidence are the "
             "segmentation's."
         )
     return "\n".join(lines)

@@ -20,7 +20,6 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
     return {"metavar": metavar, "help": text, **more}
 
 
-_CHOICE = "take the labels of the highest expected Dice, or F-beta (default: labels stay)"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
 _PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
 _BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
@@ -48,10 +47,6 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-step_size": _option("S", _STEP, type=float, default=0.5),
     "--disable_tta": {"action": "store_true", "help": "no mirroring: faster; calibration was fitted with it"},
     "-groups": _option("FILE|REGEX", _PATIENTS),
-    "-decide": {"choices": ("dice", "fbeta"), "help": _CHOICE},
-    "-beta": _option(
-        "BETA", "with -decide fbeta: weight of recall over precision (default: 2: finds more)", type=float
-    ),
     "-bad": _option("DICE", _BAD, nargs="+", action="extend"),
     "-find": _option("SHARE", _FIND, type=float),
     "-miss": _option("SHARE", _MISS, type=float),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shlex
 import sys
@@ -51,8 +50,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-c", "-tr", "-p", "-f")
     add("-chk", metavar="NAME", help="checkpoint of the folds (default: checkpoint_final.pth)")
     add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
-    add_shared(parser, "-decide", "-beta")
-    add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_flags(parser)
     add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
     add_shared(parser, "-findings", "-pages")
@@ -87,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
-    from nnunet_nacl.io.treatment import beta_of
     from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -98,15 +94,14 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.scan_pictures import draw_scan
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
-    given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
-    model = TrainedModel.open(model_of(args), folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
+    given = Path(args.map) if args.map else None
+    model = TrainedModel.open(model_of(args), folds=args.f, checkpoint=args.chk, calibration_map=given)
     quality = model.quality
     unknown = " ".join(model.missing) or "the map has learned nothing."
-    postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
     delivery = Delivery(
         Path(args.o),
         partial(draw_scan, None if args.pages == "none" else Path(args.o)),
-        model.treatment,
+        model.calibration,
         quality,
         model.map_path,
         maps=() if args.maps is None else choose_maps(args.maps, len(model.folds)),
@@ -122,8 +117,6 @@ def run(args: argparse.Namespace) -> int:
         model,
         Path(args.i),
         delivery,
-        postprocessing,
-        file_hash,
         codes=Path(args.codes) if args.codes else None,
         orientation=args.orientation,
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
@@ -161,8 +154,6 @@ def run(args: argparse.Namespace) -> int:
     print_list(listed, delivery.output)
     if args.slicer:
         write_for_slicer(delivery.output, listed, images, model.opened.file_ending)
-    if model.record and model.record.advice and not model.treatment.beta:
-        print(f"note: {model.record.advice}")
     if delivery.maps:
         print(f"maps: {delivery.output / 'maps'}/SCAN/")
     if n_waiting := list(listed.problems.values()).count(NOT_YET):
@@ -180,26 +171,6 @@ def _level(value: float) -> float:
 def _processes(args: argparse.Namespace, name: str) -> int:
     number = whole_number(getattr(args, name), f"-{name}", f"nnUNet_{name}", 0)
     return 3 if number is None else number
-
-
-def _postprocessing(file: str | None, decided: bool):
-    """nnU-Net's steps and the hash of their file; UserError if they were chosen for the other kind of segmentation."""
-    from nnunet_nacl.cli.postprocessing import read_postprocessing
-    from nnunet_nacl.documents.decision_json import DECISION_FILE as FILE_NAME
-    from nnunet_nacl.files import checksum
-
-    if file is None:
-        return None, ""
-    path = Path(file)
-    steps = read_postprocessing(path)
-    if (path.resolve().parent / FILE_NAME).is_file() != decided:
-        if decided:
-            raise UserError(
-                f"{path} was chosen for nnU-Net's own labels; leave out -decide, or give one that `nnunet_nacl review "
-                "--postprocessing` chose."
-            )
-        raise UserError(f"{path} was chosen for decided segmentations; give -decide dice.")
-    return steps, f"sha256 {checksum(path, hashlib.sha256())}"
 
 
 def _set_threads(device: str) -> None:

@@ -18,7 +18,7 @@ from nnunet_nacl.cli.options import (
 )
 from nnunet_nacl.errors import UserError
 
-HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
+HELP = "list the cases to look at first; calibrate saved predictions, write uncertainty maps"
 
 _DESCRIPTION = """\
 Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities); a map of
@@ -28,7 +28,6 @@ Lists the cases to look at first, from predictions with probabilities (nnUNetv2_
 _EPILOG = """\
 examples:
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
-  nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
   nnunet_nacl review -back out -marks marks.csv -corrected corrected
 Research software, not for clinical use.
 """
@@ -49,7 +48,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-corrected", metavar="FOLDER", type=Path, help="with -back: corrected labels of some scans, named like theirs")
     add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add_shared(parser, "-decide", "-beta")
     add(
         "-maps",
         metavar="MAP",
@@ -59,14 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
-    add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
-    add_shared(parser, "-groups")
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again")
-    group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
-    add("--verbose", action="store_true", help="with -decide: print every structure, not the ten worst only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,14 +88,11 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 
 
 def _review(args: argparse.Namespace) -> int:
-    from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
-    from nnunet_nacl.cli.review_text import decision_lines, print_list
+    from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import structures_of
-    from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.companion_files import image_files
     from nnunet_nacl.io.prediction_folder import PredictionFolder
-    from nnunet_nacl.io.treatment import Treatment, beta_of
     from nnunet_nacl.prediction.deliver import Delivery, deliver
     from nnunet_nacl.prediction.saved_predictions import SavedPredictions
     from nnunet_nacl.review.predicted_quality import open_map
@@ -115,20 +104,17 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.scan_pictures import draw_scan
 
     processes, output = number_of_processes(args.np), Path(args.o)
-    _check(args)
-    postprocessing = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
-    groups = read_groups(args.groups, [files.case for files in folder.cases()[0]]) if args.groups else None
     maps = () if args.maps is None else choose_maps(args.maps)
     map_path = Path(args.map) if args.map else None
-    treatment, quality, note, unknown = Treatment(beta=beta_of(args.decide, args.beta)), None, "", ""
+    calibration, quality, note, unknown = None, None, "", ""
     if map_path:
         note = check_same_networks(map_path, folder)
-        treatment, quality, unknown = open_map(map_path, folder, treatment.beta)
+        calibration, quality, unknown = open_map(map_path, folder)
     delivery = Delivery(
         output,
         partial(draw_scan, None if args.pages == "none" else output),
-        treatment,
+        calibration,
         quality,
         map_path,
         maps,
@@ -140,37 +126,15 @@ def _review(args: argparse.Namespace) -> int:
         also=number_to_draw(args),
         pages=args.pages,
     )
-    saved = SavedPredictions(folder, delivery, Path(args.gt) if args.gt else None)
-    source = saved.source(num_processes=processes, need_all_references=args.postprocessing)
+    source = SavedPredictions(folder, delivery).source(num_processes=processes)
     images = {case.case: image_files(folder, case.case)[0] for case in source.cases if args.slicer}
     check_images(images.values())
     listed, problems = deliver(source, delivery, page=all_pages, title="review", again=args.overwrite, progress=True)
     print_list(listed, output, "cases")
     if args.slicer:
         write_for_slicer(output, listed, images, folder.file_ending)
-    if listed.decided:
-        names = structures_of(folder.labels)
-        print("\n" + "\n".join(decision_lines(listed.decided, names, groups, every=args.verbose)))
-        if not args.save_probabilities:
-            print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")
     if maps:
         print(f"maps: {output / 'maps'}/CASE/   ({', '.join(maps)})")
-    if args.postprocessing:
-        choose_postprocessing(output, args.gt, processes)
-    elif postprocessing:
-        apply_postprocessing(output, postprocessing, processes)
     report_problems("review", problems)
     return 1 if problems else 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    decided = args.decide is not None
-    for flag in ("gt", "postprocessing", "pp_pkl_file"):
-        if getattr(args, flag) and not decided:
-            dashes = "--" if flag == "postprocessing" else "-"
-            raise UserError(f"{dashes}{flag} is about decided segmentations: give -decide too.")
-    if args.postprocessing and not args.gt:
-        raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
-    if args.groups and not args.gt:
-        raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")

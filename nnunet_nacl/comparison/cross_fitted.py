@@ -1,19 +1,20 @@
-"""A fold's cases as they would be under a map of the cross-fit that was fitted without them: what ``+calibrated`` asks.
+"""A fold's predictions as if they had been calibrated, each case by a map that was fitted without its part.
 
-Calibration changes no label: what it makes of a case follows from the case's document and sample.
+Nothing of it is written: calibration changes no label, and what it makes of a case follows from the case's document and
+sample.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import calibrate_command
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.runs.heldout import HeldOut
 
 
@@ -25,14 +26,12 @@ def calibrated(document: Evaluation, folder: PredictionFolder) -> Evaluation:
     Raises:
         UserError: There are no such maps, or a case has neither probabilities nor a sample.
     """
-    held_out, treatments = HeldOut({"": folder}, document.settings), part_treatments(folder)
-    return replace(
-        document, metric_per_case=[held_out.through(result, treatments[result.case]) for result in document.cases]
-    )
+    held_out, maps = HeldOut({"": folder}, document.settings), part_maps(folder)
+    return replace(document, metric_per_case=[held_out.through(result, maps[result.case]) for result in document.cases])
 
 
-def part_treatments(folder: PredictionFolder) -> dict[str, Treatment]:
-    """By case of a fold, what the other parts of the cross-fit taught: a map, and which structures are there.
+def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
+    """By case of a fold, the map that was fitted to the other parts of the cross-fit.
 
     Raises:
         UserError: `nnunet_nacl calibrate` has not been run on these predictions.
@@ -45,14 +44,11 @@ def part_treatments(folder: PredictionFolder) -> dict[str, Treatment]:
     record, name = read_record(path), fold.name.removeprefix("fold_")
     if checkpoint.is_file() and name in record.checkpoint_sha256:
         check_networks(path, record, {name: sha256(checkpoint)})
-    treatments = {
-        case: Treatment(loaded_map(part.map, folder.labels.regions), presence=part.presence)
-        for part in record.cross_fit.values()
-        if part.map is not None
-        for case in part.cases
+    maps = {
+        case: loaded_map(part.map, folder.labels.regions) for part in record.cross_fit.values() for case in part.cases
     }
-    lacking = [files.case for files in folder.cases(known=treatments)[0] if files.case not in treatments]
-    if lacking or not treatments:
+    lacking = [files.case for files in folder.cases(known=maps)[0] if files.case not in maps]
+    if lacking or not maps:
         problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
         raise UserError(f"{path}: {problem}; {command} again.")
-    return treatments
+    return maps

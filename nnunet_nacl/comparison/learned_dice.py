@@ -70,7 +70,7 @@ def quality_by_entry(
     for name, cases in dataset.results.items():
         if (rows := quality_rows(cases)) is None:
             continue
-        if name in maps and maps[name].predicts_dice:
+        if name in maps:
             rows = maps[name].learned.predict_dice(rows, maps[name].caveats(dataset.cases))
         elif places[name].entry.calibrated:
             rows = _by_other_parts(places[name], dataset, rows)
@@ -90,8 +90,7 @@ def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> 
     if path is None or not path.is_file():
         return rows
     record = read_record(path)
-    learned = record.learned.get("argmax")
-    if learned is None or not learned.dice or not record.part_of.keys() >= set(dataset.cases):
+    if record.learned is None or not record.part_of.keys() >= set(dataset.cases):
         return rows
     patients = [record.groups.get(case, case) for case in dataset.cases]
     return predict_dice_parts(rows, patients, [record.part_of[case] for case in dataset.cases])

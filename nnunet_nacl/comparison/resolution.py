@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_nacl.comparison.cross_fitted import calibrated, part_treatments
+from nnunet_nacl.comparison.cross_fitted import calibrated, part_maps
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import check_training_cases, common_folds, find_models
 from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
@@ -134,7 +134,7 @@ def _predictions_of(
                     f"{model} was trained on {trained_on}, not on {dataset}; compare models of the same data set."
                 )
             if entry.calibrated:
-                part_treatments(folder)  # where there are none, it is said before hours of work
+                part_maps(folder)  # where there are none, it is said before hours of work
             yield Predictions(entry, fold, folder.folder / FILE_NAME, folder)
     elif (path := entry.path) and path.is_dir():
         found: PredictionFolder | None = None  # where they cannot be measured (again), the document stands for them

@@ -18,7 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.crossfit import FormScore
 from nnunet_nacl.calibration.effect import CertainBackground, Change, Relabelled
-from nnunet_nacl.calibration.learned_quality import EstimateCheck, LearnedQuality
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
@@ -28,10 +28,8 @@ from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.detection import Detected
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
-DICE_MEAN = "Dice mean"
-"""Key of ``decision``: the mean over the structures of a case."""
 
 
 class NamedStructure(TypedDict):
@@ -80,13 +78,11 @@ class MapPart:
 
     Attributes:
         cases: Its cases.
-        map: Fitted without them; null in files of earlier versions.
-        presence: What the cases of the other parts taught about which structures are there; null likewise.
+        map: Fitted without them.
     """
 
     cases: list[str]
-    map: StoredMap | None = None
-    presence: LearnedPresence | None = None
+    map: StoredMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +94,7 @@ class MapQuality:
         n_cases: What was learned from.
         n_patients: Patients they are of.
         why_not: Why nothing was learned; else empty.
-        learned: For argmax (nnU-Net's labels) and decided (for Dice); empty if nothing was learned.
-        checks: By segmentation, dice or volume, and structure, on cases left out.
+        learned: Of nnU-Net's labels; null if nothing was learned.
         presence: What was learned about what is there.
         profiles: What the scans look like; null where their images were not at hand.
     """
@@ -108,8 +103,7 @@ class MapQuality:
     n_cases: int = 0
     n_patients: int = 0
     why_not: str = ""
-    learned: dict[str, LearnedQuality] = field(default_factory=dict)
-    checks: dict[str, dict[str, dict[str, EstimateCheck]]] = field(default_factory=dict)
+    learned: LearnedQuality | None = None
     presence: LearnedPresence | None = None
     profiles: CalibrationProfiles | None = None
 
@@ -150,8 +144,7 @@ class CalibrationMap:
         certain_background: Shares of voxels and expected volume that no map changes.
         relabelled: By affine form, what it would change in the labels if it were written into checkpoints.
         effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
-        decision: Dice of nnU-Net's labels (before) and of those decided for Dice (after), by structure.
-        detected: By argmax (nnU-Net's labels) or decided (for Dice), and structure, what they find of it.
+        detected: By structure, what nnU-Net's labels find of it.
         groups: Patient of each case; a case that is not there is a patient of its own.
         cross_fit: By part of the cases.
         quality: What was learned about Dice and volumes.
@@ -180,8 +173,7 @@ class CalibrationMap:
     certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
     relabelled: dict[str, Relabelled] = field(default_factory=dict)
     effect: dict[str, Change] = field(default_factory=dict)
-    decision: dict[str, Change] = field(default_factory=dict)
-    detected: dict[str, dict[str, Detected]] = field(default_factory=dict)
+    detected: dict[str, Detected] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     cross_fit: dict[str, MapPart] = field(default_factory=dict)
     quality: MapQuality | None = None
@@ -277,20 +269,9 @@ class CalibrationMap:
         return {case: name for name, part in self.cross_fit.items() for case in part.cases}
 
     @property
-    def learned(self) -> dict[str, LearnedQuality]:
-        """By delivered segmentation, what was learned about Dice and volumes."""
-        return self.quality.learned if self.quality else {}
-
-    @property
-    def advice(self) -> str:
-        """What a decision for Dice changed on the held-out cases; empty where it was not measured."""
-        change = self.decision.get(DICE_MEAN)
-        if change is None or math.isnan(change["difference"]["low"]):  # of a single patient: no interval
-            return ""
-        return (
-            "On the {n} held-out cases -decide dice changed the mean Dice by {mean:+.4f} "
-            "(95 % interval {low:+.4f} to {high:+.4f})."
-        ).format(n=change["n"], **change["difference"])
+    def learned(self) -> LearnedQuality | None:
+        """What was learned about Dice and volumes; None for nothing."""
+        return self.quality.learned if self.quality else None
 
 
 class UsedMap(TypedDict):

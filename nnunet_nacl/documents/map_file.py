@@ -160,8 +160,9 @@ def map_of_folds(
     try:
         check_networks(path, record, networks)
         form = "given" if "given" in record.maps else record.form
-        own_cases = form != "given" and any(learned.as_deployed for learned in record.learned.values())
-        if record.quality is None or not record.learned or own_cases or record.inference not in ({}, inference):
+        if record.quality is None or record.learned is None or record.inference not in ({}, inference):
+            return None
+        if form != "given" and record.learned.as_deployed:  # of own cases
             return None
         return read_map(path, structures, regions, form), record.quality
     except UserError:
@@ -204,7 +205,7 @@ def fitted_cases(folder: Path) -> set[str]:
     path = map_path_of(folder)
     if path is None:
         return set()
-    parts = decode(dict[str, MapPart], read_dict(path).get("cross_fit", {}), path, fix="calibrate again")  # any version
+    parts = decode(dict[str, MapPart], read_dict(path).get("cross_fit", {}), path, fix="calibrate again")
     return {case for part in parts.values() for case in part.cases}
 
 

@@ -9,7 +9,7 @@ from nnunet_nacl.calibration.unlike import UnlikeScans
 from nnunet_nacl.documents.calibration_map import UsedMap
 
 DOCUMENT = "prediction.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class UsedModel(TypedDict):
@@ -36,12 +36,10 @@ class UsedQuality(TypedDict):
     """What predicted Dice and volumes were learned from.
 
     Attributes:
-        segmentations: argmax (nnU-Net's labels) or decided (for Dice).
         learned_as_deployed: Whether its cases were predicted as these are.
         map_sha256: Of the map that has it.
     """
 
-    segmentations: str
     learned_as_deployed: bool
     map_sha256: str
 
@@ -66,7 +64,6 @@ class PredictedCases(TypedDict, total=False):
     calibrated: bool
     step_size: float
     mirroring: bool
-    postprocessing: str | None
     training_range: str | None
     predictions: dict[str, str]
     dataset: str | None
@@ -85,7 +82,6 @@ class PredictionRecord(PredictedCases):
         created: Time, ISO 8601.
         command: As it was given.
         calibration_map: That was applied; null if none was.
-        decide: What the labels were chosen for, such as dice; null for nnU-Net's own.
         maps: Kinds of the images of uncertainty.
         flags: What counts as bad, and what flags by the score aim at; null where scans are ranked only.
         unlike: How many scans are unlike the calibration scans; null where nobody knows what these look like.
@@ -101,7 +97,6 @@ class PredictionRecord(PredictedCases):
         images: Of predict: folder of the scans.
         step_size: Of predict: of the sliding window, as a share of the patch.
         mirroring: Of predict: whether mirrored copies were predicted.
-        postprocessing: Of predict: SHA-256 of nnU-Net's postprocessing.pkl; null for none.
         training_range: Of predict: what spacing and size were compared with; null for nothing.
         predictions: Of review: their folder, map_sha256 where it was calibrated.
         dataset: Of review: nnU-Net's name.
@@ -116,7 +111,6 @@ class PredictionRecord(PredictedCases):
     created: str
     command: str
     calibration_map: UsedMap | None
-    decide: str | None
     maps: list[str]
     flags: Flags | None
     unlike: UnlikeScans | None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.probabilities import Probabilities
+from nnunet_nacl.io.probabilities import CalibratedProbabilities, Probabilities
 from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 
 
@@ -21,8 +22,8 @@ class CaseFiles:
     """The files of one case.
 
     ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
-    opened without ground truth. ``derived`` says, in JSON values, what is done to the case when it is read: a result
-    holds for one such treatment only.
+    opened without ground truth. ``derived`` names, in JSON values, the map through which the case is read: a result
+    holds for one map only.
     """
 
     case: str
@@ -93,6 +94,12 @@ class Case:
     def spacing_mm(self) -> tuple[float, ...]:
         """Voxel spacing in the order of the axes."""
         return self.geometry.spacing_mm
+
+    def through(self, calibration: LogOddsMap | None) -> Case:
+        """The case with its probabilities as a map calibrates them, as it is without one. Its segmentation stays."""
+        if calibration is None:
+            return self
+        return replace(self, probabilities=CalibratedProbabilities(self.probabilities, calibration))
 
     def truth_and_masks(self, dilation_mm: float, boundary_mm: float) -> Truth:
         """The truth and the masks around it, which take as long as all the rest: made once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.case import Case, CaseFiles
@@ -28,7 +29,6 @@ from nnunet_nacl.io.labels import Labels, smallest_type
 from nnunet_nacl.io.named_objects import find_reader, label_manager_of
 from nnunet_nacl.io.npz import RERUN, read_probabilities
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
-from nnunet_nacl.io.treatment import Treatment
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class PredictionFolder:
         dataset_json: Content of dataset.json.
         plans: Content of plans.json.
         expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
-        treatment: What is done to each case when it is read, as if it had been done to the predictions; by case, then
-            the folder has these cases only.
+        calibration: Map that the probabilities of each case are taken through when it is read; None leaves them.
     """
 
     folder: Path
@@ -50,7 +49,7 @@ class PredictionFolder:
     dataset_json: dict[str, Any]
     plans: dict[str, Any]
     expected: tuple[str, ...] | None = None
-    treatment: Treatment | Mapping[str, Treatment] | None = None
+    calibration: LogOddsMap | None = None
 
     @classmethod
     def open(
@@ -155,8 +154,6 @@ class PredictionFolder:
         if self.expected is not None and not chill:
             for case in sorted(set(self.expected) - segmentations - probabilities):
                 problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
-        if isinstance(self.treatment, Mapping):
-            return [files for files in found if files.case in self.treatment], {}
         return found, problems
 
     def files(self, case: str) -> CaseFiles:
@@ -164,8 +161,7 @@ class PredictionFolder:
         segmentation = self.folder / f"{case}{self.file_ending}"
         reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
         found = segmentation if segmentation.is_file() else None
-        treatment = self._treatment_of(case)
-        derived = treatment.to_json() or None if treatment else None
+        derived = None if self.calibration is None else self.calibration.to_json()
         return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
 
     def expecting_all_references(self) -> PredictionFolder:
@@ -184,7 +180,7 @@ class PredictionFolder:
         return find_reader(self.plans, self.dataset_json, self.folder)
 
     def load(self, files: CaseFiles, *, truth: bool = True, probabilities: bool = True) -> Case:
-        """Read one case, and treat it where the folder is to be seen so.
+        """Read one case, through the folder's map where it has one.
 
         Args:
             files: The case's.
@@ -214,16 +210,7 @@ class PredictionFolder:
             source = SavedProbabilities(probs, self.labels.regions)
             segmentation = self.labels.label_map(probs) if segmentation is None else segmentation
         case = Case(files.case, self.labels, Geometry.of(place), segmentation, source, true, properties)
-        treatment = self._treatment_of(files.case)
-        if treatment is None or not probabilities:
-            return case
-        try:
-            return treatment(case)
-        except ValueError as error:
-            raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-
-    def _treatment_of(self, case: str) -> Treatment | None:
-        return self.treatment.get(case) if isinstance(self.treatment, Mapping) else self.treatment
+        return case.through(self.calibration) if probabilities else case
 
     def read_labels(
         self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None

@@ -50,19 +50,8 @@ class ExpectedOverlap:
         The true Dice of an absent structure is 0 where the truth has it and undefined, as in nnU-Net, where not; so no
         number can stand for both. Whether something was missed is what ``expected`` tells.
         """
-        return self.fbeta(1.0)
-
-    def fbeta(self, beta: float) -> np.ndarray:
-        """(S,) expected F-beta, ``(1 + beta^2) common / (beta^2 expected + chosen)``; ``dice`` is that of beta 1.
-
-        F-beta is (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP): with beta 2 a missed voxel costs four times what
-        a false one costs.
-        """
-        square = beta * beta
         with np.errstate(invalid="ignore"):
-            return np.where(
-                self.chosen > 0, (1 + square) * self.common / (square * self.expected + self.chosen), np.nan
-            )
+            return np.where(self.chosen > 0, 2 * self.common / (self.expected + self.chosen), np.nan)
 
     def __add__(self, other: ExpectedOverlap) -> ExpectedOverlap:
         return ExpectedOverlap(self.expected + other.expected, self.chosen + other.chosen, self.common + other.common)
@@ -149,7 +138,7 @@ def count_expected(
     Args:
         probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
             floating type, any device. Sums are float64.
-        segmentation: (*spatial) integer label map: the argmax, a decided or a postprocessed one. Classes: 0 to K - 1.
+        segmentation: (*spatial) integer label map. Classes: 0 to K - 1.
             Regions: nnU-Net's painted map; a region is where one of its label values stands.
         regions: The label value or values of each region; None for classes.
         valid: (*spatial) boolean, False where the truth is ignored. At prediction nothing is ignored: a network says
@@ -211,32 +200,25 @@ def region_table(regions: Sequence[int | tuple[int, ...]], largest_label: int) -
     return table
 
 
-def sum_inside(
-    chunk: Tensor, labels: Tensor, table: Tensor | None, weights: Tensor | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Size of each structure in a block, and the sum of its probability over it.
 
     Args:
         chunk: (C, n) probabilities.
         labels: (n,) int64 label map.
         table: Of the regions, as :func:`region_table` makes it; None for classes.
-        weights: (n,) float64 how many voxels each stands for; None for one each.
 
     Returns:
-        (S,) voxels, int64 without weights, and (S,) float64 sums.
+        (S,) int64 voxels and (S,) float64 sums.
     """
     where = where_true(labels != 0)  # most voxels of an image are background
     labels = labels.index_select(0, where)
-    own = None if weights is None else weights.index_select(0, where)
     if table is None:
-        probs = chunk[labels, where].double()
-        sizes = torch.bincount(labels, own, minlength=len(chunk))[1:]
-        sums = torch.bincount(labels, probs if own is None else probs * own, minlength=len(chunk))[1:]
+        sizes = torch.bincount(labels, minlength=len(chunk))[1:]
+        sums = torch.bincount(labels, chunk[labels, where].double(), minlength=len(chunk))[1:]
     else:
         inside = table.to(labels.device).index_select(1, labels)
-        inside = inside if own is None else inside * own
-        sizes = inside.sum(1)
-        sums = (chunk.index_select(1, where) * inside).sum(1, dtype=torch.float64)
+        sizes, sums = inside.sum(1), (chunk.index_select(1, where) * inside).sum(1, dtype=torch.float64)
     return sizes.cpu().numpy(), sums.cpu().numpy()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,24 +10,22 @@ import pandas as pd
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import certain_background, changes, relabelled
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
-from nnunet_nacl.calibration.learned_quality import DELIVERED, EstimateCheck, LearnedQuality, check_rows
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.calibration.scan_score import ScanScores
-from nnunet_nacl.documents.calibration_map import DICE_MEAN, CalibrationMap, MapPart, MapQuality
+from nnunet_nacl.documents.calibration_map import CalibrationMap, MapPart, MapQuality
 from nnunet_nacl.documents.fitted_map import record_of_fits
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.results import CaseResult
+from nnunet_nacl.documents.results import CaseResult, detected_in
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.runs.held_out_presence import learn_presence, presence_of_others
+from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
 from nnunet_nacl.runs.heldout import HeldOut, case_values
-from nnunet_nacl.runs.quality_block import DECIDED, quality_rows, rows_of_blocks
+from nnunet_nacl.runs.quality_block import quality_rows
 
 FEWEST_TO_CALIBRATE = 5
 PREDICTED_DICE_ERROR = "predicted Dice error"
@@ -82,21 +78,17 @@ def calibrate(
     with tqdm(total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress) as bar:
         tried = cross_fit(voxels, parts, groups=patients, centre=centre, progress=bar.update)
     chosen = choose(tried, form)
-    part_of, clusters = dict(zip(cases, parts)), patients if groups else None
-    as_given, ignore = {result.case: result for result in before.cases}, held_out.first.labels.ignore_label is not None
+    as_given = {result.case: result for result in before.cases}
     measured = [as_given[case] for case in cases]
-    presence_of = dict(zip(parts, presence_of_others(measured, structures, patients, parts, ignore)))
-    after = [
-        held_out.through(result, Treatment(chosen.part_maps[part], presence=presence_of[part]))
-        for result, part in zip(measured, parts)
-    ]
+    after = [held_out.through(result, chosen.part_maps[part]) for result, part in zip(measured, parts)]
     old, new = (
         pd.DataFrame([case_values(result.bins) for result in results]).to_dict("list") for results in (measured, after)
     )
-    rows: Any = [quality_rows(after), rows_of_blocks([each.blocks[DECIDED] for each in after], tuple(structures))]
-    kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
-    if (as_network := quality_rows(measured)) is not None:
-        old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
+    as_network, rows = quality_rows(measured), quality_rows(after)
+    assert as_network is not None and rows is not None  # `through` has read their blocks
+    old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows)
+    ignore = held_out.first.labels.ignore_label is not None
+    present = present_by_others(measured, structures, patients, parts, ignore)
     return record_of_fits(
         tried,
         chosen,
@@ -106,20 +98,20 @@ def calibrate(
         nll=float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
         certain_background=certain_background(voxels),
         relabelled={name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS},
-        effect=changes(old, new, clusters),
-        decision=changes(kept, decided, clusters),
-        detected={kind: row.detected for kind, row in zip(DELIVERED, rows)},
+        effect=changes(old, new, patients if groups else None),
+        detected=detected_in(measured),
         groups=dict(zip(cases, patients)) if groups else {},
         cross_fit={
-            part: MapPart([case for case in cases if part_of[case] == part], stored_map(fitted), presence_of[part])
+            part: MapPart([case for case, its in zip(cases, parts) if its == part], stored_map(fitted))
             for part, fitted in chosen.part_maps.items()
         },
-        quality=_learn_quality(rows, structures, patients, as_deployed, measured),
+        quality=_learn_quality(rows, present, structures, patients, as_deployed, measured),
     )
 
 
 def _learn_quality(
-    rows: Sequence[QualityRows],
+    rows: QualityRows,
+    present: np.ndarray,
     names: Mapping[str, str],
     patients: Sequence[str],
     as_deployed: bool,
@@ -128,7 +120,8 @@ def _learn_quality(
     """What held-out cases teach of Dice, volumes and presence, and how it does on cases that it has not seen.
 
     Args:
-        rows: Of the cases, each under a map that was fitted without it: for every one of ``DELIVERED``.
+        rows: Of the cases, each under a map that was fitted without it.
+        present: See :func:`~nnunet_nacl.runs.held_out_presence.present_by_others`.
         names: Name of each structure by nnU-Net's key.
         patients: To whom each case belongs.
         as_deployed: Whether they were predicted as the model is used.
@@ -137,31 +130,11 @@ def _learn_quality(
     Returns:
         With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
     """
-    counts, units = (len(patients), len(set(patients))), rows[0].units
-    if len(units) != 1:
-        return MapQuality("", *counts, f"volumes are in {' and '.join(units)}")
-    checks = {delivered: check_rows(each, patients) for delivered, each in zip(DELIVERED, rows)}
-    learned = {}
-    for delivered, each in zip(DELIVERED, rows):
-        scores = _scan_scores(each, checks[delivered]["dice"], patients)
-        learned[delivered] = replace(LearnedQuality.learn(each, patients, as_deployed=as_deployed), scores=scores)
-    return MapQuality(units[0], *counts, "", learned, checks, learn_presence(measured, names, patients))
-
-
-def _scan_scores(rows: QualityRows, checks: Mapping[str, EstimateCheck], patients: Sequence[str]) -> ScanScores:
-    """What flags are learned from; a structure whose predicted Dice says nothing counts by its presence alone."""
-    columns: Any = (rows.predicted[..., 0], rows.present, rows.true_dice)
-    predicted, present, dice = (dict(zip(rows.structures, column.T)) for column in columns)
-    always = [key for key, volumes in zip(rows.structures, rows.true_volume.T) if (volumes > 0).all()]
-    says_nothing = [key for key, check in checks.items() if check.says_nothing]
-    return ScanScores.learn(predicted, present, dice, rows.entropy, patients, always, says_nothing)
-
-
-def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
-    """Dice of each structure, and the mean over those that are defined in a case, by name."""
-    named = {f"Dice {key}": column for key, column in zip(keys, values.T)}
-    n = np.count_nonzero(~np.isnan(values), axis=1)
-    return named | {DICE_MEAN: np.nansum(values, axis=1) / np.where(n, n, np.nan)}
+    counts = len(patients), len(set(patients))
+    if len(rows.units) != 1:
+        return MapQuality("", *counts, f"volumes are in {' and '.join(rows.units)}")
+    learned = LearnedQuality.learn(rows, present, patients, as_deployed=as_deployed)
+    return MapQuality(rows.units[0], *counts, "", learned, learn_presence(measured, names, patients))
 
 
 def _dice_errors(rows: QualityRows) -> list[float]:

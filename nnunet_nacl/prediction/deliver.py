@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,15 @@ import numpy as np
 
 import nnunet_nacl
 from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.dicom.output import DICOM
-from nnunet_nacl.documents.decision_json import DECISION_FILE, DecisionRecord
-from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
+from nnunet_nacl.documents.map_file import APPLIED_FILE, named_map, structures_of
 from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.documents.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
@@ -52,8 +51,8 @@ class Delivery:
     Attributes:
         output: Folder to write to.
         draw: What is kept of a case.
-        treatment: What is done to probabilities and segmentations.
-        quality: What the treatment's map has learned of such segmentations; None where nothing is known.
+        calibration: Map that probabilities are taken through; None leaves them.
+        quality: What the map has learned; None where nothing is known.
         map_path: The file of the map; None where there is none.
         maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         probabilities: Save the probabilities too (npz and pkl).
@@ -68,7 +67,7 @@ class Delivery:
 
     output: Path
     draw: Draw
-    treatment: Treatment = Treatment()
+    calibration: LogOddsMap | None = None
     quality: QualityOfMap | None = None
     map_path: Path | None = None
     maps: tuple[str, ...] = ()
@@ -95,7 +94,6 @@ class Source:
         work: Gives what comes of each case: a line where something is wrong. It is told the ledger of what is finished.
         places: Folders that the cases come from, which the output must not lie in.
         record: Name and content of the file that tells whose the output folder is.
-        origin: What decision.json says of where they come from.
         document: What prediction.json says of cases and settings.
         made: How the segmentations were made, for the page: text by heading.
         notes: What whoever uses the list must know, given the names of the finished cases.
@@ -112,7 +110,6 @@ class Source:
     work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str], None, None]]
     places: Sequence[Path]
     record: tuple[str, Mapping[str, Any]]
-    origin: Mapping[str, str]
     document: PredictedCases
     made: Mapping[str, str]
     notes: Callable[[Iterable[str]], list[str]]
@@ -151,27 +148,17 @@ def deliver(
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
     """
-    output, data, rule = delivery.output, source.data, delivery.treatment.rule
+    output, data = delivery.output, source.data
     structures = structures_of(data.labels)
     map_file = named_map(delivery.map_path) if delivery.map_path else None
-    names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
-    same = [os.path.abspath(output), rule, map_file, source.document]  # goes on, or in parts: its marks stay its own
+    names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE)
+    same = [os.path.abspath(output), map_file, source.document]  # goes on, or in parts: its marks stay its own
     run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
     with open_output(output, source.places, data, source.record, names, part=source.part), ExitStack() as stack:
-        for name in (DOCUMENT, DECISION_FILE, OUTCOME, OUTCOME_PAGE):
+        for name in (DOCUMENT, OUTCOME, OUTCOME_PAGE):
             (output / name).unlink(missing_ok=True)
         ledger = Ledger(output / RECORDS)
         source.begin(ledger)
-        decision = DecisionRecord(
-            rule or "",
-            structures,
-            data.labels.regions,
-            scans=source.origin.get("scans"),
-            predictions=source.origin.get("predictions"),
-            map_sha256=map_of(output).get("map_sha256"),
-        )
-        if rule:  # whoever reads the folder must not take the labels for nnU-Net's own
-            decision.write(output)
         do: Any = partial(
             run,
             sign=source.sign,
@@ -209,8 +196,6 @@ def deliver(
                 data.file_ending,
                 delivery.also,
             )
-            if listed.decided:
-                replace(decision, cases=listed.decided, problems=wrong).write(output)
             listed.write(output, page)
             record: PredictionRecord = {
                 "schema_version": SCHEMA_VERSION,
@@ -219,7 +204,6 @@ def deliver(
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "command": delivery.command,
                 "calibration_map": map_file,
-                "decide": rule,
                 "maps": list(delivery.maps),
                 **source.document,
                 "problems": wrong,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,6 @@ from nnunet_nacl.prediction.profile import profile
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.runs.logits_export import ExportedLogits, export_logits
-
-Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
-"""nnU-Net's functions and the arguments of each."""
 
 DEVICES = ("cuda", "cpu", "mps")
 _OVERFLOW = (
@@ -141,20 +138,18 @@ def segment_case(
     predicted: GridCase,
     maps: Sequence[str] = (),
     findings: Sequence[int] = (),
-    postprocessing: Postprocessing | None = None,
 ) -> ReviewedCase:
     """Make the segmentation, by nnU-Net's own export, and look at it.
 
-    Without a decision the segmentation is nnUNetv2_predict's, bit by bit on the CPU: a map changes no label. What
-    the folds disagree about is that of the networks as they are. Everything else is found inside nnU-Net's crop:
-    outside, all is background for certain.
+    The segmentation is nnUNetv2_predict's, bit by bit on the CPU: a map changes no label. What the folds disagree about
+    is that of the networks as they are. Everything else is found inside nnU-Net's crop: outside, all is background for
+    certain.
 
     Args:
         model: The model.
         predicted: With what its networks answer.
         maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         findings: Channels of the structures whose components are listed.
-        postprocessing: Of nnU-Net, applied to the segmentation before the row is made.
     """
     from nnunetv2.configuration import default_num_processes
 
@@ -167,16 +162,9 @@ def segment_case(
             model.opened.label_manager,
             num_threads=default_num_processes,
         )
-    geometry, kind = Geometry.of(predicted.properties), exported.segmentation.dtype
-    case = Case(
-        predicted.case, model.labels, geometry, exported.segmentation, exported, properties=predicted.properties
-    )
-    case = model.treatment(case)
-    if postprocessing is not None:
-        from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing
-
-        case = replace(case, segmentation=apply_postprocessing(case.segmentation.astype(kind), *postprocessing))
-    case = replace(case, segmentation=np.asarray(case.segmentation, kind))
+    segmentation, place = exported.segmentation, Geometry.of(predicted.properties)
+    case = Case(predicted.case, model.labels, place, segmentation, exported, properties=predicted.properties)
+    case = case.through(model.calibration)
     members = _on_image(predicted.disagreement, model, exported, "mutual_information" in maps)
     reviewed = review_case(case, members=members, maps=maps, differences=predicted.differences, findings=findings)
     transpose = model.plans_manager.transpose_forward

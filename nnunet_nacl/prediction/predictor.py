@@ -16,8 +16,7 @@ from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.documents.calibration_map import Probabilities
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.treatment import beta_of
-from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
+from nnunet_nacl.prediction.network import Network, segment_case
 from nnunet_nacl.prediction.preprocessed_case import preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.review_list import ReviewList
@@ -89,14 +88,11 @@ class Predictor:
         model_folder: nnU-Net's, TRAINER__PLANS__CONFIGURATION.
         folds: 0, 1, ... or ``all``; None takes every trained fold.
         checkpoint: File name in the folds; None takes checkpoint_final.pth.
-        decide: ``dice`` or ``fbeta``: the segmentation with the highest expectation of it; None: nnUNetv2_predict's.
-        beta: How many times as much recall weighs as precision, with ``fbeta``; default 2.
         calibration_map: calibration_map.json of this model; None looks for it in the model folder.
         bad: The Dice below which a structure, and so its scan, is bad: of all structures, or by name of those that
             count. Scans that may be bad have a reason to look; None: no score is a reason.
         find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
-        postprocessing: nnU-Net's functions and their arguments, chosen for such segmentations.
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too, as calibration expects.
@@ -130,13 +126,10 @@ class Predictor:
         *,
         folds: Sequence[str | int] | None = None,
         checkpoint: str | None = None,
-        decide: str | None = None,
-        beta: float | None = None,
         calibration_map: str | os.PathLike | None = None,
         bad: BadSpec | None = None,
         find: float | None = None,
         miss: float | None = None,
-        postprocessing: Postprocessing | None = None,
         device: str = "cuda",
         step_size: float = 0.5,
         mirroring: bool = True,
@@ -145,11 +138,9 @@ class Predictor:
         unlike: float = DEFAULT_UNLIKE,
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
-        self._model = TrainedModel.open(
-            Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, beta=beta_of(decide, beta)
-        )
+        self._model = TrainedModel.open(Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given)
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
-        self._postprocessing, self._any_size, self._unlike = postprocessing, any_size, unlike
+        self._any_size, self._unlike = any_size, unlike
         names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None
         if bad is None and (find, miss) != (None, None):
             raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
@@ -204,7 +195,7 @@ class Predictor:
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
-        reviewed = segment_case(model, answered, (), self._findings, self._postprocessing)
+        reviewed = segment_case(model, answered, (), self._findings)
         listed = ReviewList(
             "", {case: reviewed.finished}, (), model.folds, model.quality, self._flags, unlike=self._unlike
         )
@@ -216,7 +207,7 @@ class Predictor:
             reasons,
             bool(reasons) if self._flags else None,
             reviewed.place.index,
-            Probabilities(reviewed.case.probabilities.whole(), model.treatment.map is not None)
+            Probabilities(reviewed.case.probabilities.whole(), model.calibration is not None)
             if probabilities
             else None,
         )

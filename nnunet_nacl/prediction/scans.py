@@ -18,7 +18,7 @@ from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
-from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
+from nnunet_nacl.prediction.network import Network, segment_case
 from nnunet_nacl.prediction.pipeline import pipeline
 from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -37,8 +37,6 @@ class Scans:
         model: The model.
         images: Folder of the scans: images named as nnU-Net wants it, or DICOM series.
         delivery: What becomes of them.
-        postprocessing: nnU-Net's, applied to every segmentation.
-        postprocessing_source: Where it comes from, for the document.
         codes: JSON file with the codes of the structures, which DICOM objects need; None for scans that are none.
         orientation: Where the axes (x, y, z) of the training's images point, such as ``RAS``, for DICOM series; empty
             looks at the training's labels.
@@ -54,8 +52,6 @@ class Scans:
     model: TrainedModel
     images: Path
     delivery: Delivery
-    postprocessing: Postprocessing | None = None
-    postprocessing_source: str = ""
     codes: Path | None = None
     orientation: str = ""
     previous: Path | None = None
@@ -84,9 +80,8 @@ class Scans:
         checkpoints = dict(zip(model.folds, model.hashes))
         settings = {
             "checkpoints": checkpoints,
-            "treatment": delivery.treatment.to_json(),
+            "calibration": None if delivery.calibration is None else delivery.calibration.to_json(),
             **inference,
-            "postprocessing": self.postprocessing_source,
             "maps": list(delivery.maps),
             "save_probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
@@ -100,9 +95,6 @@ class Scans:
             "part_id": self.part,
         }
         listed = {case.case for case in cases} | unusable.keys()
-        labels = "nnU-Net's own labels, as nnUNetv2_predict"
-        if delivery.treatment.rule:
-            labels = f"decided for the highest expected {delivery.treatment.rule}"
         return Source(
             model.opened,
             cases,
@@ -111,7 +103,6 @@ class Scans:
             partial(self._work, network, maker),
             places=[images],
             record=(PREDICT_ARGUMENTS, record),
-            origin={"scans": str(images.resolve())},
             document={
                 "images": str(images.resolve()),
                 "model": {
@@ -122,17 +113,16 @@ class Scans:
                     "checkpoint": model.checkpoint,
                     "checkpoints_sha256": checkpoints,
                 },
-                "calibrated": model.treatment.map is not None,
+                "calibrated": model.calibration is not None,
                 **inference,
-                "postprocessing": self.postprocessing_source or None,
                 "training_range": model.training.whose or None,
             },
             made={
                 "Scans": str(images),
                 "Model": model.folder.name,
                 "Folds": ", ".join(model.folds),
-                "Checkpoint": model.checkpoint + ("" if model.treatment.map else " (not calibrated)"),
-                "Segmentations": labels,
+                "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
+                "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
                 "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
             },
             notes=lambda finished: [*self._notes(inference), *self._others(listed)],
@@ -176,8 +166,6 @@ class Scans:
         notes += model.other_inference(inference["step_size"], inference["mirroring"])
         if model.quality is not None:
             notes += model.quality.caveats((), several=len(model.folds) > 1)
-            if self.postprocessing_source:
-                notes.append("Predicted Dice was learned from segmentations without postprocessing.")
         return notes
 
     def _others(self, listed: Collection[str]) -> list[str]:
@@ -201,7 +189,7 @@ class Scans:
     def _write(self, maker: DicomMaker | None, case: InputCase, answered: GridCase) -> Written:
         """Export, look, and write all files of a scan."""
         model, delivery = self.model, self.delivery
-        reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.postprocessing)
+        reviewed = segment_case(model, answered, delivery.maps, delivery.findings)
         finished, pictures = delivery.draw(model.opened, reviewed, answered.image, case.images)
         # the network's own, as nnUNetv2_predict saves them
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.errors import UserError
@@ -20,7 +21,6 @@ from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.locate import calibrate_command, trained_folds
 from nnunet_nacl.io.named_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
@@ -40,8 +40,7 @@ class TrainedModel:
         folds: That are averaged, in this order.
         checkpoint: File name, the same in each fold.
         hashes: SHA-256 of each fold's checkpoint.
-        treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
-            rule, nnU-Net's labels are delivered.
+        calibration: The map that the probabilities are taken through; None leaves them.
         quality: What the map has learned about such segmentations; None if nothing is known.
         map_path: The file of the map; None if there is none.
         record: What the map's file holds; None if there is none.
@@ -55,7 +54,7 @@ class TrainedModel:
     folds: tuple[str, ...]
     checkpoint: str
     hashes: tuple[str, ...]
-    treatment: Treatment
+    calibration: LogOddsMap | None = None
     quality: QualityOfMap | None = None
     map_path: Path | None = None
     record: CalibrationMap | None = None
@@ -69,7 +68,6 @@ class TrainedModel:
         folds: Sequence[str | int] | None = None,
         checkpoint: str | None = None,
         calibration_map: Path | None = None,
-        beta: float | None = None,
         with_map: bool = True,
     ) -> TrainedModel:
         """Find out what a model has.
@@ -80,7 +78,6 @@ class TrainedModel:
             checkpoint: File name; None takes checkpoint_final.pth.
             calibration_map: Of this model; None looks for calibration_map.json in the folder.
             with_map: False takes the networks as they are trained, whatever map lies there.
-            beta: Decide for the segmentation with the highest expected F-beta (1: Dice); None keeps nnU-Net's labels.
 
         Raises:
             UserError: A fold, checkpoint or map is missing or cannot be used. A map in the folder that is damaged, or
@@ -101,7 +98,6 @@ class TrainedModel:
             chosen,
             name,
             tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen),
-            Treatment(beta=beta),
         )
         path, missing = calibration_map or folder / MAP_FILE, ""
         if not with_map:
@@ -132,24 +128,20 @@ class TrainedModel:
 
     def _with_map(self, path: Path, record: CalibrationMap) -> TrainedModel:
         """The model with what its map does and has learned; UserError where the map is not its own."""
-        beta = self.treatment.beta
         check_networks(path, record, dict(zip(self.folds, self.hashes)))
-        treatment, quality, why_not = open_map(path, self.opened, beta)
-        missing = f"no Dice is predicted: {why_not}" if why_not else ""
-        if quality and not quality.predicts_dice:
-            missing = f"no Dice is predicted of segmentations that are decided for F-beta with beta {beta:g}."
+        calibration, quality, why_not = open_map(path, self.opened)
         return replace(
             self,
-            treatment=treatment,
+            calibration=calibration,
             quality=quality,
             map_path=path.resolve(),
             record=record,
-            missing=(missing,) if missing else (),
+            missing=(f"no Dice is predicted: {why_not}",) if why_not else (),
         )
 
     def other_inference(self, step_size: float, mirroring: bool) -> list[str]:
         """A note where the model is used otherwise than when the map was fitted."""
-        if self.treatment.map is None or self.record is None:
+        if self.calibration is None or self.record is None:
             return []
         used = {"step_size": step_size, "mirroring": mirroring}
         other = [

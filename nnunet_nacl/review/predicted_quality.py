@@ -1,9 +1,7 @@
 """What a calibration map has learned about Dice and volumes, asked about new predictions.
 
-A map may be asked only about what it was learned for: probabilities that it calibrated, once, and the segmentation of
-the kind that it was learned from. Saved probabilities do not tell who made them, so a folder must say that it is
-calibrated (``calibration_applied.json``, of the same map), or the user must; nothing is calibrated here in passing,
-since the segmentation beside it would still be that of the probabilities as they were.
+A map may be asked only about what it was learned for: probabilities that it calibrated, once. Saved probabilities do
+not tell who made them, so a folder must say that it is calibrated (``calibration_applied.json``, of the same map).
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ import numpy as np
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.calibration_map import CalibrationMap
-from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     read_map,
@@ -31,7 +29,6 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.review.row import CaseReview
 
 
@@ -42,12 +39,10 @@ class QualityOfMap:
     Attributes:
         path: The map.
         record: What its file holds beside it.
-        learned: For the segmentations that lie in the folder; of those that are decided for F-beta, whose Dice nobody
-            learned, for nnU-Net's own.
+        learned: About Dice and volumes.
         keys: nnU-Net's key of each structure, in order.
         as_network: Whether the cases' probabilities are known as the network gave them: presence is
             learned from those, and not known of a folder that was calibrated before.
-        delivered: ``argmax``, ``decided`` or ``fbeta``: which segmentations these are.
     """
 
     path: Path
@@ -55,12 +50,6 @@ class QualityOfMap:
     learned: LearnedQuality
     keys: tuple[str, ...]
     as_network: bool = True
-    delivered: str = "argmax"
-
-    @property
-    def predicts_dice(self) -> bool:
-        """Whether the Dice of such segmentations was learned; what is there, and volumes, do not depend on labels."""
-        return self.delivered != "fbeta"
 
     @property
     def presence(self) -> LearnedPresence | None:
@@ -79,8 +68,7 @@ class QualityOfMap:
 
         Pieces alone make no lesion: cerebrospinal fluid is in all scans, in hundreds.
         """
-        always = self.learned.scores.always if self.learned.scores else ()
-        return [key for key in self.torn if key not in always]
+        return [key for key in self.torn if key not in self.learned.scores.always]
 
     def _knows(self, unit: str) -> bool:
         """Whether volumes were learned in this unit."""
@@ -88,12 +76,8 @@ class QualityOfMap:
 
     @property
     def why_no_flags(self) -> str:
-        """Why no score tells which of such segmentations may be bad; empty where one does."""
+        """Why no score tells which scans may be bad; empty where one does."""
         of_map = self.record.quality
-        if not self.predicts_dice:
-            return "no Dice was learned of segmentations that are decided for F-beta."
-        if self.learned.scores is None:
-            return f"{self.path} is of an earlier version, without scores of its scans; calibrate again."
         if not self.as_network and of_map and of_map.presence and of_map.presence.present:
             return "these were calibrated before; give the predictions as the network made them."
         return ""
@@ -104,9 +88,9 @@ class QualityOfMap:
         """By which score scans are flagged, see :meth:`~nnunet_nacl.calibration.flags.Flags.of`.
 
         Raises:
-            UserError: There are no scores of such segmentations, or too few patients.
+            UserError: The predictions were calibrated before, or there are too few patients.
         """
-        if self.why_no_flags or self.learned.scores is None:
+        if self.why_no_flags:
             raise UserError(f"-bad: {self.why_no_flags}")
         return Flags.of(self.learned.scores, bad, structures, find, miss)
 
@@ -117,17 +101,17 @@ class QualityOfMap:
             review: The row.
             bad: By name of each structure that counts, the Dice below which it is bad; None: all count, from 0.
         """
-        structures, scores, of_map = [], self.learned.scores, self.record.quality
-        checks = of_map.checks.get(self.delivered, {}).get("dice", {}) if of_map else {}
+        structures, learned = [], self.learned
+        silent, always = learned.says_nothing, learned.scores.always
         for key, structure in zip(self.keys, review.structures):
-            known: dict[str, Any] = {}
-            if self.predicts_dice:
-                known["dice_interval"] = tuple(self.learned.dice[key].predict(structure.predicted_dice)[1:].tolist())
-                known["says_nothing"] = key in checks and checks[key].says_nothing
-                known["always"] = scores is not None and key in scores.always
-                known["bad"] = 0.0 if bad is None else bad.get(structure.name, math.nan)
+            known: dict[str, Any] = {
+                "dice_interval": tuple(learned.dice[key].predict(structure.predicted_dice)[1:].tolist()),
+                "says_nothing": key in silent,
+                "always": key in always,
+                "bad": 0.0 if bad is None else bad.get(structure.name, math.nan),
+            }
             if self._knows(review.unit):
-                interval = self.learned.volume[key].predict(structure.predicted_volume)[1:]
+                interval = learned.volume[key].predict(structure.predicted_volume)[1:]
                 known["volume_interval"] = tuple(interval.tolist())
                 if self.presence:
                     known["present"] = self.presence.present_probability(key, *structure.network)
@@ -166,17 +150,10 @@ class QualityOfMap:
             )
         if self.presence and self.presence.features != FEATURES:
             notes.append("What is in a scan is not said: the map is of an earlier version; calibrate again.")
-        if self.delivered != "argmax" and not self.as_network:
-            notes.append(
-                "These were calibrated before: the decision did not know what is there; give the predictions as the "
-                "network made them."
-            )
         return notes
 
 
-def open_map(
-    path: Path, folder: PredictionFolder, beta: float | None = None
-) -> tuple[Treatment, QualityOfMap | None, str]:
+def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, QualityOfMap | None, str]:
     """What a map does to predictions, nothing if it calibrated them before; and what it has learned of such ones.
 
     Where it has learned nothing, the last value says why.
@@ -184,7 +161,6 @@ def open_map(
     Args:
         path: calibration_map.json.
         folder: The predictions.
-        beta: Of the decision that follows (1: Dice); None keeps the segmentations that are there.
 
     Raises:
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
@@ -194,14 +170,12 @@ def open_map(
     calibration, calibrated = read_map(path, structures, folder.labels.regions), applied.is_file()
     if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
     record, why_not = read_record(path), ""
-    learned = record.learned.get("argmax" if delivered == "fbeta" else delivered)
-    if learned is None:
+    if (learned := record.learned) is None:
         why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
         why_not = (
-            f"{path} has learned nothing about Dice and volumes of {delivered} segmentations{why}; calibrate again, "
-            "with the probabilities of the held-out cases."
+            f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
+            "held-out cases."
         )
     elif not structures.keys() == learned.dice.keys() == learned.volume.keys():
         why_not = f"{path}: what it learned is of other structures than its map; calibrate again."
@@ -209,6 +183,5 @@ def open_map(
         raise UserError(why_not)
     quality = None
     if learned and not why_not:
-        quality = QualityOfMap(path, record, learned, tuple(structures), not calibrated, delivered)
-    presence = record.quality.presence if record.quality and beta and not calibrated else None
-    return Treatment(None if calibrated else calibration, beta, presence), quality, why_not
+        quality = QualityOfMap(path, record, learned, tuple(structures), not calibrated)
+    return None if calibrated else calibration, quality, why_not

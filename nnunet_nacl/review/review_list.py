@@ -14,7 +14,6 @@ import numpy as np
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look
@@ -114,11 +113,6 @@ class ReviewList:
         known = [row for row in self.rows if not math.isnan(row.score)]
         return any(not abs(row.score - row.lowest_predicted_dice) < 1e-4 for row in known)  # NaN is
 
-    @property
-    def predicts_dice(self) -> bool:
-        """Whether there is a predicted Dice of such segmentations."""
-        return self.quality is not None and self.quality.predicts_dice
-
     @cached_property
     def findings(self) -> dict[str, tuple[StructureFindings, ...]]:
         """By case, in the order of the list, the components of the structures that were asked for."""
@@ -183,11 +177,6 @@ class ReviewList:
         if self.flags is None or self.flags.why_not:
             return "The order is a ranking, no threshold is validated."
         return "What flags aim at holds for patients like the calibration set's."
-
-    @property
-    def decided(self) -> list[DecidedCase]:
-        """What a decision did to each case, in alphabetic order, where it was looked at."""
-        return [case.decided for _, case in sorted(self.finished.items()) if case.decided]
 
     def csv_texts(self) -> dict[str, str]:
         """By name the content of review.csv, structures.csv and scans.csv, in the order of the list.

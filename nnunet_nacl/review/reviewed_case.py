@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
@@ -58,7 +57,6 @@ class FinishedCase:
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
-        decided: What a decision changed in it, where it was looked at.
         profile: What the scan looks like, see :mod:`nnunet_nacl.prediction.profile`; empty where no image was read.
     """
 
@@ -69,7 +67,6 @@ class FinishedCase:
     picture: str = ""
     size: tuple[int, int] = (0, 0)
     image: str = ""
-    decided: DecidedCase | None = None
     profile: tuple[float, ...] = ()
 
 

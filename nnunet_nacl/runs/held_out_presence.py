@@ -11,7 +11,6 @@ import numpy as np
 
 from nnunet_nacl.calibration.presence import (
     FEATURES,
-    NOTHING_LEARNED,
     LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
@@ -66,14 +65,14 @@ def learn_presence(
     return LearnedPresence(voxel, learned, listed, units.pop() if len(units) == 1 else "", FEATURES, checks, why_not)
 
 
-def presence_of_others(
+def present_by_others(
     cases: Sequence[CaseResult],
     names: Mapping[str, str],
     patients: Sequence[str],
     parts: Sequence[str],
     with_ignore_label: bool,
-) -> list[LearnedPresence]:
-    """Of each case what the cases of the other parts teach about which structures are there.
+) -> np.ndarray:
+    """(n, S) probability that each structure is in a case, by what the cases of the other parts teach.
 
     Args:
         cases: As the network gave them.
@@ -81,15 +80,21 @@ def presence_of_others(
         patients: To whom each case belongs.
         parts: Part of each case; a patient's cases lie in one part.
         with_ignore_label: Then nothing is learned: a structure may be where nobody annotated it.
+
+    Returns:
+        NaN where nothing was learned.
     """
-    if with_ignore_label:
-        return [NOTHING_LEARNED] * len(cases)
-    taught = {}
-    for part in dict.fromkeys(parts):
+    present = np.full((len(cases), len(names)), math.nan)
+    for part in () if with_ignore_label else dict.fromkeys(parts):
         others = [i for i, other in enumerate(parts) if other != part]
         taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        taught[part] = learn_presence(*taught_by) or NOTHING_LEARNED
-    return [taught[part] for part in parts]
+        if (taught := learn_presence(*taught_by)) is None:
+            continue
+        for i in (i for i, other in enumerate(parts) if other == part):
+            said = decode(QualityBlock, cases[i].blocks.get(QUALITY), QUALITY).structures
+            numbers = [(key, said[key].expected_volume, said[key].largest_dice) for key in names]
+            present[i] = [taught.present_probability(*each) for each in numbers]
+    return present
 
 
 def _read(case: CaseResult, names: Mapping[str, str]) -> QualityBlock | None:

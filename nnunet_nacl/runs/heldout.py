@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nnunet_nacl.calibration.effect import count_sample
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
 from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings
@@ -16,12 +17,11 @@ from nnunet_nacl.files import can_write
 from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import merge
-from nnunet_nacl.runs.quality_block import DECIDED, QUALITY, sampled_quality
+from nnunet_nacl.runs.quality_block import QUALITY, sampled_quality
 from nnunet_nacl.runs.sample_files import (
     SAMPLES_FOLDER,
     find_sample,
@@ -122,24 +122,19 @@ class HeldOut:
             results[name] = evaluate_folder(folder, settings=self.settings, **kept, **options)
         return merge(results)
 
-    def through(self, result: CaseResult, treatment: Treatment) -> CaseResult:
+    def through(self, result: CaseResult, calibration: LogOddsMap) -> CaseResult:
         """What was measured of a case as it would be under a map, which changes no label: from its sample.
 
         Args:
             result: As the network gave it.
-            treatment: The map, and what is known of what is there.
-
-        Returns:
-            With the block ``DECIDED``, of the segmentation that would be decided for Dice.
+            calibration: The map.
 
         Raises:
             UserError: It has no sample, see :meth:`sample`, or an earlier version measured it.
         """
-        sample, calibration = self.sample(result.case), treatment.map
-        if calibration is None:
-            raise ValueError("there is no map to look through.")
-        kept, decided = sampled_quality(result, self.first.labels, sample, calibration, treatment.presence)
-        blocks = result.blocks | {QUALITY: result.blocks[QUALITY] | kept, DECIDED: decided}
+        sample = self.sample(result.case)
+        block = sampled_quality(result, self.first.labels, sample, calibration)
+        blocks = result.blocks | {QUALITY: result.blocks[QUALITY] | block}
         return replace(result, blocks=blocks).with_bins(count_sample(sample, calibration, self.settings.n_bins))
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.log_odds import probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.presence import NOTHING_LEARNED, LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.results import CaseResult
@@ -30,8 +28,6 @@ from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty, label_
 
 QUALITY = "quality"
 """Name of the block."""
-DECIDED = "quality_decided"
-"""Name of the block of the segmentation that is decided for Dice."""
 
 
 class QualitySums:
@@ -101,106 +97,73 @@ class QualitySums:
         return block | self.means
 
 
-def sampled_quality(
-    result: CaseResult,
-    labels: Labels,
-    sample: Sample,
-    calibration: LogOddsMap,
-    presence: LearnedPresence | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
+def sampled_quality(result: CaseResult, labels: Labels, sample: Sample, calibration: LogOddsMap) -> dict[str, Any]:
+    """The block of a case as it would be under a map, estimated from a sample.
 
-    Sizes, Dice and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
+    Sizes and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
     estimated from the sample, and errs less than the whole sum would (difference estimator; Cochran, Sampling
-    Techniques, 1977, chapter 7; see :meth:`Sample.sums`). Ignored voxels, which no sample holds, take no part in the
-    decision.
+    Techniques, 1977, chapter 7; see :meth:`Sample.sums`).
 
     Args:
         result: What was measured of the case.
         labels: The structures.
         sample: Of the case.
         calibration: Map that its probabilities are taken through.
-        presence: What is known of what is there, by what the network said of the case; None: nothing.
 
     Raises:
         UserError: An earlier version measured the case.
     """
     block = decode(QualityBlock, result.blocks.get(QUALITY), f"{result.case}: {QUALITY}", fix="measure it again")
-    weights, truth, voxels = sample.weights, sample.truth(), sample.voxels()
-    probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
-    asked = presence or NOTHING_LEARNED
-    present = [
-        asked.present_probability(key, said.expected_volume, said.largest_dice)
-        for key, said in block.structures.items()
-    ]
-    regions = labels.region_values
-    decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
-    chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
-    n_true = {key: structure.n_ref for key, structure in result.metrics.items()}
-    sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
-    place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
-    network = probabilities(voxels.log_odds.double(), labels.regions)
-    change = (probs - network)[0 if labels.regions else 1 :]
-    inside = np.stack([labels.mask(chosen.numpy(), channel) for channel in labels.foreground])
-    kept = _counted(block, place[1])
-    kept = ExpectedOverlap(
-        np.maximum(kept.expected + sample.sums(change), 0),
-        kept.chosen,
-        np.clip(kept.common + sample.sums(change * torch.from_numpy(inside), inside=True), 0, kept.chosen),
+    voxels = sample.voxels()
+    odds, own = voxels.log_odds.double(), voxels.label.numpy()
+    mapped = calibration.to_probabilities(odds, voxels.label)
+    change = (mapped - probabilities(odds, labels.regions))[0 if labels.regions else 1 :]
+    chosen = labels.label_map(own.astype(np.float32)) if labels.regions else own
+    inside = np.stack([labels.mask(chosen, channel) for channel in labels.foreground])
+    sums = _counted(block)
+    sums = ExpectedOverlap(
+        np.maximum(sums.expected + sample.sums(change), 0),
+        sums.chosen,
+        np.clip(sums.common + sample.sums(change * torch.from_numpy(inside), inside=True), 0, sums.chosen),
     )
-    after = replace(decision.after, expected=kept.expected)
-    decided: dict[str, float] = {}
-    for (key, n), channel, size in zip(n_true.items(), labels.foreground, after.chosen):
-        inside = truth[len(decided)] if labels.regions else truth == channel
-        inside = inside.astype(bool) & labels.mask(decision.segmentation, channel)
-        decided[key] = float(2 * min(weights[inside].sum(), n, size) / (n + size)) if n + size else math.nan
-    foreground = chosen.numpy() > 0
-    means = dict.fromkeys(("entropy", "confidence"), math.nan)
+    foreground, means = chosen > 0, dict.fromkeys(("entropy", "confidence"), math.nan)
     if foreground.any():
-        inside_labels = voxels.label.numpy()[..., foreground]
-        own = label_confidence(probs.numpy()[:, foreground], inside_labels, regions=labels.regions)
-        entropy = normalised_entropy(probs.numpy()[:, foreground], regions=labels.regions)
-        means = {name: float(np.average(of, weights=weights[foreground])) for name, of in zip(means, (entropy, own))}
-    blocks = _block(kept, n_true, *place, result.dice) | means, _block(after, n_true, *place, decided) | means
-    for structures in (each["structures"].values() for each in blocks):
-        for values, probability in zip(structures, present):
-            values["present"] = probability
-    return blocks
+        probs, weights = mapped.numpy()[:, foreground], sample.weights[foreground]
+        confidence = label_confidence(probs, own[..., foreground], regions=labels.regions)
+        entropy = normalised_entropy(probs, regions=labels.regions)
+        means = {name: float(np.average(of, weights=weights)) for name, of in zip(means, (entropy, confidence))}
+    n_true = {key: structure.n_ref for key, structure in result.metrics.items()}
+    return _block(sums, n_true, block.unit, block.voxel) | means
 
 
-def _counted(block: QualityBlock, size: float) -> ExpectedOverlap:
+def _counted(block: QualityBlock) -> ExpectedOverlap:
     """The sums over all voxels of which a block is made."""
     names = ("expected_volume", "volume", "expected_dice")
     expected, chosen, dice = np.array([[getattr(s, name) for name in names] for s in block.structures.values()]).T
-    expected, chosen = expected / size, chosen / size
+    expected, chosen = expected / block.voxel, chosen / block.voxel
     return ExpectedOverlap(expected, chosen, np.where(chosen > 0, dice * (expected + chosen) / 2, 0.0))
 
 
-def _block(
-    sums: ExpectedOverlap, n_true: Mapping[str, int], unit: str, size: float, dice: Mapping[str, float] | None = None
-) -> dict[str, Any]:
+def _block(sums: ExpectedOverlap, n_true: Mapping[str, int], unit: str, size: float) -> dict[str, Any]:
     structures = {}
     for key, *values in zip(n_true, sums.dice, sums.expected * size, sums.chosen * size):
         names = ("expected_dice", "expected_volume", "volume")
         structures[key] = dict(zip(names, map(float, values))) | {"true_volume": float(n_true[key] * size)}
-        structures[key] |= {"dice": float(dice[key])} if dice else {}
     return {"unit": unit, "voxel": float(size), "structures": structures}
 
 
 @dataclass(frozen=True)
 class StructureQuality:
-    """Of a structure, as a block has it; NaN where an earlier version wrote none."""
+    """Of a structure, as a block has it; NaN where a block has none: under a map, or of a single network."""
 
     expected_dice: float
     expected_volume: float
     volume: float
     true_volume: float
-    dice: float = math.nan
     members_dice: float = math.nan
     max_probability: float = math.nan
     largest_dice: float = math.nan
     true_pieces: int = 0
-    present: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -209,9 +172,9 @@ class QualityBlock:
 
     unit: str
     structures: dict[str, StructureQuality]
-    entropy: float = math.nan
-    confidence: float = math.nan
-    voxel: float = math.nan
+    voxel: float
+    entropy: float
+    confidence: float
 
 
 def is_complete(block: Any) -> bool:
@@ -233,36 +196,24 @@ def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
         None if a case has no such block, or one that this version cannot read.
     """
     keys = tuple(cases[0].metrics)
-    rows = rows_of_blocks([case.blocks.get(QUALITY) for case in cases], keys)
-    return rows and replace(rows, true_dice=np.array([[case.dice[key] for key in keys] for case in cases]))
-
-
-def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows | None:
-    """What blocks hold that have a true Dice of their own, in the order of the structures' keys; else as above."""
     try:
-        rows = decode(list[QualityBlock], list(blocks), QUALITY)
+        blocks = decode(list[QualityBlock], [case.blocks.get(QUALITY) for case in cases], QUALITY)
     except UserError:
         return None
-    if any(block.structures.keys() != set(keys) for block in rows):
+    if any(block.structures.keys() != set(keys) for block in blocks):
         return None
-    names = ("expected_dice", "dice", "expected_volume", "true_volume", "members_dice", "present")
-    tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in rows]) for name in names]
-    entropy, confidence = (np.array([getattr(block, name) for block in rows]) for name in ("entropy", "confidence"))
-    dice, true, volume, true_volume, members, present = tables
-    units, voxel = tuple(sorted({block.unit for block in rows})), float(np.median([block.voxel for block in rows]))
-    known = None if np.isnan(members).all() else members
-    size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
-    predicted = np.stack([dice, *np.full((2, *dice.shape), math.nan)], axis=-1)
+    names = ("expected_dice", "expected_volume", "true_volume", "members_dice")
+    tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in blocks]) for name in names]
+    dice, volume, true_volume, members = tables
     return QualityRows(
         keys,
-        predicted,
-        true,
+        np.stack([dice, *np.full((2, *dice.shape), math.nan)], axis=-1),
+        np.array([[case.dice[key] for key in keys] for case in cases]),
         volume,
         true_volume,
-        entropy,
-        confidence,
-        units,
-        voxel=size,
-        members_dice=known,
-        present=present,
+        np.array([block.entropy for block in blocks]),
+        np.array([block.confidence for block in blocks]),
+        tuple(sorted({block.unit for block in blocks})),
+        voxel=float(np.median([block.voxel for block in blocks])),
+        members_dice=None if np.isnan(members).all() else members,
     )

@@ -24,8 +24,6 @@ QUALITY, WORKLOAD, DETECTED, PRESENCE = "quality", "workload", "detected", "pres
 """How the ids of these tables begin."""
 MAIN_DIFFERENCES, PREDICTED_DICE = "main_differences", "predicted_dice"
 """How the ids of figures begin: of that which the page opens with, and of predicted Dice."""
-LABELS = {"argmax": "nnU-Net's labels", "decided": "decided (-decide dice)", "fbeta": "decided for F-beta"}
-"""Kinds of labels, for people."""
 
 _MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
 _QUALITY = (
@@ -135,19 +133,17 @@ def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
     return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(looked_at)])
 
 
-def detected_text(
-    detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str], *, every: bool = False
-) -> str:
-    """What each kind of labels of one method finds; empty where nothing is missed or invented.
+def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str], *, every: bool = False) -> str:
+    """What the labels of one method find; empty where nothing is missed or invented.
 
     Args:
-        detected: By kind of labels and structure.
+        detected: By structure.
         names: Name of each structure by nnU-Net's key.
         every: Every structure, not the worst only.
     """
-    rows = _detected(detected, names)
+    rows = _detected({"": detected}, names)
     shown, more = worst_of(map(_detection, rows), every)
-    rows = [["structure", "labels", *_DETECTED_HEADER], *(row for row in rows if row[0] in shown)]
+    rows = [["structure", *_DETECTED_HEADER], *([name, *cells] for name, _, *cells in rows if name in shown)]
     return "\n".join([*aligned(texts_of(rows), indent=""), *more]) if shown else ""
 
 
@@ -212,14 +208,14 @@ def _brier(row: Sequence[Any]) -> tuple[str, float]:
 
 
 def _detected(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
-    """A row for each structure that is missed or invented, and kind of labels, or method."""
+    """A row for each structure that is missed or invented, and method."""
     rows: Rows = []
     for key, name in names.items():
-        of_kinds = {kind: by_key[key] for kind, by_key in detected.items()}
-        for kind, seen in of_kinds.items() if any(s.missed or s.invented for s in of_kinds.values()) else ():
+        of_methods = {label: by_key[key] for label, by_key in detected.items()}
+        for label, seen in of_methods.items() if any(s.missed or s.invented for s in of_methods.values()) else ():
             missed = Cell(f"{seen.missed} of {seen.n_there}", seen.missed)
             invented = Cell(f"{seen.invented} of {seen.n_absent}", seen.invented)
-            rows.append([name, kind, Cell(number(seen.dice), seen.dice), missed, invented])
+            rows.append([name, label, Cell(number(seen.dice), seen.dice), missed, invented])
     return rows
 
 

@@ -48,7 +48,7 @@ def _render(listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[
         columns=_columns(listed),
         several=several,
         scored=listed.scored,
-        learned=listed.predicts_dice,
+        learned=listed.quality is not None,
         present=any(not math.isnan(structure.present) for row in listed.rows for structure in row.structures),
         no_intervals=why_no_intervals(listed),
     )

@@ -11,7 +11,6 @@ from nnunet_nacl.calibration.effect import count_sample
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.io.locate import find_fold_folders
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut, case_values
 from tests.calibration.problems import read_held_out
@@ -54,8 +53,8 @@ def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, iden
     """Of every mask, in and outside the network's crop; half precision moves a voxel into another bin now and then."""
     regions, (case,) = held_out.first.labels.regions, held_out.files
     calibration = LogOddsMap.identity(2, regions) if identity else conditional(regions)
-    treated = replace(held_out.first, treatment={case: Treatment(calibration)})
-    expected = case_values(evaluate_case(treated, treated.files(case), held_out.settings).bins)
+    mapped = replace(held_out.first, calibration=calibration)
+    expected = case_values(evaluate_case(mapped, mapped.files(case), held_out.settings).bins)
     sample = held_out.sample(case)
     assert (sample.weights == 1).all()
     assert case_values(count_sample(sample, calibration)) == pytest.approx(expected, abs=3e-3, nan_ok=True)

@@ -56,10 +56,9 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     numbers = "{:.3f} -> {:.3f}".format(*(change[when]["mean"] for when in ("before", "after")))
     assert printed.splitlines()[-1].startswith(f"ECE predicted {numbers}") and "labels unchanged." in printed
     assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
-    assert "Dice of nnU-Net's labels (before), and decided" in printed
     assert "6 patients tell of it, an interval of 90 % needs 9" in printed
     document = read_dict(model.folder / "calibration_map.json")
-    assert document["quality"]["learned"]["decided"]["as_deployed"] is False
+    assert document["quality"]["learned"]["as_deployed"] is False
     assert set(document["cross_fit"]) == {f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)}
     assert document["n_cases"] == 6
     assert document["effect"]["NLL all"]["difference"]["mean"] < 0 and document["groups"] == {}

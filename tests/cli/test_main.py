@@ -183,7 +183,6 @@ def test_an_empty_argument_is_none(only, argv: list[str], capsys: pytest.Capture
     [
         "predict -i scans -o out -m model -chk PIPE",
         "review -i scans -o out -map PIPE",
-        "review -i scans -o out -decide dice -pp_pkl_file PIPE",
         "calibrate -i scans -gt scans -djfile PIPE",
     ],
 )

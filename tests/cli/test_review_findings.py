@@ -92,7 +92,7 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, cap
     assert 0.5 < float(one["mean_probability"]) <= float(one["max_probability"]) < 1 and one["voxels"] == "40"
 
     flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
-    scores, n_bad = read_record(path).learned["argmax"].scores, 4  # two false ones in healthy cases, two missed
+    scores, n_bad = read_record(path).learned.scores, 4  # two false ones in healthy cases, two missed
     assert scores.always == ["1"] and flags["threshold"] == max(sorted(scores.score["2"])[:n_bad]) - 0.8
     assert (flags["bad"], flags["find"], flags["miss"]) == ({"organ": 0.8, "lesion": 0.8}, 0.8, None)
     assert (flags["share_found"], flags["share_flagged"], flags["n_bad_patients"]) == (1.0, n_bad / 24, n_bad)
@@ -143,19 +143,6 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path, capsys
     assert row["lesion present_probability"] == "" and row["organ predicted_dice_low"]
 
 
-@pytest.mark.parametrize("rule", ["dice", "fbeta"])
-def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(learned, tmp_path, capsys, rule):
-    folder, path = learned
-    capsys.readouterr()
-    run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-decide", rule)
-    rows = read_list(tmp_path / "out")
-    assert all(0 < float(row["lesion present_probability"]) < 1 for row in rows)
-    assert all((row["organ predicted_dice_low"] != "") == (rule == "dice") for row in rows)
-    assert all(float(row["organ predicted_volume_high_ml"]) > 0 for row in rows)
-    found = table(tmp_path / "out" / "findings.csv")
-    assert {row["structure"] for row in found} == {"lesion"}
-
-
 def test_what_is_bad_may_be_said_of_one_structure(learned, tmp_path):
     folder, path = learned
     run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-bad", "lesion=1", "-miss", 0.1)
@@ -187,26 +174,11 @@ def test_bad_scans_of_too_few_patients_rank_and_the_page_says_so(learned, tmp_pa
         (("-bad", 0.8, "-bad", 0.7), "-bad 0.8 0.7: all structures cannot have two values."),
         (("-find", 0.9), "-find goes with -bad, the Dice below which a scan is bad, such as -bad 0.7."),
         (("-structures", "lesion"), "-structures goes with -bad"),
-        (("-bad", 0.8, "-decide", "fbeta"), "-bad: no Dice was learned of segmentations that are decided for F-beta."),
     ],
 )
 def test_flags_that_cannot_be_had_are_one_sentence_and_nothing_is_written(learned, tmp_path, capsys, arguments, said):
     folder, path = learned
     assert said in refused(capsys, tmp_path / "out", "-i", folder, "-map", path, *arguments)
-
-
-def test_a_map_of_an_earlier_version_ranks_and_says_what_it_lacks(learned, tmp_path, capsys):
-    folder, path = learned
-    content = json.loads(path.read_text())
-    for of_labels in content["quality"]["learned"].values():
-        del of_labels["scores"]
-    (earlier := tmp_path / "earlier.json").write_text(json.dumps(content))
-    given = ("-i", folder, "-map", earlier)
-    said = f"{earlier} is of an earlier version, without scores of its scans; calibrate again."
-    assert refused(capsys, tmp_path / "no", *given, "-bad", 0.8) == f"-bad: {said}"
-    run("review", "-o", tmp_path / "out", *given)
-    assert f"Scans cannot be flagged by a score: {said}" in capsys.readouterr().out
-    assert all(row["lesion score"] for row in read_list(tmp_path / "out"))
 
 
 def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):

@@ -95,8 +95,8 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     assert not any(rows.has_intervals for rows in quality_by_entry(*found, {}).values())
     keys = list(found[1].structures)
     rows = quality_of(dict.fromkeys(keys, values))
-    learned = LearnedQuality.learn(rows, list("abcdef"), as_deployed=False)
-    document = encode(calibration) | {"quality": {"learned": {"argmax": encode(learned)}}}
+    learned = LearnedQuality.learn(rows, np.full((6, len(keys)), np.nan), list("abcdef"), as_deployed=False)
+    document = encode(calibration) | {"quality": {"learned": encode(learned)}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
     predictions = gather(*names)[1].predictions
     named = sha256((model.model(TRAINER) / "calibration_map.json").read_bytes()).hexdigest()

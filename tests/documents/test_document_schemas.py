@@ -47,14 +47,12 @@ def written(request, tmp_path_factory):
         here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar", "-also", "1", "--slicer")
         assert main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here]) == 0
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
-        decide = ("-decide", "dice", "-np", "1")
-        assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), *decide]) == 0
+        assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), "-np", "1"]) == 0
         assert main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)]) == 0
     documents = {"calibration": read_dict(model.validation(0) / "calibration.json"), "calibration_map": read_dict(path)}
     documents |= {"prediction": read_dict(root / "out" / "prediction.json")}
     documents |= {"outcome": read_dict(root / "reviewed" / "outcome.json")}
-    reviewed = {"review": "prediction.json", "decision": "decision.json"}
-    return documents | {name: read_dict(root / "reviewed" / file) for name, file in reviewed.items()}
+    return documents | {"review": read_dict(root / "reviewed" / "prediction.json")}
 
 
 def test_documents_fit_their_schema(written) -> None:
@@ -84,7 +82,7 @@ DAMAGE = {
         lambda one: one["calibration_set"].pop("sha256"),
         lambda one: one["maps"][one["form"]].update(offsets=[["0"]]),
         lambda one: one["effect"]["NLL all"]["before"].pop("low"),
-        lambda one: next(iter(one["quality"]["learned"]["argmax"]["volume"].values())).update(patient="x"),
+        lambda one: next(iter(one["quality"]["learned"]["volume"].values())).update(patient="x"),
     ],
     "calibration": [
         lambda one: one.pop("foreground_mean"),

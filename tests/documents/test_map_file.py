@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.documents.calibration_map import DICE_MEAN
 from nnunet_nacl.documents.map_file import (
     check_networks,
     map_to_json,
@@ -89,7 +88,7 @@ def tables(slopes) -> dict:
         (
             {"schema_version": 1},
             {},
-            "schema version 1, .* reads 2; calibrate again, or remove it.$",
+            "schema version 1, .* reads 3; calibrate again, or remove it.$",
         ),
         ({"schema_version": None}, {}, "schema version None"),
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
@@ -102,7 +101,7 @@ def tables(slopes) -> dict:
         ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
         ({"maps": {"conditional": {"slopes": [1, 1], "offsets": [0, 0]}}}, {}, "not a map of `nnunet_nacl calibrate`"),
         ({"n_cases": "6"}, {}, "not a map of .*: n_cases is str '6', not a whole number; calibrate again, or give its"),
-        ({"cross_fit": {"a": {}}}, {}, r"cross_fit\.a has no 'cases'; calibrate again"),
+        ({"cross_fit": {"a": {"cases": ["b"]}}}, {}, r"cross_fit\.a has no 'map'; calibrate again"),
     ],
 )
 def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
@@ -120,13 +119,3 @@ def test_networks_are_compared_where_the_map_knows_them(write):
     with pytest.raises(UserError, match="other networks than those of fold 1 .*calibrate again"):
         check_networks(path, record, {"0": "abc", "1": "abc"})
     check_networks(path, read_record(write()), {"0": "anything"})
-
-
-def test_the_advice_is_what_was_measured_or_nothing(write):
-    change = {"mean": 0.0123, "low": -0.004, "high": 0.02}
-    row = {"n": 12, "before": change, "after": change, "difference": change}
-    record = read_record(write(decision={DICE_MEAN: row}))
-    assert "On the 12 held-out cases -decide dice changed the mean Dice by +0.0123" in record.advice
-    assert "-0.0040 to +0.0200" in record.advice
-    for nothing in ({}, {DICE_MEAN: row | {"difference": change | {"low": None}}}):
-        assert read_record(write(decision=nothing)).advice == ""

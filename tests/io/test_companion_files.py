@@ -55,7 +55,7 @@ def test_folds_are_what_nnunet_names_so_and_others_are_named_once(tmp_path, caps
         ("calibrate", *MODEL, "-map", "calibration_map.json"),
         ("evaluate", *MODEL),
         ("evaluate", *MODEL, "--predict"),
-        ("compare", *MODEL, "-tr", "nnUNetTrainer", "nnUNetTrainer+decided", "-o", "out"),
+        ("compare", *MODEL, "-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "-o", "out"),
     ],
     ids=" ".join,
 )

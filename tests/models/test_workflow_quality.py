@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import check_estimate
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut
 from nnunet_nacl.runs.quality_block import QUALITY, sampled_quality
@@ -31,26 +29,22 @@ from tests.runs.predictions import SPACING_MM, predictions_in
 VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
 
-def through(folder: PredictionFolder, case: str, calibration: LogOddsMap) -> dict[str, dict[str, list[float]]]:
-    """What a case under a map teaches, by delivered segmentation and structure."""
-    made = {}
-    for name, beta in (("argmax", None), ("decided", 1.0)):
-        treated = replace(folder, treatment={case: Treatment(calibration, beta)})
-        result = evaluate_case(treated, treated.files(case))
-        for key, values in result.blocks[QUALITY]["structures"].items():
-            values["dice"] = result.dice[key]
-        made[name] = values_of(result.blocks[QUALITY])
-    return made
+def through(folder: PredictionFolder, case: str, calibration: LogOddsMap) -> dict[str, list[float]]:
+    """What a case under a map teaches, by structure: from all voxels."""
+    mapped = replace(folder, calibration=calibration)
+    result = evaluate_case(mapped, mapped.files(case))
+    return values_of(result.blocks[QUALITY], result.dice)
 
 
-def values_of(block) -> dict[str, list[float]]:
+def values_of(block, dice) -> dict[str, list[float]]:
     assert block["unit"] == "ml"
-    return {key: [values[name] for name in VALUES] for key, values in block["structures"].items()}
+    structures = block["structures"].items()
+    return {key: [(values | {"dice": dice[key]})[name] for name in VALUES] for key, values in structures}
 
 
 def test_values_of_a_case_in_closed_form(predict, tmp_path):
-    # two voxels: p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6 for the argmax, and
-    # 2 * 1 / (1 + 2) = 2 / 3 where both are taken; 2 is in neither, but a third voxel, which is ignored, is full of it
+    # two voxels: p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in
+    # neither, but a third voxel, which is ignored, is full of it
     folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
     ignore = max(CLASSES_WITH_IGNORE.values())
     probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
@@ -59,14 +53,12 @@ def test_values_of_a_case_in_closed_form(predict, tmp_path):
     write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
     opened = PredictionFolder.open(folder, tmp_path / "labels")
     found = through(opened, "case", LogOddsMap([1.0, 1.0], [0.0, 0.0]))
-    assert found["argmax"]["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
-    assert found["decided"]["1"] == pytest.approx([2 / 3, 2 / 3, voxel_ml, voxel_ml])
-    expected, true, *volumes = found["argmax"]["2"]
+    assert found["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
+    expected, true, *volumes = found["2"]
     assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0], abs=1e-9)
     shifted = through(opened, "case", LogOddsMap([1.0, 1.0], [math.log(4), 0.0]))
     p = np.array([6 / 7, 8 / 11])  # odds times 4
-    assert shifted["argmax"]["1"][0] == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the label that was chosen
-    assert shifted["decided"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
+    assert shifted["1"][0] == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the label that was chosen
 
 
 @pytest.mark.parametrize("labels", [CLASSES_WITH_IGNORE, REGIONS], ids=["ignore", "regions"])
@@ -79,26 +71,9 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
     [result] = held_out.evaluate().cases
-    found = dict(zip(exact, map(values_of, sampled_quality(result, held_out.first.labels, sample, calibration))))
-    for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
-        for key, values in exact[delivered].items():
-            assert found[delivered][key] == pytest.approx(values, abs=2e-3), (delivered, key)  # half precision
-
-
-def test_weights_of_a_sample_count_as_voxels():
-    # each voxel stands for 1, 2 or 3, so that a decision about them is that about all they stand for
-    rng = np.random.default_rng(0)
-    probs, weights = rng.dirichlet([4, 1, 1], 400).T, rng.integers(1, 4, 400)
-    chance = [math.nan, 0.95]
-    weighted = decide(probs, weights=weights, present=chance)
-    whole = decide(np.repeat(probs, weights, axis=1), present=chance)
-    np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
-    np.testing.assert_allclose(weighted.after.dice, whole.after.dice)
-    assert whole.n_changed > 0
-    apart = {"regions": [(1, 2), 2], "region_labels": [1, 2]}
-    inside = np.minimum(probs[1:] * [[1.5], [1]], 1)
-    weighted, whole = decide(inside, weights=weights, **apart), decide(np.repeat(inside, weights, axis=1), **apart)
-    np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
+    found = values_of(sampled_quality(result, held_out.first.labels, sample, calibration), result.dice)
+    for key, values in exact.items():
+        assert found[key] == pytest.approx(values, abs=2e-3), key  # half precision
 
 
 def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
@@ -138,8 +113,7 @@ def learned_folders(tmp_path_factory):
         path = root / "calibration_map.json"
         with open(root / "printed.txt", "w", encoding="utf-8") as file, redirect_stdout(file):
             run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
-        for rule, name in (((), "calibrated"), (("-decide", "dice"), "decided")):
-            run("review", "-i", folder, "-map", path, *rule, "--save_probabilities", "-o", root / name)
+        run("review", "-i", folder, "-map", path, "--save_probabilities", "-o", root / "calibrated")
         return root
 
     return build
@@ -157,26 +131,23 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     root = learned_folders(labels)
     path, printed = root / "calibration_map.json", (root / "printed.txt").read_text()
     assert "predicted for new cases, off by" in printed and "single networks" not in printed
-    for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
-        learned = read_record(path).learned[delivered]
-        assert learned.as_deployed
-        run("review", "-i", root / folder, "-o", tmp_path / "out", "-map", path)
-        rows = rows_of(tmp_path / "out")
-        lowest = [float(row["lowest_predicted_dice"]) for row in rows]
-        assert len(rows) == 10
-        assert lowest == sorted(lowest)
-        (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")], learned.dice
-        for row in rows:
-            interval = learned.dice[key].predict(float(row[f"{name} predicted_dice"]))[1:]
-            found = [float(row[f"{name} predicted_dice{part}"]) for part in ("_low", "_high")]
-            assert found == pytest.approx(interval, abs=1e-4)
-            high = learned.volume[key].predict(float(row[f"{name} predicted_volume_ml"]))[2]
-            assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(high, rel=1e-4)
-        settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
-        assert settings["predicted"]["segmentations"] == delivered
-        named = settings["predicted"], settings["predictions"]
-        assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
-    assert json.loads((root / "decided" / "decision.json").read_text())["map_sha256"] == named[0]["map_sha256"]
+    learned = read_record(path).learned
+    assert learned.as_deployed
+    run("review", "-i", root / "calibrated", "-o", tmp_path / "out", "-map", path)
+    rows = rows_of(tmp_path / "out")
+    lowest = [float(row["lowest_predicted_dice"]) for row in rows]
+    assert len(rows) == 10
+    assert lowest == sorted(lowest)
+    (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")], learned.dice
+    for row in rows:
+        interval = learned.dice[key].predict(float(row[f"{name} predicted_dice"]))[1:]
+        found = [float(row[f"{name} predicted_dice{part}"]) for part in ("_low", "_high")]
+        assert found == pytest.approx(interval, abs=1e-4)
+        high = learned.volume[key].predict(float(row[f"{name} predicted_volume_ml"]))[2]
+        assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(high, rel=1e-4)
+    settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    named = settings["predicted"], settings["predictions"]
+    assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
     assert "(0." in capsys.readouterr().out
 
 
@@ -185,12 +156,12 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
 ):
     root, path = tmp_path / "copy", learned_folders() / "calibration_map.json"
     shutil.copytree(path.parent, root)
-    folder, calibrated, decided, truths = (root / name for name in ("predictions", "calibrated", "decided", "labels"))
+    folder, calibrated, truths = (root / name for name in ("predictions", "calibrated", "labels"))
     capsys.readouterr()
     run("evaluate", "-i", calibrated, "-gt", truths, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
     assert f"{calibrated} through {path}: " in printed.replace("\n", "")
-    learned = read_record(path).learned["argmax"]
+    learned = read_record(path).learned
     errors, inside = [], []
     for case in document["metric_per_case"]:
         for key, values in case["quality"]["structures"].items():
@@ -209,16 +180,13 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     for one, other in zip(through_map["metric_per_case"], document["metric_per_case"]):
         assert one["metrics"] == other["metrics"]  # the labels are nnU-Net's in both
     assert (folder / "calibration.json").read_bytes() == as_predicted
-    run("evaluate", "-i", decided, "-gt", truths, "-map", path)
-    of_decided = json.loads((decided / "calibration.json").read_text())["predicted_quality"]
-    assert of_decided["MAE predicted"] != found["MAE predicted"]
 
     output = ("-o", tmp_path / "c", "-bootstrap", "100")
-    compared = ("-i", f"raw={folder}", calibrated, f"D={decided}", "-gt", truths, *output)
+    compared = ("-i", f"raw={folder}", calibrated, "-gt", truths, *output)
     run("compare", *compared)
     tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
     error, share = (tables["quality"]["columns"].index(name) for name in ("MAE predicted", "coverage"))
-    assert [row[share]["value"] is None for row in tables["quality"]["rows"]] == [True, False, False]
+    assert [row[share]["value"] is None for row in tables["quality"]["rows"]] == [True, False]
     assert tables["quality"]["rows"][1][error]["value"] == pytest.approx(np.mean(errors))
     assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
     path.rename(tmp_path / "moved.json")
@@ -226,8 +194,8 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
         run("compare", *compared)  # nobody says where it is
         assert "| coverage" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
         shutil.copytree(folder, tmp_path / "copied")  # whose networks nobody knows
-        maps = [f"{label}={tmp_path / 'moved.json'}" for label in "CD"]
-        run("compare", *compared, "-i", f"C={tmp_path / 'copied'}", "-map", *maps)
+        given = f"C={tmp_path / 'moved.json'}"
+        run("compare", *compared, "-i", f"C={tmp_path / 'copied'}", "-map", given)
         assert "coverage" in (tmp_path / "c" / "tables" / "quality.md").read_text()
         assert "cannot be known" in " ".join(json.loads((tmp_path / "c" / "comparison.json").read_text())["notes"])
         capsys.readouterr()
@@ -254,7 +222,7 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
     }
     for change, message in (
         ({"quality": None}, "has learned nothing about Dice"),
-        ({"quality": content["quality"] | {"learned": {}, "why_not": "all gone"}}, "(all gone)"),
+        ({"quality": content["quality"] | {"learned": None, "why_not": "all gone"}}, "(all gone)"),
         ({"maps": steeper}, "another map"),
         ({"schema_version": 1}, "calibrate again"),
         ({"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of this model"),

@@ -81,11 +81,11 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert not list(place.glob("*.npz"))
     document = json.loads((model / "calibration_map.json").read_text())
     assert document["n_cases"] == 6 and list(document["problems"]) == ["bad"]
-    assert document["quality"]["learned"]["argmax"]["as_deployed"] is True
+    assert document["quality"]["learned"]["as_deployed"] is True
     assert document["inference"] == {"step_size": 0.5, "mirroring": True}
     hashes = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert document["checkpoint_sha256"] == hashes
-    assert TrainedModel.open(model).treatment.map is not None
+    assert TrainedModel.open(model).calibration is not None
 
     cases = json.loads((place / "calibration.json").read_text())["metric_per_case"]
     agree = [one["members_dice"] for case in cases for one in case["quality"]["structures"].values()]
@@ -174,7 +174,7 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert "note: the map is drawn to that of the model" in printed
     assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
     assert {each["form"] for each in found["forms"]} == {"temperature", "shift", "given", "conditional"}
-    assert TrainedModel.open(model).treatment.map is not None
+    assert TrainedModel.open(model).calibration is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
     again = json.loads(path.read_text())

@@ -20,7 +20,6 @@ from skimage import io
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.prediction import saved_predictions
 from tests.processes import WARM, full_disk, run_warm
 from tests.review_tables import read_list
@@ -247,16 +246,16 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
     assert read(out / "case_1.nii.gz").max() == 0
     again("case_0", "case_1", "case_2", probabilities=True)
     assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
-    again("case_0", "case_1", "case_2", treatment=Treatment(beta=1))  # what might be another prediction's goes
+    again("case_0", "case_1", "case_2", maps=("entropy",))  # what might be another prediction's goes
     assert not list(out.glob("*.npz")) + list(out.glob("*.pkl"))
 
 
 def test_nothing_of_other_predictions_stays(predict, tmp_path):
     out = tmp_path / "out"
-    reviewed(predict("first"), out, maps=ALL, probabilities=True, treatment=Treatment(beta=1))
+    reviewed(predict("first"), out, maps=ALL, probabilities=True)
     other = predict("other", seed=1, cases=2)
     reviewed(other, out)
-    assert not list(out.rglob("*case_2*")) and not list(out.rglob("*.npz")) and not (out / "decision.json").exists()
+    assert not list(out.rglob("*case_2*")) and not list(out.rglob("*.npz"))
     assert not list((out / "maps").rglob("*.nii.gz"))
     for i in range(2):
         np.testing.assert_array_equal(read(out / f"case_{i}.nii.gz"), read(other / f"case_{i}.nii.gz"))
@@ -278,7 +277,7 @@ def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path
 
 def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
     source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
-    process = WARM.Process(target=reviewed, args=(source, out), kwargs={"treatment": Treatment(beta=1)})
+    process = WARM.Process(target=reviewed, args=(source, out))
     process.start()
     while process.exitcode is None and not (out / "review" / "case_1.json").is_file():
         time.sleep(0.005)
@@ -286,8 +285,8 @@ def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
     process.join()
     finished = {path.stem for path in (out / "review").glob("case_*.json")}
     assert {"case_0", "case_1"} <= finished and len(finished) < 6 and not (out / "prediction.json").exists()
-    found = reviewed(source, out, treatment=Treatment(beta=1))
-    assert len(found.decided) == 6 and finished.isdisjoint(done)
+    found = reviewed(source, out)
+    assert len(found.rows) == 6 and finished.isdisjoint(done)
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 
 
@@ -306,7 +305,7 @@ def test_processes_give_the_same(predict, tmp_path):
 def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
     folder, out = predict(cases=2, shape=(24, 90, 90)), tmp_path / "out"
     write_prediction(folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM)
-    command = ["review", "-i", str(folder), "-o", str(out), "-np", "1", "-maps", "-decide", "dice"]
+    command = ["review", "-i", str(folder), "-o", str(out), "-np", "1", "-maps"]
     with full_disk(100_000):
         assert main(command) == 1
     printed = capsys.readouterr().err

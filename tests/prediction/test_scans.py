@@ -17,13 +17,12 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.metrics.expected_dice import expected_dice
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import Predictor
 from nnunet_nacl.prediction import scans as scan_source
@@ -189,7 +188,7 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
     learned = LearnedPresence(0.001, {"2": present}, ["2"], "ml", FEATURES)
     document["quality"]["presence"] = encode(learned)
-    document["quality"]["learned"]["argmax"]["scores"]["always"] = ["1"]
+    document["quality"]["learned"]["scores"]["always"] = ["1"]
     (folder / "calibration_map.json").write_text(to_json_text(document))
     assert predict(folder, scans, tmp_path / "out", "--save_probabilities") == 0
     with open(tmp_path / "out" / "findings.csv", encoding="utf-8-sig") as file:
@@ -244,7 +243,7 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
     expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0, 1), save_probabilities=True)
     assert predict(folder, scans, tmp_path / "ours", "--save_probabilities", "-maps") == 0
     document = json.loads((tmp_path / "ours" / "prediction.json").read_text())
-    assert (document["calibrated"], document["decide"]) == (True, None)
+    assert document["calibrated"] is True
     model = TrainedModel.open(folder)
     relabelled = 0
     for row in rows(tmp_path / "ours"):
@@ -253,7 +252,7 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
         np.testing.assert_array_equal(label, expected[case])
         own, theirs = (np.load(tmp_path / place / f"{case}.npz")["probabilities"] for place in ("ours", "theirs"))
         np.testing.assert_allclose(own, theirs, rtol=1e-6)  # the last digit depends on the number of threads
-        calibrated = model.treatment.map(own).astype(float)
+        calibrated = model.calibration(own).astype(float)
         relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
         for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
             delivered, p = model.labels.mask(label, channel), calibrated[channel]
@@ -263,13 +262,13 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
     assert "single networks" in (tmp_path / "ours" / "index.html").read_text()
 
 
-def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scans) -> None:
-    assert predict(calibrated, scans, tmp_path / "out", "-bad", 0.95, "-decide", "dice") == 0
+def test_a_calibrated_model_predicts_dice(tmp_path, calibrated, scans) -> None:
+    assert predict(calibrated, scans, tmp_path / "out", "-bad", 0.95) == 0
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    assert (document["calibrated"], document["decide"]) == (True, "dice")
+    assert document["calibrated"] is True
     assert document["model"]["checkpoint"] == "checkpoint_final.pth"
     assert document["calibration_map"]["file"] == str(calibrated / "calibration_map.json")
-    predictor = Predictor(calibrated, device="cpu", bad=0.95, decide="dice")
+    predictor = Predictor(calibrated, device="cpu", bad=0.95)
     for row in rows(tmp_path / "out"):
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
@@ -277,10 +276,9 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
         assert answer["anterior"].dice == answer.quality.structures[0].predicted_dice
         with pytest.raises(KeyError, match="there are anterior, posterior"):
             answer["liver"]
-        decision = decide(answer.probabilities.array)
-        np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], decision.segmentation)
-        np.testing.assert_array_equal(answer.segmentation, decision.segmentation)
-        for name, expected in zip(("anterior", "posterior"), decision.after.dice):
+        np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], answer.segmentation)
+        dice = expected_dice(answer.probabilities.array, answer.segmentation)
+        for name, expected in zip(("anterior", "posterior"), dice):
             assert float(row[f"{name} predicted_dice"]) == pytest.approx(expected, rel=1e-4)
         assert row["reasons"].startswith("low score: ") and answer.reasons == row["reasons"].split("; ")
     page = (tmp_path / "out" / "index.html").read_text()
@@ -307,13 +305,11 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
 
 def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, model, scans, capsys) -> None:
     out = tmp_path / "out"
-    assert predict(model, scans, out, "-maps", "entropy", "-decide", "fbeta") == 0
-    assert json.loads((out / "decision.json").read_text())["decide"] == "fbeta 2" and delivered_in(out) == "fbeta"
+    assert predict(model, scans, out, "-maps", "entropy") == 0
     assert f"maps: {out / 'maps'}/SCAN/" in capsys.readouterr().out
     for path in scans.glob("scan_1_*"):
         path.unlink()
     assert predict(model, scans, out, "--continue_prediction") == 0
-    assert delivered_in(out) == "argmax" and not (out / "decision.json").exists()
     said = f"holds 1 segmentation of scans that are not in {scans} (scan_1): of an earlier run, and not in this list."
     assert said in capsys.readouterr().out and said in (out / "index.html").read_text().replace("<wbr>", "")
     assert [row["case"] for row in rows(out)] == ["scan_0"] and (out / "scan_1.nii.gz").is_file()
@@ -321,10 +317,6 @@ def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, mod
 
 def other_network(folder: Path, content: dict) -> None:
     content["checkpoint_sha256"]["0"] = "0" * 64
-
-
-def earlier_version(folder: Path, content: dict) -> None:
-    content["schema_version"] = 1
 
 
 def other_labels(folder: Path, content: dict) -> None:
@@ -335,7 +327,6 @@ def other_labels(folder: Path, content: dict) -> None:
     "spoil, said",
     [
         (other_network, "was fitted to other networks than those of fold 0 (trained again since?); calibrate again"),
-        (earlier_version, "schema version 1, this version of nnunet_nacl reads 2; calibrate again"),
         (other_labels, "is for the classes 1 liver"),
     ],
 )
@@ -356,21 +347,6 @@ def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it
     assert (document["calibrated"], document["calibration_map"]) == (False, None)
     assert not any(value for column, value in rows(tmp_path / "out")[0].items() if "predicted_dice_low" in column)
     assert said[1:] in (tmp_path / "out" / "index.html").read_text()
-
-
-def test_what_a_decision_would_change_is_said_after_the_list_and_before_no_error(
-    tmp_path, calibrated, scans, capsys
-) -> None:
-    folder = copy_model(calibrated, tmp_path)
-    content = json.loads((folder / "calibration_map.json").read_text())
-    ends = {"mean": 0.01, "low": 0.0, "high": 0.02}
-    content["decision"] = {"Dice mean": {"before": ends, "after": ends, "difference": ends, "n": 12}}
-    (folder / "calibration_map.json").write_text(json.dumps(content))
-    assert predict(folder, tmp_path / "nowhere", tmp_path / "out") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("nnunet_nacl predict: error: ") and error.count("\n") == 1
-    assert predict(folder, scans, tmp_path / "out") == 0
-    assert "-decide dice changed the mean Dice by +0.0100" in capsys.readouterr().out.partition("\nlist: ")[2]
 
 
 def test_another_sliding_window_than_at_calibration_is_noted(tmp_path, calibrated, scans, capsys) -> None:
@@ -600,24 +576,6 @@ def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, 
     assert predict(model, scans, tmp_path / "whole") == 0
     for name in ("review.csv", "structures.csv", "scans.csv"):
         assert digests(out)[name] == digests(tmp_path / "whole")[name]
-
-
-def test_postprocessing_must_be_of_the_same_kind(tmp_path, calibrated, scans, capsys) -> None:
-    import pickle
-
-    from nnunetv2.postprocessing.remove_connected_components import (
-        remove_all_but_largest_component_from_segmentation as keep_largest,
-    )
-    from scipy import ndimage
-
-    path = tmp_path / "postprocessing.pkl"
-    path.write_bytes(pickle.dumps(([keep_largest], [{"labels_or_regions": [1]}])))
-    assert predict(calibrated, scans, tmp_path / "a", "-pp_pkl_file", path, "-decide", "dice") == 2
-    assert "chosen for nnU-Net's own labels; leave out -decide" in capsys.readouterr().err
-    assert predict(calibrated, scans, tmp_path / "b", "-pp_pkl_file", path) == 0
-    for case, segmentation in segmentations(tmp_path / "b").items():
-        row = next(row for row in rows(tmp_path / "b") if row["case"] == case)
-        assert row["anterior pieces"] == "1" == str(ndimage.label(segmentation == 1, np.ones((3, 3, 3)))[1])
 
 
 def _command(model: Path, scans: Path, output: Path) -> list[str]:

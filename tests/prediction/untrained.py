@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.scan_score import ScanScores
 from nnunet_nacl.documents.map_file import map_to_json, sha256, structures_of
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -89,14 +87,9 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     calibration = LogOddsMap(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
-    held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)))
-    of_scans, of_dice = (dict.fromkeys(structures, values) for values in (expected, 0.9 * expected))
-    unknown = dict.fromkeys(structures, np.full(20, np.nan))
-    scores = ScanScores.learn(of_scans, unknown, of_dice, expected, range(20), list(structures), ())
-    learned = {
-        kind: encode(replace(LearnedQuality.learn(held_out, range(20), as_deployed=as_deployed), scores=scores))
-        for kind in ("argmax", "decided")
-    }
+    held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)), expected)
+    unknown = np.full((20, len(structures)), np.nan)
+    learned = encode(LearnedQuality.learn(held_out, unknown, list(map(str, range(20))), as_deployed=as_deployed))
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     hashes = {fold: sha256(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
     content |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}

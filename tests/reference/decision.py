@@ -10,23 +10,17 @@ import itertools
 import numpy as np
 
 
-def expected_dice(probs, segmentation, structures, beta=1) -> list[float]:
-    """E of each structure, given as {channel: label values}; NaN where it is absent from the segmentation.
-
-    F-beta is (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP), and Dice that of beta 1.
-    """
+def expected_dice(probs, segmentation, structures) -> list[float]:
+    """E of each structure, given as {channel: label values}; NaN where it is absent from the segmentation."""
     result = []
     for channel, values in structures.items():
-        tp = fn = fp = size = 0.0
+        common = total = size = 0.0
         for voxel in np.ndindex(segmentation.shape):
             p = float(probs[(channel, *voxel)])
+            total += p
             if segmentation[voxel] in values:
-                tp, fp = tp + p, fp + 1 - p
-                size += 1
-            else:
-                fn += p
-        both = (1 + beta**2) * tp
-        result.append(both / (both + beta**2 * fn + fp) if size else float("nan"))
+                common, size = common + p, size + 1
+        result.append(2 * common / (total + size) if size else float("nan"))
     return result
 
 
@@ -35,33 +29,14 @@ def classes(num_classes: int) -> dict:
     return {k: (k,) for k in range(1, num_classes)}
 
 
-def largest_total(probs, beta=1) -> float:
+def largest_total(probs) -> float:
     """The largest sum of E over all label maps whose classes all occur in the argmax; (K, N) with small K and N."""
     present = sorted(set(probs.argmax(0)) | {0})
     totals = (
-        np.nansum(expected_dice(probs, np.array(labels), classes(len(probs)), beta))
+        np.nansum(expected_dice(probs, np.array(labels), classes(len(probs))))
         for labels in itertools.product(present, repeat=probs.shape[1])
     )
     return max(totals)
-
-
-def worth(scores, present) -> float:
-    """Sum over structures of P E, or 1 - P where a structure is absent (its score NaN), or of E where P is NaN."""
-    total = 0.0
-    for score, p in zip(scores, present):
-        absent = np.isnan(score)
-        if np.isnan(p):
-            total += 0 if absent else score
-        else:
-            total += 1 - p if absent else p * score
-    return total
-
-
-def largest_worth(probs, present, beta=1) -> float:
-    """The largest worth of all label maps, whatever the argmax has; (K, N) with small K and N."""
-    maps = itertools.product(range(len(probs)), repeat=probs.shape[1])
-    scores = (expected_dice(probs, np.array(labels), classes(len(probs)), beta) for labels in maps)
-    return max(worth(one, present) for one in scores)
 
 
 def rounds(probs, count: int) -> list[np.ndarray]:

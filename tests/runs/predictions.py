@@ -58,9 +58,9 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folder, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
+def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder."""
     delivery = Delivery(output, partial(draw_scan, output), **asked)
     opened = PredictionFolder.open(folder, need_reference=False)
-    saved = SavedPredictions(opened, delivery, references=references)
+    saved = SavedPredictions(opened, delivery)
     return deliver(saved.source(num_processes=num_processes), delivery, page=all_pages, again=overwrite)[0]

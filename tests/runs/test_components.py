@@ -14,7 +14,6 @@ from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
-from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.components import MOST_FINDINGS, Components, StructureFindings
 
@@ -97,16 +96,16 @@ def test_findings_are_calibrated_and_what_the_network_said_of_the_scan_is_kept()
     plain = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
     calibration = LogOddsMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
     for source in (plain.probabilities, InBlocks(probs)):
-        treated = Treatment(calibration)(replace(plain, probabilities=source))
-        reviewed = review_case(treated, findings=(1, 2)).finished
-        for found, listed, before in zip(find_components(treated), reviewed.findings, find_components(plain)):
+        mapped = replace(plain, probabilities=source).through(calibration)
+        reviewed = review_case(mapped, findings=(1, 2)).finished
+        for found, listed, before in zip(find_components(mapped), reviewed.findings, find_components(plain)):
             for one, same, raw in zip(found.found, listed.found, before.found):
                 assert one.mean_probability == pytest.approx(same.mean_probability)
                 assert abs(one.mean_probability - raw.mean_probability) > 1e-3
         for i, structure in enumerate(reviewed.row.structures, 1):
             every = np.sort(probs[i].ravel())[::-1].astype(float)  # the best set of voxels is the first of these
             dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
-            assert structure.network == pytest.approx((every.sum() * treated.geometry.voxel_size, dice), rel=1e-3)
+            assert structure.network == pytest.approx((every.sum() * mapped.geometry.voxel_size, dice), rel=1e-3)
             assert structure.predicted_volume != pytest.approx(structure.network[0], rel=1e-3)
 
 

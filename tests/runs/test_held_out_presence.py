@@ -13,7 +13,7 @@ from nnunet_nacl.comparison.learned_dice import presence_by_entry
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.runs.held_out_presence import learn_presence
+from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
 from nnunet_nacl.show.case_tables import case_tables, presence_text
 from tests.comparison.synthetic import STRUCTURES, make_comparison
 
@@ -35,7 +35,8 @@ def case(i: int, rng) -> CaseResult:
     expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
     structures = {"1": scan(50.0, 50.0, 1.0, 1), "2": scan(expected, volume, largest, int(sick))}
     structures["3"] = scan(9.0, 9.0, 1.0, 3)
-    blocks = {"quality": {"unit": "ml", "voxel": 0.001, "structures": structures}}
+    quality = {"unit": "ml", "voxel": 0.001, "entropy": 0.2, "confidence": 0.9, "structures": structures}
+    blocks = {"quality": quality}
     return CaseResult(f"case_{i}", "", "", "", 2, 0, {}, {}, blocks=blocks)
 
 
@@ -82,6 +83,18 @@ def test_what_was_learned_comes_back_and_answers(cases):
     sure, doubtful = again.present_probability("2", 4.0, 0.99), again.present_probability("2", 0.2, 0.3)
     assert sure > 0.9 > 0.2 > doubtful and sure == found.present_probability("2", 4.0, 0.99)
     assert math.isnan(again.present_probability("1", 4.0, 0.9))
+
+
+def test_presence_of_a_case_follows_from_the_other_parts(cases):
+    names = [one.case for one in cases]
+    parts = [str(i % 5) for i in range(len(cases))]
+    found = present_by_others(cases, NAMES, names, parts, False)
+    others = [one for one, part in zip(cases, parts) if part != "0"]
+    taught = learn_presence(others, NAMES, [one.case for one in others])
+    said = cases[5].blocks["quality"]["structures"]["2"]
+    expected = taught.present_probability("2", said["expected_volume"], said["largest_dice"])
+    assert found[5].tolist() == pytest.approx([math.nan, expected, math.nan], nan_ok=True)
+    assert np.isnan(present_by_others(cases, NAMES, names, parts, True)).all()  # with an ignore label
 
 
 def test_what_says_no_more_than_a_constant_is_not_delivered(cases):

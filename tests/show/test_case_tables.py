@@ -67,7 +67,7 @@ def test_tables_and_figures_of_those_that_tell(tmp_path):
         return [figure for figure in figures if figure.id.startswith("predicted_dice")]
 
     assert not tables({}).keys() & {"quality", "workload"}
-    block = {"unit": "ml", "entropy": 0.2, "confidence": 0.8}
+    block = {"unit": "ml", "voxel": 0.001, "entropy": 0.2, "confidence": 0.8}
     values = {"expected_dice": 0.5, "expected_volume": 1.0, "volume": 1.0, "true_volume": None}
     blocks = {"quality": block | {"structures": dict.fromkeys(STRUCTURES, values)}}
     dataset.results["nnUNetTrainerCE"][:] = [replace(c, blocks=blocks) for c in dataset.results["nnUNetTrainerCE"]]
