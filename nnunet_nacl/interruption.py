@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterator
 
@@ -31,14 +30,3 @@ _TERMINATIONS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
-
-
-def _end_as_usual() -> None:
-    """In a worker that was forked within: Python's handlers wait for its next step, and it may wait for a lock."""
-    for number in _TERMINATIONS:
-        if signal.getsignal(number) is _interrupt:
-            signal.signal(number, signal.SIG_DFL)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_end_as_usual)

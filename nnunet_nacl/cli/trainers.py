@@ -67,7 +67,8 @@ def _explain(name: str) -> str:
         meant = suggest(name, list(known))
         hint = f"did you mean {meant}?" if meant else "`nnunet_nacl trainers` lists them."
         raise UserError(f"{name} is none of these trainers; {hint}")
-    lines = [f"{name}: {variant.meaning}", f"  loss: {variant.formula}"]
+    formula = METHODS[variant.method].formula + (" + Dice" if variant.dice else "")
+    lines = [f"{name}: {variant.meaning}", f"  loss, but for its tokens: {formula}"]
     for token in TOKENS:
         if not token.fits(variant.method, variant.dice):
             continue

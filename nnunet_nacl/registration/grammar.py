@@ -62,9 +62,9 @@ def parse(name: str) -> Variant | None:
         problem = f"{text!r} is no token of it, or stands twice or in the wrong place"
         if text in _PAPERS_NETWORKS:
             problem += "; `pip install ./paper` in the sources of nnunet_nacl registers trainers of that network"
-    elif problem is None and (spelled := _spell(variant)) != name:
-        needless = next(text for text in name.split("_") if text not in spelled.split("_"))
-        problem = f"{needless!r} is the default, or has too many digits: it is taken for {spelled}"
+    elif problem is None and variant.name != name:
+        needless = next(text for text in name.split("_") if text not in variant.name.split("_"))
+        problem = f"{needless!r} is the default, or has too many digits: it is taken for {variant.name}"
     if problem:
         raise ValueError(f"trainer name {name!r}: {problem}.\n{grammar(method)}")
     return variant
@@ -86,24 +86,6 @@ def _problem(variant: Variant) -> str | None:
     if variant.penalty_weight == 0 and any(token.field in of_penalty for token, _ in variant.spelled):
         return "'lambda0': there is no penalty for the other tokens to change"
     return None
-
-
-def format_name(variant: Variant) -> str:
-    """The one name of a variant: the inverse of :func:`parse`.
-
-    Raises:
-        ValueError: No name stands for these settings.
-    """
-    name = _spell(variant)
-    spelled = parse(name)
-    if spelled is None or spelled.spelled != variant.spelled:
-        raise ValueError(f"no trainer name stands for {variant}")
-    return name
-
-
-def _spell(variant: Variant) -> str:
-    tokens = [token.write(value) for token, value in variant.spelled]
-    return "_".join([f"{PREFIX}{'Dice' if variant.dice else ''}{variant.method}", *tokens])
 
 
 def grammar(method: str | None = None) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from nnunet_nacl.methods import METHODS
+from nnunet_nacl.methods import METHODS, PREFIX
 
 _NUMBERS = {"<x>": r"(?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?", "<n>": r"[1-9][0-9]*"}
 
@@ -20,7 +20,6 @@ class Token:
             integer, ``|`` between words of which one is chosen.
         meaning: What it does.
         default: Value without the token, where that is the same for all methods and not a default of a loss.
-        rewrites: What of a method's formula becomes what.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
         of_dice: True where it says nothing without a Dice term, False where it says nothing with one.
         field: The attribute of :class:`Variant`.
@@ -29,7 +28,6 @@ class Token:
     form: str
     meaning: str
     default: float | None = None
-    rewrites: tuple[str, str] | None = None
     from_plans: bool = False
     of_dice: bool | None = None
     field: str = ""
@@ -110,12 +108,10 @@ class Variant:
         "(default: all weigh the same)",
     )
     sigma: float | None = _token("sigma<x>", "width of those weights in voxels")
-    l2: bool = _token("l2", "squared penalty (default: absolute)", rewrites=("|m tau_k - l_k|", "(m tau_k - l_k)^2"))
-    softmax: bool = _token("softmax", "penalty on probabilities (default: on logits)", rewrites=("l_k", "p_k"))
+    l2: bool = _token("l2", "squared penalty (default: absolute)")
+    softmax: bool = _token("softmax", "penalty on probabilities (default: on logits)")
     sum: bool = _token(
-        "sum",
-        "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)",
-        rewrites=("mean_k", "sum_k"),
+        "sum", "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)"
     )
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
@@ -161,12 +157,10 @@ class Variant:
         return text
 
     @property
-    def formula(self) -> str:
-        """Loss of a voxel, see :class:`Method`, as its tokens have it."""
-        formula = METHODS[self.method].formula
-        for token, _ in self.spelled:
-            formula = formula.replace(*(token.rewrites or ("", "")))
-        return formula + (" + Dice" if self.dice else "")
+    def name(self) -> str:
+        """The trainer's name; :func:`~nnunet_nacl.registration.grammar.parse` knows whether there is such a trainer."""
+        tokens = [token.write(value) for token, value in self.spelled]
+        return "_".join([f"{PREFIX}{'Dice' if self.dice else ''}{self.method}", *tokens])
 
 
 TOKENS = tuple(

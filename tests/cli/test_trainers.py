@@ -82,7 +82,6 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
                 r"adam +yes",
                 r"<n>iters +250 .*\(default\)",
                 r"m<x> +1 .*\(default\)",
-                r"\(m tau_k - l_k\)\^2",
             ],
         ),
         ("nnUNetTrainerDiceNACL_anneal", [r"anneal +yes", r"falling weight", r"\+ Dice"]),
