@@ -14,9 +14,7 @@ _PAGE = """# Results of the benchmarks
 
 The last run of the scripts in `benchmarks/`. Each rewrites its own section of this page:
 
-    python benchmarks/metrics.py --output benchmarks/new.md
     python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
-    python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
     python benchmarks/metrics.py --output benchmarks/new.md
     python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/new.md
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/new.md

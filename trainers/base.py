@@ -65,7 +65,7 @@ class CalibrationTrainer(nnUNetTrainer):
             self.initial_lr = 1e-3
             self.weight_decay = 0.0
         self.frequency_start: FrequencyStart | None = None
-        self.calibration_recorder = CalibrationRecorder(self)
+        self.calibration_recorder = CalibrationRecorder(self, self._label_space())
 
     def _build_loss(self) -> nn.Module:
         # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
@@ -73,8 +73,10 @@ class CalibrationTrainer(nnUNetTrainer):
         loss = super()._build_loss()
         if isinstance(loss, DeepSupervisionWrapper):
             loss.loss = self._replace_loss(loss.loss)
-            return loss
-        return self._replace_loss(loss)
+        else:
+            loss = self._replace_loss(loss)
+        loss.register_forward_pre_hook(self.calibration_recorder.on_loss)  # outside of all that is compiled
+        return loss
 
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
         if self.variant.method == STOCK.method and self.variant.dice:  # nnU-Net's own loss under another schedule
@@ -155,11 +157,6 @@ class CalibrationTrainer(nnUNetTrainer):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """nnU-Net's; also makes the logger that it brings take the values of calibration."""
-        super().load_checkpoint(filename_or_checkpoint)
-        self.calibration_recorder.register()
-
     def on_train_start(self) -> None:
         """Also sets a new network's last biases where there is no Dice term."""
         super().on_train_start()
@@ -176,19 +173,14 @@ class CalibrationTrainer(nnUNetTrainer):
             self.print_to_log_file(f"Weight of the Dice term: {weight:.4f}")
 
     def on_validation_epoch_start(self) -> None:
-        """Also observes the logits of the validation batches."""
+        """Also begins to measure calibration."""
         super().on_validation_epoch_start()
         self.calibration_recorder.on_validation_epoch_start()
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        """Also logs what they tell of calibration."""
+        """Also logs calibration."""
         super().on_validation_epoch_end(val_outputs)
         self.calibration_recorder.on_validation_epoch_end()
-
-    def on_train_end(self) -> None:
-        """Also draws calibration over the epochs."""
-        super().on_train_end()
-        self.calibration_recorder.draw()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, its training cases cut to the variant's share by a fixed order of their names."""

@@ -172,7 +172,8 @@ def deliver(
             mine, lambda todo: stack.enter_context(closing(source.work(todo, ledger))), ledger, again=again, **options
         )
         for case, problem in problems.items() if source.num_parts > 1 else ():
-            ledger.remember_problem(case, problem)
+            with contextlib.suppress(UserError):  # this run still ends with the problem
+                ledger.remember_problem(case, problem)
         unusable = {case: one_line(problem) for case, problem in source.unusable.items()}
         done, wrong = {case: result[0] for case, result in finished.items()}, problems
         with locked(output / ".nnunet_nacl.list.lock"):  # the part that writes it last knows what all have finished

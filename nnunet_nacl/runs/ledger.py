@@ -174,13 +174,10 @@ class Ledger:
             self.remember_problem(case, "")
 
     def remember_problem(self, case: str, problem: str) -> None:
-        """Say why a case could not be done; empty: an earlier problem is none any more.
-
-        Where even that cannot be written, the run still ends with the problem.
-        """
+        """Say why a case could not be done; empty: an earlier problem is none any more. UserError if it cannot."""
         path = self.folder and self.folder / f"{case}{PROBLEM}"
         if path and problem:
-            with contextlib.suppress(UserError, UnicodeError):
+            with contextlib.suppress(UnicodeError):
                 write_atomically(path, one_line(problem))
         elif path:
             path.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl_trainers.recording import count_batch
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 
 # What a gradient is rounded to in each type; all is computed in float32.
@@ -88,6 +90,18 @@ def test_nothing_valid_is_zero(device):
         nothing = torch.full_like(target, IGNORE).to(device)
         value, gradient = value_and_gradient(case.module(**where), logits.float().to(device), nothing)
         assert value == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize(
+    "space", [LabelSpace(ignore_label=IGNORE), LabelSpace(regions=True)], ids=["classes", "regions"]
+)
+def test_calibration_of_a_validation_batch(space, device):
+    logits, target, _ = problem("regions_mask" if space.regions else "classes_ignore", (5, 7, 6), seed=67)
+    with torch.autocast(device.type):
+        found = count_batch(logits.half().to(device), target.to(device), space)
+    for stats, expected in zip(found, count_batch(logits.half(), target, space)):
+        assert stats.nll == pytest.approx(expected.nll, rel=1e-5)
+        assert stats.confidence.sum() == pytest.approx(expected.confidence.sum(), rel=1e-5)
 
 
 def one_rank(rank, device, rendezvous, results):

@@ -20,7 +20,6 @@ from nnunet_nacl.metrics import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import evaluate_folds
-from nnunet_nacl_trainers.measuring import write_evaluation
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
 from tests.runs.folders import read, write_image
 
@@ -214,22 +213,6 @@ def test_an_output_that_cannot_be_written_fails_first(make_validated, name, tmp_
     (tmp_path / "calibration.json").write_text("a file, no folder")
     with pytest.raises(UserError, match="folder|written|end with"):
         evaluate_folder(model.validation(), output=tmp_path / name)
-
-
-def test_the_trainers_hook_never_raises(make_validated):
-    model = make_validated(cases=2)
-    lines = []
-    npz = model.validation() / "case_00.npz"
-    np.savez_compressed(npz, probabilities=np.full_like(np.load(npz)["probabilities"], np.nan))
-    write_evaluation(model.validation(), model.references, lines.append)
-    assert (model.validation() / "calibration.json").is_file() and "WARNING" in lines[0] and "ECE" in lines[1]
-    write_evaluation(model.validation(), model.root / "nowhere", lines.append)
-    assert lines[-1].startswith("WARNING: calibration was not evaluated")
-    for path in model.validation().glob("*.npz"):
-        path.unlink()
-    count = len(lines)
-    write_evaluation(model.validation(), model.references, lines.append)
-    assert len(lines) == count
 
 
 @pytest.mark.integration  # nnU-Net starts a process

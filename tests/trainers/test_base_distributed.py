@@ -16,9 +16,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.show.calibration_progress import ECE_KEY, NLL_KEY
 from nnunet_nacl_trainers import get_trainer, recording
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
+from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
 from tests.trainers.epochs import make_batch, prepare, run_epoch
 from tests.trainers.plans import DATASET, dataset_json, make_plans
 from tests.trainers.segmentations import start, write_segmentations
@@ -78,14 +78,14 @@ def one_rank(rank: int, folder: str) -> None:
         )
 
         trainer = trainer_on_the_cpu(FAILING)
-        sums_of = recording.sums_of
+        count_batch = recording.count_batch
 
         def lost(*arguments):
             if rank == 1 and trainer.current_epoch == 1:
                 raise RuntimeError("lost")
-            return sums_of(*arguments)
+            return count_batch(*arguments)
 
-        recording.sums_of = lost
+        recording.count_batch = lost
         with open(f"{folder}/output_{rank}.txt", "w") as output, redirect_stdout(output):
             for _ in range(3):
                 run_epoch(trainer, batches(rank), batches(rank))
@@ -146,7 +146,9 @@ def test_a_rank_that_fails_makes_no_other_wait(folder: Path) -> None:
     assert [math.isnan(value) for value in values] == [False, True, False]
     log = "".join(path.read_text() for path in fold.glob("training_log_*.txt"))
     assert "WARNING" not in log and log.count("Pseudo dice") == 3
-    assert (folder / "output_1.txt").read_text().count("measuring: RuntimeError: lost. The training goes on.") == 1
+    assert (folder / "output_1.txt").read_text().count(
+        "calibration in a training, which goes on: RuntimeError: lost"
+    ) == 1
 
 
 def test_the_first_rank_counts_the_classes_for_both(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.heldout import HeldOut
-from nnunet_nacl.runs.measured_export import MeasuredExport, changed_in_nnunet
+from nnunet_nacl.runs.measured_export import MeasuredExport
 from tests.calibration.problems import all_voxels, read_held_out
 from tests.trainers.validation import CASES
 
@@ -93,22 +92,35 @@ def test_what_fails_in_the_worker_is_a_warning(validator, monkeypatch):
     assert [case.case for case in read_document(folder / "calibration.json").cases] == list(CASES)
 
 
-def test_an_nnunet_that_has_moved_it_validates_as_before(validator, monkeypatch):
-    trainer = validator()
-    exported = []
-    monkeypatch.setattr(export_prediction, "export_prediction_from_logits", lambda logits, *others: None)
-    monkeypatch.setattr(module, "export_prediction_from_logits", lambda *arguments: exported.append(arguments[5]))
+def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator, monkeypatch):
+    trainer, stock = validator(), export_prediction.export_prediction_from_logits
+
+    def unwatched(logits, properties, configuration, plans, *others):
+        assert "get_label_manager" not in vars(plans)
+        stock(logits, properties, configuration, plans, *others)
+
+    for place in (export_prediction, module):
+        monkeypatch.setattr(place, "export_prediction_from_logits", unwatched)
     trainer.perform_actual_validation(False)
-    assert [Path(path).name for path in exported] == list(CASES)
+    assert len(list(validation_of(trainer).glob("*.nii.gz"))) == len(CASES)
+    assert "calibration was not evaluated" in log_of(trainer) and "cannot be watched: AssertionError" in log_of(trainer)
+    assert not (validation_of(trainer) / "calibration.json").exists()
+
+
+def test_an_nnunet_that_exports_by_another_name_validates_as_before(validator, monkeypatch):
+    trainer = validator()
+    monkeypatch.setattr(module.nnUNetTrainer, "perform_actual_validation", lambda self, save: None)
+    trainer.perform_actual_validation(False)
     (warning,) = [line for line in log_of(trainer).splitlines() if "WARNING" in line]
-    assert "export_prediction_from_logits takes other arguments" in warning and "--val --npz" in warning
+    assert "calibration was not evaluated" in warning
 
 
-def test_the_installed_nnunet_is_the_one_that_is_known():
-    """Fails where nnU-Net has changed what the measured validation relies on: look at it before going on."""
-    assert changed_in_nnunet() == ""
-    source = inspect.getsource(module.nnUNetTrainer.perform_actual_validation)
-    assert "starmap_async(\n                        export_prediction_from_logits, (" in source
+def test_a_folder_that_cannot_be_measured_is_validated_as_before(validator, monkeypatch):
+    trainer = validator()
+    (Path(trainer.output_folder_base) / "dataset.json").write_text("{")
+    trainer.perform_actual_validation(False)
+    assert len(list(validation_of(trainer).glob("*.nii.gz"))) == len(CASES)
+    assert "WARNING: calibration is not measured in this validation: UserError" in log_of(trainer)
 
 
 def test_a_validation_that_failed_leaves_nnunet_as_it_was(validator, monkeypatch):

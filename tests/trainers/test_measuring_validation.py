@@ -16,9 +16,10 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.runs import ledger
 from nnunet_nacl.runs.evaluate import evaluate_folder
-from nnunet_nacl.runs.ledger import Ledger
 from tests.trainers.validation import CASES
 
 
@@ -98,10 +99,13 @@ def test_what_the_disk_does_not_hold_gets_no_name(validator, full_at_case_3, pre
     assert {path.name for path in folder.glob("*.gz")} == {"case_0.nii.gz", "case_1.nii.gz"}
     assert not list(folder.glob(".*"))
     predicted_cases.clear()
-    monkeypatch.setattr(Ledger, "remember_problem", lambda *_: None)  # not even a line
+
+    def full(path: Path, text: str) -> None:  # not even a line
+        raise UserError(f"{path}: no space left")
+
+    monkeypatch.setattr(ledger, "write_atomically", full)
     evaluate(status=2)
-    unwritten = f"case_2: {folder / 'case_2.nii.gz'}: truncated or corrupt"
-    assert f"{folder}: nothing can be written there; free some space. {unwritten}" in capsys.readouterr().err
+    assert "case_2.problem: no space left" in capsys.readouterr().err
     assert len(predicted_cases) == 1
 
 
