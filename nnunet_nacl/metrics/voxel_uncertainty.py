@@ -148,23 +148,22 @@ def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = F
     return np.take_along_axis(probs, labels[None].astype(np.intp), axis=0)[0]
 
 
-def foreground_uncertainty(
-    probs: np.ndarray, foreground: np.ndarray, labels: np.ndarray, *, regions: bool = False
+def mean_uncertainty(
+    probs: np.ndarray, labels: np.ndarray, *, regions: bool = False, weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """The means of normalised ``entropy`` and of the labels' ``confidence`` over the predicted foreground.
+    """The means of normalised ``entropy`` and of the labels' ``confidence`` over some voxels.
 
     Args:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
-        foreground: (*spatial) boolean, where any structure was predicted.
+        probs: (K, n) class or (R, n) region probabilities.
         labels: What is delivered, see :func:`label_confidence`.
         regions: Whether these are sigmoid regions: the least certain one stands for a voxel.
+        weights: (n,) of the voxels; None weighs all alike.
 
     Returns:
-        Two numbers in [0, 1]; NaN if nothing was predicted.
+        Two numbers in [0, 1]; NaN without a voxel.
     """
-    inside = probs[:, foreground]  # most voxels are background, and of them nothing is asked
-    if not inside.size:
+    if not probs.size:
         return {"entropy": math.nan, "confidence": math.nan}
-    own = label_confidence(inside, labels[..., foreground], regions=regions)
-    entropy = normalised_entropy(inside, regions=regions)
-    return {name: float(of.mean(dtype=np.float64)) for name, of in (("entropy", entropy), ("confidence", own))}
+    own, entropy = label_confidence(probs, labels, regions=regions), normalised_entropy(probs, regions=regions)
+    named = {"entropy": entropy, "confidence": own}
+    return {name: float(np.average(of.astype(np.float64), weights=weights)) for name, of in named.items()}

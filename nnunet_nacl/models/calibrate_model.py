@@ -185,11 +185,6 @@ def _notes(held_out: HeldOut, record: CalibrationMap, model: Path | None) -> lis
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
     if any(each.form == "given" for each in record.forms):
         notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
-    if record.quality and record.quality.presence is None and not record.quality.why_not:
-        notes.append(
-            "what is in a scan was not learned: an earlier version measured these cases, and their probabilities are "
-            "gone; predict them again."
-        )
     return notes
 
 

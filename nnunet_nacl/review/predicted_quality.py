@@ -17,7 +17,7 @@ import numpy as np
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import (
@@ -148,8 +148,6 @@ class QualityOfMap:
                 f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
                 "same, Dice is predicted better here than it will be for new ones."
             )
-        if self.presence and self.presence.features != FEATURES:
-            notes.append("What is in a scan is not said: the map is of an earlier version; calibrate again.")
         return notes
 
 

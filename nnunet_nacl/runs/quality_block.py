@@ -24,7 +24,7 @@ from nnunet_nacl.metrics.expected_dice import (
     ProbabilityHistogram,
     count_expected,
 )
-from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty, label_confidence, normalised_entropy
+from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
 
 QUALITY = "quality"
 """Name of the block."""
@@ -70,7 +70,8 @@ class QualitySums:
         self.largest = np.maximum(self.largest, largest)
         self.network += ProbabilityHistogram.of(structures if network is None else network[first:], valid)
         if n := int(np.count_nonzero(predicted)):
-            means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
+            own = labels.channels_of(segmentation)[..., predicted]
+            means = mean_uncertainty(probs[:, predicted], own, regions=labels.regions)
             self._uncertainty = {name: so_far + means[name] * n for name, so_far in self._uncertainty.items()}
             self._n += n
 
@@ -126,12 +127,9 @@ def sampled_quality(result: CaseResult, labels: Labels, sample: Sample, calibrat
         sums.chosen,
         np.clip(sums.common + sample.sums(change * torch.from_numpy(inside), inside=True), 0, sums.chosen),
     )
-    foreground, means = chosen > 0, dict.fromkeys(("entropy", "confidence"), math.nan)
-    if foreground.any():
-        probs, weights = mapped.numpy()[:, foreground], sample.weights[foreground]
-        confidence = label_confidence(probs, own[..., foreground], regions=labels.regions)
-        entropy = normalised_entropy(probs, regions=labels.regions)
-        means = {name: float(np.average(of, weights=weights)) for name, of in zip(means, (entropy, confidence))}
+    inside, probs = chosen > 0, mapped.numpy()
+    weights = sample.weights[inside]
+    means = mean_uncertainty(probs[:, inside], own[..., inside], regions=labels.regions, weights=weights)
     n_true = {key: structure.n_ref for key, structure in result.metrics.items()}
     return _block(sums, n_true, block.unit, block.voxel) | means
 
@@ -175,15 +173,6 @@ class QualityBlock:
     voxel: float
     entropy: float
     confidence: float
-
-
-def is_complete(block: Any) -> bool:
-    """Whether a block has all that this version learns from; one of an earlier version has not."""
-    try:
-        structures = decode(QualityBlock, block, QUALITY).structures
-    except UserError:
-        return False
-    return not any(math.isnan(structure.largest_dice) for structure in structures.values())
 
 
 def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:

@@ -17,7 +17,7 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
+from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
@@ -186,7 +186,7 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     document = json.loads((folder / "calibration_map.json").read_text())
     counts = {"n": 20, "n_yes": 10, "n_patients": 20}
     present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
-    learned = LearnedPresence(0.001, {"2": present}, ["2"], "ml", FEATURES)
+    learned = LearnedPresence(0.001, {"2": present}, ["2"])
     document["quality"]["presence"] = encode(learned)
     document["quality"]["learned"]["scores"]["always"] = ["1"]
     (folder / "calibration_map.json").write_text(to_json_text(document))

@@ -110,7 +110,7 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     assert "nothing is said of lesion: no better" in presence_text(found, NAMES)
 
 
-def test_cases_of_an_earlier_version_teach_nothing(cases):
+def test_cases_through_a_map_teach_nothing(cases):
     blocks = {"quality": json.loads(to_json_text(cases[0].blocks["quality"]))}
     del blocks["quality"]["structures"]["2"]["largest_dice"]
     older = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=blocks) for one in cases]
