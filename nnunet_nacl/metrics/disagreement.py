@@ -87,9 +87,9 @@ class MemberSums:
             mean = self._entropies(self._probs[:, part] / n)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
         inside = information[foreground]
-        average = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
+        in_it = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
         dice, voxels = _compare(self._segmentations, self._structures)
-        return Disagreement(dice, voxels, information.reshape(self._grid), average)
+        return Disagreement(dice, voxels, information.reshape(self._grid), in_it)
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         flat = values.reshape(len(values), -1)
