@@ -53,31 +53,29 @@ def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
         lock.release()
 
 
-def write_atomically(path: Path, text: str, *, fix: str | None = None) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write text under a temporary name beside ``path``, then rename it. The user's umask holds.
 
     Args:
         path: The file; missing folders are made.
         text: Its content.
-        fix: What an error advises; default: another ``-o``, or what made the system refuse.
 
     Raises:
         UserError: There is no permission or no space; nothing is left behind then.
     """
     # names of files need not be UTF-8: such bytes go out as they came in
-    with replacing(path, fix=fix) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
+    with replacing(path) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
         f.write(text)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, ending: str = "", fix: str | None = None) -> Iterator[Path]:
+def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
     """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
 
     Args:
         path: The file; missing folders are made.
         ending: Of the temporary name, for libraries that take the format from it. It is all that the temporary name
             has of the name of ``path``, which may be as long as names can be.
-        fix: What an error advises; default: another ``-o``, or what made the system refuse.
 
     Raises:
         UserError: The block raised OSError, such as no permission or no space. Nothing is left behind, whatever it
@@ -90,7 +88,7 @@ def replacing(path: Path, *, ending: str = "", fix: str | None = None) -> Iterat
             yield temporary
             os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {fix or _fix(error)}.") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_fix(error)}.") from None
 
 
 @contextlib.contextmanager
