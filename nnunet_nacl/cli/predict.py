@@ -83,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.interruption import termination_as_interrupt
-    from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -132,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     if args.slicer:
         check_images(images.values())
     if args.m:
-        print(f"note: {CAN_HOLD_CODE}.")
+        print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
     _set_threads(args.device)

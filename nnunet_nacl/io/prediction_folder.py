@@ -26,7 +26,7 @@ from nnunet_nacl.io.companion_files import (
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
 from nnunet_nacl.io.image_files import check_name, read_segmentation
 from nnunet_nacl.io.labels import Labels, smallest_type
-from nnunet_nacl.io.named_objects import find_reader, label_manager_of
+from nnunet_nacl.io.nnunet_objects import find_reader, label_manager_of
 from nnunet_nacl.io.npz import RERUN, read_probabilities
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
 

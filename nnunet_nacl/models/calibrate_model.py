@@ -22,7 +22,6 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.io.checkpoints import check_age
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.models.workflow import calibrate
 from nnunet_nacl.prediction.calibration_profiles import learn_profiles
@@ -111,7 +110,7 @@ def calibrate_model(
     folders, networks, inference = found
     held_out = HeldOut(folders)
     if place and folder is None and not any_age:
-        check_age(place, checkpoint, held_out.predicted_ns)
+        _check_age(place, checkpoint, held_out.predicted_ns)
     patients = read_groups(groups, list(held_out.files)) if groups else None
     of_folds = None
     if place and folder:
@@ -149,6 +148,17 @@ def calibrate_model(
     )
     (replace(record, quality=of_folds[1]) if of_folds and few else record).save(path)
     return record
+
+
+def _check_age(model: Path, checkpoint: str, predicted_ns: Mapping[str, int]) -> None:
+    """UserError where a fold's checkpoint is younger than its oldest prediction, whose time is given by fold."""
+    for fold, oldest in predicted_ns.items():
+        if oldest < (model / f"fold_{fold}" / checkpoint).stat().st_mtime_ns:
+            raise UserError(
+                f"predictions of fold {fold} are older than {checkpoint}: this network did not make them. Predict "
+                "again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder changed the "
+                "times."
+            )
 
 
 def _of_validation(

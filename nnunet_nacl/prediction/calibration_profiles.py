@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.named_objects import configuration_of
+from nnunet_nacl.io.nnunet_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases, read_and_preprocess

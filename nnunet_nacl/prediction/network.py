@@ -12,9 +12,11 @@ import torch
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
-from nnunet_nacl.io.checkpoints import load_predictor
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import quiet
+from nnunet_nacl.io.nnunet_objects import check_model
+from nnunet_nacl.io.trust import read_checkpoint
+from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.profile import profile
@@ -40,7 +42,7 @@ def build_predictor(
     everything_on_device: bool = True,
     verbose: bool = False,
 ) -> Any:
-    """nnU-Net's predictor, with the networks of a model's folds.
+    """nnU-Net's predictor with the networks of a model's folds, once its files were judged. No other place builds any.
 
     Args:
         folder: The model folder.
@@ -53,25 +55,36 @@ def build_predictor(
         verbose: Let nnU-Net print what it does.
 
     Raises:
-        UserError: There is no such device, or see :func:`~nnunet_nacl.io.checkpoints.load_predictor`.
+        UserError: There is no such device; a file is missing, damaged, or can run code and is not trusted; or nnU-Net
+            cannot build the network.
     """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
     check_step_size(step_size)
     if device not in DEVICES:
         raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there[device]:
         raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
-    return load_predictor(
-        folder,
-        folds,
-        checkpoint,
-        tile_step_size=step_size,
-        use_mirroring=mirroring,
-        perform_everything_on_device=everything_on_device,
-        device=torch.device(device),
-        verbose=verbose,
-        allow_tqdm=False,
-    )
+    heads = [read_checkpoint(folder / f"fold_{fold}" / checkpoint, mmap=True) for fold in folds]
+    plans, dataset_json = (read_dict(folder / name) for name in ("plans.json", "dataset.json"))
+    try:
+        with quiet():
+            check_model(plans, dataset_json, heads[0], folder)
+            predictor = nnUNetPredictor(
+                tile_step_size=step_size,
+                use_mirroring=mirroring,
+                perform_everything_on_device=everything_on_device,
+                device=torch.device(device),
+                verbose=verbose,
+                allow_tqdm=False,
+            )
+            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+    except UserError:
+        raise
+    except Exception as error:  # an unknown trainer, weights of another network, ...
+        raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+    return predictor
 
 
 def check_step_size(step_size: float) -> None:

@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from nnunet_nacl.io.checkpoint_files import TRUSTED
+from nnunet_nacl.io.trust import TRUSTED
 from nnunet_nacl.runs.side_by_side import Task, guarded
 
 CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork

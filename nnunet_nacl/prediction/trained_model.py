@@ -16,11 +16,11 @@ from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.locate import calibrate_command, trained_folds
-from nnunet_nacl.io.named_objects import configuration_of
+from nnunet_nacl.io.nnunet_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.trust import read_checkpoint
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map

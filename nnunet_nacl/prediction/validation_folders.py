@@ -19,9 +19,9 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.locate import cases_of_split, find_fold_folders, predicted_folder, trained_folds
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.trust import read_checkpoint
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.prediction.held_out_prediction import PREDICTED_BY, Predicted, measure_predicted, unfinished
 from nnunet_nacl.prediction.network import build_predictor, check_step_size

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.named_objects import label_manager_of
+from nnunet_nacl.io.nnunet_objects import label_manager_of
 from nnunet_nacl.metrics import disagreement as module
 from nnunet_nacl.metrics.disagreement import MemberSums
 from nnunet_nacl.metrics.overlap import count_overlap

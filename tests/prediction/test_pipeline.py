@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.checkpoint_files import TRUSTED
+from nnunet_nacl.io.trust import TRUSTED
 from nnunet_nacl.prediction import pipeline as module
 from nnunet_nacl.prediction.pipeline import pipeline
 from tests.processes import is_alive, run_warm

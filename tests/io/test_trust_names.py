@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.named_objects import check_model, find_reader, label_manager_of
+from nnunet_nacl.io.nnunet_objects import check_model, find_reader, label_manager_of
 from tests.calibration.models import architecture
 from tests.prediction.untrained import plans_json
 
@@ -68,13 +68,13 @@ def test_what_is_something_else_is_refused_and_not_even_imported(place, name, mo
     with pytest.raises(UserError) as caught:
         check({place: name}, "3d_cascade_fullres")  # which inherits from the other
     message, key, refused = str(caught.value), place.partition(".")[2], name[-1] if isinstance(name, list) else name
-    assert f"FOLDER: {key} is {refused!r}, no " in message
+    assert f"FOLDER: {key} is {refused!r}, which does not belong there: " in message
     assert "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it." in message
     assert "\n" not in message and "harmful" not in sys.modules
 
 
 def test_a_layer_that_the_plans_do_not_have_imported_is_judged_all_the_same():
-    with pytest.raises(UserError, match="conv_op is 'harmful.layer', no "):  # nnUNetTrainerBN would import it
+    with pytest.raises(UserError, match="conv_op is 'harmful.layer', which "):  # nnUNetTrainerBN would import it
         check({"network._kw_requires_import": [], "arguments.conv_op": "harmful.layer"})
 
 

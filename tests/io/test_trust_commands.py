@@ -65,7 +65,7 @@ def test_a_model_that_was_not_looked_at_runs_nothing(foreign, command, tmp_path,
             Predictor(foreign.folder, device="cpu")
         error = str(caught.value)
     assert not (tmp_path / "RAN").exists()
-    assert f"plans.json of {foreign.folder}: network_class_name is 'unittest.mock.Mock', no network" in error
+    assert f"plans.json of {foreign.folder}: network_class_name is 'unittest.mock.Mock', which does not" in error
     assert "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it." in error
 
 

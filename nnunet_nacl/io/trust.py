@@ -1,0 +1,160 @@
+"""Judges what others made before nnU-Net is given it: nnU-Net runs what checkpoints hold and what plans name.
+
+A checkpoint is read as weights and numbers alone. A name is looked up as nnU-Net does it; what is found must be of the
+kind that is meant, and tells itself where it comes from. Nothing is judged where the user trusts the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import pydoc
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from typing_extensions import NotRequired, TypedDict
+
+from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.files import is_file_name, regular_only
+from nnunet_nacl.json_files import decode, first_line
+from nnunet_nacl.registration import TRAINERS_PACKAGE
+from nnunet_nacl.registration.lookup import registered_trainers
+
+TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
+"""Whether checkpoints may hold and plans may name anything, as the user said with --trust_checkpoint."""
+_IF_TRUSTED = "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it."
+
+
+class _InitArgs(TypedDict):
+    configuration: str
+
+
+class _Checkpoint(TypedDict):
+    network_weights: dict[str, Any]
+    trainer_name: str
+    init_args: _InitArgs
+    inference_allowed_mirroring_axes: NotRequired[tuple[int, ...] | None]
+
+
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint of nnU-Net, on the CPU; ``mmap`` leaves the weights on the disk.
+
+    UserError if it is missing, damaged, none of nnU-Net's, or, unless it is trusted, holds more than tensors, plain
+    values and NumPy's numbers.
+    """
+    import torch
+
+    try:
+        open(path, "rb", opener=regular_only).close()
+        in_zip = zipfile.is_zipfile(path)  # PyTorch's form before 1.6 is none, and is read as a whole
+        with torch.serialization.safe_globals([(made, name) for name, made in NUMBERS_OF_NUMPY.items()]):
+            content = torch.load(path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=mmap and in_zip)
+    except OSError as error:
+        raise UserError(describe(error, path)) from None
+    except Exception as error:  # torch raises anything on broken bytes
+        if in_zip and "Weights only load failed" in str(error):
+            found = re.search("(?:Unsupported|GLOBAL).*", str(error))
+            what = found[0] if found else "more than these is in it"
+            raise UserError(f"{path}: cannot be read as weights and numbers alone ({what}): {_IF_TRUSTED}") from None
+        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
+    decode(_Checkpoint, content, f"{path}: not a checkpoint of nnU-Net", fix="give one that nnUNetv2_train wrote")
+    return content
+
+
+class _Number:
+    """Stands for numpy.dtype in a pickle: NumPy's own believes all flags, and takes bytes of the file for addresses."""
+
+    def __init__(self, kind: str, *options: bool) -> None:
+        self.kind = kind
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state != (3, state[1], None, None, None, -1, -1, 0):
+            raise pickle.UnpicklingError("Unsupported state of numpy.dtype")
+        self.kind = f"{state[1]}{self.kind}"
+
+
+def _scalar(number: _Number, data: bytes) -> Any:
+    """Stands for NumPy's ``scalar``: a bool, a whole or a floating-point number."""
+    if not re.fullmatch("[<>|=](b1|[iu][1248]|f[248])", number.kind):
+        raise pickle.UnpicklingError(f"Unsupported numpy.dtype {number.kind!r}")
+    return np.frombuffer(data, number.kind, 1)[0]
+
+
+NUMBERS_OF_NUMPY: dict[str, Any] = {f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")}
+NUMBERS_OF_NUMPY["numpy.dtype"] = _Number  # what stands for the names by which NumPy 1 and 2 pickle numbers
+
+
+def _is_layer(name: str) -> bool:
+    """Whether it is a network or layer of torch.nn, nnU-Net, this package, or one that registers trainers."""
+    from torch import nn
+
+    packages = ["torch.nn.", "dynamic_network_architectures.", "nnunet_nacl.", f"{TRAINERS_PACKAGE}."]
+    packages += [re.split("[.:]", trainer.value)[0] + "." for trainer in registered_trainers()]
+    if not f"{name}.".startswith(known := tuple(packages)):  # before anything is imported
+        return False
+    found: Any = pydoc.locate(name)
+    if found is None:  # as nnU-Net's get_network_from_plans
+        found = _search("dynamic_network_architectures.architectures", name.rpartition(".")[2])
+    is_layer = isinstance(found, type) and issubclass(found, nn.Module) and f"{found.__module__}.".startswith(known)
+    return found is None or is_layer
+
+
+def _is_trainer(name: str) -> bool:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    with contextlib.suppress(AssertionError, TypeError):  # nnU-Net asserts it too, but assertions can be left out
+        return issubclass(recursive_find_trainer_class_by_name(name), nnUNetTrainer)
+    return False
+
+
+def _is_of_nnunet(package: str, name: str) -> bool:
+    """Whether it is a class, or for resampling a function, that a package of nnU-Net defines."""
+    found, kind = _search(f"nnunetv2.{package}", name), FunctionType if package.endswith("resampling") else type
+    return found is None or (isinstance(found, kind) and found.__module__.startswith(f"nnunetv2.{package}."))
+
+
+def _search(package: str, name: str) -> Any:
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    return recursive_find_python_class(import_module(package).__path__[0], name, package)
+
+
+_JUDGES: dict[str, Callable[[str], bool]] = {
+    "trainer_name": _is_trainer,
+    **dict.fromkeys(("dataset_name", "data_identifier"), is_file_name),  # folders, where nnU-Net loads pickles
+    "label_manager": partial(_is_of_nnunet, "utilities.label_handling"),
+    **dict.fromkeys(("image_reader_writer", "overwrite_image_reader_writer"), partial(_is_of_nnunet, "imageio")),
+    "preprocessor_name": partial(_is_of_nnunet, "preprocessing"),
+    "normalization_schemes": partial(_is_of_nnunet, "preprocessing.normalization"),
+    "resampling_fn_data": partial(_is_of_nnunet, "preprocessing.resampling"),
+    "resampling_fn_seg": partial(_is_of_nnunet, "preprocessing.resampling"),
+    "resampling_fn_probabilities": partial(_is_of_nnunet, "preprocessing.resampling"),
+}
+
+
+def check_names(content: Mapping[str, Any], file: str, judges: Mapping[str, Callable[[str], bool]] = _JUDGES) -> None:
+    """UserError where ``file``, or the part of it that is given, names what does not belong there, and is not trusted.
+
+    ``judges`` say by key whether a name belongs there. What is missing, or no text, is nnU-Net's matter.
+    """
+    for key, belongs in judges.items():
+        names = content.get(key)
+        for name in names if isinstance(names, list) else [names]:
+            if isinstance(name, str) and not TRUSTED.get() and not belongs(name):
+                raise UserError(f"{file}: {key} is {name!r:.200}, which does not belong there: {_IF_TRUSTED}")
+
+
+def check_network(network: Mapping[str, Any], file: str) -> None:
+    """The same of a configuration's ``architecture``: its class, and what of its arguments is imported."""
+    check_names(network, file, {"network_class_name": _is_layer})
+    imported = (*network.get("_kw_requires_import", ()), "conv_op")  # which nnUNetTrainerBN imports in any case
+    check_names(network.get("arch_kwargs", {}), file, dict.fromkeys(imported, _is_layer))
