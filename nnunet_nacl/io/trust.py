@@ -55,7 +55,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
         open(path, "rb", opener=regular_only).close()
         in_zip = zipfile.is_zipfile(path)  # PyTorch's form before 1.6 is none, and is read as a whole
-        with torch.serialization.safe_globals([(made, name) for name, made in NUMBERS_OF_NUMPY.items()]):
+        with torch.serialization.safe_globals([(made, name) for name, made in _NUMBERS_OF_NUMPY.items()]):
             content = torch.load(path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=mmap and in_zip)
     except OSError as error:
         raise UserError(describe(error, path)) from None
@@ -88,8 +88,8 @@ def _scalar(number: _Number, data: bytes) -> Any:
     return np.frombuffer(data, number.kind, 1)[0]
 
 
-NUMBERS_OF_NUMPY: dict[str, Any] = {f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")}
-NUMBERS_OF_NUMPY["numpy.dtype"] = _Number  # what stands for the names by which NumPy 1 and 2 pickle numbers
+_NUMBERS_OF_NUMPY: dict[str, Any] = {f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")}
+_NUMBERS_OF_NUMPY["numpy.dtype"] = _Number  # what stands for the names by which NumPy 1 and 2 pickle numbers
 
 
 def _is_layer(name: str) -> bool:

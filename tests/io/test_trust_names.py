@@ -64,6 +64,7 @@ def check(changes: dict[str, Any], configuration: str = "3d_fullres") -> None:
 )
 def test_what_is_something_else_is_refused_and_not_even_imported(place, name, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "harmful", raising=False)
     (tmp_path / "harmful.py").write_text("import torch\nclass Network(torch.nn.Module):\n    pass\nlayer = Network\n")
     with pytest.raises(UserError) as caught:
         check({place: name}, "3d_cascade_fullres")  # which inherits from the other

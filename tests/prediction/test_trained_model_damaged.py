@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from nnunet_nacl.documents.calibration_map import SCHEMA_VERSION
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -52,7 +53,7 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
 def test_a_map_of_another_version_is_not_taken_for_none(model):
     path = model / "calibration_map.json"
     text = path.read_text()
-    path.write_text(text.replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 1'))
     try:
         with pytest.raises(UserError, match="schema version 1, .*calibrate again"):
             TrainedModel.open(model)
