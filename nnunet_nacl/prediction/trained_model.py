@@ -169,7 +169,9 @@ class TrainedModel:
     @cached_property
     def training(self) -> TrainingRange:
         """Spacing and size of the images that the model knows."""
-        return TrainingRange.find(self.folder, self.opened.plans, self.quality.profiles if self.quality else None)
+        return TrainingRange.find(
+            self.folder, self.opened.plans, self.quality.of_map.profiles if self.quality else None
+        )
 
     @property
     def grid_spacing_mm(self) -> np.ndarray:

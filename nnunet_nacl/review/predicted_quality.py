@@ -18,8 +18,7 @@ from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.calibration.unlike import CalibrationProfiles
-from nnunet_nacl.documents.calibration_map import CalibrationMap
+from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     read_map,
@@ -38,8 +37,9 @@ class QualityOfMap:
 
     Attributes:
         path: The map.
-        record: What its file holds beside it.
-        learned: About Dice and volumes.
+        record: What its file holds.
+        of_map: All that it learned.
+        learned: Of that, what Dice and volumes will be.
         keys: nnU-Net's key of each structure, in order.
         as_network: Whether the cases' probabilities are known as the network gave them: presence is
             learned from those, and not known of a folder that was calibrated before.
@@ -47,6 +47,7 @@ class QualityOfMap:
 
     path: Path
     record: CalibrationMap
+    of_map: MapQuality
     learned: LearnedQuality
     keys: tuple[str, ...]
     as_network: bool = True
@@ -54,13 +55,12 @@ class QualityOfMap:
     @property
     def presence(self) -> LearnedPresence | None:
         """What was learned about what is there; None where nothing was, or it may not be asked."""
-        return self.record.quality.presence if self.record.quality and self.as_network else None
+        return self.of_map.presence if self.as_network else None
 
     @property
     def torn(self) -> list[str]:
         """nnU-Net's keys of the structures that can be absent, or are in pieces in most calibration scans."""
-        known = self.record.quality.presence if self.record.quality else None
-        return known.listed if known else []
+        return self.of_map.presence.listed if self.of_map.presence else []
 
     @property
     def listed(self) -> list[str]:
@@ -70,15 +70,10 @@ class QualityOfMap:
         """
         return [key for key in self.torn if key not in self.learned.scores.always]
 
-    def _knows(self, unit: str) -> bool:
-        """Whether volumes were learned in this unit."""
-        return self.record.quality is not None and unit == self.record.quality.unit
-
     @property
     def why_no_flags(self) -> str:
         """Why no score tells which scans may be bad; empty where one does."""
-        of_map = self.record.quality
-        if not self.as_network and of_map and of_map.presence and of_map.presence.present:
+        if not self.as_network and self.of_map.presence and self.of_map.presence.present:
             return "these were calibrated before; give the predictions as the network made them."
         return ""
 
@@ -110,7 +105,7 @@ class QualityOfMap:
                 "always": key in always,
                 "bad": 0.0 if bad is None else bad.get(structure.name, math.nan),
             }
-            if self._knows(review.unit):
+            if review.unit == self.of_map.unit:
                 interval = learned.volume[key].predict(structure.predicted_volume)[1:]
                 known["volume_interval"] = tuple(interval.tolist())
                 if self.presence:
@@ -120,14 +115,9 @@ class QualityOfMap:
             structures.append(replace(structure, **known))
         return replace(review, structures=tuple(structures))
 
-    @property
-    def profiles(self) -> CalibrationProfiles | None:
-        """What the calibration scans look like; None where that is not known."""
-        return self.record.quality.profiles if self.record.quality else None
-
     def compare(self, review: CaseReview, profile: Sequence[float], level: float) -> CaseReview:
         """The row with how probable such an image is, and, where that is at most the level, what is odd about it."""
-        known, values = self.profiles, np.array(profile, float)
+        known, values = self.of_map.profiles, np.array(profile, float)
         if known is None or len(values) != len(known.names) or known.n_patients < 2:
             return review
         p, words = known.p_value(values), ""
@@ -169,8 +159,9 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
     if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
     record, why_not = read_record(path), ""
-    if (learned := record.learned) is None:
-        why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
+    of_map, learned = record.quality, record.learned
+    if of_map is None or learned is None:
+        why = f" ({of_map.why_not})" if of_map and of_map.why_not else ""
         why_not = (
             f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
             "held-out cases."
@@ -180,6 +171,6 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
     if calibrated and why_not:
         raise UserError(why_not)
     quality = None
-    if learned and not why_not:
-        quality = QualityOfMap(path, record, learned, tuple(structures), not calibrated)
+    if of_map and learned and not why_not:
+        quality = QualityOfMap(path, record, of_map, learned, tuple(structures), not calibrated)
     return None if calibrated else calibration, quality, why_not

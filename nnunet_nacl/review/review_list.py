@@ -102,7 +102,7 @@ class ReviewList:
     @cached_property
     def unlike_scans(self) -> UnlikeScans | None:
         """How many scans are unlike the calibration scans; None where nobody knows what these look like."""
-        if self.quality is None or (known := self.quality.profiles) is None:
+        if self.quality is None or (known := self.quality.of_map.profiles) is None:
             return None
         profiles = [np.array(self.finished[row.case].profile) for row in self.rows if not math.isnan(row.unlike_p)]
         return UnlikeScans.of(known, profiles, self.unlike)

@@ -103,9 +103,9 @@ def why_no_intervals(listed: ReviewList) -> str:
         return ""
     if listed.quality is None:
         return "no calibration map knows such segmentations (nnunet_nacl calibrate learns one)"
-    known, unit = listed.quality.record.quality, listed.rows[0].unit
-    if known and known.unit != unit:
-        return f"the calibration map learned volumes in {known.unit}, these are in {unit}"
+    known, unit = listed.quality.of_map.unit, listed.rows[0].unit
+    if known != unit:
+        return f"the calibration map learned volumes in {known}, these are in {unit}"
     return "the calibration map learned from fewer than nine patients"
 
 

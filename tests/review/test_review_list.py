@@ -80,10 +80,10 @@ def test_the_lowest_score_comes_first_whatever_the_dice():
 def quality(why_not: str = ""):
     """A map that adds nothing to a row."""
     learned = SimpleNamespace(as_deployed=True)
-    known = {"why_no_flags": why_not, "predicts_dice": True, "learned": learned, "profiles": None}
-    known |= {"keys": (), "torn": (), "record": SimpleNamespace(quality=None)}
+    known = {"why_no_flags": why_not, "learned": learned, "keys": (), "torn": ()}
+    known |= {"of_map": SimpleNamespace(profiles=None, unit="ml")}
     as_they_are = {"complete": lambda row, bad: row, "compare": lambda row, profile, level: row}
-    return SimpleNamespace(judge=lambda findings, unit: findings, **as_they_are, **known)
+    return SimpleNamespace(**as_they_are, **known)
 
 
 def test_the_first_sentence_says_how_many_are_flagged_by_what_and_to_which_end():
