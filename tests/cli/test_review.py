@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 
-import pytest
-
 from nnunet_nacl.cli.main import main
 
 
@@ -21,22 +19,6 @@ def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
     assert review("-i", source, "-o", tmp_path / "out") == 1
     out, err = capsys.readouterr()
     assert "(1 of 1)" in out and "2 could not be done" in err and "case_0.npz" in err and "case_1.npz" in err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("-i", "nowhere", "-o", "out"), "nowhere: no such folder"),
-        (("-i", "predictions", "-o", "predictions"), "hoose another -o"),
-    ],
-)
-def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):
-    predict()
-    monkeypatch.chdir(tmp_path)
-    assert review(*arguments) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("nnunet_nacl review: error: ") and message in err and err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
 
 
 def test_scans_drawn_by_chance_and_the_folder_for_slicer(predict, tmp_path, capsys):

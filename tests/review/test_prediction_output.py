@@ -85,7 +85,7 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending)
     reader = reader_of(reader)
     array, properties = reader.read_seg(str(scan(tmp_path / f"scan{ending}")))
     values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
-    values.flat[0] = 1
+    values.flat[:7] = [0, 1 / 255, 0.5 / 255, 1.5 / 255, 0.9981, 1, 1.0000001]
     reference = tmp_path / f"reference{ending}"
     reader.write_seg(np.rint(values * 250).astype(np.uint8), str(reference), properties)
     path = tmp_path / "maps" / f"map{ending}"
@@ -97,7 +97,8 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending)
     assert written.dtype == np.float32
     np.testing.assert_allclose(written, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3)
     again, _ = reader.read_seg(str(path))
-    np.testing.assert_array_equal(again[0], np.rint(values * np.float32(255)) / np.float32(255))
+    np.testing.assert_allclose(again[0].flat[:7] * 255, [0, 1, 0, 2, 255, 255, 255], rtol=1e-6)
+    np.testing.assert_array_equal(again[0], np.rint(values.clip(0, 1) * np.float32(255)) / np.float32(255))
     assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
@@ -151,16 +152,6 @@ def test_a_3d_tif_has_its_spacing_beside_it(tmp_path):
     assert tuple(read["spacing"]) == (3.0, 1.5, 0.5)
 
 
-def test_maps_are_rounded(tmp_path):
-    reader = reader_of("SimpleITKIO")
-    _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
-    values = np.zeros(SHAPE)
-    values.flat[:7] = [0, 1 / 255, 0.5 / 255, 1.5 / 255, 0.9981, 1, 1.0000001]
-    write_map(values, tmp_path / "map.nii.gz", reader, properties)
-    written = reader.read_seg(str(tmp_path / "map.nii.gz"))[0].ravel()[:7] * 255
-    np.testing.assert_allclose(written, [0, 1, 0, 2, 255, 255, 255], rtol=1e-6)
-
-
 def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
     reader = reader_of("SimpleITKIO")
     _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
@@ -178,7 +169,7 @@ def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypa
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".tif", ".png"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".tif", ".png"])
 def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
     picture = ending == ".png"
     noise = np.random.default_rng(0).random((1, 256, 256) if picture else (16, 64, 64))

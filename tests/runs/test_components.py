@@ -79,17 +79,6 @@ def test_two_components_by_hand():
     assert find_components(case_of(segmentation, probs=probs), 2) == [lesion]
 
 
-def test_blocks_make_no_difference():
-    rng = np.random.default_rng(0)
-    probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
-    whole = case_of(rng.choice(3, (5, 8, 7), p=[0.8, 0.1, 0.1]), probs=probs)
-    for one, other in zip(find_components(whole), find_components(replace(whole, probabilities=InBlocks(probs)))):
-        assert len(one.found) == len(other.found) > 3
-        for a, b in zip(one.found, other.found):
-            assert (a.voxels, a.centre_mm) == (b.voxels, b.centre_mm)
-            assert (a.mean_probability, a.max_probability) == pytest.approx((b.mean_probability, b.max_probability))
-
-
 def test_findings_are_calibrated_and_what_the_network_said_of_the_scan_is_kept():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
