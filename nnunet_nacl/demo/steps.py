@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
-from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
+from nnunet_nacl.documents.comparison_file import PAGE_NAME
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import locked, write_atomically
 from nnunet_nacl.interruption import termination_as_interrupt
 from nnunet_nacl.json_files import read_dict, read_json
 from nnunet_nacl.methods import PREFIX
-from nnunet_nacl.registration.lookup import resolve
 from nnunet_nacl.review.review_list import PAGE as REVIEW_PAGE
 
 SCHEDULES = {"virtual brains": (10, 100), "cpu": (40, 50), "gpu": (50, 100)}
@@ -61,13 +60,6 @@ class Demo:
         epochs, iterations = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
         losses = [f"{PREFIX}{loss}_{epochs}epochs_{iterations}iters_adam" for loss in ("DiceCE", "CE", "NACL")]
         self.trainers: list[str] = args.tr or losses
-        for trainer in self.trainers:
-            try:
-                resolve(trainer)
-            except AttributeError:  # perhaps one of nnU-Net's own
-                pass
-            except ValueError as error:  # now, not after minutes
-                raise UserError(str(error)) from error
         self.configuration = args.c or ("2d" + _SMALL if on_cpu else "2d")
         # three trainings share two cores better than two of them followed by one alone
         count = len(self.trainers) * len(self.folds)
@@ -105,13 +97,8 @@ class Demo:
             calibrated = self._calibrate()
             page = self._compare(truth, calibrated)
             review = self._predict(calibrated[0]) if calibrated else None
-            print()
-            for row in read_json(page.with_name(COMPARISON_FILE))["statistics"]:
-                if (row["trainer"], row["column"]) == (f"{row['reference']}+calibrated", "ECE:predicted"):
-                    gain = f"from {row['mean_reference']:.3f} to {row['mean']:.3f}"
-                    print(f"Calibration took the ECE where a structure is predicted {gain} ({row['reference']}).")
             print(
-                "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
+                "\nOne training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
                 f"Next: your own data. Further commands need nnU-Net's folders:\n{self.export}\n\n"
                 "Pages, to open in a browser:"
                 + (f"\n  new scans, those to look at first: {review}" if review else "")
