@@ -93,28 +93,22 @@ def grey_picture(image: np.ndarray, grid: Grid, window: Sequence[float] = ()) ->
 
 
 def draw_labels(
-    image: np.ndarray | None,
-    masks: Sequence[np.ndarray],
-    grid: Grid,
-    *,
-    edges: Sequence[str] | None = None,
-    mark: tuple[int, int] | None = None,
+    image: np.ndarray, masks: Sequence[np.ndarray], grid: Grid, edges: Sequence[str], mark: tuple[int, int]
 ) -> bytes:
-    """A slice with its structures in colour over it; where colours repeat, each with its number from 1.
+    """A slice with its structures in colour over it and a scale bar; where colours repeat, each with its number from 1.
 
     Args:
-        image: (rows, columns) image; None draws on grey.
+        image: (rows, columns) image.
         masks: (rows, columns) of each structure, in the order of ``STRUCTURE_COLORS``; later ones lie on top.
         grid: Geometry.
-        edges: Letters at the left, right, upper and lower edge; given, they and a scale bar are drawn.
+        edges: Letters at the left, right, upper and lower edge; none where they are unknown.
         mark: Row and column of a voxel to draw a ring around.
 
     Returns:
         PNG.
     """
-    height, width = grid.pixels
-    canvas = np.full((height, width, 3), 64, np.uint8) if image is None else grey_levels(image, grid)
-    plain = canvas.copy()
+    plain = grey_levels(image, grid)
+    canvas = plain.copy()
     for mask, name in zip(masks, cycle(STRUCTURE_COLORS)):
         inside, color = grid.enlarge(mask), np.array(ImageColor.getrgb(name))
         canvas[inside] = ((1 - _FILL) * plain[inside] + _FILL * color).round()
@@ -128,14 +122,14 @@ def draw_labels(
                 y, x = np.unravel_index(depth.argmax(), depth.shape)
                 style: Any = {"fill": "white", "stroke_fill": "black", "stroke_width": 1, "font": _font(11)}
                 draw.text((int(x), int(y)), str(number), anchor="mm", **style)
-    if edges is not None:
-        _annotate(draw, grid, edges)
-    if mark is not None:
-        y, x = ((i + 0.5) * pixels / n for i, pixels, n in zip(mark, grid.pixels, grid.shape))
-        for shade, line in (("black", 4), ("white", 2)):  # a light ring on a dark one: seen on any colour
-            r = 0.07 * max(grid.pixels) + line / 2 - 1
-            draw.ellipse((x - r, y - r, x + r, y + r), outline=shade, width=line)
-    return _png(picture)
+    _annotate(draw, grid, edges)
+    y, x = ((i + 0.5) * pixels / n for i, pixels, n in zip(mark, grid.pixels, grid.shape))
+    for shade, line in (("black", 4), ("white", 2)):  # a light ring on a dark one: seen on any colour
+        r = 0.07 * max(grid.pixels) + line / 2 - 1
+        draw.ellipse((x - r, y - r, x + r, y + r), outline=shade, width=line)
+    stream = io.BytesIO()  # with a palette: a third of the size, and no difference to the eye
+    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
@@ -162,10 +156,3 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     package: Any = find_spec("matplotlib")  # whose import would take longer than all pictures of a small run
     data = Path(package.origin).parent / "mpl-data"
     return ImageFont.truetype(str(data / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), size)
-
-
-def _png(picture: Image.Image) -> bytes:
-    """With a palette: a third of the size, and no difference to the eye."""
-    stream = io.BytesIO()
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
-    return stream.getvalue()

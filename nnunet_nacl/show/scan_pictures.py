@@ -105,7 +105,7 @@ def _through_place(reviewed: ReviewedCase, image: np.ndarray, axis: int) -> tupl
     [mark] = np.argwhere(view.flat(where)).tolist()
     masks = [case.labels.mask(view(case.segmentation), channel) for channel in case.labels.foreground]
     grey = view.flat(_slice(image, axis, index[axis]))
-    return view, draw_labels(grey, masks, view.grid, edges=view.edges, mark=(mark[0], mark[1]))
+    return view, draw_labels(grey, masks, view.grid, view.edges, (mark[0], mark[1]))
 
 
 def _draw_slices(
