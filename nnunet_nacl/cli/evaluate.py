@@ -145,12 +145,13 @@ def _of_model(
 
 def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], str, QualityOfMap | None]:
     """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
+    from nnunet_nacl.io.locate import with_expected
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.same_networks import check_same_networks
 
     folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
-    expected = folder.expecting_all_references()
+    expected = with_expected(folder)
     if not args.map:
         return {"": expected}, str(folder.folder), None
     if note := check_same_networks(Path(args.map), folder):

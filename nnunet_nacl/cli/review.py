@@ -91,7 +91,7 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import structures_of
-    from nnunet_nacl.io.companion_files import image_files
+    from nnunet_nacl.io.locate import image_files
     from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.prediction.deliver import Delivery, deliver
     from nnunet_nacl.prediction.saved_predictions import SavedPredictions

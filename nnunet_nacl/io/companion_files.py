@@ -1,29 +1,19 @@
-"""Finds what belongs to a folder of predictions: dataset.json, plans.json, the images and the ground truth."""
+"""Finds and reads what lies beside predictions: dataset.json, plans.json, the ground truth; the folds of a model."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import is_file_name
-from nnunet_nacl.io.image_files import read_images
 from nnunet_nacl.json_files import read_dict
 
-if TYPE_CHECKING:
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
-
-_DATASET = {"labels": dict, "file_ending": str, "channel_names": dict, "modality": dict}
-_PLANS = {"dataset_name": str, "image_reader_writer": str, "configurations": dict}
-"""What is read of dataset.json and plans.json, and of what type it must be."""
 _FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
@@ -52,7 +42,7 @@ def find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: s
 
 def read_dataset(path: Path) -> dict[str, Any]:
     """The content of dataset.json; UserError where what this package reads of it is missing or of another type."""
-    content = _typed(read_dict(path), _DATASET, path)
+    content = _typed(read_dict(path), path, labels=dict, file_ending=str, channel_names=dict, modality=dict)
     for key in {"labels", "file_ending"} - content.keys():
         raise UserError(f"{path}: it has no {key!r}; give nnU-Net's own file.")
     ending = content["file_ending"]
@@ -63,15 +53,15 @@ def read_dataset(path: Path) -> dict[str, Any]:
 
 def read_plans(path: Path) -> dict[str, Any]:
     """The content of plans.json; UserError where what this package reads of it has another type."""
-    plans = _typed(read_dict(path), _PLANS, path)
+    plans = _typed(read_dict(path), path, dataset_name=str, image_reader_writer=str, configurations=dict)
     if not is_file_name(name := plans.get("dataset_name", "unnamed")):
         raise UserError(f"{path}: dataset_name is {name!r}, which names no folder; give nnU-Net's own file.")
     configurations = plans.get("configurations", {})
-    _typed(configurations, dict.fromkeys(configurations, dict), f"{path}: configurations")
+    _typed(configurations, f"{path}: configurations", **dict.fromkeys(configurations, dict))
     return plans
 
 
-def _typed(content: dict[str, Any], kinds: Mapping[str, type], source: object) -> dict[str, Any]:
+def _typed(content: dict[str, Any], source: object, /, **kinds: type) -> dict[str, Any]:
     """By hand: the package that decodes other documents takes as long to load as a small folder to review."""
     for key, kind in kinds.items():
         if not isinstance(content.get(key, kind()), kind):
@@ -90,46 +80,6 @@ def find_references(dataset_name: str | None, folder: Path) -> Path:
     if there := [place for place in places if place.is_dir()]:
         return there[0]
     raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(map(str, places))}.")
-
-
-def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
-    """One channel of the case's image through nnU-Net's reader.
-
-    It lies in the input folder of nnUNetv2_predict, as recorded beside the predictions, else in nnUNet_raw.
-
-    Raises:
-        UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
-    """
-    files = image_files(folder, case)
-    has_file = channel < len(files)  # a colour picture has several channels in its one file
-    channels, _ = read_images(folder.reader, [files[channel]] if has_file else files)
-    if not has_file and (len(files) > 1 or channel >= len(channels)):
-        raise UserError(f"{files[0].parent}: {case} has no channel {channel}.")
-    array = channels[0 if has_file else channel]
-    if array.shape != tuple(shape):
-        raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")
-    return array
-
-
-def image_files(folder: PredictionFolder, case: str) -> list[Path]:
-    """The files of a case's channels: dataset.json may list them, else they are numbered; UserError without any."""
-    root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
-    places = [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
-    with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
-        images = [os.path.expandvars(image) for image in folder.dataset_json["dataset"][case]["images"]]
-        if places and images:
-            return [Path(str(root)) / name / image for image in images]
-    with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
-        places.insert(0, Path(read_dict(folder.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
-    for place in places:
-        files: list[Path] = []
-        while (file := place / f"{case}_{len(files):04d}{folder.file_ending}").is_file():
-            files.append(file)
-        if files:
-            return files
-    if not root:
-        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
-    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")
 
 
 def fold_of(folder: Path) -> str | None:

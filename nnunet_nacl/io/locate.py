@@ -1,7 +1,8 @@
-"""Finds what belongs together in nnU-Net's folders: models, their folds, ground truth, dataset.json and plans.json."""
+"""Finds what belongs together in nnU-Net's folders: models, their folds and cases, images of predictions."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from typing_extensions import TypedDict
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import is_file_name
-from nnunet_nacl.io.companion_files import fold_folders, folds_asked_for
-from nnunet_nacl.io.prediction_folder import RERUN, PredictionFolder
-from nnunet_nacl.json_files import decode, first_line, read_json
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, fold_folders, folds_asked_for, list_folder
+from nnunet_nacl.io.npz import RERUN
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import decode, first_line, read_dict, read_json
 
 SPLITS = "splits_final.json"
 
@@ -118,20 +120,26 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
         if not folder.is_dir():
             there = ", ".join(folds_with(model, "validation"))
             raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
-        opened = PredictionFolder.open(folder)
-        result[fold] = (
-            opened.expecting_all_references()  # trained and validated on every case
-            if fold == "all"
-            else replace(opened, expected=cases_of_split(opened.plans.get("dataset_name"), fold))
-        )
+        result[fold] = with_expected(PredictionFolder.open(folder), fold)
     return result
 
 
-def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
-    """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
-    if fold == "all" or int(fold) >= len(splits := splits_of(dataset_name)):
-        return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
-    return tuple(sorted(splits[int(fold)]["val"]))
+def with_expected(folder: PredictionFolder, fold: str = "all") -> PredictionFolder:
+    """A folder that knows which cases should be there: every one of the ground truth, or those of a fold's split.
+
+    Of folds beyond splits_final.json, for which nnU-Net makes a random split, nothing is known. UserError for ``all``
+    where there is no ground truth.
+    """
+    if fold != "all":
+        splits, number = splits_of(folder.plans.get("dataset_name")), int(fold)
+        return replace(folder, expected=tuple(sorted(splits[number]["val"])) if number < len(splits) else None)
+    ending = folder.file_ending
+    names = list_folder(folder.reference_folder)[0] if folder.reference_folder else ()
+    expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
+    if not expected:
+        none = f"{folder.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it)"
+        raise UserError(f"{none}; give the right folder.")
+    return replace(folder, expected=expected)
 
 
 class Split(TypedDict):
@@ -152,3 +160,29 @@ def splits_of(dataset_name: str | None) -> list[Split]:
         if not is_file_name(case):
             raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")
     return splits
+
+
+def image_files(folder: PredictionFolder, case: str) -> list[Path]:
+    """The files of a case's channels; UserError without any.
+
+    dataset.json may list them; else they are numbered, in the input folder of nnUNetv2_predict, as recorded beside the
+    predictions, or in nnUNet_raw.
+    """
+    root = os.environ.get("nnUNet_raw")
+    dataset = Path(root or os.devnull) / folder.plans.get("dataset_name", "")
+    with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
+        images = [os.path.expandvars(image) for image in folder.dataset_json["dataset"][case]["images"]]
+        if root and images:
+            return [dataset / image for image in images]
+    places = [dataset / "imagesTr", dataset / "imagesTs"]
+    with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
+        places.insert(0, Path(read_dict(folder.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
+    for place in places:
+        files: list[Path] = []
+        while (file := place / f"{case}_{len(files):04d}{folder.file_ending}").is_file():
+            files.append(file)
+        if files:
+            return files
+    if not root:
+        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
+    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,7 @@ from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.case import Case, CaseFiles
-from nnunet_nacl.io.companion_files import (
-    find_above,
-    find_references,
-    list_folder,
-    read_dataset,
-    read_plans,
-    validated_fold,
-)
+from nnunet_nacl.io.companion_files import find_above, find_references, list_folder, read_dataset, read_plans
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
 from nnunet_nacl.io.image_files import check_name, read_segmentation
 from nnunet_nacl.io.labels import Labels, smallest_type
@@ -94,13 +87,13 @@ class PredictionFolder:
 
     @property
     def channel_names(self) -> list[str]:
-        """Names of the image channels that dataset.json has."""
+        """Names of the image channels; none where dataset.json does not name them."""
         return list(map(str, self.dataset_json.get("modality", self.dataset_json.get("channel_names", {})).values()))
 
     @property
     def num_channels(self) -> int:
         """Image channels of this data set; 0 where dataset.json does not name them."""
-        return len(self.dataset_json.get("modality", self.dataset_json.get("channel_names", ())))
+        return len(self.channel_names)
 
     @cached_property
     def labels(self) -> Labels:
@@ -135,20 +128,14 @@ class PredictionFolder:
             )
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
-            files = self.files(case)
+            files, npz = self.files(case), self.folder / f"{case}.npz"
             if files.reference is not None and not files.reference.is_file():
-                problems[case] = (
-                    f"{files.reference}: no ground truth for this prediction; add it or remove the prediction."
-                )
-            elif validated_fold(self.folder) and self.expected is not None and case not in self.expected:
-                problems[case] = (
-                    f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
-                    "over from another split."
-                )
+                problems[case] = f"{files.reference}: no ground truth of this case; add it or remove the prediction."
+            elif self.expected is not None and case not in self.expected:
+                problems[case] = f"{npz} is not in the validation split of this fold; remove what others left."
             elif case not in probabilities and case not in known:
-                is_odd = f"{case}.npz" in others
-                fault = "is no file, or a link that leads nowhere" if is_odd else "is missing"
-                problems[case] = f"{self.folder / case}.npz {fault}; {RERUN}."
+                fault = "is no file, or a link that leads nowhere" if npz.name in others else "is missing"
+                problems[case] = f"{npz} {fault}; {RERUN}."
             else:
                 found.append(files)
         if self.expected is not None and not chill:
@@ -163,16 +150,6 @@ class PredictionFolder:
         found = segmentation if segmentation.is_file() else None
         derived = None if self.calibration is None else self.calibration.to_json()
         return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
-
-    def expecting_all_references(self) -> PredictionFolder:
-        """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
-        ending = self.file_ending
-        names, _ = list_folder(self.reference_folder) if self.reference_folder else ((), ())
-        expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
-        if not expected:
-            none = f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it)"
-            raise UserError(f"{none}; give the right folder.")
-        return replace(self, expected=expected)
 
     @cached_property
     def reader(self) -> Any:
@@ -193,8 +170,8 @@ class PredictionFolder:
         if files.segmentation is None and not (truth and probabilities):
             also = "" if truth else ", and with it where the image lies"
             raise UserError(f"{self.folder / files.case}{self.file_ending} is missing{also}; {RERUN}.")
-        true: Any = None
         segmentation: Any = None
+        true: Any = None
         properties: dict[str, Any] = {}
         like = None
         if files.segmentation is not None:

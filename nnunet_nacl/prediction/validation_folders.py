@@ -1,13 +1,12 @@
 """A trained model's held-out validation cases: where they lie, and how those are predicted of which nothing was kept.
 
-They are predicted as nnU-Net's final validation does, also for stock models and for calibrated checkpoints, and
-measured on the way. nnU-Net's ``validation/`` is not touched, but where it has lost single files.
+They are predicted as nnU-Net's final validation does, also for stock models, and measured on the way. nnU-Net's
+``validation/`` is not touched, but where it has lost single files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.locate import cases_of_split, find_fold_folders, predicted_folder, trained_folds
+from nnunet_nacl.io.locate import find_fold_folders, predicted_folder, trained_folds, with_expected
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.trust import read_checkpoint
 from nnunet_nacl.json_files import decode, read_dict
@@ -138,10 +137,8 @@ def predict_validation(
     read_checkpoint(path, mmap=True)  # before a folder is made for its predictions
     output = predicted_folder(path.parent, checkpoint)
     output.mkdir(exist_ok=True)
-    folder = PredictionFolder.open(output)
+    folder = with_expected(PredictionFolder.open(output), fold)
     _prepare(output, path, folder.file_ending, inference_in(network))
-    cases = cases_of_split(folder.plans.get("dataset_name"), fold)
-    folder = folder.expecting_all_references() if fold == "all" else replace(folder, expected=cases)
     if not folder.expected:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
     export = MeasuredExport(folder, settings)

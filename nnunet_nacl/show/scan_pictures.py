@@ -15,9 +15,10 @@ from PIL import Image, ImageColor
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.io.companion_files import image_files, read_image
 from nnunet_nacl.io.geometry import slicing_axis
+from nnunet_nacl.io.image_files import read_images
 from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.locate import image_files
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.preprocessed_case import for_pictures
@@ -61,8 +62,10 @@ def draw_scan(
     name, shape = reviewed.case.name, reviewed.case.segmentation.shape
     try:
         files = files or image_files(folder, name)
-        image = for_pictures(read_image(folder, name, 0, shape)) if image is None else image
+        image = for_pictures(read_images(folder.reader, files[:1])[0][0]) if image is None else image
     except UserError:
+        return reviewed.finished, ()
+    if image.shape != shape:
         return reviewed.finished, ()
     axis = slicing_axis(reviewed.case.geometry.spacing_mm, folder.plans)
     view, png = _through_place(reviewed, image, axis)
