@@ -16,8 +16,7 @@ from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import detected_text, presence_text
-from nnunet_nacl.show.text_table import aligned, effect_table, number
-from nnunet_nacl.show.worst_structures import named_together, worst_of
+from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of
 
 _SHOWN = ("NLL all", "NLL predicted", "NLL near", "Brier all", "Brier predicted", "ECE predicted")
 _MASKS = ("all", "predicted", "near")
@@ -39,7 +38,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
         "",
         "nnU-Net's own labels before and after the map, each case under one that has not seen it:",
     ]
-    lines += [effect_table(effect, names), masks]
+    lines += [effect_text(effect, names), masks]
     if older := effect["NLL predicted"]["n"] - effect["NLL near"]["n"]:
         lines += [f"near is not known of {older} cases: an earlier version measured them; predict them again."]
     if verbose:
@@ -50,7 +49,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     lines += _promises(quality, names, verbose)
     if quality.learned:
         lines += ["", *_flag_lines(quality.learned.scores)]
-    if presence := presence_text(quality.presence, names, every_kind=verbose):
+    if presence := presence_text(quality.presence, names, every=verbose):
         lines += ["", presence]
     return "\n".join(lines)
 
@@ -83,23 +82,26 @@ def _form(record: CalibrationMap) -> list[str]:
 def _slopes(record: CalibrationMap) -> list[str]:
     """A line for each row of the map, with standard errors; what acts across structures stands in the file."""
     stored: Any = record.maps[record.form]
-    rows = [["label", "structure", "slope", "offset", "of -log p of the background"]]
-    names = [f"{key} {name}" for key, name in record.names.items()]
+    names, rows = [f"{key} {name}" for key, name in record.names.items()], []
     by_row = "rows" in stored
     for i, structure in enumerate(names):
-        numbers = [f"{stored[key][0][i]:+.3f}" for key in ("slopes", "offsets")]
+        slope, offset = (f"{stored[key][0][i]:+.3f}" for key in ("slopes", "offsets"))
         if not by_row:
-            errors = (stored[f"{key}_standard_errors"][0][i] for key in ("slope", "offset"))
-            numbers = [f"{value} ({error:.3f})" for value, error in zip(numbers, errors)]
-        rows.append(["any other" if by_row else "any", structure, *numbers, ""])
-    for row in stored.get("rows", []):
+            slope, offset = (
+                f"{value} ({stored[f'{key}_standard_errors'][0][i]:.3f})"
+                for key, value in (("slope", slope), ("offset", offset))
+            )
+        row = {"label": "any other" if by_row else "any", "structure": structure, "slope": slope, "offset": offset}
+        rows.append(row | {"of -log p of the background": ""})
+    for one in stored.get("rows", []):
         slope, total, offset = (
-            f"{row[key]:+.3f} ({error:.3f})" for key, error in zip(("slope", "total", "offset"), row["standard_errors"])
+            f"{one[key]:+.3f} ({error:.3f})" for key, error in zip(("slope", "total", "offset"), one["standard_errors"])
         )
-        rows.append([record.labels[row["label"]], names[row["structure"]], slope, offset, total])
+        row = {"label": record.labels[one["label"]], "structure": names[one["structure"]], "slope": slope}
+        rows.append(row | {"offset": offset, "of -log p of the background": total})
     certain = record.certain_background
     return [
-        *aligned(rows, (0, 1)),
+        text_of(rows, keys=2),
         f"left as they are, no structure above 1e-6: {certain.voxels:.1%} of the voxels with "
         f"{certain.expected_volume:.2%} of the expected volume",
     ]
@@ -107,23 +109,19 @@ def _slopes(record: CalibrationMap) -> list[str]:
 
 def _flag_lines(scores: ScanScores) -> list[str]:
     """What it costs to find nine of ten bad scans."""
-    header = [
-        "to find 9 of 10 scans with a Dice below",
-        "which are",
-        "look at",
-        "95 % interval",
-        "by entropy",
-        "at random",
-    ]
-    rows, unknown, needed = [header], dict[str, str](), patients_needed(1 - Fraction(str(DEFAULT_FIND)))
+    rows, unknown, needed = [], dict[str, str](), patients_needed(1 - Fraction(str(DEFAULT_FIND)))
     for cost in flag_costs(scores):
         if math.isnan(cost.flagged):
             unknown[f"{cost.bad:g}"] = f"{cost.n_patients} patients have such a scan, it takes {needed}"
             continue
         shares = (f"{100 * share:.0f} %" for share in (cost.share_bad, cost.flagged, cost.by_entropy, cost.at_random))
-        are, look, *others = (text.replace("nan %", "-") for text in shares)
-        rows.append([f"{cost.bad:g}", are, look, "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %"), *others])
-    lines = [*aligned(rows, indent="")] if len(rows) > 1 else []
+        are, look, entropy, random = (text.replace("nan %", "-") for text in shares)
+        interval = "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %")
+        rows.append(
+            {"to find 9 of 10 scans with a Dice below": f"{cost.bad:g}", "which are": are, "look at": look}
+            | {"95 % interval": interval, "by entropy": entropy, "at random": random}
+        )
+    lines = [text_of(rows)] if rows else []
     lines += named_together({f"a Dice below {limit}": why for limit, why in unknown.items()})
     return [*lines, "`nnunet_nacl predict` flags them: -bad, -find, -miss and -structures are chosen there."]
 
@@ -132,24 +130,23 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
     """What is promised of new cases: a line for each structure, or for the worst."""
     if (learned := quality.learned) is None:
         return [f"nothing was learned about Dice and volumes: {quality.why_not}"]
-    header = ["predicted for new cases, off by", "Dice", "a constant", "90 % interval covers", "its width"]
-    header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "its width", "cases"]
-    rows, checks = [header], learned.checks
-    shown, more = worst_of(((key, -checks["dice"][key].error) for key in names), verbose)
-    for key in shown:
-        rows.append([names[key]])
-        for kind in ("dice", "volume"):
-            check = checks[kind][key]
+    rows = []
+    for key, name in names.items():
+        row = {"key": key, "predicted for new cases, off by": name}
+        for kind, what, mark in (("dice", "Dice", ""), ("volume", f"volume ({quality.unit})", " ")):
+            check = learned.checks[kind][key]
             covered = check.coverage
             bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
-            covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
             error, constant, width = (
                 f"{value:.3g}".replace("nan", "-") for value in (check.error, check.error_of_constant, check.width)
             )
-            rows[-1] += [error, constant, covers, width]
-        rows[-1].append(str(checks["dice"][key].n))
+            covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
+            row |= {what: error, f"a constant{mark}": constant, f"90 % interval covers{mark}": covers}
+            row[f"its width{mark}"] = width
+        rows.append(row | {"cases": str(learned.checks["dice"][key].n)})
+    shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error, verbose)
     why = {name: unknown for key, name in names.items() if (unknown := learned.dice[key].why_no_interval)}
-    lines = [*aligned(rows, indent=""), *more, *named_together(why)]
+    lines = [text_of(frames(shown)[1].drop(columns="key")), *more, *named_together(why)]
     silent = [names[key] for key in learned.says_nothing]
     lines += named_together(dict.fromkeys(silent, "predicted Dice is no better than a constant, and flags no scan"))
     if not learned.as_deployed:

@@ -77,10 +77,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
-    from nnunet_nacl.show.case_tables import case_tables
-    from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
-    from nnunet_nacl.show.result_tables import make_tables, write_tables
-    from nnunet_nacl.show.text_table import terminal_text
+    from nnunet_nacl.show.comparison_figures import write_figures
+    from nnunet_nacl.show.comparison_tables import comparison_tables, write_tables
 
     _check(args)
     entries, folder = _ranked(args, read_entries(args.entries)), Path(args.o)
@@ -112,29 +110,28 @@ def run(args: argparse.Namespace) -> int:
         for selection, dataset, of_maps in zip(selections, datasets, maps)
     }
     presence = {dataset.name: presence_by_entry(dataset) for dataset in datasets}
-    tables = [*make_tables(comparison), *case_tables(comparison, quality, presence, below)]
+    tables = comparison_tables(comparison, quality, presence, below)
     written = write_tables(tables, folder, comparison.notes)
-    figures = list(comparison_figures(comparison, quality))
-    drawn = write_figures(figures, folder, comparison.notes, progress=True)
+    figures = write_figures(comparison, quality, folder, progress=True)
     settings = {key: getattr(args, key) for key in ("allow_missing", "allow_training_cases", "groups")}
     command = shlex.join(["nnunet_nacl", *args.argv])
-    path = write_comparison(comparison_to_json(comparison, written, drawn, command=command, settings=settings), folder)
-    print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
+    document = comparison_to_json(comparison, written, figures, command=command, settings=settings)
+    path = write_comparison(document, folder)
+    print("\n\n".join(table.to_text() for table in tables if not table.id.startswith("statistics")))
     for dataset in datasets:
         print(f"\n{dataset.where}, p < {ALPHA} after Holm's correction:")
-        clear = [row for row in comparison.tests(dataset) if row.verdict not in ("none", "untested")]
-        for row in clear:
+        clear = comparison.tests(dataset).query("verdict not in ('none', 'untested')")
+        for row in clear.itertuples():
             print(f"  {comparison.labels[row.trainer]}: {comparison.columns[row.column].title} {row.verdict}")
-        print(*[] if clear else ["  no difference"], sep="\n")
+        print("  no difference\n" * clear.empty, end="")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
     print(f"\nwritten: {path}, {where}")
     if not args.no_page:
-        from nnunet_nacl.json_files import read_json
         from nnunet_nacl.show.page import make_page
 
-        page = make_page(read_json(path), folder)
+        page = make_page(document, tables, folder)
         print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 

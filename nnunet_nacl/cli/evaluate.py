@@ -64,11 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     learned = "measure -i through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
-    add(
-        "--verbose",
-        action="store_true",
-        help="print every structure, not the ten worst only, and other signs of presence",
-    )
+    add("--verbose", action="store_true", help="print every structure, not the ten worst only")
     add_shared(parser, "--trust_checkpoint")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
 
@@ -191,7 +187,7 @@ def _print_quality(
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
     presence = learn_presence(evaluation.cases, evaluation.names, patients)
-    if text := presence_text(presence, evaluation.names, every_kind=every):
+    if text := presence_text(presence, evaluation.names, every=every):
         print(f"\n{text}")
     if rows and quality:
         print("".join(f"note: {note}\n" for note in rows.caveats), end="")

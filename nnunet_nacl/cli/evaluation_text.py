@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import encode, one_line
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
-from nnunet_nacl.show.text_table import aligned, number
-from nnunet_nacl.show.worst_structures import worst_of
+from nnunet_nacl.show.tables import ten_worst, text_of
 
 _SHOWN = 3  # so many cases are named in a line
 _HEADER = ("scope", "case", "structure", "mask", "metric", "value")
@@ -28,26 +28,21 @@ def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) 
         title: First line.
         every: Every structure, not the worst only.
     """
-    shown, more = worst_of(((key, evaluation.mean[key]["Dice"]) for key in evaluation.names), every)
-    names = {key: f"{key} {one_line(evaluation.names[key])}" for key in shown}
-    undefined = evaluation.undefined
-
-    def segmentation(name: str, mean: dict[str, Any], cases: int | str) -> list[str]:
-        distances = (number(mean[metric], 2) for metric in ("HD95_mm", "ASSD_mm"))
-        return [name, number(mean["Dice"], 4), *distances, str(cases)]
-
-    rows = [["structure", "Dice", "HD95 mm", "ASSD mm", "cases"]]
-    for key, name in names.items():
-        defined = evaluation.n_cases - len(undefined["Dice"].get(key, ()))
-        rows.append(segmentation(name, evaluation.mean[key], defined))
-    rows.append(segmentation("mean", evaluation.foreground_mean, ""))
+    means, undefined, names = evaluation.mean, evaluation.undefined, evaluation.names
+    n_defined = {key: evaluation.n_cases - len(undefined["Dice"].get(key, ())) for key in names}
+    rows = [{"structure": f"{key} {names[key]}", **_segmentation(means[key]), "cases": n_defined[key]} for key in names]
+    shown, more = ten_worst(rows, "structure", itemgetter("Dice"), every)
+    mean = {"structure": "mean", **_segmentation(evaluation.foreground_mean), "cases": ""}
     lines = [title] if title else []
-    lines += [*aligned(rows), *(f"  {line}" for line in more), *_undefined(undefined, names)]
+    lines += [text_of([*shown, mean], decimals=4), *more]
+    kept = {row["structure"] for row in shown}
+    lines += _undefined(undefined, {key: name for key in names if (name := f"{key} {names[key]}") in kept})
     for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
-        rows = [["mask", *_SCORES, count.removeprefix("n_")]]
-        for mask, values in evaluation.calibration[which].items():
-            rows.append([mask, *(number(values[score], 4) for score in _SCORES), f"{values[count]:,}"])
-        lines += ["", f"calibration, {heading}", *aligned(rows)]
+        by_mask = [
+            {"mask": mask, **{score: values[score] for score in _SCORES}, count[2:]: f"{values[count]:,}"}
+            for mask, values in evaluation.calibration[which].items()
+        ]
+        lines += ["", f"calibration, {heading}", text_of(by_mask, decimals=4)]
     lines += ["", *(f"  {mask}: {note.format(**vars(evaluation.settings))}" for mask, note in MASK_NOTES.items())]
     if changed := sum(case.n_changed_voxels > 0 for case in evaluation.cases):
         lines.append(
@@ -58,7 +53,11 @@ def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) 
     return "\n".join(lines)
 
 
-def _undefined(undefined: dict[str, Any], names: dict[str, str]) -> list[str]:
+def _segmentation(mean: Mapping[str, float]) -> dict[str, float]:
+    return {"Dice": mean["Dice"], "HD95 mm": mean["HD95_mm"], "ASSD mm": mean["ASSD_mm"]}
+
+
+def _undefined(undefined: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Which cases are in no mean, and why: absent structures and empty masks must not pass unseen."""
     lines = []
     for key, name in names.items():

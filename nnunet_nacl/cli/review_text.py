@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_nacl.errors import some
 from nnunet_nacl.json_files import one_line
-from nnunet_nacl.show.text_table import aligned, number
+from nnunet_nacl.show.tables import number, text_of
 
 if TYPE_CHECKING:
     from nnunet_nacl.review.review_list import ReviewList
@@ -34,7 +34,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     if rows:
         order = "score" if listed.scored else "predicted Dice"
         print(f"{listed.summary}\n{len(rows)} {name}, lowest {order} first ({shown} of {len(rows)}):")
-        print(*table_lines(rows[:shown], listed.quality is not None, listed.scored), sep="\n")
+        print(table_text(rows[:shown], listed.quality is not None, listed.scored))
     if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     if any(row.unlike for row in rows[:shown]):
@@ -51,7 +51,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     print(f"{listed.reservation} {RESEARCH}")
 
 
-def table_lines(rows: Sequence[CaseReview], predicts_dice: bool, scored: bool) -> list[str]:
+def table_text(rows: Sequence[CaseReview], predicts_dice: bool, scored: bool) -> str:
     """Rows of the list, with or without score; of each structure the volume, or predicted Dice where a map learned it.
 
     Behind it stands how probably the structure is in the scan, where that is known. Of more than three structures a row
@@ -60,17 +60,17 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool, scored: bool) -
     from nnunet_nacl.review.row import volume_text
 
     shown, more = "predicted Dice" if predicts_dice else rows[0].unit, len(rows[0].structures) - _WORST
-    names = [f"{structure.name} ({shown})" for structure in rows[0].structures]
-    names = [f"worst structures ({shown})", "", "", ""] if more > 0 else names
-    lines = [["rank", "case", *["score"] * scored, "lowest predicted Dice", *names]]
+    lines = []
     for rank, row in enumerate(rows, 1):
-        lines.append([str(rank), row.case, *[number(row.score)] * scored, number(row.lowest_predicted_dice)])
-        for structure in row.worst_first[:_WORST] if more > 0 else row.structures:
+        line = {"rank": rank, "case": row.case} | ({"score": row.score} if scored else {})
+        line["lowest predicted Dice"] = row.lowest_predicted_dice
+        for i, structure in enumerate(row.worst_first[:_WORST] if more > 0 else row.structures, 1):
             (low, high), cell = structure.dice_interval, volume_text(structure.volume, 4)
             if predicts_dice:
                 interval = "" if math.isnan(low) else f" ({low:.2f}-{high:.2f})" + "!" * bool(row.unlike)
                 cell = f"{number(structure.predicted_dice, 2)}{interval}"
             cell = cell if math.isnan(structure.present) else f"{cell}, there {structure.present:.2f}"
-            lines[-1].append(f"{structure.name} {cell}" if more > 0 else cell)
-        lines[-1] += [f"and {more} more"] if more > 0 else []
-    return aligned(lines, (1, *range(3 + scored, 6 + scored)) if more > 0 else (1,), "")
+            name = f"worst {i}" if more > 0 else structure.name
+            line[f"{name} ({shown})"] = f"{structure.name} {cell}" if more > 0 else cell
+        lines.append(line | ({f"and {more} more": ""} if more > 0 else {}))
+    return text_of(lines, keys=2)

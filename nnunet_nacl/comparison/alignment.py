@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.comparison.trained_models import check_training_cases
 from nnunet_nacl.documents.document import Evaluation
-from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
+from nnunet_nacl.documents.map_file import MAP_FILE, read_record
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, some
@@ -32,11 +31,7 @@ class Dataset:
         structures: Names by nnU-Net's key.
         settings: Of the evaluation.
         cases: Names of the cases that all entries have, in order.
-        case_fold: Fold of each case; empty where no entry tells it.
         results: By entry, one per case, in that order.
-        predictions: By entry and fold (empty for those of no fold) the ``folder`` where predictions lie;
-            ``map_sha256`` names the map that calibrated them.
-        left_out: By entry, the cases that others have and it lacks.
         patients: Of each case the patient; empty where each case is its own.
         notes: Sentences for every output.
     """
@@ -49,12 +44,9 @@ class Dataset:
     structures: dict[str, str]
     settings: EvaluationSettings
     cases: tuple[str, ...]
-    case_fold: dict[str, str]
     results: dict[str, list[CaseResult]]
-    predictions: dict[str, dict[str, dict[str, str]]]
-    left_out: dict[str, list[str]]
-    notes: list[str] = field(default_factory=list)
     patients: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def groups(self) -> list[str] | None:
@@ -103,8 +95,8 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
     """
     options, first = selection.options, documents[0][1]
     results: dict[str, dict[str, CaseResult]] = {}
-    fold_of_case: dict[str, dict[str, str]] = {}
-    places: dict[str, dict[str, dict[str, str]]] = {}
+    fold_of: dict[str, dict[str, str]] = {}
+    problems: list[tuple[str, str, str]] = []
     notes = list(selection.notes)
     for place, document in documents:
         name = place.entry.name
@@ -114,24 +106,27 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             raise UserError(
                 f"{name}{fold} has the structures {these}, the first entry {others}; compare models of the same labels."
             )
-        by_fold: dict[str, list[CaseResult]] = {}  # a model's own document holds all folds
-        for case in document.cases:
-            by_fold.setdefault(place.fold or validated_fold(_folder_of(place, case)), []).append(case)
-        for fold, cases in by_fold.items():
-            folder = _folder_of(place, cases[0])
-            allow, plans = options.allow_training_cases, options.plans_json
-            names = {case.case for case in cases}
-            notes += check_training_cases(place.entry.label, fold, folder, names, allow=allow, plans=plans)
-            places.setdefault(name, {})[fold] = _whereabouts(place, folder)
-            known = fold_of_case.setdefault(name, {})
-            if twice := known.keys() & names:
+        folders: dict[str, Path] = {}
+        own, known = results.setdefault(name, {}), fold_of.setdefault(name, {})
+        new: dict[str, str] = {}
+        for case in document.cases:  # a model's own document holds all folds
+            recorded = Path(case.probabilities_file).parent
+            folder = place.folder.folder if place.folder else recorded if recorded.is_dir() else place.document.parent
+            new[case.case] = fold = place.fold or validated_fold(folder)
+            folders.setdefault(fold, folder)
+            if case.case in own:
                 raise UserError(
-                    f"{name}: case {min(twice)} lies in fold {known[min(twice)]} and in fold {fold}; remove what is "
-                    "left over from another split, or choose one fold with -f."
+                    f"{name}: case {case.case} lies in fold {known[case.case]} and in fold {fold}; remove what is left "
+                    "over from another split, or choose one fold with -f."
                 )
-            known |= dict.fromkeys(names, fold)
-            results.setdefault(name, {}).update({case.case: case for case in cases})
-    common, left_out, note = _common_cases(selection, documents, results)
+            own[case.case], known[case.case] = case, fold
+        for fold, folder in folders.items():
+            cases = {case for case, its in new.items() if its == fold}
+            allow, plans = options.allow_training_cases, options.plans_json
+            notes += check_training_cases(place.entry.label, fold, folder, cases, allow=allow, plans=plans)
+        problems += [(name, case, text) for case, text in document.problems.items()]
+    _check_folds(fold_of)
+    common, note = _common_cases(selection, results, problems)
     return Dataset(
         name=selection.name,
         configuration=options.configuration or "" if selection.folds else "",
@@ -141,57 +136,43 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
         structures=dict(first.names),
         settings=first.settings,
         cases=tuple(common),
-        case_fold={case: _fold(case, fold_of_case) for case in common},
         results={name: [cases[case] for case in common] for name, cases in results.items()},
-        predictions=places,
-        left_out=left_out,
         patients=_patients(selection, common),
         notes=notes + note,
     )
 
 
-def _folder_of(place: Predictions, case: CaseResult) -> Path:
-    """Where the predictions lie, as far as it is known."""
-    recorded = Path(case.probabilities_file).parent
-    return place.folder.folder if place.folder else recorded if recorded.is_dir() else place.document.parent
-
-
-def _fold(case: str, fold_of_case: dict[str, dict[str, str]]) -> str:
-    """Fold of a case, empty where no entry tells it; UserError where two models were trained on other splits."""
-    told = {name: folds[case] for name, folds in fold_of_case.items() if folds[case]}
-    first = next(iter(told), "")
-    for name, fold in told.items():
-        if fold != told[first]:
-            raise UserError(
-                f"case {case} lies in fold {told[first]} of {first}, but in fold {fold} of {name}: they were trained "
-                "on other splits and cannot be compared."
-            )
-    return told.get(first, "")
+def _check_folds(fold_of: Mapping[str, Mapping[str, str]]) -> None:
+    """UserError where two models were trained on other splits: a case lies in different folds."""
+    first: dict[str, tuple[str, str]] = {}
+    for name, folds in fold_of.items():
+        for case, fold in folds.items():
+            other, its = first.setdefault(case, (name, fold)) if fold else ("", fold)
+            if fold != its:
+                raise UserError(
+                    f"case {case} lies in fold {its} of {other}, but in fold {fold} of {name}: they were trained on "
+                    "other splits and cannot be compared."
+                )
 
 
 def _common_cases(
-    selection: Selection,
-    documents: Sequence[tuple[Predictions, Evaluation]],
-    results: dict[str, dict[str, CaseResult]],
-) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """The cases that all have, those that each lacks, and a note where some are left out."""
-    problems = [(p.entry.name, case, text) for p, document in documents for case, text in document.problems.items()]
+    selection: Selection, results: Mapping[str, Mapping[str, CaseResult]], problems: Sequence[tuple[str, str, str]]
+) -> tuple[list[str], list[str]]:
+    """The cases that all have, and a note where some are left out."""
     everything = set().union(*results.values(), (case for _, case, _ in problems))
-    lacking = {name: sorted(everything - cases.keys()) for name, cases in results.items()}
-    left_out = {name: cases for name, cases in lacking.items() if cases}
-    common = sorted(everything.difference(*left_out.values()))
-    if not left_out:
-        return common, left_out, []
-    listed = "; ".join(
-        f"{name} lacks {len(cases)} of {len(everything)} cases: {some(cases)}" for name, cases in left_out.items()
-    )
+    lacking = {name: own for name, cases in results.items() if (own := sorted(everything - cases.keys()))}
+    common = sorted(everything.difference(*lacking.values()))
+    if not lacking:
+        return common, []
+    parts = (f"{name} lacks {len(own)} of {len(everything)} cases: {some(own)}" for name, own in lacking.items())
+    listed = "; ".join(parts)
     if common and selection.options.allow_missing:
         kept = f"compared on the {len(common)} of {len(everything)} cases that all entries have"
-        return common, left_out, [f"{selection.name}: {kept}. {listed}."]
+        return common, [f"{selection.name}: {kept}. {listed}."]
     advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
-    why = [f"  {case}: {text.replace(', or pass --chill', '')}" for name, case, text in problems if name in left_out]
-    more = [f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else []
     advice = advice if common else "No case is left to compare."
+    why = [f"  {case}: {text.replace(', or pass --chill', '')}" for name, case, text in problems if name in lacking]
+    more = [f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else []
     raise UserError("\n".join([f"{selection.name}: {listed}. {advice}", *why[:_SHOWN], *more]))
 
 
@@ -204,13 +185,3 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
         groups = next(filter(None, (read_record(path).groups for path in maps)), {})
         patients = {case: groups.get(case, case) for case in cases}
     return patients if len(set(patients.values())) < len(patients) else {}
-
-
-def _whereabouts(place: Predictions, folder: Path) -> dict[str, str]:
-    """Where the cases lie, within nnUNet_results if they do, and which map they have."""
-    root, resolved = Path(os.environ.get("nnUNet_results") or os.devnull).resolve(), folder.resolve()
-    within = resolved.relative_to(root) if resolved.is_relative_to(root) else resolved
-    places = {"folder": str(within), **map_of(folder)}
-    if place.entry.calibrated:  # the file holds the map of each part of the cases, too
-        places["map_sha256"] = sha256(folder.parent.parent / MAP_FILE)
-    return places

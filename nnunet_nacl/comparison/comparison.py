@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any
@@ -144,17 +144,16 @@ class Comparison:
         ]
         return result
 
-    def tests(self, dataset: Dataset) -> Iterator[Any]:
-        """Rows of :attr:`statistics` of one data set, their values as attributes."""
-        return self.statistics[self.statistics.dataset == dataset.name].itertuples(index=False)
+    def tests(self, dataset: Dataset) -> pd.DataFrame:
+        """Rows of :attr:`statistics` of one data set."""
+        return self.statistics[self.statistics.dataset == dataset.name]
 
     def powerless(self, dataset: Dataset) -> list[str]:
         """Families of tests in which no result can pass: the smallest possible p times their number is 0.05 or more.
 
         The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
         """
-        made = self.statistics[(self.statistics.dataset == dataset.name) & (self.statistics.verdict != "untested")]
-        families = made.groupby("family", sort=False).n_patients
+        families = self.tests(dataset).query("verdict != 'untested'").groupby("family", sort=False).n_patients
         return [family for family, sizes in families if len(sizes) * 2 / 2 ** sizes.max() >= ALPHA]
 
 

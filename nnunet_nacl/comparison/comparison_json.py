@@ -65,18 +65,10 @@ def _statistic(comparison: Comparison, row: dict[str, Any]) -> dict[str, Any]:
 
 def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
     values, columns, names = comparison.values[dataset.name], comparison.columns_of(dataset), comparison.names
-    undefined = {
-        column: {name: cases for name, own in values[column].items() if (cases := own.index[own.isna()].tolist())}
-        for column in columns
-    }
-    keys = ("name", "configuration", "plans", "regions", "structures", "case_fold", "left_out", "predictions")
+    means = comparison.means
+    keys = ("name", "configuration", "plans", "folds", "regions", "structures", "cases", "patients", "n_patients")
     return {
-        **{key: getattr(dataset, key) for key in (*keys, "patients", "n_patients")},
-        "folds": list(dataset.folds),
-        "cases": list(dataset.cases),
+        **{key: getattr(dataset, key) for key in keys},
         "values": {column: {name: values[column][name].tolist() for name in names} for column in columns},
-        "means": {
-            column: {name: asdict(comparison.means[dataset.name, column, name]) for name in names} for column in columns
-        },
-        "undefined": {column: found for column, found in undefined.items() if found},
+        "means": {column: {name: asdict(means[dataset.name, column, name]) for name in names} for column in columns},
     }

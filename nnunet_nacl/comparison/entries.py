@@ -12,8 +12,7 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import fold_folders, fold_of
 from nnunet_nacl.methods import METHODS, PREFIX
-from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.variants import STOCK, Variant
+from nnunet_nacl.registration.variants import STOCK
 
 STOCK_LABEL = "Dice + CE (stock)"
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
@@ -139,18 +138,8 @@ def _title(path: Path) -> str:
     return names[0].split("__")[0] if names and names[0] else str(path)
 
 
-def variant_of(trainer: str) -> Variant | None:
-    """The settings that a trainer's name stands for, nnU-Net's own trainer included; None for others' trainers."""
-    if trainer == PREFIX:
-        return STOCK
-    try:
-        return parse(trainer)
-    except ValueError:  # a class of someone else that only looks like one of ours
-        return None
-
-
 def short_labels(trainers: Sequence[str]) -> list[str]:
-    """Labels for people: the loss, and the settings in which the trainers differ.
+    """Labels for people: the loss, and the tokens in which the trainers differ.
 
     ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as ``Dice + X`` and
     nnU-Net's own loss as ``Dice + CE (stock)``. Equal labels get a number.
@@ -159,32 +148,19 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
         trainers: Class names, of other packages, too; names without a method of ours are shown as they are.
     """
     matches = [_METHOD.match(trainer) for trainer in trainers]
-    tokens = [_tokens(trainer) if match else {} for trainer, match in zip(trainers, matches)]
+    tokens = [trainer.split("_")[1:] if match else [] for trainer, match in zip(trainers, matches)]
     shared = set.intersection(*map(set, tokens)) if matches and all(matches) else set()
     labels: list[str] = []
     taken: set[str] = set()
-    for trainer, match, shown in zip(trainers, matches, tokens):
+    for trainer, match, own in zip(trainers, matches, tokens):
         if match is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
         dice, method = match[1] or trainer == PREFIX, match[2] or STOCK.method
-        stock = dice and method == STOCK.method and "anneal" not in shown
+        stock = dice and method == STOCK.method and "anneal" not in own
         method = STOCK_LABEL if stock else f"{'Dice + ' if dice else ''}{method}"
-        labels.append(" ".join([method, *(text for token, text in shown.items() if token not in shared)]))
+        labels.append(" ".join([method, *(token for token in own if token not in shared)]))
     return [_different(label, taken) for label in labels]
-
-
-def _tokens(trainer: str) -> dict[str, str]:
-    """How each token of a name is shown: ``lambda0p2`` as ``lambda=0.2``; as it is where only its package knows it."""
-    result = {text: text for text in trainer.split("_")[1:]}
-    variant = variant_of(trainer)
-    for text, (token, value) in zip(result, variant.spelled if variant else ()):
-        if token.field == "train_percent":
-            result[text] = f"{value:g} % of cases"
-        elif not isinstance(value, (str, bool)):
-            number = f"{value:g}" if token.form.startswith("<") else f"={value:g}"
-            result[text] = re.sub("<.>", number, token.form)
-    return result
 
 
 def _different(label: str, taken: set[str]) -> str:

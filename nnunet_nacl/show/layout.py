@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
+from textwrap import fill
 from typing import Any, TypedDict, cast
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from typing_extensions import Unpack
 
 from nnunet_nacl.files import replacing
@@ -32,7 +29,7 @@ MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
 _MIN_WIDTH = 4.8
 _MARGIN = 0.12  # inches beside heading and notes, and between texts
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
-_PIECES = re.compile(r"\s*[^\s_/\-]*[_/\-]*")  # what a line may be broken between
+_CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
 
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -110,12 +107,9 @@ def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, titl
     return path
 
 
-@lru_cache(maxsize=4096)
-def text_width(text: str, size: float = TEXT_SIZE, weight: str = "normal") -> float:
-    """Width in inches of the widest line of a text."""
-    font = FontProperties(family=["DejaVu Sans"], size=size, weight=weight)
-    measure = text_to_path.get_text_width_height_descent
-    return max(measure(line, font, ismath=False)[0] for line in text.split("\n")) / 72
+def text_width(text: str, size: float = TEXT_SIZE) -> float:
+    """Width in inches that the widest line of a text hardly exceeds."""
+    return max(map(len, text.split("\n"))) * _CHARACTER * size / 72
 
 
 def line_height(size: float) -> float:
@@ -123,20 +117,10 @@ def line_height(size: float) -> float:
     return size * 1.35 / 72
 
 
-def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal") -> str:
-    """Break a text into lines no wider than ``width`` inches: at spaces, and in names behind ``_``, ``-`` and ``/``.
-
-    A piece that is wider still is cut anywhere.
-    """
-    if "\n" in text:
-        return "\n".join(wrap(line, width, size, weight) for line in text.split("\n"))
-    lines = [""]
-    for piece in _PIECES.findall(text):
-        for part in [piece] if text_width(piece.strip(), size, weight) <= width else piece:
-            if lines[-1].strip() and text_width((lines[-1] + part).rstrip(), size, weight) > width:
-                lines.append("")
-            lines[-1] += part if lines[-1] else part.lstrip()
-    return "\n".join(line.rstrip() for line in lines)
+def wrap(text: str, width: float, size: float = TEXT_SIZE) -> str:
+    """Break a text into lines of about ``width`` inches, at spaces and hyphens, and where a word is longer anywhere."""
+    characters = max(int(72 * width / (_CHARACTER * size)), 1)
+    return "\n".join(fill(line, characters) for line in text.split("\n"))
 
 
 class Frame(TypedDict, total=False):
@@ -204,11 +188,11 @@ def write_figure(
         titles: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
         for text in titles:
             room = axes.bbox.width / figure.dpi + 0.1
-            text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
+            text.set_text(wrap(text.get_text(), room, text.get_fontsize()))
     room = figure.get_figwidth() - 2 * _MARGIN
     place, height = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}, figure.get_figheight()
     foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*remarks, *frame.get("notes", ())) if note)
-    heading = wrap(frame.get("title", ""), room, HEADING_SIZE, "bold")
+    heading = wrap(frame.get("title", ""), room, 1.1 * HEADING_SIZE)  # bold is wider
     texts: tuple[tuple[Any, str, dict[str, Any]], ...] = (
         (figure.suptitle, heading, {"fontsize": HEADING_SIZE, "fontweight": "bold"}),
         (body.suptitle, wrap(frame.get("subtitle", ""), room), {"fontsize": TEXT_SIZE}),
@@ -226,7 +210,8 @@ def write_figure(
         lines = "\n".join(labels).count("\n") + 1
         height += -(-lines // columns) * line_height(TEXT_SIZE) * 1.2 + _MARGIN
     figure.set_figheight(height)
-    figure.draw_without_rendering()
+    for _ in range(2):  # panels of a fixed aspect have their place the second time
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")  # further files get the same drawing
     for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
         save_figure(figure, file, dpi=frame.get("dpi", 150), title=frame.get("title", ""))

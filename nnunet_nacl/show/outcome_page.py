@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from nnunet_nacl.documents.outcome_json import DRAWN, FLAGGED, OTHER, Outcome
-from nnunet_nacl.show.page import render_page
-from nnunet_nacl.show.text_table import aligned, number
+from nnunet_nacl.show.rendering import render_page
+from nnunet_nacl.show.tables import Rows, frames, number, text_of
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """For a terminal: what to check, the tables but that of single scans, and what they say together."""
     lines = [f"warning: {warning}" for warning in outcome.warnings]
     for caption, rows in _tables(outcome)[:-1]:
-        lines += [f"{caption}:", *aligned(rows), ""]
+        lines += [f"{caption}:", text_of(rows), ""]
     return [*lines, *_sentences(outcome)]
 
 
 def outcome_page(outcome: Outcome) -> str:
     """The page: all of that, and every structure of every corrected scan."""
-    made = outcome.created.partition("T")[0]
-    return render_page(
-        "outcome.html", notes=outcome.warnings, sentences=_sentences(outcome), tables=_tables(outcome), made=made
-    )
+    made, tables = outcome.created.partition("T")[0], [(caption, frames(rows)[1]) for caption, rows in _tables(outcome)]
+    return render_page("outcome.html", notes=outcome.warnings, sentences=_sentences(outcome), tables=tables, made=made)
 
 
-def _tables(outcome: Outcome) -> list[tuple[str, Sequence[Sequence[str]]]]:
-    """Captions and rows, the header first."""
-    columns = {"n": "scans", "looked_at": "looked at", "changed": "changed", "bad": "bad", "judged": "of"}
-    groups = [["", *columns.values()]]
-    groups += [[name, *(str(group[column]) for column in columns)] for name, group in outcome.groups.items()]
-    predicted = [["", "scans", "Dice", "predicted", "off by", "in its interval", "95 % interval of that", "width"]]
-    for name, each in outcome.predicted.items():
-        inside, numbers = each.coverage, (each.dice, each.predicted_dice, each.error)
-        share = f"{inside.share:.2f} of {inside.n}" if inside.n else "-"
-        known = f"{inside.low:.2f} to {inside.high:.2f}" if inside.n else "-"
-        predicted.append([name, str(each.n), *map(number, numbers), share, known, number(each.width)])
-    scans = [["scan", "group", "mark", "structure", "Dice", "predicted", "interval"]]
-    for case in outcome.cases:
-        for name, (dice, predicted_dice, low, high) in case.structures.items():
-            interval = "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
-            values = number(dice, 2), number(predicted_dice, 2), interval
-            scans.append([case.case, case.group, case.mark or "-", name, *values])
-    tables = [("Scans that were looked at", groups)]
-    if outcome.predicted:
+def _tables(outcome: Outcome) -> list[tuple[str, Rows]]:
+    """Captions and rows."""
+    groups = [
+        {"group": name, "scans": group["n"], "looked at": group["looked_at"], "changed": group["changed"]}
+        | {"bad": group["bad"], "of": group["judged"]}
+        for name, group in outcome.groups.items()
+    ]
+    predicted = [
+        {"structure": name, "scans": each.n, "Dice": each.dice, "predicted": each.predicted_dice, "off by": each.error}
+        | {"in its interval": f"{each.coverage.share:.2f} of {each.coverage.n}" if each.coverage.n else "-"}
+        | {"95 % interval of that": _range(each.coverage.low, each.coverage.high), "width": each.width}
+        for name, each in outcome.predicted.items()
+    ]
+    scans = [
+        {"scan": case.case, "group": case.group, "mark": case.mark or "-", "structure": name, "Dice": number(dice, 2)}
+        | {"predicted": number(predicted_dice, 2), "interval": _range(low, high)}
+        for case in outcome.cases
+        for name, (dice, predicted_dice, low, high) in case.structures.items()
+    ]
+    tables: list[tuple[str, Rows]] = [("Scans that were looked at", groups)]
+    if predicted:
         tables.append(("Dice of the delivered against the corrected labels, and as predicted", predicted))
     return [*tables, ("Corrected scans", scans)]
+
+
+def _range(low: float, high: float) -> str:
+    return "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def _sentences(outcome: Outcome) -> list[str]:

@@ -19,13 +19,12 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.show import layout
 
-_ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
-_GAP_EDGES = {"over": layout.VERMILLION, "under": layout.GREEN}
-_GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
-_FEW_OPACITY = 0.35
-
-_HATCHES = {"over": "////", "under": "||||"}
+_ACCURACY, _ACCURACY_EDGE, _FEW_OPACITY = "#4A9CCB", "#003E63", 0.35
+_GAPS: dict[str, dict[str, Any]] = {  # the latter lies inside the bar: a paler blue
+    "over": {"hatch": "////", "facecolor": "#FFFFFF", "edgecolor": layout.VERMILLION, "lw": 0.6},
+    "under": {"hatch": "||||", "facecolor": "#CDE4F1", "edgecolor": layout.GREEN, "lw": 0.6},
+}
 _PANELS_PER_ROW = 4
 _WIDEST, _SINGLE = 3.2, 4.0  # inches of a panel
 _SIDE_BY_HISTOGRAM = 4.0  # heights
@@ -65,10 +64,8 @@ def draw_reliability(
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
     ends = {method: np.array(band, dtype=float) for method, band in (bands or {}).items()}
     for method, band in ends.items():
-        if method not in stats_by_method:
-            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
-        if band.shape != (expected := (2, stats_by_method[method].n_bins)):
-            raise ValueError(f"The band of {method} must have the shape {expected}, got {band.shape}.")
+        if method not in stats_by_method or band.shape != (2, stats_by_method[method].n_bins):
+            raise ValueError(f"The band of {method!r}, of shape {band.shape}, fits no method that is drawn.")
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
     size, shares = (_WIDEST if columns > 1 else _SINGLE), [_SIDE_BY_HISTOGRAM, 1] * rows
@@ -82,7 +79,8 @@ def draw_reliability(
         upper.set_title(method, pad=72 * 2 * layout.line_height(layout.SMALL_SIZE) + 8)
         place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
         look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": layout.SMALL_SIZE, "linespacing": 1.2}
-        upper.annotate(_in_words(stats), (0.5, 1), **place, **look)
+        words = f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels" if stats.n_voxels else "no voxel"
+        upper.annotate(words, (0.5, 1), **place, **look)
         _draw_accuracy(upper, stats, ends.get(method))
         _draw_histogram(lower, stats)
         if i % columns == 0:
@@ -94,29 +92,21 @@ def draw_reliability(
     return layout.write_figure(body, path, legend=legend, **frame)
 
 
-def _in_words(stats: BinStats) -> str:
-    if not stats.n_voxels:
-        return "no voxel"
-    return f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels"
-
-
 def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
     count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
     axes.plot((0, 1), (0, 1), color=layout.GREY, lw=1, ls="--", zorder=2.2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
     width = 1 / stats.n_bins
-    for few in (True, False):
-        for side, hatch in _HATCHES.items():
-            shown = (count > 0) & ((count < FEW_VOXELS) == few) & ((confidence > correct) == (side == "over"))
-            accuracy, mean = correct[shown] / count[shown], confidence[shown] / count[shown]
-            left, alpha = stats.edges[:-1][shown], _FEW_OPACITY if few else 1.0
-            look: dict[str, Any] = {"color": to_rgba(_ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
-            axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
-            look = {"facecolor": to_rgba(_GAP_FACES[side], alpha), "edgecolor": to_rgba(_GAP_EDGES[side], alpha)}
-            gap, foot = abs(mean - accuracy), np.minimum(mean, accuracy)
-            axes.bar(left, gap, width, foot, align="edge", gid=side, hatch=hatch, lw=0.6, **look)
-            look = {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6, "zorder": 2.3}
-            axes.hlines(accuracy, left + 0.1 * width, left + 0.9 * width, gid="top", **look)
+    for side, gap in _GAPS.items():
+        shown = (count > 0) & ((confidence > correct) == (side == "over"))
+        accuracy, mean, left = correct[shown] / count[shown], confidence[shown] / count[shown], stats.edges[:-1][shown]
+        alphas = np.where(count[shown] < FEW_VOXELS, _FEW_OPACITY, 1.0)
+        pale = {key: [to_rgba(gap[key], alpha) for alpha in alphas] for key in ("facecolor", "edgecolor")}
+        color = [to_rgba(_ACCURACY, alpha) for alpha in alphas]
+        axes.bar(left, accuracy, width, align="edge", gid="accuracy", color=color, edgecolor="white", lw=0.5)
+        axes.bar(left, abs(mean - accuracy), width, np.minimum(mean, accuracy), align="edge", gid=side, **gap | pale)
+        look: dict[str, Any] = {"color": [to_rgba(_ACCURACY_EDGE, alpha) for alpha in alphas], "lw": 1.6, "zorder": 2.3}
+        axes.hlines(accuracy, left + 0.1 * width, left + 0.9 * width, gid="top", **look)
     if band is not None:
         middle = stats.edges[:-1] + width / 2
         layout.draw_interval(
@@ -134,12 +124,10 @@ def _draw_histogram(axes: Axes, stats: BinStats) -> None:
 
 def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
     handles: list = [Patch(facecolor=_ACCURACY, label="accuracy (dark edge)")]
-    for side, hatch in _HATCHES.items():
-        look: dict[str, Any] = {"facecolor": _GAP_FACES[side], "edgecolor": _GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
-        handles.append(Patch(label=f"{side}confident by this much", **look))
+    handles += [Patch(label=f"{side}confident by this much", **gap) for side, gap in _GAPS.items()]
     handles.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
     if banded:
-        look = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
+        look: dict[str, Any] = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
         handles.append(Line2D([], [], label="95 % interval over cases", **look))
     counts = np.concatenate([stats.count.sum(axis=0) for stats in stats_by_method.values()])
     if ((counts > 0) & (counts < FEW_VOXELS)).any():

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from nnunet_nacl.review.reasons import dice_text
 from nnunet_nacl.review.review_list import PAGE, ReviewList, page_of
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
-from nnunet_nacl.show.page import render_page
+from nnunet_nacl.show.rendering import render_page
 
 LARGEST_PAGE = 10_000_000
 """Characters of a page that shows all cases."""

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from nnunet_nacl.review.review_list import PAGE, ReviewList, page_of, pictures_of
 from nnunet_nacl.review.row import CaseReview, volume_text
 from nnunet_nacl.runs.components import StructureFindings
-from nnunet_nacl.show.page import render_page
+from nnunet_nacl.show.rendering import render_page
 from nnunet_nacl.show.review_page import review_page, structure_lines, why_no_intervals
 
 MOST_FINDINGS = 5

@@ -15,7 +15,7 @@ from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.comparison_json import comparison_to_json
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.documents.comparison_file import write_comparison
-from nnunet_nacl.show.result_tables import make_tables, write_tables
+from nnunet_nacl.show.comparison_tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.figures.panels import draw_rank_heatmap
 from nnunet_nacl_paper.figures.radar import draw_radar
@@ -23,6 +23,7 @@ from nnunet_nacl_paper.figures.settings import HYPER, by_network, by_number, sho
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
 from tests.comparison.synthetic import make_comparison, make_dataset
+from tests.show.test_comparison_tables import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 NAN = math.nan
@@ -31,7 +32,7 @@ OPTIONS = {"n_bootstrap": 500, "seed": 0}
 
 def write(comparison: Comparison, folder: Path) -> Path:
     """The documents of a comparison, without its own figures."""
-    tables = write_tables(make_tables(comparison), folder)
+    tables = write_tables(list(tables_of(comparison).values()), folder)
     settings = {"allow_missing": False, "allow_training_cases": False, "groups": None}
     write_comparison(comparison_to_json(comparison, tables, [], command="compare", settings=settings), folder)
     return folder
@@ -60,9 +61,8 @@ def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) 
     (folder / "paper" / "figure_99_of_an_earlier_one.png").touch()
     assert drawn(folder) == {f"figure_{name}" for name in STANDARD}
     for name in ("table_1_discrimination", "table_2_calibration"):
-        for ending in ("csv", "md"):
-            copied, original = folder / "paper" / f"{name}.{ending}", folder / "tables" / f"{name[8:]}.{ending}"
-            assert copied.read_bytes() == original.read_bytes()
+        copied, original = folder / "paper" / f"{name}.csv", folder / "tables" / f"{name[8:]}.csv"
+        assert copied.read_bytes() == original.read_bytes()
     rows = list(csv.DictReader((folder / "paper" / "ranks.csv").open()))
     assert [row["method"] for row in rows] == ["stock", "CE", "NACL"]
     sums, _ = ranks_of(read_comparison(folder))

@@ -13,6 +13,7 @@ import pytest
 from nnunet_nacl.cli.calibration_text import calibration_text
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
+from nnunet_nacl.json_files import read_dict
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import predictions_in
@@ -95,7 +96,7 @@ def test_a_comparison_shows_the_ten_worst_of_what_is_found_and_its_csv_all(study
     options = "-gt", root / "truth", "-o", tmp_path / "out", "--no_page", "-bootstrap", "100"
     printed = said("compare", "-i", f"a={folder}", copy, *options)
     assert "(--verbose)" not in printed  # there is no --verbose
-    table = (tmp_path / "out" / "tables" / "detected.md").read_text()
-    assert list(dict.fromkeys(shown(table.replace("|", ""), ":---"))) == [f"s{i}" for i in range(4, N)]
-    assert "all are in the CSV" in table
+    assert list(dict.fromkeys(shown(printed, "What is found")))[:10] == [f"s{i}" for i in range(4, N)]
+    [table] = [one for one in read_dict(tmp_path / "out" / "comparison.json")["tables"] if one["id"] == "detected"]
+    assert "all are in the CSV" in table["caption"]
     assert len((tmp_path / "out" / "tables" / "detected.csv").read_text().splitlines()) == 1 + 2 * N

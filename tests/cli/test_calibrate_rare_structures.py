@@ -72,5 +72,5 @@ def test_every_command_says_what_the_labels_miss(study, tmp_path):
     assert found_in(calibrated) == [f"{NAME} 0.000 8 of 8 0 of 8"]
     assert found_in(said("evaluate", *MODEL)) == found_in(calibrated)
     both = ("-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated")
-    compared = found_in(said("compare", *MODEL, *both, "-o", tmp_path / "out", "--no_page", "-bootstrap", "100"))
-    assert [line.endswith(" 0.000 8 of 8 0 of 8") for line in compared] == [True, True]
+    compared = said("compare", *MODEL, *both, "-o", tmp_path / "out", "--no_page", "-bootstrap", "100")
+    assert " ".join(compared.split()).count(" 0.000 8 of 8 0 of 8") == 2

@@ -60,10 +60,7 @@ def make_dataset(
         structures=STRUCTURES,
         settings=EvaluationSettings(),
         cases=names,
-        case_fold={case: str(i % 2) for i, case in enumerate(names)},
         results=results,
-        predictions={trainer: {"0": {"folder": f"/models/{trainer}"}} for trainer in trainers},
-        left_out={},
         notes=list(notes),
     )
 

@@ -14,9 +14,9 @@ from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.show.result_tables import make_tables
 from tests.comparison import slow
 from tests.comparison.synthetic import STRUCTURES, make_case, make_comparison, make_dataset, with_structure
+from tests.show.test_comparison_tables import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 
@@ -144,8 +144,9 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
         distance = slow.mean([case.metrics["1"].HD95_mm for case in dataset.results[name]])
         assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(distance)
     assert comparison.averaged(dataset, "Dice") == ["1", "2"] and comparison.averaged(dataset, "HD95_mm") == ["1"]
-    captions = {table.id: table.caption for table in make_tables(comparison)}
-    assert captions["discrimination"].endswith("so in no mean over structures: HD95 Posterior (mm).")
+    assert tables_of(comparison)["discrimination"].caption.endswith(
+        "so in no mean over structures: HD95 Posterior (mm)."
+    )
 
 
 def test_the_seed_decides():

@@ -11,14 +11,15 @@ from nnunet_nacl.comparison.comparison_json import comparison_to_json
 from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.show.result_tables import make_tables, write_tables
+from nnunet_nacl.show.comparison_tables import write_tables
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
+from tests.show.test_comparison_tables import tables_of
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
 
 
 def write(comparison, folder, figures=()):
-    tables = write_tables(make_tables(comparison), folder, comparison.notes)
+    tables = write_tables(list(tables_of(comparison).values()), folder, comparison.notes)
     allowed = {"allow_missing": True, "allow_training_cases": False}
     return write_comparison(
         comparison_to_json(comparison, tables, figures, command="nnunet_nacl compare", settings=allowed), folder
@@ -37,13 +38,12 @@ def test_the_file_holds_every_number(tmp_path):
     assert data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is True
     assert data["settings"]["evaluation"]["n_bins"] == 15 and data["settings"]["confidence"] == 0.95
     [entry] = data["datasets"]
-    assert entry["cases"] == list(dataset.cases) and entry["case_fold"]["case_01"] == "1"
+    assert entry["cases"] == list(dataset.cases)
     for column, by_trainer in entry["values"].items():
         assert column in data["columns"]
         for name, values in by_trainer.items():
             expected = comparison.values[dataset.name][column][name].tolist()
             assert values == [None if math.isnan(value) else value for value in expected]
-    assert entry["undefined"]["Dice:1"] == {"nnUNetTrainer": ["case_01"]} and "Dice" not in entry["undefined"]
     assert entry["means"]["Dice:1"]["nnUNetTrainer"]["n"] == 7
     row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
     assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
@@ -51,7 +51,7 @@ def test_the_file_holds_every_number(tmp_path):
     for table in data["tables"]:
         for name in table["files"]:
             assert (tmp_path / name).is_file()
-    assert "something was left out" in (tmp_path / "tables" / "calibration.md").read_text()
+    assert "something was left out" in (tmp_path / "tables" / "calibration.csv").read_text()
 
 
 def test_an_earlier_comparisons_files_go(tmp_path):

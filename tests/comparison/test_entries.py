@@ -19,13 +19,13 @@ def read_models(arguments):
         (["nnUNetTrainerDiceCE_40epochs", "nnUNetTrainerDiceNACL_40epochs"], [STOCK_LABEL, "Dice + NACL"]),
         (
             ["nnUNetTrainerNACL_lambda0p2_k5_40epochs_adam", "nnUNetTrainerCE_40epochs_adam"],
-            ["NACL lambda=0.2 k=5", "CE"],
+            ["NACL lambda0p2 k5", "CE"],
         ),
         (["nnUNetTrainer", "nnUNetTrainerNACL_100epochs"], [STOCK_LABEL, "NACL 100epochs"]),
-        (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE 10 % of cases", "CE"]),
+        (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE train10", "CE"]),
         (
             ["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
-            ["Dice + CE anneal", "NACL gaussian sigma=2 l2 sum m=5"],
+            ["Dice + CE anneal", "NACL gaussian sigma2 l2 sum m5"],
         ),
         (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
         (["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_80epochs"], ["NACL 40epochs", "NACL 80epochs"]),

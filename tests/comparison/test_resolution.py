@@ -48,8 +48,7 @@ def test_all_folds_and_cases_by_default(study, collect):
     found = collect()
     assert (found.name, found.folds, found.regions) == (DATASET, ("0", "1"), False)
     assert found.structures == {"1": "anterior", "2": "posterior"} and len(found.cases) == 6
-    assert found.cases == tuple(sorted(found.cases)) and not found.left_out and not found.notes
-    assert [found.case_fold[case] for case in ("case_00", "case_12")] == ["0", "1"]
+    assert found.cases == tuple(sorted(found.cases)) and not found.notes
     for trainer, results in found.results.items():
         assert [result.case for result in results] == list(found.cases)
         own = read_document(study.validation(trainer, 1) / "calibration.json")
@@ -91,7 +90,7 @@ def test_fold_all(study, collect):
             shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
         (validation / "calibration.json").unlink()
     found = collect(folds=["all"], allow_training_cases=True)
-    assert len(found.cases) == 6 and set(found.case_fold.values()) == {"all"}
+    assert len(found.cases) == 6
     assert collect().folds == ("0", "1")
     for trainer in NAMES:
         for fold in (0, 1):
@@ -108,7 +107,6 @@ def test_a_missing_case_is_listed(study, collect):
     assert "case_12.nii.gz and .npz are missing" in str(error.value)
     found = collect(allow_missing=True)
     assert "case_12" not in found.cases and len(found.cases) == 5
-    assert found.left_out == {NAMES[2]: ["case_12"]}
     assert all(len(results) == 5 for results in found.results.values())
     assert "5 of 6 cases" in found.notes[0] and "case_12" in found.notes[0]
     for trainer, left in zip(NAMES, ("case_00", "case_01", "case_02")):
@@ -173,9 +171,7 @@ def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
     other = tmp_path / "results2" / DATASET / study.model(NAMES[2]).name
     shutil.copytree(study.model(NAMES[2]), other)
     found = collect([NAMES[0], NAMES[2], f"again={other}"])
-    assert list(found.results) == [NAMES[0], NAMES[2], str(other)] and found.predictions[str(other)]["1"] == {
-        "folder": str(other / "fold_1" / "validation")
-    }
+    assert list(found.results) == [NAMES[0], NAMES[2], str(other)]
     assert found.results[str(other)][3].dice == found.results[NAMES[2]][3].dice
     assert collect([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
     with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
@@ -207,8 +203,7 @@ def test_folders_and_documents_beside_a_model(study, collect, tmp_path):
         found.results[str(folder)][1].dice
         == read_document(study.validation(NAMES[2]) / "calibration.json").cases[1].dice
     )
-    assert (folder / "calibration.json").is_file() and found.case_fold["case_00"] == "0"
-    assert found.predictions[str(folder)][""]["folder"] == str(folder)
+    assert (folder / "calibration.json").is_file()
     assert [note for note in found.notes if note.startswith("Ens: its networks may have been trained on cases")]
     assert not [note for note in found.notes if "nnUNetTrainerCE" in note]  # a fold's validation, so it is known
     # deleted probabilities and an unreadable plans.json are no obstacle once there is a document
@@ -233,7 +228,10 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
 
 def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
     folder, raw = (copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw"))
-    fitted = {"cross_fit": {"part_0": {"cases": ["case_00"]}, "part_1": {"cases": ["case_77"]}}}
+    some = {"slopes": [[1.0, 1.0]], "offsets": [[0.0, 0.0]]}
+    fitted = {
+        "cross_fit": {"part_0": {"map": some, "cases": ["case_00"]}, "part_1": {"map": some, "cases": ["case_77"]}}
+    }
     write_json(tmp_path / "map.json", fitted)
     applied = {"map": str(tmp_path / "map.json"), "map_sha256": sha256(tmp_path / "map.json")}
     write_json(folder / "calibration_applied.json", applied)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.comparison.learned_dice import presence_by_entry
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
-from nnunet_nacl.show.case_tables import case_tables, presence_text
+from nnunet_nacl.show.case_tables import presence_text
 from tests.comparison.synthetic import STRUCTURES, make_comparison
+from tests.show.test_comparison_tables import tables_of
 
 NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
 CASES = 40
@@ -61,8 +61,6 @@ def test_it_beats_what_the_network_says_and_is_checked_on_other_patients(cases):
     )
     assert learned.brier < largest.brier < any_voxel.brier == pytest.approx(14 / 40)
     assert learned.auroc > 0.95 and any_voxel.auroc == 0.5 and learned.n == 40
-    text = presence_text(found, NAMES, every_kind=True)
-    assert "lesion is in the scan, any voxel predicted" in text
     shown = [line.split() for line in presence_text(found, NAMES).splitlines()]
     assert len(shown) == 2 and (shown[0][-1], shown[1][-1]) == ("n", "40")
 
@@ -124,13 +122,9 @@ def test_a_comparison_has_a_row_for_each_method_and_question(cases):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
     [dataset] = comparison.datasets
 
-    def tables() -> dict:
-        made = case_tables(comparison, {dataset.name: {}}, {dataset.name: presence_by_entry(dataset)}, 0.8)
-        return {table.id: table for table in made}
-
-    assert "presence" not in tables()
+    assert "presence" not in tables_of(comparison)
     for i, one in enumerate(dataset.results["nnUNetTrainerCE"]):
         one.blocks.update(cases[i].blocks)
-    table = tables()["presence"]
-    assert {tuple(row[:2]) for row in table.rows} >= {("CE", f"{STRUCTURES['2']} is in the scan")}
-    assert all(row[0] == "CE" for row in table.rows) and table.rows[0][-1].value == len(dataset.cases)
+    values = tables_of(comparison)["presence"].values
+    assert f"{STRUCTURES['2']} is in the scan" in values["probability that"].tolist()
+    assert set(values["method"]) == {"CE"} and values["n"][0] == len(dataset.cases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.show.layout import save_figure
 from nnunet_nacl.show.page import make_page
+from nnunet_nacl.show.tables import Table, frames
 from tests.comparison.synthetic import make_dataset
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
@@ -28,10 +30,11 @@ NAMES = ("nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL")
 
 @dataclass(frozen=True)
 class Study:
-    """Where it lies, and what comparison.json says."""
+    """Where it lies, and what comparison.json and its table say."""
 
     out: Path
     data: dict[str, Any]
+    tables: list[Table]
 
     def write(self, **changes: Any) -> None:
         """Write comparison.json again, with some keys changed."""
@@ -40,7 +43,7 @@ class Study:
 
     def make_page(self) -> Path:
         """Write the page."""
-        return make_page(self.data, self.out)
+        return make_page(self.data, self.tables, self.out)
 
     @property
     def page(self) -> str:
@@ -58,7 +61,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     labels = dict(zip(NAMES, ("Dice + CE (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
     structures = {"1": SCRIPT if hostile else "anterior", "2": "posterior"}
     cases = [HOSTILE_CASE if hostile else "case_00", "case_01"]
-    study = Study(out, _comparison(labels, structures, cases, hostile))
+    study = Study(out, *_comparison(labels, structures, cases, hostile))
     (out / "figures").mkdir(parents=True)
     for name, content in _figure().items():
         (out / "figures" / name).write_bytes(content)
@@ -66,7 +69,9 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     return study
 
 
-def _comparison(labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool) -> dict[str, Any]:
+def _comparison(
+    labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool
+) -> tuple[dict[str, Any], list[Table]]:
     """What `compare` makes of 8 cases, with one table and one figure."""
     dataset = replace(
         make_dataset(dict(zip(NAMES, (1.0, 1.5, 2.5))), name=DATASET, notes=[HOSTILE_NOTE] * hostile),
@@ -77,27 +82,21 @@ def _comparison(labels: dict[str, str], structures: dict[str, str], cases: list[
     )
     comparison = Comparison([Entry(name, label, name) for name, label in labels.items()], [dataset], n_bootstrap=1000)
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
+    titles = {comparison.columns[column].title: column for column in columns}
     rows = [
-        [label, *(cell(comparison.mean(dataset, c, name), best=i == 1, second=i == 2) for c in columns)]
-        for i, (name, label) in enumerate(labels.items())
+        {"method": label} | {title: comparison.mean(dataset, column, name) for title, column in titles.items()}
+        for name, label in labels.items()
     ]
-    rows[2][2] = {"text": "-", "value": None, "best": False, "second": False}
+    rows[2][list(titles)[1]] = math.nan
     ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))
     for row, (text, low, verdict) in zip(rows, ends):
-        row += [cell(low) | {"text": text}, verdict]
-    titles = [comparison.columns[c].title for c in columns]
-    table = {"id": "all", "dataset": DATASET, "title": "All of it", "caption": "Means over cases."}
-    table |= {"columns": ["method", *titles, "95 % interval", "verdict"], "rows": rows, "files": ["tables/all.csv"]}
+        row |= {"95 % interval": (low, text), "verdict": verdict}
+    table = Table("all", "All of it", "Means over cases.", *frames(rows), dict.fromkeys(titles, "lower"))
     figure = {"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line from 0 to 1.", "dataset": None}
     figure["files"] = ["figures/one.png", "figures/one.svg"]
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
-    data = comparison_to_json(comparison, [table], [figure], command=command, settings={"allow_missing": False})
-    return json.loads(to_json_text(data | {"created": "2025-01-02T03:04:05+00:00"}))
-
-
-def cell(value: float, *, best: bool = False, second: bool = False) -> dict[str, Any]:
-    """A number of a table."""
-    return {"text": f"{value:.3f}", "value": value, "best": best, "second": second}
+    data = comparison_to_json(comparison, [], [figure], command=command, settings={"allow_missing": False})
+    return json.loads(to_json_text(data | {"created": "2025-01-02T03:04:05+00:00"})), [table]
 
 
 @lru_cache(maxsize=1)

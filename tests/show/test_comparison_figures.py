@@ -7,78 +7,42 @@ import re
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing
-from nnunet_nacl.show.comparison_figures import DescribedFigure, comparison_figures, write_figures
+from nnunet_nacl.show import comparison_figures as module
+from nnunet_nacl.show.comparison_figures import DescribedFigure, figures_of, write_figures
 from tests.comparison.synthetic import make_comparison
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
-
-
-def figures_of(comparison) -> list[DescribedFigure]:
-    return list(comparison_figures(comparison, {dataset.name: {} for dataset in comparison.datasets}))
-
-
-IDS = [
-    "main_differences",
-    "reliability_foreground",
-    "reliability_predicted",
-    "reliability_all",
-    "differences",
-]
+KINDS = ["main_differences", "reliability_foreground", "reliability_predicted", "reliability_all", "differences"]
 
 
 def test_every_figure_says_what_it_shows():
     comparison = make_comparison(THREE, cases=8)
-    pictures = figures_of(comparison)
-    assert [picture.id for picture in pictures] == IDS
-    for picture in pictures:
-        assert picture.title and picture.caption.endswith(".") and picture.alt.endswith(".")
-        assert "8 cases" in picture.subtitle
-    alt = {picture.id: picture.alt for picture in pictures}
-    dataset = comparison.datasets[0]
-    assert f"CE {comparison.mean(dataset, 'ECE:union', 'nnUNetTrainerCE'):.3f}" not in alt["reliability_foreground"]
-    assert "NACL better by" in alt["differences"]
-    for text in ("ECE predicted: ", "DSC: "):
-        assert alt["main_differences"].count(text) == alt["differences"].count(text) == 1
-    assert "HD95" in alt["differences"] and "HD95" not in alt["main_differences"]
+    figures = list(figures_of(comparison, comparison.datasets[0], {}))
+    assert [figure.kind for figure in figures] == KINDS
+    assert all(f.title and f.caption.endswith(".") and f.alt.endswith(".") for f in figures)
+    alt = {figure.kind: figure.alt for figure in figures}
+    assert "ECE foreground: NACL worse by 0.0615" in alt["differences"]
+    assert alt["main_differences"].endswith("p (Holm) below 0.05: none.")
 
 
-def test_figures_are_drawn_with_the_notes(tmp_path):
-    drawn = []
-
-    def draw(path, *, title, subtitle, notes, also):
-        drawn.append((path.name, title, subtitle, notes, also))
-        return path
-
-    figure = DescribedFigure("a", "Dataset001_Made", "Title", "Sub", "Caption.", "Alt.", draw)
-    [entry] = write_figures([figure], tmp_path, ["only 4 cases"])
-    assert entry["files"] == ["figures/a.png", "figures/a.svg"] and entry["dataset"] == "Dataset001_Made"
-    assert drawn == [("a.png", "Title", "Sub", ("only 4 cases",), (".svg",))]
-
-
-def test_a_full_disk_says_what_to_do(tmp_path):
-    def draw(path, **_):
-        with replacing(path):
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match="a.png: cannot be written .No space left on device.; free some .*kept"):
-        write_figures([DescribedFigure("a", "D", "T", "S", "C.", "A.", draw)], tmp_path)
-
-
-def test_the_notes_stand_on_every_figure_also_with_too_few_cases_for_any_interval(tmp_path):
+def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison(THREE, cases=1, notes=["Only-fold-zero was compared."])
-    pictures = figures_of(comparison)
-    assert [picture.id for picture in pictures] == IDS
-    for picture in pictures:
-        path = picture.draw(
-            tmp_path / f"{picture.id}.svg",
-            title=picture.title,
-            subtitle=picture.subtitle,
-            notes=tuple(comparison.notes),
-        )
-        text = path.read_text()
-        assert "Only-fold-zero" in text, picture.id
+    [dataset] = comparison.datasets
+    entries = write_figures(comparison, {dataset.name: {}}, tmp_path)
+    assert [entry["id"] for entry in entries] == KINDS and {entry["dataset"] for entry in entries} == {dataset.name}
+    for entry in entries:
+        assert entry["files"] == [f"figures/{entry['id']}.{ending}" for ending in ("png", "svg")]
+        text = (tmp_path / entry["files"][1]).read_text()
         drawn = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
-        assert "1 case" in drawn and not re.search(r"\b(nan|inf)\b", f"{drawn} {picture.alt} {picture.caption}".lower())
-        if picture.id.endswith("differences"):
-            assert picture.alt.count("not tested") == {"differences": 6, "main_differences": 2}[picture.id]
+        assert "Only-fold-zero" in drawn and "1 case" in drawn
+        assert not re.search(r"\b(nan|inf)\b", f"{drawn} {entry['alt']} {entry['caption']}".lower())
+
+
+def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
+    def draw(path, **_):
+        raise UserError(f"{path}: cannot be written (No space left on device).")
+
+    monkeypatch.setattr(module, "figures_of", lambda *_: [DescribedFigure("a", "T", "C.", "A.", draw)])
+    comparison = make_comparison(THREE)
+    with pytest.raises(UserError, match="a.png: cannot be written .*kept"):
+        write_figures(comparison, {comparison.datasets[0].name: {}}, tmp_path)

@@ -1,0 +1,55 @@
+"""Renders pages that need no other file; everything that is put into a template is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import nnunet_nacl
+from nnunet_nacl.errors import printable
+from nnunet_nacl.show.drawing import STRUCTURE_COLORS
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("nnunet_nacl.show", "templates"),
+        autoescape=True,
+        finalize=_printable,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _printable(value: Any) -> Any:
+    """Text without what would turn the text around it the other way, or cannot be written: shown as its escape."""
+    return printable(value) if type(value) is str else value
+
+
+def render(name: str, **values: Any) -> str:
+    """A template with values in it."""
+    return _environment().get_template(name).render(**values)
+
+
+def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
+    """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on it."""
+    templates = files("nnunet_nacl.show").joinpath("templates")
+    script = "".join(templates.joinpath(each).read_text(encoding="utf-8") for each in scripts)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render(
+        name,
+        version=f"nnunet_nacl {nnunet_nacl.__version__}",
+        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",  # as a content security policy wants it
+        colors=len(STRUCTURE_COLORS),
+        **values,
+    )

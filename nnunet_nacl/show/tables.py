@@ -1,0 +1,170 @@
+"""Tables: frames of numbers, and what is shown of them on a terminal, in a spreadsheet and on a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from nnunet_nacl.errors import some
+from nnunet_nacl.files import to_csv_text
+from nnunet_nacl.json_files import one_line
+
+Rows = Sequence[Mapping[str, Any]]
+"""Cells by the name of their column: texts, numbers, and pairs of a number and its text."""
+_MOST_NAMES = 10
+
+
+def number(value: float, decimals: int = 3, sign: str = "") -> str:
+    """As tables show it: ``-`` where it is undefined, no sign before what is 0 as shown; ``sign`` is ``+`` or empty."""
+    if math.isnan(value):
+        return "-"
+    text = f"{value:{sign}.{decimals}f}"
+    return text if float(text) or not sign else text[1:]
+
+
+def frames(rows: Rows, decimals: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Values and texts of rows; numbers without a text of their own have so many decimals, distances in mm two."""
+
+    def shown(column: pd.Series) -> pd.Series:
+        digits = 2 if str(column.name).startswith(("HD95", "ASSD")) else decimals
+        return column.map(lambda cell: number(cell, digits) if isinstance(cell, float) else str(cell))
+
+    cells = pd.DataFrame(rows, dtype=object)
+    values, texts = (cells.map(lambda cell, i=i: cell[i] if isinstance(cell, tuple) else cell) for i in (0, 1))
+    return values.infer_objects(), texts.apply(shown)
+
+
+def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
+    """Rows, or their texts, for a terminal: flush right but for the first columns, ``keys``, which name a row.
+
+    Of equal names in rows that follow each other the first is shown.
+    """
+    texts = rows if isinstance(rows, pd.DataFrame) else frames(rows, decimals)[1]
+    names = list(texts.columns[:keys])
+    indexed = texts.set_index(names)
+    return (indexed if keys > 1 else indexed.rename_axis(index=None, columns=names[0])).to_string()
+
+
+def ten_worst(
+    rows: Rows, name: str, value: Callable[[Mapping[str, Any]], float], every: bool = False
+) -> tuple[Rows, list[str]]:
+    """Rows of the ten names with the lowest values, in their order, and a line on how many more there are.
+
+    Args:
+        rows: A name may have several, of which the lowest value counts.
+        name: Column with the names, such as those of structures.
+        value: Of a row; NaN is the highest.
+        every: Keep them all.
+    """
+    lowest = pd.Series([value(row) for row in rows], [row[name] for row in rows], float)
+    lowest = lowest.groupby(level=0, sort=False).min().fillna(math.inf)
+    more = len(lowest) - _MOST_NAMES
+    if every or more <= 0:
+        return rows, []
+    shown = set(lowest.nsmallest(_MOST_NAMES).index)
+    return [row for row in rows if row[name] in shown], [f"the {_MOST_NAMES} worst, and {more} more (--verbose)"]
+
+
+def named_together(reasons: Mapping[str, str]) -> list[str]:
+    """``liver, spleen and 3 more: why`` for each reason, given by name."""
+    alike: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        alike.setdefault(why, []).append(name)
+    return [one_line(f"{some(names, _MOST_NAMES)}: {why}") for why, names in alike.items()]
+
+
+def effect_text(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
+    """A line for each value of :func:`~nnunet_nacl.calibration.effect.changes`; ``-`` where it is undefined.
+
+    Args:
+        effect: By name of the value.
+        structures: Name by nnU-Net's key.
+    """
+    rows = []
+    for name, row in effect.items():
+        kind, _, key = name.partition(" ")
+        change, low, high = (number(row["difference"][end], 4, "+") for end in ("mean", "low", "high"))
+        means = {when: number(row[when]["mean"], 4) for when in ("before", "after")}
+        rows.append(
+            {"value": f"Dice {structures.get(key, key)}" if kind == "Dice" else name, **means, "change": change}
+            | {"95 % interval": "-" if low == "-" else f"{low} to {high}", "cases": row["n"]}
+        )
+    return text_of(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of a comparison.
+
+    Attributes:
+        id: Name of its files.
+        title: One line.
+        caption: What the numbers are, over how many cases, what is left out.
+        values: Header and rows: texts, and numbers in full precision.
+        texts: The same as shown.
+        better: By column whose best numbers are marked: ``lower`` or ``higher``. Where two columns name a row, those
+            that share the first name are marked together, else all.
+        unranked: Values of the column ``method`` whose rows cannot be best.
+        dataset: Name of the data set, None if it is about several.
+        csv: What the CSV holds where that is more than the table.
+    """
+
+    id: str
+    title: str
+    caption: str
+    values: pd.DataFrame
+    texts: pd.DataFrame
+    better: Mapping[str, str] = field(default_factory=dict)
+    unranked: Collection[str] = ()
+    dataset: str | None = None
+    csv: pd.DataFrame | None = None
+
+    @property
+    def numeric(self) -> list[int]:
+        """Which columns hold numbers; those before the first name a row."""
+        return [i for i, kind in enumerate(self.values.dtypes) if is_numeric_dtype(kind)]
+
+    @cached_property
+    def marks(self) -> pd.DataFrame:
+        """``best``, ``second`` or nothing for each cell.
+
+        What is rounded to the same text counts as equal: a reader sees no difference. Where all are equal nothing is
+        marked; of two methods only the best; where two or more are best, the next is no second.
+        """
+        marks = pd.DataFrame("", self.values.index, self.values.columns)
+        groups = self.values.iloc[:, 0] if self.numeric[0] > 1 else pd.Series(0, self.values.index)
+        for column, better in self.better.items():
+            ranked = self.texts.loc[~self.values["method"].isin(self.unranked), column]
+            for _, shown in pd.to_numeric(ranked, errors="coerce").groupby(groups):
+                rank = shown.rank(method="dense", ascending=better == "lower")
+                if rank.max() > 1:
+                    marks.loc[rank.index[rank == 1], column] = "best"
+                    if len(rank) > 2 and (rank == 1).sum() == 1:
+                        marks.loc[rank.index[rank == 2], column] = "second"
+        return marks
+
+    def to_text(self) -> str:
+        """For a terminal; ``*`` follows the best and ``+`` the second."""
+        marked, texts = bool(self.better), self.texts.copy()
+        signs = {"": "  " * marked, "best": " *", "second": " +"}
+        for i in self.numeric:
+            texts.isetitem(i, texts.iloc[:, i] + self.marks.iloc[:, i].map(signs))
+        return f"{self.title}{'   (* best, + second)' * marked}\n{text_of(texts, self.numeric[0])}"
+
+    def to_csv(self, notes: Sequence[str] = ()) -> str:
+        """In full precision; notes stand in a last column, in every row, so that no row loses them when it is moved."""
+        frame = self.values if self.csv is None else self.csv
+        frame = frame.assign(note=" ".join(notes)) if notes else frame
+        return to_csv_text(list(frame), frame.itertuples(index=False, name=None))
+
+    def rows(self) -> list[list[tuple[str, Any, str]]]:
+        """Of each cell its text, its value (None for texts and what is undefined), and its mark."""
+        numbers = self.values.apply(pd.to_numeric, errors="coerce").astype(object)
+        cells = (frame.to_numpy().tolist() for frame in (self.texts, numbers.where(numbers.notna(), None), self.marks))
+        return [list(zip(*row)) for row in zip(*cells)]

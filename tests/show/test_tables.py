@@ -1,0 +1,89 @@
+"""Tables: marks, and their text for a terminal and a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import pandas as pd
+import pytest
+
+from nnunet_nacl.calibration.effect import changes
+from nnunet_nacl.show.tables import Table, effect_text, frames, named_together, ten_worst, text_of
+
+
+def table(rows, **more) -> Table:
+    return Table("t", "Title", "Caption.", *frames(rows), **more)
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "expected"),
+    [
+        ([3, 1, 2], "lower", "-bs"),
+        ([3, 1, 2], "higher", "b-s"),
+        ([1, 1, 2], "lower", "bb-"),
+        ([1, 2, 2], "lower", "bss"),
+        ([1, 1, 2, 3], "lower", "bb--"),
+        ([1, 1, 1], "lower", "---"),
+        ([1, 2], "lower", "b-"),
+        ([0.12341, 0.12344, 0.2], "lower", "bb-"),
+        ([math.nan, 2, 1], "lower", "-sb"),
+        ([math.nan, math.nan], "lower", "--"),
+    ],
+)
+def test_best_and_second_with_all_that_look_equal(values, better, expected):
+    rows = [{"method": str(i), "x": float(value)} for i, value in enumerate(values)]
+    marks = table(rows, better={"x": better}).marks["x"]
+    assert "".join({"best": "b", "second": "s", "": "-"}[mark] for mark in marks) == expected
+
+
+def test_groups_are_marked_apart_and_what_is_not_ranked_never():
+    values = {("a", "x"): 1, ("a", "y"): 2, ("a", "z"): 3, ("b", "x"): 5, ("b", "y"): 4, ("b", "z"): 0}
+    rows = [{"mask": mask, "method": method, "v": float(v)} for (mask, method), v in values.items()]
+    made = table(rows, better={"v": "lower"}, unranked=["z"])
+    assert made.marks["v"].tolist() == ["best", "", "", "", "best", ""]
+    lines = made.to_text().splitlines()
+    assert lines[0] == "Title   (* best, + second)" and lines[3].split() == ["a", "x", "1.000", "*"]
+    assert lines[4].split() == ["y", "2.000"], "equal names are shown once"
+
+
+def test_numbers_are_shown_short_and_written_in_full():
+    rows = [
+        {"method": "a\nb", "HD95 (mm)": 1 / 3, "missed": (2, "2 of 8"), "n": 3},
+        {"method": "=1+1", "HD95 (mm)": math.nan, "missed": (0, "0 of 8"), "n": 4},
+    ]
+    made = table(rows)
+    assert made.to_text().splitlines()[2].split() == ["a\\nb", "0.33", "2", "of", "8", "3"]
+    assert made.to_csv(["+1"]).splitlines()[-1] == '"\'=1+1",,0,4,"\'+1"'
+    [first, second] = csv.DictReader(io.StringIO(made.to_csv()))
+    assert float(first["HD95 (mm)"]) == 1 / 3 and (first["missed"], second["HD95 (mm)"]) == ("2", "")
+    assert made.rows()[0][1:3] == [("0.33", 1 / 3, ""), ("2 of 8", 2, "")] and made.rows()[1][1] == ("-", None, "")
+    wider = table(rows, csv=pd.DataFrame({"all": [1.5]}))
+    assert wider.to_csv() == '"all"\n1.5\n'
+
+
+def test_the_ten_worst_by_their_worst_row_in_their_order():
+    rows = [{"structure": f"s{i}", "Dice": dice} for dice in (0.9, math.nan) for i in range(12)]
+    rows[3]["Dice"], rows[5]["Dice"] = math.nan, math.nan  # nothing is known of these two
+    shown, [more] = ten_worst(rows, "structure", lambda row: row["Dice"])
+    assert [row["structure"] for row in shown[:10]] == [f"s{i}" for i in range(12) if i not in (3, 5)]
+    assert len(shown) == 20 and more == "the 10 worst, and 2 more (--verbose)"
+    assert ten_worst(rows, "structure", lambda row: row["Dice"], every=True) == (rows, [])
+    assert ten_worst([], "structure", lambda row: 0) == ([], [])
+
+
+def test_reasons_are_said_once():
+    reasons = {"liver": "too few", "spleen": "absent", "aorta": "too few"}
+    assert named_together(reasons) == ["liver, aorta: too few", "spleen: absent"] and named_together({}) == []
+
+
+def test_a_mask_that_is_empty_everywhere_has_no_numbers():
+    before = {"NLL all": [0.5, 0.7, 0.9], "ECE predicted": [math.nan] * 3, "Dice 1": [0.8, 0.8, 0.8]}
+    after = {"NLL all": [0.4, 0.5, 0.6], "ECE predicted": [math.nan] * 3, "Dice 1": [0.8, 0.8, 0.8]}
+    lines = effect_text(changes(before, after), {"1": "li\nver"}).splitlines()  # a name stays in its cell
+    assert lines[0].split() == ["value", "before", "after", "change", "95", "%", "interval", "cases"]
+    assert lines[1].split()[:5] == ["NLL", "all", "0.7000", "0.5000", "-0.2000"] and lines[1].endswith(" 3")
+    assert lines[2].split() == ["ECE", "predicted", "-", "-", "-", "-", "0"]
+    assert lines[3].split()[:5] == ["Dice", "li\\nver", "0.8000", "0.8000", "0.0000"]
+    assert text_of([{"name": "a", "x": 0.5}]).splitlines()[1].split() == ["a", "0.500"]
