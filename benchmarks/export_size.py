@@ -20,6 +20,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from page import describe_machine, table, write_section
@@ -91,13 +92,12 @@ def export(root: Path, which: str, edge: int) -> None:
         where = manager.get_configuration("3d_fullres"), manager, dataset, str(root / which / CASE)
         export_prediction_from_logits(logits, properties, *where, which.endswith("npz"), 1)
     else:
-        scans, case = (
-            predicting(root, which, len(logits)),
-            GridCase(CASE, logits, properties, for_pictures(np.random.default_rng(0).random(size)), ()),
-        )
-        del logits
+        scans, image = predicting(root, which, len(logits)), np.random.default_rng(0).random(size, np.float32)
+        case = GridCase(CASE, logits, properties, for_pictures(image), image[None].astype(np.float16), ())
+        files = SimpleNamespace(images=[root / f"{CASE}_0000.nii.gz"])
+        del logits, image
         start = time.process_time()
-        scans._deliver(None, None, case)
+        scans._write(None, files, case)
     seconds = time.process_time() - start
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 
