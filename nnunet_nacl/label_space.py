@@ -93,7 +93,7 @@ class LabelSpace:
                 f"target must have shape {(batch, 1, *spatial)} or {(batch, *spatial)} for logits of shape "
                 f"{tuple(logits.shape)}, got {tuple(target.shape)}."
             )
-        labels = _widen(labels, num_classes, self.ignore_label)
+        labels = _widen(labels, num_classes, self.ignore_label or 0)
         if check_labels:
             _check_labels(labels, num_classes, self.ignore_label)
         if self.ignore_label is None:
@@ -126,15 +126,11 @@ def signed(labels: Tensor) -> Tensor:
     return labels.int() if labels.dtype == torch.uint16 else labels
 
 
-def _widen(labels: Tensor, num_classes: int, ignore_label: int | None) -> Tensor:
+def _widen(labels: Tensor, *numbers: int) -> Tensor:
     """Labels in a dtype that holds every number they are compared with: torch would let -1 wrap to 255."""
-    if labels.is_floating_point() or labels.dtype.is_complex:
-        return labels
-    if labels.dtype == torch.bool:
-        return labels.to(torch.int32)
-    limits = torch.iinfo(labels.dtype)
-    numbers = (num_classes,) if ignore_label is None else (num_classes, ignore_label)
-    return labels if all(limits.min <= number <= limits.max for number in numbers) else labels.long()
+    labels = labels.int() if labels.dtype == torch.bool else labels
+    limits = None if labels.is_floating_point() else torch.iinfo(labels.dtype)
+    return labels if limits is None or limits.min <= min(numbers) <= max(numbers) <= limits.max else labels.long()
 
 
 def _check_labels(labels: Tensor, num_classes: int, ignore_label: int | None) -> None:

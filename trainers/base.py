@@ -65,7 +65,9 @@ class CalibrationTrainer(nnUNetTrainer):
             self.initial_lr = 1e-3
             self.weight_decay = 0.0
         self.frequency_start: FrequencyStart | None = None
-        self.calibration_recorder = CalibrationRecorder(self, self._label_space())
+        regions = bool(self.label_manager.has_regions)  # nnU-Net appends the ignore mask to their target
+        self.label_space = LabelSpace(regions, None if regions else self.label_manager.ignore_label)
+        self.calibration_recorder = CalibrationRecorder(self, self.label_space)
 
     def _build_loss(self) -> nn.Module:
         # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
@@ -81,18 +83,12 @@ class CalibrationTrainer(nnUNetTrainer):
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
         if self.variant.method == STOCK.method and self.variant.dice:  # nnU-Net's own loss under another schedule
             return stock
-        method, settings, space = METHODS[self.variant.method], loss_settings(self.variant), self._label_space()
+        method, settings = METHODS[self.variant.method], loss_settings(self.variant) | vars(self.label_space)
         if "kernel_size" in method.defaults:
             settings["kernel_size"] = self.neighborhood_size()
-        settings |= {"ignore_label": space.ignore_label, "regions": space.regions}
         voxelwise = getattr(losses, method.module)(**settings, check_labels=False)  # TrainingLoss checks them
         compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
-        return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None)
-
-    def _label_space(self) -> LabelSpace:
-        if self.label_manager.has_regions:
-            return LabelSpace(regions=True)  # nnU-Net appends the ignore mask to the target
-        return LabelSpace(ignore_label=self.label_manager.ignore_label)
+        return TrainingLoss(compiled, self.label_space, stock.dc if self.variant.dice else None)
 
     def neighborhood_size(self) -> tuple[int, ...]:
         """Voxels of the neighbourhood along every axis.

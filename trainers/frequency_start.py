@@ -8,7 +8,6 @@ layer's bias for that reason.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from tqdm import tqdm
 
 from nnunet_nacl.io.labels import Labels
 
 if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer
-
-_LINE_EVERY_S = 30.0
 
 
 class FrequencyStart:
@@ -76,14 +74,8 @@ class FrequencyStart:
         """Voxels by label in all training cases."""
         cases, _ = self._trainer.get_tr_and_val_datasets()
         counts = np.zeros(max(labels.all_values) + 1, np.int64)  # the ignore label is beyond them
-        started = last_line = time.monotonic()
-        for number, case in enumerate(cases.identifiers):
-            if time.monotonic() - last_line > _LINE_EVERY_S:
-                last_line = time.monotonic()
-                self._log(f"Counting the voxels of each class: {number} of {len(cases.identifiers)} training cases")
+        for case in tqdm(cases.identifiers, "count the voxels of each class", unit="case", mininterval=10, delay=10):
             counts += count_labels(cases.load_case(case)[1], len(counts))
-        duration = f"{time.monotonic() - started:.1f} s"
-        self._log(f"Counted the voxels of each class in {len(cases.identifiers)} training cases: {duration}")
         return counts
 
     def _log(self, line: str) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnunet_nacl.label_space import LabelSpace, Target
+from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses.priors import Neighborhood, shares
 
 
@@ -33,27 +33,24 @@ class Batch:
 
     Attributes:
         logits: (B, K, *spatial) or (B, R, *spatial), float32 or float64.
-        target: Labels and mask.
+        labels: (B, *spatial), or (B, R, *spatial) for regions.
+        valid: Boolean, (B, *spatial); None if nothing can be ignored.
         regions: Whether the channels are regions.
     """
 
     logits: Tensor
-    target: Target
+    labels: Tensor
+    valid: Tensor | None
     regions: bool
-
-    @property
-    def labels(self) -> Tensor:
-        """(B, *spatial), or (B, R, *spatial) for regions."""
-        return self.target.labels
 
     def shares(self, neighborhood: Neighborhood) -> Tensor:
         """tau of every channel, as large as the logits."""
         num_classes = None if self.regions else self.logits.shape[1]
-        return shares(self.labels, num_classes, neighborhood, self.target.valid, self.logits.dtype)
+        return shares(self.labels, num_classes, neighborhood, self.valid, self.logits.dtype)
 
     def mean(self, per_voxel: Tensor) -> Tensor:
         """Mean over valid voxels, and over regions where there are any; 0 if no voxel is valid."""
-        valid = self.target.valid
+        valid = self.valid
         if valid is None:
             return per_voxel.sum() / max(per_voxel.numel(), 1)
         num_values = valid.sum().clamp_min(1) * (per_voxel.numel() // max(valid.numel(), 1))
@@ -68,7 +65,8 @@ def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions
     """
     read = LabelSpace(regions, ignore_label).read(logits, target, check_labels)
     # Half precision logits are computed in float32: their sums over a volume and exp() would overflow.
-    return Batch(logits if logits.dtype == torch.float64 else logits.float(), read, regions)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return Batch(logits, read.labels, read.valid, regions)
 
 
 def require_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -76,7 +76,7 @@ class Neighborhood:
         """The one-dimensional kernels, one list per axis."""
         sizes = self.sizes(spatial_dims)
         if self.prior == "mean":
-            return [[1.0] * size for size in sizes]
+            return [[1] * size for size in sizes]  # whole, for sums of integers
         return [[exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)] for size in sizes]
 
     def centre_weight(self, spatial_dims: int) -> float:
@@ -92,13 +92,6 @@ class Neighborhood:
         for weights in self.axis_weights(spatial_dims):
             neighbors += 2 * sum(weights[: len(weights) // 2]) * (1 + neighbors)
         return neighbors
-
-    def count_dtype(self, spatial_dims: int, weighted: torch.dtype) -> torch.dtype:
-        """Narrowest dtype that holds the sums exactly: small integers for the mean, ``weighted`` for other kernels."""
-        if self.prior != "mean":
-            return weighted
-        count = prod(self.sizes(spatial_dims))
-        return torch.uint8 if count <= 255 else torch.int16 if count <= 32767 else torch.int32
 
     def weighted_sum(self, x: Tensor, spatial_dims: int) -> Tensor:
         """Sum of ``x`` over the neighbourhood along the last ``spatial_dims`` axes, in the dtype of ``x``.
@@ -201,7 +194,8 @@ def shares(
     dims = member.ndim - 2
     if valid is not None:
         member = member & valid[:, None]
-    sums = neighborhood.weighted_sum(member.to(neighborhood.count_dtype(dims, dtype)), dims).to(dtype)
+    narrow = neighborhood.prior == "mean" and prod(neighborhood.sizes(dims)) <= 255  # bytes hold what is counted
+    sums = neighborhood.weighted_sum(member.to(torch.uint8 if narrow else dtype), dims).to(dtype)
     spatial = tuple(member.shape[2:])
     if neighborhood.padding == "background" and num_classes is not None:
         sums[:, 0] += neighborhood.outside_weight(spatial, member.device, dtype)
@@ -218,9 +212,8 @@ def _sum_sides(x: Tensor, weights: list[float], axis: int, replicate: bool) -> T
         padded = torch.cat((*[before] * reach, x, *[after] * reach), axis)
     else:
         padded = F.pad(x, (0, 0) * (-axis - 1) + (reach, reach))
-    neighbors = [(i, weight) for i, weight in enumerate(weights) if i != reach]
-    first = padded.narrow(axis, 0, length)
-    total = first.clone() if weights[0] == 1 else first * weights[0]
-    for i, weight in neighbors[1:]:
-        total = total.add_(padded.narrow(axis, i, length), alpha=1 if weight == 1 else weight)
+    total = torch.zeros_like(x)
+    for i, weight in enumerate(weights):
+        if i != reach:
+            total.add_(padded.narrow(axis, i, length), alpha=weight)
     return total

@@ -104,6 +104,38 @@ LOGITS = (0.5, -1.0, 2.0)
 EXPONENTIALS = [math.exp(x) for x in LOGITS]
 PROBS = [x / sum(EXPONENTIALS) for x in EXPONENTIALS]
 CE = -math.log(PROBS[0])  # the voxel is of class 0
+ENTROPY = -sum(p * math.log(p) for p in PROBS)
+SUM, MEAN, L2, SOFTMAX, SCALED = (
+    {"reduction": "sum"},
+    {"reduction": "mean"},
+    {"penalty": "l2"},
+    {"space": "softmax"},
+    {"prior_scale": 5.0},
+)
+
+
+@pytest.mark.parametrize(
+    "loss, settings, penalty",
+    [
+        ("nacl", SUM, 0.5 + 1.0 + 2.0),
+        ("nacl", MEAN, (0.5 + 1.0 + 2.0) / 3),
+        ("nacl", SUM | L2, 0.25 + 1.0 + 4.0),
+        ("nacl", SUM | SCALED, 4.5 + 1.0 + 2.0),
+        ("nacl", SUM | SCALED | L2, 4.5**2 + 1.0 + 4.0),
+        ("nacl", SUM | SOFTMAX, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
+        ("nacl", SUM | SOFTMAX | L2, (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2),
+        # distances to the highest logit: 1.5, 3, 0
+        ("mbls", SUM | {"margin": 0.0}, 4.5),
+        ("mbls", SUM | {"margin": 1.0}, 0.5 + 2.0),
+        ("mbls", MEAN | {"margin": 2.0}, 1.0 / 3),
+        ("mbls", SUM | {"margin": 4.0}, 0.0),
+        ("ecp", SUM, -ENTROPY),
+        ("ecp", MEAN, -ENTROPY / 3),
+    ],
+)
+def test_penalties_of_one_voxel(loss, settings, penalty):
+    found = of_one_voxel(getattr(losses, loss), penalty_weight=0.2, **settings)
+    assert found == pytest.approx(CE + 0.2 * penalty)
 
 
 def of_one_voxel(loss, label=0, **settings):
@@ -111,43 +143,9 @@ def of_one_voxel(loss, label=0, **settings):
     return loss(logits, torch.full((1, 1, 1, 1), label), **settings).item()
 
 
-def test_cross_entropy_of_one_voxel():
+def test_losses_of_one_voxel():
     assert of_one_voxel(losses.cross_entropy) == pytest.approx(CE)
     assert of_one_voxel(losses.cross_entropy, label=2) == pytest.approx(-math.log(PROBS[2]))
-
-
-@pytest.mark.parametrize(
-    "settings, penalty",
-    [
-        ({"reduction": "sum"}, 0.5 + 1.0 + 2.0),
-        ({"reduction": "mean"}, (0.5 + 1.0 + 2.0) / 3),
-        ({"reduction": "sum", "penalty": "l2"}, 0.25 + 1.0 + 4.0),
-        ({"reduction": "sum", "prior_scale": 5.0}, 4.5 + 1.0 + 2.0),
-        ({"reduction": "sum", "prior_scale": 5.0, "penalty": "l2"}, 4.5**2 + 1.0 + 4.0),
-        ({"reduction": "sum", "space": "softmax"}, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
-        (
-            {"reduction": "sum", "space": "softmax", "penalty": "l2"},
-            (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2,
-        ),
-    ],
-)
-def test_nacl_of_one_voxel(settings, penalty):
-    assert of_one_voxel(losses.nacl, penalty_weight=0.2, **settings) == pytest.approx(CE + 0.2 * penalty)
-
-
-def test_mbls_of_one_voxel():
-    # distances to the highest logit: 1.5, 3, 0
-    for margin, excess in ((0.0, 4.5), (1.0, 0.5 + 2.0), (2.0, 1.0), (4.0, 0.0)):
-        result = of_one_voxel(losses.mbls, penalty_weight=0.2, margin=margin, reduction="sum")
-        assert result == pytest.approx(CE + 0.2 * excess)
-        result = of_one_voxel(losses.mbls, penalty_weight=0.2, margin=margin)
-        assert result == pytest.approx(CE + 0.2 * excess / 3)
-
-
-def test_the_other_losses_of_one_voxel():
-    entropy = -sum(p * math.log(p) for p in PROBS)
-    assert of_one_voxel(losses.ecp, penalty_weight=0.2, reduction="sum") == pytest.approx(CE - 0.2 * entropy)
-    assert of_one_voxel(losses.ecp, penalty_weight=0.2) == pytest.approx(CE - 0.2 * entropy / 3)
     assert of_one_voxel(losses.focal, gamma=2.0) == pytest.approx((1 - PROBS[0]) ** 2 * CE)
     mean_log_prob = sum(math.log(p) for p in PROBS) / 3
     assert of_one_voxel(losses.label_smoothing, smoothing=0.3) == pytest.approx(0.7 * CE - 0.3 * mean_log_prob)
@@ -167,75 +165,45 @@ def test_svls_of_two_voxels():
 # one voxel inside one region, at logit 0.8
 
 
-def of_one_region(loss, logit=0.8, inside=1, **settings):
-    target = torch.full((1, 1, 1, 1), inside)
-    return loss(torch.full((1, 1, 1, 1), logit, dtype=torch.float64), target, regions=True, **settings).item()
-
-
 P = 1 / (1 + math.exp(-0.8))
 BCE = -math.log(P)
+BINARY_ENTROPY = -P * math.log(P) - (1 - P) * math.log(1 - P)
+
+
+def of_one_region(loss, inside=1, **settings):
+    target = torch.full((1, 1, 1, 1), inside)
+    return loss(torch.full((1, 1, 1, 1), 0.8, dtype=torch.float64), target, regions=True, **settings).item()
 
 
 @pytest.mark.parametrize(
-    "settings, penalty",
+    "loss, settings, penalty",
     [
         # 2 tau - 1 is 1 here
-        ({"reduction": "sum"}, 0.2),
-        ({"reduction": "mean"}, 0.1),
-        ({"reduction": "sum", "penalty": "l2"}, 0.04 / 2),
-        ({"reduction": "mean", "penalty": "l2"}, 0.04 / 4),
-        ({"reduction": "sum", "space": "softmax"}, 1 - (2 * P - 1)),
-        ({"reduction": "mean", "space": "softmax", "penalty": "l2"}, (1 - (2 * P - 1)) ** 2 / 4),
-        ({"reduction": "sum", "prior_scale": 5.0}, 5 - 0.8),
+        ("nacl", SUM, 0.2),
+        ("nacl", MEAN, 0.1),
+        ("nacl", SUM | L2, 0.04 / 2),
+        ("nacl", MEAN | L2, 0.04 / 4),
+        ("nacl", SUM | SOFTMAX, 1 - (2 * P - 1)),
+        ("nacl", MEAN | SOFTMAX | L2, (1 - (2 * P - 1)) ** 2 / 4),
+        ("nacl", SUM | SCALED, 5 - 0.8),
+        ("mbls", SUM | {"margin": 0.5}, 0.3),
+        ("mbls", MEAN | {"margin": 0.5}, 0.15),
+        ("ecp", SUM, -BINARY_ENTROPY),
+        ("ecp", MEAN, -BINARY_ENTROPY / 2),
     ],
 )
-def test_nacl_of_one_region(settings, penalty):
-    assert of_one_region(losses.nacl, penalty_weight=0.2, **settings) == pytest.approx(BCE + 0.2 * penalty)
+def test_penalties_of_one_region(loss, settings, penalty):
+    found = of_one_region(getattr(losses, loss), penalty_weight=0.2, **settings)
+    assert found == pytest.approx(BCE + 0.2 * penalty)
 
 
-def test_nacl_outside_a_region():
-    expected = -math.log(1 - P) + 0.2 * abs(-1 - 0.8)
-    assert of_one_region(losses.nacl, inside=0, penalty_weight=0.2, reduction="sum") == pytest.approx(expected)
-
-
-def test_the_other_losses_of_one_region():
-    entropy = -P * math.log(P) - (1 - P) * math.log(1 - P)
+def test_losses_of_one_region():
+    outside = -math.log(1 - P) + 0.2 * abs(-1 - 0.8)
+    assert of_one_region(losses.nacl, inside=0, penalty_weight=0.2, reduction="sum") == pytest.approx(outside)
     assert of_one_region(losses.cross_entropy) == pytest.approx(BCE)
-    assert of_one_region(losses.mbls, penalty_weight=0.2, margin=0.5, reduction="sum") == pytest.approx(BCE + 0.2 * 0.3)
-    assert of_one_region(losses.mbls, penalty_weight=0.2, margin=0.5) == pytest.approx(BCE + 0.2 * 0.15)
-    assert of_one_region(losses.ecp, penalty_weight=0.2, reduction="sum") == pytest.approx(BCE - 0.2 * entropy)
-    assert of_one_region(losses.ecp, penalty_weight=0.2) == pytest.approx(BCE - 0.1 * entropy)
     assert of_one_region(losses.focal, gamma=2.0) == pytest.approx((1 - P) ** 2 * BCE)
     smooth = -0.9 * math.log(P) - 0.1 * math.log(1 - P)
     assert of_one_region(losses.label_smoothing, smoothing=0.2) == pytest.approx(smooth)
-
-
-def test_cross_entropy_of_regions_is_torchs_mean_over_regions_and_valid_voxels():
-    random = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 4, 5, generator=random)
-    regions = torch.randint(0, 2, (2, 3, 4, 5), generator=random)
-    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, regions.float(), reduction="none")
-    torch.testing.assert_close(losses.cross_entropy(logits, regions, regions=True), bce.mean())
-    mask = torch.randint(0, 2, (2, 1, 4, 5), generator=random)
-    expected = bce.mean(1, keepdim=True)[mask == 0].mean()
-    torch.testing.assert_close(losses.cross_entropy(logits, torch.cat([regions, mask], 1), regions=True), expected)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what meets cross-entropy
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-def test_cross_entropy_and_label_smoothing_are_torchs(smoothing):
-    torch.manual_seed(0)
-    logits = torch.randn(2, 4, 3, 5, dtype=torch.float64)
-    labels = torch.randint(0, 4, (2, 3, 5))
-    labels[0, :, 1] = 9
-    expected = torch.nn.functional.cross_entropy(logits, labels, ignore_index=9)
-    torch.testing.assert_close(losses.cross_entropy(logits, labels, ignore_label=9), expected)
-    labels[0, :, 1] = 2  # torch's own smoothing of ignored voxels is not under test
-    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-    torch.testing.assert_close(losses.label_smoothing(logits, labels, smoothing=smoothing), expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

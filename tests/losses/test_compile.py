@@ -51,27 +51,9 @@ def test_each_loss_in_one_graph(name, settings):
     assert value == 0 and not gradient.any()
 
 
-@pytest.mark.parametrize("label_space", ["classes", "regions"])
-@pytest.mark.parametrize("name", ["nacl", "cross_entropy"])
-def test_without_an_ignore_label(name, label_space):
-    assert_compiles(name, {}, label_space)
-
-
 @pytest.mark.parametrize("prior, padding", list(zip((*PRIORS, "mean"), PADDINGS)))
 def test_nacl_with_every_prior_and_padding_in_3d(prior, padding):
     assert_compiles("nacl", {"prior": prior, "padding": padding}, "classes_ignore", spatial=(3, 4, 3))
-
-
-@pytest.mark.parametrize("name", ["nacl", "svls", "cross_entropy"])
-def test_under_autocast_with_half_logits(name):
-    logits, target, where = problem("classes_ignore", (5, 4))
-    logits = logits.bfloat16()
-    module = CASES[name].module(**where)
-    compiled = torch.compile(module, fullgraph=True, backend="eager")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = value_and_gradient(module, logits, target)
-        result = value_and_gradient(compiled, logits, target)
-    assert_same(result, expected, gradient_tolerance=2**-8)
 
 
 @pytest.mark.parametrize("name", ["nacl", "svls", "focal"])

@@ -50,14 +50,3 @@ def test_function_and_module_show_their_defaults_which_are_those_of_the_table(me
         module(colour=1)
     with pytest.raises(TypeError):  # a third positional argument could be anything
         function(*problem("classes", (2, 2))[:2], 0.1)
-
-
-@ALL_LOSSES
-def test_one_module_serves_every_scale_and_precision(name, settings):
-    """As deep supervision calls it: the same object, several shapes in turn, nothing kept from the last."""
-    module = CASES[name].module(**settings)
-    for spatial in ((6, 5), (3, 3), (6, 5), (1, 2)):
-        for dtype in (torch.float32, torch.float64):
-            logits, target, _ = problem("classes", spatial)
-            expected = CASES[name].function(logits.to(dtype), target, **settings)
-            assert module(logits.to(dtype), target).item() == expected.item()

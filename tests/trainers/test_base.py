@@ -12,7 +12,6 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
-from nnunet_nacl_trainers.base import HalfwayDecay
 from tests.trainers.plans import DATASET
 
 STOCK_SETTINGS = (
@@ -80,22 +79,16 @@ def test_the_optimiser_is_nnunets(prepared) -> None:
     assert isinstance(ours.lr_scheduler, PolyLRScheduler) and ours.lr_scheduler.max_steps == 100
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerNACL_adam", "nnUNetTrainerDiceCE_adam"])
-def test_adam_is_the_papers(prepared, name: str) -> None:
-    trainer = prepared(name)
+@pytest.mark.parametrize(("method", "num_epochs", "first_low"), [("NACL", 1, 1), ("NACL", 4, 2), ("DiceCE", 5, 3)])
+def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: int) -> None:
+    """Its rate falls to a tenth at half of the training."""
+    trainer, rates = prepared(f"nnUNetTrainer{method}_{num_epochs}epochs_adam"), []
     (group,) = trainer.optimizer.param_groups
     assert type(trainer.optimizer) is torch.optim.Adam
-    assert (group["lr"], group["weight_decay"], group["betas"]) == (1e-3, 0.0, (0.9, 0.999))
-    assert isinstance(trainer.lr_scheduler, HalfwayDecay)
-
-
-@pytest.mark.parametrize(("num_epochs", "first_low"), [(1, 1), (4, 2), (5, 3)])
-def test_the_rate_of_adam_falls_to_a_tenth_at_half_of_the_training(prepared, num_epochs: int, first_low: int) -> None:
-    trainer = prepared(f"nnUNetTrainerNACL_{num_epochs}epochs_adam")
-    rates = []
+    assert (group["weight_decay"], group["betas"]) == (0.0, (0.9, 0.999))
     for epoch in range(num_epochs):
         start_epoch(trainer, epoch)
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        rates.append(group["lr"])
         assert trainer.lr_scheduler.get_last_lr() == rates[-1:]
     assert rates == pytest.approx([1e-3] * first_low + [1e-4] * (num_epochs - first_low))
 
@@ -165,14 +158,11 @@ def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str
     assert weights == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0, 0])
 
 
-def test_annealing_works_without_deep_supervision(prepared) -> None:
+def test_annealing_works_without_deep_supervision_and_after_loading(prepared, tmp_path) -> None:
     trainer = prepared("nnUNetTrainerDiceNACL_anneal_4epochs")
     trainer.loss = trainer.loss.loss
     start_epoch(trainer, 1)
     assert trainer.loss.weight_dice == pytest.approx(0.5)
-
-
-def test_annealing_goes_on_after_loading(prepared, tmp_path) -> None:
     trainer = continued(prepared, "nnUNetTrainerDiceNACL_anneal_8epochs", tmp_path, 3)
     trainer.on_train_epoch_start()
     assert trainer.loss.loss.weight_dice == pytest.approx(0.25)
@@ -205,27 +195,20 @@ def split_of(make_trainer, nnunet_folders):
 def test_train_percent_cuts_the_training_cases(split_of, percent: str, number: int) -> None:
     training, validation = split_of(f"nnUNetTrainerCE_train{percent}")
     every_case, stock_validation = split_of("nnUNetTrainer")
+    assert split_of("nnUNetTrainerNACL") == (every_case, stock_validation)
     assert len(training) == len(set(training)) == number
     assert set(training) <= set(every_case) and training == sorted(training)
     assert validation == stock_validation
 
 
-@pytest.mark.parametrize("fold", [0, 3])
-def test_smaller_shares_are_parts_of_larger_ones(split_of, fold: int) -> None:
-    shares = [set(split_of(f"nnUNetTrainerCE_train{percent}", fold)[0]) for percent in (5, 10, 25, 50, 75)]
-    assert all(smaller < larger for smaller, larger in zip(shares, shares[1:], strict=False))
-
-
 def test_the_choice_is_the_same_for_every_trainer_and_time(split_of) -> None:
+    for fold in (0, 3):
+        shares = [set(split_of(f"nnUNetTrainerCE_train{percent}", fold)[0]) for percent in (5, 10, 25, 50, 75)]
+        assert all(smaller < larger for smaller, larger in zip(shares, shares[1:], strict=False))
     chosen = split_of("nnUNetTrainerCE_train10")[0]
     assert chosen == split_of("nnUNetTrainerDiceNACL_l2_train10")[0]
     # What was chosen once must be chosen for ever, or results of different times could not be compared.
     assert chosen == ["case_02", "case_13", "case_39", "case_44"]
-    assert chosen != sorted(split_of("nnUNetTrainer")[0])[:4]
-
-
-def test_without_train_percent_the_split_is_nnunets(split_of) -> None:
-    assert split_of("nnUNetTrainerNACL") == split_of("nnUNetTrainer")
 
 
 def test_fold_all_validates_on_every_case(make_trainer) -> None:
@@ -233,22 +216,12 @@ def test_fold_all_validates_on_every_case(make_trainer) -> None:
     assert len(training) == 3 and len(validation) == 5
 
 
-def test_threads_on_the_cpu_are_those_that_the_user_allows(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.mark.parametrize(("value", "threads"), [("1", 1), ("0", 1), ("", 2), ("all", 2)])
+def test_threads_on_the_cpu_are_those_that_the_user_allows(make_trainer, monkeypatch, value: str, threads: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
     torch.set_num_threads(2)
     make_trainer("nnUNetTrainerNACL")
-    assert torch.get_num_threads() == 1
-
-
-@pytest.mark.parametrize("value", [None, "", "all", "0"])
-def test_threads_are_left_alone_if_nothing_usable_is_said(make_trainer, monkeypatch: pytest.MonkeyPatch, value) -> None:
-    if value is None:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    else:
-        monkeypatch.setenv("OMP_NUM_THREADS", value)
-    torch.set_num_threads(2)
-    make_trainer("nnUNetTrainerNACL")
-    assert torch.get_num_threads() == (1 if value == "0" else 2)
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])

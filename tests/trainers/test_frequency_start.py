@@ -10,7 +10,6 @@ import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor
 
-from nnunet_nacl_trainers import frequency_start
 from nnunet_nacl_trainers.frequency_start import FrequencyStart, biases_at, class_layers
 from tests.calibration.models import make_network
 from tests.trainers.epochs import TinyNetwork, make_batch, run_epoch
@@ -73,19 +72,6 @@ def test_the_first_loss_is_the_entropy_of_the_classes(make_trainer, nnunet_folde
         trainer.loss.loss(logits[:, :, :1, :1].expand(-1, -1, len(voxels), -1), target).item() for logits in outputs
     ]
     assert losses == pytest.approx([entropy_of(voxels, label_space)] * len(HEADS), rel=1e-5)
-
-
-def test_a_class_that_occurs_nowhere_starts_as_the_rarest(make_trainer, nnunet_folders, monkeypatch) -> None:
-    monkeypatch.setattr(frequency_start, "_LINE_EVERY_S", -1)
-    voxels = write_segmentations(nnunet_folders, "classes", labels=(0, 1))
-    trainer = make_trainer("nnUNetTrainerNACL")
-    start(trainer)
-    share = (voxels == 1).mean()
-    expected = np.log([1, share / (1 - share), share / (1 - share)])
-    for bias in biases_of(trainer):
-        np.testing.assert_allclose(bias, expected, rtol=1e-6)
-    log = log_of(trainer)
-    assert "2 of 3 training cases" in log and "in 3 training cases" in log and "b 0 (" in log
 
 
 @pytest.mark.parametrize(

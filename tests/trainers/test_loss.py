@@ -123,9 +123,3 @@ def test_only_the_first_batch_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
     assert checked.count(True) == 1
     loss(logits, target)
     assert checked.count(True) == 1
-
-
-def test_it_is_shown_with_its_settings() -> None:
-    shown = repr(TrainingLoss(NACLLoss(penalty_weight=0.25), LabelSpace(), torch.nn.Identity()))
-    assert "weight_dice=1.0" in shown and "NACLLoss" in shown and "penalty_weight=0.25" in shown
-    assert "weight_dice" not in repr(TrainingLoss(NACLLoss(), LabelSpace()))

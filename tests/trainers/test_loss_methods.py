@@ -7,63 +7,38 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
-from nnunet_nacl.losses import CELoss, ECPLoss, FocalLoss, LabelSmoothingLoss, MbLSLoss, NACLLoss, SVLSLoss
+from nnunet_nacl import losses
+from nnunet_nacl.methods import METHODS, STOCK_NAME
 from nnunet_nacl_trainers.loss import TrainingLoss
 from tests.trainers.plans import LABEL_SPACES
 from tests.trainers.test_loss import batch
 
-NACL_DEFAULTS = {
-    "penalty_weight": 0.1,
-    "kernel_size": (3, 3),
-    "prior": "mean",
-    "sigma": 1.0,
-    "penalty": "l1",
-    "space": "logits",
-    "reduction": "mean",
-    "padding": "valid",
-    "prior_scale": 1.0,
+# the settings that are not the method's defaults
+CONFIGURED = {
+    "NACL": {"kernel_size": (3, 3)},
+    "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5": {
+        **{"penalty_weight": 0.2, "kernel_size": (5, 5), "prior": "gaussian", "sigma": 2.0, "penalty": "l2"},
+        **{"space": "softmax", "reduction": "sum", "prior_scale": 5.0},
+    },
+    "SVLS_k5_sigma1": {"sigma": 1.0, "kernel_size": (5, 5)},
+    "MbLS": {},
+    "MbLS_lambda0p2_sum_m10": {"penalty_weight": 0.2, "margin": 10.0, "reduction": "sum"},
+    "LS_alpha0p2": {"smoothing": 0.2},
+    "Focal_gamma2": {"gamma": 2.0},
+    "ECP_sum_alpha0p3": {"penalty_weight": 0.3, "reduction": "sum"},
+    "CE": {},
 }
-CONFIGURED = [
-    ("NACL", NACLLoss, NACL_DEFAULTS),
-    (
-        "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5",
-        NACLLoss,
-        {
-            "penalty_weight": 0.2,
-            "kernel_size": (5, 5),
-            "prior": "gaussian",
-            "sigma": 2.0,
-            "penalty": "l2",
-            "space": "softmax",
-            "reduction": "sum",
-            "padding": "valid",
-            "prior_scale": 5.0,
-        },
-    ),
-    ("SVLS", SVLSLoss, {"sigma": 2.0, "kernel_size": (3, 3), "padding": "replicate"}),
-    ("SVLS_k5_sigma1", SVLSLoss, {"sigma": 1.0, "kernel_size": (5, 5), "padding": "replicate"}),
-    ("MbLS", MbLSLoss, {"penalty_weight": 0.1, "margin": 5.0, "reduction": "mean"}),
-    ("MbLS_lambda0p2_sum_m10", MbLSLoss, {"penalty_weight": 0.2, "margin": 10.0, "reduction": "sum"}),
-    ("LS", LabelSmoothingLoss, {"smoothing": 0.1}),
-    ("LS_alpha0p2", LabelSmoothingLoss, {"smoothing": 0.2}),
-    ("Focal", FocalLoss, {"gamma": 3.0}),
-    ("Focal_gamma2", FocalLoss, {"gamma": 2.0}),
-    ("ECP", ECPLoss, {"penalty_weight": 0.1, "reduction": "mean"}),
-    ("ECP_sum_alpha0p3", ECPLoss, {"penalty_weight": 0.3, "reduction": "sum"}),
-    ("CE", CELoss, {}),
-]
 
 
 @pytest.mark.parametrize(
-    ("dice", "name", "module", "settings"),
-    # DiceCE is nnU-Net's own loss
-    [(dice, *case) for dice in ("", "Dice") for case in CONFIGURED if dice + case[0].split("_")[0] != "DiceCE"],
+    ("dice", "name"), [(dice, name) for dice in ("", "Dice") for name in CONFIGURED if dice + name != STOCK_NAME]
 )
-def test_the_settings_of_the_name_reach_the_loss(make_loss, dice: str, name: str, module: type, settings: dict) -> None:
+def test_the_settings_of_the_name_reach_the_loss(make_loss, dice: str, name: str) -> None:
+    method = METHODS[name.split("_")[0]]
     loss = make_loss(f"nnUNetTrainer{dice}{name}").loss
-    assert type(loss.voxelwise) is module
-    assert loss.voxelwise.settings == {**settings, "ignore_label": None, "regions": False}
-    assert loss.voxelwise.check_labels is False
+    assert type(loss.voxelwise) is getattr(losses, method.module)
+    expected = {**method.defaults, **CONFIGURED[name], "ignore_label": None, "regions": False}
+    assert loss.voxelwise.settings == expected and loss.voxelwise.check_labels is False
     assert (loss.dc is None) == (dice == "")
 
 
@@ -122,18 +97,6 @@ def test_plans_of_a_network_without_convolution_kernels(make_trainer) -> None:
     trainer = make_trainer("nnUNetTrainerNACL", num_axes=3)
     del trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]["kernel_sizes"]
     assert trainer.neighborhood_size() == (3, 3, 3)
-
-
-@pytest.mark.parametrize("label_space", LABEL_SPACES)
-@pytest.mark.parametrize("name", ["nnUNetTrainerNACL_k13", "nnUNetTrainerNACL_k13_svls", "nnUNetTrainerSVLS_k13"])
-def test_a_neighbourhood_may_exceed_the_coarsest_scales(make_loss, name: str, label_space: str) -> None:
-    loss = make_loss(name, label_space)
-    logits, target = zip(*(batch(label_space, size) for size in [(16, 4), (4, 2), (1, 1)]), strict=True)
-    for scale in logits:
-        scale.requires_grad_()
-    loss.loss(logits[2], target[2]).backward()
-    loss(logits, target).backward()
-    assert all(torch.isfinite(scale.grad).all() for scale in logits)
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerFocal"])

@@ -80,19 +80,6 @@ def test_training_iterations_are_not_observed(recorded, monkeypatch: pytest.Monk
     assert seen == [(2, 3, 16, 16)]  # one batch at its highest resolution; what cannot be merged is a failure
 
 
-def test_what_nnunet_trains_is_the_same_with_and_without(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, losses = [], []
-    for observing in (True, False):
-        if not observing:
-            monkeypatch.setattr(recording, "count_batch", fail)
-        trainer = prepare(make_trainer("nnUNetTrainerDiceNACL", "ignore"))
-        for _ in range(2):
-            run_epoch(trainer, batches("ignore"), batches("ignore", seeds=(3,)))
-        weights.append(trainer.network.layer.weight)
-        losses.append(trainer.logger.get_value("val_losses", None))
-    assert torch.equal(*weights) and losses[0] == losses[1]
-
-
 def test_a_continued_training_goes_on_with_the_values_of_its_checkpoint(recorded) -> None:
     trainer, data = recorded(), batches()  # writes its checkpoint after every epoch
     for _ in range(3):
