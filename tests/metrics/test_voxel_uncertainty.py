@@ -103,12 +103,6 @@ def test_information_is_the_entropy_that_the_members_do_not_share(members, regio
     np.testing.assert_allclose(information + shared, of_mean, atol=2e-6)
 
 
-@settings(max_examples=30)
-@given(class_probs(), st.integers(1, 5))
-def test_equal_members_hold_no_information(probs, n):
-    np.testing.assert_allclose(mutual_information([probs] * n), 0, atol=1e-6)
-
-
 def test_arrays_and_tensors_give_the_same(monkeypatch):
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([1, 1, 1], size=(5, 7)).transpose(2, 0, 1).astype(np.float32)

@@ -187,15 +187,6 @@ def test_other_file_formats(predict, tmp_path, reader, ending, shape):
     assert float(rows(tmp_path / "out")[0][column]) > 0
 
 
-def test_validation_folders_need_no_ground_truth(make_validated, monkeypatch, tmp_path):
-    model = make_validated(cases=2)
-    shutil.rmtree(model.references)
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.delenv(name)
-    review = reviewed(model.validation(), tmp_path / "out")
-    assert len(review.rows) == 2 and not review.problems
-
-
 def test_an_ignore_label_is_no_class(predict, tmp_path):
     folder = predict(labels=CLASSES_WITH_IGNORE, cases=1)
     reviewed(folder, tmp_path / "out", maps=PROBABILITIES)

@@ -489,30 +489,6 @@ def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys
     assert digests(out) == before
 
 
-@pytest.mark.parametrize("threads_set", [None, 1])
-def test_the_threads_are_those_of_the_user(tmp_path, model, scans, threads_set, monkeypatch) -> None:
-    import torch
-
-    monkeypatch.undo()
-    before = torch.get_num_threads()
-    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 2)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if threads_set:
-        monkeypatch.setenv("OMP_NUM_THREADS", str(threads_set))
-    try:
-        torch.set_num_threads(threads_set or 1)  # as PyTorch does when it is loaded with that variable
-        for path in scans.glob("scan_1_*"):  # one scan will do: on busy cores two threads wait for each other
-            path.unlink()
-        assert predict(model, scans, tmp_path / "ours") == 0
-        assert torch.get_num_threads() == (threads_set or 2)
-        expected = predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
-    finally:
-        torch.set_num_threads(before)
-    for case, found in segmentations(tmp_path / "ours").items():
-        np.testing.assert_array_equal(found, expected.pop(case))
-    assert not expected
-
-
 def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "scan_0000.mha").write_bytes(b"")
