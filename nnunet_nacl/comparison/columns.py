@@ -37,16 +37,6 @@ class Column:
     mask: str | None = None
     structure: str | None = None
 
-    @property
-    def short(self) -> str:
-        """The metric's name alone."""
-        return _SHORT[self.metric]
-
-    @property
-    def unitless_title(self) -> str:
-        """Where the unit is given apart."""
-        return self.title.removesuffix(f" ({self.unit})")
-
 
 def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
     """All columns by id: ``Dice``, ``Dice:1``, ``HD95_mm:2``, ``ECE:foreground``, ...

@@ -79,7 +79,7 @@ def quality_by_entry(
 
 
 def presence_by_entry(dataset: Dataset) -> dict[str, LearnedPresence | None]:
-    """By name of every entry, how probably a structure is in a scan, and a finding is real, by what others taught."""
+    """By name of every entry, how probably a structure is in a scan, by what others taught."""
     patients = dataset.groups or list(dataset.cases)
     return {name: learn_presence(cases, dataset.structures, patients) for name, cases in dataset.results.items()}
 

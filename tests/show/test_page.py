@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import zipfile
-from dataclasses import replace
 
 import pytest
 
 from nnunet_nacl.show.page import embed_figure
-from nnunet_nacl.show.rendering import render
 from nnunet_nacl.show.tables import Table, frames
 from tests.show.html_check import Page
 from tests.show.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, Study, make_study
@@ -133,17 +131,6 @@ def test_the_least_comparison_makes_a_page(study):
     assert Page(study.page).faults == [] and "<img" not in study.page
 
 
-def test_several_data_sets(study):
-    second = {**study.data["datasets"][0], "name": "Dataset998_Other"}
-    study.tables.extend(replace(study.tables[0], id=name, dataset=second["name"]) for name in ("all_x", "all_y"))
-    study.write(datasets=[study.data["datasets"][0], second])
-    study.make_page()
-    page = Page(study.page)
-    check(page)
-    for text in ("All of it: Dataset998_Other", "3 methods on Dataset999_Synthetic, Dataset998_Other"):
-        assert text in page.text
-
-
 TESTED = ("better", "not tested", "")
 
 
@@ -168,24 +155,6 @@ def test_a_large_drawing_is_embedded_as_pixels(study):
     assert embed_figure(study.out, both).startswith("data:image/svg+xml")
     (study.out / "figures/one.svg").write_bytes(b" " * 500_000)
     assert embed_figure(study.out, both).startswith("data:image/png")
-
-
-def luminance(color: str) -> float:
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def test_contrast_is_enough_in_light_and_dark():
-    style = render("page.css", colors=())
-    schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
-    assert len(schemes) == 3  # light, dark, print
-    for scheme in schemes:
-        colors = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", scheme))
-        pairs = [("text", "back"), ("quiet", "back"), ("link", "back"), ("text", "area"), ("note-text", "note")]
-        for front, back in pairs:
-            lighter, darker = sorted((luminance(colors[front]), luminance(colors[back])), reverse=True)
-            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (front, back, colors)
 
 
 def test_the_wheel_holds_the_templates(wheel):
