@@ -123,16 +123,17 @@ def _of_model(
     args: argparse.Namespace, settings: EvaluationSettings, processes: int
 ) -> tuple[dict[str, PredictionFolder], str, None]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
-    from nnunet_nacl.io.locate import find_fold_folders, trained_folds
+    from nnunet_nacl.io.locate import find_fold_folders
 
     model = model_of(args)
     if args.predict:
+        from nnunet_nacl.prediction.trained_model import TrainedModel
         from nnunet_nacl.prediction.validation_folders import predict_validation
 
-        network = network_of(args)
+        opened, network = TrainedModel.open(model, folds=args.f, checkpoint=args.chk, with_map=False), network_of(args)
         folders = {
-            fold: predict_validation(model, fold, args.chk, network, settings=settings, num_processes=processes)
-            for fold in trained_folds(model, args.chk, args.f)
+            fold: predict_validation(opened, fold, network, settings=settings, num_processes=processes)
+            for fold in opened.folds
         }
     else:
         folders = find_fold_folders(model, args.f)

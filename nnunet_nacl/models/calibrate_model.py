@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
 from nnunet_nacl.documents.calibration_map import SCOPE, CalibrationMap, CalibrationSet, Inference
@@ -16,7 +15,6 @@ from nnunet_nacl.documents.map_file import (
     MAP_FILE,
     check_output_map,
     map_of_folds,
-    sha256,
     structures_of,
 )
 from nnunet_nacl.documents.patient_groups import read_groups
@@ -27,11 +25,8 @@ from nnunet_nacl.models.workflow import calibrate
 from nnunet_nacl.prediction.calibration_profiles import learn_profiles
 from nnunet_nacl.prediction.held_out_prediction import predict_labelled
 from nnunet_nacl.prediction.trained_model import FINAL, TrainedModel
-from nnunet_nacl.prediction.validation_folders import inference_in, inference_of, validation_folders
+from nnunet_nacl.prediction.validation_folders import check_held_out, inference_in, inference_of, validation_folders
 from nnunet_nacl.runs.heldout import HeldOut
-
-Folders = tuple[dict[str, PredictionFolder], dict[str, str], Inference]
-"""Held-out cases by fold, SHA-256 of the networks by fold, and how the cases were predicted."""
 
 
 def calibrate_model(
@@ -86,31 +81,36 @@ def calibrate_model(
         >>> change["after"]["mean"] < change["before"]["mean"]
         True
     """
-    folder = Path(images) if images is not None else None
-    if model is None and folder is None:
+    place, folder = (None if given is None else Path(given) for given in (model, images))
+    if place is None and folder is None:
         raise UserError("name a model, or a folder of predictions.")
     if folder is not None:
         check_folder(folder, "the images, or the predictions")
         if labels is None:
             raise UserError(f"{folder}: the ground truth of these cases is needed, too.")
-    place = Path(model) if model is not None else None
-    path = Path(output) if output else (place or Path(images or "")) / MAP_FILE
+    else:
+        check_held_out(folds or ())
+    path = Path(output) if output else (place or folder or Path()) / MAP_FILE
     check_output_map(path)
     network = {"device": device, "step_size": step_size, "mirroring": mirroring}
-    if folder is None:
-        found = _of_validation(Path(model or ""), folds, checkpoint, network, num_processes, log)
-    elif place is None:
+    inference: Inference = {}
+    opened = TrainedModel.open(place, folds=folds, checkpoint=checkpoint, with_map=False) if place else None
+    if opened is None:
         log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
-        found = _of_predictions(folder, Path(labels or ""), dataset_json, plans)
+        folders = {"": _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)}
+    elif folder is None:
+        folders = validation_folders(opened, network, num_processes=num_processes, log=log)
+        inference = inference_of(next(iter(folders.values())).folder)
     else:
         predicted = path.with_name(f"{path.stem}_predictions")
-        opened = TrainedModel.open(place, folds=folds, checkpoint=checkpoint, with_map=False)
         log(f"{folder} is taken for images: folds {', '.join(opened.folds)} predict them into {predicted}.")
-        found = _of_images(opened, network, folder, Path(labels or ""), predicted, num_processes)
-    folders, networks, inference = found
+        truth = Path(labels or "")
+        folders = {"": predict_labelled(opened, network, folder, truth, predicted, num_processes=num_processes)}
+        inference = inference_in(network)
+    networks = dict(zip(opened.folds, opened.hashes)) if opened else {}
     held_out = HeldOut(folders)
-    if place and folder is None and not any_age:
-        _check_age(place, checkpoint, held_out.predicted_ns)
+    if opened and folder is None and not any_age:
+        _check_age(opened, held_out.predicted_ns)
     patients = read_groups(groups, list(held_out.files)) if groups else None
     of_folds = None
     if place and folder:
@@ -125,8 +125,11 @@ def calibrate_model(
         num_processes=num_processes,
         progress=True,
     )
-    record, unread = _with_profiles(record, held_out, place, folder, num_processes)
-    notes = [*_notes(held_out, record, place), *unread]
+    record, notes = _with_profiles(record, held_out, opened, folder, num_processes)
+    if opened and opened.previous_stage:
+        notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
+    if any(each.form == "given" for each in record.forms):
+        notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
     needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
     if few := of_folds is not None and n_patients < needed:
         notes.append(
@@ -150,56 +153,25 @@ def calibrate_model(
     return record
 
 
-def _check_age(model: Path, checkpoint: str, predicted_ns: Mapping[str, int]) -> None:
+def _open_predictions(folder: Path, labels: Path, dataset_json: Path | None, plans: Path | None) -> PredictionFolder:
+    if (folder / APPLIED_FILE).is_file():
+        raise UserError(f"{folder} is calibrated already; give the folder that it was made from.")
+    return PredictionFolder.open(folder, labels, dataset_json=dataset_json, plans=plans)
+
+
+def _check_age(model: TrainedModel, predicted_ns: Mapping[str, int]) -> None:
     """UserError where a fold's checkpoint is younger than its oldest prediction, whose time is given by fold."""
     for fold, oldest in predicted_ns.items():
-        if oldest < (model / f"fold_{fold}" / checkpoint).stat().st_mtime_ns:
+        if oldest < (model.folder / f"fold_{fold}" / model.checkpoint).stat().st_mtime_ns:
             raise UserError(
-                f"predictions of fold {fold} are older than {checkpoint}: this network did not make them. Predict "
-                "again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder changed the "
-                "times."
+                f"predictions of fold {fold} are older than {model.checkpoint}: this network did not make them. "
+                "Predict again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder "
+                "changed the times."
             )
 
 
-def _of_validation(
-    model: Path,
-    folds: Sequence[str] | None,
-    checkpoint: str,
-    network: Mapping[str, Any],
-    num_processes: int,
-    log: Callable[[str], None],
-) -> Folders:
-    folders = validation_folders(model, folds, checkpoint, network, num_processes=num_processes, log=log)
-    networks = {fold: sha256(model / f"fold_{fold}" / checkpoint) for fold in folders}
-    return folders, networks, inference_of(next(iter(folders.values())).folder)
-
-
-def _of_predictions(folder: Path, labels: Path, dataset_json: Path | None, plans: Path | None) -> Folders:
-    if (folder / APPLIED_FILE).is_file():
-        raise UserError(f"{folder} is calibrated already; give the folder that it was made from.")
-    return {"": PredictionFolder.open(folder, labels, dataset_json=dataset_json, plans=plans)}, {}, {}
-
-
-def _of_images(
-    model: TrainedModel, network: Mapping[str, Any], images: Path, labels: Path, output: Path, num_processes: int
-) -> Folders:
-    folder = predict_labelled(model, network, images, labels, output, num_processes=num_processes)
-    return {"": folder}, dict(zip(model.folds, model.hashes)), inference_in(network)
-
-
-def _notes(held_out: HeldOut, record: CalibrationMap, model: Path | None) -> list[str]:
-    """What the user must know of this calibration."""
-    notes = []
-    configuration = model and held_out.first.plans.get("configurations", {}).get(model.name.rpartition("__")[2], {})
-    if configuration and configuration.get("previous_stage"):
-        notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
-    if any(each.form == "given" for each in record.forms):
-        notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
-    return notes
-
-
 def _with_profiles(
-    record: CalibrationMap, held_out: HeldOut, model: Path | None, images: Path | None, num_processes: int
+    record: CalibrationMap, held_out: HeldOut, model: TrainedModel | None, images: Path | None, num_processes: int
 ) -> tuple[CalibrationMap, list[str]]:
     """The record with what its scans look like; and why that is not known."""
     if record.quality is None or record.quality.why_not:

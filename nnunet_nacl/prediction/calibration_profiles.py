@@ -12,7 +12,6 @@ import numpy as np
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.nnunet_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases, read_and_preprocess
@@ -28,7 +27,7 @@ def learn_profiles(
     folder: PredictionFolder,
     cases: Sequence[CaseFiles],
     patients: Sequence[str],
-    model: Path,
+    model: TrainedModel,
     images: Path | None = None,
     *,
     num_processes: int = 1,
@@ -39,26 +38,22 @@ def learn_profiles(
         folder: Of one fold, whose labels and reader all share.
         cases: The scans, with their segmentations.
         patients: To whom each belongs.
-        model: The model folder, whose preprocessed validation cases these are.
+        model: Whose preprocessed validation cases these are.
         images: Or a folder of other images that they are.
         num_processes: Scans at the same time.
 
     Raises:
         UserError: An image or a segmentation is gone or cannot be read.
     """
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
     from tqdm import tqdm
 
-    plans = PlansManager(folder.plans)
     if images is None:
-        configuration = configuration_of(plans, model.name.rpartition("__")[2], model)
-        data_set = preprocessed_cases(model, plans, configuration, [case.case for case in cases])
+        data_set = preprocessed_cases(model, [case.case for case in cases])
         read: Callable[[CaseFiles], Grid] = partial(_read_preprocessed, data_set)
     else:
-        opened = TrainedModel.open(model, with_map=False)
-        inputs = {case.case: case for case in find_input_cases(images, opened.opened)[0]}
-        read = partial(_preprocess, opened, inputs)
-    work, rows = partial(_profile, folder, plans.transpose_forward, read), {}
+        inputs = {case.case: case for case in find_input_cases(images, model.opened)[0]}
+        read = partial(_preprocess, model, inputs)
+    work, rows = partial(_profile, folder, model.plans_manager.transpose_forward, read), {}
     for case, outcome in tqdm(each_case(work, cases, num_processes), "look at", len(cases), unit="scan", leave=False):
         if isinstance(outcome, str):
             raise UserError(outcome)

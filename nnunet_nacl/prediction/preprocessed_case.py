@@ -122,17 +122,18 @@ def preprocess(
     return GridCase(case, np.ascontiguousarray(data, np.float32), after, for_pictures(image[0]), channels, differences)
 
 
-def preprocessed_cases(model: Path, plans: Any, configuration: Any, cases: Sequence[str]) -> Any:
+def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
     """nnU-Net's data set of the preprocessed cases of a model, as its validation reads them; UserError without them."""
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
         raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
-    preprocessed, before = str(Path(root) / plans.dataset_name / configuration.data_identifier), None
-    if stage := configuration.previous_stage_name:
-        trainer, _, name = model.resolve().name.split("__")
-        before = str(model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
+    plans, before = model.plans_manager, None
+    preprocessed = str(Path(root) / plans.dataset_name / model.configuration_manager.data_identifier)
+    if stage := model.previous_stage:
+        trainer, _, name = model.folder.resolve().name.split("__")
+        before = str(model.folder.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
         if not os.path.isdir(before):
             raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
     try:

@@ -99,26 +99,17 @@ class TrainedModel:
             name,
             tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen),
         )
-        path, missing = calibration_map or folder / MAP_FILE, ""
-        if not with_map:
-            missing = "as it is trained."
-        elif not path.is_file() and calibration_map is None:
+        path = calibration_map or folder / MAP_FILE
+        if with_map and (calibration_map or path.is_file()):
+            model = model._with_map(path, read_record(path), is_given=calibration_map is not None)
+        elif with_map:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
                 f"To have both: `{calibrate_command(folder, model.configuration)}`"
             )
-        if not missing:
-            record = read_record(path)
-            try:
-                model = model._with_map(path, record)
-            except UserError as error:
-                if calibration_map:
-                    raise
-                missing = f"not calibrated: {error}"
-        if missing:
             model = replace(model, missing=(missing,))
         try:
-            _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage, model.architecture
+            _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage
         except UserError:
             raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
@@ -126,10 +117,15 @@ class TrainedModel:
             raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
         return model
 
-    def _with_map(self, path: Path, record: CalibrationMap) -> TrainedModel:
-        """The model with what its map does and has learned; UserError where the map is not its own."""
-        check_networks(path, record, dict(zip(self.folds, self.hashes)))
-        calibration, quality, why_not = open_map(path, self.opened)
+    def _with_map(self, path: Path, record: CalibrationMap, *, is_given: bool) -> TrainedModel:
+        """The model with what its map does and has learned; without it, or UserError, where the map is not its own."""
+        try:
+            check_networks(path, record, dict(zip(self.folds, self.hashes)))
+            calibration, quality, why_not = open_map(path, self.opened)
+        except UserError as error:
+            if is_given:
+                raise
+            return replace(self, missing=(f"not calibrated: {error}",))
         return replace(
             self,
             calibration=calibration,
@@ -184,13 +180,6 @@ class TrainedModel:
         """(..., 3) voxels of images on that grid, not rounded, from their spacing and shape in the reader's order."""
         there = self.grid_spacing_mm
         return np.asarray(shape, float) * np.where(np.isnan(there), 1, np.asarray(spacing_mm, float) / there)
-
-    @property
-    def architecture(self) -> tuple[str, list[float], list[int]]:
-        """Class of the network, its voxel spacing in mm, and its patch in voxels."""
-        planned = self.configuration_manager
-        name = planned.network_arch_class_name.rpartition(".")[2]
-        return name, list(map(float, planned.spacing)), list(map(int, planned.patch_size))
 
     @property
     def previous_stage(self) -> str | None:

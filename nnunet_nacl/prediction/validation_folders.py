@@ -18,58 +18,50 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.locate import find_fold_folders, predicted_folder, trained_folds, with_expected
+from nnunet_nacl.io.locate import find_fold_folders, predicted_folder, with_expected
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.io.trust import read_checkpoint
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.prediction.held_out_prediction import PREDICTED_BY, Predicted, measure_predicted, unfinished
 from nnunet_nacl.prediction.network import build_predictor, check_step_size
 from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases
-from nnunet_nacl.prediction.trained_model import FINAL
+from nnunet_nacl.prediction.trained_model import FINAL, TrainedModel
 from nnunet_nacl.runs.evaluate import ledger_folder
 from nnunet_nacl.runs.ledger import Ledger, identify
 from nnunet_nacl.runs.measured_export import MeasuredExport
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER, read_sample, sample_path
 
 
+def check_held_out(folds: Sequence[str]) -> None:
+    """UserError where fold all is among them."""
+    if "all" in folds:
+        raise UserError(
+            "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
+            "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
+        )
+
+
 def validation_folders(
-    model: Path,
-    folds: Sequence[str] | None,
-    checkpoint: str,
-    network: Mapping[str, Any],
-    *,
-    num_processes: int,
-    log: Callable[[str], None],
+    model: TrainedModel, network: Mapping[str, Any], *, num_processes: int, log: Callable[[str], None]
 ) -> dict[str, PredictionFolder]:
-    """The folds' validation cases; of folds that kept neither probabilities nor samples they are predicted.
+    """The validation cases of a model's folds; where neither probabilities nor samples were kept they are predicted.
 
     Where nnU-Net's ``validation/`` lacks those of some cases only, these alone are predicted, into the places of the
     lost files: probabilities, where others have them, and a sample. What is there stays.
 
     Args:
-        model: The model folder.
-        folds: Which; None takes every numbered fold that is trained.
-        checkpoint: File in each. nnU-Net's ``validation/`` is that of checkpoint_final.pth; others predict.
+        model: The model. nnU-Net's ``validation/`` is that of checkpoint_final.pth; other checkpoints predict.
         network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
         num_processes: Cases exported at the same time.
         log: Takes a line that says what is predicted.
 
     Raises:
-        UserError: A fold is not trained, was trained on every case, or was predicted otherwise than the others: a
-            map is fitted to predictions of one kind.
+        UserError: A fold was trained on every case, or was predicted otherwise than the others: a map is fitted to
+            predictions of one kind.
     """
-    asked = folds or trained_folds(model, checkpoint)
-    if "all" in asked:
-        raise UserError(
-            "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
-            "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
-        )
-    chosen = trained_folds(model, checkpoint, asked)
-    for fold in chosen:  # before hours of prediction
-        read_checkpoint(model / f"fold_{fold}" / checkpoint, mmap=True)
+    check_held_out(chosen := model.folds)
     plan: dict[str, tuple[PredictionFolder | None, list[CaseFiles]]] = {}
     for fold in chosen:
-        folder = _kept(model, fold) if checkpoint == FINAL else None
+        folder = _kept(model.folder, fold) if model.checkpoint == FINAL else None
         lost = _lacking(folder) if folder else []
         # where nnU-Net's validation/ lacks some cases only, these are less work than all again
         if folder and lost and (folder.folder.name != "validation" or len(lost) == len(folder.expected or ())):
@@ -84,30 +76,29 @@ def validation_folders(
         raise UserError(
             f"fold {chosen[0]} is predicted with {first} and fold {other} with {second}: a map is fitted to "
             "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
-            f"validation_{checkpoint.removesuffix('.pth')}/ of one of them."
+            f"validation_{model.checkpoint.removesuffix('.pth')}/ of one of them."
         )
     if todo := [fold for fold, (folder, lost) in plan.items() if lost or not folder]:
         log(
             f"folds {', '.join(todo)}: not all validation cases have probabilities or samples of this version by "
-            f"{checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the bar shows "
-            "the time left."
+            f"{model.checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the bar "
+            "shows the time left."
         )
     result = {}
     for fold, (folder, lost) in plan.items():
-        options, path = {**network, **inference[fold]}, model / f"fold_{fold}" / checkpoint
+        options = {**network, **inference[fold]}
         if folder is None:
-            folder = predict_validation(model, fold, checkpoint, options, num_processes=num_processes)
+            folder = predict_validation(model, fold, options, num_processes=num_processes)
         elif lost:
             remove_leftovers(folder.folder)
-            _predict(MeasuredExport(folder, replaces=False), path, lost, options, num_processes)
+            _predict(MeasuredExport(folder, replaces=False), model, fold, lost, options, num_processes)
         result[fold] = folder
     return result
 
 
 def predict_validation(
-    model: Path,
+    model: TrainedModel,
     fold: str,
-    checkpoint: str,
     network: Mapping[str, Any],
     *,
     settings: EvaluationSettings = EvaluationSettings(),
@@ -118,9 +109,8 @@ def predict_validation(
     A bar on stderr shows the progress.
 
     Args:
-        model: The model folder.
-        fold: Its fold; ``all``: every case.
-        checkpoint: File in the fold's folder.
+        model: The model.
+        fold: One of its folds; ``all``: every case.
         network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
         settings: What is measured.
         num_processes: Cases exported and measured at the same time, while the next is predicted; 1 starts no process.
@@ -130,12 +120,11 @@ def predict_validation(
         folder puts into its calibration.json; so it does with what went wrong with others.
 
     Raises:
-        UserError: The checkpoint, the split or the preprocessed cases are missing, or the folder is not one of these.
+        UserError: The split or the preprocessed cases are missing, or the folder is not one of these.
     """
     check_step_size(network["step_size"])
-    path = model / f"fold_{fold}" / checkpoint
-    read_checkpoint(path, mmap=True)  # before a folder is made for its predictions
-    output = predicted_folder(path.parent, checkpoint)
+    path = model.folder / f"fold_{fold}" / model.checkpoint
+    output = predicted_folder(path.parent, model.checkpoint)
     output.mkdir(exist_ok=True)
     folder = with_expected(PredictionFolder.open(output), fold)
     _prepare(output, path, folder.file_ending, inference_in(network))
@@ -143,27 +132,30 @@ def predict_validation(
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
     export = MeasuredExport(folder, settings)
     if todo := unfinished(export, map(folder.files, folder.expected)):
-        _predict(export, path, todo, network, num_processes)
+        _predict(export, model, fold, todo, network, num_processes)
     return folder
 
 
 def _predict(
-    export: MeasuredExport, checkpoint: Path, todo: Sequence[CaseFiles], network: Mapping[str, Any], num_processes: int
+    export: MeasuredExport,
+    model: TrainedModel,
+    fold: str,
+    todo: Sequence[CaseFiles],
+    network: Mapping[str, Any],
+    num_processes: int,
 ) -> None:
     """Predict preprocessed cases by one network; lost ones get probabilities, too, where others have them."""
     import torch
     from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-    model, fold = checkpoint.parent.parent, checkpoint.parent.name.removeprefix("fold_")
-    predictor = build_predictor(model, (fold,), checkpoint.name, **network)
-    managers = predictor.plans_manager, predictor.configuration_manager
-    dataset = preprocessed_cases(model, *managers, [case.case for case in todo])
+    predictor = build_predictor(model.folder, (fold,), model.checkpoint, **network)
+    dataset = preprocessed_cases(model, [case.case for case in todo])
 
     def read(case: CaseFiles) -> tuple[np.ndarray, dict[str, Any]]:
         data, _, before, properties = dataset.load_case(case.case)
         data = data[:]
-        if before is not None and predictor.configuration_manager.previous_stage_name:
-            labels = predictor.label_manager.foreground_labels
+        if before is not None and model.previous_stage:
+            labels = model.opened.label_manager.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(before[:], labels, output_dtype=data.dtype)))
         return np.array(data), properties
 
@@ -175,7 +167,7 @@ def _predict(
         todo,
         read,
         predict,
-        (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json),
+        (model.configuration_manager, model.plans_manager, model.opened.dataset_json),
         num_processes,
         title=f"predict fold {fold}",
         total=len(export.folder.expected or todo),

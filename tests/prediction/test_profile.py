@@ -182,29 +182,30 @@ def predicted(tmp_path, monkeypatch) -> tuple[Path, Path, PredictionFolder]:
 
 def test_calibration_and_new_scans_are_looked_at_in_the_same_way(predicted, tmp_path):
     model, scans, folder = predicted
+    opened = TrainedModel.open(model)
     names = [f"scan_{i}" for i in range(6)]
     cases = [folder.files(name) for name in names]
-    profiles = learn_profiles(folder, cases, names, model)
+    profiles = learn_profiles(folder, cases, names, opened)
     entries = [json.loads(path.read_text()) for path in (tmp_path / "out" / "review").rglob("*.json")]
     kept = {entry["row"]["case"]: entry["profile"] for entry in entries if "row" in entry}
     seen = [np.array([math.nan if value is None else value for value in kept[name]], float) for name in names]
     np.testing.assert_allclose(np.array(profiles.values, float), seen, atol=1e-5)
     assert np.ptp(seen, axis=0).max() > 0.01
-    of_images = learn_profiles(folder, cases, names, model, scans)
+    of_images = learn_profiles(folder, cases, names, opened, scans)
     np.testing.assert_array_equal(np.array(of_images.values, float), np.array(profiles.values, float))
     (scans / "scan_3_0000.nii.gz").unlink()
     (scans / "scan_3_0001.nii.gz").unlink()
     with pytest.raises(UserError, match="scan_3: its image is gone"):
-        learn_profiles(folder, cases, names, model, scans)
+        learn_profiles(folder, cases, names, opened, scans)
     for path in (tmp_path / "preprocessed").rglob("scan_4*"):
         path.unlink()
     with pytest.raises(UserError, match="scan_4: its preprocessed image cannot be read"):
-        learn_profiles(folder, cases, names, model)
+        learn_profiles(folder, cases, names, opened)
 
 
 def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(predicted, tmp_path, capsys):
     model, scans, folder = predicted
-    profiles = learn_profiles(folder, [folder.files(f"scan_{i}") for i in range(6)], range(6), model)
+    profiles = learn_profiles(folder, [folder.files(f"scan_{i}") for i in range(6)], range(6), TrainedModel.open(model))
     near = np.array(profiles.values, float)
     spread = np.random.default_rng(0).normal(0, 0.02, (40, near.shape[1]))
     spread[:, profiles.names.index("log spacing along z")] += math.log(4)  # the scans have 2 mm
