@@ -34,9 +34,6 @@ class FrequencyStart:
         self._trainer = trainer
         self._made = {name: bias.detach().clone() for name, bias in self._biases().items()}
 
-    def __repr__(self) -> str:  # lands in nnU-Net's debug.json
-        return f"FrequencyStart({', '.join(self._made)})"
-
     def on_train_start(self) -> None:
         """Count the training cases' voxels and set the biases, where a training begins.
 

@@ -17,14 +17,14 @@ Formulas are those of Murugesan et al. 2025 (arXiv 2401.14487) unless said other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses.priors import Neighborhood, shares
+from nnunet_nacl.losses.priors import Neighborhood, require_choice, shares
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,6 @@ def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions
     return Batch(logits, read.labels, read.valid, regions)
 
 
-def require_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """ValueError unless ``value`` is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
-
-
 def require_weight(name: str, value: float) -> None:
     """ValueError unless ``value`` is a finite number and not negative."""
     if not 0 <= value < float("inf"):
@@ -85,8 +79,6 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch
 """P on the distance between a logit and its constraint (section 3.3, table 4): the same pull at any distance, or one
 that fades near the constraint."""
 
-REDUCTIONS = ("mean", "sum")
-
 
 def class_reduction(name: str, num_channels: int, regions: bool) -> float:
     """Factor that turns a sum over the classes of one softmax, or over one region's in and out, into ``name``.
@@ -94,7 +86,5 @@ def class_reduction(name: str, num_channels: int, regions: bool) -> float:
     1 for ``sum`` (the paper's formulas); for ``mean`` (the authors' code) 1 / K, or 1 / 2 for a region, which is a
     problem of two classes. ValueError if ``name`` is neither.
     """
-    require_choice("reduction", name, REDUCTIONS)
-    if name == "sum":
-        return 1.0
-    return 0.5 if regions else 1.0 / num_channels
+    require_choice("reduction", name, ("mean", "sum"))
+    return 1.0 if name == "sum" else 0.5 if regions else 1.0 / num_channels

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import PENALTIES, class_reduction, read_batch, require_choice, require_weight
+from nnunet_nacl.losses.batch import PENALTIES, class_reduction, read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.priors import Neighborhood
+from nnunet_nacl.losses.priors import Neighborhood, require_choice
 from nnunet_nacl.methods import METHODS
 
 DEFAULTS = METHODS["NACL"].defaults

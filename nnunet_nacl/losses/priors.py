@@ -7,6 +7,7 @@ one-dimensional kernels but for the weight of its centre, so sums run along one 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import exp, prod
 from numbers import Integral
@@ -17,8 +18,11 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import signed
 
-PRIORS = ("mean", "gaussian", "svls")
-PADDINGS = ("valid", "background", "zeros", "replicate")
+
+def require_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """ValueError unless ``value`` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,8 @@ class Neighborhood:
             )
         sizes = tuple(int(size) for size in sizes)  # numpy's integers too
         object.__setattr__(self, "kernel_size", sizes if one_per_axis else sizes[0])
-        if self.prior not in PRIORS:
-            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}.")
-        if self.padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {self.padding!r}.")
+        require_choice("prior", self.prior, ("mean", "gaussian", "svls"))
+        require_choice("padding", self.padding, ("valid", "background", "zeros", "replicate"))
         if not 0 < self.sigma < float("inf"):
             raise ValueError(f"sigma must be a positive number of voxels, got {self.sigma!r}.")
 
@@ -76,7 +78,7 @@ class Neighborhood:
         """The one-dimensional kernels, one list per axis."""
         sizes = self.sizes(spatial_dims)
         if self.prior == "mean":
-            return [[1] * size for size in sizes]  # whole, for sums of integers
+            return [[1] * size for size in sizes]
         return [[exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)] for size in sizes]
 
     def centre_weight(self, spatial_dims: int) -> float:
@@ -85,7 +87,7 @@ class Neighborhood:
         Where a kernel leaves no neighbours (size 1, or sigma so small that their weights vanish) it is 1.
         """
         neighbors = self._neighbor_weight(spatial_dims)
-        return neighbors if self.prior == "svls" and neighbors > 1e-30 else 1.0
+        return neighbors if self.prior == "svls" and neighbors > 1e-30 else 1  # whole, for sums of integers
 
     def _neighbor_weight(self, spatial_dims: int) -> float:
         neighbors = 0.0
@@ -108,8 +110,7 @@ class Neighborhood:
                 neighbors = sides if neighbors is None else neighbors.add_(sides)
         if neighbors is None:
             return x
-        centre = self.centre_weight(spatial_dims)
-        return neighbors.add_(x) if centre == 1 else neighbors.add_(x, alpha=centre)
+        return neighbors.add_(x, alpha=self.centre_weight(spatial_dims))
 
     def full_weight(self, spatial_dims: int) -> float:
         """Sum of all kernel weights."""

@@ -72,16 +72,6 @@ def test_an_ignored_neighbour_weighs_nothing(padding, share_of_class_1, total):
     assert tau[:, 0, 0].sum().item() == pytest.approx(total, abs=1e-6)
 
 
-def test_a_size_per_axis_looks_along_that_axis_only():
-    labels = [[0, 1, 0], [0, 0, 0], [1, 1, 0]]
-    np.testing.assert_allclose(
-        proportions(labels, kernel_size=(1, 3))[1], [[1 / 2, 1 / 3, 1 / 2], [0, 0, 0], [1, 2 / 3, 1 / 2]], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        proportions(labels, kernel_size=(3, 1))[1], [[0, 1 / 2, 0], [1 / 3, 2 / 3, 0], [1 / 2, 1 / 2, 0]], atol=1e-6
-    )
-
-
 @pytest.mark.parametrize("kernel_size", [3, 5, (3, 5), np.int64(3), [np.int32(3), 5]], ids=str)
 def test_svls_centre_weighs_one_half_whatever_the_kernel(kernel_size):
     labels = torch.zeros(1, 7, 7, dtype=torch.long)
@@ -150,15 +140,6 @@ def test_losses_of_one_voxel():
     mean_log_prob = sum(math.log(p) for p in PROBS) / 3
     assert of_one_voxel(losses.label_smoothing, smoothing=0.3) == pytest.approx(0.7 * CE - 0.3 * mean_log_prob)
     assert of_one_voxel(losses.svls) == pytest.approx(CE)  # nothing around it to smooth with
-
-
-def test_svls_of_two_voxels():
-    # one axis, sigma 2: neighbours at weight e = exp(-1/8) on either side, the centre at 2 e. Replicated at the border,
-    # a voxel of two is its own neighbour once: it weighs 3 e, the other e.
-    logits = torch.tensor([[0.0, 1.0], [0.5, -1.0]], dtype=torch.float64)[None]  # (1, 2 classes, 2 voxels)
-    log_probs = logits[0].log_softmax(0)
-    expected = -(0.75 * log_probs[0, 0] + 0.25 * log_probs[1, 0] + 0.75 * log_probs[1, 1] + 0.25 * log_probs[0, 1]) / 2
-    assert losses.svls(logits, torch.tensor([[[0, 1]]])).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
