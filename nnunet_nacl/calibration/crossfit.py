@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.calibration.case_voxels import Voxels
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, covariance_of_mean, fit_affine, fit_conditional
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
@@ -76,12 +76,12 @@ class CrossFit:
 
     Attributes:
         score: Which form it is, and how it does on cases that were left out.
-        fit: To all cases.
+        map: Fitted to all cases.
         part_maps: By part, the map that was fitted without it.
     """
 
     score: FormScore
-    fit: Fit
+    map: LogOddsMap
     part_maps: dict[str, LogOddsMap]
 
 
@@ -107,9 +107,8 @@ def cross_fit(
         conditional maps.
     """
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
-    kept: dict[str | None, np.ndarray] = {None: np.ones(len(cases), bool)}
-    kept |= {part: np.asarray(parts) != part for part in sorted(set(parts))}
-    shown = {part: [case for case, use in zip(cases, keep) if use] for part, keep in kept.items()}
+    shown: dict[str | None, list[Voxels]] = {None: list(cases)}
+    shown |= {part: [case for case, own in zip(cases, parts) if own != part] for part in sorted(set(parts))}
     given = [] if centre is None else [("given", math.inf)]
     plan = [*((form, RIDGE) for form in AFFINE_FORMS), *given, *(("conditional", ridge) for ridge in STRENGTHS)]
     tried: dict[tuple[str, float], dict[str | None, Fit]] = {}
@@ -117,17 +116,13 @@ def cross_fit(
     best, last = math.inf, None
     for form, ridge in plan:
         fits: dict[str | None, Fit] = {}
-        for part, keep in kept.items():
-            among, errors = patients[keep].tolist(), part is None
-            start = None if errors else fits[None]  # a part's fit is near that to all cases
+        for part, among in shown.items():
+            start = fits.get(None, last)  # a part's fit is near that to all cases
             if form in AFFINE_FORMS:
-                fits[part] = fit_affine(shown[part], form, groups=among, start=start, with_errors=errors)
+                fits[part] = fit_affine(among, form, start)
             else:
-                drawn_to = tried["temperature", RIDGE][part] if centre is None else Fit.of(centre)
-                fits[part] = drawn_to
-                if form == "conditional":
-                    start = last if start is None else start
-                    fits[part] = fit_conditional(shown[part], drawn_to, ridge, among, start, with_errors=errors)
+                drawn_to = centre or tried["temperature", RIDGE][part].map
+                fits[part] = Fit(drawn_to) if form == "given" else fit_conditional(among, drawn_to, ridge, start)
             progress()
         tried[form, ridge] = fits
         losses.append(np.array([case_loss(case, fits[part].map) for part, case in zip(parts, cases)]))
@@ -138,11 +133,19 @@ def cross_fit(
     least = min(losses, key=np.mean)
     result = []
     for ((form, ridge), fits), loss in zip(tried.items(), losses):
-        error = float(np.sqrt(covariance_of_mean((loss - least)[:, None], patients)[0, 0]))
-        score = FormScore(form, ridge, float(loss.mean()), float((loss - least).mean()), error)
+        excess = loss - least
+        score = FormScore(form, ridge, float(loss.mean()), float(excess.mean()), error_of_mean(excess, patients))
         part_maps = {part: each.map for part, each in fits.items() if part is not None}
-        result.append(CrossFit(score, fits[None], part_maps))
+        result.append(CrossFit(score, fits[None].map, part_maps))
     return result
+
+
+def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
+    """Standard error of the mean over cases, those of a group being one draw; NaN with one group."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(codes, values - values.mean())
+    count = len(sums)
+    return float(np.sqrt(sums @ sums * count / (count - 1)) / len(values)) if count > 1 else math.nan
 
 
 def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:

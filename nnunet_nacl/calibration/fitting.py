@@ -1,16 +1,19 @@
-"""Fits maps: Newton's method on the mean loss of the cases, with a ridge towards a centre."""
+"""Fits maps: L-BFGS-B on the mean loss of the cases, with a ridge towards a centre."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
 
-from nnunet_nacl.calibration.case_voxels import Voxels, structures_there
-from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Terms
-from nnunet_nacl.calibration.log_odds import probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, coefficient_rows
+from nnunet_nacl.calibration.case_voxels import LabelVoxels, Voxels, structures_there
+from nnunet_nacl.calibration.likelihood import LinearLogits, logits_of
+from nnunet_nacl.calibration.log_odds import probabilities, with_total
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 AFFINE_FORMS = ("temperature", "shift")
 """One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
@@ -27,9 +30,6 @@ LIKELY, OFTEN = 0.01, 0.001
 MOST_CROSSED = 6
 """Structures whose log-odds act on each other at a label: their number enters squared."""
 
-_ENOUGH = 1e-8  # Newton decrement in nats before the last step; its square is of the order of that after it
-_MOST_STEPS = 100
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -37,72 +37,53 @@ class Fit:
 
     Attributes:
         map: The map.
-        standard_errors: Of the map's coefficients, in their shape, over cases (sandwich estimate; cases of a group as
-            one draw); NaN with one group, and where they were not asked for.
-        changes: By label and region, the changes of the centre's coefficients (of affine forms at 0 and None): where a
-            next fit may begin.
+        changes: By label and region (0 of classes; both 0 of affine forms), the changes of the centre's coefficients:
+            where a next fit may begin.
     """
 
     map: LogOddsMap
-    standard_errors: np.ndarray
-    changes: dict[tuple[int, int | None], np.ndarray]
-
-    @classmethod
-    def of(cls, calibration: LogOddsMap) -> Fit:
-        """A map that is given: its standard errors are not known."""
-        return cls(calibration, np.broadcast_to(np.nan, calibration.coefficients().shape), {})
+    changes: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
 
-def fit_affine(
-    cases: Sequence[Voxels],
-    form: str,
-    *,
-    groups: Sequence[Hashable] | None = None,
-    start: Fit | None = None,
-    with_errors: bool = True,
-) -> Fit:
+def fit_affine(cases: Sequence[Voxels], form: str, start: Fit | None = None) -> Fit:
     """Fit a map that is the same for every label, every case weighing the same.
 
-    The offset of a structure that no truth has stays 0.
+    The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is elsewhere.
 
     Args:
         cases: To fit to.
         form: One of ``AFFINE_FORMS``.
-        groups: Group of each case (a patient), for the standard errors; None: each its own.
         start: A fit of this form to begin at.
-        with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
         ValueError: The form is another, or there is no case.
     """
     if form not in AFFINE_FORMS or not cases:
         raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
-    problem = AffineProblem(cases, form == "shift", SMALLEST_SLOPE)
-    begin = np.zeros(len(problem.start)) if start is None else start.changes[0, None]
-    change, hessian = minimise(problem.terms, begin, problem.lowest, RIDGE)
-    variances = np.full(len(change), np.nan)
-    if with_errors:
-        single = np.array([problem.terms(change, [i]).gradient for i in range(len(cases))])
-        variances = np.diag(_sandwich(hessian, single, groups))
-    errors = np.sqrt(variances)
-    tables = []
-    for slope, shift in ((1 + change[0], change[1:]), (errors[0], errors[1:])):
-        offsets = shift if problem.offsets else np.zeros(problem.num)
-        tables.append((np.full((1, problem.num), slope), offsets[None]))
-    calibration = LogOddsMap(*tables[0], cases[0].regions)
-    rows = coefficient_rows(*tables[1], cases[0].regions)
-    return Fit(calibration, np.broadcast_to(rows, calibration.coefficients().shape), {(0, None): change})
+    regions, num = cases[0].regions, len(cases[0].log_odds)
+    lowest = np.append(SMALLEST_SLOPE - 1, np.full(num, -np.inf))
+    begin = np.zeros(1 + num) if start is None else start.changes[0, 0]
+    change = minimise(affine_models(cases, form == "shift"), begin, lowest, RIDGE, len(cases))
+    return Fit(LogOddsMap(np.full((1, num), 1 + change[0]), change[None, 1:], regions), {(0, 0): change})
 
 
-def fit_conditional(
-    cases: Sequence[Voxels],
-    centre: Fit,
-    ridge: float,
-    groups: Sequence[Hashable] | None = None,
-    start: Fit | None = None,
-    *,
-    with_errors: bool = True,
-) -> Fit:
+def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
+    """Voxels by the change of the slope and the (m,) offsets, which act where ``shifted`` and a truth has them."""
+    regions, num = cases[0].regions, len(cases[0].log_odds)
+    offsets = np.where(structures_there(cases) & shifted, np.arange(1, 1 + num), -1)
+    index = np.full((1 + num, num + 1), -1)
+    index[1:, :-1][np.eye(num, dtype=bool)] = 0
+    index[1:, -1] = offsets
+    found = []
+    for place, (table, _) in (piece for case in cases for piece in enumerate(case.tables)):
+        features = torch.cat([table.odds, torch.ones_like(table.odds[:1])])
+        base = torch.cat([torch.zeros_like(table.odds[:1]), table.odds])
+        own = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
+        found.append(LinearLogits(features, base, table.target, table.weights, own))
+    return found
+
+
+def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float, start: Fit | None = None) -> Fit:
     """Fit a map by label, every case weighing the same: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
 
     At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
@@ -114,137 +95,112 @@ def fit_conditional(
 
     Args:
         cases: To fit to.
-        centre: Map, and standard errors of what stays as it has it.
+        centre: What the ridge pulls towards.
         ridge: Weight of the squared distance, beside the mean loss in nats.
-        groups: Group of each case (a patient), for the standard errors; None: each its own.
         start: A fit to begin at.
-        with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
         ValueError: There is no case.
     """
     if not cases:
         raise ValueError("there is no case to fit to.")
-    regions, rows = cases[0].regions, centre.map.coefficients()
-    variances, changes = centre.standard_errors**2, {}
+    regions, rows, changes = cases[0].regions, centre.coefficients(), {}
     there = structures_there(cases)
-    for label, region in sorted(set().union(*(case.by_label for case in cases))):
-        place = region if regions else None
-        share, mean = shares_above(cases, label, place, LIKELY)
-        matter = np.flatnonzero((share >= OFTEN) & (there[region] if regions else there)).tolist()
-        if not matter:
+    for label, place in sorted(set().union(*(case.by_label for case in cases))):
+        own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
+        voxels = LabelVoxels(*(torch.cat([one[name] for one in own], -1) for name in ("odds", "target", "weights")))
+        share, mean = shares_above(voxels, LIKELY)
+        matter = np.flatnonzero((share >= OFTEN) & (there[place] if regions else there))
+        if not len(matter):
             continue
-        crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
-        problem = LabelProblem(cases, label, place, centre.map, matter, crossed, SMALLEST_SLOPE)
-        near = problem.start if start is None else start.changes.get((label, place), problem.start)
-        begin = np.maximum(near, problem.lowest) if len(near) == len(problem.start) else problem.start
-        change, hessian = minimise(problem.terms, begin, problem.lowest, ridge)
-        covariance = _sandwich(hessian, problem.gradients(change), groups) if with_errors else np.zeros_like(hessian)
-        added, own = problem.to_rows(change, covariance)
-        columns = [0, 1, 2] if regions else [*matter, -2, -1]
-        for structure, more, variance in zip([region] if regions else matter, added, own):
-            rows[label, structure, columns] += more
-            variances[label, structure, columns] = variance
-        changes[label, place] = change
-    errors = np.sqrt(variances) if with_errors else np.broadcast_to(np.nan, rows.shape)
-    return Fit(LogOddsMap(rows[..., :-1], rows[..., -1], regions), errors, changes)
+        base = logits_of(centre, voxels.odds, label, place if regions else None)
+        if regions:
+            model, lowest = region_model(voxels, base, rows[label, place])
+        else:
+            free = np.zeros(rows.shape[1:], bool)
+            free[matter, matter] = free[matter, -2:] = True
+            crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
+            free[np.ix_(crossed, crossed)] = True
+            model, lowest = class_model(voxels, base, free, rows[label])
+        begin = start.changes.get((label, place)) if start else None
+        if begin is None or len(begin) != len(lowest):
+            begin = np.zeros(len(lowest))
+        changes[label, place] = change = minimise([model], begin, lowest, ridge, len(cases))
+        if regions:
+            rows[label, place] += change - [0, change[0], 0]  # a log p - (a + g) log(1 - p) = a u + g v
+        else:
+            rows[label][free] += change
+    return Fit(LogOddsMap(rows[..., :-1], rows[..., -1], regions), changes)
+
+
+def class_model(
+    voxels: LabelVoxels, base: Tensor, free: np.ndarray, row: np.ndarray
+) -> tuple[LinearLogits, np.ndarray]:
+    """Voxels with one label, by changes of the (m, m + 2) coefficients that are free, and the lowest of these.
+
+    Structures without any enter as one constant beside the background.
+    """
+    matter, kept = np.flatnonzero(free.any(1)), np.flatnonzero(~free.any(1))
+    features = torch.cat([voxels.odds[matter], with_total(voxels.odds)[-1:], torch.ones_like(base[:1])])
+    rest = torch.cat([torch.zeros_like(base[:1]), base[kept]]).logsumexp(0, keepdim=True)
+    place = torch.zeros(1 + len(base)).long()
+    place[1 + matter] = torch.arange(1, 1 + len(matter))
+    index = np.full((1 + len(matter), len(features)), -1)
+    index[1:][free[matter][:, [*matter.tolist(), -2, -1]]] = np.arange(free.sum())
+    lowest = np.where(np.eye(*free.shape), np.minimum(SMALLEST_SLOPE - row, 0), -np.inf)[free]
+    return LinearLogits(features, torch.cat([rest, base[matter]]), place[voxels.target], voxels.weights, index), lowest
+
+
+def region_model(voxels: LabelVoxels, base: Tensor, row: np.ndarray) -> tuple[LinearLogits, np.ndarray]:
+    """Voxels in or out of a region, by changes of the coefficients of log p, -log(1 - p) and 1; the lowest of these."""
+    odds, total = with_total(voxels.odds)
+    features, index = torch.stack([odds - total, total, torch.ones_like(total)]), np.array([[-1, -1, -1], [0, 1, 2]])
+    lowest = np.append(np.minimum(SMALLEST_SLOPE - np.cumsum(row[:2]), 0), -np.inf)
+    both = torch.cat([torch.zeros_like(base), base])
+    return LinearLogits(features, both, voxels.target, voxels.weights, index), lowest
 
 
 def minimise(
-    terms: Callable[[np.ndarray], Terms], start: np.ndarray, lowest: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where a convex loss plus ridge / 2 |x|^2 is smallest: Newton steps, halved where they overshoot.
+    models: Sequence[LinearLogits], start: np.ndarray, lowest: np.ndarray, ridge: float, number: int
+) -> np.ndarray:
+    """(q,) parameters x at which the sum of losses over ``number`` plus ridge / 2 |x|^2 is smallest.
+
+    L-BFGS-B looks for it in coordinates y of x = T y in which the Hessian at the start is about a unit matrix: half a
+    dozen passes over the voxels do, instead of forty. What has a bound in x is proportional to a coordinate of its own,
+    which has one, too.
 
     Args:
-        terms: Loss, gradient and Hessian at x.
-        start: (q,) not below ``lowest``.
-        lowest: (q,) lower bounds, at most 0.
+        models: What depends on x.
+        start: (q,) where to begin; what is below ``lowest`` begins there.
+        lowest: (q,) lower bounds, at most 0; -inf for none.
         ridge: Above 0 unless the Hessian is regular.
-
-    Returns:
-        (q,) x, and the (q, q) Hessian a last step before it, the ridge's included.
+        number: Of cases.
 
     Raises:
         ValueError: It did not settle.
     """
-    point, now = start, terms(start)
-    for _ in range(_MOST_STEPS):
-        hessian, gradient = now.hessian + ridge * np.eye(len(point)), now.gradient + ridge * point
-        step = _bounded_step(gradient, hessian, point <= lowest)
-        if -gradient @ step < _ENOUGH:
-            return np.maximum(point + step, lowest), hessian
-        before, length = now.loss + ridge * float(point @ point) / 2, 1.0
-        while length > 1e-10:
-            proposal = point + length * step
-            # what rounding left just above its bound would stop all others there
-            proposal = np.where(proposal < lowest + 1e-8, lowest, proposal)
-            now = terms(proposal)
-            gain = max(0.0, float(gradient @ (point - proposal)))
-            if now.loss + ridge * float(proposal @ proposal) / 2 <= before - 1e-4 * gain + 1e-15:
-                break
-            length /= 2
-        else:
-            return point, hessian
-        point = proposal
-    raise ValueError(f"the fit did not settle in {_MOST_STEPS} steps; check the probabilities.")
+    start, bounded = np.maximum(start, lowest), np.isfinite(lowest)
+    hessian = sum(model.hessian(start) for model in models) / number + ridge * np.eye(len(start))
+    order = np.argsort(bounded, kind="stable")  # what has a bound comes last, where T is triangular
+    turn = np.linalg.inv(np.linalg.cholesky(hessian[np.ix_(order, order)])).T
+    scale, last = np.diag(turn).copy(), slice(np.count_nonzero(~bounded), None)
+    turn[:, last] = turn[:, last] @ np.linalg.inv(turn[last, last]) * scale[last]
+    turn = turn[np.argsort(order)]
+
+    def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
+        x = turn @ y
+        losses, gradients = zip(*(model.loss(x) for model in models))
+        return sum(losses) / number + ridge * float(x @ x) / 2, (sum(gradients) / number + ridge * x) @ turn
+
+    bounds = [(bound, None) for bound in lowest[order] / scale]
+    begin, options = np.linalg.solve(turn, start), {"ftol": 1e-10, "gtol": 1e-7}  # in nats
+    found = minimize(objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    if found.status == 1 or not np.isfinite(found.fun):
+        raise ValueError(f"the fit did not settle in {found.nit} steps; check the probabilities.")
+    return np.maximum(turn @ found.x, lowest)
 
 
-def _bounded_step(gradient: np.ndarray, hessian: np.ndarray, at_bound: np.ndarray) -> np.ndarray:
-    """Newton's step; what is at its bound stays there where the step would go through."""
-    free = ~(at_bound & (gradient > 0))
-    while True:  # the others' steps may push through its bound what by itself would leave it
-        step = np.zeros(len(gradient))
-        step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-        if not (through := at_bound & (step < 0)).any():
-            return step
-        free &= ~through
-
-
-def _sandwich(hessian: np.ndarray, single: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
-    """(q, q) covariance of a minimum, by the (n, q) gradients of the cases there."""
-    bread = np.linalg.inv(hessian)
-    return bread @ covariance_of_mean(single, groups) @ bread
-
-
-def covariance_of_mean(values: np.ndarray, groups: Sequence[Hashable] | np.ndarray | None = None) -> np.ndarray:
-    """(q, q) covariance of the mean over cases, estimated from the cases; those of a group are one draw.
-
-    Args:
-        values: (n, q) of each case.
-        groups: Group of each case (a patient); None: each its own.
-
-    Returns:
-        NaN with less than two groups.
-    """
-    codes = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    count = int(codes.max()) + 1
-    if count < 2:
-        return np.full((values.shape[1],) * 2, np.nan)
-    summed = np.zeros((count, values.shape[1]))
-    np.add.at(summed, codes, values - values.mean(0))
-    return summed.T @ summed / len(values) ** 2 * count / (count - 1)
-
-
-def shares_above(
-    cases: Sequence[Voxels], label: int, region: int | None, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """How often each structure is probable at the voxels of one label, certain background left out.
-
-    Args:
-        cases: Each weighs the same.
-        label: The label.
-        region: The region, or None for classes.
-        threshold: A probability.
-
-    Returns:
-        (m,) share of the voxels where each structure's probability is above the threshold, and (m,) its mean
-        probability; (1,) of a region. Zeros without a voxel.
-    """
-    share, mean, total = np.zeros(1), np.zeros(1), 0.0
-    for case in cases:
-        if (own := case.by_label.get((label, region or 0))) is not None:
-            probs = probabilities(own.odds, False)[1:]
-            share = share + ((probs > threshold).double() @ own.weights).numpy()
-            mean = mean + (probs @ own.weights).numpy()
-            total += float(own.weights.sum())
-    return share / (total or 1), mean / (total or 1)
+def shares_above(voxels: LabelVoxels, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the voxels where each structure's probability is above a threshold, and its mean probability; (m,)."""
+    probs, weights = probabilities(voxels.odds, False)[1:], voxels.weights / voxels.weights.sum()
+    return ((probs > threshold).double() @ weights).numpy(), (probs @ weights).numpy()

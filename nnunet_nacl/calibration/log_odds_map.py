@@ -105,7 +105,9 @@ class LogOddsMap:
     @property
     def own_slopes(self) -> np.ndarray:
         """(P, m) a_ckk, by which a structure's own log-odds act."""
-        return self.slopes if self.slopes.ndim == 2 else own_of(self.slopes, self.regions)
+        if self.slopes.ndim == 2:
+            return self.slopes
+        return self.slopes[..., 0] if self.regions else np.diagonal(self.slopes, axis1=1, axis2=2)
 
     def to_json(self) -> dict[str, list]:
         """What results under it depend on, in JSON values."""
@@ -196,13 +198,8 @@ class LogOddsMap:
 
 
 def coefficient_rows(slopes: np.ndarray, offsets: np.ndarray, regions: bool) -> np.ndarray:
-    """(P, m, m + 2) or (P, R, 3) rows of a map's slopes, in either shape, and offsets; so of their standard errors."""
+    """(P, m, m + 2) or (P, R, 3) rows of a map's slopes, in either shape, and offsets."""
     if slopes.ndim == 2:
         num = slopes.shape[1]
         slopes = slopes[..., None] * (np.array([1.0, 0.0]) if regions else np.eye(num, num + 1))
     return np.concatenate([slopes, offsets[..., None]], -1)
-
-
-def own_of(rows: np.ndarray, regions: bool) -> np.ndarray:
-    """(P, m) what stands in the place of a_ckk."""
-    return rows[..., 0] if regions else np.diagonal(rows, axis1=1, axis2=2)

@@ -80,23 +80,16 @@ def _form(record: CalibrationMap) -> list[str]:
 
 
 def _slopes(record: CalibrationMap) -> list[str]:
-    """A line for each row of the map, with standard errors; what acts across structures stands in the file."""
+    """A line for each row of the map; what acts across structures stands in the file."""
     stored: Any = record.maps[record.form]
     names, rows = [f"{key} {name}" for key, name in record.names.items()], []
     by_row = "rows" in stored
     for i, structure in enumerate(names):
         slope, offset = (f"{stored[key][0][i]:+.3f}" for key in ("slopes", "offsets"))
-        if not by_row:
-            slope, offset = (
-                f"{value} ({stored[f'{key}_standard_errors'][0][i]:.3f})"
-                for key, value in (("slope", slope), ("offset", offset))
-            )
         row = {"label": "any other" if by_row else "any", "structure": structure, "slope": slope, "offset": offset}
         rows.append(row | {"of -log p of the background": ""})
     for one in stored.get("rows", []):
-        slope, total, offset = (
-            f"{one[key]:+.3f} ({error:.3f})" for key, error in zip(("slope", "total", "offset"), one["standard_errors"])
-        )
+        slope, total, offset = (f"{one[key]:+.3f}" for key in ("slope", "total", "offset"))
         row = {"label": record.labels[one["label"]], "structure": names[one["structure"]], "slope": slope}
         rows.append(row | {"offset": offset, "of -log p of the background": total})
     certain = record.certain_background

@@ -20,7 +20,7 @@ from nnunet_nacl.documents.stored_map import stored_map
 def record_of_fits(
     tried: Sequence[CrossFit], chosen: CrossFit, structures: Mapping[str, str], **known
 ) -> CalibrationMap:
-    """What the file of fitted maps holds: of each form the best, with standard errors and ridge.
+    """What the file of fitted maps holds: of each form the best, with its ridge.
 
     Args:
         tried: All fits.
@@ -30,9 +30,9 @@ def record_of_fits(
     """
     fits = {name: choose(tried, name) for name in dict.fromkeys(each.score.form for each in tried)}
     fits[chosen.score.form] = chosen
-    content = map_to_json({name: each.fit.map for name, each in fits.items()}, chosen.score.form, structures)
+    content = map_to_json({name: each.map for name, each in fits.items()}, chosen.score.form, structures)
     for name, each in fits.items():
-        content["maps"][name] = stored_map(each.fit.map, each.fit.standard_errors) | {"ridge": each.score.ridge}
+        content["maps"][name] = stored_map(each.map) | {"ridge": each.score.ridge}
     version = f"nnunet_nacl {nnunet_nacl.__version__}"
     return CalibrationMap(**content, generated_by=version, forms=[each.score for each in tried], **known)
 
@@ -65,7 +65,7 @@ def fit_map(
         labels=["out", "in"] if regions else ["background", *(names or keys)],
         n_cases=len(cases),
         scope=SCOPE,
-        nll=float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
+        nll=float(np.mean([case_loss(case, chosen.map) for case in voxels])),
         groups=dict(zip(known, patients)) if groups is not None else {},
         cross_fit={
             part: MapPart([case for case, its in zip(known, parts) if its == part], stored_map(fitted))

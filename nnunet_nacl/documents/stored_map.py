@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, own_of
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 
 class MapRow(TypedDict):
@@ -21,7 +21,6 @@ class MapRow(TypedDict):
         total: Of v, see :mod:`nnunet_nacl.calibration.log_odds_map`.
         offset: Added.
         others: By index, the slopes of other structures' log-odds.
-        standard_errors: Of slope, total and offset.
     """
 
     label: int
@@ -30,7 +29,6 @@ class MapRow(TypedDict):
     total: float
     offset: float
     others: NotRequired[dict[str, float]]
-    standard_errors: NotRequired[list[float | None]]
 
 
 class StoredMap(TypedDict):
@@ -40,32 +38,19 @@ class StoredMap(TypedDict):
         slopes: The same for every label, a column a structure; earlier: a row a label.
         offsets: Alike.
         rows: What differs by label.
-        slope_standard_errors: Of the slopes.
-        offset_standard_errors: Of the offsets.
         ridge: Of the fit; null for none.
     """
 
     slopes: list[list[Any]]
     offsets: list[list[float]]
     rows: NotRequired[list[MapRow]]
-    slope_standard_errors: NotRequired[list[list[Any]]]
-    offset_standard_errors: NotRequired[list[list[Any]]]
     ridge: NotRequired[float | None]
 
 
-def stored_map(calibration: LogOddsMap, errors: np.ndarray | None = None) -> StoredMap:
-    """A map as files hold it.
-
-    Args:
-        calibration: The map.
-        errors: Standard errors of its coefficients, in their shape.
-    """
+def stored_map(calibration: LogOddsMap) -> StoredMap:
+    """A map as files hold it."""
     if calibration.is_affine:
-        found: StoredMap = {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
-        if errors is not None:
-            found["slope_standard_errors"] = own_of(errors[:1], calibration.regions).tolist()
-            found["offset_standard_errors"] = errors[:1, :, -1].tolist()
-        return found
+        return {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
     table, own = calibration.coefficients(), calibration.own_slopes
     values, counts = np.unique(own, return_counts=True)
     common = values[counts.argmax()]  # of what stays as a centre of one slope has it
@@ -79,9 +64,6 @@ def stored_map(calibration: LogOddsMap, errors: np.ndarray | None = None) -> Sto
         row: MapRow = {"label": label, "structure": structure, "slope": slope, "total": total, "offset": offset}
         if others:
             row["others"] = others
-        if errors is not None:
-            place = [0 if calibration.regions else structure, -2, -1]
-            row["standard_errors"] = errors[label, structure, place].tolist()
         rows.append(row)
     num = calibration.num_structures
     return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, parts_of
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Fit, fit_affine, fit_conditional
+from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean, parts_of
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.patient_groups import read_groups
@@ -60,7 +60,7 @@ def thirds(count: int) -> list[str]:
 
 
 def scored(form: str, nll: float, excess: float, error: float, ridge: float = 1e-6) -> CrossFit:
-    return CrossFit(FormScore(form, ridge, nll, excess, error), Fit.of(LogOddsMap.identity(1)), {})
+    return CrossFit(FormScore(form, ridge, nll, excess, error), LogOddsMap.identity(1), {})
 
 
 @pytest.mark.parametrize("truth", [MATRICES, REGIONS])
@@ -76,22 +76,22 @@ def test_every_form_and_strength_is_fitted_as_if_alone(truth):
     others = [case for case, part in zip(cases, parts) if part != "part_3"]
     for each in found:
         assert set(each.part_maps) == {f"part_{i}" for i in range(6)}
-        for among, calibration in ((cases, each.fit.map), (others, each.part_maps["part_3"])):
+        for among, calibration in ((cases, each.map), (others, each.part_maps["part_3"])):
             if each.score.form in AFFINE_FORMS:
                 alone = fit_affine(among, each.score.form)
             else:
-                alone = fit_conditional(among, fit_affine(among, "temperature"), each.score.ridge)
+                alone = fit_conditional(among, fit_affine(among, "temperature").map, each.score.ridge)
             np.testing.assert_allclose(calibration.coefficients(), alone.map.coefficients(), atol=1e-4)
 
 
 def test_a_given_centre_is_what_few_cases_are_drawn_to():
     many, few = drawn_from(MATRICES, cases=12, voxels=2000), drawn_from(MATRICES, cases=6, voxels=150, seed=5)
-    centre = choose(cross_fit(many, thirds(12))).fit.map
+    centre = choose(cross_fit(many, thirds(12))).map
     found = cross_fit(few, thirds(6), centre=centre)
     chosen = choose(found)
-    assert chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.fit.map is centre
+    assert chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is centre
     assert all(part is centre for part in chosen.part_maps.values())
-    away = [np.abs(each.fit.map.coefficients() - centre.coefficients()).max() for each in found[3:]]
+    away = [np.abs(each.map.coefficients() - centre.coefficients()).max() for each in found[3:]]
     assert away == sorted(away) and away[0] > 0
     shifted = LogOddsMap(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
     chosen = choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), centre=centre))
@@ -130,6 +130,9 @@ def test_the_standard_error_of_an_excess_is_over_patients():
         # the same again tells nothing new
         assert again.score.standard_error == pytest.approx(one.score.standard_error, rel=1e-2, abs=1e-9)
     assert alone[0].score.standard_error > 0
+    values = np.array([1.0, 3.0, 8.0])  # variance 13
+    assert error_of_mean(values, np.arange(3)) == pytest.approx(np.sqrt(13 / 3))
+    assert np.isnan(error_of_mean(values, np.zeros(3)))
 
 
 def test_the_poorest_within_one_standard_error_of_the_best_is_chosen():

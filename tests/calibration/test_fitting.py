@@ -10,14 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from nnunet_nacl.calibration.case_voxels import Voxels
-from nnunet_nacl.calibration.fitting import (
-    AFFINE_FORMS,
-    SMALLEST_SLOPE,
-    Fit,
-    covariance_of_mean,
-    fit_affine,
-    fit_conditional,
-)
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, SMALLEST_SLOPE, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.calibration.problems import chosen, drawn_from, exact_for
@@ -32,8 +25,8 @@ MATRICES = LogOddsMap(
     [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]],
 )
 REGIONS = LogOddsMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
-IDENTITY = Fit.of(LogOddsMap.identity(2))
-IDENTITY_REGIONS = Fit.of(LogOddsMap.identity(2, True))
+IDENTITY = LogOddsMap.identity(2)
+IDENTITY_REGIONS = LogOddsMap.identity(2, True)
 
 
 def one_region(odds, inside, weights):
@@ -68,8 +61,8 @@ def test_scipy_finds_the_same(truth, given, centred):
     cases, ridge = drawn_from(truth, cases=3, voxels=500), 1e-3
     if not truth.regions:  # a case without one of the labels
         cases[0] = Voxels(*(table[..., cases[0].label != 2] for table in list(vars(cases[0]).values())[:3]))
-    centre = fit_affine(cases, "shift") if centred else given
-    start = torch.from_numpy(centre.map.coefficients())
+    centre = fit_affine(cases, "shift").map if centred else given
+    start = torch.from_numpy(centre.coefficients())
 
     def objective(change):
         leaf = torch.tensor(change.reshape(start.shape), requires_grad=True)
@@ -84,19 +77,17 @@ def test_scipy_finds_the_same(truth, given, centred):
     found = fit_conditional(cases, centre, ridge)
     np.testing.assert_allclose(found.map.coefficients(), start.numpy() + expected.x.reshape(start.shape), atol=1e-4)
     again = fit_conditional(cases, centre, ridge, start=found)
-    np.testing.assert_allclose(again.map.coefficients(), found.map.coefficients(), atol=1e-6)
+    np.testing.assert_allclose(again.map.coefficients(), found.map.coefficients(), atol=2e-5)
 
 
-def test_what_nobody_has_keeps_the_centre_and_its_errors():
+def test_what_nobody_has_keeps_the_centre():
     cases = drawn_from(MATRICES, cases=3, voxels=500)
-    centre = fit_affine(cases, "temperature")
-    assert not np.isnan(centre.standard_errors).any()
+    centre = fit_affine(cases, "temperature").map
     keep = [case.label != 1 for case in cases]
     cases = [Voxels(case.log_odds[:, k], case.label[k], case.target[k]) for case, k in zip(cases, keep)]
     found = fit_conditional(cases, centre, 1e-3)
-    np.testing.assert_array_equal(found.map.coefficients()[1], centre.map.coefficients()[1])
-    np.testing.assert_array_equal(found.standard_errors[1], centre.standard_errors[1])
-    assert (np.abs(found.map.coefficients() - centre.map.coefficients())[[0, 2]] > 1e-3).any((1, 2)).all()
+    np.testing.assert_array_equal(found.map.coefficients()[1], centre.coefficients()[1])
+    assert (np.abs(found.map.coefficients() - centre.coefficients())[[0, 2]] > 1e-3).any((1, 2)).all()
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -127,7 +118,7 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
     odds[-1] -= 30  # never probable
     label = chosen(odds, False)
     case = Voxels(odds, label, torch.from_numpy(rng.integers(0, num + 1, voxels)))
-    found = fit_conditional([case, case], Fit.of(LogOddsMap.identity(num)), 1e-3).map
+    found = fit_conditional([case, case], LogOddsMap.identity(num), 1e-3).map
     rows = found.coefficients()[0]
     np.testing.assert_array_equal(rows[-1], np.eye(num, num + 2)[-1])
     crossed = np.argwhere((rows[:, :num] != 0) & ~np.eye(num, dtype=bool))
@@ -145,7 +136,7 @@ def test_cases_weigh_the_same_whatever_their_size():
 
 def test_separable_and_reversed_classes_give_a_map_all_the_same():
     separable = one_region([2.0, -2.0], [True, False], [1, 1])
-    centre = Fit.of(LogOddsMap.identity(1, True))
+    centre = LogOddsMap.identity(1, True)
     assert 1 < fit_affine([separable], "shift").map.slopes.item() < 100
     assert (fit_conditional([separable], centre, 1e-3).map.slopes < 10).all()
     reversed_ = one_region([2.0, -2.0], [False, True], [1, 1])
@@ -168,38 +159,9 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     bounds = [(SMALLEST_SLOPE if value == 1 else None, None) for value in start.ravel()]
     options = {"maxiter": 5000, "maxfun": 50_000, "ftol": 1e-15, "gtol": 1e-9}
     best = minimize(objective, start.ravel(), jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    found = fit_conditional([voxels], Fit.of(LogOddsMap.identity(num)), ridge).map
+    found = fit_conditional([voxels], LogOddsMap.identity(num), ridge).map
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
     assert objective(found.coefficients().ravel())[0] <= best.fun + 1e-9
-
-
-@pytest.mark.parametrize("form", ["shift", "conditional"])
-def test_standard_errors_are_those_of_the_jackknife_over_groups(form):
-    rng = np.random.default_rng(3)
-    cases = [
-        drawn_from(LogOddsMap([a], [b], True), cases=1, voxels=400, seed=i)[0]
-        for i, (a, b) in enumerate(rng.normal([1, 0], [0.2, 0.5], (15, 2)))
-        for _ in range(3)  # the same again tells nothing new
-    ]
-    groups, centre = [i // 3 for i in range(45)], Fit.of(LogOddsMap.identity(1, True))
-
-    def fitted(cases, groups=None):
-        return (
-            fit_affine(cases, form, groups=groups) if form == "shift" else fit_conditional(cases, centre, 1e-4, groups)
-        )
-
-    found = fitted(cases, groups)
-    each = [fitted([c for c, g in zip(cases, groups) if g != out]).map.coefficients() for out in range(15)]
-    jackknife = np.sqrt(14 / 15 * ((each - np.mean(each, 0)) ** 2).sum(0))
-    np.testing.assert_allclose(found.standard_errors, jackknife, rtol=0.3)
-
-
-def test_the_covariance_of_a_mean_takes_a_group_as_one_draw():
-    values = np.array([[1.0], [3.0], [8.0]])
-    # variance 13 over 3
-    assert covariance_of_mean(values).item() == pytest.approx(13 / 3)
-    assert covariance_of_mean(np.repeat(values, 2, 0), list("aabbcc")).item() == pytest.approx(13 / 3)
-    assert np.isnan(covariance_of_mean(values, ["a"] * 3)).all()
 
 
 def test_nothing_to_fit_to():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.calibration.case_voxels import Voxels
-from nnunet_nacl.calibration.fitting import shares_above
-from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, case_loss
+from nnunet_nacl.calibration.case_voxels import LabelVoxels, Voxels
+from nnunet_nacl.calibration.fitting import SMALLEST_SLOPE, affine_models, class_model, region_model, shares_above
+from nnunet_nacl.calibration.likelihood import case_loss, logits_of
 from nnunet_nacl.calibration.log_odds import clipped
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.calibration.problems import chosen
@@ -72,16 +72,24 @@ def test_the_loss_is_that_of_loops_over_voxels(regions, weighted):
     assert case_loss(voxels, full) == pytest.approx(expected, rel=1e-9)
 
 
-def compare(terms, loss_of, change) -> None:
-    """Loss but for a constant, gradient and Hessian, against autograd's."""
-    change = torch.from_numpy(change)
-    got, zero = terms(change.numpy()), terms(np.zeros(len(change)))
-    assert got.loss - zero.loss == pytest.approx(float(loss_of(change) - loss_of(0 * change)), abs=1e-10)
-    leaf = change.clone().requires_grad_()
-    loss_of(leaf).backward()
-    np.testing.assert_allclose(got.gradient, leaf.grad.numpy(), atol=1e-10)
-    hessian = torch.autograd.functional.hessian(loss_of, change).numpy()
-    np.testing.assert_allclose(got.hessian, hessian, atol=1e-10)
+def voxels_of(cases, label: int, place: int = 0) -> LabelVoxels:
+    own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
+    return LabelVoxels(*(torch.cat([one[name] for one in own], -1) for name in ("odds", "target", "weights")))
+
+
+def compare(models, number: int, loss_of, size: int) -> np.ndarray:
+    """Loss but for a constant, gradient and Hessian, against autograd's; where they were compared."""
+    change = np.random.default_rng(0).normal(0, 0.3, size)
+    leaf = torch.tensor(change, requires_grad=True)
+    zero, expected = loss_of(torch.zeros(size).double()), loss_of(leaf)
+    expected.backward()
+    losses, gradients = zip(*(model.loss(change) for model in models))
+    before = sum(model.loss(np.zeros(size))[0] for model in models)
+    assert (sum(losses) - before) / number == pytest.approx((expected - zero).item(), abs=1e-10)
+    np.testing.assert_allclose(sum(gradients) / number, leaf.grad.numpy(), atol=1e-10)
+    hessian = torch.autograd.functional.hessian(loss_of, leaf.detach()).numpy()
+    np.testing.assert_allclose(sum(model.hessian(change) for model in models) / number, hessian, atol=1e-10)
+    return change
 
 
 @pytest.mark.parametrize(
@@ -91,61 +99,55 @@ def test_derivatives_of_a_label_are_those_of_autograd(structures, crossed, monke
     monkeypatch.setattr("nnunet_nacl.calibration.likelihood._BLOCK", 37)
     cases, centre, label = [some_voxels(False, seed=i) for i in range(3)], some_map(False, full=True), 2
     cases[1] = Voxels(*(table[..., cases[1].label != label] for table in vars(cases[1]).values()))  # has none of it
-    problem = LabelProblem(cases, label, None, centre, structures, crossed, 0.01)
-    rows = np.zeros((NUM + 1, NUM, NUM + 2), bool)
+    free = np.zeros((NUM, NUM + 2), bool)
     for structure in structures:
-        rows[label, structure, [structure, NUM, NUM + 1]] = True
+        free[structure, [structure, NUM, NUM + 1]] = True
     for structure in crossed:
-        rows[label, structure, crossed] = True
-    assert problem.free.sum() == rows.sum()
-    table, where = torch.from_numpy(centre.coefficients()), torch.from_numpy(rows)
+        free[structure, crossed] = True
+    voxels, table = voxels_of(cases, label), centre.coefficients()
+    model, lowest = class_model(voxels, logits_of(centre, voxels.odds, label, None), free, table[label])
+    places = np.argwhere(free)
+    assert np.isfinite(lowest).tolist() == [k == j for k, j in places]
+    own = table[label, structures, structures]
+    np.testing.assert_allclose(lowest[np.isfinite(lowest)], np.minimum(SMALLEST_SLOPE - own, 0))
+    where = torch.from_numpy(np.stack([free & (c == label) for c in range(NUM + 1)]))
 
     def loss_of(change):
-        return sum(torch_loss(case, table.masked_scatter(where, table[where] + change)) for case in cases) / 3
+        rows = torch.from_numpy(table)
+        return sum(torch_loss(case, rows.masked_scatter(where, rows[where] + change)) for case in cases) / 3
 
-    change = np.random.default_rng(0).normal(0, 0.3, int(rows.sum()))
-    compare(problem.terms, loss_of, change)
-    each = problem.gradients(change)
-    np.testing.assert_allclose(each.sum(0) / 3, problem.terms(change).gradient, atol=1e-12)
-    assert not each[1].any() and each[0].any()
-    added, _ = problem.to_rows(change, np.eye(len(change)))
-    np.testing.assert_allclose(added[problem.free], change)
+    compare([model], 3, loss_of, len(places))
 
 
 def test_derivatives_of_a_region_are_those_of_autograd():
     cases, centre = [some_voxels(True, seed=i) for i in range(2)], some_map(True, full=True)
-    problem = LabelProblem(cases, 1, 2, centre, [0], [0], 0.01)
+    voxels, table = voxels_of(cases, 1, 2), centre.coefficients()
+    model, lowest = region_model(voxels, logits_of(centre, voxels.odds, 1, 2), table[1, 2])
+    slope, more, _ = table[1, 2]
+    np.testing.assert_allclose(lowest, [SMALLEST_SLOPE - slope, SMALLEST_SLOPE - slope - more, -np.inf])
 
     def loss_of(change):
-        rows = torch.from_numpy(centre.coefficients())
         turned = torch.stack([change[0], change[1] - change[0], change[2]])  # log p = u - v, -log(1 - p) = v
+        rows = torch.from_numpy(table)
         added = torch.zeros_like(rows).index_put((torch.tensor([1]), torch.tensor([2])), turned[None])
         return sum(torch_loss(case, rows + added) for case in cases) / 2
 
-    change = np.random.default_rng(0).normal(0, 0.3, 3)
-    compare(problem.terms, loss_of, change)
-    rows, variances = problem.to_rows(change, np.diag([1.0, 4, 9]))
-    np.testing.assert_allclose(rows[0], [change[0], change[1] - change[0], change[2]])
-    np.testing.assert_allclose(variances[0], [1, 5, 9])
+    compare([model], 2, loss_of, 3)
 
 
 @pytest.mark.parametrize("regions", [False, True])
-@pytest.mark.parametrize("offsets", [False, True])
-def test_derivatives_of_affine_maps_are_those_of_autograd(regions, offsets):
+@pytest.mark.parametrize("shifted", [False, True])
+def test_derivatives_of_affine_maps_are_those_of_autograd(regions, shifted):
     cases = [some_voxels(regions, seed=i) for i in range(2)]
-    problem = AffineProblem(cases, offsets, 0.01)
 
     def loss_of(change):
-        shift = change[1:] if offsets else torch.zeros(NUM).double()
+        shift = change[1:] if shifted else 0 * change[1:]
         rows = torch.zeros(2 if regions else NUM + 1, NUM, 3 if regions else NUM + 2).double()
         slopes = (1 + change[0]) * (torch.tensor([1.0, 0]) if regions else torch.eye(NUM, NUM + 1)).double()
         rows = rows + torch.cat([slopes.expand(NUM, -1), shift[:, None]], 1)
         return sum(torch_loss(case, rows) for case in cases) / 2
 
-    change = np.random.default_rng(0).normal(0, 0.3, 1 + NUM * offsets)
-    compare(problem.terms, loss_of, change)
-    single = [problem.terms(change, [i]).gradient for i in range(2)]
-    np.testing.assert_allclose(np.mean(single, 0), problem.terms(change).gradient, atol=1e-12)
+    compare(affine_models(cases, shifted), 2, loss_of, 1 + NUM)
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -168,16 +170,19 @@ def test_huge_log_odds_give_finite_terms():
     # u = (15, 0), (0, 15), (0, 15), each wrong by 15
     identity = LogOddsMap.identity(2)
     assert case_loss(voxels, identity) == pytest.approx(15 + np.log(1 + 2 * np.exp(-15)), rel=1e-6)
-    terms = LabelProblem([voxels], 2, None, identity, [0, 1], [0, 1], 0.01).terms(np.zeros(8))
-    assert np.isfinite(terms.gradient).all() and np.isfinite(terms.hessian).all()
+    own = voxels.by_label[2, 0]
+    free, row = np.ones((2, 4), bool), identity.coefficients()[2]
+    model, _ = class_model(own, logits_of(identity, own.odds, 2, None), free, row)
+    for x in (np.zeros(8), np.full(8, 100.0)):
+        loss, gradient = model.loss(x)
+        assert np.isfinite(loss) and np.isfinite(gradient).all() and np.isfinite(model.hessian(x)).all()
 
 
 def test_what_matters_at_a_label_is_counted_with_the_weights():
-    """Label 1: probabilities of structure 2 are 1/2 - (weight 1) and about 0 (weight 3); the other case has none."""
+    """Label 1: probabilities of structure 2 are 1/2 - (weight 1) and about 0 (weight 3)."""
     odds = torch.tensor([[5.0, 5.0, -20.0], [5.0, -9.0, -20.0]])
-    first = Voxels(odds, torch.tensor([1, 1, 0]), torch.tensor([1, 1, 0]), torch.tensor([1.0, 3.0, 6.0]))
-    second = Voxels(odds[:, 2:], torch.tensor([0]), torch.tensor([0]))
-    share, mean = shares_above([first, second], 1, None, 0.01)
+    case = Voxels(odds, torch.tensor([1, 1, 0]), torch.tensor([1, 1, 0]), torch.tensor([1.0, 3.0, 6.0]))
+    share, mean = shares_above(case.by_label[1, 0], 0.01)
     half = 1 / (2 + np.exp(-5))
     np.testing.assert_allclose(share, [1, 0.25])
     np.testing.assert_allclose(mean[1], 0.25 * half, rtol=1e-5)

@@ -11,7 +11,7 @@ import torch
 
 from nnunet_nacl.calibration import sampling
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, pack, unpack
-from nnunet_nacl.calibration.fitting import Fit, fit_affine, fit_conditional
+from nnunet_nacl.calibration.fitting import fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds import log_odds, most_probable, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
@@ -113,17 +113,17 @@ def test_regions_fit_into_bits(num):
 
 
 @pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 140)])
-def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error(form, kilobytes):
+def test_a_fit_to_samples_does_as_well_as_that_to_all_voxels(form, kilobytes):
     rng = np.random.default_rng(5)  # cases differ, as patients do
     made_by = [LogOddsMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
     cases = [drawn_from(one, cases=1, voxels=20_000, seed=i)[0] for i, one in enumerate(made_by)]
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
-    centre = Fit.of(LogOddsMap.identity(2))
+    plain = LogOddsMap.identity(2)
     full, sampled = (
-        fit_affine(c, form) if form == "shift" else fit_conditional(c, centre, 1e-4) for c in (cases, samples)
+        fit_affine(c, form).map if form == "shift" else fit_conditional(c, plain, 1e-4).map for c in (cases, samples)
     )
-    away = np.abs(full.map.coefficients() - sampled.map.coefficients())
-    assert (away <= full.standard_errors + 1e-12).all()
+    before, best, found = (np.mean([case_loss(case, one) for case in cases]) for one in (plain, full, sampled))
+    assert best <= found <= best + 0.01 * (before - best)
 
 
 @pytest.mark.parametrize("regions", [False, True])

@@ -65,7 +65,7 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert document["inference"] == {"step_size": 0.5, "mirroring": True} and document["folds"] == ["0", "1"]
     assert document["labels"] == (["out", "in"] if labels is REGIONS else ["background", "anterior", "posterior"])
     for form in ("temperature", "shift"):
-        assert len(document["maps"][form]["slopes"]) == len(document["maps"][form]["offset_standard_errors"]) == 1
+        assert len(document["maps"][form]["slopes"]) == len(document["maps"][form]["offsets"]) == 1
     assert {row["label"] for row in document["maps"]["conditional"]["rows"]} == set(range(len(document["labels"])))
     assert {one["form"] for one in document["forms"]} == set(document["maps"]) and document["form"] in document["maps"]
     for fold in (0, 1):

@@ -63,14 +63,7 @@ def test_rows_hold_what_differs_by_label(regions, data):
     for structure in range(3):
         slopes[:, structure, 0 if regions else structure] = own[:, structure]
     calibration = LogOddsMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
-    errors = np.arange(calibration.coefficients().size).reshape(calibration.coefficients().shape)
-    stored = json.loads(json.dumps(stored_map(calibration, errors)))
-    for row in stored["rows"]:
-        places = [0 if regions else row["structure"], -2, -1]
-        assert row["standard_errors"] == errors[row["label"], row["structure"], places].tolist()
-    affine = stored_map(LogOddsMap(own_slopes := calibration.own_slopes[:1], 0 * own_slopes, regions), errors)
-    assert affine["slope_standard_errors"][0] == [errors[0, k, 0 if regions else k] for k in range(3)]
-    assert affine["offset_standard_errors"] == [errors[0, :, -1].tolist()]
+    stored = json.loads(json.dumps(stored_map(calibration)))
     np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())
     first = calibration.coefficients()[0, 0, 1:]
     if not first.any():
