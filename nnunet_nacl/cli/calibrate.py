@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if learned := record.learned:
         from nnunet_nacl.show.flag_figure import draw_flags
 
-        figure = draw_flags(learned.scores, learned.checks["dice"], record.names, output.with_suffix(".png"))
+        figure = draw_flags(learned.scores, output.with_suffix(".png"))
         print(f"figure: {figure}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     print(verdict(record))

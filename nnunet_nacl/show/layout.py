@@ -17,11 +17,7 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.files import replacing
 
-# Okabe and Ito's palette: distinguishable with any colour vision. Their yellow is left out, too faint on white.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-PALETTE = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-_DASHED = 4  # the palette from here on has dashed lines: to some eyes purple is like green, orange like vermillion
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe and Ito, distinguishable with any colour vision
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
 HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8  # points
@@ -36,8 +32,6 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},
 }
-_LINES = ("-", "--", "-.", ":")
-
 _SETTINGS = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
@@ -67,12 +61,6 @@ _SETTINGS = {
     "svg.hashsalt": "nnunet_nacl",
     "pdf.fonttype": 42,
 }
-
-
-def line_look(i: int) -> dict[str, Any]:
-    """Keywords of ``Axes.plot`` for the line of the i-th method; the first one, the reference, is black."""
-    row, column = divmod(i, len(PALETTE))
-    return {"color": PALETTE[column], "linestyle": _LINES[(row + (column >= _DASHED)) % len(_LINES)], "linewidth": 1.6}
 
 
 @contextmanager

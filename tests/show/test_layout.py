@@ -13,7 +13,6 @@ from nnunet_nacl.show import layout
 from nnunet_nacl.show.layout import (
     MAX_WIDTH,
     figure_settings,
-    line_look,
     new_panels,
     save_figure,
     text_width,
@@ -67,14 +66,6 @@ def figure() -> Figure:
         axis.bar([0], [1], hatch="//", label="$5 a_b")
         axis.set_title("$5 a_b$")
     return made
-
-
-def test_no_two_lines_look_alike():
-    looks = [line_look(i) for i in range(14)]
-    assert len({(look["color"], look["linestyle"]) for look in looks}) == 14 and looks[0]["color"] == "#000000"
-    dashes = {look["color"]: look["linestyle"] for look in looks[:7]}  # some eyes confuse these colours
-    for first, second in ((layout.GREEN, layout.PURPLE), (layout.VERMILLION, layout.ORANGE), (layout.BLUE, layout.SKY)):
-        assert dashes[first] != dashes[second]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".SVG", ".pdf"])
