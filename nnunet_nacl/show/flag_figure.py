@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -25,7 +26,7 @@ def draw_flags(scores: ScanScores, path: str | os.PathLike) -> Path:
     legend = []
     for limit, color in zip(LIMITS, (layout.INK, layout.BLUE, layout.VERMILLION, layout.GREEN)):
         by_structure = dict.fromkeys(scores.score, limit)
-        are_bad, look = scores.are_bad(by_structure), {"color": color, "linewidth": 1.6}
+        are_bad, look = scores.are_bad(by_structure), dict[str, Any](color=color, linewidth=1.6)
         if not are_bad.any():
             continue
         label = f"bad: a Dice below {limit:g} ({are_bad.sum()} scans)"
