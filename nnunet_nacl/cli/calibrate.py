@@ -112,15 +112,13 @@ def _model(args: argparse.Namespace):
 
 def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
-    from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
+    from nnunet_nacl.documents.map_file import MAP_FILE
     from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.io.locate import folds_with, trained_folds
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.io.locate import folds_with
+    from nnunet_nacl.prediction.trained_model import TrainedModel
 
-    folder, given = PredictionFolder.open(model, need_reference=False), Path(args.map)
-    read_map(given, structures_of(folder.labels), folder.labels.regions)
-    folds = trained_folds(model, args.chk, args.f or folds_with(model, args.chk))
-    check_networks(given, read_record(given), {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folds})
+    given, folds = Path(args.map), args.f or folds_with(model, args.chk)
+    TrainedModel.open(model, folds=folds, checkpoint=args.chk, calibration_map=given)  # refuses that of other networks
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")
     return 0
