@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 
 from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.json_files import Array
-from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
@@ -62,31 +61,23 @@ class LearnedProbability:
         """Learn from rows, all of which weigh the same.
 
         Args:
-            features: (n, F) finite numbers, F at least 1.
+            features: (n, F) finite numbers, n and F at least 1.
             yes: (n,) whether it is so.
             patients: (n,) to whom each row belongs.
 
         Raises:
-            ValueError: Lengths differ, or a feature is not a finite number.
+            ValueError: There is no row, lengths differ, or a feature is not a finite number.
         """
         from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
 
         x, y = np.asarray(features, float), np.asarray(yes, float)
-        if x.ndim != 2 or not len(x) == len(y) == len(patients):
-            raise ValueError(f"features, yes and patients must be of the same rows, got {x.shape}, {len(y)}.")
-        if not np.isfinite(x).all():
-            raise ValueError("every feature must be a finite number.")
-        centre = x.mean(0) if len(x) else np.zeros(x.shape[1])
-        spread = x.std(0) if len(x) else np.ones(x.shape[1])
-        spread = np.where(spread > 1e-9 * np.maximum(1, np.abs(centre)), spread, 1)
-        counts = len(y), int(y.sum()), len(set(patients))
-        if not (x - centre).any():  # nothing tells them apart: the answer is the share
-            intercept = math.log((y.sum() + 0.5) / (len(y) - y.sum() + 0.5))
-            return cls(intercept, np.zeros(x.shape[1]), centre, spread, *counts)
-        rows = np.vstack([(x - centre) / spread, np.zeros((2, x.shape[1]))])  # half a yes and half a no at the mean
+        scaler = StandardScaler().fit(x)
+        rows = np.vstack([scaler.transform(x), np.zeros((2, x.shape[1]))])  # half a yes and half a no at the mean
         regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
         regression.fit(rows, np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5]))
-        return cls(float(regression.intercept_[0]), regression.coef_[0], centre, spread, *counts)
+        intercept, slopes = float(regression.intercept_[0]), regression.coef_[0]
+        return cls(intercept, slopes, scaler.mean_, scaler.scale_, len(y), int(y.sum()), len(set(patients)))
 
     def predict(self, features: ArrayLike) -> np.ndarray:
         """(n,) probability of a yes for (n, F) features; NaN where one of them is.
@@ -107,9 +98,10 @@ class ProbabilityCheck:
 
     Attributes:
         brier: Mean of (p - y)^2.
-        auroc: How often a yes has the higher one than a no.
-        ece: Expected calibration error, ten bins.
-        n: Rows that have one.
+        auroc: How often a yes has the higher one than a no, ties counting a half; NaN unless there are both.
+        ece: Expected calibration error, ten bins of equal width: (0, 0.1], (0.1, 0.2], ..., 0 in the first. With few
+            values it is far from 0 by chance alone.
+        n: Rows that have one; without any the others are NaN.
     """
 
     brier: float
@@ -120,8 +112,15 @@ class ProbabilityCheck:
     @classmethod
     def of(cls, probability: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
         """The check of (n,) probabilities, NaN where there is none, against (n,) truths."""
-        p, y = np.asarray(probability, float), np.asarray(yes, float)
-        return cls(binary_brier(p, y), auroc(p, y), binary_ece(p, y), int(np.count_nonzero(~np.isnan(p))))
+        from sklearn.metrics import brier_score_loss, roc_auc_score
+
+        p, y = np.asarray(probability, float), np.asarray(yes, bool)
+        p, y = p[~np.isnan(p)], y[~np.isnan(p)]
+        if not len(p):
+            return cls(math.nan, math.nan, math.nan, 0)
+        ece = np.abs(np.bincount(np.ceil(10 * p).clip(1).astype(int), p - y)).sum() / len(p)
+        area = roc_auc_score(y, p) if y.any() and not y.all() else math.nan
+        return cls(float(brier_score_loss(y, p)), float(area), float(ece), len(p))
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,12 +92,12 @@ def _lowest(values: np.ndarray) -> np.ndarray:
 
 def spearman(trust: Values, true: Values) -> float:
     """Spearman's rank correlation, ties at their mean rank; NaN with fewer than three cases, or without an order."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    ranks = [rankdata(values) for values in defined(trust, true)]
-    if len(ranks[0]) < 3 or any(np.ptp(rank) == 0 for rank in ranks):
+    pair = defined(trust, true)
+    if len(pair[0]) < 3 or any(np.ptp(values) == 0 for values in pair):
         return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(spearmanr(*pair).statistic)
 
 
 def aurc(trust: Values, risk: Values) -> float:

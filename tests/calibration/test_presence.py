@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -64,12 +65,10 @@ def test_one_kind_alone_is_never_certain(yes):
     assert too_few([yes] * 9) == f"{9 * yes} yes and {9 - 9 * yes} no, it takes 3 of both"
 
 
-def test_features_that_are_all_alike_and_none_at_all():
-    learned = LearnedProbability.fit(np.full((6, 2), 7.0), [1, 1, 1, 0, 0, 0], range(6))
-    assert learned.predict([[7.0, 7.0]])[0] == pytest.approx(0.5) and not too_few([1, 1, 1, 0, 0, 0])
-    nothing = LearnedProbability.fit(np.zeros((0, 2)), [], [])
-    assert nothing.predict([[1.0, 2.0]])[0] == 0.5 and too_few([])
-    assert math.isnan(learned.predict([[math.nan, 7.0]])[0])
+def test_features_that_are_all_alike_leave_the_share():
+    learned = LearnedProbability.fit(np.full((6, 2), 0.1), [1, 1, 1, 1, 0, 0], range(6))
+    assert learned.predict([[0.1, 0.1]])[0] == pytest.approx(4.5 / 7) and too_few([1, 1, 1, 1, 0, 0])
+    assert math.isnan(learned.predict([[math.nan, 0.1]])[0])
 
 
 def test_what_is_reported_comes_from_other_patients():
@@ -100,10 +99,12 @@ def test_damaged_json_is_named():
             decode(LearnedProbability, content | damage, "map.json")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [((np.zeros((2, 1)), [1], [0, 1]), "same rows"), ((np.full((1, 1), math.nan), [1], [0]), "finite")],
-)
-def test_what_cannot_be_learned_from_is_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        LearnedProbability.fit(*arguments)
+def test_scores_of_probabilities_by_hand():
+    check = ProbabilityCheck.of([0.9, 0.8, 0.3, 0.3, math.nan], [1, 0, 0, 1, 1])
+    assert check.brier == pytest.approx((0.01 + 0.64 + 0.09 + 0.49) / 4) and check.n == 4
+    assert check.auroc == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    # bins (0.8, 0.9], (0.7, 0.8], (0.2, 0.3]: |0.9 - 1|, |0.8 - 0|, |0.6 - 1|
+    assert check.ece == pytest.approx((0.1 + 0.8 + 0.4) / 4)
+    sure = ProbabilityCheck.of([0.0, 0.0], [0, 0])
+    assert (sure.brier, sure.ece, sure.n) == (0, 0, 2) and math.isnan(sure.auroc)
+    assert np.isnan(astuple(ProbabilityCheck.of([math.nan], [1]))[:3]).all()
