@@ -8,7 +8,6 @@ import zipfile
 import pytest
 
 from nnunet_nacl.show.page import embed_figure
-from nnunet_nacl.show.tables import Table, frames
 from tests.show.html_check import Page
 from tests.show.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, Study, make_study
 
@@ -131,9 +130,6 @@ def test_the_least_comparison_makes_a_page(study):
     assert Page(study.page).faults == [] and "<img" not in study.page
 
 
-TESTED = ("better", "not tested", "")
-
-
 def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
     study.make_page()
     assert "Wilcoxon" in study.page
@@ -141,13 +137,6 @@ def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
     study.write(statistics=[row | untested for row in study.data["statistics"]])
     study.make_page()
     assert "Wilcoxon" not in study.page
-
-
-def test_rows_that_are_not_tested_are_grey(study):
-    rows = [{"metric": f"row {number}", "n": 3, "verdict": verdict} for number, verdict in enumerate(TESTED)]
-    study.tables.append(Table("statistics", "t", "c", *frames(rows)))
-    study.make_page()
-    assert re.findall('<tr class="quiet">\\s*<th scope="row">(.*?)</th>', study.page) == ["row 1"]
 
 
 def test_a_large_drawing_is_embedded_as_pixels(study):

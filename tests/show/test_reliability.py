@@ -14,8 +14,7 @@ from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.show.reliability import draw_predicted_dice, draw_reliability
 from tests.calibration.problems import quality_of
 from tests.metrics.test_counting import random_classes
-from tests.show.conftest import METHODS
-from tests.show.looks import all_text, assert_legible, marked, points
+from tests.show.looks import all_text, marked, points
 
 
 def stats(seed: int = 0) -> BinStats:
@@ -65,13 +64,6 @@ def test_bins_of_few_voxels_are_pale_and_explained(tmp_path, drawn):
     assert "pale" not in all_text(drawn[1])
 
 
-@pytest.mark.parametrize("count", [1, 9])
-def test_long_names_do_not_overlap(tmp_path, drawn, count):
-    draw_reliability(dict.fromkeys(METHODS[:count], stats()), tmp_path / "figure.png", title="T " * 80, subtitle="s")
-    assert_legible(drawn[0])
-    assert drawn[0].get_size_inches()[0] <= 9
-
-
 def test_empty_and_region_sums(tmp_path, drawn):
     probs = np.random.default_rng(0).random((2, 50)).astype(np.float32)
     regions = count_masks(probs, probs > 0.7, regions=True)["all"]
@@ -115,17 +107,6 @@ def test_points_intervals_and_coverage_are_the_numbers(tmp_path, drawn):
     text = all_text(drawn[0])
     assert "posterior 1 of 2 (50 %) within" in text and "90 % interval" in text
     assert "left out: posterior (1 of 4)." in text
-
-
-@pytest.mark.parametrize("count", [1, 2, 14])
-def test_many_structures_with_long_names_do_not_overlap(tmp_path, drawn, count):
-    rng = np.random.default_rng(0)
-    predicted, true = rng.uniform(0.5, 1, (2, count, 30))
-    rows = rows_of(predicted, true, np.maximum(predicted - 0.1, 0), np.minimum(predicted + 0.1, 1))
-    names = [f"a structure_of many words in its name {i}" for i in range(count)]
-    draw_predicted_dice(rows, names, tmp_path / "dice.png", title="t", notes=["n"])
-    assert_legible(drawn[0])
-    assert drawn[0].get_size_inches()[0] <= 9
 
 
 def test_a_structure_without_cases_says_so(tmp_path, drawn):

@@ -157,21 +157,6 @@ def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse,
     assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(page.evaluate(visible)) == len(listed.rows)
 
 
-def test_on_a_phone_the_reason_is_on_the_screen(browse, listed):
-    flagged = next(row.case for row in listed.rows if listed.reasons[row.case])
-    page = browse(width=400)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    box = page.locator("tbody tr[data-flagged] .look").first.bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= 400
-    page = browse(flagged, width=400, has_touch=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    box = page.locator("header .look").bounding_box()
-    assert box["y"] + box["height"] < 500 and box["x"] + box["width"] <= 400
-    outside = page.evaluate("""[...document.body.querySelectorAll('*')].filter(
-        e => !e.closest('.scroll, .hidden, .skip') && e.getBoundingClientRect().right > innerWidth + 1).length""")
-    assert outside == 0
-
-
 def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):
     page = browse("b", java_script_enabled=False)
     assert page.locator(".planes img").count() == 3 and page.locator("table.values tbody tr").count() == 2
