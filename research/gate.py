@@ -38,7 +38,7 @@ N_SCANS = 12
 EXACT, LIKELIHOOD = 1e-6, 1e-4
 # Columns, by pattern, that follow from a sample or a fit, and the range of what they measure.
 FITTED = {
-    r"predicted|score|present_probability|max_probability|confidence|entropy|mutual|unlike|limit|expected": 1.0,
+    r"predicted|score|probability|confidence|entropy|mutual|unlike|limit|expected": 1.0,
     r"volume_(low|high)": None,
 }
 
