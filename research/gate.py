@@ -208,7 +208,7 @@ def values_of(folder: Path) -> Iterator[tuple[str, str, object, float | None]]:
     compared = json.loads((folder / "compared" / "comparison.json").read_text())
     for place, value in flattened(compared):
         if isinstance(value, float) and "calibrat" not in place.split(".")[0]:
-            yield "comparison.json", place, value, 0.01 if re.search("p_value|interval|low|high|\\bp\\b", place) else 2e-3
+            yield "comparison.json", place, value, 0.01 if re.search("p_|interval|low|high", place) else 2e-3
 
 
 def rows_of(file: str, frame: pd.DataFrame) -> Iterator[tuple[str, str, object, float | None]]:
