@@ -69,7 +69,8 @@ def make_environment(folder: Path, sources: Path) -> Path:
 def train(work: Path, data: Path, environment: Path, sources: Path, name: str) -> None:
     """Convert a task, plan it with a small configuration and train two folds; only what is missing."""
     task, number, epochs = TASKS[name]
-    folder, log, trainer = work / name, work / "logs" / f"train_{name}.log", f"nnUNetTrainerDiceCE_{epochs}_50iters_adam"
+    folder, log = work / name, work / "logs" / f"train_{name}.log"
+    trainer = f"nnUNetTrainerDiceCE_{epochs}_50iters_adam"
     for kind in ("raw", "preprocessed", "results"):
         (folder / f"nnUNet_{kind}").mkdir(parents=True, exist_ok=True)
     if not (folder / "prepared").exists():
@@ -78,7 +79,8 @@ def train(work: Path, data: Path, environment: Path, sources: Path, name: str) -
         run(environment, folder, "nnUNetv2_plan_experiment", "-d", number, log=log)
         preprocessed = next((folder / "nnUNet_preprocessed").glob("Dataset*"))
         shutil.copy(data / task / "splits_final.json", preprocessed)
-        run(environment, folder, "python", sources / "docs/results/study_plans.py", preprocessed, CONFIGURATION, log=log)
+        small = sources / "docs/results/study_plans.py"
+        run(environment, folder, "python", small, preprocessed, CONFIGURATION, log=log)
         run(environment, folder, "nnUNetv2_preprocess", "-d", number, "-c", CONFIGURATION, "-np", 1, log=log)
         (folder / "prepared").touch()
     for fold in FOLDS:
@@ -134,7 +136,7 @@ def run_commands(work: Path, name: str, environment: Path, side: Path) -> Path:
     folds = sorted(path.name.removeprefix("fold_") for path in model.glob("fold_*"))
     trainer = model.name.split("__")[0]
     configuration = model.name.split("__")[2]
-    network = ["-d", model.parent.name, "-tr", trainer, "-c", configuration, "-f", *folds]
+    network = ["-d", model.parent.name, "-c", configuration, "-f", *folds, "-tr", trainer]
     ours = ["nnunet_nacl"]
     cpu = ["-device", "cpu"]
     scans, labels, saved = source / "scans", source / "labels", source / "saved"
@@ -143,12 +145,13 @@ def run_commands(work: Path, name: str, environment: Path, side: Path) -> Path:
             "-npp", 1, "-nps", 1, "--save_probabilities", log=log)  # fmt: skip
     copied = folder / "saved"
     shutil.copytree(saved, copied)
-    help_text = subprocess.run([environment / "bin/nnunet_nacl", "evaluate", "-h"], capture_output=True, text=True).stdout
-    folders = ["-i", copied, "-gt", labels] if "-gt" in help_text else [labels, copied]
+    asked = subprocess.run([environment / "bin/nnunet_nacl", "evaluate", "-h"], capture_output=True, text=True)
+    folders = ["-i", copied, "-gt", labels] if "-gt" in asked.stdout else [labels, copied]
     flags = ["-bad", "0.8", "-find", "0.6"]
     run(environment, folder, *ours, "calibrate", *network, *cpu, log=log)
     shutil.copy(model / "calibration_map.json", folder / "map_of_folds.json")
-    run(environment, folder, *ours, "calibrate", *network, *cpu, "-form", "shift", "-o", folder / "map_shift.json", log=log)
+    shift = ["-form", "shift", "-o", folder / "map_shift.json"]
+    run(environment, folder, *ours, "calibrate", *network, *cpu, *shift, log=log)
     run(environment, folder, *ours, "evaluate", *network, "-o", folder / "evaluated.json", "--csv", log=log)
     run(environment, folder, *ours, "predict", "-i", scans, "-o", folder / "predicted", *network, *cpu, *flags,
         "-npp", 1, "-nps", 1, "-maps", "-pages", "none", log=log, check=False)  # fmt: skip
@@ -163,8 +166,8 @@ def run_commands(work: Path, name: str, environment: Path, side: Path) -> Path:
     run(environment, folder, *ours, "calibrate", "-i", copied, "-gt", labels, "-o", folder / "map_saved.json", log=log)
     run(environment, folder, *ours, "calibrate", "-i", scans, "-gt", labels, *network, *cpu, "-o",
         folder / "map_own.json", log=log)  # fmt: skip
-    run(environment, folder, *ours, "compare", "-d", model.parent.name, "-c", configuration, "-f", *folds, "-tr", trainer,
-        f"{trainer}+calibrated", "-o", folder / "compared", "--no_page", log=log)  # fmt: skip
+    run(environment, folder, *ours, "compare", *network, f"{trainer}+calibrated", "-o", folder / "compared",
+        "--no_page", log=log)  # fmt: skip
     (folder / "done").touch()
     return folder
 
@@ -185,8 +188,11 @@ def values_of(folder: Path) -> Iterator[tuple[str, str, object, float | None]]:
         for name, change in record["effect"].items():
             for when in ("before", "after"):
                 width = change[when]["high"] - change[when]["low"]
-                yield path.name, f"effect {name} {when}", change[when]["mean"], (
-                    LIKELIHOOD if "NLL all" in name else max(EXACT, width / 10)
+                yield (
+                    path.name,
+                    f"effect {name} {when}",
+                    change[when]["mean"],
+                    (LIKELIHOOD if "NLL all" in name else max(EXACT, width / 10)),
                 )
     for name in ("evaluated", "outer", "outer_calibrated"):
         frame = pd.read_csv(folder / f"{name}.csv", dtype={"value": float})
@@ -269,7 +275,8 @@ def compare(name: str, before: Path, now: Path) -> bool:
                 if not share <= 1:
                     faults.append(f"{key[1]}: {value:.7g} -> {other:.7g}, allowed {tolerance:.2g}")
         columns = sorted({re.sub(r"^.*#\d+ ", "", key) for key in gone})
-        print(f"{name} {file}: {held} held, worst {worst:.2g} of what is allowed, {len(faults)} differ, {len(gone)} gone")
+        counts = f"{held} held, worst {worst:.2g} of what is allowed, {len(faults)} differ, {len(gone)} gone"
+        print(f"{name} {file}: {counts}")
         for fault in faults[:12]:
             print(f"    differs: {fault}")
         if columns:
