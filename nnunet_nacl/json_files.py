@@ -1,7 +1,7 @@
 """Reads JSON files, and turns what they hold into typed values and back; errors name the file and the place in it.
 
 Types describe what a document looks like: a dataclass, a TypedDict, or lists and dictionaries of such. A
-dataclass may have :class:`Derived` values; its field ``blocks``, if it has one, holds the keys that it does not know.
+dataclass may have :class:`Derived` values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,7 +23,6 @@ from nnunet_nacl.files import regular_only
 _T = TypeVar("_T")
 _FIX = "give nnU-Net's own file"
 _DEEPEST = 100
-_BLOCKS = "blocks"
 _NOT_SCHEMA = ("cls", "default", "metadata", "serialization", "strict")
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
 _WORDS |= dict.fromkeys(("dict", "dataclass"), "an object")
@@ -132,8 +131,7 @@ def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = _FIX) -
     """A JSON value as the type that it should be of.
 
     Nothing is converted but a whole number to a floating-point one, null to NaN where a ``float`` is expected, a list
-    to a tuple or an :class:`Array`, and an object to a dataclass. Keys that the type does not have are passed over, or
-    kept in its ``blocks``.
+    to a tuple or an :class:`Array`, and an object to a dataclass. Keys that the type does not have are passed over.
 
     Args:
         kind: A dataclass, a TypedDict, or lists, tuples and dictionaries of such and of plain values.
@@ -191,17 +189,7 @@ def _strict(schema: Any) -> Any:
         schema["strict"] = True
     if schema.get("type") == "float" and not schema.get("strict"):
         return core_schema.no_info_before_validator_function(_nan_for_null, schema | {"strict": True})
-    if schema.get("type") == "dataclass" and _BLOCKS in schema["fields"]:
-        known = {*schema["fields"], *derived_of(schema["cls"])} - {_BLOCKS}
-        return core_schema.no_info_before_validator_function(partial(_with_blocks, known), schema)
     return schema
-
-
-def _with_blocks(known: set[str], value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    blocks = {key: item for key, item in value.items() if key not in known}
-    return {key: item for key, item in value.items() if key in known} | {_BLOCKS: blocks}
 
 
 def _nan_for_null(value: Any) -> Any:
@@ -230,8 +218,7 @@ def encode(value: Any) -> Any:
     """Plain JSON values of dataclasses, arrays, and dictionaries and lists of such; NaN stays NaN."""
     if is_dataclass(value) and not isinstance(value, type):
         names = (*derived_of(type(value)), *(field.name for field in fields(value)))
-        made = {name: encode(getattr(value, name)) for name in names}
-        return made | made.pop(_BLOCKS, {})
+        return {name: encode(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.case_voxels import MASK_BITS, Voxels, unpack
-from nnunet_nacl.calibration.log_odds import is_certain, most_probable, probabilities
+from nnunet_nacl.calibration.log_odds import is_certain, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
@@ -95,39 +93,6 @@ def certain_background(cases: Iterable[Voxels]) -> CertainBackground:
             inside[of] += float(values[is_certain(odds)].sum())
             total[of] += float(values.sum())
     return CertainBackground(*(inside / np.where(total > 0, total, 1)).tolist())
-
-
-@dataclass(frozen=True)
-class Relabelled:
-    """What a map would change in the most probable labels if it were written into the checkpoints.
-
-    Attributes:
-        n_structure: Voxels of structures in the network's labels.
-        n_changed: Voxels that get another label.
-        dice: Mean change of Dice over structures of cases.
-    """
-
-    n_structure: float
-    n_changed: float
-    dice: float
-
-
-def relabelled(cases: Iterable[Voxels], calibration: LogOddsMap) -> Relabelled:
-    """Count over the (weighted) voxels of cases what a map does to the most probable labels."""
-    found, differences = np.zeros(2), []
-    for voxels in cases:
-        weights, regions = voxels.all_weights, voxels.regions
-        probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
-        labels = [voxels.label, most_probable(probs, regions), voxels.target]
-        if regions:
-            old, new, true = (one.bool() for one in labels)
-        else:
-            old, new, true = (one[None] == torch.arange(1, len(probs))[:, None] for one in labels)
-        found += float(weights @ old.any(0).double()), float(weights @ (old != new).any(0).double())
-        true = true.double()
-        before, after = (2 * (one.double() * true) @ weights / ((one.double() + true) @ weights) for one in (old, new))
-        differences += [float(one) for one in after - before if not one.isnan()]
-    return Relabelled(float(found[0]), float(found[1]), float(np.mean(differences)) if differences else math.nan)
 
 
 def count_sample(

@@ -1,6 +1,10 @@
 """Is it there? The probability that a structure is in a scan, learned from held-out cases by a logistic regression.
 
-It is judged by its expected volume and the largest expected Dice that any set of voxels has. Cases are few, and the
+It is judged by its expected volume and the largest expected Dice that any set of voxels has. (On EMIDEC's folds 0 and
+1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the expected Dice .248,
+of the expected Dice alone .194. The volume stays since small findings that are sure and false have a large expected
+Dice.)
+Cases are few, and the
 question is often answered without an error, where plain logistic regression goes to infinity: slopes have a normal
 prior, of standardised features, and the intercept is held back by half a yes and half a no at the mean of the features.
 """

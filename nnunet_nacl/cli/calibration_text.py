@@ -49,7 +49,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     lines += _promises(quality, names, verbose)
     if quality.learned:
         lines += ["", *_flag_lines(quality.learned.scores)]
-    if presence := presence_text(quality.presence, names, every=verbose):
+    if quality.presence and (presence := presence_text(quality.presence, names, every=verbose)):
         lines += ["", presence]
     return "\n".join(lines)
 

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         dataset.name: quality_by_entry(selection, dataset, of_maps)
         for selection, dataset, of_maps in zip(selections, datasets, maps)
     }
-    presence = {dataset.name: presence_by_entry(dataset) for dataset in datasets}
+    presence = {dataset.name: presence_by_entry(entries, dataset) for dataset in datasets}
     tables = comparison_tables(comparison, quality, presence, below)
     written = write_tables(tables, folder, comparison.notes)
     figures = write_figures(comparison, quality, folder, progress=True)

@@ -181,16 +181,15 @@ def _print_quality(
         print(f"\n{text}")
     names = [case.case for case in evaluation.cases]
     rows = quality_rows(evaluation.cases)
-    if rows and quality:
+    if quality:
         rows = quality.learned.predict_dice(rows, quality.caveats(names))
-    if rows:
-        print(f"\n{quality_text(rows, threshold)}")
+    print(f"\n{quality_text(rows, threshold)}")
     groups = quality.record.groups if quality else {}
     patients = [groups.get(name, name) for name in names]
     presence = learn_presence(evaluation.cases, evaluation.names, patients)
     if text := presence_text(presence, evaluation.names, every=every):
         print(f"\n{text}")
-    if rows and quality:
+    if quality:
         print("".join(f"note: {note}\n" for note in rows.caveats), end="")
         report = {"map_sha256": sha256(quality.path), "notes": rows.caveats}
         report |= quality_report(rows, threshold).to_json()

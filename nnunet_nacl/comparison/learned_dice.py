@@ -8,7 +8,7 @@ one part, and count as one there. Of other cases, in folders that a map calibrat
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
+from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
@@ -60,7 +61,7 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
 def quality_by_entry(
     selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap]
 ) -> dict[str, QualityRows]:
-    """By name, of the entries whose documents tell of it; the rows have the order of the cases.
+    """By name of every entry; the rows have the order of the cases.
 
     Intervals have the calibrated entries of models whose calibration_map.json has learned of them, and those of
     ``maps``.
@@ -68,8 +69,7 @@ def quality_by_entry(
     places = {place.entry.name: place for place in selection.predictions}
     result = {}
     for name, cases in dataset.results.items():
-        if (rows := quality_rows(cases)) is None:
-            continue
+        rows = quality_rows(cases)
         if name in maps:
             rows = maps[name].learned.predict_dice(rows, maps[name].caveats(dataset.cases))
         elif places[name].entry.calibrated:
@@ -78,10 +78,14 @@ def quality_by_entry(
     return result
 
 
-def presence_by_entry(dataset: Dataset) -> dict[str, LearnedPresence | None]:
-    """By name of every entry, how probably a structure is in a scan, by what others taught."""
+def presence_by_entry(entries: Sequence[Entry], dataset: Dataset) -> dict[str, LearnedPresence]:
+    """By name of an entry, how probably a structure is in a scan, by what others taught.
+
+    Not of a model as its map leaves it: presence is learned before a map.
+    """
     patients = dataset.groups or list(dataset.cases)
-    return {name: learn_presence(cases, dataset.structures, patients) for name, cases in dataset.results.items()}
+    networks = [entry.name for entry in entries if not entry.calibrated]
+    return {name: learn_presence(dataset.results[name], dataset.structures, patients) for name in networks}
 
 
 def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> QualityRows:

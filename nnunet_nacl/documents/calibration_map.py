@@ -17,7 +17,7 @@ import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.crossfit import FormScore
-from nnunet_nacl.calibration.effect import CertainBackground, Change, Relabelled
+from nnunet_nacl.calibration.effect import CertainBackground, Change
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence
@@ -142,7 +142,6 @@ class CalibrationMap:
         nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
         forms: Each form and ridge that was tried, on cases left out.
         certain_background: Shares of voxels and expected volume that no map changes.
-        relabelled: By affine form, what it would change in the labels if it were written into checkpoints.
         effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
         detected: By structure, what nnU-Net's labels find of it.
         groups: Patient of each case; a case that is not there is a patient of its own.
@@ -171,7 +170,6 @@ class CalibrationMap:
     nll: float = math.nan
     forms: list[FormScore] = field(default_factory=list)
     certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
-    relabelled: dict[str, Relabelled] = field(default_factory=dict)
     effect: dict[str, Change] = field(default_factory=dict)
     detected: dict[str, Detected] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)

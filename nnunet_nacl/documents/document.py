@@ -20,7 +20,7 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics, nanmean
 
 FILE_NAME = "calibration.json"
-SCHEMA_VERSION = 2  # keys may be added within a version
+SCHEMA_VERSION = 3  # keys may be added within a version
 _AGAIN = "evaluate again"
 
 

@@ -15,7 +15,6 @@ from nnunet_nacl.documents.calibration_map import (
     SCHEMA_VERSION,
     CalibrationMap,
     Inference,
-    MapPart,
     MapQuality,
     UsedMap,
 )
@@ -203,10 +202,7 @@ def map_path_of(folder: Path) -> Path | None:
 def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
-    if path is None:
-        return set()
-    parts = decode(dict[str, MapPart], read_dict(path).get("cross_fit", {}), path, fix="calibrate again")
-    return {case for part in parts.values() for case in part.cases}
+    return set() if path is None else set(read_record(path).part_of)
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

@@ -32,18 +32,6 @@ class UsedModel(TypedDict):
     checkpoints_sha256: dict[str, str]
 
 
-class UsedQuality(TypedDict):
-    """What predicted Dice and volumes were learned from.
-
-    Attributes:
-        learned_as_deployed: Whether its cases were predicted as these are.
-        map_sha256: Of the map that has it.
-    """
-
-    learned_as_deployed: bool
-    map_sha256: str
-
-
 class Drawn(TypedDict):
     """Scans drawn by chance.
 
@@ -69,7 +57,6 @@ class PredictedCases(TypedDict, total=False):
     dataset: str | None
     form: str
     structures: dict[str, str]
-    predicted: UsedQuality
 
 
 class PredictionRecord(PredictedCases):
@@ -102,7 +89,6 @@ class PredictionRecord(PredictedCases):
         dataset: Of review: nnU-Net's name.
         form: Of review: classes, or the least certain region of each voxel.
         structures: Of review: name by nnU-Net's key.
-        predicted: Of review: what the map has learned of Dice and volumes.
     """
 
     schema_version: int

@@ -107,6 +107,50 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class StructureQuality:
+    """What the probabilities say of a structure in a case; ignored voxels count nowhere.
+
+    Attributes:
+        expected_dice: See :mod:`nnunet_nacl.metrics.expected_dice`; NaN where it was not segmented.
+        expected_volume: Sum of its probability, times the volume of a voxel.
+        volume: Of its segmentation.
+        true_volume: Of the truth.
+        max_probability: Its largest one, as the network gave it.
+        largest_dice: The largest expected Dice that any set of voxels has, likewise.
+        true_pieces: Connected components of the truth.
+        members_dice: Mean Dice between the segmentations of two folds; null where one network predicted the case.
+    """
+
+    expected_dice: float
+    expected_volume: float
+    volume: float
+    true_volume: float
+    max_probability: float
+    largest_dice: float
+    true_pieces: int
+    members_dice: float | None = None
+
+
+@dataclass(frozen=True)
+class CaseQuality:
+    """What the probabilities say about the quality of a case's segmentation.
+
+    Attributes:
+        unit: Of the volumes: ml, mm2 or pixels.
+        voxel: Volume of a voxel.
+        entropy: Mean normalised entropy over the predicted foreground; NaN where there is none.
+        confidence: Mean confidence over the same voxels.
+        structures: By nnU-Net's key.
+    """
+
+    unit: str
+    voxel: float
+    entropy: float
+    confidence: float
+    structures: dict[str, StructureQuality]
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """One case: its files, sums and segmentation metrics.
 
@@ -119,8 +163,8 @@ class CaseResult:
         n_changed_voxels: Voxels where the saved segmentation is not what the probabilities say (postprocessing).
         metrics: By nnU-Net's key, background excluded.
         bins: By mask; the confidence of a voxel is the probability of its label in the segmentation.
+        quality: What the probabilities say about the segmentation.
         signature: Identifies the files and settings that this was computed from.
-        blocks: What else stands in the case's entry, by name: other packages may add to it. It is kept as it is.
     """
 
     case: str
@@ -131,8 +175,8 @@ class CaseResult:
     n_changed_voxels: int
     metrics: dict[str, Structure]
     bins: dict[str, BinStats]
+    quality: CaseQuality
     signature: dict[str, Any] = field(default_factory=dict)
-    blocks: dict[str, Any] = field(default_factory=dict)
 
     calibration = Derived(
         dict[str, dict[str, float]],
@@ -165,8 +209,9 @@ class CaseResult:
         shapes = {mask: (stats.count.shape, stats.class_count.shape) for mask, stats in self.bins.items()}
         if other := [mask for mask in MASKS if shapes.get(mask) != expected]:
             raise ValueError(f"{self.case}: bins {other[0]} have the shapes {shapes.get(other[0])}, not {expected}")
-        if self.metrics.keys() != set(keys):
-            raise ValueError(f"{self.case}: it has the structures {', '.join(self.metrics)}, not {', '.join(keys)}")
+        for found in (self.metrics, self.quality.structures):
+            if found.keys() != set(keys):
+                raise ValueError(f"{self.case}: it has the structures {', '.join(found)}, not {', '.join(keys)}")
         if not (0 <= self.largest_label and (regions or self.largest_label < num_classes)):
             raise ValueError(f"{self.case}: it has the largest_label {self.largest_label}, of {num_classes} classes")
 

@@ -62,7 +62,12 @@ class Probabilities:
 
     def whole(self) -> np.ndarray:
         """(C, *spatial) probabilities, all of them in memory."""
-        return self.filled(_all_of(self.shape))
+        result = np.empty(0)
+        for where, probs in self.blocks():
+            if not result.size:
+                result = np.empty((self.num_channels, *self.shape), probs.dtype)
+            result[(slice(None), *where)] = probs
+        return result
 
     def boxes(self, within: Box | None = None) -> Iterator[Box]:
         """Where blocks lie that cover a box of the image once; None: the image."""
@@ -71,18 +76,6 @@ class Probabilities:
     def blocks(self) -> Iterator[tuple[Box, np.ndarray]]:
         """Place in the image and (C, *block) probabilities of blocks that cover the image once."""
         return ((where, self.in_box(where)) for where in self.boxes())
-
-    def filled(self, box: Box) -> np.ndarray:
-        """(C, *box) probabilities in the box or the image, in memory at once, but made block by block."""
-        result = np.empty(0)
-        for where in self.boxes(box):
-            probs = self.in_box(where)
-            if where == box:
-                return probs
-            if not result.size:
-                result = np.empty((self.num_channels, *(part.stop - part.start for part in box)), probs.dtype)
-            result[(slice(None), *(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, box)))] = probs
-        return result
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
         """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the voxels."""
@@ -122,15 +115,13 @@ class SavedProbabilities(Probabilities):
         """A view of them."""
         return self.probs[(slice(None), *where)]
 
-    def filled(self, box: Box) -> np.ndarray:
+    def whole(self) -> np.ndarray:
         """They are in memory already."""
-        return self.in_box(box)
+        return self.probs
 
 
 class CalibratedProbabilities(Probabilities):
     """The probabilities of another source, through a calibration map.
-
-    Of a source that is in memory they are kept, once somebody has asked for all of them.
 
     Args:
         source: As the network gave them.
@@ -141,7 +132,6 @@ class CalibratedProbabilities(Probabilities):
         self.source, self.map = source, map
         self.shape, self.num_channels, self.regions = source.shape, source.num_channels, source.regions
         self.block_bytes = source.block_bytes
-        self._kept: np.ndarray | None = None
 
     @property
     def crop(self) -> Box | None:
@@ -165,18 +155,8 @@ class CalibratedProbabilities(Probabilities):
     def beside_network(self, where: Box) -> tuple[np.ndarray, np.ndarray]:
         """The network's are asked for once."""
         probs, network = self.source.beside_network(where)
-        return self._calibrated(where, probs) if self._kept is None else self._kept[(slice(None), *where)], network
-
-    def filled(self, box: Box) -> np.ndarray:
-        """See the class."""
-        if not isinstance(self.source, SavedProbabilities):
-            return super().filled(box)
-        self._kept = super().filled(box) if self._kept is None else self._kept  # the box is the image
-        return self._kept
-
-    def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:
         shared = self.crop and common_box(where, self.crop)
-        return self.map(probs, shared[0] if shared else tuple(slice(0, 0) for _ in where))
+        return self.map(probs, shared[0] if shared else tuple(slice(0, 0) for _ in where)), network
 
 
 def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:

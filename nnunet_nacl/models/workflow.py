@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
-from nnunet_nacl.calibration.effect import certain_background, changes, relabelled
+from nnunet_nacl.calibration.effect import certain_background, changes
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.likelihood import case_loss
@@ -85,10 +85,9 @@ def calibrate(
         pd.DataFrame([case_values(result.bins) for result in results]).to_dict("list") for results in (measured, after)
     )
     as_network, rows = quality_rows(measured), quality_rows(after)
-    assert as_network is not None and rows is not None  # `through` has read their blocks
     old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows)
     ignore = held_out.first.labels.ignore_label is not None
-    present = present_by_others(measured, structures, patients, parts, ignore)
+    present = present_by_others(measured, list(structures), patients, parts, ignore)
     return record_of_fits(
         tried,
         chosen,
@@ -97,7 +96,6 @@ def calibrate(
         n_cases=len(cases),
         nll=float(np.mean([case_loss(case, chosen.map) for case in voxels])),
         certain_background=certain_background(voxels),
-        relabelled={name: relabelled(voxels, choose(tried, name).map) for name in AFFINE_FORMS},
         effect=changes(old, new, patients if groups else None),
         detected=detected_in(measured),
         groups=dict(zip(cases, patients)) if groups else {},

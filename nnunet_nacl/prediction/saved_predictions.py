@@ -82,11 +82,6 @@ class SavedPredictions:
             "form": "least certain region of each voxel" if labels.regions else "classes",
             "structures": structures_of(labels),
         }
-        if quality is not None:
-            document["predicted"] = {
-                "learned_as_deployed": quality.learned.as_deployed,
-                "map_sha256": sha256(quality.path),
-            }
         return Source(
             folder,
             cases,

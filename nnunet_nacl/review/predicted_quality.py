@@ -40,16 +40,14 @@ class QualityOfMap:
         record: What its file holds.
         of_map: All that it learned.
         learned: Of that, what Dice and volumes will be.
-        keys: nnU-Net's key of each structure, in order.
-        as_network: Whether the cases' probabilities are known as the network gave them: presence is
-            learned from those, and not known of a folder that was calibrated before.
+        as_network: Whether the cases' probabilities are known as the network gave them: presence is learned from those,
+            and not known of a folder that was calibrated before.
     """
 
     path: Path
     record: CalibrationMap
     of_map: MapQuality
     learned: LearnedQuality
-    keys: tuple[str, ...]
     as_network: bool = True
 
     @property
@@ -98,7 +96,7 @@ class QualityOfMap:
         """
         structures, learned = [], self.learned
         silent, always = learned.says_nothing, learned.scores.always
-        for key, structure in zip(self.keys, review.structures):
+        for key, structure in zip(self.record.names, review.structures):
             known: dict[str, Any] = {
                 "dice_interval": tuple(learned.dice[key].predict(structure.predicted_dice)[1:].tolist()),
                 "says_nothing": key in silent,
@@ -172,5 +170,5 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
         raise UserError(why_not)
     quality = None
     if of_map and learned and not why_not:
-        quality = QualityOfMap(path, record, of_map, learned, tuple(structures), not calibrated)
+        quality = QualityOfMap(path, record, of_map, learned, not calibrated)
     return None if calibrated else calibration, quality, why_not

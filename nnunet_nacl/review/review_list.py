@@ -126,7 +126,8 @@ class ReviewList:
             case = self.finished[row.case]
             parts = {structure.name for structure in case.findings}
             if self.quality:  # or they were in parts in most calibration scans
-                parts |= {each.name for key, each in zip(self.quality.keys, row.structures) if key in self.quality.torn}
+                names = self.quality.record.names
+                parts |= {names[key] for key in self.quality.torn}
             reasons[row.case] = reasons_to_look(row, self.flags, case.differences, parts)
         return reasons
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +17,7 @@ from nnunet_nacl.calibration.presence import (
     too_few,
 )
 from nnunet_nacl.documents.results import CaseResult
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode
-from nnunet_nacl.runs.quality_block import QUALITY, QualityBlock, StructureQuality
+from nnunet_nacl.runs.quality_block import StructureQuality
 
 CONSTANT = "share of the other patients"
 """What knows nothing of the case: it has a Brier score, but no order."""
@@ -28,27 +25,20 @@ CONSTANT = "share of the other patients"
 _IN_PIECES = 0.5  # share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
 
 
-def learn_presence(
-    cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str]
-) -> LearnedPresence | None:
+def learn_presence(cases: Sequence[CaseResult], keys: Iterable[str], patients: Sequence[str]) -> LearnedPresence:
     """Learn from held-out cases as the network gave them, of structures that some of them lack.
 
     Args:
-        cases: As they were measured; those that were not, or through a map, are left out.
-        names: Name of each structure by nnU-Net's key.
+        cases: As they were measured, at least one.
+        keys: nnU-Net's key of each structure.
         patients: To whom each case belongs.
 
     Returns:
-        With the checks on patients that it has not seen; None where the cases do not tell.
+        With the checks on patients that it has not seen.
     """
-    read = [_read(case, names) for case in cases]
-    known = [(block, patient) for block, patient in zip(read, patients) if block]
-    if not known:
-        return None
-    blocks, patients = zip(*known)
-    found = LearnedPresence(float(np.median([block.voxel for block in blocks])), {}, [])
-    for key in names:
-        scans = [block.structures[key] for block in blocks]
+    found = LearnedPresence(float(np.median([case.quality.voxel for case in cases])), {}, [])
+    for key in keys:
+        scans = [case.quality.structures[key] for case in cases]
         always_there = all(scan.true_volume > 0 for scan in scans)
         if not always_there or np.mean([scan.true_pieces > 1 for scan in scans]) > _IN_PIECES:
             found.listed.append(key)
@@ -81,7 +71,7 @@ def _learn(found: LearnedPresence, key: str, scans: Sequence[StructureQuality], 
 
 def present_by_others(
     cases: Sequence[CaseResult],
-    names: Mapping[str, str],
+    keys: Sequence[str],
     patients: Sequence[str],
     parts: Sequence[str],
     with_ignore_label: bool,
@@ -90,7 +80,7 @@ def present_by_others(
 
     Args:
         cases: As the network gave them.
-        names: Name of each structure by nnU-Net's key.
+        keys: nnU-Net's key of each structure, in order.
         patients: To whom each case belongs.
         parts: Part of each case; a patient's cases lie in one part.
         with_ignore_label: Then nothing is learned: a structure may be where nobody annotated it.
@@ -98,23 +88,11 @@ def present_by_others(
     Returns:
         NaN where nothing was learned.
     """
-    present = np.full((len(cases), len(names)), math.nan)
+    present = np.full((len(cases), len(keys)), math.nan)
     for part in () if with_ignore_label else dict.fromkeys(parts):
         others = [i for i, other in enumerate(parts) if other != part]
-        taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        if (taught := learn_presence(*taught_by)) is None:
-            continue
+        taught = learn_presence([cases[i] for i in others], keys, [patients[i] for i in others])
         for i in (i for i, other in enumerate(parts) if other == part):
-            said = decode(QualityBlock, cases[i].blocks.get(QUALITY), QUALITY).structures
-            numbers = [(key, said[key].expected_volume, said[key].largest_dice) for key in names]
-            present[i] = [taught.present_probability(*each) for each in numbers]
+            said = [(key, cases[i].quality.structures[key]) for key in keys]
+            present[i] = [taught.present_probability(key, one.expected_volume, one.largest_dice) for key, one in said]
     return present
-
-
-def _read(case: CaseResult, names: Mapping[str, str]) -> QualityBlock | None:
-    """The block of a case's entry; None where it does not tell what the network said."""
-    with contextlib.suppress(UserError):
-        block = decode(QualityBlock, case.blocks.get(QUALITY), QUALITY)
-        if all(key in block.structures and math.isfinite(block.structures[key].largest_dice) for key in names):
-            return block
-    return None

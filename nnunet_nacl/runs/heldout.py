@@ -21,7 +21,7 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import merge
-from nnunet_nacl.runs.quality_block import QUALITY, sampled_quality
+from nnunet_nacl.runs.quality_block import sampled_quality
 from nnunet_nacl.runs.sample_files import (
     SAMPLES_FOLDER,
     find_sample,
@@ -130,12 +130,11 @@ class HeldOut:
             calibration: The map.
 
         Raises:
-            UserError: It has no sample, see :meth:`sample`, or an earlier version measured it.
+            UserError: It has no sample, see :meth:`sample`.
         """
         sample = self.sample(result.case)
-        block = sampled_quality(result, self.first.labels, sample, calibration)
-        blocks = result.blocks | {QUALITY: result.blocks[QUALITY] | block}
-        return replace(result, blocks=blocks).with_bins(count_sample(sample, calibration, self.settings.n_bins))
+        quality = sampled_quality(result, self.first.labels, sample, calibration)
+        return replace(result, quality=quality).with_bins(count_sample(sample, calibration, self.settings.n_bins))
 
 
 def case_values(stats: Mapping[str, BinStats]) -> dict[str, float]:

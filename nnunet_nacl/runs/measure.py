@@ -17,7 +17,7 @@ from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 from nnunet_nacl.runs.components import label_components
 from nnunet_nacl.runs.ledger import sign as sign_files
-from nnunet_nacl.runs.quality_block import QUALITY, QualitySums
+from nnunet_nacl.runs.quality_block import QualitySums
 
 _COMPUTATION = 4  # raise it when a number changes for the same files
 
@@ -74,7 +74,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         bins={},
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=n_changed,
-        blocks={QUALITY: quality.block(n_true, pieces, case.geometry)},
+        quality=quality.of_case(n_true, pieces, case.geometry),
     )
     return result.with_bins(stats)
 

@@ -26,7 +26,6 @@ from nnunet_nacl.runs.evaluate import ledger_folder, save_case
 from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.logits_export import ExportedLogits, watch_plans
 from nnunet_nacl.runs.measure import measure, sign
-from nnunet_nacl.runs.quality_block import QUALITY
 from nnunet_nacl.runs.sample_files import make_sample
 
 
@@ -91,8 +90,11 @@ class MeasuredExport:
         made = replace(made, probabilities=exported)
         result = measure(files, made, self.settings)
         make_sample(made, files, folder, self.settings, save=True)
-        for key, value in self.members_dice.items():
-            result.blocks[QUALITY]["structures"][key]["members_dice"] = value
+        structures = {
+            key: replace(structure, members_dice=self.members_dice.get(key))
+            for key, structure in result.quality.structures.items()
+        }
+        result = replace(result, quality=replace(result.quality, structures=structures))
         save_case(folder.folder / FILE_NAME, replace(result, signature=sign(folder.labels, self.settings, files)))
 
     def tell(self, case: str, problem: str) -> None:

@@ -58,12 +58,12 @@ def detected_rows(detected: Mapping[str, Mapping[str, Detected]], names: Mapping
     return rows
 
 
-def presence_rows(presence: Mapping[str, LearnedPresence | None], names: Mapping[str, str]) -> Rows:
+def presence_rows(presence: Mapping[str, LearnedPresence], names: Mapping[str, str]) -> Rows:
     """How far the probability that a structure is in the scan holds, by method and structure."""
     rows = []
     for method, learned in presence.items():
         for key, name in names.items():
-            if learned and key in learned.listed and (kinds := learned.checks.get(key)):
+            if key in learned.listed and (kinds := learned.checks.get(key)):
                 check = kinds["learned"]
                 row: dict[str, Any] = {"method": method, PROBABILITY: f"{name} is in the scan"}
                 row |= {"Brier": check.brier, "of a constant": kinds[CONSTANT].brier, "AUROC": check.auroc}
@@ -97,9 +97,9 @@ def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str], *,
     return "\n".join([text_of(frames(rows)[1].drop(columns="method")), *more]) if rows else ""
 
 
-def presence_text(presence: LearnedPresence | None, names: Mapping[str, str], *, every: bool = False) -> str:
+def presence_text(presence: LearnedPresence, names: Mapping[str, str], *, every: bool = False) -> str:
     """How far the probability holds that a structure is in the scan, of the ten worst or of every one, and why not."""
     rows, more = ten_worst(presence_rows({"": presence}, names), PROBABILITY, by_brier, every)
     lines = [text_of(frames(rows)[1].drop(columns="method")), *more] if rows else []
-    why_not = {names[key]: why for key, why in presence.why_not.items()} if presence else {}
+    why_not = {names[key]: why for key, why in presence.why_not.items()}
     return "\n".join([*lines, *(f"nothing is said of {line}" for line in named_together(why_not))])

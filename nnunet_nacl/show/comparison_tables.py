@@ -43,7 +43,7 @@ def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = (
 def comparison_tables(
     comparison: Comparison,
     quality: Mapping[str, Mapping[str, QualityRows]],
-    presence: Mapping[str, Mapping[str, LearnedPresence | None]],
+    presence: Mapping[str, Mapping[str, LearnedPresence]],
     bad: Mapping[str, Sequence[float]],
 ) -> list[Table]:
     """All tables: an overview of several data sets, then those of each, named after it; none without a row.
@@ -167,24 +167,21 @@ class _Tables:
     def of_cases(
         self,
         quality: Mapping[str, QualityRows],
-        presence: Mapping[str, LearnedPresence | None],
+        presence: Mapping[str, LearnedPresence],
         bad: Sequence[float],
     ) -> Iterator[Table]:
         """What is promised of single cases."""
         labels, names = self.labels, self.dataset.structures
         reports = {labels[name]: quality_report(rows, bad) for name, rows in quality.items()}
-        without = ", ".join(label for label in labels.values() if label not in reports)
-        missing = f" Missing in the documents of {without}: evaluate again, with the probabilities." if without else ""
         notes = "".join(f" {labels[name]}: {text}." for name, rows in quality.items() for text in rows.caveats)
         better = {"MAE predicted": "lower", "rho": "higher"} if reports else {}
-        caption = _QUALITY + notes + missing
-        yield self.make("quality", "Quality as promised", caption, cases.quality_rows(reports), better=better)
+        yield self.make("quality", "Quality as promised", _QUALITY + notes, cases.quality_rows(reports), better=better)
         below = ", ".join(f"{limit:g} ({name})" for limit, name in zip(bad, names.values()))
         caption = (
             f"a case is bad where the Dice of some structure is below {below}. Of the bad cases, the share that is "
             "found by looking at so many percent (so many cases), in an order."
         )
-        yield self.make("workload", "Cases to look at", caption + missing, cases.workload_rows(reports))
+        yield self.make("workload", "Cases to look at", caption, cases.workload_rows(reports))
         detected = {labels[name]: detected_in(results) for name, results in self.dataset.results.items()}
         caption = (
             "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "

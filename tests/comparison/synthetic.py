@@ -10,7 +10,14 @@ import numpy as np
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.documents.results import (
+    MASKS,
+    CaseQuality,
+    CaseResult,
+    EvaluationSettings,
+    Structure,
+    StructureQuality,
+)
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.overlap import Overlap
 
@@ -22,6 +29,12 @@ def make_structure(overlap: Overlap, hd95_mm: float, assd_mm: float) -> Structur
     return Structure(
         overlap.tp, overlap.fp, overlap.fn, overlap.tn, assd_mm, {"HD95_pooled_mm": hd95_mm, "HD95_voxels": hd95_mm}, {}
     )
+
+
+def make_quality(keys=STRUCTURES) -> CaseQuality:
+    """Of a case whose structures, which are all there, are alike."""
+    structure = StructureQuality(0.5, 1.0, 1.0, 1.0, max_probability=1.0, largest_dice=0.6, true_pieces=1)
+    return CaseQuality("ml", 0.001, 0.2, 0.8, dict.fromkeys(keys, structure))
 
 
 def make_case(name: str, rng: np.random.Generator, sharpness: float) -> CaseResult:
@@ -39,7 +52,7 @@ def make_case(name: str, rng: np.random.Generator, sharpness: float) -> CaseResu
         probs, truth, extra_masks={"dilated": truth > 0, "boundary": truth > 0, "near": prediction > 0}
     )
     stats = {mask: counted[mask] for mask in MASKS}
-    return CaseResult(name, "a.nii.gz", "p.nii.gz", "a.npz", 2, 0, structures, stats)
+    return CaseResult(name, "a.nii.gz", "p.nii.gz", "a.npz", 2, 0, structures, stats, make_quality())
 
 
 def make_dataset(

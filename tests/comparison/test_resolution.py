@@ -7,12 +7,13 @@ import shutil
 
 import pytest
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.comparison import resolution as module
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.documents.map_file import map_to_json, sha256
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.runs.evaluate import evaluate_folder
@@ -228,10 +229,9 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
 
 def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
     folder, raw = (copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw"))
-    some = {"slopes": [[1.0, 1.0]], "offsets": [[0.0, 0.0]]}
-    fitted = {
-        "cross_fit": {"part_0": {"map": some, "cases": ["case_00"]}, "part_1": {"map": some, "cases": ["case_77"]}}
-    }
+    fitted = map_to_json({"shift": LogOddsMap.identity(2)}, "shift", {"1": "anterior", "2": "posterior"})
+    parts = {"part_0": ["case_00"], "part_1": ["case_77"]}
+    fitted["cross_fit"] = {part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()}
     write_json(tmp_path / "map.json", fitted)
     applied = {"map": str(tmp_path / "map.json"), "map_sha256": sha256(tmp_path / "map.json")}
     write_json(folder / "calibration_applied.json", applied)

@@ -22,25 +22,26 @@ from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut
-from nnunet_nacl.runs.quality_block import QUALITY, sampled_quality
+from nnunet_nacl.runs.quality_block import sampled_quality
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in
-
-VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
 
 def through(folder: PredictionFolder, case: str, calibration: LogOddsMap) -> dict[str, list[float]]:
     """What a case under a map teaches, by structure: from all voxels."""
     mapped = replace(folder, calibration=calibration)
     result = evaluate_case(mapped, mapped.files(case))
-    return values_of(result.blocks[QUALITY], result.dice)
+    return values_of(result.quality, result.dice)
 
 
-def values_of(block, dice) -> dict[str, list[float]]:
-    assert block["unit"] == "ml"
-    structures = block["structures"].items()
-    return {key: [(values | {"dice": dice[key]})[name] for name in VALUES] for key, values in structures}
+def values_of(quality, dice) -> dict[str, list[float]]:
+    assert quality.unit == "ml"
+    names = ("expected_volume", "true_volume")
+    return {
+        key: [one.expected_dice, dice[key], *(getattr(one, name) for name in names)]
+        for key, one in quality.structures.items()
+    }
 
 
 def test_values_of_a_case_in_closed_form(predict, tmp_path):
@@ -147,8 +148,8 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
         high = learned.volume[key].predict(float(row[f"{name} predicted_volume_ml"]))[2]
         assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(high, rel=1e-4)
     settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    named = settings["predicted"], settings["predictions"]
-    assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
+    named = settings["calibration_map"]["sha256"], settings["predictions"]["map_sha256"]
+    assert named == (sha256(path.read_bytes()).hexdigest(),) * 2
     assert "(0." in capsys.readouterr().out
 
 

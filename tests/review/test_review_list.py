@@ -80,7 +80,7 @@ def test_the_lowest_score_comes_first_whatever_the_dice():
 def quality(why_not: str = ""):
     """A map that adds nothing to a row."""
     learned = SimpleNamespace(as_deployed=True)
-    known = {"why_no_flags": why_not, "learned": learned, "keys": (), "torn": ()}
+    known = {"why_no_flags": why_not, "learned": learned, "record": SimpleNamespace(names={}), "torn": ()}
     known |= {"of_map": SimpleNamespace(profiles=None, unit="ml")}
     as_they_are = {"complete": lambda row, bad: row, "compare": lambda row, profile, level: row}
     return SimpleNamespace(**as_they_are, **known)

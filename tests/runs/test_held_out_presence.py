@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.documents.results import CaseResult
+from nnunet_nacl.documents.results import CaseQuality, CaseResult, StructureQuality
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
@@ -28,16 +29,19 @@ def case(i: int, rng) -> CaseResult:
     largest = float(rng.uniform(0.5, 1) if sick else rng.uniform(0.2, 0.7))
 
     def scan(expected, true, p, pieces):
-        named = {"expected_volume": expected, "volume": expected, "true_volume": true, "max_probability": p}
-        named["true_pieces"] = pieces
-        return {"expected_dice": 0.9, "largest_dice": p, **named}
+        return StructureQuality(0.9, expected, expected, true, max_probability=p, largest_dice=p, true_pieces=pieces)
 
     expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
     structures = {"1": scan(50.0, 50.0, 1.0, 1), "2": scan(expected, volume, largest, int(sick))}
     structures["3"] = scan(9.0, 9.0, 1.0, 3)
-    quality = {"unit": "ml", "voxel": 0.001, "entropy": 0.2, "confidence": 0.9, "structures": structures}
-    blocks = {"quality": quality}
-    return CaseResult(f"case_{i}", "", "", "", 2, 0, {}, {}, blocks=blocks)
+    quality = CaseQuality("ml", 0.001, 0.2, 0.9, structures)
+    return CaseResult(f"case_{i}", "", "", "", 2, 0, {}, {}, quality)
+
+
+def with_structure(case: CaseResult, key: str, **values) -> CaseResult:
+    """The case with other values of a structure."""
+    structures = case.quality.structures | {key: replace(case.quality.structures[key], **values)}
+    return replace(case, quality=replace(case.quality, structures=structures))
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +70,8 @@ def test_it_beats_what_the_network_says_and_is_checked_on_other_patients(cases):
 
 
 def test_of_anatomy_that_falls_apart_in_some_scans_nothing_is_learned(cases):
-    blocks = json.loads(to_json_text([one.blocks for one in cases]))
-    for i, block in enumerate(blocks):  # cut in two in every third scan
-        block["quality"]["structures"]["1"]["true_pieces"] = 1 + (i % 3 == 0)
-    changed = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=b) for one, b in zip(cases, blocks)]
+    # cut in two in every third scan
+    changed = [with_structure(one, "1", true_pieces=1 + (i % 3 == 0)) for i, one in enumerate(cases)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
     assert found.listed == ["2", "3"] and "1" not in found.why_not
     assert "organ" not in presence_text(found, NAMES)
@@ -86,20 +88,18 @@ def test_what_was_learned_comes_back_and_answers(cases):
 def test_presence_of_a_case_follows_from_the_other_parts(cases):
     names = [one.case for one in cases]
     parts = [str(i % 5) for i in range(len(cases))]
-    found = present_by_others(cases, NAMES, names, parts, False)
+    found = present_by_others(cases, list(NAMES), names, parts, False)
     others = [one for one, part in zip(cases, parts) if part != "0"]
     taught = learn_presence(others, NAMES, [one.case for one in others])
-    said = cases[5].blocks["quality"]["structures"]["2"]
-    expected = taught.present_probability("2", said["expected_volume"], said["largest_dice"])
+    said = cases[5].quality.structures["2"]
+    expected = taught.present_probability("2", said.expected_volume, said.largest_dice)
     assert found[5].tolist() == pytest.approx([math.nan, expected, math.nan], nan_ok=True)
-    assert np.isnan(present_by_others(cases, NAMES, names, parts, True)).all()  # with an ignore label
+    assert np.isnan(present_by_others(cases, list(NAMES), names, parts, True)).all()  # with an ignore label
 
 
 def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
-    blocks = json.loads(to_json_text([one.blocks for one in cases]))
-    for i, block in enumerate(blocks):  # numbers that have nothing to do with the truth, every third without
-        block["quality"]["structures"]["2"] |= {"expected_volume": 1.0 + i % 2, "largest_dice": 0.5}
-    changed = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=b) for one, b in zip(cases, blocks)]
+    # numbers that have nothing to do with the truth, every third without
+    changed = [with_structure(one, "2", expected_volume=1.0 + i % 2, largest_dice=0.5) for i, one in enumerate(cases)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
     checks = found.checks["2"]
     assert checks["learned"].brier >= checks["share of the other patients"].brier
@@ -108,23 +108,13 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     assert "nothing is said of lesion: no better" in presence_text(found, NAMES)
 
 
-def test_cases_through_a_map_teach_nothing(cases):
-    blocks = {"quality": json.loads(to_json_text(cases[0].blocks["quality"]))}
-    del blocks["quality"]["structures"]["2"]["largest_dice"]
-    older = [CaseResult(one.case, "", "", "", 2, 0, {}, {}, blocks=blocks) for one in cases]
-    found = learn_presence(older, NAMES, [one.case for one in cases])
-    assert found is None and presence_text(found, NAMES) == ""
-    both = learn_presence([*cases, *older], NAMES, [str(i) for i in range(2 * len(cases))])
-    assert both.present["2"].n == len(cases)
-
-
 def test_a_comparison_has_a_row_for_each_method_and_question(cases):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
     [dataset] = comparison.datasets
 
     assert "presence" not in tables_of(comparison)
-    for i, one in enumerate(dataset.results["nnUNetTrainerCE"]):
-        one.blocks.update(cases[i].blocks)
+    results = dataset.results["nnUNetTrainerCE"]
+    results[:] = [replace(one, quality=case.quality) for one, case in zip(results, cases)]
     values = tables_of(comparison)["presence"].values
     assert f"{STRUCTURES['2']} is in the scan" in values["probability that"].tolist()
     assert set(values["method"]) == {"CE"} and values["n"][0] == len(dataset.cases)

@@ -56,13 +56,13 @@ def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
     probs, valid = np.load(folder.folder / "case_00.npz")["probabilities"], truth != 3
     for k in (1, 2):
         p, s = probs[k][valid].astype(float), (segmentation == k)[valid]
-        values = case.blocks["quality"]["structures"][str(k)]
+        values = vars(case.quality.structures[str(k)])
         assert values["expected_dice"] == pytest.approx(2 * p[s].sum() / (p.sum() + s.sum()))
         volumes = [values[name] for name in ("expected_volume", "volume", "true_volume")]
         assert volumes == pytest.approx([n / 1000 for n in (p.sum(), s.sum(), (truth == k).sum())])  # 1 mm3 a voxel
         assert values["max_probability"] == pytest.approx(p.max())
         assert values["true_pieces"] == ndimage.label(truth == k, np.ones((3, 3, 3)))[1]
-    assert case.blocks["quality"]["voxel"] == pytest.approx(0.001)
+    assert case.quality.voxel == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])

@@ -14,7 +14,7 @@ from nnunet_nacl.comparison.learned_dice import presence_by_entry
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.show.comparison_tables import comparison_tables
 from nnunet_nacl.show.tables import Table
-from tests.comparison.synthetic import make_comparison, make_dataset, make_structure, with_structure
+from tests.comparison.synthetic import make_comparison, make_dataset, make_quality, make_structure, with_structure
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 
@@ -22,7 +22,7 @@ THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 def tables_of(comparison: Comparison, quality=None) -> dict[str, Table]:
     """By id; ``quality`` by name of an entry, of the one data set."""
     every = {data.name: quality or {} for data in comparison.datasets}
-    presence = {data.name: presence_by_entry(data) for data in comparison.datasets}
+    presence = {data.name: presence_by_entry(comparison.entries, data) for data in comparison.datasets}
     bad = {data.name: [0.8] * len(data.structures) for data in comparison.datasets}
     return {table.id: table for table in comparison_tables(comparison, every, presence, bad)}
 
@@ -53,7 +53,7 @@ def test_of_many_structures_the_worst_are_shown_and_the_csv_has_all():
             values = {key: make_structure(Overlap(100 - 5 * int(key), 5 * int(key), 0, 95), 1.0, 1.0) for key in names}
             if i == 0:  # of a structure that is not shown, and of one that is
                 values |= {key: make_structure(Overlap(0, 0, 0, 200), math.nan, 1.0) for key in ("2", "9")}
-            results[i] = replace(case, metrics=values)
+            results[i] = replace(case, metrics=values, quality=make_quality(names))
     made = make_comparison(THREE, datasets=[replace(dataset, structures=names)])
     tables = tables_of(made)
     table = tables["discrimination"]

@@ -55,10 +55,10 @@ def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp
             for name in ("confidence", "nll", "brier"):
                 np.testing.assert_allclose(getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6)
             np.testing.assert_array_equal(mine.correct, stats.correct)
-        assert one.blocks["quality"]["unit"] == other.blocks["quality"]["unit"]
-        for key, values in other.blocks["quality"]["structures"].items():
-            mine = {name: value for name, value in one.blocks["quality"]["structures"][key].items()}
-            assert mine == pytest.approx(values, rel=1e-5, nan_ok=True)
+        assert one.quality.unit == other.quality.unit
+        for key, values in other.quality.structures.items():
+            mine, theirs = (list(vars(each).values())[:-1] for each in (one.quality.structures[key], values))
+            assert mine == pytest.approx(theirs, rel=1e-5, nan_ok=True)  # and of one network no other to agree with
     held_out = HeldOut(find_fold_folders(Path(trainer.output_folder_base)))
     assert set(held_out.files) == set(CASES) and not held_out.problems
     for case in CASES:
