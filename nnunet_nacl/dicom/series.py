@@ -1,7 +1,8 @@
-"""DICOM series as scans: which files belong together, and in what order.
+"""DICOM series as scans: which files belong together, in what order, and their image.
 
 One series of single-frame images is one scan. Its slices must be parallel, evenly spaced and stacked along their
-normal: else no image array with one spacing says where its voxels lie.
+normal: else no image array with one spacing says where its voxels lie. SimpleITK's reader (GDCM) decodes the voxels; it
+takes a series with other patients, missing slices or cut pixel data without a word, so headers are checked before.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,19 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
-from nnunet_nacl.io.image_files import check_name, quiet
+from nnunet_nacl.io.image_files import check_name, quiet, read_header, verified
 from nnunet_nacl.json_files import first_line, one_line
 
-_PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-_UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
-_NEEDED = (*_UIDS, "Rows", "Columns", "PhotometricInterpretation", *_PLACE)
+_OF_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID")
+_OF_PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+_UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+_NEEDED = (*_UIDS, *_OF_PLANE, "ImagePositionPatient", "PhotometricInterpretation")
 _SCALE = ("RescaleSlope", "RescaleIntercept")
-_COMMON = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID")
-_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName")
-_MAY_BE_EMPTY = (*_PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
-_SAME_COSINES, _UNIT_COSINES = 1e-3, 1e-2  # headers round them to three digits
+_MAY_BE_EMPTY = (
+    *_OF_PATIENT[:3],
+    *"PatientSex ReferringPhysicianName StudyID StudyDate StudyTime AccessionNumber".split(),
+)
+_ROUNDED = 1e-3  # headers round cosines to three digits
 _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
 """How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
 
@@ -42,20 +46,16 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
-    """The series of images in a folder and below it.
+    """The series of images in a folder and below it; reports, segmentations and the like are passed over.
 
-    Objects that are no images (reports, segmentations, DICOMDIR) are passed over.
-
-    Args:
-        folder: Of one or several studies.
+    All images of a series must have one patient (ID, name, date of birth), study and frame of reference, since what is
+    made of it is made for those of the first. An empty value is as good as a missing one, and neither the same as one
+    that is given.
 
     Returns:
-        Files of each series that is a scan, in the order of the slices along their normal, and why others are none;
-        both empty where there is no DICOM file. The name of a case is made of the series' number, its description
-        and a hash of its UID, so it holds nothing of the patient, and stays the same among other series. Why a series
-        is none may quote its headers, such as the IDs of two patients: all images of a series have one patient (ID,
-        name, date of birth), study and frame of reference, since what is made of it is made for those of the first.
-        An empty value is as good as a missing one, and neither the same as one that is given.
+        Files of each series that is a scan, in the order of the slices along their normal, and why others are none,
+        which may quote their headers; both empty where there is no DICOM file. The name of a case is made of the
+        series' number, its description and a hash of its UID, so it holds nothing of the patient.
 
     Raises:
         UserError: There are DICOM files, but the packages that read them are missing.
@@ -65,21 +65,27 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         return {}, {}
     if not (util.find_spec("pydicom") and util.find_spec("highdicom")):
         raise UserError(f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'.")
-    groups, problems = defaultdict(list), {}
+    from pydicom.uid import UID
+
+    groups, cases, problems = defaultdict(list), {}, {}
     for path in files:
         try:
-            header = _read(path, _TAGS)
+            header = _read(path, [*_NEEDED, *_OF_PATIENT, *_ONE_OF, *_NUMBERS, "SeriesNumber", "SeriesDescription"])
         except UserError as error:
             problems[one_line(str(path.relative_to(folder)))] = str(error)
             continue
-        if _is_image(header):
+        kind = header.file_meta.get("MediaStorageSOPClassUID")
+        if not kind or "Image Storage" in UID(str(kind)).name:
             groups[str(header.get("SeriesInstanceUID", ""))].append((path, header))
-    cases = {}
     for uid, images in groups.items():
         first, header = images[0]
         name = one_line(str(first.relative_to(folder)))
         try:
-            name = _name_of(uid, header) if uid else name
+            if uid:
+                words = f"{header.get('SeriesNumber') or ''} {header.get('SeriesDescription') or 'series'}"
+                plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_")[:40] or "series"
+                name = f"{plain}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
+            _check_headers(images)
             cases[name] = _in_order(images)
         except UserError as error:
             problems[name] = str(error)
@@ -116,6 +122,81 @@ def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
     return affine
 
 
+def orientation_of(images: Iterable[Path]) -> str:
+    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can be read."""
+    import SimpleITK as sitk
+
+    found: Counter[str] = Counter()
+    for path in images:
+        with contextlib.suppress(RuntimeError):
+            reader = read_header(path)
+            if reader.GetDimension() == 3:
+                found[sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())] += 1
+    return max(found, key=found.__getitem__, default="")
+
+
+@contextlib.contextmanager
+def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
+    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone after the block.
+
+    Args:
+        files: In the order of the slices.
+        orientation: Where its axes (x, y, z) shall point. A network knows scans by the order of their voxels, which
+            is another in DICOM files than in NIfTI files that were converted from them.
+
+    Raises:
+        UserError: A file cannot be read or has other pixel data than its header says, which the message names; or there
+            is no room for the image.
+    """
+    import SimpleITK as sitk
+
+    affine = affine_of_series(read_headers(files))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(np.stack([_read_plane(path) for path in files]))
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image = sitk.DICOMOrient(image, orientation)
+    with tempfile.TemporaryDirectory(prefix="nnunet_nacl-") as folder:
+        path = Path(folder) / "series.nii"
+        try:
+            with verified(path):
+                sitk.WriteImage(image, str(path))
+        except OSError as error:
+            raise UserError(f"{folder}: no room for the image of {files[0].parent} ({error}); free space.") from None
+        del image
+        yield path
+
+
+def _read_plane(path: Path) -> np.ndarray:
+    """(rows, columns) float32 values of a slice; UserError if its pixel data are not as many as its header says.
+
+    SimpleITK's reader fails where a JPEG stream ends early, but fills what else is missing with whatever was in memory.
+    """
+    import SimpleITK as sitk
+    from pydicom import dcmread, uid
+    from pydicom.pixels import pixel_array
+
+    try:
+        with quiet():
+            image = dcmread(path)
+            shape, syntax = (image.Rows, image.Columns), image.file_meta.TransferSyntaxUID
+            if image.get("HighBit", 0) >= image.BitsStored:  # which that reader does not shift
+                raise ValueError(f"HighBit {image.HighBit}, BitsStored {image.BitsStored}")
+            if syntax in (*uid.UncompressedTransferSyntaxes, *uid.RLETransferSyntaxes):
+                pixel_array(image)  # raises if there are fewer
+                expected = image.Rows * image.Columns * image.BitsAllocated // 8
+                if not syntax.is_encapsulated and any(image.PixelData[expected:]):  # zeros pad it
+                    raise ValueError(f"{len(image.PixelData)} bytes of pixel data, not {expected}")
+            plane = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32))[0]
+            if plane.shape != shape:  # a JPEG stream has a size of its own
+                raise ValueError(f"{plane.shape} voxels, not {shape}")
+            return plane
+    except Exception as error:  # both libraries raise anything of damaged files
+        again = "restore it, or export the series again without compression"
+        raise UserError(f"{path}: its voxels cannot be read ({first_line(error)}); {again}.") from None
+
+
 def _read(path: Path, tags: list[str] | None = None) -> Any:
     from pydicom import dcmread
 
@@ -127,19 +208,6 @@ def _read(path: Path, tags: list[str] | None = None) -> Any:
         raise UserError(f"{path}: cannot be read as DICOM ({first_line(error)}); restore it.") from None
 
 
-def _is_image(header: Any) -> bool:
-    from pydicom.uid import UID
-
-    kind = header.file_meta.get("MediaStorageSOPClassUID")
-    return not kind or "Image Storage" in UID(str(kind)).name
-
-
-def _name_of(uid: str, header: Any) -> str:
-    words = f"{header.get('SeriesNumber') or ''} {header.get('SeriesDescription') or 'series'}"
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_")[:40] or "series"
-    return f"{plain}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
-
-
 def _axes(header: Any) -> np.ndarray:
     """(3, 3) orthonormal matrix: its columns point along a row, along a column, and from slice to slice."""
     row, column = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
@@ -148,101 +216,84 @@ def _axes(header: Any) -> np.ndarray:
     return np.stack((row, np.cross(normal, row), normal), axis=1)
 
 
-def _are_finite(values: Any, count: int) -> bool:
-    return np.size(values) == count and bool(np.isfinite(np.array(values, float)).all())
-
-
-def _are_unit_vectors(values: Any) -> bool:
-    if not _are_finite(values, 6):
-        return False
-    vectors = np.array(values, float).reshape(2, 3)
-    return np.allclose(vectors @ vectors.T, np.eye(2), rtol=0, atol=_UNIT_COSINES)
-
-
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "NumberOfFrames": (
-        lambda frames: frames in (0, 1),
-        "enhanced multi-frame images are not supported; export it as single-frame images",
-    ),
-    "SamplesPerPixel": (lambda samples: samples == 1, "colour images are not supported; leave this series out"),
-    "PhotometricInterpretation": (
-        lambda kind: kind == "MONOCHROME2",
-        "colour and inverted images are not supported; export it as MONOCHROME2, or leave this series out",
-    ),
-    "ModalityLUTSequence": (lambda table: not table, "tables of values are not supported; leave this series out"),
-    "SliceThickness": (lambda length: _are_finite(length, 1) and length >= 0, "it must be a length"),
-    "PixelSpacing": (lambda steps: _are_finite(steps, 2) and min(steps) > 0, "it must be two lengths above 0"),
-    "ImageOrientationPatient": (_are_unit_vectors, "it must be two unit vectors at right angles"),
-    "ImagePositionPatient": (lambda place: _are_finite(place, 3), "it must be three numbers"),
-    "RescaleSlope": (lambda slope: _are_finite(slope, 1) and slope != 0, "it must be a number other than 0"),
-    "RescaleIntercept": (lambda intercept: _are_finite(intercept, 1), "it must be a number"),
+_ONE_OF = {
+    "NumberOfFrames": (("0", "1"), "enhanced multi-frame images are not supported; export it as single-frame images"),
+    "SamplesPerPixel": (("1",), "colour images are not supported; leave this series out"),
+    "PhotometricInterpretation": (("MONOCHROME2",), "no other values are supported; export it as MONOCHROME2"),
+    "ModalityLUTSequence": ((), "tables of values are not supported; leave this series out"),
 }
-"""Whether the value of an attribute can be used, where it has one, and what it should be."""
-_TAGS = [*_NEEDED, *_COMMON, *_CHECKS, "SeriesNumber", "SeriesDescription"]
+"""Values that an attribute may have beside none, and what to do about others."""
+
+_NUMBERS: dict[str, tuple[int, Callable[[np.ndarray], Any], str]] = {
+    "SliceThickness": (1, lambda length: length >= 0, "it must be a length"),
+    "PixelSpacing": (2, lambda steps: steps > 0, "it must be two lengths above 0"),
+    "ImageOrientationPatient": (
+        6,
+        lambda values: np.abs(values.reshape(2, 3) @ values.reshape(2, 3).T - np.eye(2)) < 1e-2,
+        "it must be two unit vectors at right angles",
+    ),
+    "ImagePositionPatient": (3, np.isfinite, "it must be three numbers"),
+    "RescaleSlope": (1, np.abs, "it must be a number other than 0"),
+    "RescaleIntercept": (1, np.isfinite, "it must be a number"),
+}
+"""How many finite numbers an attribute must have where it has a value, what must hold for them, and that in words."""
+
+
+def _value(header: Any, name: str) -> str:
+    value = header.get(name)
+    return one_line(str(value).strip()) if value or value == 0 else ""
 
 
 def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
-    """UserError if an image of a series cannot be used, or is of another patient or study than the first."""
+    """UserError if an image of a series cannot be used, or is not of the patient, study and planes of the first."""
     first, header = images[0]
-    needed = [*_NEEDED, *(name for name in _SCALE if any(one.get(name) not in (None, "") for _, one in images))]
+    needed = [*_NEEDED, *(name for name in _SCALE if any(_value(one, name) for _, one in images))]
     instances: dict[str, Path] = {}
     for path, one in images:
-        for name, (fits, problem) in _CHECKS.items():
-            value = one.get(name)
-            if value not in (None, "") and not fits(value):
-                raise UserError(f"{path}: {name} is {one_line(str(value))[:80]}: {problem}.")
-        if missing := [name for name in needed if one.get(name) in (None, "")]:
+        wrong = {name: what for name, (allowed, what) in _ONE_OF.items() if _value(one, name) not in ("", *allowed)}
+        for name, (count, fits, problem) in _NUMBERS.items():
+            values = np.array(one.get(name), float) if _value(one, name) else None
+            if values is not None and not (values.size == count and np.isfinite(values).all() and np.all(fits(values))):
+                wrong[name] = problem
+        for name, problem in wrong.items():
+            raise UserError(f"{path}: {name} is {_value(one, name)[:80]}: {problem}.")
+        if missing := [name for name in needed if not _value(one, name)]:
             raise UserError(
                 f"{path}: its header has no {missing[0]}: damaged, a screenshot or a projection; leave it out."
             )
-        for name in _COMMON:
-            value, expected = (str(each.get(name) or "").strip() for each in (one, header))
-            if value != expected:
+        for name in (*_OF_PATIENT, *_OF_PLANE):
+            value, expected = _value(one, name), _value(header, name)
+            alike = name in _OF_PLANE and np.allclose(one.get(name), header.get(name), rtol=0, atol=_ROUNDED)
+            if value != expected and not alike:
+                what = "a localizer? Leave it out" if name in _OF_PLANE else "two patients or studies? Separate them"
                 raise UserError(
-                    f"{path}: {name} is {value!r}, but {expected!r} in {first.name} of the same series: images of two "
-                    "patients, studies or frames of reference; separate them."
+                    f"{path}: {name} is {value!r}, but {expected!r} in {first.name} of the same series: {what}."
                 )
         if (other := instances.setdefault(one.SOPInstanceUID, path)) != path:
             raise UserError(f"{path} and {other.name} have one SOPInstanceUID, {one.SOPInstanceUID}: copies; keep one.")
+    if len(images) < 2:
+        raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
 
 
 def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
     """The files of a series in the order of the slices; UserError if they are no even stack."""
-    _check_headers(images)
-    first, header = images[0]
-    if len(images) < 2:
-        raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
+    normal = _axes(images[0][1])[:, 2]
     places = np.array([one.ImagePositionPatient for _, one in images], float)
-    planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float)
-    for (path, one), plane in zip(images, planes):
-        size = (one.Rows, one.Columns) != (header.Rows, header.Columns)
-        if size or not np.allclose(plane, planes[0], rtol=0, atol=_SAME_COSINES):
-            raise UserError(
-                f"{path}: other size, orientation or pixel spacing than {first.name} of the same series: a localizer? "
-                "Leave it out."
-            )
-    normal = _axes(header)[:, 2]
     order = np.argsort(places @ normal, kind="stable").tolist()
-    places, files = places[order], tuple(images[i][0] for i in order)
-    along = (places - places[0]) @ normal
+    places, files = places[order] - places[order[0]], [images[i][0] for i in order]
+    along = places @ normal
     gaps, step = np.diff(along), along[-1] / (len(along) - 1)
-    usual = float(np.percentile(gaps, 50, method="lower"))
-    if (gaps < 0.01).any():
-        i = int(gaps.argmin())
-        raise UserError(
-            f"{files[i]} and {files[i + 1].name} lie in the same place: copies, or several phases or echoes in one "
-            "series; leave one of each."
-        )
-    if (np.abs(along - step * np.arange(len(along))) > _SHIFT_SLICES * step).any():
-        i = int(np.abs(gaps - usual).argmax())
-        what = "a slice is missing" if gaps[i] > 1.5 * usual else "the slices are not evenly spaced"
-        raise UserError(
-            f"{files[i]} and {files[i + 1].name}: {gaps[i]:.4g} mm apart, others of the series {usual:.4g} mm: {what}; "
-            "add or resample it."
-        )
-    if np.abs(places - places[0] - along[:, None] * normal).max() > _SHIFT_PIXELS * planes[0, 6:].min():
-        raise UserError(
-            f"{first}: the slices of its series are shifted against each other (a tilted gantry), which is not "
-            "supported; resample them."
-        )
-    return files
+    usual, aside = float(np.percentile(gaps, 50, method="lower")), np.abs(places - along[:, None] * normal).max()
+    uneven = np.abs(along - step * np.arange(len(along))).max() > _SHIFT_SLICES * step
+    i, problem = int(np.abs(gaps - usual).argmax()), ""
+    if gaps.min() < 0.01:
+        i, problem = int(gaps.argmin()), "copies, or several phases or echoes in one series; leave one of each"
+    elif uneven:
+        missing = gaps[i] > 1.5 * usual
+        problem = "a slice is missing; add it" if missing else "the slices are not evenly spaced; resample them"
+    elif aside > _SHIFT_PIXELS * min(images[0][1].PixelSpacing):
+        problem = f"the slices are shifted by {aside:.4g} mm in all, as by a tilted gantry; resample them"
+    if problem:
+        apart = f"{gaps[i]:.4g} mm apart, others of the series {usual:.4g} mm"
+        raise UserError(f"{files[i]} and {files[i + 1].name}: {apart}: {problem}.")
+    return tuple(files)

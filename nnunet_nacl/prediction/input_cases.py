@@ -12,8 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.dicom.series import find_series
-from nnunet_nacl.dicom.volume import orientation_of
+from nnunet_nacl.dicom.series import find_series, orientation_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.companion_files import find_references, list_folder

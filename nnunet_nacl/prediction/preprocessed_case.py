@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.dicom.volume import image_of_series
+from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import channels_apart, quiet, read_images

@@ -18,7 +18,7 @@ import pydicom  # noqa: E402
 from nnunet_nacl.cli.main import main  # noqa: E402
 from nnunet_nacl.dicom.codes import read_codes  # noqa: E402
 from nnunet_nacl.dicom.output import SCHEME  # noqa: E402
-from nnunet_nacl.dicom.volume import orientation_of  # noqa: E402
+from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
 from tests.prediction.untrained import calibrate, make_model, make_scans  # noqa: E402

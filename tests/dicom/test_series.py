@@ -13,10 +13,11 @@ pydicom = pytest.importorskip("pydicom", reason="needs pydicom: pip install 'nnu
 from nnunet_nacl.dicom.series import (  # noqa: E402
     affine_of_series,
     find_series,
+    image_of_series,
     is_dicom,
+    orientation_of,
     read_headers,
 )
-from nnunet_nacl.dicom.volume import image_of_series, orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import ORIGIN_MM, SHAPE, SPACING_MM, oblique, scan, write_series  # noqa: E402
 from tests.processes import run_warm  # noqa: E402
@@ -140,8 +141,10 @@ BAD_HEADERS = {
     "[1.0, 0.0, 0.0, 0.1, 1.0, 0.0]: it must be": {"ImageOrientationPatient": [1, 0, 0, 0.1, 1, 0]},
     "ImagePositionPatient is [inf, 1.0, 2.0]: it must be three numbers": {"ImagePositionPatient": {2: ["inf", 1, 2]}},
     "RescaleSlope is 0": {"RescaleSlope": 0},
-    "other size, orientation or pixel spacing": {"ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}},
-    "lie in the same place": {"ImagePositionPatient": {3: rounded(PLACES[4])}},
+    "in IM0000 of the same series: a localizer? Leave it out": {"ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}},
+    "IM0003 and IM0004: 0 mm apart, others of the series 2.5 mm: copies": {
+        "ImagePositionPatient": {3: rounded(PLACES[4])}
+    },
     "a slice is missing": {"ImagePositionPatient": {i: rounded(PLACES[i] + NORMAL * 2.5) for i in (6, 7, 8)}},
     "tilted gantry": {"ImagePositionPatient": {i: rounded(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}},
 }
