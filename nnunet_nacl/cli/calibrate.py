@@ -84,14 +84,17 @@ def run(args: argparse.Namespace) -> int:
     print(calibration_text(record, verbose=args.verbose))
     for note in record.notes:
         print(f"note: {note}")
-    if learned := record.learned:
-        from nnunet_nacl.show.flag_figure import draw_flags
-
-        figure = draw_flags(learned.scores, output.with_suffix(".png"))
-        print(f"figure: {figure}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     print(verdict(record))
     report_problems("calibrate", record.problems, "cases could not be used")
+    if learned := record.learned:
+        from nnunet_nacl.show.flag_figure import draw_flags
+
+        try:
+            print(f"figure: {draw_flags(learned.scores, output.with_suffix('.png'))}")
+        except UserError as error:  # of a full disk: the map is whole
+            print(f"nnunet_nacl calibrate: the map is written, its figure is not: {error}", file=sys.stderr)
+            return 1
     return 1 if record.problems else 0
 
 

@@ -56,6 +56,9 @@ def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
     configuration, file = plans_manager.get_configuration(name), f"plans.json of {folder}"
     check_names(configuration.configuration, file)
     check_network(configuration.configuration["architecture"], file)
+    if configuration.preprocessor_class is None:
+        named = configuration.preprocessor_name
+        raise UserError(f"{file}: nnU-Net has no preprocessor_name {named!r}; repair the file, or plan again.")
     return configuration
 
 

@@ -14,6 +14,7 @@ from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.runs.folders import CLASSES, REGIONS, write_json
@@ -43,6 +44,17 @@ def apply(folder, path, output) -> int:
 
 def calibrate(model, *arguments) -> int:
     return run("calibrate", "-d", model.dataset, "-c", "3d_fullres", *arguments)
+
+
+def test_a_map_whose_figure_has_no_room_is_written_all_the_same(make, monkeypatch, capsys):
+    def full(scores, path):
+        raise UserError(f"{path}: No space left on device.")
+
+    monkeypatch.setattr("nnunet_nacl.show.flag_figure.draw_flags", full)
+    model = make()
+    assert calibrate(model) == 1
+    assert "the map is written, its figure is not: " in capsys.readouterr().err
+    assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 6
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])

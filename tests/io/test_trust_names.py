@@ -74,6 +74,11 @@ def test_what_is_something_else_is_refused_and_not_even_imported(place, name, mo
     assert "\n" not in message and "harmful" not in sys.modules
 
 
+def test_a_preprocessor_that_there_is_not_is_told():
+    with pytest.raises(UserError, match="FOLDER: nnU-Net has no preprocessor_name 'TheirPreprocessor'; repair"):
+        check({"configuration.preprocessor_name": "TheirPreprocessor"})
+
+
 def test_a_layer_that_the_plans_do_not_have_imported_is_judged_all_the_same():
     with pytest.raises(UserError, match="conv_op is 'harmful.layer', which "):  # nnUNetTrainerBN would import it
         check({"network._kw_requires_import": [], "arguments.conv_op": "harmful.layer"})
