@@ -1,4 +1,4 @@
-"""The figures that were saved, methods with long names, and a comparison to make a page of."""
+"""The figures that were saved, and a comparison to make a page of."""
 
 from __future__ import annotations
 
@@ -12,23 +12,6 @@ from matplotlib.figure import Figure
 from tests.runs.folders import CLASSES, describe, random_case, write_image, write_json, write_prediction
 from tests.runs.predictions import SPACING_MM, reviewed
 from tests.show.study import Study, make_study
-
-LONG = "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_100epochs"
-METHODS = [
-    "CE+Dice (stock)",
-    "CE",
-    "NACL",
-    "SVLS",
-    "MbLS",
-    "LS",
-    "Focal",
-    "ECP",
-    LONG,
-    "NACL+Dice, annealed",
-    "NACL m5",
-    "a method whose label has many words in it",
-    "L" * 60,
-]
 
 
 @pytest.fixture

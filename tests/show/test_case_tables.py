@@ -9,12 +9,8 @@ import pytest
 
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.quality_report import quality_report
-from nnunet_nacl.runs.quality_block import quality_rows
 from nnunet_nacl.show.case_tables import quality_text
-from nnunet_nacl.show.comparison_figures import figures_of
 from tests.calibration.problems import quality_of
-from tests.comparison.synthetic import make_comparison
-from tests.show.test_comparison_tables import tables_of
 
 NAN = float("nan")
 
@@ -52,29 +48,3 @@ def test_frames_of_a_patient_count_as_one():
     apart = predict_dice_parts(frames, range(32), parts * 2).predicted[:, 0]
     assert abs(twice - once).max() < 0.01
     assert (apart[:, 2] - apart[:, 1]).mean() < 0.97 * (once[:, 2] - once[:, 1]).mean()
-
-
-def test_tables_and_figures_of_those_that_tell(tmp_path):
-    comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
-    [dataset] = comparison.datasets
-
-    def predicted(quality: dict) -> list:
-        return [figure for figure in figures_of(comparison, dataset, quality) if figure.kind == "predicted_dice_2"]
-
-    assert not tables_of(comparison).keys() & {"quality", "workload"}
-    rows = quality_rows(dataset.results["nnUNetTrainerCE"])
-    quality, workload = (tables_of(comparison, {"nnUNetTrainerCE": rows})[name] for name in ("quality", "workload"))
-    assert quality.values["method"].tolist() == ["CE"] and set(workload.values["method"]) == {"CE"}
-    assert workload.values["order"].tolist() == ["predicted Dice", "entropy", "confidence", "volume"]
-    assert "coverage" not in quality.values
-    error = np.mean([abs(dice - 0.5) for case in dataset.results["nnUNetTrainerCE"] for dice in case.dice.values()])
-    assert quality.values["MAE predicted"][0] == pytest.approx(error) and not predicted({"nnUNetTrainerCE": rows})
-    cases = len(dataset.cases)
-    intervals = np.broadcast_to([0.5, 0.0, 1.0], (cases, 2, 3))
-    learned = {"nnUNetTrainerCE": replace(rows, predicted=intervals, level=0.9, caveats=("so so",))}
-    quality = tables_of(comparison, learned)["quality"]
-    assert list(quality.values)[1:4] == ["MAE predicted", "coverage", "mean width"] and "CE: so so." in quality.caption
-    assert quality.texts.iloc[0, 2:4].tolist() == [f"100 % of {2 * cases}", "1.000"]
-    [figure] = predicted(learned)
-    assert f"Anterior {cases} of {cases} cases" in figure.alt and "So so." in figure.caption
-    assert figure.draw(tmp_path / "a.png", title=figure.title).is_file()

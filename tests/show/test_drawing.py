@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from skimage.color import rgb2lab
 
 from nnunet_nacl.show.drawing import (
     STRUCTURE_COLORS,
@@ -21,11 +20,6 @@ from nnunet_nacl.show.drawing import (
 
 def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def drawn(masks, grid: Grid, edges=()) -> np.ndarray:
-    """Structures over a flat image, with the ring in the upper left corner."""
-    return pixels(draw_labels(np.zeros(grid.shape), masks, grid, edges, (0, 0)))
 
 
 def rgb(color: str) -> list[int]:
@@ -72,7 +66,11 @@ def test_the_window_runs_from_the_1st_to_the_99th_percentile():
 def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
     outer, inner = np.zeros((2, 40, 40), bool)
     outer[5:35, 5:35], inner[15:25, 15:25] = True, True
-    shown, grey = drawn([outer, inner], Grid((40, 40), (1, 1))), grey_levels(outer * 0, Grid((1, 1), (1, 1)))[0, 0]
+    grid = Grid((40, 40), (1, 1))
+    shown, grey = (
+        pixels(draw_labels(outer * 0, [outer, inner], grid, (), (0, 0))),
+        grey_levels(outer * 0, Grid((1, 1), (1, 1)))[0, 0],
+    )
     assert shown.shape == (320, 320, 3)
     assert np.abs(shown[8, 310] - grey).max() <= 2
     assert np.abs(shown[40, 160] - rgb(STRUCTURE_COLORS[0])).max() <= 2
@@ -80,34 +78,3 @@ def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
     for place, color in (((80, 80), 0), ((160, 160), 1)):
         tint = 0.65 * grey + 0.35 * np.array(rgb(STRUCTURE_COLORS[color]))
         assert np.abs(shown[place] - tint).max() <= 0.5, "rounded, not cut off"
-
-
-def test_twenty_structures_have_colours_of_their_own():
-    colors = np.array([[rgb(color) for color in STRUCTURE_COLORS]]) / 255
-    lab = rgb2lab(colors)[0]
-    apart = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(len(lab), 1)]
-    assert len(lab) == 20 and apart.min() > 25  # 2.3 is just noticeable
-    assert np.linalg.norm(lab[:, 1:], axis=1).min() > 20  # none is a grey of the image
-
-
-def test_beyond_twenty_structures_each_has_its_number_where_it_is_deepest():
-    masks = np.zeros((21, 40, 40), bool)
-    masks[20, 5:25, 5:25] = True
-    grid, place = Grid((40, 40), (1, 1)), np.s_[110:130, 105:135]
-    with_number, without = (drawn(shown, grid) for shown in (masks, masks[20:]))
-    np.testing.assert_array_equal(with_number[:, 160:], without[:, 160:])
-    assert (with_number[place].min(-1) > 230).any() and not (without[place].min(-1) > 230).any()
-
-
-def test_a_structure_at_the_edge_has_no_outline_there():
-    mask = np.zeros((20, 20), bool)
-    mask[:, :10] = True
-    shown = drawn([mask], Grid((20, 20), (1, 1)))
-    outline = np.abs(shown - rgb(STRUCTURE_COLORS[0])).max(-1) <= 2
-    assert outline[:, 158:160].all() and outline.sum() == 640
-
-
-def test_letters_are_drawn_where_they_are_known():
-    grid = Grid((30, 30), (1, 1))
-    with_letters, without = ((drawn((), grid, edges) == 255).sum() for edges in ("RLAP", ()))
-    assert with_letters > without + 300

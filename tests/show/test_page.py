@@ -7,7 +7,6 @@ import zipfile
 
 import pytest
 
-from nnunet_nacl.show.page import embed_figure
 from tests.show.html_check import Page
 from tests.show.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, Study, make_study
 
@@ -61,29 +60,6 @@ def test_the_page_is_valid_and_accessible(read):
     )
 
 
-def test_it_says_what_was_compared_and_how(read, study):
-    for text in (
-        "Dice + CE (stock)",
-        "nnUNetTrainerNACL",
-        "Dataset999_Synthetic",
-        "3d_fullres",
-        "2025-01-02",
-        "1,000",
-        "nnunet_nacl compare",
-        "-o 'my out'",
-        "anterior, posterior",
-        "What it is.",
-        "Means over cases.",
-        "tables/all.csv",
-        "3 mm",
-        "not for clinical use",
-    ):
-        assert text in read.text, text
-    assert "A line from 0 to 1." in [image["alt"] for image in read.all("img")]
-    assert len(re.findall(r"<strong>\d\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 4
-    assert 'class="notes"' not in study.page
-
-
 def test_it_needs_nothing_else(read, study):
     assert not read.all("link") and not read.all("iframe")
     assert all("src" not in script for script in read.all("script"))
@@ -108,42 +84,12 @@ def test_no_name_turns_the_page_the_other_way(study):
     assert r"CE \u202eevil\u2066 \x1b[1m\x9b\u200b" in Page(study.page).text and "half a pair: \\ud800" in study.page
 
 
-def test_it_opens_with_the_main_differences_and_folds_all_else(study):
-    [figure], [dataset] = study.data["figures"], study.data["datasets"]
-    first = figure | {"id": "main_differences", "dataset": dataset["name"], "alt": "What differs."}
-    study.write(figures=[first, figure])
-    study.make_page()
-    page = Page(study.page)
-    check(page)
-    assert [image["alt"] for image in page.all("img")] == ["What differs.", "A line from 0 to 1."]
-    unfolded = re.sub("<details>.*?</details>", "", study.page, flags=re.DOTALL)
-    assert "What differs." in unfolded
-    for text in ("all.csv", "Wilcoxon", "Bootstrap draws", "Intervals and tests are over cases"):
-        assert text in study.page and text not in unfolded, text
-
-
 def test_the_least_comparison_makes_a_page(study):
     study.data["datasets"][0]["means"] = {}
     study.tables.clear()
     study.write(figures=[], statistics=[])
     study.make_page()
     assert Page(study.page).faults == [] and "<img" not in study.page
-
-
-def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
-    study.make_page()
-    assert "Wilcoxon" in study.page
-    untested = {"p": None, "p_holm": None, "verdict": "untested"}
-    study.write(statistics=[row | untested for row in study.data["statistics"]])
-    study.make_page()
-    assert "Wilcoxon" not in study.page
-
-
-def test_a_large_drawing_is_embedded_as_pixels(study):
-    both = ["figures/one.png", "figures/one.svg"]
-    assert embed_figure(study.out, both).startswith("data:image/svg+xml")
-    (study.out / "figures/one.svg").write_bytes(b" " * 500_000)
-    assert embed_figure(study.out, both).startswith("data:image/png")
 
 
 def test_the_wheel_holds_the_templates(wheel):

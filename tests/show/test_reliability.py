@@ -53,17 +53,6 @@ def test_bands_are_drawn_where_there_are_any(tmp_path, drawn):
     assert "95 % interval over cases" in all_text(drawn[0])
 
 
-def test_bins_of_few_voxels_are_pale_and_explained(tmp_path, drawn):
-    few = BinStats.zeros(3)
-    few.count[0, [7, 14]], few.correct[0, [7, 14]], few.confidence[0, [7, 14]] = (99, 100), (33, 90), (50, 99)
-    draw_reliability({"a": few}, tmp_path / "a.png")
-    assert [bar.get_facecolor()[3] < 1 for bar in marked(drawn[0], "accuracy")] == [True, False]
-    assert "pale: fewer than 100 voxels in the bin" in all_text(drawn[0])
-    draw_reliability({"a": BinStats.merge([few, few])}, tmp_path / "b.png")
-    assert [bar.get_facecolor()[3] for bar in marked(drawn[1], "accuracy")] == [1, 1]
-    assert "pale" not in all_text(drawn[1])
-
-
 def test_empty_and_region_sums(tmp_path, drawn):
     probs = np.random.default_rng(0).random((2, 50)).astype(np.float32)
     regions = count_masks(probs, probs > 0.7, regions=True)["all"]
@@ -107,8 +96,3 @@ def test_points_intervals_and_coverage_are_the_numbers(tmp_path, drawn):
     text = all_text(drawn[0])
     assert "posterior 1 of 2 (50 %) within" in text and "90 % interval" in text
     assert "left out: posterior (1 of 4)." in text
-
-
-def test_a_structure_without_cases_says_so(tmp_path, drawn):
-    draw_predicted_dice(rows_of(*[[[math.nan]]] * 4), ["a"], tmp_path / "dice.png")
-    assert "no value" in all_text(drawn[0]) and "no intervals" in all_text(drawn[0])

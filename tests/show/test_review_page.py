@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import pytest
-
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
@@ -61,15 +59,6 @@ def test_a_page_that_would_be_too_large_becomes_several(tmp_path, monkeypatch):
     assert list(written(3)) == ["index.html", "index_of_mine.html"]
 
 
-def test_scores_and_structures_of_which_nothing_is_said_are_named():
-    text = page_of(2, quality(), present=0.5)
-    assert ">score</th>" in text and 'data-value="0.0025"' in text and "no better than a constant<" not in text
-    assert "<dt>Score</dt>" in text and "less the Dice below which it is bad" not in text
-    text = page_of(2, quality(), says_nothing=True)
-    assert ">score</th>" not in text and text.count("predicted Dice no better than a constant<") == 2
-    assert "<dt>Score</dt>" not in text
-
-
 def test_what_flags_aim_at_stands_first_and_how_far_it_holds_below():
     aim = Flags({"s0": 0.7, "s1": 0.7}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
     text = page_of(2, quality(), aim, bad=0.7)
@@ -78,8 +67,3 @@ def test_what_flags_aim_at_stands_first_and_how_far_it_holds_below():
     text = page_of(2, quality(), ranked := replace(aim, why_not="too few"), bad=0.7)
     assert ranked.aim in text and "<dt>Flagged for a low score</dt>" not in text and "low score" not in text
     assert "What flags aim at" not in text and "no threshold is validated" in text
-
-
-@pytest.mark.parametrize(("structures", "first"), [(20, "s0"), (21, "1 s0")])
-def test_numbers_tell_structures_apart_where_colours_repeat(structures, first):
-    assert f'<span class="swatch s0"></span>{first}</li>' in page_of(structures)

@@ -21,7 +21,6 @@ from nnunet_nacl.metrics.least_certain_place import Place
 from nnunet_nacl.prediction.preprocessed_case import for_pictures
 from nnunet_nacl.review.review_list import ReviewList, page_of, pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.runs.components import Finding, StructureFindings
 from nnunet_nacl.show.scan_page import all_pages, editor_lines
 from nnunet_nacl.show.scan_pictures import draw_scan
 from tests.review.test_review_list import review
@@ -138,11 +137,3 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     (tmp_path / "out" / pictures_of("b")).write_text("{")
     text = dict(all_pages(again, tmp_path / "out"))[page_of("b")]
     assert "There is no picture" in text and not Page(text).faults
-
-
-def test_at_most_five_findings_of_a_structure_stand_on_a_page(tmp_path):
-    found = [Finding(1, 8.0 - i, (1.0, 2.0, 3.0), 0.5, 0.9) for i in range(8)]
-    finished = FinishedCase(review("a"), findings=(StructureFindings("s0", tuple(found), n_more=2),))
-    text = dict(all_pages(ReviewList("", {"a": finished}, ["s0"], ["p"]), tmp_path))[page_of("a")]
-    assert text.count("<li>s0: ") == 5 and "<li>and 5 more of s0 in findings.csv</li>" in text
-    assert "<li>s0: 8 ml, probability 0.50, at most 0.90, centre (1, 2, 3) mm</li>" in text

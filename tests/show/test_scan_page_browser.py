@@ -10,7 +10,6 @@ import pytest
 from nnunet_nacl.review.review_list import page_of
 
 SLICE = "document.getElementById('slice').textContent"
-LAYER = "document.querySelector('img.{}').checkVisibility() && document.querySelector('img.{}').naturalWidth"
 REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
 APART = """Object.defineProperty(window, 'localStorage', {value: {
     getItem: (name) => sessionStorage.getItem(name + location.pathname),
@@ -74,28 +73,6 @@ def test_slices_follow_keys_wheel_and_slider(browse, reviewed_scans):
     page.keyboard.press("ArrowRight")
     assert page.evaluate(SLICE) == f"axial slice {numbers[1]} of 6", "the slider's own key"
     assert page.url.endswith("b.html")
-
-
-def test_outlines_and_low_confidence_can_be_shown_and_hidden(browse):
-    page = browse("b")
-    shown = [[LAYER.format(name, name), name] for name in ("grey", "outlines", "confidence")]
-
-    def visible():
-        return [name for script, name in shown if page.evaluate(script)]
-
-    assert visible() == ["grey", "outlines"]
-    page.keyboard.press("o")
-    page.keyboard.press("c")
-    assert visible() == ["grey", "confidence"]
-    page.get_by_label("outlines").check()
-    page.get_by_label("low confidence").uncheck()
-    assert visible() == ["grey", "outlines"]
-    boxes = page.evaluate("""['grey', 'outlines', 'confidence'].map((name) => {
-        document.querySelector(`img.${name}`).hidden = false;
-        const {x, y, width, height} = document.querySelector(`img.${name}`).getBoundingClientRect();
-        return [x, y, width, height].map(Math.round).join();
-    })""")
-    assert len(set(boxes)) == 1, "the layers lie over each other"
 
 
 def test_keys_go_from_scan_to_scan_in_the_order_of_the_list(browse, listed):

@@ -9,8 +9,7 @@ import math
 import pandas as pd
 import pytest
 
-from nnunet_nacl.calibration.effect import changes
-from nnunet_nacl.show.tables import Table, effect_text, frames, named_together, ten_worst, text_of
+from nnunet_nacl.show.tables import Table, frames, ten_worst
 
 
 def table(rows, **more) -> Table:
@@ -71,19 +70,3 @@ def test_the_ten_worst_by_their_worst_row_in_their_order():
     assert len(shown) == 20 and more == "the 10 worst, and 2 more (--verbose)"
     assert ten_worst(rows, "structure", lambda row: row["Dice"], every=True) == (rows, [])
     assert ten_worst([], "structure", lambda row: 0) == ([], [])
-
-
-def test_reasons_are_said_once():
-    reasons = {"liver": "too few", "spleen": "absent", "aorta": "too few"}
-    assert named_together(reasons) == ["liver, aorta: too few", "spleen: absent"] and named_together({}) == []
-
-
-def test_a_mask_that_is_empty_everywhere_has_no_numbers():
-    before = {"NLL all": [0.5, 0.7, 0.9], "ECE predicted": [math.nan] * 3, "Dice 1": [0.8, 0.8, 0.8]}
-    after = {"NLL all": [0.4, 0.5, 0.6], "ECE predicted": [math.nan] * 3, "Dice 1": [0.8, 0.8, 0.8]}
-    lines = effect_text(changes(before, after), {"1": "li\nver"}).splitlines()  # a name stays in its cell
-    assert lines[0].split() == ["value", "before", "after", "change", "95", "%", "interval", "cases"]
-    assert lines[1].split()[:5] == ["NLL", "all", "0.7000", "0.5000", "-0.2000"] and lines[1].endswith(" 3")
-    assert lines[2].split() == ["ECE", "predicted", "-", "-", "-", "-", "0"]
-    assert lines[3].split()[:5] == ["Dice", "li\\nver", "0.8000", "0.8000", "0.0000"]
-    assert text_of([{"name": "a", "x": 0.5}]).splitlines()[1].split() == ["a", "0.500"]
