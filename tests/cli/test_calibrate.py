@@ -233,18 +233,6 @@ def test_the_settings_of_an_earlier_evaluation_stay(make):
     assert (settings.dilation_mm, settings.n_bins) == (3.0, 10)
 
 
-def test_a_cascade_is_told_what_is_calibrated(make, capsys):
-    model = make()
-    plans = read_dict(model.folder / "plans.json")
-    plans["configurations"]["3d_fullres"]["previous_stage"] = "3d_lowres"
-    plans["configurations"]["3d_fullres"]["next_stage"] = "3d_more"
-    write_json(model.folder / "plans.json", plans)
-    assert calibrate(model) == 0
-    printed = capsys.readouterr().out
-    said = "cascade: this map is for its last stage; the stage before is predicted as ever."
-    assert f"note: {said}" in printed and said in read_dict(model.folder / "calibration_map.json")["notes"]
-
-
 def older(model):
     os.utime(model.validation(1) / "case_10.npz", (0, 0))
 

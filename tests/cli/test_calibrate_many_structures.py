@@ -1,8 +1,7 @@
-"""More structures than a table shows, one of them in no held-out case."""
+"""Many structures, one of them in no held-out case."""
 
 from __future__ import annotations
 
-import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.cli.calibration_text import calibration_text
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
-from nnunet_nacl.json_files import read_dict
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import predictions_in
@@ -65,38 +62,3 @@ def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(st
     for value in ("predicted_dice_low", "predicted_volume_low_ml", "present_probability"):
         assert {row[f"ghost {value}"] for row in rows} == {""}
     assert all(row["s1 predicted_dice_low"] for row in rows)
-
-
-def shown(text: str, first: str) -> list[str]:
-    """Names of the structures in the table that begins with this header."""
-    lines = text[text.index(first) :].splitlines()[1:]
-    return [
-        word
-        for line in lines[: lines.index("") if "" in lines else None]
-        for word in line.split()[:2]
-        if word in LABELS
-    ]
-
-
-def test_tables_show_the_ten_worst_and_verbose_ones_all(study):
-    root, printed = study
-    worst = [f"s{i}" for i in range(5, N)] + ["ghost"]
-    assert printed.count("the 10 worst, and 4 more (--verbose)") == 2  # what is found, errors
-    every = calibration_text(read_record(root / "map.json"), verbose=True)
-    assert "10 worst" not in every and set(LABELS) - {"background"} <= set(every.split())
-    evaluated = said("evaluate", "-i", root / "predictions", "-gt", root / "truth")
-    assert shown(evaluated, "structure ")[:10] == worst and "4 more (--verbose)" in evaluated
-    evaluated = said("evaluate", "-i", root / "predictions", "-gt", root / "truth", "--verbose")
-    assert shown(evaluated, "structure ")[:N] == list(LABELS)[1:] and "10 worst" not in evaluated
-
-
-def test_a_comparison_shows_the_ten_worst_of_what_is_found_and_its_csv_all(study, tmp_path):
-    root, _ = study
-    folder, copy = root / "predictions", shutil.copytree(root / "predictions", tmp_path / "copy")
-    options = "-gt", root / "truth", "-o", tmp_path / "out", "--no_page", "-bootstrap", "100"
-    printed = said("compare", "-i", f"a={folder}", copy, *options)
-    assert "(--verbose)" not in printed  # there is no --verbose
-    assert list(dict.fromkeys(shown(printed, "What is found")))[:10] == [f"s{i}" for i in range(4, N)]
-    [table] = [one for one in read_dict(tmp_path / "out" / "comparison.json")["tables"] if one["id"] == "detected"]
-    assert "all are in the CSV" in table["caption"]
-    assert len((tmp_path / "out" / "tables" / "detected.csv").read_text().splitlines()) == 1 + 2 * N

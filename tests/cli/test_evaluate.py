@@ -43,16 +43,6 @@ def test_two_folders(make_validated, capsys):
     assert "whole" in capsys.readouterr().out
 
 
-def test_all_problems_are_listed_and_the_rest_is_saved(make_validated, capsys):
-    model = make_validated(cases=4)
-    (model.validation() / "case_00.npz").write_bytes(b"PK")
-    (model.validation() / "case_02.npz").unlink()
-    assert evaluate("-d", 999, "-c", "3d_fullres") == 1
-    error = capsys.readouterr().err
-    assert "2 could not be evaluated" in error and "case_00.npz" in error and "case_02.npz" in error
-    assert json.loads((model.validation() / "calibration.json").read_text())["n_cases"] == 2
-
-
 def test_chill_accepts_cases_without_prediction(make_validated, capsys):
     model = make_validated(cases=2)
     for path in model.validation().glob("case_01*"):

@@ -14,10 +14,8 @@ from types import SimpleNamespace
 import pytest
 from tqdm import tqdm
 
-import nnunet_nacl
 from nnunet_nacl.cli import main as cli
-from nnunet_nacl.cli.terminal import report_problems
-from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.errors import UserError
 from tests.processes import run_warm
 
 
@@ -38,30 +36,6 @@ def only(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(cli, "import_module", lambda name: subcommand(run))
 
     return replace
-
-
-def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["--help"])
-    printed = capsys.readouterr().out
-    assert stop.value.code == 0
-    assert all(f"\n    {name}" in printed for name in cli.SUBCOMMANDS)
-
-
-@pytest.mark.parametrize("name", sorted(cli.SUBCOMMANDS))
-def test_help_fits_a_screen_with_a_line_for_each_option(name: str, capsys, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    with pytest.raises(SystemExit) as stop:
-        cli.main([name, "-h"])
-    lines = capsys.readouterr().out.splitlines()
-    assert stop.value.code == 0 and len(lines) <= 48 and max(map(len, lines)) <= 120
-    assert lines[0].startswith(f"usage: nnunet_nacl {name}") and any("xample" in line for line in lines)
-    parser = argparse.ArgumentParser()
-    import_module(cli.SUBCOMMANDS[name]).configure(parser)
-    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
-    for flags in (action.option_strings for action in shown if action.option_strings):
-        (line,) = [line for line in lines if line.startswith((f"  {flags[0]} ", f"  {flags[0]},"))]
-        assert len(line.split("  ")) > 2, line  # flag and explanation
 
 
 @pytest.mark.parametrize("name", sorted(cli.SUBCOMMANDS))
@@ -104,21 +78,6 @@ def test_a_wrong_path_or_data_set_says_what_to_give(command, said, tmp_path, mon
     assert cli.main(command.split()) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
-
-
-def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["--version"])
-    assert stop.value.code == 0
-    assert capsys.readouterr().out == f"nnunet_nacl {nnunet_nacl.__version__}\n"
-
-
-@pytest.mark.parametrize("argv", [[], ["nonsense"], ["doctor", "surplus"]])
-def test_a_wrong_command_line_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(argv)
-    assert stop.value.code == 2
-    assert "usage: nnunet_nacl" in capsys.readouterr().err
 
 
 LONG = "/scans/" + "x" * 5000
@@ -262,14 +221,3 @@ def test_a_flag_that_there_is_not_is_no_value_of_a_shorter_one(flag, near, tmp_p
     error = capsys.readouterr().err
     assert f"there is no flag {flag.partition('=')[0]}" in error and not list(tmp_path.iterdir())
     assert near is None or f"did you mean {near}?" in error
-
-
-def test_what_is_wrong_in_the_same_way_is_said_three_times_and_every_case_is_named(capsys):
-    problems = {f"case_{i:02}": f"preds/case_{i:02}.npz is missing; predict again." for i in range(9)}
-    report_problems("evaluate", problems | {"odd": "odd.npz: holds NaN."}, "could not be evaluated")
-    lines = capsys.readouterr().err.splitlines()
-    assert list_problems(problems | {"odd": "odd.npz: holds NaN."}).split("\n")[1:] == lines[2:]  # as an error ends
-    assert lines[1] == "nnunet_nacl evaluate: 10 could not be evaluated:" and len(lines) == 7
-    assert lines[2] == "  case_00: preds/case_00.npz is missing; predict again."
-    assert lines[5] == "  and 6 more in the same way: case_03, case_04, case_05, case_06, case_07, case_08"
-    assert lines[6] == "  odd: odd.npz: holds NaN."

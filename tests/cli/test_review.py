@@ -8,19 +8,6 @@ import json
 from nnunet_nacl.cli.main import main
 
 
-def review(*arguments) -> int:
-    return main(["review", *map(str, arguments), "-np", "1"])
-
-
-def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
-    source = predict()
-    (source / "case_0.npz").write_bytes(b"PK")
-    (source / "case_1.npz").unlink()
-    assert review("-i", source, "-o", tmp_path / "out") == 1
-    out, err = capsys.readouterr()
-    assert "(1 of 1)" in out and "2 could not be done" in err and "case_0.npz" in err and "case_1.npz" in err
-
-
 def test_scans_drawn_by_chance_and_the_folder_for_slicer(predict, tmp_path, capsys):
     source, out, images = predict(), tmp_path / "out", tmp_path / "images"
     images.mkdir()
