@@ -12,7 +12,6 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import MASKS, EvaluationSettings
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import find_fold_folders, model_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
@@ -204,15 +203,6 @@ def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, h
     after = evaluate_folder(model.validation())
     for mask in MASKS:
         assert mask_metrics(after.bins[mask]) == pytest.approx(mask_metrics(before.bins[mask]), abs=1e-7)
-
-
-@pytest.mark.parametrize("name", ["out", "calibration.json/x.json", "out.txt"])
-def test_an_output_that_cannot_be_written_fails_first(make_validated, name, tmp_path):
-    model = make_validated(cases=1)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "calibration.json").write_text("a file, no folder")
-    with pytest.raises(UserError, match="folder|written|end with"):
-        evaluate_folder(model.validation(), output=tmp_path / name)
 
 
 @pytest.mark.integration  # nnU-Net starts a process

@@ -7,10 +7,8 @@ import json
 import os
 import shutil
 
-import numpy as np
 import pytest
 
-from nnunet_nacl.cli.evaluation_text import csv_text, table_text
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
@@ -172,18 +170,3 @@ def test_an_edited_entry_is_measured_again(model, measured, edit):
     write_json(path, document)
     measured.clear()
     assert encode(evaluate(model)) == expected and measured == ["case_00"]
-
-
-def test_table_names_what_is_undefined(model):
-    path = model.references / "case_00.nii.gz"
-    truth = read(path)
-    write_image(np.where(truth == 2, 0, truth), path, (2.0, 1.0, 0.5))
-    for folder in (model.references, model.validation()):
-        write_image(np.zeros_like(truth), folder / "case_01.nii.gz", (2.0, 1.0, 0.5))
-    evaluation = evaluate(model)
-    table = table_text(evaluation)
-    assert "1 anterior is in neither truth nor prediction of 1 (case_01): no Dice, no distance" in table
-    assert "2 posterior is missing in truth or prediction of 1 (case_00): no distance" in table
-    assert "foreground is empty in 1 (case_01)" in table
-    rows = csv_text(evaluation).replace('"', "")
-    assert "distances" not in rows and "nan" not in rows.lower() and "case,case_01,1,,Dice,\n" in rows

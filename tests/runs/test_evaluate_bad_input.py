@@ -34,8 +34,6 @@ def break_case(model, what):
         content = bytearray(npz.read_bytes())
         content[300:320] = bytes(20)
         npz.write_bytes(content)
-    elif what == "empty npz":
-        npz.write_bytes(b"")
     elif what == "other key":
         np.savez_compressed(npz, softmax=probs)
     elif what == "pickled npz":
@@ -56,13 +54,8 @@ def break_case(model, what):
         write_image(np.full(probs.shape[1:], 7, np.uint8), references / "case_00.nii.gz", spacing)
     elif what == "geometry":
         write_image(read(references / "case_00.nii.gz"), references / "case_00.nii.gz", (1.0, 1.0, 1.0))
-    elif what == "bad image":
-        (references / "case_00.nii.gz").write_bytes(b"not an image")
     elif what == "no reference":
         (references / "case_00.nii.gz").unlink()
-    elif what == "missing case":
-        for path in folder.glob("case_00.*"):
-            path.unlink()
     elif what == "extra case":
         for path in list(folder.glob("case_00.*")):
             path.rename(str(path).replace("case_00", "case_07"))
@@ -84,15 +77,12 @@ def break_case(model, what):
     elif what == "almost":
         truth = read(references / "case_00.nii.gz").astype(np.float32) + 1e-6
         write_image(truth, references / "case_00.nii.gz", spacing)
-    elif what == "label of prediction":
-        write_image(np.full(probs.shape[1:], 7, np.uint8), folder / "case_00.nii.gz", spacing)
 
 
 PROBLEMS = {
     "missing npz": ["case_00.npz", "--npz"],
     "truncated npz": ["case_00.npz", "truncated or corrupt"],
     "corrupt npz": ["case_00.npz", "truncated or corrupt"],
-    "empty npz": ["case_00.npz", "truncated or corrupt"],
     "other key": ["case_00.npz", "'softmax'"],
     "pickled npz": ["case_00.npz", "truncated or corrupt"],
     "shape": ["case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"],
@@ -103,16 +93,13 @@ PROBLEMS = {
     "logits": ["case_00.npz", "logits"],
     "label": ["case_00.nii.gz", "label 7"],
     "geometry": ["case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"],
-    "bad image": ["case_00.nii.gz", "cannot be read"],
     "no reference": ["case_00.nii.gz", "no ground truth"],
-    "missing case": ["case_00.nii.gz", "missing"],
     "extra case": ["case_07.npz", "validation split"],
     "npz leads nowhere": ["case_00.npz is no file", "--npz"],
     "false size": ["case_00.npz", "truncated or corrupt"],
     "truth is NaN": ["gt_segmentations/case_00.nii.gz", "NaN or infinite"],
     "not UTF-8": ["caf\\udce9.npz is not in the validation split"],
     "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
-    "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
 }
 
 
@@ -148,13 +135,6 @@ def test_a_truth_that_was_cut_off_is_not_taken_for_background(make_validated, en
     assert [case.case for case in evaluation.cases] == ["case_01"]
 
 
-def test_a_gzip_file_with_less_than_its_header_says_is_truncated(make_validated):
-    model = make_validated(cases=2)
-    path = model.references / "case_00.nii.gz"
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-7]))
-    assert "truncated: 1353 of 1360 bytes" in evaluate_folder(model.validation()).problems["case_00"]
-
-
 @pytest.mark.parametrize("how", ["not compressed", "trailing zeros", "two members"])
 def test_whole_files_of_unusual_make_are_read(make_validated, how):
     model = make_validated(cases=1)
@@ -169,30 +149,6 @@ def test_whole_files_of_unusual_make_are_read(make_validated, how):
         path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
     after = evaluate_folder(model.validation())
     assert not after.problems and after.mean_dice() == before.mean_dice()
-
-
-def test_a_name_that_is_not_utf_8_costs_its_own_case(make_validated):
-    model = make_validated(cases=2)
-    break_case(model, "not UTF-8")
-    evaluation = evaluate_folder(model.validation(), output=model.validation() / "calibration.json")
-    assert list(evaluation.problems.values()) == [
-        f"{model.validation()}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
-    ]
-    assert [case.case for case in read_document(model.validation() / "calibration.json").cases] == ["case_01"]
-
-
-def test_shape_and_type_are_checked_before_anything_is_inflated(make_validated, monkeypatch):
-    model = make_validated(cases=1)
-    path = model.validation() / "case_00.npz"
-    labels, shape = PredictionFolder.open(model.validation()).labels, (6, 14, 12)
-    monkeypatch.setattr(npz, "_inflate", lambda *_: pytest.fail("it was inflated"))
-    for probs, message in (
-        (np.zeros((3, 60, 140, 120), np.float32), r"shape \(3, 60, 140, 120\)"),
-        (np.zeros((3, *shape), "S1000"), "floating point"),
-    ):
-        np.savez_compressed(path, probabilities=probs)
-        with pytest.raises(UserError, match=message):
-            npz.read_probabilities(path, labels, shape, "truth")
 
 
 def test_large_labels_are_kept(make_validated):

@@ -18,7 +18,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.runs.evaluate import evaluate_folder
-from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER
 from tests.processes import children, is_alive, run_warm
 
 
@@ -54,14 +53,6 @@ def test_a_kill_between_writing_and_naming(make_validated, measured, tmp_path, a
     assert measured == [f"case_0{i}" for i in range(4) if i in (0, at - 1) or i >= at]
     assert {path.name for path in model.validation().iterdir()} == names  # and no leftovers
     assert encode(resumed)["calibration"] == encode(evaluate_folder(model.validation()))["calibration"]
-
-
-def test_a_sample_that_a_kill_left_half_written_is_removed(make_validated):
-    validation = make_validated(cases=1).validation()
-    (validation / SAMPLES_FOLDER).mkdir()
-    (validation / SAMPLES_FOLDER / ".0123456789ab.nnunet_nacl.tmp").write_bytes(b"half")
-    evaluate_folder(validation, output=validation / "calibration.json")
-    assert not list((validation / SAMPLES_FOLDER).iterdir())
 
 
 @pytest.mark.integration

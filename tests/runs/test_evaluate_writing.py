@@ -17,8 +17,9 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.files import can_write, write_atomically
 from nnunet_nacl.runs import evaluate as evaluate_module
+from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER
 from tests.processes import full_disk
-from tests.runs.folders import make_model, write_json
+from tests.runs.folders import make_model
 
 _NOBODY = 65534
 
@@ -111,26 +112,6 @@ def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp
     assert evaluate("-o", elsewhere / "all.json") == 0 and len(measured) == 4
 
 
-def test_a_csv_that_cannot_be_written_fails_first(make_validated, measured, tmp_path, capsys):
-    make_validated(cases=1)
-    (tmp_path / "out.csv").mkdir()
-    assert evaluate("-o", tmp_path / "out.json", "--csv") == 2
-    assert "out.csv" in capsys.readouterr().err and not measured
-
-
-@pytest.mark.parametrize("name", ["summary.json", "dataset.json"])
-def test_a_file_of_nnunet_is_not_replaced(make_validated, measured, name, capsys):
-    model = make_validated(cases=1)
-    write_json(model.folder / name, {"labels": "nnU-Net's"})
-    before = (model.folder / name).read_text()
-    folders = ("-i", model.validation(), "-gt", model.references)
-    arguments = ("-djfile", model.references.parent / "dataset.json", "-o", model.folder / name)
-    assert main(["evaluate", *map(str, folders + arguments)]) == 2
-    error = capsys.readouterr().err
-    assert f"{name}: not a calibration.json" in error and "would be lost" in error and not measured
-    assert (model.folder / name).read_text() == before
-
-
 def test_no_room_for_a_case_leaves_the_old_file(make_validated, capsys):
     model = make_validated(cases=2)
     (model.validation() / "calibration.json").write_text("the old file")
@@ -155,8 +136,11 @@ def test_the_users_umask_holds(tmp_path, umask, mode):
 def test_leftovers_of_killed_runs_are_removed(make_validated):
     model = make_validated(cases=1, folds=2)
     partial = model.validation() / "calibration.json.partial"
+    samples = model.validation() / SAMPLES_FOLDER
     partial.mkdir()
-    leftovers = [folder / ".0123456789ab.nnunet_nacl.tmp" for folder in (partial, model.validation(), model.folder)]
+    samples.mkdir()
+    places = (partial, samples, model.validation(), model.folder)
+    leftovers = [folder / ".0123456789ab.nnunet_nacl.tmp" for folder in places]
     for path in leftovers:
         path.write_text("half a docu")
     assert evaluate() == 0

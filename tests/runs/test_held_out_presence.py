@@ -15,8 +15,6 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
 from nnunet_nacl.show.case_tables import presence_text
-from tests.comparison.synthetic import STRUCTURES, make_comparison
-from tests.show.test_comparison_tables import tables_of
 
 NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
 CASES = 40
@@ -106,15 +104,3 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     assert "2" not in found.present
     assert found.why_not["2"] == "no better than the share of the other patients"
     assert "nothing is said of lesion: no better" in presence_text(found, NAMES)
-
-
-def test_a_comparison_has_a_row_for_each_method_and_question(cases):
-    comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
-    [dataset] = comparison.datasets
-
-    assert "presence" not in tables_of(comparison)
-    results = dataset.results["nnUNetTrainerCE"]
-    results[:] = [replace(one, quality=case.quality) for one, case in zip(results, cases)]
-    values = tables_of(comparison)["presence"].values
-    assert f"{STRUCTURES['2']} is in the scan" in values["probability that"].tolist()
-    assert set(values["method"]) == {"CE"} and values["n"][0] == len(dataset.cases)

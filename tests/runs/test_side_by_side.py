@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.trust import TRUSTED
-from nnunet_nacl.runs.side_by_side import each_case, guarded
+from nnunet_nacl.runs.side_by_side import each_case
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,3 @@ def test_a_broken_case_costs_only_itself_and_a_killed_worker_is_one_line() -> No
     left = each_case(square, CASES, 2)
     next(left)
     left.close()  # without a warning, which is an error in tests
-
-
-def test_what_the_system_refuses_is_named_by_its_own_path(tmp_path) -> None:
-    problem = guarded(tmp_path / "case.npz", (tmp_path / "labels.nii").read_bytes)
-    assert problem == f"{tmp_path / 'labels.nii'}: No such file or directory; correct the path."
-
-
-def test_no_memory_for_a_case_whose_file_is_gone_is_a_problem_of_the_case(tmp_path) -> None:
-    def no_memory() -> None:
-        raise MemoryError
-
-    problem = guarded(tmp_path / "gone.npz", no_memory)
-    assert problem == f"{tmp_path / 'gone.npz'}: not enough memory; run with a smaller -np."
