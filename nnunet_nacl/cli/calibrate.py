@@ -85,17 +85,18 @@ def run(args: argparse.Namespace) -> int:
     for note in record.notes:
         print(f"note: {note}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
-    print(verdict(record))
-    report_problems("calibrate", record.problems, "cases could not be used")
+    drawn = True
     if learned := record.learned:
         from nnunet_nacl.show.flag_figure import draw_flags
 
         try:
             print(f"figure: {draw_flags(learned.scores, output.with_suffix('.png'))}")
         except UserError as error:  # of a full disk: the map is whole
+            drawn = False
             print(f"nnunet_nacl calibrate: the map is written, its figure is not: {error}", file=sys.stderr)
-            return 1
-    return 1 if record.problems else 0
+    print(verdict(record))
+    report_problems("calibrate", record.problems, "cases could not be used")
+    return 0 if drawn and not record.problems else 1
 
 
 def _model(args: argparse.Namespace):

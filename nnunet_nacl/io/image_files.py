@@ -56,7 +56,7 @@ def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, An
     if any((channel != array[0]).any() for channel in array[1:]):  # colours of a palette, or several volumes
         raise UserError(f"{path}: {len(array)} channels that differ; a segmentation has one, of labels.")
     if len(properties.get("sitk_stuff", {}).get("spacing", ())) > 3:  # equal volumes, or one, would pass for an image
-        raise UserError(f"{path}: an image of four dimensions; a segmentation has at most three: save one volume of it.")
+        raise UserError(f"{path}: four dimensions; a segmentation has at most three: save one volume.")
     return array[0], properties
 
 

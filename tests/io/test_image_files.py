@@ -58,7 +58,7 @@ def test_a_segmentation_of_colours_or_volumes_that_differ_is_none(tmp_path):
         with pytest.raises(UserError, match=f"{name}: [39] channels that differ; a segmentation has one"):
             read_segmentation(reader, tmp_path / name)
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(labels[None])] * 2), str(tmp_path / "equal.nii.gz"))
-    with pytest.raises(UserError, match="equal.nii.gz: an image of four dimensions"):
+    with pytest.raises(UserError, match="equal.nii.gz: four dimensions"):
         read_segmentation(SimpleITKIO(), tmp_path / "equal.nii.gz")
 
 
