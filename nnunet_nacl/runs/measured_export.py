@@ -59,19 +59,18 @@ class MeasuredExport:
         with contextlib.suppress(Exception):
             self.tell(Path(arguments[5]).name, problem)
 
-    def export(
-        self, logits: Any, properties: dict, configuration: Any, plans: Any, dataset: Any, path: str, save: bool = False
-    ) -> str:
+    def export(self, logits: Any, properties: dict, configuration: Any, plans: Any, *others: Any, **named: Any) -> str:
         """Export as nnU-Net does, each file under its name when it is whole, then measure; what is wrong with that.
 
         Takes nnU-Net's arguments, and raises what it raises; OSError for a truncated segmentation.
         """
         from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
+        dataset, path, *save = others
         target, shown = Path(path), list[Any]()
         with temporary_folder(target.parent) as work:
             given = logits, properties, configuration, watch_plans(plans, shown.append), dataset
-            export_prediction_from_logits(*given, str(work / target.name), save)
+            export_prediction_from_logits(*given, str(work / target.name), *save, **named)
             if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
                 raise OSError(errno.ENOSPC, problem)
             for made in sorted(work.iterdir(), key=lambda file: file.suffix == ".npz"):  # where these lie, all do
