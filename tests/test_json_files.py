@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pytest
-from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
@@ -35,11 +34,6 @@ class Outer:
     def __post_init__(self) -> None:
         if len(self.table) == 3:
             raise ValueError("three rows.")
-
-
-class Row(TypedDict):
-    name: str
-    note: NotRequired[str]
 
 
 GOOD = {
@@ -70,20 +64,12 @@ def test_there_and_back():
         ({"inner": 5}, "inner is int 5, not an object"),
         ({"inner": {"a b": {"count": "1", "share": 1}}}, "inner['a b'].count is str '1', not a whole number"),
         ({"inner": {"a b": {"count": True, "share": 1}}}, "inner['a b'].count is bool True"),
-        ({"inner": {"a b": {"count": 1, "share": "2"}}}, "inner['a b'].share is str '2', not a number"),
-        ({"inner": {"a b": {"count": 1, "share": 10**400}}}, "inner['a b'].share is int 1000"),
         ({"inner": {"a b": {"share": 1}}}, "inner['a b'] has no 'count'"),
-        ({"inner": {"a b": {"count": 1, "share": 1, "volumes": 3}}}, "volumes is int 3"),
-        ({"table": [1, 2]}, "table[0] is int 1, not a list"),
         ({"table": [[1, 2], [3]]}, "table: no table of numbers with 2 axes"),
         ({"table": [[1.5]]}, "table[0][0] is float 1.5, not a whole number"),
-        ({"table": [[True]]}, "table[0][0] is bool True, not a whole number"),
         ({"table": [[2**70]]}, "table: no table of numbers with 2 axes"),
-        ({"sums": [1, None]}, "sums[1] is NoneType, not a number"),
         ({"table": [[1], [2], [3]]}, "three rows"),
         ({"way": "neither"}, "way is str 'neither'"),
-        ({"distance": "x"}, "distance is str 'x', not a number"),
-        ({"bounds": [1, 2, 3]}, "bounds is list"),
     ],
 )
 def test_what_does_not_fit_is_named(change, words):
@@ -92,12 +78,6 @@ def test_what_does_not_fit_is_named(change, words):
     message = str(caught.value)
     assert message.startswith("there/file.json: no outer: ") and message.endswith("; make it\\nagain.")
     assert words in message and len(message) < 300
-
-
-@pytest.mark.parametrize("value", [None, [], "text", 1, True])
-def test_another_kind_of_value_altogether(value):
-    with pytest.raises(UserError, match="the whole is"):
-        decode(Outer, value, "file")
 
 
 @pytest.mark.parametrize(
@@ -120,14 +100,6 @@ def test_text_that_nobody_could_write_again_is_not_read(tmp_path, text, words):
 def test_names_that_are_not_utf8_and_characters_beyond_16_bits_are_read():
     assert parse_json('["\\udcff", "\\ud83d\\ude00", "\\\\ud800"]') == ["\udcff", "\U0001f600", "\\ud800"]
     assert parse_json("[" * 100 + "]" * 100)
-
-
-def test_objects_with_named_keys():
-    assert decode(list[Row], [{"name": "x", "more": 1}], "file")[0]["name"] == "x"
-    with pytest.raises(UserError, match=r"\[1\] has no 'name'"):
-        decode(list[Row], [{"name": "x"}, {}], "file")
-    with pytest.raises(UserError, match="note is NoneType"):
-        decode(Row, {"name": "x", "note": None}, "file")
 
 
 def test_pydantic_is_imported_when_it_is_needed():

@@ -33,11 +33,6 @@ def test_the_losses_are_exported() -> None:
     assert {name for name in losses.__all__ if name.endswith("Loss")} <= set(nnunet_nacl.__all__)
 
 
-def test_an_unknown_attribute_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="NoSuchLoss"):
-        nnunet_nacl.NoSuchLoss  # noqa: B018
-
-
 @pytest.fixture
 def sources() -> Path:
     """The source tree; skips where the tests run on an installed package alone."""
@@ -55,53 +50,23 @@ def test_version_and_date_are_the_same_everywhere(sources: Path) -> None:
     assert list(newest.groups()) == released and released[0] == nnunet_nacl.__version__
 
 
-def test_every_module_has_a_name_of_its_own(sources: Path) -> None:
-    """cli/ is named after its subcommands."""
-    modules = [
-        path.stem
-        for path in (sources / "nnunet_nacl").rglob("*.py")
-        if path.parent.name != "cli" and not path.stem.startswith("__")
-    ]
-    twice = {name for name in modules if modules.count(name) > 1}
-    assert not twice
-
-
-def test_tests_mirror_the_packages(sources: Path) -> None:
-    """A test file has the name of a module, perhaps with an aspect behind it; those of losses hold for every loss."""
-    astray = []
-    for path in sorted((sources / "tests").rglob("test_*.py")):
-        folder = path.parent.relative_to(sources / "tests").as_posix()
-        if folder in ("losses", "integration", "gpu", "slurm", "workflow"):
-            continue
-        package = sources / ("trainers" if folder == "trainers" else f"nnunet_nacl/{folder}")
-        modules = {one.stem.strip("_") for one in package.iterdir()}
-        if folder == ".":
-            modules |= {"package", "documentation"}
-        elif folder == "trainers":
-            modules.add("package")
-        name = path.stem.removeprefix("test_")
-        if not any(name == module or name.startswith(f"{module}_") for module in modules):
-            astray.append(f"{folder}/{path.name}")
-    assert not astray
-
-
-def imports_on_loading(sources: Path) -> dict[str, set[str]]:
-    """What each module of the package imports as soon as it is loaded."""
+def imports_of(sources: Path, *, on_loading: bool) -> dict[str, set[str]]:
+    """What each module of the package imports: as soon as it is loaded, or anywhere, in functions too."""
     found = {}
     for path in (sources / "nnunet_nacl").rglob("*.py"):
         parts = path.relative_to(sources).with_suffix("").parts
-        names = set()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        tree, names = ast.parse(path.read_text(encoding="utf-8")), set()
+        for node in tree.body if on_loading else ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         found[".".join(parts).removesuffix(".__init__")] = names
     return found
 
 
 def test_imports_run_one_way(sources: Path) -> None:
-    graph = imports_on_loading(sources)
+    graph = imports_of(sources, on_loading=True)
     TopologicalSorter({module: names & graph.keys() - {module} for module, names in graph.items()}).prepare()
 
 
@@ -130,35 +95,21 @@ LAYERS = (
 """The packages and what lies beside them: each imports from its own layer and from those before it."""
 
 
-def imports_anywhere(sources: Path) -> dict[str, set[str]]:
-    """By package, or module beside them, those that it imports: on loading or in a function."""
-    layer = {name for names in LAYERS for name in names}
-    found = {name: set() for name in layer}
-    for path in (sources / "nnunet_nacl").rglob("*.py"):
-        package = path.relative_to(sources / "nnunet_nacl").with_suffix("").parts[0]
-        if package in ("__init__", "__main__"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            found[package] |= {name.split(".")[1] for name in names if name.startswith("nnunet_nacl.")} & layer
-    return found
-
-
 def test_packages_import_one_way(sources: Path) -> None:
     number = {name: i for i, names in enumerate(LAYERS) for name in names}
-    found = imports_anywhere(sources)
+    found: dict[str, set[str]] = {}
+    for module, names in imports_of(sources, on_loading=False).items():
+        package = (*module.split("."), "")[1]
+        if package not in ("", "__main__"):
+            ours = {name.split(".")[1] for name in names if name.startswith("nnunet_nacl.")}
+            found.setdefault(package, set()).update(ours & number.keys())
     assert found.keys() == number.keys()  # a new package needs its layer
     assert not {(a, b) for a, others in found.items() for b in others if number[b] > number[a]}
     TopologicalSorter({name: others - {name} for name, others in found.items()}).prepare()
 
 
 def test_what_computes_knows_neither_plotting_nor_nnunet(sources: Path) -> None:
-    graph = imports_on_loading(sources)
+    graph = imports_of(sources, on_loading=True)
     core = re.compile(r"nnunet_nacl\.(losses|metrics|label_space|methods|decision|calibration)\b")
     foreign = {
         (module, name)
@@ -207,19 +158,6 @@ def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], e
         if not {normalised(one) for one in distributions.get(name, [name])} & required(sources, *extras)
     }
     assert not undeclared
-
-
-def test_only_the_demo_needs_its_extra(sources: Path) -> None:
-    assert "nilearn" not in required(sources)
-    assert "nilearn" not in imported(
-        *(path for path in (sources / "nnunet_nacl").iterdir() if path.is_dir() and path.name != "demo")
-    )
-
-
-def test_the_summary_is_the_readmes_first_sentence(sources: Path) -> None:
-    readme = (sources / "README.md").read_text(encoding="utf-8")
-    text = " ".join(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", readme).split())
-    assert text.startswith(f"# nnunet_nacl {metadata.metadata('nnunet_nacl')['Summary']} ")
 
 
 def test_the_long_description_has_no_relative_links(sources: Path) -> None:

@@ -162,12 +162,3 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     found = fit_conditional([voxels], LogOddsMap.identity(num), ridge).map
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
     assert objective(found.coefficients().ravel())[0] <= best.fun + 1e-9
-
-
-def test_nothing_to_fit_to():
-    with pytest.raises(ValueError, match="at least one case"):
-        fit_affine([], "shift")
-    with pytest.raises(ValueError, match="form must be"):
-        fit_affine(drawn_from(MATRICES, cases=1, voxels=9), "conditional")
-    with pytest.raises(ValueError, match="no case"):
-        fit_conditional([], IDENTITY, 1e-3)

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from nnunet_nacl.calibration.case_voxels import LabelVoxels, Voxels
-from nnunet_nacl.calibration.fitting import SMALLEST_SLOPE, affine_models, class_model, region_model, shares_above
+from nnunet_nacl.calibration.fitting import SMALLEST_SLOPE, affine_models, class_model, region_model
 from nnunet_nacl.calibration.likelihood import case_loss, logits_of
 from nnunet_nacl.calibration.log_odds import clipped
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
@@ -176,13 +176,3 @@ def test_huge_log_odds_give_finite_terms():
     for x in (np.zeros(8), np.full(8, 100.0)):
         loss, gradient = model.loss(x)
         assert np.isfinite(loss) and np.isfinite(gradient).all() and np.isfinite(model.hessian(x)).all()
-
-
-def test_what_matters_at_a_label_is_counted_with_the_weights():
-    """Label 1: probabilities of structure 2 are 1/2 - (weight 1) and about 0 (weight 3)."""
-    odds = torch.tensor([[5.0, 5.0, -20.0], [5.0, -9.0, -20.0]])
-    case = Voxels(odds, torch.tensor([1, 1, 0]), torch.tensor([1, 1, 0]), torch.tensor([1.0, 3.0, 6.0]))
-    share, mean = shares_above(case.by_label[1, 0], 0.01)
-    half = 1 / (2 + np.exp(-5))
-    np.testing.assert_allclose(share, [1, 0.25])
-    np.testing.assert_allclose(mean[1], 0.25 * half, rtol=1e-5)

@@ -14,12 +14,6 @@ from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.reference import calibration as reference
 
 CLASSES = st.integers(2, 4)
-LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-7, 7))  # nothing is clipped
-MAPS = st.builds(
-    LogOddsMap,
-    arrays(np.float64, 2, elements=st.floats(0.1, 3)),
-    arrays(np.float64, 2, elements=st.floats(-3, 3)),
-)
 
 
 @st.composite
@@ -41,12 +35,6 @@ def sigmoid(logits):
     return torch.from_numpy(logits).sigmoid().numpy()
 
 
-def on_logits(calibration, logits):
-    """The network's own logits, mapped by the formula of an affine map."""
-    mapped = calibration.slopes[0][:, None] * (logits[1:] - logits[0]) + calibration.offsets[0][:, None]
-    return np.concatenate([np.zeros_like(logits[:1]), mapped])
-
-
 def everywhere(calibration, probs):
     """Every voxel counts as seen by the network."""
     return calibration(probs, tuple(slice(0, n) for n in probs.shape[1:]))
@@ -60,24 +48,6 @@ def test_one_voxel_by_hand():
     other = [0.3, 7.0]  # of labels that the voxel does not have
     rows = LogOddsMap([other, other, [2, 0.5]], [other, other, [0, np.log(3)]])
     np.testing.assert_allclose(rows(probs), expected)
-
-
-def test_regions_by_hand():
-    # odds 1/4 -> squared 1/16, times 4: 1/4
-    assert LogOddsMap([2], [np.log(4)], regions=True)(np.array([[0.2]])) == pytest.approx(0.2)
-    # the second row where a region is predicted: odds 4 -> 3 * 4^(1/2) = 6; each region by itself
-    rows = LogOddsMap([[2, 1], [0.5, 1]], np.log([[4, 1], [3, 2]]), regions=True)
-    expected = np.array([[1 / 5, 6 / 7], [8 / 9, 1 / 5]])
-    np.testing.assert_allclose(rows(np.array([[0.2, 0.8], [0.8, 0.2]])), expected)
-
-
-def test_of_equal_classes_the_lowest_is_the_label_and_half_a_region_is_out():
-    offsets = np.log([[1, 2], [3, 1], [5, 5]])
-    # odds (1, 1/2) with row 0: (1, 1); odds (2, 2) with row 1: (6, 2); odds (1, 1) with row 0: (1, 2)
-    probs = np.array([[0.4, 0.2, 1 / 3], [0.4, 0.4, 1 / 3], [0.2, 0.4, 1 / 3]])
-    expected = np.array([[1, 1, 1], [1, 6, 2], [1, 1, 2]]).T
-    np.testing.assert_allclose(LogOddsMap(np.ones((3, 2)), offsets)(probs), expected / expected.sum(0))
-    assert LogOddsMap([[1], [1]], np.log([[3], [5]]), regions=True)(np.array([[0.5]])) == pytest.approx(0.75)
 
 
 def test_the_label_is_the_one_that_is_given_whatever_the_log_odds_say():
@@ -112,14 +82,6 @@ def test_probabilities_of_exactly_0_and_1(dtype):
     assert result.dtype == (np.float64 if dtype == np.float64 else np.float32)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_regions_of_exactly_0_and_1(dtype):
-    probs = np.array([[1, 0, 0], [0, 1, 0]], dtype=dtype)
-    result = LogOddsMap(np.full((2, 2), 0.5), np.full((2, 2), 0.1), regions=True)(probs)
-    np.testing.assert_allclose(result[:, :2], sigmoid(np.array([[7.6, -7.4], [-7.4, 7.6]])), rtol=1e-5)
-    assert (result[:, 2] == 0).all() and result.dtype == dtype
-
-
 def test_a_region_that_float32_calls_certain_counts_as_just_below():
     # float32's numbers below 1 are 2^-24 apart, so 1 - p is at most 2^-25: log-odds 25 log 2
     assert log_odds(np.ones((1, 1), np.float32), True).item() == pytest.approx(25 * np.log(2), rel=1e-6)
@@ -137,24 +99,17 @@ def test_half_precision_is_calibrated_as_fits_and_samples_see_it(regions):
     np.testing.assert_allclose(result, sampled.numpy(), atol=1e-6)
 
 
-@given(logits_and_map())
-def test_it_is_the_slow_map_of_classes(given_):
-    logits, calibration = given_
-    voxels = logits.T.tolist()
-    expected = np.array([reference.calibrated(z, calibration.slopes, calibration.offsets) for z in voxels]).T
-    np.testing.assert_allclose(everywhere(calibration, softmax(logits)), expected, atol=1e-9)
-    odds, label = torch.from_numpy(logits[1:] - logits[:1]), torch.tensor([reference.label_of(z) for z in voxels])
-    np.testing.assert_allclose(calibration.to_probabilities(odds, label).numpy(), expected, atol=1e-9)
-
-
-@given(logits_and_map(regions=True, largest=30))
-def test_it_is_the_slow_map_of_regions(given_):
-    logits, calibration = given_
-    voxels = logits.T.tolist()
-    expected = np.array([reference.calibrated_regions(z, calibration.slopes, calibration.offsets) for z in voxels]).T
-    np.testing.assert_allclose(everywhere(calibration, sigmoid(logits)), expected, atol=1e-8)
-    odds = torch.from_numpy(logits)
-    np.testing.assert_allclose(calibration.to_probabilities(odds, odds > 0).numpy(), expected, atol=1e-8)
+@pytest.mark.parametrize("regions", [False, True])
+@given(data=st.data())
+def test_it_is_the_slow_map(regions, data):
+    logits, calibration = data.draw(logits_and_map(regions, 30 if regions else 60))
+    slow, voxels = reference.calibrated_regions if regions else reference.calibrated, logits.T.tolist()
+    expected = np.array([slow(z, calibration.slopes, calibration.offsets) for z in voxels]).T
+    probs, odds = sigmoid(logits) if regions else softmax(logits), torch.from_numpy(logits)
+    np.testing.assert_allclose(everywhere(calibration, probs), expected, atol=1e-8 if regions else 1e-9)
+    label = odds > 0 if regions else torch.tensor([reference.label_of(z) for z in voxels])
+    odds = odds if regions else odds[1:] - odds[:1]
+    np.testing.assert_allclose(calibration.to_probabilities(odds, label).numpy(), expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -167,13 +122,6 @@ def test_equal_rows_are_an_affine_map(regions, data):
     assert affine.is_affine and not rows.is_affine and len(rows.slopes) == affine.num_labels
     probs = sigmoid(logits) if regions else softmax(logits)
     np.testing.assert_array_equal(everywhere(affine, probs), everywhere(rows, probs))
-
-
-@given(LOGITS, MAPS)
-def test_an_affine_map_is_as_good_on_logits_as_on_probabilities(logits, calibration):
-    np.testing.assert_allclose(
-        everywhere(calibration, softmax(logits)), softmax(on_logits(calibration, logits)), atol=1e-9
-    )
 
 
 def test_a_matrix_of_each_label_by_hand():
@@ -230,12 +178,10 @@ def test_blocks_do_not_show(monkeypatch, shape):
     "slopes, offsets",
     [
         ([0.0], [0.0]),
-        ([-1.0], [0.0]),
         ([1.0], [np.nan]),
         ([1.0], [0.0, 0.0]),
         (np.ones((2, 2)), np.zeros((2, 2))),  # two structures have three labels
         (np.ones((3, 2)), np.zeros((2, 2))),
-        (np.ones((2, 0)), np.zeros((2, 0))),
     ],
 )
 def test_what_is_no_map(slopes, offsets):

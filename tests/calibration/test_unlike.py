@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,15 +94,9 @@ def test_a_batch_is_counted(like):
     assert (batch.n_scans, batch.n_unlike, batch.n_patients) == (24, n_near + 4, 60)
     assert batch.probability == batch_probability(n_near + 4, 24, 60, 0.05)
     assert f"{n_near + 4} of 24 are unlike" in batch.text
-    assert "whole batch" in batch.text
-    assert (
-        UnlikeScans.of(like, [row + 8 for row in near], 0.05).two_sample
-        < 1e-9
-        < UnlikeScans.of(like, near, 0.05).two_sample
-    )
-    few = UnlikeScans.of(like, far[:1], 0.05)
-    assert math.isnan(few.two_sample)
-    assert "1 of 1 is unlike" in few.text
+    moved, where_it_was = (UnlikeScans.of(like, [row + by for row in near], 0.05).two_sample for by in (8, 0))
+    assert moved < 1e-9 < where_it_was
+    assert math.isnan(UnlikeScans.of(like, far[:1], 0.05).two_sample)
     assert UnlikeScans.of(like, [], 0.05).text == ""
 
 
@@ -145,6 +138,8 @@ def test_numbers_that_never_change_do_not_divide_by_zero():
     assert known.p_value(like + np.array([0, 0.02, 0, 0])) > 0.5  # two percent
     assert known.p_value(other) == pytest.approx(1 / 41)
     assert known.stands_out(other) == ["spacing along z 6, they have 2 to 2"]
+    farthest = known.stands_out(np.array([9, math.log(2), 99, math.log(40)]))
+    assert [words.split()[:2] for words in farthest][:2] == [["in", "heart"], ["noise", "9,"]]
 
 
 def test_a_count_that_most_scans_share_hides_no_other_number():
@@ -154,19 +149,6 @@ def test_a_count_that_most_scans_share_hides_no_other_number():
     known = learned(values)
     assert known.p_value(np.array([0, math.log(4)])) > 0.1
     assert known.p_value(np.array([1.6, math.log(2)])) == pytest.approx(1 / 41)
-
-
-def test_words_name_the_numbers_that_are_farthest_off_with_their_range():
-    values = np.c_[np.linspace(-1, 1, 41), np.log(np.linspace(1, 2, 41)), np.linspace(0, 1, 41), np.linspace(1, 3, 41)]
-    known = learned(values)
-    words = known.stands_out(np.array([40.0, math.log(12), 0.5, 9.0]))
-    assert words == [
-        "noise 40, they have -1 to 1",
-        "volume of heart 8.1e+03, they have 2.72 to 20.1",
-        "spacing along z 12, they have 1 to 2",
-    ]
-    assert len(known.stands_out(np.full(4, 99.0))) == 3
-    assert known.stands_out(np.array([0.1, math.log(1.5), 0.5, 2])) == ["noise 0.1, they have -1 to 1"]  # none is far
 
 
 def test_what_is_stored_is_read_with_its_gaps(like):
@@ -182,9 +164,3 @@ def test_what_is_stored_is_read_with_its_gaps(like):
 def test_lists_that_do_not_belong_together_are_refused(patient):
     with pytest.raises(ValueError, match="belong together"):
         CalibrationProfiles(["a"], [[1.0]] * 3, np.array(patient, int))
-
-
-def test_a_batch_that_lies_farther_off_is_named_where_no_scan_is_unlike_by_itself() -> None:
-    known = UnlikeScans(0.05, 30, 0, 40, 1.0, 1.6e-5)
-    assert "by itself, but that the whole batch is farther off has p = 1.6e-05" in known.text
-    assert not replace(known, two_sample=0.2).text and not replace(known, two_sample=math.nan).text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 
@@ -26,9 +25,3 @@ def wilcoxon(differences: Sequence[float]) -> float:
     lower = sum(s <= observed for s in sums) / len(sums)
     upper = sum(s >= observed for s in sums) / len(sums)
     return min(1.0, 2 * min(lower, upper))
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean of the defined values."""
-    kept = [value for value in values if not math.isnan(value)]
-    return sum(kept) / len(kept) if kept else math.nan

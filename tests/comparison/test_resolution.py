@@ -23,7 +23,7 @@ from tests.runs.folders import write_json
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
 
-def gather(names, paths=(), dataset="999", **options):
+def gather(names=NAMES, paths=(), dataset="999", **options):
     """What the command line does before it computes."""
     arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
     located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
@@ -33,11 +33,7 @@ def gather(names, paths=(), dataset="999", **options):
 @pytest.fixture
 def collect(study):
     """Function that gathers the study."""
-
-    def run(names=NAMES, paths=(), **options):
-        return gather(names, paths, **options)
-
-    return run
+    return gather
 
 
 def remove_case(study, trainer: str, fold: int, case: str) -> None:
@@ -71,10 +67,6 @@ def test_a_missing_fold_is_listed(study, collect):
 def test_no_fold_in_common(study, collect):
     with pytest.raises(UserError, match="no fold in common: nnUNetTrainer has no fold 7"):
         collect(folds=["7"])
-    shutil.rmtree(study.model(NAMES[1]) / "fold_1")
-    shutil.rmtree(study.model(NAMES[2]) / "fold_0")
-    with pytest.raises(UserError, match="no fold in common"):
-        collect(allow_missing=True)
 
 
 def test_a_fold_whose_validation_kept_no_probabilities_is_not_there(study, collect):

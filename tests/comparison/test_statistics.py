@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
-from nnunet_nacl.metrics import bootstrap
 from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands, mean_interval, resamples
 from tests.comparison import slow
 
@@ -27,22 +25,6 @@ def test_resamples_draw_n_cases_with_replacement():
     # a count is binomial(5, 1/5): mean 1, variance 4/5
     assert counts.mean() == 1 and counts.var() == pytest.approx(0.8, abs=0.03)
     assert (resamples(5, 4000, 3) == counts).all() and (resamples(5, 4000, 4) != counts).any()
-
-
-def test_draws_that_are_kept_take_no_more_memory_than_stated(monkeypatch):
-    monkeypatch.setattr(bootstrap, "KEPT_BYTES", 9_000_000, raising=False)
-    tracemalloc.start()
-    try:
-        for n in range(100, 110):  # 800 kB and more of each, so that not all of them can stay
-            first = resamples(n, 1000, 3).copy()
-        many = tracemalloc.get_traced_memory()[0] - first.nbytes
-        for n in (2000, 2001, 2002):  # 16 MB each: larger than all that may stay
-            resamples(n, 1000, 3)
-        large = tracemalloc.get_traced_memory()[0] - first.nbytes
-    finally:
-        tracemalloc.stop()
-    assert 6_000_000 < many < 9_100_000 and large < 9_100_000
-    assert (resamples(109, 1000, 3) == first).all()
 
 
 def test_interval_of_two_values_is_known():
@@ -127,10 +109,7 @@ def test_holm_is_the_closure_of_bonferroni(p_values):
     assert holm(p_values) == pytest.approx(slow.holm(p_values))
 
 
-def test_holm_by_hand():
-    # sorted 0.01, 0.02, 0.03: 3 * 0.01; max(0.03, 2 * 0.02); max(0.04, 0.03)
-    assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
-    assert holm([]) == [] and holm([0.6, 0.9]) == [1, 1]
+def test_holm_counts_only_what_is_tested():
     with_untested = holm([0.02, NAN, 0.01])
     assert with_untested[::2] == pytest.approx([0.02, 0.02]) and math.isnan(with_untested[1])
 

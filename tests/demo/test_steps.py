@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
 import threading
@@ -28,18 +26,6 @@ from tests.trainers.plans import make_plans
 TRAINERS = [f"nnUNetTrainer{method}_10epochs_100iters_adam" for method in ("DiceCE", "CE", "NACL")]
 DATASET = "Dataset090_VirtualBrains"
 FIRST = ["convert_MSD_dataset", "plan_and_preprocess", "preprocess"]
-
-
-def parse(arguments):
-    """The arguments as our own command reads them."""
-    if arguments[0] != "compare":
-        return build_parser(arguments).parse_args(arguments)
-    parser = argparse.ArgumentParser()
-    for name in ("-d", "-f", "-tr", "-i", "-unranked", "-bad"):
-        parser.add_argument(name, nargs="+")
-    for name in ("-c", "-o"):
-        parser.add_argument(name, required=True)
-    return parser.parse_args(arguments[1:])
 
 
 class FakeNnunet:
@@ -68,7 +54,7 @@ class FakeNnunet:
                 log.touch()
             self.interrupted = self.stop_at is not None and self.stop_at in shlex.join([program, *arguments])
             if program == "nnunet_nacl":
-                getattr(self, arguments[0])(parse(arguments))
+                getattr(self, arguments[0])(build_parser(arguments).parse_args(arguments))
             else:
                 getattr(self, program)(arguments)
             if self.interrupted:
@@ -118,6 +104,7 @@ class FakeNnunet:
         self.predicted.append(arguments)
 
     def compare(self, arguments):
+        arguments.tr = [name for flag, name in arguments.entries if flag == "-tr"]
         self.compared.append(arguments)
 
 
@@ -156,6 +143,8 @@ def test_the_stock_commands_run_in_order_and_are_shown(demo, nnunet, capsys):
     assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
     assert nnunet.commands[1] == "nnUNetv2_plan_and_preprocess -d 90 -npfp 2 --no_pp --verify_dataset_integrity"
     assert nnunet.commands[3] == f"nnUNetv2_train {DATASET} 2d_small 0 -tr {TRAINERS[0]} --npz -device cpu"
+    assert [len(wave) for wave in nnunet.waves[:4]] == [1, 1, 1, 3]  # on the CPU trainings share the cores
+    assert nnunet.environment["nnUNet_n_proc_DA"] == nnunet.environment["OMP_NUM_THREADS"] == "1"
     printed = capsys.readouterr().out
     assert all(f"$ {command}\n" in printed for wave in nnunet.waves for command in wave)
     (compared,) = nnunet.compared
@@ -163,22 +152,6 @@ def test_the_stock_commands_run_in_order_and_are_shown(demo, nnunet, capsys):
     assert compared.unranked == ["true probabilities"]
     splits = json.loads(nnunet.place("preprocessed", "splits_final.json").read_text())
     assert [sorted(fold["val"]) for fold in splits].count(["a"]) == 1 and len(splits) == 5
-
-
-def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path):
-    demo()
-    shutil.rmtree(tmp_path / "demo" / "data" / "Task90_VirtualBrains" / "probabilitiesTr")
-    nnunet.waves.clear()
-    demo()
-    assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "predict"] and nnunet.compared[-1].i is None
-
-
-def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
-    demo()
-    assert [len(wave) for wave in nnunet.waves[:4]] == [1, 1, 1, 3]
-    assert nnunet.environment["nnUNet_n_proc_DA"] == nnunet.environment["OMP_NUM_THREADS"] == "1"
-    demo("-f", "1", "-tr", TRAINERS[0])
-    assert nnunet.environment["OMP_NUM_THREADS"] == "2"
 
 
 def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, nnunet):
@@ -229,15 +202,6 @@ def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
     assert nnunet.predicted[0].tr == TRAINERS[1]
 
 
-def test_another_configuration_keeps_the_plans(demo, nnunet):
-    demo()
-    nnunet.waves.clear()
-    demo("-c", "3d_fullres")
-    assert nnunet.commands[0] == "nnUNetv2_preprocess -d 90 -c 3d_fullres -np 2"
-    assert f" {DATASET} 3d_fullres 0 " in nnunet.commands[1]
-    assert "2d_small" in json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())["configurations"]
-
-
 def test_a_foreign_data_set_in_the_folder_is_left_alone(demo, tmp_path):
     foreign = tmp_path / "demo" / "nnUNet_raw" / DATASET
     foreign.mkdir(parents=True)
@@ -254,12 +218,6 @@ def test_data_sets_share_a_folder(demo, nnunet, tmp_path):
     demo("--data", str(tmp_path / "Task91_Others"))
     assert nnunet.predicted[-1].bad == nnunet.compared[-1].bad == ["0.8"]
     assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"] and "_40epochs_50iters" in nnunet.commands[-1]
-
-
-def test_folds_and_trainers_multiply(demo, nnunet):
-    demo("-f", "0", "1", "-tr", "nnUNetTrainer", "nnUNetTrainerNACL_5epochs")
-    assert [len(wave) for wave in nnunet.waves[3:5]] == [2, 2]
-    assert [command.split()[3] for command in nnunet.commands[3:]] == ["0", "0", "1", "1"]
 
 
 @pytest.mark.parametrize("folder", ["/nowhere/Task01_None", "."])

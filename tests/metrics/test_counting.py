@@ -243,13 +243,10 @@ def test_empty_masks_and_empty_images_give_nan():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(probs=np.full((2, 4), np.nan, np.float32)), "NaN"),
         (dict(probs=np.full((2, 4), 0.2, np.float32)), "sum to 0.4"),
-        (dict(probs=np.array([[1.5] * 4, [-0.5] * 4], np.float32)), "-0.5"),
         (dict(probs=np.ones((1, 4), np.float32)), "regions=True"),
         (dict(probs=np.ones((2, 4), int)), "floating point"),
         (dict(truth=np.array([0, 1, 2, 0])), r"label\(s\) 2"),
-        (dict(truth=np.array([0, 1, -1, 0])), r"label\(s\) -1"),
         (dict(truth=np.array([0, 1, 0.5, 0])), "0.5"),
         (dict(truth=np.array([0, 1, 0])), r"\(4,\), got \(3,\)"),
         (dict(valid=np.ones(3, bool)), "valid must"),

@@ -18,15 +18,6 @@ def by_hand(probs, truth, labels, where, n_bins=15):
     return np.abs(gaps).sum() / max(1, where.sum())
 
 
-def test_three_voxels():
-    """Labels 1, 0, 1 with probabilities .3, .6, .9, of which the first and the last are right: three bins, one each."""
-    probs = np.array([[0.7, 0.6, 0.1], [0.3, 0.4, 0.9]])
-    found = count_masks(probs, np.array([1, 1, 1]), segmentation=np.array([1, 0, 1]))
-    assert ece(found["all"]) == pytest.approx((0.7 + 0.6 + 0.1) / 3)
-    assert ece(found["predicted"]) == pytest.approx((0.7 + 0.1) / 2)
-    assert found["all"].correct.sum() == 2
-
-
 @pytest.mark.parametrize("plain", [0.0, 0.9], ids=["no plain background", "much plain background"])
 def test_any_labels_as_voxel_by_voxel(plain):
     rng = np.random.default_rng(0)
@@ -41,16 +32,6 @@ def test_any_labels_as_voxel_by_voxel(plain):
     for name, where in masks.items():
         assert ece(found[name]) == pytest.approx(by_hand(probs, truth, labels, where), abs=1e-6), name
         assert found[name].n_voxels == where.sum()
-
-
-def test_most_probable_labels_are_the_default():
-    rng = np.random.default_rng(1)
-    probs = rng.dirichlet(np.ones(3), 200).T
-    truth = rng.integers(0, 3, 200)
-    given, default = count_masks(probs, truth, segmentation=probs.argmax(0)), count_masks(probs, truth)
-    for name, stats in default.items():
-        np.testing.assert_allclose(given[name].confidence, stats.confidence)
-        np.testing.assert_array_equal(given[name].correct, stats.correct)
 
 
 def test_regions_are_in_or_out_as_delivered():

@@ -18,14 +18,6 @@ def random_probs(rng, channels: int, shape: tuple[int, ...]) -> np.ndarray:
     return rng.dirichlet(np.full(channels, 0.5), shape).transpose(-1, *range(len(shape)))
 
 
-def test_a_sure_network_expects_the_dice_of_its_own_segmentation():
-    truth = np.array([[0, 1, 1], [2, 2, 0]])
-    one_hot = np.stack([truth == k for k in range(3)]).astype(float)
-    shifted = np.array([[1, 1, 0], [2, 2, 0]])  # shares one of the two voxels of class 1
-    assert expected_dice(one_hot, truth).tolist() == [1, 1]
-    assert expected_dice(one_hot, shifted).tolist() == [0.5, 1]
-
-
 def test_constant_probability_closed_form():
     # p everywhere, n of N voxels chosen: 2 n p / (N p + n)
     probs = np.stack([np.full(10, 0.7), np.full(10, 0.3)])
@@ -53,13 +45,6 @@ def test_agrees_with_the_reference_on_what_is_valid(regions, dtype):
     assert found == pytest.approx(expected, rel=1e-6 if dtype == np.float64 else 1e-4)
 
 
-def test_an_absent_structure_has_none_and_adds_nothing():
-    probs = np.array([[0.6, 0.2], [0.3, 0.7], [0.1, 0.1]])
-    sums = count_expected(probs, np.array([0, 1]))
-    assert np.isnan(sums.dice).tolist() == [False, True]
-    assert sums.expected[1] == pytest.approx(0.2)
-
-
 def test_nothing_valid_gives_no_number():
     sums = count_expected(np.full((2, 3), 0.5), np.ones(3, int), valid=np.zeros(3, bool))
     assert np.isnan(sums.dice).all() and sums.expected.tolist() == [0]
@@ -83,12 +68,8 @@ def test_sums_of_parts_add_up_beyond_one_block():
         (np.full((2, 3), 0.5), np.zeros(4, int), {}, "spatial shape of probs"),
         (np.full((2, 3), 0.5), np.zeros(3, int), {"valid": np.ones(2, bool)}, "spatial shape of probs"),
         (np.full((2, 3), 0.5), np.array([0, 1, 2]), {}, "label 2, expected 0 to 1"),
-        (np.full((2, 3), 0.5), np.array([0, 1, -1]), {}, "label -1"),
         (np.full((2, 3), 0.5), np.zeros(3), {}, "integer labels"),
-        (np.ones((2, 3), int), np.zeros(3, int), {}, "floating point"),
-        (np.full((2, 3), 0.7), np.zeros(3, int), {}, "sum to 1.4"),
         (np.array([[np.nan], [0.5]]), np.zeros(1, int), {}, "NaN"),
-        (np.full((1, 3), 0.5), np.zeros(3, int), {}, "at least two channels"),
         (np.full((2, 3), 0.5), np.zeros(3, int), {"regions": ((1, 2),)}, "1 regions for 2 channels"),
     ],
 )

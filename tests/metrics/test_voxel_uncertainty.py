@@ -47,13 +47,6 @@ def test_uniform_and_certain_voxels(num_classes):
             np.testing.assert_allclose(result, value, atol=1e-7)
 
 
-def test_values_derived_by_hand():
-    probs = np.array([[0.5], [0.25], [0.25], [0.0]])
-    assert confidence(probs) == [0.5]
-    # (1/2) log 2 + 2 (1/4) log 4 = (3/2) log 2, over log 4 = 2 log 2
-    assert normalised_entropy(probs) == pytest.approx([0.75])
-
-
 def test_a_region_is_a_two_class_problem_and_the_voxel_has_the_least_certain():
     probs = np.array([[0.9, 0.2, 1.0], [0.5, 0.1, 0.0]], dtype=np.float32)
     for function, least in ((confidence, np.min), (normalised_entropy, np.max)):
@@ -62,14 +55,6 @@ def test_a_region_is_a_two_class_problem_and_the_voxel_has_the_least_certain():
         np.testing.assert_allclose(function(probs, regions=True), least(two_class, axis=0), atol=1e-6)
     np.testing.assert_allclose(confidence(probs, regions=True), [0.5, 0.8, 1.0], atol=1e-6)
     np.testing.assert_allclose(normalised_entropy(probs, regions=True)[[0, 2]], [1, 0], atol=1e-6)
-
-
-def test_members_that_are_sure_of_different_classes_disagree_completely():
-    sure = np.eye(3, dtype=np.float32)[:, :, None]  # sure[m] is sure of class m
-    members = [sure[m] for m in range(3)]
-    np.testing.assert_allclose(mutual_information(members), [1], atol=1e-7)
-    # two members of three classes: log 2 / log 3
-    np.testing.assert_allclose(mutual_information(members[:2]), [math.log(2) / math.log(3)], rtol=1e-6)
 
 
 def test_the_most_disputed_region_stands_for_the_voxel():

@@ -125,9 +125,6 @@ def run(*arguments, status=0) -> None:
     assert main([*map(str, arguments), "-np", "1"]) == status
 
 
-rows_of = read_list
-
-
 @pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
 def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path, capsys):
     root = learned_folders(labels)
@@ -136,7 +133,7 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     learned = read_record(path).learned
     assert learned.as_deployed
     run("review", "-i", root / "calibrated", "-o", tmp_path / "out", "-map", path)
-    rows = rows_of(tmp_path / "out")
+    rows = read_list(tmp_path / "out")
     lowest = [float(row["lowest_predicted_dice"]) for row in rows]
     assert len(rows) == 10
     assert lowest == sorted(lowest)

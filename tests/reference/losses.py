@@ -19,10 +19,6 @@ import numpy as np
 STEP = 1e-30  # of the complex derivative: it has no subtraction, so the smaller the better
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# neighbourhood
-
-
 def kernel_weights(kernel_size: int | tuple[int, ...], spatial_dims: int, prior: str, sigma: float) -> dict:
     """Weight of each neighbour, by its offset from the centre in voxels."""
     sizes = (kernel_size,) * spatial_dims if isinstance(kernel_size, int) else tuple(kernel_size)
@@ -80,8 +76,7 @@ def region_proportions(regions, *, valid=None, **settings) -> np.ndarray:
     return np.stack(shares, axis=1)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# one voxel's terms, for arrays (M, K) of logits; complex, so that they can be differentiated
+# One voxel's terms, for arrays (M, K) of logits; complex, so that they can be differentiated.
 
 
 def _log_softmax(logits):
@@ -136,8 +131,7 @@ def ecp_term(logits, one_hot, penalty_weight, reduction):
     return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, reduction)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the same for one region, whose logits are (M, 1): in or out
+# The same for one region, whose logits are (M, 1): in or out.
 
 
 def _two_classes(logits):
@@ -181,10 +175,6 @@ def region_ecp_term(logits, membership, penalty_weight, reduction):
     return region_soft_cross_entropy_term(logits, membership) - penalty_weight * _half_if_mean(reduction) * entropy
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# from voxels to the loss
-
-
 def _rows(array):
     """(B, K, *spatial) -> (voxels, K)."""
     array = np.asarray(array, float)
@@ -212,100 +202,83 @@ def _one_hot(labels, num_classes):
     return np.stack([labels == k for k in range(num_classes)], axis=1).astype(float)
 
 
-def _evaluate(logits, target, ignore_label, regions, class_term, region_term, soften=None, neighborhood=None):
+def _evaluate(
+    logits,
+    target,
+    class_term,
+    region_term,
+    *settings,
+    ignore_label=None,
+    regions=False,
+    soften=None,
+    neighborhood=None,
+):
     """One loss in either label space.
 
     Args:
-        class_term, region_term: term(logits, hard labels[, tau]) for rows of voxels.
+        class_term, region_term: term(logits, hard labels[, tau], *settings) for rows of voxels.
         soften: hard labels and number of classes -> soft labels, where the loss takes these.
         neighborhood: settings of the proportions where the loss needs tau.
     """
     logits, target = np.asarray(logits, float), np.asarray(target)
+    num_channels = logits.shape[1]
+    soften = soften or (lambda hard, num_classes: hard)
     if not regions:
-        num_classes = logits.shape[1]
         labels = target[:, 0] if target.ndim == logits.ndim else target
         valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
         labels = np.where(valid, labels, 0).astype(int)
-        one_hot = _one_hot(labels, num_classes)
-        fixed = [one_hot if soften is None else soften(one_hot, num_classes)]
+        fixed = [soften(_one_hot(labels, num_channels), num_channels)]
         if neighborhood is not None:
-            fixed.append(neighborhood_proportions(labels, num_classes, valid=valid, **neighborhood))
-        return _mean_over_valid(class_term, logits, valid, *fixed)
+            fixed.append(neighborhood_proportions(labels, num_channels, valid=valid, **neighborhood))
+        return _mean_over_valid(lambda *rows: class_term(*rows, *settings), logits, valid, *fixed)
 
-    num_regions = logits.shape[1]
-    membership = target[:, :num_regions].astype(float)
-    has_mask = target.shape[1] == num_regions + 1
+    membership = target[:, :num_channels].astype(float)
+    has_mask = target.shape[1] == num_channels + 1
     valid = target[:, -1] == 0 if has_mask else np.ones(membership[:, 0].shape, bool)
-    fixed = [membership if soften is None else soften(membership, 2)]
+    fixed = [soften(membership, 2)]
     if neighborhood is not None:
         fixed.append(region_proportions(membership, valid=valid, **neighborhood))
     value, gradient = 0.0, np.zeros_like(logits)
-    for r in range(num_regions):
+    for r in range(num_channels):
         one = slice(r, r + 1)
         region_value, region_gradient = _mean_over_valid(
-            region_term, logits[:, one], valid, *[array[:, one] for array in fixed]
+            lambda *rows: region_term(*rows, *settings), logits[:, one], valid, *[array[:, one] for array in fixed]
         )
-        value += region_value / num_regions
-        gradient[:, one] = region_gradient / num_regions
+        value += region_value / num_channels
+        gradient[:, one] = region_gradient / num_channels
     return value, gradient
 
 
-def cross_entropy(logits, target, *, ignore_label=None, regions=False):
-    return _evaluate(logits, target, ignore_label, regions, soft_cross_entropy_term, region_soft_cross_entropy_term)
+SOFT_CROSS_ENTROPY = soft_cross_entropy_term, region_soft_cross_entropy_term
 
 
-def label_smoothing(logits, target, *, smoothing=0.1, ignore_label=None, regions=False):
+def cross_entropy(logits, target, **space):
+    return _evaluate(logits, target, *SOFT_CROSS_ENTROPY, **space)
+
+
+def label_smoothing(logits, target, *, smoothing=0.1, **space):
     def soften(hard, num_classes):
         return (1 - smoothing) * hard + smoothing / num_classes
 
-    return _evaluate(
-        logits, target, ignore_label, regions, soft_cross_entropy_term, region_soft_cross_entropy_term, soften
-    )
+    return _evaluate(logits, target, *SOFT_CROSS_ENTROPY, soften=soften, **space)
 
 
-def focal(logits, target, *, gamma=3.0, ignore_label=None, regions=False):
-    return _evaluate(
-        logits,
-        target,
-        ignore_label,
-        regions,
-        lambda rows, hard: focal_term(rows, hard, gamma),
-        lambda rows, hard: region_focal_term(rows, hard, gamma),
-    )
+def focal(logits, target, *, gamma=3.0, **space):
+    return _evaluate(logits, target, focal_term, region_focal_term, gamma, **space)
 
 
-def ecp(logits, target, *, penalty_weight=0.1, reduction="mean", ignore_label=None, regions=False):
-    return _evaluate(
-        logits,
-        target,
-        ignore_label,
-        regions,
-        lambda rows, hard: ecp_term(rows, hard, penalty_weight, reduction),
-        lambda rows, hard: region_ecp_term(rows, hard, penalty_weight, reduction),
-    )
+def ecp(logits, target, *, penalty_weight=0.1, reduction="mean", **space):
+    return _evaluate(logits, target, ecp_term, region_ecp_term, penalty_weight, reduction, **space)
 
 
-def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, reduction="mean", ignore_label=None, regions=False):
-    return _evaluate(
-        logits,
-        target,
-        ignore_label,
-        regions,
-        lambda rows, hard: mbls_term(rows, hard, penalty_weight, margin, reduction),
-        lambda rows, hard: region_mbls_term(rows, hard, penalty_weight, margin, reduction),
-    )
+def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, reduction="mean", **space):
+    return _evaluate(logits, target, mbls_term, region_mbls_term, penalty_weight, margin, reduction, **space)
 
 
-def svls(logits, target, *, sigma=2.0, kernel_size=3, padding="replicate", ignore_label=None, regions=False):
-    return _evaluate(
-        logits,
-        target,
-        ignore_label,
-        regions,
-        lambda rows, hard, tau: soft_cross_entropy_term(rows, tau),
-        lambda rows, hard, tau: region_soft_cross_entropy_term(rows, tau),
-        neighborhood={"prior": "svls", "sigma": sigma, "kernel_size": kernel_size, "padding": padding},
-    )
+def svls(logits, target, *, sigma=2.0, kernel_size=3, padding="replicate", **space):
+    around = {"prior": "svls", "sigma": sigma, "kernel_size": kernel_size, "padding": padding}
+    terms = (lambda rows, hard, tau, term=term: term(rows, tau) for term in SOFT_CROSS_ENTROPY)
+    return _evaluate(logits, target, *terms, neighborhood=around, **space)
 
 
 def nacl(
@@ -313,24 +286,15 @@ def nacl(
     target,
     *,
     penalty_weight=0.1,
-    kernel_size=3,
-    prior="mean",
-    sigma=1.0,
     penalty="l1",
     space="logits",
     reduction="mean",
-    padding="valid",
     prior_scale=1.0,
     ignore_label=None,
     regions=False,
+    **around,
 ):
+    around = {"kernel_size": 3, "prior": "mean", "sigma": 1.0, "padding": "valid"} | around
     settings = (penalty_weight, penalty, space, reduction, prior_scale)
-    return _evaluate(
-        logits,
-        target,
-        ignore_label,
-        regions,
-        lambda rows, hard, tau: nacl_term(rows, hard, tau, *settings),
-        lambda rows, hard, tau: region_nacl_term(rows, hard, tau, *settings),
-        neighborhood={"prior": prior, "sigma": sigma, "kernel_size": kernel_size, "padding": padding},
-    )
+    labels = {"ignore_label": ignore_label, "regions": regions}
+    return _evaluate(logits, target, nacl_term, region_nacl_term, *settings, neighborhood=around, **labels)

@@ -60,17 +60,6 @@ def test_another_packages_trainer_is_found_and_pickles(distribution: Callable) -
     assert pickle.loads(pickle.dumps(found)) is found
 
 
-def test_our_trainers_are_the_classes_that_python_imports() -> None:
-    import nnunet_nacl_trainers
-    from nnunet_nacl_trainers import nnUNetTrainerNACL
-
-    assert find("nnUNetTrainerNACL") is nnUNetTrainerNACL
-    variant = find("nnUNetTrainerNACL_lambda0p2_3epochs")
-    assert variant is nnunet_nacl_trainers.nnUNetTrainerNACL_lambda0p2_3epochs
-    assert pickle.loads(pickle.dumps(variant)) is variant
-    assert issubclass(variant, nnUNetTrainerNACL)
-
-
 def test_nobody_takes_our_names(distribution: Callable) -> None:
     from nnunet_nacl_trainers import nnUNetTrainerNACL
 
@@ -126,15 +115,6 @@ def test_the_users_folder_in_front_wins(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "in_front.py").write_text(TRAINER_MODULE.format(name="nnUNetTrainerNACL"))
     monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path}:{bridge_folder()}")
     assert find("nnUNetTrainerNACL").__module__ == "in_front"
-
-
-def test_two_bridge_folders_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tmp_path / "nnunet_nacl_bridge.py"
-    other.write_text((Path(bridge_folder()) / "nnunet_nacl_bridge.py").read_text())
-    monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path}:{bridge_folder()}")
-    from nnunet_nacl_trainers import nnUNetTrainerNACL
-
-    assert find("nnUNetTrainerNACL") is nnUNetTrainerNACL
 
 
 def test_a_python_without_the_package_is_not_harmed(new_environment: Callable[[], Environment]) -> None:

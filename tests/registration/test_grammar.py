@@ -108,14 +108,10 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
             ),
         ),
         ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
-        ("nnUNetTrainerNACL_lambda0", Variant("NACL", penalty_weight=0.0)),
         (
             "nnUNetTrainerNACL_lambda0p05_softmax_sum_m5",
             Variant("NACL", penalty_weight=0.05, softmax=True, sum=True, scale=5.0),
         ),
-        ("nnUNetTrainerSVLS_k5_sigma1", Variant("SVLS", kernel_size=5, sigma=1.0)),
-        ("nnUNetTrainerMbLS_lambda0p2_m10", Variant("MbLS", penalty_weight=0.2, scale=10.0)),
-        ("nnUNetTrainerECP_sum_alpha0p3", Variant("ECP", sum=True, alpha=0.3)),
         ("nnUNetTrainerCE_50iters_train12p5", Variant("CE", iterations=50, train_percent=12.5)),
         ("nnUNetTrainerNACL_adam_train10_noda_seed2", Variant("NACL", adam=True, train_percent=10, noda=True, seed=2)),
         ("nnUNetTrainerFocal_plainstart_5epochs", Variant("Focal", plainstart=True, epochs=5)),
@@ -129,38 +125,25 @@ def test_names(name: str, variant: Variant) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("NACL_lambda0p2_nonsense", "'nonsense' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_Adam", "'Adam' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_lambda0.2", "'lambda0.2' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_100epochs_lambda0p2", "'lambda0p2' is no token of it, or stands twice or in the wrong place"),
-        ("DiceNACL_lambda0p2_anneal", "'anneal' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_lambda0p2_lambda0p3", "'lambda0p3' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_anneal", "'anneal' is no token of it, or stands twice or in the wrong place"),
-        ("DiceNACL_plainstart", "'plainstart' is no token of it, or stands twice or in the wrong place"),
-        ("CE_lambda0p2", "'lambda0p2' is no token of it, or stands twice or in the wrong place"),
-        ("Focal_k5", "'k5' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_lambda0p20", "'lambda0p20' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_lambda00p2", "'lambda00p2' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_lambda2p0", "'lambda2p0' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_k0", "'k0' is no token of it, or stands twice or in the wrong place"),
-        ("CE_0epochs", "'0epochs' is no token of it, or stands twice or in the wrong place"),
-        ("CE_seed0", "'seed0' is no token of it, or stands twice or in the wrong place"),
-        ("CE_seed2_noda", "'noda' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_adam\n", "'adam\\n' is no token of it, or stands twice or in the wrong place"),
-        ("CE_1\u0662epochs", "'1\u0662epochs' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_lambda0p2__adam", "'' is no token of it, or stands twice or in the wrong place"),
-        ("NACL_", "'' is no token of it, or stands twice or in the wrong place"),
+        ("NACL_lambda0p2_nonsense", "'nonsense' is no token of it"),
+        ("NACL_Adam", "'Adam' is no token of it"),
+        ("NACL_100epochs_lambda0p2", "'lambda0p2' is no token of it"),
+        ("NACL_lambda0p2_lambda0p3", "'lambda0p3' is no token of it"),
+        ("NACL_anneal", "'anneal' is no token of it"),
+        ("DiceNACL_plainstart", "'plainstart' is no token of it"),
+        ("CE_lambda0p2", "'lambda0p2' is no token of it"),
+        ("NACL_lambda0p20", "'lambda0p20' is no token of it"),
+        ("CE_0epochs", "'0epochs' is no token of it"),
+        ("NACL_adam\n", "'adam\\n' is no token of it"),
+        ("CE_1\u0662epochs", "'1\u0662epochs' is no token of it"),
+        ("NACL_lambda0p2__adam", "'' is no token of it"),
         ("NACL_lambda0p1", "'lambda0p1' is the default"),
-        ("NACL_gaussian_sigma1", "'sigma1' is the default"),
-        ("CE_1000epochs", "'1000epochs' is the default"),
         ("NACL_k4", "'k4': a neighbourhood needs a centre"),
         ("SVLS_sigma0", "'sigma0': a width must be greater than 0"),
         ("LS_alpha1p5", "'alpha': a smoothing must not exceed 1"),
         ("CE_train0", "'train': must lie between 0 and 100"),
-        ("CE_train100", "'train'"),
         ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
         ("NACL_lambda0_k5", "'lambda0': there is no penalty"),
-        ("NACL_lambda0p20000000000000000001", "'lambda0p20000000000000000001' is the default, or has too many digits"),
         ("NACL_lambda123456789012345678901234567890", "too many digits"),
     ],
 )
@@ -180,29 +163,13 @@ def test_stock_has_its_own_name() -> None:
 
 
 def test_names_have_a_greatest_length() -> None:
-    base = "nnUNetTrainerNACL_lambda0p"
-    longest = 128 - len(base + "_adam")
-    for digits in (longest, longest + 1):
-        name = base + "0" * (digits - 1) + "3_adam"
-        with pytest.raises(ValueError) as caught:  # so many digits are no number of ours, whatever the length
-            parse(name)
-        assert ("128" in str(caught.value)) == (digits > longest)
-    settings = {
-        "anneal": True,
-        "penalty_weight": 0.25,
-        "kernel_size": 5,
-        "prior": "gaussian",
-        "sigma": 1.5,
-        "scale": 5.0,
-    }
-    settings |= dict.fromkeys(("l2", "softmax", "sum", "adam", "noda"), True)
+    with pytest.raises(ValueError, match="128"):
+        parse("nnUNetTrainerNACL_lambda0p".ljust(MAX_NAME_LENGTH, "0") + "3")
+    settings = {"penalty_weight": 0.25, "kernel_size": 5, "prior": "gaussian", "sigma": 1.5, "scale": 5.0}
+    settings |= dict.fromkeys(("anneal", "l2", "softmax", "sum", "adam", "noda"), True)
     settings |= {"epochs": 10000, "iterations": 10000, "train_percent": 12.5, "seed": 10}
     longest_of_all = Variant("NACL", True, **settings)
     assert parse(longest_of_all.name) == longest_of_all and 100 < len(longest_of_all.name) <= MAX_NAME_LENGTH == 128
-
-
-def test_a_default_need_not_be_left_out_of_a_variant() -> None:
-    assert Variant("NACL", penalty_weight=0.1, epochs=1000).name == "nnUNetTrainerNACL"
 
 
 @pytest.mark.parametrize(
@@ -211,13 +178,11 @@ def test_a_default_need_not_be_left_out_of_a_variant() -> None:
         "",
         "nnUNetTrainer",
         "nnUNetTrainer_250epochs",
-        "nnUNetTrainerX",
         "NACL",
         "nnUNetTrainernacl",
         "nnUNetTrainerNACLs",
         "nnUNetTrainerDiceDiceCE",
         "nnUNetTrainerDiceCELoss_noSmooth",
-        "MyNnUNetTrainerNACL",
         "nnUNetTrainerNACL\n",
     ],
 )
@@ -230,13 +195,6 @@ def test_no_trainer_of_nnunet_is_taken_for_ours() -> None:
     assert {"nnUNetTrainer", "nnUNetTrainerCELoss", "nnUNetTrainerDiceCELoss_noSmooth"} <= set(names)
     assert len(names) > 80
     assert [name for name in names if parse(name) is not None] == []
-
-
-def test_the_grammar_tells_every_token_and_default() -> None:
-    everything = grammar()
-    assert all(token.form in everything and token.meaning in everything for token in TOKENS)
-    assert all(method in everything for method in METHODS)
-    assert "default 0.1" in everything and "NACL 1, SVLS 2" in everything
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -26,7 +26,6 @@ def bridge() -> ModuleType:
     ("name", "meant"),
     [
         ("nnUNetTrainerNALC", "nnUNetTrainerNACL"),
-        ("nnUNetTrainerNacl", "nnUNetTrainerNACL"),
         ("nnunettrainernacl", "nnUNetTrainerNACL"),
         ("NACL", "nnUNetTrainerNACL"),
         ("nnUNetTrainerDICENACL", "nnUNetTrainerDiceNACL"),
@@ -35,7 +34,6 @@ def bridge() -> ModuleType:
         ("nnUNetTrainerTheir_20epochs", "nnUNetTrainerTheirs"),
         ("nnUNetTrainer_20epochs", None),
         ("nnUNetTrainerDiceTopK10Loss", None),
-        ("somethingElse", None),
         ("", None),
     ],
 )
@@ -46,25 +44,21 @@ def test_a_near_miss_is_recognised(name: str, meant: str | None) -> None:
 def test_a_near_miss_is_hinted_at_once(
     bridge: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "registered_trainers", lambda: [])
-    monkeypatch.setattr(lookup, "suggest", lambda name, known: "nnUNetTrainerNACL")
     monkeypatch.setattr(lookup, "_hinted", set())
     assert not hasattr(bridge, "nnUNetTrainerNALC")
     assert not hasattr(bridge, "nnUNetTrainerNALC")
     assert capsys.readouterr().err.count("did you mean 'nnUNetTrainerNACL'?") == 1
 
 
+@pytest.mark.parametrize("value", ["os:missing", "no colon", "", "os.path:join.missing"])
+def test_a_trainer_that_cannot_be_imported_is_an_import_error(value: str) -> None:
+    with pytest.raises(ImportError, match=r"'Name' is registered by somebody 1\.0"):
+        lookup.RegisteredTrainer("Name", value, "somebody 1.0").load()
+
+
 def test_an_unknown_name_is_passed_over_silently(bridge: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert not hasattr(bridge, "SomethingElse")
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("name", ["__path__", "__wrapped__", "_private"])
-def test_names_that_python_asks_for_are_not_looked_up(
-    bridge: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lookup, "resolve", lambda name: pytest.fail(f"looked up {name}"))
-    assert not hasattr(bridge, name)
 
 
 def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -80,14 +79,6 @@ def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment
         "print('alive')"
     )
     assert wheel_environment.run(code).strip() == "alive"
-
-
-def test_start_file_names_one_callable(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        (line,) = archive.read("nnunet_nacl.start").decode("utf-8").splitlines()
-    module, colon, function = line.partition(":")
-    assert colon and all(part.isidentifier() for part in module.split(".")) and function.isidentifier()
-    assert callable(pkgutil.resolve_name(line))
 
 
 def test_wheel_puts_no_common_name_into_site_packages(wheel: Path) -> None:

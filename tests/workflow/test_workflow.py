@@ -60,14 +60,8 @@ def validate(tmp_path: Path, trainer: str, fold: int, configuration: str = "2d")
 
 def test_the_dry_run_lists_the_jobs_of_the_grid(snakemake) -> None:
     ended = snakemake(seeds=[1, 2], calibrated=True, keep="documents")
-    assert jobs(ended) == {
-        "plan": 1,
-        "preprocess": 1,
-        "train": 3 * 2 * 2,
-        "calibrate": 6,
-        "remove": 6,
-        "compare": 2,
-    }
+    expected = {"plan": 1, "preprocess": 1, "train": 3 * 2 * 2, "calibrate": 6, "remove": 6, "compare": 2}
+    assert jobs(ended) == expected
     entries = " ".join(f"{t}_seed2{how}" for how in ("", "+calibrated") for t in TRAINERS)
     assert f"-tr {entries} -o results/comparison/2d/all_seed2 " in ended.stdout + ended.stderr
 
@@ -110,10 +104,8 @@ def test_a_name_that_a_shell_would_take_for_more_is_refused(snakemake, tmp_path)
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"trainers": ["-x"]}, "'-x' does not match"),
         ({"configurations": ["2d\n"]}, "does not match"),
         ({"datasets": ["Dataset004_a;b"]}, "Dataset004_a;b' is not valid"),
-        ({"datasets": [{"name": DATASET, "fold": [0]}]}, "is not valid"),
         ({"folds": [0, 0]}, "non-unique"),
         ({"trainer": ["nnUNetTrainerCE"]}, "'trainer' was unexpected"),
         ({"trainers": ["nnUNetTrainer"], "seeds": [1]}, "'nnUNetTrainer' should not be valid"),
