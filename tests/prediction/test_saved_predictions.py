@@ -326,18 +326,6 @@ def test_a_name_that_is_not_utf8_costs_only_its_case(predict, tmp_path):
     assert [row["case"] for row in rows(tmp_path / "out", errors="replace") if row["rank"]] == ["case_1"]
 
 
-@pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_that_can_be_no_folder_costs_only_its_case(predict, tmp_path, name):
-    folder = predict(cases=2)
-    for ending in (".nii.gz", ".npz"):
-        os.rename(folder / f"case_0{ending}", folder / f"{name}{ending}")
-    out = tmp_path / "somewhere" / "out"
-    review = reviewed(folder, out, maps=ALL)
-    assert list(review.problems) == [name] and "rename" in review.problems[name]
-    assert list(out.parent.iterdir()) == [out] and [row.case for row in review.rows] == ["case_1"]
-    assert {path.name for path in out.glob("*.nii.gz")} == {"case_1.nii.gz"}
-
-
 def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):
     folder = predict(cases=7)
     probs = probabilities(folder, "case_0").astype(np.float32)
@@ -387,13 +375,6 @@ def test_what_cannot_be_used_is_one_clear_error(predict, tmp_path, prepare, mess
     with pytest.raises(UserError, match=message):
         reviewed(arguments["folder"], Path(arguments["output"]))
     assert sorted(path.name for path in folder.iterdir()) == before
-
-
-def test_a_folder_without_a_readable_case(predict, tmp_path):
-    folder = predict(cases=1)
-    (folder / "case_0.npz").write_bytes(b"")
-    with pytest.raises(UserError, match="no case could be done.\n  case_0: .*case_0.npz"):
-        reviewed(folder, tmp_path / "out")
 
 
 def test_folders_without_probabilities(predict, make_validated, tmp_path):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses import NACLLoss, nacl
-from nnunet_nacl_trainers.loss import TrainingLoss
+from nnunet_nacl.losses import nacl
 from tests.trainers.plans import LABEL_SPACES
 
 IGNORE = 3
@@ -106,20 +104,3 @@ def test_a_label_that_is_no_class_is_named_in_the_first_batch(
     target[0, 0, 2, 3] = label
     with pytest.raises(ValueError, match=rf"label\(s\) {label}, but the logits have classes 0 to 2"):
         make_loss(name, label_space).loss(logits, target)
-
-
-def test_only_the_first_batch_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = []
-    read = LabelSpace.read
-
-    def record(self, logits, target, check_labels=True):
-        checked.append(check_labels)
-        return read(self, logits, target, check_labels)
-
-    loss = TrainingLoss(NACLLoss(check_labels=False), LabelSpace())
-    monkeypatch.setattr(LabelSpace, "read", record)
-    logits, target = batch("classes")
-    loss(logits, target)
-    assert checked.count(True) == 1
-    loss(logits, target)
-    assert checked.count(True) == 1

@@ -107,14 +107,6 @@ def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator,
     assert not (validation_of(trainer) / "calibration.json").exists()
 
 
-def test_an_nnunet_that_exports_by_another_name_validates_as_before(validator, monkeypatch):
-    trainer = validator()
-    monkeypatch.setattr(module.nnUNetTrainer, "perform_actual_validation", lambda self, save: None)
-    trainer.perform_actual_validation(False)
-    (warning,) = [line for line in log_of(trainer).splitlines() if "WARNING" in line]
-    assert "calibration was not evaluated" in warning
-
-
 def test_a_folder_that_cannot_be_measured_is_validated_as_before(validator, monkeypatch):
     trainer = validator()
     (Path(trainer.output_folder_base) / "dataset.json").write_text("{")

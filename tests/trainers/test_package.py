@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pickle
 import subprocess
 import sys
@@ -43,15 +42,6 @@ def test_a_name_is_one_class_with_the_settings_of_its_name(name: str) -> None:
     assert issubclass(trainer, CalibrationTrainer) and issubclass(trainer, nnUNetTrainer)
     assert trainer.variant == parse(name)
     assert getattr(importlib.import_module(trainer.__module__), name) is trainer
-
-
-@pytest.mark.parametrize("name", EVERY_NAME)
-def test_the_constructor_is_nnunets(name: str) -> None:
-    def arguments(trainer: type) -> list[tuple]:
-        parameters = inspect.signature(trainer.__init__).parameters.values()
-        return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
-
-    assert arguments(get_trainer(name)) == arguments(nnUNetTrainer)
 
 
 def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:

@@ -73,13 +73,6 @@ def test_the_numbers_are_those_of_the_validation_batches(
     )
 
 
-def test_training_iterations_are_not_observed(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(recording, "count_batch", lambda logits, *_: seen.append(logits.shape))
-    run_epoch(recorded(), batches(seeds=(1, 2, 3)), batches(seeds=(4,)))
-    assert seen == [(2, 3, 16, 16)]  # one batch at its highest resolution; what cannot be merged is a failure
-
-
 def test_a_continued_training_goes_on_with_the_values_of_its_checkpoint(recorded) -> None:
     trainer, data = recorded(), batches()  # writes its checkpoint after every epoch
     for _ in range(3):
