@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from hashlib import sha256
 from importlib import metadata
@@ -73,33 +72,3 @@ def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
     assert written["review"]["calibration_map"] == used
     assert CalibrationSet.of(cases[::-1], None, made["checkpoint_sha256"]).sha256 == expected["sha256"]
     assert CalibrationSet.of(cases[1:], None, made["checkpoint_sha256"]).sha256 != expected["sha256"]
-
-
-DAMAGE = {
-    "calibration_map": [
-        lambda one: one.pop("maps"),
-        lambda one: one.update(n_cases="6"),
-        lambda one: one["calibration_set"].pop("sha256"),
-        lambda one: one["maps"][one["form"]].update(offsets=[["0"]]),
-        lambda one: one["effect"]["NLL all"]["before"].pop("low"),
-        lambda one: next(iter(one["quality"]["learned"]["volume"].values())).update(patient="x"),
-    ],
-    "calibration": [
-        lambda one: one.pop("foreground_mean"),
-        lambda one: one["metric_per_case"][0]["metrics"]["(1, 2)" if one["regions"] else "1"].pop("Dice"),
-        lambda one: one["bins"]["all"].update(count=[["1"]]),
-    ],
-    "prediction": [
-        lambda one: one.pop("calibration_map"),
-        lambda one: one["calibration_map"].pop("sha256"),
-        lambda one: one.update(notes=None),
-    ],
-}
-
-
-@pytest.mark.parametrize("name, i", [(name, i) for name, several in DAMAGE.items() for i in range(len(several))])
-def test_damaged_documents_do_not(written, name, i) -> None:
-    document = copy.deepcopy(written[name])
-    DAMAGE[name][i](document)
-    with pytest.raises(jsonschema.ValidationError):
-        check(name, document)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 IGNORE = 3
-NUM_CLASSES = {"classes": 3, "ignore": 3, "regions": 2, "regions_ignore": 2}
 
 
 class TinyNetwork(nn.Module):
