@@ -69,15 +69,12 @@ class ExportedLogits(Probabilities):
             probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
         return probs
 
-    def filled(self, box: Box) -> np.ndarray:
-        """nnU-Net's crop, or the image; bit by bit as nnU-Net makes it."""
-        probs = self.label_manager.apply_inference_nonlin(self.logits).numpy()
-        inner = probs.transpose([0] + [axis + 1 for axis in self.transpose_backward])
-        if box == self.crop:
-            return inner
+    def whole(self) -> np.ndarray:
+        """Bit by bit as nnU-Net saves them."""
+        inner = self.label_manager.apply_inference_nonlin(self.logits).numpy()
         probs = np.zeros((len(inner), *self.shape), np.float32)
         probs[0] = not self.regions
-        probs[(slice(None), *self.crop)] = inner
+        probs[(slice(None), *self.crop)] = inner.transpose([0] + [axis + 1 for axis in self.transpose_backward])
         return probs
 
     def odds_blocks(self) -> Iterator[tuple[Box, Any]]:
