@@ -173,8 +173,8 @@ def _print_quality(
     from nnunet_nacl.documents.results import detected_in
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import read_dict
+    from nnunet_nacl.runs.case_quality import quality_rows
     from nnunet_nacl.runs.held_out_presence import learn_presence
-    from nnunet_nacl.runs.quality_block import quality_rows
     from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text
 
     if text := detected_text(detected_in(evaluation.cases), evaluation.names, every=every):

@@ -22,8 +22,8 @@ from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.review.same_networks import check_same_networks
+from nnunet_nacl.runs.case_quality import quality_rows
 from nnunet_nacl.runs.held_out_presence import learn_presence
-from nnunet_nacl.runs.quality_block import quality_rows
 
 
 def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:

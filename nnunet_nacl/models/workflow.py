@@ -23,9 +23,9 @@ from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.runs.case_quality import quality_rows
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
 from nnunet_nacl.runs.heldout import HeldOut, case_values
-from nnunet_nacl.runs.quality_block import quality_rows
 
 FEWEST_TO_CALIBRATE = 5
 PREDICTED_DICE_ERROR = "predicted Dice error"

@@ -15,8 +15,8 @@ from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
+from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import Components, StructureFindings
-from nnunet_nacl.runs.quality_block import QualitySums
 
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
 """Value of a map outside nnU-Net's crop, where all is background for certain."""

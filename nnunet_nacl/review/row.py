@@ -18,8 +18,8 @@ import numpy as np
 from nnunet_nacl.calibration.scan_score import structure_score
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.metrics.disagreement import Disagreement
+from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import label_components
-from nnunet_nacl.runs.quality_block import QualitySums
 
 _COLUMNS = (
     "score",

@@ -16,8 +16,7 @@ from nnunet_nacl.calibration.presence import (
     presence_features,
     too_few,
 )
-from nnunet_nacl.documents.results import CaseResult
-from nnunet_nacl.runs.quality_block import StructureQuality
+from nnunet_nacl.documents.results import CaseResult, StructureQuality
 
 CONSTANT = "share of the other patients"
 """What knows nothing of the case: it has a Brier score, but no order."""

@@ -19,9 +19,9 @@ from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.runs.case_quality import sampled_quality
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import merge
-from nnunet_nacl.runs.quality_block import sampled_quality
 from nnunet_nacl.runs.sample_files import (
     SAMPLES_FOLDER,
     find_sample,

@@ -15,9 +15,9 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
+from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import label_components
 from nnunet_nacl.runs.ledger import sign as sign_files
-from nnunet_nacl.runs.quality_block import QualitySums
 
 _COMPUTATION = 4  # raise it when a number changes for the same files
 

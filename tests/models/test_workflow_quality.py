@@ -20,9 +20,9 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.runs.case_quality import sampled_quality
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut
-from nnunet_nacl.runs.quality_block import sampled_quality
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in

@@ -11,8 +11,8 @@ from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.review.reviewed_case import review_case
+from nnunet_nacl.runs.case_quality import quality_rows
 from nnunet_nacl.runs.evaluate import evaluate_folder
-from nnunet_nacl.runs.quality_block import quality_rows
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_image
 
 
