@@ -145,6 +145,32 @@ def check_writable(path: Path) -> None:
     remove_leftovers(path.parent)
 
 
+_OURS = re.compile(
+    rb'<meta name="generator" content="nnunet_nacl |"generated_by": "nnunet_nacl |tEXtSoftware\0nnunet_nacl|'
+    rb'\A("rank","case","flag"|"case","(empty|structure)","|img_path,mask_path\n)'
+)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a run may replace or remove what lies there: nothing, an empty file, or one that says that we wrote it.
+
+    Pages and PNG files say it by their metadata, JSON by ``generated_by``, tables of the list by their header.
+    """
+    try:
+        with open(path, "rb", opener=regular_only) as file:
+            start = file.read(1024)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return not start.strip() or bool(_OURS.search(start))
+
+
+def check_ours(paths: Iterable[Path]) -> None:
+    """UserError, before any work, for a file that would be replaced and that no run wrote."""
+    for path in paths:
+        if not (path.is_dir() or is_ours(path)):
+            raise UserError(f"{path} was not written by nnunet_nacl and would be lost; move or rename it.")
+
+
 def check_folder(folder: Path, holds: str) -> None:
     """UserError unless it is a folder; ``holds`` says of what, for whoever gave another path."""
     if not folder.is_dir():
@@ -237,8 +263,13 @@ def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "".join(",".join(map(_csv_cell, row)) + "\n" for row in (header, *rows))
 
 
-# the fullwidth signs are formulas where Chinese or Japanese is written
-_FORMULA = re.compile('(?:^|(?<=[;|\t\r\n]))(?=[\\s"]*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])')
+# the fullwidth signs are formulas where Chinese or Japanese is written; marks.js has it, too
+_BEGIN, _REST = "(?:^|(?<=[;|\t\r\n]))", "(?=[\\s\"']*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])"
+
+
+def from_csv_cell(text: str) -> str:
+    """Text as it was before :func:`to_csv_text` put apostrophes into it."""
+    return re.sub(f"{_BEGIN}'{_REST}", "", text)
 
 
 def _csv_cell(value: Any) -> str:
@@ -248,7 +279,7 @@ def _csv_cell(value: Any) -> str:
         return "" if math.isnan(value) else repr(float(value))
     if value is None or value == "":
         return ""
-    text = _FORMULA.sub("'", str(value))
+    text = re.sub(_BEGIN + _REST, "'", str(value))
     return '"' + text.replace('"', '""') + '"'
 
 

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.map_file import MAP_FILE
+    from nnunet_nacl.files import check_ours
     from nnunet_nacl.models.calibrate_model import calibrate_model
 
     processes = number_of_processes(args.np)
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.map:
         return _take_given(args, model)
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
+    check_ours([output.with_suffix(".png")])
     record = calibrate_model(
         model,
         images=args.i,
@@ -116,13 +118,14 @@ def _model(args: argparse.Namespace):
 
 def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
-    from nnunet_nacl.documents.map_file import MAP_FILE
+    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.io.locate import folds_with
     from nnunet_nacl.prediction.trained_model import TrainedModel
 
     given, folds = Path(args.map), args.f or folds_with(model, args.chk)
     TrainedModel.open(model, folds=folds, checkpoint=args.chk, calibration_map=given)  # refuses that of other networks
+    check_output_map(model / MAP_FILE)
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")
     return 0

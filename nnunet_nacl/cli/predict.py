@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     source = scans.source(network)
     images = {case.case: case.path for case in source.cases}
     if args.slicer:
-        check_images(images.values())
+        check_images(images.values(), delivery.output)
     if args.m:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):

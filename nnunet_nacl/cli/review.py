@@ -75,11 +75,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
     from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
-    from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.files import check_ours, to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.review.outcome import read_outcome
     from nnunet_nacl.show.outcome_page import outcome_lines, outcome_page
 
+    check_ours([output / OUTCOME, output / OUTCOME_PAGE])
     outcome = read_outcome(output, marks, corrected)
     write_atomically(output / OUTCOME, to_json_text(encode(outcome)))
     write_atomically(output / OUTCOME_PAGE, outcome_page(outcome))
@@ -128,7 +129,8 @@ def _review(args: argparse.Namespace) -> int:
     )
     source = SavedPredictions(folder, delivery).source(num_processes=processes)
     images = {case.case: image_files(folder, case.case)[0] for case in source.cases if args.slicer}
-    check_images(images.values())
+    if args.slicer:
+        check_images(images.values(), output)
     listed, problems = deliver(source, delivery, page=all_pages, title="review", again=args.overwrite, progress=True)
     print_list(listed, output, "cases")
     if args.slicer:

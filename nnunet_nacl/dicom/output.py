@@ -16,7 +16,7 @@ import nnunet_nacl
 from nnunet_nacl.dicom.codes import StructureCode
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import lies_inside, replacing
+from nnunet_nacl.files import replacing
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.json_files import first_line
@@ -106,9 +106,6 @@ class DicomMaker:
             rows = (completed or reviewed.finished.row).structures
             measured = [_measurements(row, completed is not None) for row in rows]
             written["report"] = self._report(measured, segmentation, headers)
-        for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
-            if lies_inside(path, output):
-                path.unlink()
         paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
         for name, path in paths.items():
             with replacing(path) as temporary:

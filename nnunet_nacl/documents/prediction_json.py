@@ -65,7 +65,7 @@ class PredictionRecord(PredictedCases):
     Attributes:
         schema_version: Of this format.
         generated_by: Package and version.
-        run: Made of the output folder, the networks and the settings: marks that readers export name it.
+        run: Made of the output folder, networks, settings and contents of the scans: marks that readers export name it.
         created: Time, ISO 8601.
         command: As it was given.
         calibration_map: That was applied; null if none was.

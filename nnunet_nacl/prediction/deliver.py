@@ -21,7 +21,6 @@ from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.map_file import APPLIED_FILE, named_map, structures_of
-from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.documents.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import locked, to_json_text, write_atomically
@@ -30,9 +29,9 @@ from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import DRAW_SEED, LIST_FILES, RECORDS, RESEARCH, Pages, ReviewList
+from nnunet_nacl.review.review_list import DRAW_SEED, RECORDS, RESEARCH, Pages, ReviewList, places_of_list, remove_list
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.runs.ledger import Ledger
+from nnunet_nacl.runs.ledger import Ledger, contents
 from nnunet_nacl.runs.run import run
 
 NOT_YET = "not predicted yet: run the part that has it."
@@ -91,7 +90,7 @@ class Source:
         unusable: Why others cannot, by case.
         sign: What the result of a case depends on, given the earlier signature: see
             :func:`nnunet_nacl.runs.ledger.sign`.
-        work: Gives what comes of each case: a line where something is wrong. It is told the ledger of what is finished.
+        work: Gives what comes of each case: a line where something is wrong.
         places: Folders that the cases come from, which the output must not lie in.
         record: Name and content of the file that tells whose the output folder is.
         document: What prediction.json says of cases and settings.
@@ -107,7 +106,7 @@ class Source:
     cases: Sequence[Any]
     unusable: Mapping[str, str]
     sign: Callable[[Any, Any], dict[str, Any]]
-    work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str], None, None]]
+    work: Callable[[Sequence[Any]], Generator[tuple[Any, Written | str], None, None]]
     places: Sequence[Path]
     record: tuple[str, Mapping[str, Any]]
     document: PredictedCases
@@ -151,17 +150,22 @@ def deliver(
     output, data = delivery.output, source.data
     structures = structures_of(data.labels)
     map_file = named_map(delivery.map_path) if delivery.map_path else None
-    names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE)
-    same = [os.path.abspath(output), map_file, source.document]  # goes on, or in parts: its marks stay its own
-    run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
+    places = places_of_list(output, [case.case for case in source.cases])
+    names = (*places, MAPS, DICOM, RECORDS, APPLIED_FILE)
+    list_lock, signatures = output / ".nnunet_nacl.list.lock", dict[str, dict[str, Any]]()
+
+    def sign(case: Any, earlier: Any) -> dict[str, Any]:
+        signatures[case.case] = source.sign(case, earlier or signatures.get(case.case))
+        return signatures[case.case]
+
     with open_output(output, source.places, data, source.record, names, part=source.part), ExitStack() as stack:
-        for name in (DOCUMENT, OUTCOME, OUTCOME_PAGE):
-            (output / name).unlink(missing_ok=True)
         ledger = Ledger(output / RECORDS)
+        with locked(list_lock):
+            remove_list(output)
         source.begin(ledger)
         do: Any = partial(
             run,
-            sign=source.sign,
+            sign=sign,
             restore=_restore,
             entry_of=lambda result: encode(result[0]),
             written=lambda case, result: result[1],
@@ -169,18 +173,21 @@ def deliver(
         )
         mine, options = source.cases[source.part :: source.num_parts], {"title": title, "progress": progress}
         finished, problems = do(
-            mine, lambda todo: stack.enter_context(closing(source.work(todo, ledger))), ledger, again=again, **options
+            mine, lambda todo: stack.enter_context(closing(source.work(todo))), ledger, again=again, **options
         )
         for case, problem in problems.items() if source.num_parts > 1 else ():
             with contextlib.suppress(UserError):  # this run still ends with the problem
                 ledger.remember_problem(case, problem)
         unusable = {case: one_line(problem) for case, problem in source.unusable.items()}
         done, wrong = {case: result[0] for case, result in finished.items()}, problems
-        with locked(output / ".nnunet_nacl.list.lock"):  # the part that writes it last knows what all have finished
+        with locked(list_lock):  # the part that writes it last knows what all have finished
             if source.num_parts > 1:
                 done, wrong = _of_all_parts(source, output, do)
             waiting = [case.case for case in source.cases if case.case not in done and case.case not in wrong]
             wrong = dict(sorted({**wrong, **unusable}.items()))
+            seen = {case: contents(signature) for case, signature in sorted(signatures.items())}
+            same = [os.path.abspath(output), map_file, source.document, seen]  # a run that goes on keeps its marks
+            run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
             listed = ReviewList(
                 str(data.plans.get("dataset_name") or data.folder.name),
                 done,

@@ -87,7 +87,7 @@ class SavedPredictions:
             cases,
             unusable,
             lambda case, earlier: sign(_files(case), settings, earlier),
-            lambda todo, ledger: each_case(self.write, todo, num_processes),
+            lambda todo: each_case(self.write, todo, num_processes),
             places=[place],
             record=(_ARGUMENTS, record),
             document=document,
@@ -126,11 +126,12 @@ class SavedPredictions:
         """Say by which map the folder is calibrated, and remove what is of other predictions than these."""
         output, folder, calibration = self.delivery.output, self.folder, self.delivery.calibration
         map_path = self.delivery.map_path
-        (output / APPLIED_FILE).unlink(missing_ok=True)
+        (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
         if calibration is not None and map_path is not None:
             form = read_record(map_path).form
-            record = map_to_json({form: calibration}, form, structures_of(folder.labels))
-            record |= {
+            record = {
+                "generated_by": "nnunet_nacl review",
+                **map_to_json({form: calibration}, form, structures_of(folder.labels)),
                 "applied_to": str(folder.folder.resolve()),
                 "map": str(map_path.resolve()),
                 "map_sha256": sha256(map_path),

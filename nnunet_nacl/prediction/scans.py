@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preproce
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import PROBABILITIES
-from nnunet_nacl.runs.ledger import Ledger, sign
+from nnunet_nacl.runs.ledger import sign
 
 _COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
 
@@ -200,18 +200,13 @@ class Scans:
         return finished, pictures + written
 
     def _work(
-        self, network: Mapping[str, Any], maker: DicomMaker | None, todo: Sequence[InputCase], ledger: Ledger
+        self, network: Mapping[str, Any], maker: DicomMaker | None, todo: Sequence[InputCase]
     ) -> Generator[tuple[InputCase, Any], None, None]:
         """Each scan and what came of it, a line where something is wrong."""
         networks = Network(self.model, **network)
 
-        def begun() -> Iterator[InputCase]:
-            for case in todo:
-                ledger.forget(case.case)
-                yield case
-
         yield from pipeline(
-            begun(),
+            todo,
             partial(self._read, maker),
             lambda case, prepared: networks.predict(prepared),
             partial(self._write, maker),

@@ -6,7 +6,6 @@ drawn by chance among the others.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -34,7 +33,7 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.overlap import dice
 from nnunet_nacl.review.review_list import RECORDS, REVIEW, STRUCTURES
-from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
+from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks, read_table
 
 _LEVEL = 0.95
 _NIL, _LARGE = 0.1, 0.5  # Dice of a label with itself, and with another one, where it seems renumbered
@@ -94,7 +93,7 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
 def _read_list(output: Path) -> tuple[dict[str, str], dict[str, dict[str, tuple[float, ...]]], dict[str, float], Any]:
     """Group of each scan, its promises by structure, the Dice below which each is bad, and the run's id."""
     document = read_dict(output / DOCUMENT)
-    rows, structures = _read_rows(output / REVIEW), _read_rows(output / STRUCTURES)
+    rows, structures = read_table(output / REVIEW), read_table(output / STRUCTURES)
     try:
         drawn = (document.get("drawn") or {}).get("cases", [])
         limits = {name: float(limit) for name, limit in (document["flags"] or {}).get("bad", {}).items()}
@@ -107,14 +106,6 @@ def _read_list(output: Path) -> tuple[dict[str, str], dict[str, dict[str, tuple[
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{output}: not an output folder of this version ({error!r}); make its list again.") from None
     return groups, promised, limits, document.get("run")
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}.") from None
 
 
 def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import (
+    check_ours,
     check_writable,
-    lies_inside,
     locked,
     name_finished,
     remove_leftovers,
@@ -84,6 +84,7 @@ def open_output(
         for file in theirs:
             if file in (name, *companions, *names) or file.endswith((".npz", data.file_ending)):
                 raise UserError(f"{output} holds other images or predictions ({file}); choose another -o.")
+        check_ours(output / name for name in names)
         for file, made in {name: content, **companions}.items():
             write_atomically(output / file, to_json_text(made))
         for folder in (output / name for name in names):
@@ -137,9 +138,6 @@ def write_reviewed(
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
         written += write_map(values, path, folder.reader, case.properties)
-    for path in (output / MAPS / name).glob(f"{name}_*"):  # of an earlier run with other settings
-        if path not in written and lies_inside(path, output):  # a link may lead to the maps of another folder
-            path.unlink()
     return tuple(written)
 
 

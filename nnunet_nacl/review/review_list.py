@@ -14,7 +14,9 @@ import numpy as np
 
 from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.files import to_csv_text, write_atomically
+from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
+from nnunet_nacl.documents.prediction_json import DOCUMENT
+from nnunet_nacl.files import is_ours, to_csv_text, write_atomically
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
@@ -27,8 +29,6 @@ RECORDS = "review"
 REVIEW = "review.csv"
 STRUCTURES = "structures.csv"
 SCANS = "scans.csv"
-LIST_FILES = (PAGE, REVIEW, STRUCTURES, SCANS, FINDINGS)
-"""What :meth:`ReviewList.write` writes beside the segmentations."""
 
 _COLUMNS = (
     *("rank", "case", "flag", "reasons", "n_structures_with_reasons", "score"),
@@ -212,19 +212,27 @@ class ReviewList:
         Raises:
             UserError: A file cannot be written.
         """
+        remove_list(output)  # another part may have written one
         for name, text in self.csv_texts().items():
             write_atomically(output / name, text)
         if any(self.findings.values()):
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
-        else:
-            (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
-        written = set()
         for name, text in page(self, output):
             write_atomically(output / name, text)
-            written.add(output / name)
-        earlier = [path for path in output.glob("index_*.html") if path.stem.removeprefix("index_").isdecimal()]
-        for path in {*earlier, *(output / RECORDS).glob("*.html")} - written:  # of an earlier, longer list
-            path.unlink()
+
+
+def places_of_list(output: Path, cases: Iterable[str]) -> list[str]:
+    """Files of a run beside segmentations: tables, document, page, further pages that are there, one of each case."""
+    pages = [PAGE, *(path.name for path in output.glob("index_[0-9]*.html")), *map(page_of, cases)]
+    return [DOCUMENT, REVIEW, STRUCTURES, SCANS, FINDINGS, *pages]
+
+
+def remove_list(output: Path) -> None:
+    """Remove the list of an earlier run and what came of it, before its segmentations change; files of others stay."""
+    cases = [path.stem for path in (output / RECORDS).glob("*.html")]
+    for name in (OUTCOME, OUTCOME_PAGE, *places_of_list(output, cases)):
+        if is_ours(output / name):
+            (output / name).unlink(missing_ok=True)
 
 
 Pages = Callable[[ReviewList, Path], Iterable[tuple[str, str]]]

@@ -20,8 +20,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing, write_atomically
+from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
 from nnunet_nacl.io.companion_files import list_folder
+from nnunet_nacl.review.review_list import RECORDS
 
 MAPPINGS = ("mapping.csv", "mappings.csv")
 TO_EDIT = "to_edit"
@@ -41,8 +42,9 @@ _ENDINGS = (".nii.gz", ".nii", ".nrrd")
 _EDITED = re.compile(r"(.+?)(?:_edited)?_mask_(\d[\d_:-]*)\.nii\.gz")
 
 
-def check_images(images: Iterable[Path]) -> None:
-    """UserError for images that the extension cannot read, or whose ratings or masks could not be told apart."""
+def check_images(images: Iterable[Path], output: Path) -> None:
+    """UserError for images that the extension cannot read or tell apart, and for mappings that no run wrote."""
+    check_ours(output / RECORDS / name for name in MAPPINGS)
     by_name: dict[str, str] = {}
     for image in map(os.path.abspath, images):
         ending = next(filter(image.endswith, _ENDINGS), "")
@@ -87,9 +89,14 @@ def write_mappings(folder: Path, output: Path, images: Mapping[str, Path], endin
 
 def cases_of_images(folder: Path, cases: Collection[str], ending: str) -> dict[str, str]:
     """Case of each image by the image's name: as mapping.csv in the folder has it, else CASE_0000."""
-    rows = _rows(folder / MAPPINGS[0])[1:] if (folder / MAPPINGS[0]).is_file() else []
-    named = {f"{case}_0000{ending}": case for case in cases}
-    return named | {_name(image): _name(mask).removesuffix(ending) for image, mask in rows}
+    path, named = folder / MAPPINGS[0], {f"{case}_0000{ending}": case for case in cases}
+    header, *rows = (path.is_file() and _rows(path)) or [[]]
+    try:
+        for row in (dict(zip(header, row)) for row in rows):
+            named[_name(row["img_path"])] = _name(row["mask_path"]).removesuffix(ending)
+    except KeyError as error:
+        raise UserError(f"{path}: a row has no {error.args[0]}; restore its columns, or remove the file.") from None
+    return named
 
 
 def read_marks(
@@ -108,11 +115,11 @@ def read_marks(
     """
     marks: dict[str, str] = {}
     for path in files:
-        header, *rows = _rows(path) or [["case", "mark"]]
-        if {"case", "mark"} <= set(header):
-            entries = [dict(zip(header, row)) for row in rows]
+        rows = _rows(path)
+        if not rows or {"case", "mark"} <= set(rows[0]):
+            entries = read_table(path)
         else:
-            pairs = ((row[0], "".join(row[1:2])) for row in (header, *rows))
+            pairs = ((row[0], "".join(row[1:2])) for row in rows)
             entries = [{"case": images.get(_name(image), image), "mark": rating} for image, rating in pairs]
         for entry in entries:
             case, mark = entry.get("case", ""), _MARKS.get(entry.get("mark", ""))
@@ -146,9 +153,18 @@ def _name(path: str) -> str:
     return re.split(r"[\\/]", path)[-1]
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file with a header, texts as they were before :func:`~nnunet_nacl.files.to_csv_text`."""
+    header, *rows = _rows(path) or [[]]
+    return [dict(zip(header, map(from_csv_cell, row))) for row in rows]
+
+
 def _rows(path: Path) -> list[list[str]]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            return [row for row in csv.reader(file) if row]
+            # a spreadsheet may have saved our table with its country's separator
+            other = re.match("(?:img_path|mask_path|run|rank|case|mark)([;\t])", file.readline().replace('"', ""))
+            file.seek(0)
+            return [row for row in csv.reader(file, delimiter=other[1] if other else ",") if row]
     except (OSError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error}); give the file as it was exported.") from None

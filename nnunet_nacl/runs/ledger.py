@@ -70,15 +70,13 @@ def identify(path: Path, earlier: Any = None) -> dict[str, Any]:
 
 def same_contents(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Whether two signatures are of the same settings and the same contents, wherever the files lie."""
-    return _contents(first) == _contents(second)
+    return {**first, **contents(first)} == {**second, **contents(second)}
 
 
-def _contents(signature: Mapping[str, Any]) -> dict[str, Any]:
-    """A signature without the places and times of the files: those may be moved and copied."""
-    return {
-        name: (value.get("size"), value["checksum"]) if isinstance(value, Mapping) and "checksum" in value else value
-        for name, value in signature.items()
-    }
+def contents(signature: Mapping[str, Any]) -> dict[str, tuple[int | None, str]]:
+    """Size and checksum of each file of a signature, without places and times: files may be moved and copied."""
+    files = {name: value for name, value in signature.items() if isinstance(value, Mapping) and "checksum" in value}
+    return {name: (value.get("size"), value["checksum"]) for name, value in files.items()}
 
 
 def _is_entry(entry: Any) -> bool:

@@ -28,7 +28,7 @@ _HANDLE = 0.62  # room of a legend's handle and the gaps around it
 _CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
 
 _METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
+    ".png": {"Software": "nnunet_nacl"},
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},
 }

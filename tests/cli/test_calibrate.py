@@ -89,6 +89,10 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     }
     assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json", "calibration_map.png"}
     assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
+    (model.folder / "brain.png").write_text("a picture of mine")
+    assert calibrate(model, "-o", model.folder / "brain.json") == 2
+    assert "brain.png was not written by nnunet_nacl and would be lost" in capsys.readouterr().err
+    assert (model.folder / "brain.png").read_text() == "a picture of mine"
 
 
 def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):

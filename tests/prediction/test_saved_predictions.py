@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shutil
-import time
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,10 @@ from skimage import io
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction import saved_predictions
+from nnunet_nacl.runs import ledger
+from tests.prediction.untrained import digests
 from tests.processes import WARM, full_disk, run_warm
 from tests.review_tables import read_list
 from tests.runs.folders import (
@@ -238,7 +241,7 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
     again("case_0", "case_1", "case_2", probabilities=True)
     assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
     again("case_0", "case_1", "case_2", maps=("entropy",))  # what might be another prediction's goes
-    assert not list(out.glob("*.npz")) + list(out.glob("*.pkl"))
+    assert not [*out.glob("*.npz"), *out.glob("*.pkl"), *out.rglob("*confidence*")]
 
 
 def test_nothing_of_other_predictions_stays(predict, tmp_path):
@@ -266,19 +269,80 @@ def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
 
-def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
-    source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
-    process = WARM.Process(target=reviewed, args=(source, out))
+def killed(folder, output):
+    """A review that is killed when its third segmentation lies there, and nothing says so yet."""
+    written, write = [], saved_predictions.write_reviewed
+
+    def write_and_die(*arguments, **options):
+        written.append(write(*arguments, **options))
+        if len(written) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written[-1]
+
+    saved_predictions.write_reviewed = write_and_die
+    reviewed(folder, output, findings=(1,))
+
+
+def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on(predict, tmp_path, done):
+    out, source = tmp_path / "out", predict(cases=5, seed=1)
+    reviewed(predict("earlier", cases=5), out, findings=(1,))
+    (out / "outcome.json").write_text('{"generated_by": "nnunet_nacl 1"}')
+    process = WARM.Process(target=killed, args=(source, out))
     process.start()
-    while process.exitcode is None and not (out / "review" / "case_1.json").is_file():
-        time.sleep(0.005)
-    process.kill()
     process.join()
-    finished = {path.stem for path in (out / "review").glob("case_*.json")}
-    assert {"case_0", "case_1"} <= finished and len(finished) < 6 and not (out / "prediction.json").exists()
-    found = reviewed(source, out)
-    assert len(found.rows) == 6 and finished.isdisjoint(done)
-    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    assert process.exitcode == -signal.SIGKILL
+    assert not [*out.glob("*.csv"), *out.rglob("*.html"), *out.glob("prediction.json"), *out.glob("outcome.json")]
+    done.clear()
+    reviewed(source, out, findings=(1,))
+    assert done == ["case_2", "case_3", "case_4"]
+    reviewed(source, tmp_path / "whole", findings=(1,))
+    names = {str(path.relative_to(out)) for path in out.rglob("*")}
+    assert names == {str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").rglob("*")}
+    for name in names:
+        if name.endswith((".csv", ".nii.gz")):
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_files_that_no_run_wrote_stay(predict, tmp_path, capsys):
+    """What a run would only remove is left alone; what it would replace is named before anything changes."""
+    out = tmp_path / "out"
+    command = ["review", "-i", str(predict(cases=1)), "-o", str(out), "-np", "1", "--overwrite", "-maps"]
+    assert main(command) == 0
+    mine = ["outcome.json", "outcome.html", "review_details.csv", "review/mine.html", "maps/case_0/case_0_notes.txt"]
+    for name in (*mine, "postprocessed/case_0.nii.gz"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text('{"mine": 1}')
+    before = digests(out)
+    assert main(command[:-1]) == 0 and not list(out.rglob("*entropy*"))
+    assert all(digests(out)[name] == before[name] for name in (*mine, "postprocessed/case_0.nii.gz"))
+    list_files = ("index.html", "review.csv", "structures.csv", "scans.csv", "findings.csv", "prediction.json")
+    for name in (*list_files, "index_2.html", "review/case_0.html", "calibration_applied.json"):
+        (out / name).write_text('{"mine": 1}')
+        before = digests(out)
+        assert main(command) == 2 and digests(out) == before
+        said = f"error: {out / name} was not written by nnunet_nacl and would be lost; move or rename it.\n"
+        assert capsys.readouterr().err.endswith(said)
+        (out / name).unlink()
+    assert main(command) == 0
+
+
+def test_a_run_is_called_by_what_was_seen(predict, tmp_path, monkeypatch):
+    source, out = predict(), tmp_path / "out"
+
+    def run(**asked) -> str:
+        reviewed(source, out, **asked)
+        return read_dict(out / "prediction.json")["run"]
+
+    first, before = run(), (source / "case_1.npz").read_bytes()
+    with monkeypatch.context() as patch:
+        for name in ("checksum", "array_checksum"):
+            patch.setattr(ledger, name, lambda *_: pytest.fail("nothing has changed, and is read"))
+        assert run() == first
+    assert run(maps=ALL) == first, "their marks hold"
+    shutil.copy(source / "case_0.npz", source / "case_1.npz")
+    second = run()
+    (source / "case_1.npz").write_bytes(before)
+    assert second != first == run()
 
 
 @pytest.mark.integration  # each process imports PyTorch

@@ -443,6 +443,7 @@ def test_a_part_without_scans_is_none_of_the_users_mistakes(tmp_path, model, sca
     """As nnUNetv2_predict: it simply ends. Whichever part ends last lists all."""
     for path in scans.glob("scan_1_*"):
         path.unlink()
+    runs = set()
     for part, waiting in ((2, 1), (0, 0), (1, 0)):
         assert predict(model, scans, tmp_path / "out", "-num_parts", 3, "-part_id", part) == 0
         printed = capsys.readouterr()
@@ -451,6 +452,11 @@ def test_a_part_without_scans_is_none_of_the_users_mistakes(tmp_path, model, sca
         assert [row["problem"] == "" for row in rows(tmp_path / "out")] == [not waiting]
         document = json.loads((tmp_path / "out" / "prediction.json").read_text())
         assert len(document["not_predicted_yet"]) == waiting and not document["problems"]
+        runs.add(document["run"])
+    [run] = runs  # whose marks belong to what all parts make
+    (scans / "scan_0_0000.nii.gz").write_bytes((scans / "scan_0_0001.nii.gz").read_bytes())
+    assert predict(model, scans, tmp_path / "out", "--continue_prediction") == 0
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text())["run"] != run, "nobody has seen this scan"
 
 
 def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> None:

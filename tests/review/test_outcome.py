@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 
 import jsonschema
@@ -11,6 +10,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.review.outcome import read_outcome, unseen_bad
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, describe, write_image, write_json
@@ -41,15 +41,15 @@ def made(tmp_path):
         write_json(output / "plans.json", plans)
         write_json(output / "prediction.json", {"flags": flags, "drawn": {"seed": 0, "cases": ["c", "d", "e"]}})
         names = [name for name in labels if name not in ("background", "ignore")]
-        with open(output / "review.csv", "w", newline="") as review, open(output / "structures.csv", "w") as structures:
-            lists, values = csv.writer(review), csv.writer(structures)
-            lists.writerow(["rank", "case", "flag"])
-            values.writerow(["case", "structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high"])
-            for rank, case in enumerate("abcdef", 1):
-                lists.writerow([rank, case, "yes" if case in "ab" else "no"])
-                values.writerows([[case, names[0], 0.9, 0.8, 1.0], [case, names[1], "", "", ""]])
-                write_image(delivered(), output / f"{case}.nii.gz", SPACING_MM)
-            lists.writerow(["", "failed", ""])
+        lists, values = [], []
+        for rank, case in enumerate([*"abcde", "-f"], 1):
+            lists.append([rank, case, "yes" if case in "ab" else "no"])
+            values += [[case, names[0], 0.9, 0.8, 1.0], [case, names[1], "", "", ""]]
+            write_image(delivered(), output / f"{case}.nii.gz", SPACING_MM)
+        columns = ["case", "structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high"]
+        table = to_csv_text(["rank", "case", "flag"], [*lists, ["", "failed", ""]])
+        (output / "review.csv").write_text(table)
+        (output / "structures.csv").write_text(to_csv_text(columns, values))
         for case, array in corrected.items():
             write_image(array, back / f"{case}.nii.gz", spacing)
         return output, back
@@ -136,10 +136,14 @@ def test_copies_that_nobody_edited_were_not_looked_at(made):
 def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, capsys):
     output, _ = made({}, flags=None)
     marks = tmp_path / "marks.csv"
-    marks.write_text("run,case,mark,note,time\n,a,reject,,\n,b,ok,,\n,c,correct,,\n,d,ok,,\n,e,ok,,\n")
+    marks.write_text("run,case,mark,note,time\n,a,reject,,\n,b,ok,,\n,c,correct,,\n,d,ok,,\n,e,ok,,\n,'-f,ok,,\n")
+    (output / "outcome.html").write_text("<p>mine</p>")
+    assert main(["review", "-back", str(output), "-marks", str(marks)]) == 2
+    assert "outcome.html was not written by nnunet_nacl and would be lost" in capsys.readouterr().err
+    (output / "outcome.html").unlink()
     assert main(["review", "-back", str(output), "-marks", str(marks)]) == 0
     printed = capsys.readouterr().out
-    assert "1 of 2 flagged scans that were looked at were changed, and 1 of 3 others." in printed
+    assert "1 of 2 flagged scans that were looked at were changed, and 1 of 4 others." in printed
     # 4 of 6 not flagged, 1 of 3 drawn bad; two bad among four leave at most one in three drawn with probability 1/2
     assert "Bad and not flagged: 22.2 % of all scans" in printed and "at most 33.3 %" in printed
     document = read_dict(output / "outcome.json")

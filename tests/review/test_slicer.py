@@ -92,6 +92,23 @@ def test_ratings_become_marks_and_the_last_row_counts(folders, tmp_path):
     assert len(RATINGS) == 5
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_what_a_spreadsheet_saved_is_read_and_other_columns_are_refused(folders, tmp_path, separator):
+    scans, output, folder = folders
+    named = cases_of_images(folder, CASES, ".nii.gz")
+    table = pd.read_csv(folder / "mapping.csv").assign(seen="yes")
+    table[["mask_path", "seen", "img_path"]].to_csv(folder / "mapping.csv", sep=separator, index=False)
+    assert cases_of_images(folder, CASES, ".nii.gz") == named
+    rows = separator.join(["run", "case", "mark"]), separator.join(["7", "'=1; or", "ok"])
+    (tmp_path / "marks.csv").write_text(f"{rows[0]}\n{rows[1]}\n".replace("'=1; or", '"\'=1; or"'))
+    assert read_marks([tmp_path / "marks.csv"], ["=1; or"], {}, "7") == {"=1; or": "ok"}
+    table.drop(columns="img_path").to_csv(folder / "mapping.csv", index=False)
+    with pytest.raises(UserError, match=r"mapping\.csv: a row has no img_path; restore its columns"):
+        cases_of_images(folder, CASES, ".nii.gz")
+    with pytest.raises(UserError, match=r"mapping\.csv was not written by nnunet_nacl and would be lost"):
+        check_images([], output)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -137,5 +154,5 @@ def test_the_last_edited_mask_of_an_image_counts(folders, tmp_path):
 )
 def test_images_that_could_not_be_told_apart_are_refused(tmp_path, images, message):
     with pytest.raises(UserError, match=message):
-        check_images([tmp_path / image for image in images])
-    check_images([tmp_path / "x" / "a_0000.nii.gz", tmp_path / "x" / "b_0000.nrrd"])
+        check_images([tmp_path / image for image in images], tmp_path)
+    check_images([tmp_path / "x" / "a_0000.nii.gz", tmp_path / "x" / "b_0000.nrrd"], tmp_path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+from urllib.parse import quote
 
 import pytest
 
+from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.review.review_list import page_of
 
 SLICE = "document.getElementById('slice').textContent"
@@ -111,6 +114,27 @@ def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
     assert rows == {first: "correct", second: "ok"}
     marks = page.evaluate("[...document.querySelectorAll('tbody select')].map((select) => select.value)")
     assert marks[:3] == ["correct", "ok", ""] and 'leaks",' in page.locator("tbody tr").first.inner_text()
+
+
+def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, listed):
+    page, good = browse(), {"mark": "ok", "note": "", "time": "2026-01-01T00:00:00.000Z"}
+
+    def follow(run: str, marks: object) -> list[dict[str, str]]:
+        page.goto(f"{page.url.split('#')[0]}#{quote(json.dumps({'run': run, 'marks': marks}), safe='')}")
+        page.reload()
+        return exported(page)
+
+    assert follow("another", {"b": good}) == follow(listed.run, None) == follow(listed.run, "text") == []
+    bad = {"null": None, "text": "ok", "no mark": good | {"mark": "fine"}, "no note": good | {"note": 7}}
+    bad |= {"no date": good | {"time": "2026"}, "to come": good | {"time": "2999-01-01T00:00:00.000Z"}}
+    notes = ["=1+1", "'=1", "\t-1", '"@x', "a;=b", "a\n+1|-2", "\uff1d1", "+ & %"]
+    rows = [[listed.run, case, "ok", case, good["time"]] for case in notes]
+    expected = csv.DictReader(io.StringIO(to_csv_text(["run", "case", "mark", "note", "time"], rows), newline=""))
+    assert follow(listed.run, {**bad, **{case: good | {"note": case} for case in notes}}) == [*expected]
+    page.evaluate(f"localStorage.setItem('nnunet_nacl {listed.run}', '[')")
+    page.goto(f"{page.url.split('#')[0]}#%")
+    page.reload()
+    assert exported(page) == [] and not page.locator("#no-storage").is_visible()
 
 
 def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse, listed):
