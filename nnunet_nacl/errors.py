@@ -69,3 +69,14 @@ def printable(text: str, kept: str = "\n\t") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and whatever else cannot be printed escaped: file names may hold anything."""
+    return printable(text, "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something; SimpleITK's begin with a place in its own source."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("Exception thrown in SimpleITK")]
+    return lines[0].removeprefix("sitk::ERROR: ") if lines else type(error).__name__

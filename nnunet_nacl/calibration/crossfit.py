@@ -12,6 +12,7 @@ from nnunet_nacl.calibration.case_voxels import Voxels
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.json_files import Number, Size
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first; weaker ones are not tried once one does worse on left-out cases than
@@ -64,10 +65,10 @@ class FormScore:
     """
 
     form: str
-    ridge: float
-    nll: float
-    excess: float
-    standard_error: float
+    ridge: Size
+    nll: Number
+    excess: Number
+    standard_error: Number
 
 
 @dataclass(frozen=True)

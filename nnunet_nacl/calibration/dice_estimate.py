@@ -30,8 +30,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import NonNegativeInt
 
-from nnunet_nacl.json_files import Array
+from nnunet_nacl.json_files import Array, Number, Share
 
 DEFAULT_ALPHA = 0.1
 
@@ -62,7 +63,7 @@ class StructureEstimate:
     difference: Annotated[np.ndarray, Array(np.float64)]
     patient: Annotated[np.ndarray, Array(np.int64)]
     alpha: float = DEFAULT_ALPHA
-    bounds: tuple[float, float] = (0.0, 1.0)
+    bounds: tuple[Number, Number] = (0.0, 1.0)
     voxel: float | None = None
 
     def __post_init__(self) -> None:
@@ -186,10 +187,10 @@ class Coverage:
         n: Cases with a true value and an interval.
     """
 
-    share: float
-    low: float
-    high: float
-    n: int
+    share: Share
+    low: Share
+    high: Share
+    n: NonNegativeInt
 
 
 def coverage(low: Values, high: Values, true: Values) -> Coverage:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.case_voxels import MASK_BITS, Voxels, unpack
 from nnunet_nacl.calibration.log_odds import is_certain, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.json_files import Number, Share
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.bootstrap import mean_interval
 from nnunet_nacl.metrics.counting import count_masks
@@ -22,9 +24,9 @@ _FURTHER = ("dilated", "boundary", "near")  # masks that do not follow from trut
 class Interval(TypedDict):
     """A mean over cases with the ends of its 95 % bootstrap interval over patients."""
 
-    mean: float
-    low: float
-    high: float
+    mean: Number
+    low: Number
+    high: Number
 
 
 class Change(TypedDict):
@@ -40,7 +42,7 @@ class Change(TypedDict):
     before: Interval
     after: Interval
     difference: Interval
-    n: int
+    n: NonNegativeInt
 
 
 def changes(
@@ -79,8 +81,8 @@ class CertainBackground:
         expected_volume: Share of the expected volume of all structures: what the map cannot calibrate.
     """
 
-    voxels: float
-    expected_volume: float
+    voxels: Share
+    expected_volume: Share
 
 
 def certain_background(cases: Iterable[Voxels]) -> CertainBackground:

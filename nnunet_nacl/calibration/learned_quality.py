@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, Coverage, StructureEstimate, coverage, predict_parts
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.scan_score import ScanScores
+from nnunet_nacl.json_files import Number, Size
 
 SINGLE_NETWORKS = "from single networks; the errors of an average of networks may differ"
 """Said beside what was not learned from predictions as they are deployed."""
@@ -32,12 +34,12 @@ class EstimateCheck:
         n: Cases with an expected and a true value.
     """
 
-    error: float
-    error_of_constant: float
-    bias: float
+    error: Size
+    error_of_constant: Size
+    bias: Number
     coverage: Coverage
-    width: float
-    n: int
+    width: Size
+    n: NonNegativeInt
 
     @property
     def says_nothing(self) -> bool:

@@ -18,9 +18,10 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import FiniteFloat, NonNegativeInt
 
 from nnunet_nacl.calibration.crossfit import parts_of
-from nnunet_nacl.json_files import Array
+from nnunet_nacl.json_files import Array, Share, Size
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
@@ -48,13 +49,13 @@ class LearnedProbability:
         ValueError: Lists do not belong together, or a spread is not positive.
     """
 
-    intercept: float
+    intercept: FiniteFloat
     slopes: Table
     centre: Table
     spread: Table
-    n: int
-    n_yes: int
-    n_patients: int
+    n: NonNegativeInt
+    n_yes: NonNegativeInt
+    n_patients: NonNegativeInt
 
     def __post_init__(self) -> None:
         if not len(self.slopes) == len(self.centre) == len(self.spread) or not (self.spread > 0).all():
@@ -108,10 +109,10 @@ class ProbabilityCheck:
         n: Rows that have one; without any the others are NaN.
     """
 
-    brier: float
-    auroc: float
-    ece: float
-    n: int
+    brier: Share
+    auroc: Share
+    ece: Share
+    n: NonNegativeInt
 
     @classmethod
     def of(cls, probability: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
@@ -142,7 +143,7 @@ class LearnedPresence:
         why_not: By structure why nothing was learned, though some cases lack it.
     """
 
-    voxel: float
+    voxel: Size
     present: dict[str, LearnedProbability]
     listed: list[str]
     checks: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)

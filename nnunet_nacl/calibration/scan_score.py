@@ -23,7 +23,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.json_files import Array
+from nnunet_nacl.json_files import Array, Number, Share
 
 _DIGITS = 4
 
@@ -60,9 +60,9 @@ class ScanScores:
         ValueError: Lists or structures do not belong together.
     """
 
-    score: dict[str, list[float]]
-    dice: dict[str, list[float]]
-    entropy: list[float]
+    score: dict[str, list[Number]]
+    dice: dict[str, list[Share]]
+    entropy: list[Number]
     patient: Annotated[np.ndarray, Array(np.int64)]
     always: list[str]
 

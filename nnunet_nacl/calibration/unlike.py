@@ -23,7 +23,7 @@ from typing import Annotated
 
 import numpy as np
 
-from nnunet_nacl.json_files import Array
+from nnunet_nacl.json_files import Array, Number
 
 DEFAULT_UNLIKE = 0.05
 LOG = "log "
@@ -51,7 +51,7 @@ class CalibrationProfiles:
     """
 
     names: list[str]
-    values: list[list[float]]
+    values: list[list[Number]]
     patient: Annotated[np.ndarray, Array(np.int64)]
 
     def __post_init__(self) -> None:

@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
+    from nnunet_nacl.errors import one_line
     from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.json_files import one_line
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
 
     _check(args)

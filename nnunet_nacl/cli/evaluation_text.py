@@ -9,9 +9,9 @@ from typing import Any
 
 from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.results import MASK_NOTES
-from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import check_writable, to_csv_text
-from nnunet_nacl.json_files import encode, one_line
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.tables import ten_worst, text_of
 
@@ -81,7 +81,10 @@ def _counted(cases: Sequence[str]) -> str:
 def csv_text(evaluation: Evaluation) -> str:
     """One value a line: scope (case, mean, pooled), case, structure, mask, metric, value; empty if undefined."""
     cases: list[tuple[str, str, dict, dict]]
-    cases = [("case", case.case, encode(case.metrics), case.calibration) for case in evaluation.cases]
+    cases = [
+        ("case", case.case, {key: encode(one) for key, one in case.metrics.items()}, case.calibration)
+        for case in evaluation.cases
+    ]
     mean = ("mean", "", evaluation.mean, evaluation.calibration["mean"])
     pooled: tuple[str, str, dict, Any] = ("pooled", "", {}, evaluation.calibration["pooled"])
     return to_csv_text(_HEADER, (row for scope in (*cases, mean, pooled) for row in _rows(*scope)))

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.errors import some
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.errors import one_line, some
 from nnunet_nacl.show.tables import number, text_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.comparison.trained_models import check_training_cases
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.document import Evaluation
-from nnunet_nacl.documents.map_file import MAP_FILE, read_record
+from nnunet_nacl.documents.map_file import MAP_FILE
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, some
@@ -182,6 +183,6 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     if selection.options.groups is None:
         models = [p.folder.folder.parent.parent for p in selection.predictions if p.folder and p.entry.is_model]
         maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
-        groups = next(filter(None, (read_record(path).groups for path in maps)), {})
+        groups = next(filter(None, (CalibrationMap.load(path).groups for path in maps)), {})
         patients = {case: groups.get(case, case) for case in cases}
     return patients if len(set(patients.values())) < len(patients) else {}

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.document import Evaluation
-from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
-from nnunet_nacl.documents.stored_map import loaded_map
+from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import calibrate_command
 from nnunet_nacl.io.prediction_folder import PredictionFolder
@@ -41,12 +41,10 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
     command = f"run `{calibrate_command(fold.parent, fold.parent.name.rpartition('__')[2])}`"
     if not path.is_file():
         raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
-    record, name = read_record(path), fold.name.removeprefix("fold_")
+    record, name = CalibrationMap.load(path), fold.name.removeprefix("fold_")
     if checkpoint.is_file() and name in record.checkpoint_sha256:
         check_networks(path, record, {name: sha256(checkpoint)})
-    maps = {
-        case: loaded_map(part.map, folder.labels.regions) for part in record.cross_fit.values() for case in part.cases
-    }
+    maps = record.part_maps
     lacking = [files.case for files in folder.cases(known=maps)[0] if files.case not in maps]
     if lacking or not maps:
         problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"

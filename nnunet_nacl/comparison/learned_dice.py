@@ -18,7 +18,8 @@ from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.resolution import Predictions, Selection
-from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
+from nnunet_nacl.documents.calibration_map import CalibrationMap
+from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.review.same_networks import check_same_networks
@@ -93,7 +94,7 @@ def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> 
     path = place.folder.folder.parent.parent / MAP_FILE if place.folder else None
     if path is None or not path.is_file():
         return rows
-    record = read_record(path)
+    record = CalibrationMap.load(path)
     if record.learned is None or not record.part_of.keys() >= set(dataset.cases):
         return rows
     patients = [record.groups.get(case, case) for case in dataset.cases]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, one_line, read_dict
+from nnunet_nacl.errors import UserError, one_line
+from nnunet_nacl.json_files import decode, read_dict
 
 EXAMPLE = '{"liver": {"code": "10200004", "meaning": "Liver", "category": "AnatomicalStructure"}}'
 

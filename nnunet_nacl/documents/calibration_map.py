@@ -1,7 +1,6 @@
 """What calibration_map.json holds: in memory, in the file and in the published schema, which is made from these types.
 
-Reading takes a file that lacks what has a default: one that was made by hand, or by an earlier version. Keys may be
-added within a version.
+Reading takes a file that lacks what has a default: one that was made by hand. Keys may be added within a version.
 """
 
 from __future__ import annotations
@@ -14,18 +13,21 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from typing_extensions import NotRequired, TypedDict
+from pydantic import FiniteFloat, NonNegativeInt
+from typing_extensions import NotRequired, Self, TypedDict
 
-from nnunet_nacl.calibration.crossfit import FormScore
+import nnunet_nacl
+from nnunet_nacl.calibration.crossfit import CrossFit, FormScore, choose
 from nnunet_nacl.calibration.effect import CertainBackground, Change
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.results import EvaluationSettings
-from nnunet_nacl.documents.stored_map import StoredMap, loaded_map
+from nnunet_nacl.documents.stored_map import StoredMap, loaded_map, stored_map
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.json_files import Number, decode, encode, read_dict
 from nnunet_nacl.metrics.detection import Detected
 
 SCHEMA_VERSION = 3
@@ -42,7 +44,7 @@ class NamedStructure(TypedDict):
 class Inference(TypedDict):
     """How the cases were predicted; empty where it is not known."""
 
-    step_size: NotRequired[float]
+    step_size: NotRequired[FiniteFloat]
     mirroring: NotRequired[bool]
 
 
@@ -57,8 +59,8 @@ class CalibrationSet:
             fitted to cases of the same names by the same networks. It says nothing about what the cases hold.
     """
 
-    n_cases: int
-    n_patients: int
+    n_cases: NonNegativeInt
+    n_patients: NonNegativeInt
     sha256: str
 
     @classmethod
@@ -100,8 +102,8 @@ class MapQuality:
     """
 
     unit: str = ""
-    n_cases: int = 0
-    n_patients: int = 0
+    n_cases: NonNegativeInt = 0
+    n_patients: NonNegativeInt = 0
     why_not: str = ""
     learned: LearnedQuality | None = None
     presence: LearnedPresence | None = None
@@ -152,6 +154,9 @@ class CalibrationMap:
         settings: What was measured before and after.
         notes: For the reader.
         problems: By case why it could not be used.
+
+    Raises:
+        ValueError: A map is none, or of other structures.
     """
 
     schema_version: int
@@ -163,11 +168,11 @@ class CalibrationMap:
     labels: list[str] = field(default_factory=list)
     source: str = ""
     folds: list[str] = field(default_factory=list)
-    n_cases: int | None = None
+    n_cases: NonNegativeInt | None = None
     calibration_set: CalibrationSet | None = None
     scope: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    nll: float = math.nan
+    nll: Number = math.nan
     forms: list[FormScore] = field(default_factory=list)
     certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
     effect: dict[str, Change] = field(default_factory=dict)
@@ -180,6 +185,13 @@ class CalibrationMap:
     settings: EvaluationSettings = EvaluationSettings()
     notes: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.form not in self.maps:
+            raise ValueError(f"it has no map of the form {self.form}, but {', '.join(self.maps)}")
+        for stored in (*self.maps.values(), *(part.map for part in self.cross_fit.values())):
+            if (num := loaded_map(stored, self.regions).num_structures) != len(self.structures):
+                raise ValueError(f"{num} slopes for {len(self.structures)} structures")
 
     @classmethod
     def fit(
@@ -215,9 +227,74 @@ class CalibrationMap:
             >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
             True
         """
-        from nnunet_nacl.documents.fitted_map import fit_map
+        from nnunet_nacl.calibration.array_fit import fit_arrays
 
-        return fit_map(probabilities, labels, groups=groups, names=names, form=form, regions=regions)
+        fit = fit_arrays(probabilities, labels, groups, form, regions)
+        num, cases = fit.chosen.map.num_structures, [f"case {i}" for i in range(len(labels))]
+        keys = [str(i + (not regions)) for i in range(num)]
+        structures = dict(zip(keys, names or [f"structure {key}" for key in keys]))
+        return cls.of_fits(
+            fit.tried,
+            fit.chosen,
+            structures,
+            parts=dict(zip(cases, fit.parts)),
+            labels=["out", "in"] if regions else ["background", *(names or keys)],
+            nll=fit.nll,
+            groups=dict(zip(cases, fit.patients)) if groups is not None else {},
+        )
+
+    @classmethod
+    def of_maps(cls, maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str], **known) -> Self:
+        """What applies maps, and nothing else unless it is given.
+
+        Args:
+            maps: By form.
+            form: Of the map in use.
+            structures: Name of each structure by nnU-Net's key, in order.
+            **known: Further attributes.
+        """
+        rows: list[NamedStructure] = [{"key": key, "name": name} for key, name in structures.items()]
+        stored = {name: stored_map(calibration) for name, calibration in maps.items()}
+        return cls(SCHEMA_VERSION, rows, maps[form].regions, form, stored, **known)
+
+    @classmethod
+    def of_fits(
+        cls,
+        tried: Sequence[CrossFit],
+        chosen: CrossFit,
+        structures: Mapping[str, str],
+        *,
+        parts: Mapping[str, str],
+        **known,
+    ) -> Self:
+        """What fits gave: of each form the best, with its ridge.
+
+        Args:
+            tried: All fits.
+            chosen: That in use.
+            structures: Name of each structure by nnU-Net's key, in order.
+            parts: Part of each case in the cross-fit.
+            **known: Further attributes.
+        """
+        fits = {name: choose(tried, name) for name in dict.fromkeys(each.score.form for each in tried)}
+        fits[chosen.score.form] = chosen
+        made = cls.of_maps(
+            {name: each.map for name, each in fits.items()},
+            chosen.score.form,
+            structures,
+            generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+            n_cases=len(parts),
+            scope=SCOPE,
+            forms=[each.score for each in tried],
+            cross_fit={
+                part: MapPart([case for case, its in parts.items() if its == part], stored_map(fitted))
+                for part, fitted in chosen.part_maps.items()
+            },
+            **known,
+        )
+        for name, each in fits.items():
+            made.maps[name]["ridge"] = each.score.ridge
+        return made
 
     def transform(self, probabilities: np.ndarray | Probabilities, form: str | None = None) -> np.ndarray:
         """The calibrated probabilities of a case.
@@ -244,17 +321,29 @@ class CalibrationMap:
     @classmethod
     def load(cls, path: str | PathLike) -> CalibrationMap:
         """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
-        from nnunet_nacl.documents.map_file import read_record
-
-        return read_record(path)
+        path = Path(path)
+        content = read_dict(path)
+        if (version := content.get("schema_version")) != SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; calibrate "
+                "again, or remove it."
+            )
+        fix = "calibrate again, or give its calibration_map.json"
+        return decode(cls, content, f"{path}: not a map of `nnunet_nacl calibrate`", fix=fix)
 
     def save(self, path: str | PathLike) -> None:
         """Write the file, under a temporary name first; UserError where that is not possible."""
         write_atomically(Path(path), to_json_text(encode(self)))
 
     def calibration(self, form: str | None = None) -> LogOddsMap:
-        """The map of a form, None for the one in use; LookupError or ValueError where there is none such."""
+        """The map of a form, None for the one in use; KeyError where there is none such."""
         return loaded_map(self.maps[form or self.form], self.regions)
+
+    @property
+    def part_maps(self) -> dict[str, LogOddsMap]:
+        """By case that the map was fitted to, the map that was fitted to the other parts."""
+        maps = {name: loaded_map(part.map, self.regions) for name, part in self.cross_fit.items()}
+        return {case: maps[name] for case, name in self.part_of.items()}
 
     @property
     def names(self) -> dict[str, str]:

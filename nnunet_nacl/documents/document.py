@@ -5,30 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import computed_field
 from typing_extensions import TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text, write_atomically
-from nnunet_nacl.json_files import Derived, decode, encode, fits, read_json
+from nnunet_nacl.json_files import Number, decode, encode, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics, nanmean
 
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 3  # keys may be added within a version
 _AGAIN = "evaluate again"
-
-
-class _AnyVersion(TypedDict):
-    schema_version: int
-    generated_by: str
-    metric_per_case: list[Any]
-    bins: dict[str, Any]
 
 
 class NamedChannel(TypedDict):
@@ -89,41 +84,55 @@ class Evaluation:
     map_sha256: str | None = None
     predicted_quality: dict[str, Any] | None = None
 
-    schema_version = Derived(int, lambda self: SCHEMA_VERSION, "Of this format.")
-    generated_by = Derived(str, lambda self: f"nnunet_nacl {nnunet_nacl.__version__}", "Package and version.")
-    n_cases = Derived(int, lambda self: len(self.cases), "Cases that were measured.")
-    mean = Derived(
-        dict[str, dict[str, Any]],
-        lambda self: {key: _means([encode(case.metrics[key]) for case in self.cases]) for key in self.structures},
-        "By structure the mean of each metric over the cases where it is defined.",
-    )
-    foreground_mean = Derived(
-        dict[str, float],
-        lambda self: {
-            name: float(np.mean([row[name] for row in self.mean.values()]))
-            for name in next(iter(self.mean.values()))
-            if name != "calibration"
-        },
-        "Mean of each metric over the structures.",
-    )
-    bins = Derived(
-        dict[str, BinStats],
-        lambda self: {mask: BinStats.merge(case.bins[mask] for case in self.cases) for mask in MASKS},
-        "By mask, sums over all cases.",
-    )
-    calibration = Derived(
-        dict[str, dict[str, dict[str, float]]],
-        lambda self: {
-            "mean": _means([case.calibration for case in self.cases]),
-            "pooled": {mask: mask_metrics(stats) for mask, stats in self.bins.items()},
-        },
-        "By mask the scores: mean over cases, and pooled over voxels.",
-    )
-    undefined = Derived(
-        dict[str, dict[str, list[str]]],
-        lambda self: _undefined(self.cases),
-        "Which cases are left out of which mean: by metric, and structure or mask.",
-    )
+    @computed_field
+    @cached_property
+    def schema_version(self) -> int:
+        """Of this format."""
+        return SCHEMA_VERSION
+
+    @computed_field
+    @cached_property
+    def generated_by(self) -> str:
+        """Package and version."""
+        return f"nnunet_nacl {nnunet_nacl.__version__}"
+
+    @computed_field
+    @cached_property
+    def n_cases(self) -> int:
+        """Cases that were measured."""
+        return len(self.cases)
+
+    @computed_field
+    @cached_property
+    def mean(self) -> dict[str, dict[str, Any]]:
+        """By structure the mean of each metric over the cases where it is defined."""
+        return {key: _means([encode(case.metrics[key]) for case in self.cases]) for key in self.structures}
+
+    @computed_field
+    @cached_property
+    def foreground_mean(self) -> dict[str, Number]:
+        """Mean of each metric over the structures."""
+        names = next(iter(self.mean.values())).keys() - {"calibration"}
+        return {name: float(np.mean([row[name] for row in self.mean.values()])) for name in sorted(names)}
+
+    @computed_field
+    @cached_property
+    def bins(self) -> dict[str, BinStats]:
+        """By mask, sums over all cases."""
+        return {mask: BinStats.merge(case.bins[mask] for case in self.cases) for mask in MASKS}
+
+    @computed_field
+    @cached_property
+    def calibration(self) -> dict[str, dict[str, dict[str, Number]]]:
+        """By mask the scores: mean over cases, and pooled over voxels."""
+        pooled = {mask: mask_metrics(stats) for mask, stats in self.bins.items()}
+        return {"mean": _means([case.calibration for case in self.cases]), "pooled": pooled}
+
+    @computed_field
+    @cached_property
+    def undefined(self) -> dict[str, dict[str, list[str]]]:
+        """Which cases are left out of which mean: by metric, and structure or mask."""
+        return _undefined(self.cases)
 
     def __post_init__(self) -> None:
         first = int(not self.regions)
@@ -167,17 +176,17 @@ def read_document(path: Path | str) -> Evaluation:
     Raises:
         UserError: The file is missing, not such a file, or of another schema version.
     """
-    return _checked(Path(path), read_json(Path(path)))
+    content = read_json(Path(path))
+    if not _is_ours(content):
+        raise UserError(f"{path}: not a calibration.json of this package; {_AGAIN}.")
+    if (version := content["schema_version"]) != SCHEMA_VERSION:
+        reads = f"this version of nnunet_nacl reads {SCHEMA_VERSION}"
+        raise UserError(f"{path}: schema version {version!r}, {reads}; {_AGAIN}.")
+    return decode(Evaluation, content, f"{path}: not a calibration.json of this package", fix=_AGAIN)
 
 
-def _checked(path: Path, data: Any) -> Evaluation:
-    source = f"{path}: not a calibration.json of this package"
-    if (version := decode(_AnyVersion, data, source, fix=_AGAIN)["schema_version"]) != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema version {version}, this version of nnunet_nacl reads {SCHEMA_VERSION}; update it or "
-            f"{_AGAIN}."
-        )
-    return decode(Evaluation, data, source, fix=_AGAIN)
+def _is_ours(content: Any) -> bool:
+    return isinstance(content, dict) and content.keys() >= {"schema_version", "generated_by", "metric_per_case", "bins"}
 
 
 def check_output(path: Path) -> list[Any]:
@@ -201,8 +210,9 @@ def check_output(path: Path) -> list[Any]:
         content = read_json(path)
     if content is None and path.name == FILE_NAME:
         return []
-    if not fits(_AnyVersion, content):
+    if not _is_ours(content):
         raise UserError(
             f"{path}: not a calibration.json of this package, and would be lost; remove it or choose another -o."
         )
-    return content["metric_per_case"] if content["schema_version"] == SCHEMA_VERSION else []
+    entries = content["metric_per_case"]
+    return entries if content["schema_version"] == SCHEMA_VERSION and isinstance(entries, list) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -12,20 +13,18 @@ from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import (
-    SCHEMA_VERSION,
     CalibrationMap,
     Inference,
     MapQuality,
     UsedMap,
 )
-from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
-from nnunet_nacl.json_files import decode, encode, first_line, fits, read_dict
+from nnunet_nacl.json_files import decode, encode, read_dict
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
-"""In a folder that was calibrated: the map, and the folder that it was applied to."""
+"""In a folder that was calibrated: by which map, and the folder that it was applied to."""
 
 _HEADLINE = ("NLL all", "ECE predicted")
 """Of ``effect``, what other documents repeat."""
@@ -45,22 +44,9 @@ def structures_of(labels: Any) -> dict[str, str]:
     return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
 
 
-def read_record(path: str | os.PathLike) -> CalibrationMap:
-    """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
-    path = Path(path)
-    content = read_dict(path)
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema version {content.get('schema_version')!r}, this version of nnunet_nacl reads "
-            f"{SCHEMA_VERSION}; calibrate again, or remove it."
-        )
-    source = f"{path}: not a map of `nnunet_nacl calibrate`"
-    return decode(CalibrationMap, content, source, fix=f"calibrate again, or give its {MAP_FILE}")
-
-
 def named_map(path: Path) -> UsedMap:
     """How other documents name a map: file, SHA-256, and the little of it that a viewer or registry shows."""
-    record = read_record(path)
+    record = CalibrationMap.load(path)
     return {
         "file": os.path.abspath(path),
         "sha256": sha256(path),
@@ -87,23 +73,6 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
         )
 
 
-def map_to_json(maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str]) -> dict[str, Any]:
-    """The part of the file that applies the map, which checkpoints and calibrated folders hold, too.
-
-    Args:
-        maps: By form.
-        form: Of the map in use.
-        structures: Name of each structure by nnU-Net's key, in order.
-    """
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "regions": maps[form].regions,
-        "structures": [{"key": key, "name": name} for key, name in structures.items()],
-        "form": form,
-        "maps": {name: stored_map(calibration) for name, calibration in maps.items()},
-    }
-
-
 def read_map(
     path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
 ) -> LogOddsMap:
@@ -116,23 +85,15 @@ def read_map(
         form: Which of the file's maps; None takes the one in use.
 
     Raises:
-        UserError: :func:`read_record` raises it, or the map is of other structures.
+        UserError: :meth:`CalibrationMap.load` raises it, or the map is of other structures.
     """
-    record = read_record(path)
+    record = CalibrationMap.load(path)
     there, here = _listed(record.names, record.regions), _listed(structures, regions)
     if there != here:
         raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
     if (asked := form or record.form) not in record.maps:
         raise UserError(f"{path} has no map of the form {asked}, but {', '.join(record.maps)}; calibrate again.")
-    try:
-        calibration = record.calibration(form)
-    except (LookupError, OverflowError, TypeError, ValueError) as error:  # of numbers beyond any float, too
-        raise UserError(f"{path}: {first_line(error).rstrip('.')}. Calibrate again.") from None
-    if calibration.num_structures != len(structures):
-        raise UserError(
-            f"{path}: {calibration.num_structures} slopes for {len(structures)} structures; calibrate again."
-        )
-    return calibration
+    return record.calibration(form)
 
 
 def map_of_folds(
@@ -151,11 +112,11 @@ def map_of_folds(
         None where there is none, or it is one of other networks, settings or structures.
 
     Raises:
-        UserError: :func:`read_record` raises it: one that is damaged, or of another version, is not taken for none.
+        UserError: The file is damaged, or of another version, which is not taken for none.
     """
     if not path.is_file():
         return None
-    record = read_record(path)
+    record = CalibrationMap.load(path)
     try:
         check_networks(path, record, networks)
         form = "given" if "given" in record.maps else record.form
@@ -191,18 +152,17 @@ def map_of(folder: Path) -> dict[str, str]:
 
 def map_path_of(folder: Path) -> Path | None:
     """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was."""
-    applied = folder / APPLIED_FILE
-    named = read_dict(applied) if applied.is_file() else {}
-    if not fits(_Applied, named):
-        return None
-    path = Path(named["map"])
-    return path if path.is_file() and sha256(path) == named["map_sha256"] else None
+    with contextlib.suppress(UserError):
+        named = decode(_Applied, read_dict(folder / APPLIED_FILE), folder)
+        if Path(named["map"]).is_file() and sha256(Path(named["map"])) == named["map_sha256"]:
+            return Path(named["map"])
+    return None
 
 
 def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
-    return set() if path is None else set(read_record(path).part_of)
+    return set(CalibrationMap.load(path).part_of) if path else set()
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+from pydantic import computed_field
 
 import nnunet_nacl
 from nnunet_nacl.calibration.dice_estimate import Coverage
-from nnunet_nacl.json_files import Derived
+from nnunet_nacl.json_files import Number
 
 OUTCOME, OUTCOME_PAGE = "outcome.json", "outcome.html"
 SCHEMA_VERSION = 1
@@ -34,7 +37,7 @@ class ScanOutcome:
     mark: str
     n_changed: int | None
     bad: bool | None
-    structures: dict[str, tuple[float, ...]]
+    structures: dict[str, tuple[Number, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,11 @@ class PredictedOutcome:
     """
 
     n: int
-    dice: float
-    predicted_dice: float
-    error: float
+    dice: Number
+    predicted_dice: Number
+    error: Number
     coverage: Coverage
-    width: float
+    width: Number
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,20 @@ class Outcome:
     marks: list[str]
     corrected: str | None
     groups: dict[str, dict[str, int]]
-    unseen: float
-    unseen_upper: float
+    unseen: Number
+    unseen_upper: Number
     predicted: dict[str, PredictedOutcome]
     warnings: list[str]
     cases: list[ScanOutcome]
 
-    schema_version = Derived(int, lambda self: SCHEMA_VERSION, "Of this format.")
-    generated_by = Derived(str, lambda self: f"nnunet_nacl {nnunet_nacl.__version__}", "Package and version.")
+    @computed_field
+    @cached_property
+    def schema_version(self) -> int:
+        """Of this format."""
+        return SCHEMA_VERSION
+
+    @computed_field
+    @cached_property
+    def generated_by(self) -> str:
+        """Package and version."""
+        return f"nnunet_nacl {nnunet_nacl.__version__}"

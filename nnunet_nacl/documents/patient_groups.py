@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, one_line, read_dict
+from nnunet_nacl.errors import UserError, one_line
+from nnunet_nacl.json_files import decode, read_dict
 
 
 def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:

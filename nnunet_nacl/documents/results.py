@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from pydantic import NonNegativeInt, computed_field
 from typing_extensions import TypedDict
 
-from nnunet_nacl.json_files import Derived
+from nnunet_nacl.json_files import Number, Share, Size
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.calibration_error import (
     brier_per_row,
@@ -68,8 +70,8 @@ class EvaluationSettings:
 class Distances(TypedDict):
     """HD95 of both directions pooled, in mm and at unit spacing."""
 
-    HD95_pooled_mm: float
-    HD95_voxels: float
+    HD95_pooled_mm: Size
+    HD95_voxels: Size
 
 
 @dataclass(frozen=True)
@@ -86,24 +88,48 @@ class Structure:
         calibration: Of its own probability, by mask: CE; of a region also ECE, NLL and Brier.
     """
 
-    TP: int
-    FP: int
-    FN: int
-    TN: int
-    ASSD_mm: float
+    TP: NonNegativeInt
+    FP: NonNegativeInt
+    FN: NonNegativeInt
+    TN: NonNegativeInt
+    ASSD_mm: Size
     distances: Distances
-    calibration: dict[str, dict[str, float]]
+    calibration: dict[str, dict[str, Number]]
 
     @property
     def overlap(self) -> Overlap:
         """Voxel counts."""
         return Overlap(self.TP, self.FP, self.FN, self.TN)
 
-    Dice = Derived(float, lambda self: self.overlap.dice, "NaN where it is in neither.")
-    IoU = Derived(float, lambda self: self.overlap.iou, "NaN where it is in neither.")
-    n_pred = Derived(int, lambda self: self.TP + self.FP, "Voxels in the segmentation.")
-    n_ref = Derived(int, lambda self: self.TP + self.FN, "Voxels in the truth.")
-    HD95_mm = Derived(float, lambda self: self.distances["HD95_pooled_mm"], "95th percentile of the distances, pooled.")
+    @computed_field
+    @cached_property
+    def Dice(self) -> Number:
+        """NaN where it is in neither."""
+        return self.overlap.dice
+
+    @computed_field
+    @cached_property
+    def IoU(self) -> Number:
+        """NaN where it is in neither."""
+        return self.overlap.iou
+
+    @computed_field
+    @cached_property
+    def n_pred(self) -> int:
+        """Voxels in the segmentation."""
+        return self.TP + self.FP
+
+    @computed_field
+    @cached_property
+    def n_ref(self) -> int:
+        """Voxels in the truth."""
+        return self.TP + self.FN
+
+    @computed_field
+    @cached_property
+    def HD95_mm(self) -> Number:
+        """95th percentile of the distances, pooled."""
+        return self.distances["HD95_pooled_mm"]
 
 
 @dataclass(frozen=True)
@@ -121,14 +147,14 @@ class StructureQuality:
         members_dice: Mean Dice between the segmentations of two folds; null where one network predicted the case.
     """
 
-    expected_dice: float
-    expected_volume: float
-    volume: float
-    true_volume: float
-    max_probability: float
-    largest_dice: float
-    true_pieces: int
-    members_dice: float | None = None
+    expected_dice: Share
+    expected_volume: Size
+    volume: Size
+    true_volume: Size
+    max_probability: Share
+    largest_dice: Share
+    true_pieces: NonNegativeInt
+    members_dice: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -144,9 +170,9 @@ class CaseQuality:
     """
 
     unit: str
-    voxel: float
-    entropy: float
-    confidence: float
+    voxel: Size
+    entropy: Share
+    confidence: Share
     structures: dict[str, StructureQuality]
 
 
@@ -171,18 +197,18 @@ class CaseResult:
     reference_file: str
     prediction_file: str
     probabilities_file: str
-    largest_label: int
-    n_changed_voxels: int
+    largest_label: NonNegativeInt
+    n_changed_voxels: NonNegativeInt
     metrics: dict[str, Structure]
     bins: dict[str, BinStats]
     quality: CaseQuality
     signature: dict[str, Any] = field(default_factory=dict)
 
-    calibration = Derived(
-        dict[str, dict[str, float]],
-        lambda self: {mask: mask_metrics(self.bins[mask]) for mask in MASKS},
-        "By mask the scores, and n_voxels.",
-    )
+    @computed_field
+    @cached_property
+    def calibration(self) -> dict[str, dict[str, Number]]:
+        """By mask the scores, and n_voxels."""
+        return {mask: mask_metrics(self.bins[mask]) for mask in MASKS}
 
     @property
     def dice(self) -> dict[str, float]:
@@ -212,7 +238,7 @@ class CaseResult:
         for found in (self.metrics, self.quality.structures):
             if found.keys() != set(keys):
                 raise ValueError(f"{self.case}: it has the structures {', '.join(found)}, not {', '.join(keys)}")
-        if not (0 <= self.largest_label and (regions or self.largest_label < num_classes)):
+        if not (regions or self.largest_label < num_classes):
             raise ValueError(f"{self.case}: it has the largest_label {self.largest_label}, of {num_classes} classes")
 
 

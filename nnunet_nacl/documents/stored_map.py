@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.json_files import Size
 
 
 class MapRow(TypedDict):
@@ -23,28 +22,28 @@ class MapRow(TypedDict):
         others: By index, the slopes of other structures' log-odds.
     """
 
-    label: int
-    structure: int
-    slope: float
-    total: float
-    offset: float
-    others: NotRequired[dict[str, float]]
+    label: NonNegativeInt
+    structure: NonNegativeInt
+    slope: FiniteFloat
+    total: FiniteFloat
+    offset: FiniteFloat
+    others: NotRequired[dict[int, FiniteFloat]]
 
 
 class StoredMap(TypedDict):
-    """A map: rows by label that differ from what is common to all; or, of earlier versions, whole tables.
+    """A map: rows by label that differ from what is common to all.
 
     Attributes:
-        slopes: The same for every label, a column a structure; earlier: a row a label.
+        slopes: One row, the same for every label; a column a structure.
         offsets: Alike.
         rows: What differs by label.
         ridge: Of the fit; null for none.
     """
 
-    slopes: list[list[Any]]
-    offsets: list[list[float]]
+    slopes: list[list[FiniteFloat]]
+    offsets: list[list[FiniteFloat]]
     rows: NotRequired[list[MapRow]]
-    ridge: NotRequired[float | None]
+    ridge: NotRequired[Size]
 
 
 def stored_map(calibration: LogOddsMap) -> StoredMap:
@@ -57,7 +56,7 @@ def stored_map(calibration: LogOddsMap) -> StoredMap:
     rows: list[MapRow] = []
     for label, structure in np.argwhere(np.ones(own.shape, bool)).tolist():
         *slopes, total, offset = table[label, structure].tolist()
-        others = {} if calibration.regions else {str(j): a for j, a in enumerate(slopes) if a and j != structure}
+        others = {} if calibration.regions else {j: a for j, a in enumerate(slopes) if a and j != structure}
         if (own[label, structure], total, offset) == (common, 0, 0) and not others:
             continue
         slope = float(own[label, structure])
@@ -69,25 +68,20 @@ def stored_map(calibration: LogOddsMap) -> StoredMap:
     return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
 
 
-def loaded_map(stored: Mapping[str, Any], regions: bool) -> LogOddsMap:
-    """Inverse of :func:`stored_map`; KeyError, IndexError or ValueError where it is none."""
+def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
+    """Inverse of :func:`stored_map`; ValueError where it is none."""
     plain = LogOddsMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
     if "rows" not in stored:
         return plain
     table = plain.coefficients()
     for row in stored["rows"]:
-        label, structure = row["label"], row["structure"]
-        if min(label, structure) < 0:
-            raise ValueError(f"no label {label} or structure {structure}")
-        table[label, structure] = 0
-        for other, slope in row.get("others", {}).items():
-            table[label, structure, int(other)] = slope
+        label, structure, others = row["label"], row["structure"], row.get("others", {})
+        try:
+            table[label, structure] = 0
+            for other, slope in others.items():
+                table[label, structure, other] = slope
+        except IndexError:
+            raise ValueError(f"no label {label}, or no structure {[structure, *others]}") from None
         table[label, structure, 0 if regions else structure] = row["slope"]
         table[label, structure, -2:] = row["total"], row["offset"]
     return LogOddsMap(table[..., :-1], table[..., -1], regions)
-
-
-def same_map(one: LogOddsMap, other: LogOddsMap) -> bool:
-    """Whether two maps do the same."""
-    tables = one.coefficients(), other.coefficients()
-    return tables[0].shape == tables[1].shape and np.allclose(*tables)

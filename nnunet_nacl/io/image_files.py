@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.io.geometry import Geometry, geometry_difference
-from nnunet_nacl.json_files import first_line, one_line
 
 _BLOCK = 1 << 20
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.files import is_file_name
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, fold_folders, folds_asked_for, list_folder
 from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import decode, first_line, read_dict, read_json
+from nnunet_nacl.json_files import decode, read_dict, read_json
 
 SPLITS = "splits_final.json"
 

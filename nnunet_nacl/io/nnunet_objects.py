@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.trust import check_names, check_network
-from nnunet_nacl.json_files import first_line
 
 
 def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:

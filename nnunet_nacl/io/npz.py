@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.json_files import first_line
 
 imagecodecs: Any = None
 with suppress(ImportError):  # nnU-Net may drop it one day; NumPy can read the files too

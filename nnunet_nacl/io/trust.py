@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import is_file_name, regular_only
-from nnunet_nacl.json_files import decode, first_line
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.registration import TRAINERS_PACKAGE
 from nnunet_nacl.registration.lookup import registered_trainers
 

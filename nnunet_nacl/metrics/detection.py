@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import NonNegativeInt
+
+from nnunet_nacl.json_files import Share
 
 Values = Sequence[float] | np.ndarray
 
@@ -23,11 +26,11 @@ class Detected:
         invented: In how many of them the segmentation has it.
     """
 
-    dice: float
-    n_there: int
-    missed: int
-    n_absent: int
-    invented: int
+    dice: Share
+    n_there: NonNegativeInt
+    missed: NonNegativeInt
+    n_absent: NonNegativeInt
+    invented: NonNegativeInt
 
     @classmethod
     def of(cls, dice: Values, there: Sequence[bool] | np.ndarray, labelled: Sequence[bool] | np.ndarray) -> Detected:

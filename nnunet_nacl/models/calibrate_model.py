@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
-from nnunet_nacl.documents.calibration_map import SCOPE, CalibrationMap, CalibrationSet, Inference
+from nnunet_nacl.documents.calibration_map import CalibrationMap, CalibrationSet, Inference
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     MAP_FILE,
@@ -142,7 +142,6 @@ def calibrate_model(
         folds=sorted(folders),
         inference=inference,
         checkpoint_sha256=networks,
-        scope=SCOPE,
         calibration_set=CalibrationSet.of(record.part_of, patients, networks),
         versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
         settings=held_out.settings,

@@ -15,13 +15,10 @@ from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.documents.calibration_map import CalibrationMap, MapPart, MapQuality
-from nnunet_nacl.documents.fitted_map import record_of_fits
+from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import CaseResult, detected_in
-from nnunet_nacl.documents.stored_map import stored_map
-from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.runs.case_quality import quality_rows
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
@@ -88,21 +85,17 @@ def calibrate(
     old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows)
     ignore = held_out.first.labels.ignore_label is not None
     present = present_by_others(measured, list(structures), patients, parts, ignore)
-    return record_of_fits(
+    return CalibrationMap.of_fits(
         tried,
         chosen,
         structures,
+        parts=dict(zip(cases, parts)),
         labels=["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
-        n_cases=len(cases),
         nll=float(np.mean([case_loss(case, chosen.map) for case in voxels])),
         certain_background=certain_background(voxels),
         effect=changes(old, new, patients if groups else None),
         detected=detected_in(measured),
         groups=dict(zip(cases, patients)) if groups else {},
-        cross_fit={
-            part: MapPart([case for case, its in zip(cases, parts) if its == part], stored_map(fitted))
-            for part, fitted in chosen.part_maps.items()
-        },
         quality=_learn_quality(rows, present, structures, patients, as_deployed, measured),
     )
 

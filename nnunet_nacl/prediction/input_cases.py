@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.dicom.series import find_series, orientation_of
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.companion_files import find_references, list_folder
 from nnunet_nacl.io.image_files import check_name
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import one_line
 
 _LOOKED_AT = 20  # labels of the training
 _PICTURES = (".png", ".bmp", ".tif", ".tiff")

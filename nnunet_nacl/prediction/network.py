@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.nnunet_objects import check_model
 from nnunet_nacl.io.trust import read_checkpoint
-from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.profile import profile

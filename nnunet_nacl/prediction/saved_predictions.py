@@ -13,8 +13,6 @@ import numpy as np
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     map_of,
-    map_to_json,
-    read_record,
     sha256,
     structures_of,
 )
@@ -128,10 +126,8 @@ class SavedPredictions:
         map_path = self.delivery.map_path
         (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
         if calibration is not None and map_path is not None:
-            form = read_record(map_path).form
             record = {
                 "generated_by": "nnunet_nacl review",
-                **map_to_json({form: calibration}, form, structures_of(folder.labels)),
                 "applied_to": str(folder.folder.resolve()),
                 "map": str(map_path.resolve()),
                 "map_sha256": sha256(map_path),

@@ -13,9 +13,8 @@ from typing import Any
 from nnunet_nacl.dicom.codes import read_codes
 from nnunet_nacl.dicom.output import DicomMaker
 from nnunet_nacl.documents.calibration_map import Inference
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
-from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, segment_case

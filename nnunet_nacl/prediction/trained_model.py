@@ -13,15 +13,14 @@ from numpy.typing import ArrayLike
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import CalibrationMap
-from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, sha256
+from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.locate import calibrate_command, trained_folds
 from nnunet_nacl.io.nnunet_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.trust import read_checkpoint
-from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 
@@ -101,7 +100,7 @@ class TrainedModel:
         )
         path = calibration_map or folder / MAP_FILE
         if with_map and (calibration_map or path.is_file()):
-            model = model._with_map(path, read_record(path), is_given=calibration_map is not None)
+            model = model._with_map(path, CalibrationMap.load(path), is_given=calibration_map is not None)
         elif with_map:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "

@@ -21,11 +21,11 @@ from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
+    map_of,
     read_map,
-    read_record,
+    sha256,
     structures_of,
 )
-from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.review.row import CaseReview
@@ -152,11 +152,11 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
             which has learned nothing: then it has nothing to say of them.
     """
-    structures, applied = structures_of(folder.labels), folder.folder / APPLIED_FILE
-    calibration, calibrated = read_map(path, structures, folder.labels.regions), applied.is_file()
-    if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
+    structures, calibrated = structures_of(folder.labels), (folder.folder / APPLIED_FILE).is_file()
+    calibration = read_map(path, structures, folder.labels.regions)
+    if calibrated and map_of(folder.folder).get("map_sha256") != sha256(path):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    record, why_not = read_record(path), ""
+    record, why_not = CalibrationMap.load(path), ""
     of_map, learned = record.quality, record.learned
     if of_map is None or learned is None:
         why = f" ({of_map.why_not})" if of_map and of_map.why_not else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import (
     check_ours,
     check_writable,
@@ -29,7 +29,7 @@ from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import check_name, verified
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.review.reviewed_case import ReviewedCase
 
 MAPS = "maps"

@@ -11,6 +11,7 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.json_files import Number
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, normalised_entropy
@@ -67,7 +68,7 @@ class FinishedCase:
     picture: str = ""
     size: tuple[int, int] = (0, 0)
     image: str = ""
-    profile: tuple[float, ...] = ()
+    profile: tuple[Number, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,11 @@ from statistics import stdev
 from typing import Any
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from nnunet_nacl.calibration.scan_score import structure_score
 from nnunet_nacl.io.case import Case
+from nnunet_nacl.json_files import Number, Share, Size
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import label_components
@@ -63,21 +65,21 @@ class StructureReview:
     """
 
     name: str
-    predicted_dice: float
-    members_dice: float
-    volume: float
-    predicted_volume: float
-    max_probability: float
-    pieces: int
-    largest_piece: float
-    member_volumes: tuple[float, ...]
-    network: tuple[float, float] = _UNKNOWN
-    dice_interval: tuple[float, float] = _UNKNOWN
-    volume_interval: tuple[float, float] = _UNKNOWN
-    present: float = math.nan
+    predicted_dice: Share
+    members_dice: Share
+    volume: Size
+    predicted_volume: Size
+    max_probability: Share
+    pieces: NonNegativeInt
+    largest_piece: Share
+    member_volumes: tuple[Size, ...]
+    network: tuple[Size, Share] = _UNKNOWN
+    dice_interval: tuple[Number, Number] = _UNKNOWN
+    volume_interval: tuple[Number, Number] = _UNKNOWN
+    present: Share = math.nan
     says_nothing: bool = False
     always: bool = False
-    bad: float = 0.0
+    bad: Number = 0.0
 
     @property
     def score(self) -> float:
@@ -133,13 +135,13 @@ class CaseReview:
     """
 
     case: str
-    mean_foreground_entropy: float
-    mean_foreground_confidence: float
-    mean_foreground_mutual_information: float
+    mean_foreground_entropy: Share
+    mean_foreground_confidence: Share
+    mean_foreground_mutual_information: Share
     unit: str
     structures: tuple[StructureReview, ...]
-    n_members: int
-    unlike_p: float = math.nan
+    n_members: NonNegativeInt
+    unlike_p: Share = math.nan
     unlike: str = ""
 
     def __post_init__(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from nnunet_nacl.documents.map_file import APPLIED_FILE, check_networks, read_record, sha256
+from nnunet_nacl.documents.calibration_map import CalibrationMap
+from nnunet_nacl.documents.map_file import APPLIED_FILE, check_networks, sha256
 from nnunet_nacl.documents.prediction_json import UsedModel
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.companion_files import fold_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import fits, read_dict
+from nnunet_nacl.json_files import decode, read_dict
 
 
 def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
@@ -24,7 +26,7 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
     Raises:
         UserError: They are of other networks.
     """
-    record, folder = read_record(path), predictions.folder.resolve()
+    record, folder = CalibrationMap.load(path), predictions.folder.resolve()
     if (folder / APPLIED_FILE).is_file() or record.source == str(folder):
         return ""
     model, networks = _model_of(folder)
@@ -49,8 +51,8 @@ def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
         known = read_dict(made_by) if made_by.is_file() else {}
         checkpoint = folder.parent / Path(str(known.get("checkpoint", "checkpoint_final.pth"))).name
         return folder.parents[1].name, {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
-    document = folder / "prediction.json"
-    model = read_dict(document).get("model") if document.is_file() else None
-    if model is None or not fits(UsedModel, model):
-        return "", {}
-    return Path(model["folder"]).name, model["checkpoints_sha256"]
+    with contextlib.suppress(UserError):  # nnU-Net's own predictions have none
+        document = folder / "prediction.json"
+        model = decode(UsedModel, read_dict(document).get("model"), document)
+        return Path(model["folder"]).name, model["checkpoints_sha256"]
+    return "", {}

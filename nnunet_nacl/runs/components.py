@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import NonNegativeInt
 from scipy import ndimage
 
 from nnunet_nacl.errors import UserError
@@ -15,6 +16,7 @@ from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Box, common_box
+from nnunet_nacl.json_files import Number, Share, Size
 from nnunet_nacl.metrics.surface import bounding_box
 
 FINDINGS = "findings.csv"
@@ -36,11 +38,11 @@ class Finding:
         max_probability: The largest there.
     """
 
-    voxels: int
-    volume: float
-    centre_mm: tuple[float, ...]
-    mean_probability: float
-    max_probability: float
+    voxels: NonNegativeInt
+    volume: Size
+    centre_mm: tuple[Number, ...]
+    mean_probability: Share
+    max_probability: Share
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 from nnunet_nacl.documents.document import Evaluation, NamedChannel, check_output
 from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
-from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.npz import RERUN
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import decode, encode, one_line
+from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.runs.ledger import Ledger, same_contents
 from nnunet_nacl.runs.measure import measure, sign
 from nnunet_nacl.runs.run import run
@@ -82,7 +82,7 @@ def evaluate_folder(
     )
     problems |= {case: text for case, text in exported.items() if case in problems} | wrong
     problems |= {case: text for case, text in exported.items() if case not in results}
-    problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
+    problems = {one_line(case): one_line(problem) for case, problem in sorted(problems.items())}
     if not results and not exported and not any(folder.folder.glob("*.npz")):  # once, not once for every case
         swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
         fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN

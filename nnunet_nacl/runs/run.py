@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nnunet_nacl.errors import UserError, describe
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger
 from nnunet_nacl.runs.side_by_side import Task
 

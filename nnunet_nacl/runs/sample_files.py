@@ -12,12 +12,11 @@ import numpy as np
 from nnunet_nacl.calibration.case_voxels import read_voxels
 from nnunet_nacl.calibration.sampling import Sample, draw_sample
 from nnunet_nacl.documents.results import EvaluationSettings
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import regular_only, replacing
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import first_line, parse_json
 from nnunet_nacl.runs.ledger import same_contents
 from nnunet_nacl.runs.measure import sign
 
@@ -43,7 +42,7 @@ def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) 
     """
     try:
         found = read_sample(sample_path(files), labels)
-        known = parse_json(found.signature)
+        known = json.loads(found.signature)
     except ValueError:  # UserError too
         return None
     if not isinstance(known, dict):

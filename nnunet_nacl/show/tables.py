@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from nnunet_nacl.errors import some
+from nnunet_nacl.errors import one_line, some
 from nnunet_nacl.files import to_csv_text
-from nnunet_nacl.json_files import one_line
 
 Rows = Sequence[Mapping[str, Any]]
 """Cells by the name of their column: texts, numbers, and pairs of a number and its text."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.documents.map_file import map_to_json
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import NACL_2D, images
 from tests.integration.test_trainings import labels_of
@@ -59,7 +59,8 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     assert (fold / "validation" / "calibration.json").is_file()
     map_file = tmp_path / "map.json"
     names = {"1": "shell", "2": "core", "3": "speck"}
-    tiny.write_json(map_file, map_to_json({"shift": LogOddsMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])}, "shift", names))
+    shift = LogOddsMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])
+    CalibrationMap.of_maps({"shift": shift}, "shift", names).save(map_file)
     space.run_warm("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file)
     predict(space, which, tmp_path / "out")
 

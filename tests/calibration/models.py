@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.documents.map_file import map_to_json, sha256
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.documents.calibration_map import CalibrationMap
+from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.json_files import encode, read_dict
 from tests.runs.folders import Model, make_model, write_json
 from tests.trainers.plans import architecture, resampling
 
@@ -66,6 +67,11 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
         torch.save(checkpoint, path)
         os.utime(path, (1, 1))
     return model
+
+
+def map_to_json(*arguments) -> dict[str, Any]:
+    """What a file holds that applies maps: see :meth:`CalibrationMap.of_maps`."""
+    return encode(CalibrationMap.of_maps(*arguments))
 
 
 def give_map(model: Model) -> dict[str, Any]:

@@ -49,7 +49,11 @@ def test_patients_from_a_name_or_a_file(tmp_path):
     path.write_text(json.dumps({case: case[:10] for case in cases}))
     assert read_groups(str(path), cases) == {case: case[:10] for case in cases}
     path.write_text(json.dumps({cases[0]: ["x"]}))
-    for given, message in ((str(path), "is list"), ("(", "regular expression"), ("subject", "no patient for 3 cases")):
+    for given, message in (
+        (str(path), "patient001_frame01.*valid string"),
+        ("(", "regular expression"),
+        ("subject", "no patient for 3 cases"),
+    ):
         with pytest.raises(UserError, match=message):
             read_groups(given, cases)
 

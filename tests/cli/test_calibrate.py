@@ -13,10 +13,10 @@ import SimpleITK as sitk
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import map_to_json, read_map
+from nnunet_nacl.documents.map_file import read_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from tests.calibration.models import make_trained
+from tests.calibration.models import make_trained, map_to_json
 from tests.runs.folders import CLASSES, REGIONS, write_json
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
@@ -217,7 +217,9 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     content = map_to_json(maps, "shift", STRUCTURES)
     write_json(tmp_path / "ours.json", content)
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0
-    assert read_dict(model.folder / "calibration_map.json") == read_dict(tmp_path / "ours.json")  # predict reads it
+    assert (model.folder / "calibration_map.json").read_text() == (
+        tmp_path / "ours.json"
+    ).read_text()  # predict reads it
     (model.folder / "calibration_map.json").unlink()
     for change, message in (
         ({"checkpoint_sha256": {"1": "0" * 64}}, "fitted to other networks than those of fold 1"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import read_record
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import predictions_in
@@ -49,7 +49,7 @@ def test_a_structure_that_no_case_has_is_named_and_stays_as_the_centre_has_it(st
     root, printed = study
     assert "ghost: 0 patients tell of it, an interval of 90 % needs 9" in printed
     assert "nothing is said of ghost: 0 yes and 10 no" in printed
-    record = read_record(root / "map.json")
+    record = CalibrationMap.load(root / "map.json")
     fitted = record.maps["conditional"]["rows"]
     assert {row["structure"] for row in fitted} == set(range(N - 1))  # all but the ghost, the last
     assert record.learned.checks["dice"][GHOST].n == 0

@@ -11,7 +11,7 @@ import pytest
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import map_to_json
+from tests.calibration.models import map_to_json
 from tests.comparison.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.comparison.models import CONFIGURATION, DATASET, make_study
 

@@ -123,7 +123,7 @@ def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monk
                 failed.append((path.name, where, value, repr(error)))
                 continue
             said = error.rpartition(f"nnunet_nacl {command[0]}: ")[2].splitlines()
-            if "unexpected" in error or status and not (said and all(line.startswith("  ") for line in said[1:])):
+            if ": unexpected " in error or status and not (said and all(line.startswith("  ") for line in said[1:])):
                 failed.append((path.name, where, value, error))
         assert status == 0
     assert not failed

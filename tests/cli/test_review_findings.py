@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import read_record
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in
@@ -61,7 +61,7 @@ def table(path) -> list[dict[str, str]]:
 
 def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, capsys):
     _, path = learned
-    presence = read_record(path).quality.presence
+    presence = CalibrationMap.load(path).quality.presence
     assert presence.listed == ["2"] and set(presence.present) == {"2"}
     assert json.loads(path.read_text())["quality"]["presence"]["checks"]["2"]["learned"]["auroc"] > 0.9
 
@@ -92,7 +92,7 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, cap
     assert 0.5 < float(one["mean_probability"]) <= float(one["max_probability"]) < 1 and one["voxels"] == "40"
 
     flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
-    scores, n_bad = read_record(path).learned.scores, 4  # two false ones in healthy cases, two missed
+    scores, n_bad = CalibrationMap.load(path).learned.scores, 4  # two false ones in healthy cases, two missed
     assert scores.always == ["1"] and flags["threshold"] == max(sorted(scores.score["2"])[:n_bad]) - 0.8
     assert (flags["bad"], flags["find"], flags["miss"]) == ({"organ": 0.8, "lesion": 0.8}, 0.8, None)
     assert (flags["share_found"], flags["share_flagged"], flags["n_bad_patients"]) == (1.0, n_bad / 24, n_bad)

@@ -12,7 +12,6 @@ from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.learned_dice import quality_by_entry
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
-from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.locate import find_fold_folders
@@ -57,8 +56,8 @@ def test_what_is_not_calibrated_names_the_command(model):
 
 def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     calibration = fit(model)
-    parts, regions = calibration.cross_fit, calibration.regions
-    maps = {case: loaded_map(parts[part].map, regions) for case, part in calibration.part_of.items()}
+    regions = calibration.regions
+    maps = calibration.part_maps
     _, dataset = gather(TRAINER, CALIBRATED)
     change = calibration.effect["NLL all"]
     for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):

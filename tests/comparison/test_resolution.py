@@ -13,10 +13,11 @@ from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import map_to_json, sha256
+from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.runs.evaluate import evaluate_folder
+from tests.calibration.models import map_to_json
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS
 from tests.runs.folders import write_json
 

@@ -297,7 +297,7 @@ def test_codes_that_are_missing_or_damaged_are_named(tmp_path) -> None:
     assert read_codes(write_codes(tmp_path / "codes.json"), list(CODES)) == CODES
     assert "no code for posterior; add" in refused({"anterior": CODES["anterior"]})
     assert "no code for anterior, posterior" in refused({})
-    assert "no 'meaning'" in refused(CODES | {"anterior": {"code": "1", "category": "Tissue"}})
+    assert "anterior.meaning: Field required" in refused(CODES | {"anterior": {"code": "1", "category": "Tissue"}})
     assert "category 'Organ'; there are AnatomicalStructure" in refused(
         CODES | {"anterior": CODES["anterior"] | {"category": "Organ"}}
     )

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import (
     check_networks,
-    map_to_json,
     read_map,
-    read_record,
 )
-from nnunet_nacl.documents.stored_map import loaded_map, same_map, stored_map
+from nnunet_nacl.documents.stored_map import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode
+from tests.calibration.models import map_to_json
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
@@ -26,6 +27,10 @@ MAPS = {
     "conditional": LogOddsMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
     "matrix": LogOddsMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
 }
+
+
+def same_map(one: LogOddsMap, other: LogOddsMap) -> bool:
+    return np.array_equal(one.coefficients(), other.coefficients())
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def test_rows_hold_what_differs_by_label(regions, data):
     for structure in range(3):
         slopes[:, structure, 0 if regions else structure] = own[:, structure]
     calibration = LogOddsMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
-    stored = json.loads(json.dumps(stored_map(calibration)))
+    stored = decode(StoredMap, json.loads(json.dumps(stored_map(calibration))), "map")
     np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())
     first = calibration.coefficients()[0, 0, 1:]
     if not first.any():
@@ -93,8 +98,8 @@ def tables(slopes) -> dict:
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
         ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
         ({"maps": {"conditional": {"slopes": [1, 1], "offsets": [0, 0]}}}, {}, "not a map of `nnunet_nacl calibrate`"),
-        ({"n_cases": "6"}, {}, "not a map of .*: n_cases is str '6', not a whole number; calibrate again, or give its"),
-        ({"cross_fit": {"a": {"cases": ["b"]}}}, {}, r"cross_fit\.a has no 'map'; calibrate again"),
+        ({"n_cases": "six"}, {}, "not a map of .*: n_cases: .*valid integer.*'six'; calibrate again, or give its"),
+        ({"cross_fit": {"a": {"cases": ["b"]}}}, {}, r"cross_fit\.a\.map: Field required; calibrate again"),
     ],
 )
 def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
@@ -107,8 +112,8 @@ def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked,
 
 def test_networks_are_compared_where_the_map_knows_them(write):
     path = write(checkpoint_sha256={"0": "abc", "1": "def"})
-    record = read_record(path)
+    record = CalibrationMap.load(path)
     check_networks(path, record, {"0": "abc", "2": "new"})
     with pytest.raises(UserError, match="other networks than those of fold 1 .*calibrate again"):
         check_networks(path, record, {"0": "abc", "1": "abc"})
-    check_networks(path, read_record(write()), {"0": "anything"})
+    check_networks(path, CalibrationMap.load(write()), {"0": "anything"})

@@ -17,7 +17,7 @@ import pytest
 from nnunet_nacl.calibration.learned_quality import check_estimate
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import read_record
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.case_quality import sampled_quality
@@ -130,7 +130,7 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     root = learned_folders(labels)
     path, printed = root / "calibration_map.json", (root / "printed.txt").read_text()
     assert "predicted for new cases, off by" in printed and "single networks" not in printed
-    learned = read_record(path).learned
+    learned = CalibrationMap.load(path).learned
     assert learned.as_deployed
     run("review", "-i", root / "calibrated", "-o", tmp_path / "out", "-map", path)
     rows = read_list(tmp_path / "out")
@@ -160,7 +160,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     run("evaluate", "-i", calibrated, "-gt", truths, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
     assert f"{calibrated} through {path}: " in printed.replace("\n", "")
-    learned = read_record(path).learned
+    learned = CalibrationMap.load(path).learned
     errors, inside = [], []
     for case in document["metric_per_case"]:
         for key, values in case["quality"]["structures"].items():
@@ -205,7 +205,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
 
 def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
     root = learned_folders()
-    path, calibrated = root / "calibration_map.json", root / "calibrated"
+    path = root / "calibration_map.json"
 
     def refused(*arguments) -> str:
         capsys.readouterr()
@@ -218,12 +218,13 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
     steeper = {
         form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]} for form, one in content["maps"].items()
     }
-    for change, message in (
-        ({"quality": None}, "has learned nothing about Dice"),
-        ({"quality": content["quality"] | {"learned": None, "why_not": "all gone"}}, "(all gone)"),
-        ({"maps": steeper}, "another map"),
-        ({"schema_version": 1}, "calibrate again"),
-        ({"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of this model"),
+    given = ("-map", tmp_path / "other.json", "-bad", "0.8")
+    for folder, change, message in (
+        ("predictions", {"quality": None}, "has learned nothing about Dice"),
+        ("predictions", {"quality": content["quality"] | {"learned": None, "why_not": "all gone"}}, "(all gone)"),
+        ("calibrated", {"maps": steeper}, "another map"),
+        ("calibrated", {"schema_version": 1}, "calibrate again"),
+        ("calibrated", {"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(content | change))
-        assert message in refused("-i", calibrated, "-map", tmp_path / "other.json")
+        assert message in refused("-i", root / folder, *given)

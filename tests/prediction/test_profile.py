@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import read_record
+from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.labels import Labels
@@ -237,5 +237,5 @@ def test_a_map_is_made_where_images_are_gone(tmp_path, monkeypatch, capsys):
     assert main(["calibrate", "-d", trained.dataset, "-c", "3d_fullres", "-np", "1"]) == 0
     printed = capsys.readouterr()
     assert "what these scans look like was not learned" in printed.out + printed.err
-    record = read_record(trained.folder / "calibration_map.json")
+    record = CalibrationMap.load(trained.folder / "calibration_map.json")
     assert record.quality is not None and record.quality.learned and record.quality.profiles is None

@@ -8,9 +8,9 @@ import pytest
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import map_to_json, sha256
+from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.json_files import read_dict
-from tests.calibration.models import make_trained
+from tests.calibration.models import make_trained, map_to_json
 from tests.runs.folders import CLASSES, write_json
 
 OTHER = "0" * 64

@@ -180,8 +180,8 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
         (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* -djfile"),
         (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
         (lambda m: (m.folder / "plans.json").write_text("{"), "plans.json: not a JSON file"),
-        (lambda m: write_json(m.folder / "plans.json", [1]), "expected a JSON object, got list"),
-        (lambda m: (m.folder / "plans.json").write_text("[" * 10**5), "plans.json: .*nested too deeply"),
+        (lambda m: write_json(m.folder / "plans.json", [1]), "plans.json: .*valid dictionary"),
+        (lambda m: (m.folder / "plans.json").write_text("[" * 10**5), "plans.json: .*recursion limit"),
         (lambda m: write_json(m.folder / "plans.json", {"image_reader_writer": 5}), "image_reader_writer is int"),
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}), "dataset_name is list"),
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "'../x', which names no folder"),
@@ -205,9 +205,9 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (5, "the whole is int 5, not a list"),
-        ([{"val": ["case_00"]}], "has no 'train'"),
-        ([{"train": [], "val": [5]}], r"\[0\].val\[0\] is int 5"),
+        (5, "valid list, not 5"),
+        ([{"val": ["case_00"]}], "0.train: Field required"),
+        ([{"train": [], "val": [5]}], "0.val.0: .*valid string, not 5"),
         *([[{"train": [], "val": [case]}], "cannot be the name of a case"] for case in ("../x", "", "..", "\0")),
     ],
 )
