@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError, WithJsonSchema, WrapValidator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, WithJsonSchema, WrapValidator
 from pydantic_core import core_schema, from_json
 
 from nnunet_nacl.errors import UserError, describe, first_line, one_line
@@ -35,6 +35,9 @@ Size = Annotated[float, Field(ge=0, allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
 """The same, not below 0."""
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6), _NAN_IS_NULL, _SCHEMA]
 """The same, from 0 to 1, but for rounding."""
+LARGEST_COEFFICIENT = 1e6
+Coefficient = Annotated[float, Field(ge=-LARGEST_COEFFICIENT, le=LARGEST_COEFFICIENT)]
+"""A number of a model, which none that was fitted exceeds."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,18 @@ class Array:
     Attributes:
         dtype: An integer type takes whole numbers only.
         ndim: Number of axes; an empty list is an array of shape (0, ..., 0).
+        largest: The largest absolute value of floats; None: any finite one.
     """
 
     dtype: Any
     ndim: int = 1
+    largest: float | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """What pydantic asks for."""
         whole = np.issubdtype(self.dtype, np.integer)
-        schema: Any = core_schema.int_schema() if whole else core_schema.float_schema(allow_inf_nan=False)
+        ends: dict[str, Any] = {} if self.largest is None else {"ge": -self.largest, "le": self.largest}
+        schema: Any = core_schema.int_schema() if whole else core_schema.float_schema(allow_inf_nan=False, **ends)
         for _ in range(self.ndim):
             schema = core_schema.list_schema(schema)
         to_list = core_schema.plain_serializer_function_ser_schema(np.ndarray.tolist)
@@ -63,6 +69,17 @@ class Array:
             return np.array(value, self.dtype) if value else np.zeros((0,) * self.ndim, self.dtype)
         except (ValueError, OverflowError):  # lists of different lengths, a number beyond the type
             raise ValueError(f"no table of numbers with {self.ndim} axes") from None
+
+
+def _numbered(patient: np.ndarray) -> np.ndarray:
+    found = np.unique(patient)
+    if (found != np.arange(len(found))).any():  # what counts by patient takes memory up to the largest number
+        raise ValueError(f"patients must have the numbers 0 to {len(found) - 1}, the largest is {found[-1]}")
+    return patient
+
+
+Patients = Annotated[np.ndarray, Array(np.int64), AfterValidator(_numbered)]
+"""(n,) to whom each scan belongs, numbers from 0 of which none is left out."""
 
 
 def read_json(path: Path, *, fix: str = "restore it") -> Any:

@@ -30,9 +30,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
-from nnunet_nacl.json_files import Array, Number, Share
+from nnunet_nacl.json_files import Array, Number, Patients, Share
 
 DEFAULT_ALPHA = 0.1
 
@@ -51,27 +51,25 @@ class StructureEstimate:
     Attributes:
         difference: (n,) true less predicted value of each case; relative to the predicted one if ``voxel`` is given.
         patient: (n,) which patient a case belongs to, numbers from 0.
-        alpha: The interval has level 1 - alpha.
+        alpha: The interval has level 1 - alpha: 90 %, as texts say.
         bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
         voxel: Volume of a voxel where errors grow with the volume: they are relative to the predicted volume plus this.
             None where they are alike everywhere.
 
     Raises:
-        ValueError: Lists do not belong together, ``alpha`` is not in (0, 1), or ``voxel`` is not positive.
+        ValueError: Lists do not belong together, or ``voxel`` is not positive.
     """
 
     difference: Annotated[np.ndarray, Array(np.float64)]
-    patient: Annotated[np.ndarray, Array(np.int64)]
-    alpha: float = DEFAULT_ALPHA
+    patient: Patients
+    alpha: Annotated[float, Field(ge=DEFAULT_ALPHA, le=DEFAULT_ALPHA)] = DEFAULT_ALPHA
     bounds: tuple[Number, Number] = (0.0, 1.0)
     voxel: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha must be between 0 and 1, got {self.alpha!r}.")
         if self.voxel is not None and not 0 < self.voxel < math.inf:
             raise ValueError(f"voxel must be a volume, got {self.voxel!r}.")
-        if len(self.patient) != len(self.difference) or set(self.patient.tolist()) != set(range(self.n_patients)):
+        if len(self.patient) != len(self.difference):
             raise ValueError("its lists do not belong together")
         bounds = (infinite if math.isnan(b) else b for b, infinite in zip(self.bounds, (-math.inf, math.inf)))
         object.__setattr__(self, "bounds", tuple(bounds))

@@ -121,6 +121,8 @@ class Flags:
         bad = f"a Dice{whose} below {below}; {were}"
         if self.why_not:
             return f"Scans are ranked, not flagged: {self.why_not} (bad: {bad})."
+        if self.threshold is None:
+            return f"No score is low enough to be flagged ({bad}): all scans without a score are, and no others."
         aims = []
         if self.find is not None:
             found, of = _counts(self.find)

@@ -71,6 +71,11 @@ class LearnedQuality:
             for name, estimate in estimates.items():
                 if estimate.bounds != bounds:
                     raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
+        scores = self.scores
+        for key in self.dice.keys() & scores.score.keys() - set(self.says_nothing):  # what is predicted has a score
+            known = len(scores.patient if key in scores.always else self.dice[key].patient)
+            if (n := np.count_nonzero(~np.isnan(scores.score[key]))) < known:
+                raise ValueError(f"scores.score.{key}: {n} scans have a score, {known} were predicted.")
 
     @classmethod
     def learn(
@@ -111,11 +116,6 @@ class LearnedQuality:
         """Structures whose predicted Dice is no better than a constant on cases that were left out."""
         return _silent(self.checks)
 
-    @property
-    def alpha(self) -> float:
-        """Of the intervals."""
-        return next(iter(self.dice.values())).alpha
-
     def predict_dice(self, rows: QualityRows, caveats: Sequence[str] = ()) -> QualityRows:
         """The rows with predicted Dice.
 
@@ -124,7 +124,7 @@ class LearnedQuality:
             caveats: What must be said beside the predictions.
         """
         found = [self.dice[key].predict(rows.predicted[:, i, 0]) for i, key in enumerate(rows.structures)]
-        return replace(rows, predicted=np.stack(found, axis=1), level=1 - self.alpha, caveats=tuple(caveats))
+        return replace(rows, predicted=np.stack(found, axis=1), level=1 - DEFAULT_ALPHA, caveats=tuple(caveats))
 
 
 def _pairs(rows: QualityRows) -> dict[str, tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[str, Any]]]:
@@ -139,7 +139,7 @@ def _pairs(rows: QualityRows) -> dict[str, tuple[list[tuple[str, np.ndarray, np.
 
 
 def _silent(checks: Mapping[str, Mapping[str, EstimateCheck]]) -> list[str]:
-    return [key for key, check in checks["dice"].items() if check.says_nothing]
+    return [key for key, check in checks.get("dice", {}).items() if check.says_nothing]
 
 
 def predict_dice_parts(rows: QualityRows, patients: Sequence[Hashable], parts: Sequence[Hashable]) -> QualityRows:

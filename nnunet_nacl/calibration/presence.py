@@ -18,10 +18,10 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import FiniteFloat, NonNegativeInt
+from pydantic import NonNegativeInt
 
 from nnunet_nacl.calibration.crossfit import parts_of
-from nnunet_nacl.json_files import Array, Share, Size
+from nnunet_nacl.json_files import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
@@ -29,7 +29,7 @@ FEWEST = 3
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _LEAST_DICE = 1e-3
 
-Table = Annotated[np.ndarray, Array(np.float64)]
+Table = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class LearnedProbability:
         ValueError: Lists do not belong together, or a spread is not positive.
     """
 
-    intercept: FiniteFloat
+    intercept: Coefficient
     slopes: Table
     centre: Table
     spread: Table
@@ -141,6 +141,9 @@ class LearnedPresence:
         listed: Structures that are absent from some cases, or in pieces in most.
         checks: By structure and kind of probability, how it does on patients that it was not learned from.
         why_not: By structure why nothing was learned, though some cases lack it.
+
+    Raises:
+        ValueError: A probability is of other features than :func:`presence_features`.
     """
 
     voxel: Size
@@ -148,6 +151,10 @@ class LearnedPresence:
     listed: list[str]
     checks: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if other := [key for key, learned in self.present.items() if len(learned.slopes) != 2]:
+            raise ValueError(f"present.{other[0]}: it takes 2 features, got {len(self.present[other[0]].slopes)}")
 
     def present_probability(self, structure: str, expected_volume: float, largest_dice: float) -> float:
         """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""

@@ -18,12 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.json_files import Array, Number, Share
+from nnunet_nacl.json_files import Patients, Share
 
 _DIGITS = 4
 
@@ -60,16 +59,16 @@ class ScanScores:
         ValueError: Lists or structures do not belong together.
     """
 
-    score: dict[str, list[Number]]
+    score: dict[str, list[Share]]
     dice: dict[str, list[Share]]
-    entropy: list[Number]
-    patient: Annotated[np.ndarray, Array(np.int64)]
+    entropy: list[Share]
+    patient: Patients
     always: list[str]
 
     def __post_init__(self) -> None:
         lengths = {len(values) for values in (*self.score.values(), *self.dice.values(), self.entropy)}
         known = self.score.keys() == self.dice.keys() and self.score and set(self.always) <= self.score.keys()
-        if not known or lengths != {len(self.patient)} or (self.patient < 0).any():
+        if not known or lengths != {len(self.patient)}:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     @classmethod

@@ -19,11 +19,10 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
 
 import numpy as np
 
-from nnunet_nacl.json_files import Array, Number
+from nnunet_nacl.json_files import Number, Patients
 
 DEFAULT_UNLIKE = 0.05
 LOG = "log "
@@ -52,12 +51,11 @@ class CalibrationProfiles:
 
     names: list[str]
     values: list[list[Number]]
-    patient: Annotated[np.ndarray, Array(np.int64)]
+    patient: Patients
 
     def __post_init__(self) -> None:
         n = len(self.patient)
-        known = n > 0 and len(self.values) == n and all(len(row) == len(self.names) for row in self.values)
-        if not known or set(self.patient.tolist()) != set(range(self.n_patients)):
+        if not n or len(self.values) != n or any(len(row) != len(self.names) for row in self.values):
             raise ValueError("its lists do not belong together")
 
     @classmethod

@@ -156,7 +156,7 @@ class CalibrationMap:
         problems: By case why it could not be used.
 
     Raises:
-        ValueError: A map is none, or of other structures.
+        ValueError: A map is none, or of other structures, or something was learned of others.
     """
 
     schema_version: int
@@ -189,9 +189,28 @@ class CalibrationMap:
     def __post_init__(self) -> None:
         if self.form not in self.maps:
             raise ValueError(f"it has no map of the form {self.form}, but {', '.join(self.maps)}")
-        for stored in (*self.maps.values(), *(part.map for part in self.cross_fit.values())):
-            if (num := loaded_map(stored, self.regions).num_structures) != len(self.structures):
-                raise ValueError(f"{num} slopes for {len(self.structures)} structures")
+        stored = {f"maps.{form}": each for form, each in self.maps.items()}
+        stored |= {f"cross_fit.{name}.map": part.map for name, part in self.cross_fit.items()}
+        for name, each in stored.items():
+            if (num := len((each["slopes"] or [[]])[0])) != len(self.structures):  # tables of many take much memory
+                raise ValueError(f"{name}: {num} slopes for {len(self.structures)} structures")
+            try:
+                loaded_map(each, self.regions)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        tables: dict[str, Collection[str]] = {"detected": self.detected}
+        if presence := self.quality and self.quality.presence:
+            for name in ("present", "listed", "checks", "why_not"):
+                tables[f"quality.presence.{name}"] = getattr(presence, name)
+        if learned := self.learned:
+            for name in ("dice", "volume"):
+                tables[f"quality.learned.{name}"] = getattr(learned, name)
+                tables[f"quality.learned.checks.{name}"] = learned.checks.get(name, {})
+            tables["quality.learned.scores.score"] = learned.scores.score
+        for name, table in tables.items():
+            if set(table) - self.names.keys() or ("learned" in name and len(table) < len(self.names)):
+                here, there = ", ".join(self.names), ", ".join(table)
+                raise ValueError(f"{name}: it is of the structures {there or 'none'}, the map is of {here}")
 
     @classmethod
     def fit(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import FiniteFloat, NonNegativeInt
+from pydantic import NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.json_files import Size
+from nnunet_nacl.json_files import Coefficient, Size
 
 
 class MapRow(TypedDict):
@@ -24,10 +24,10 @@ class MapRow(TypedDict):
 
     label: NonNegativeInt
     structure: NonNegativeInt
-    slope: FiniteFloat
-    total: FiniteFloat
-    offset: FiniteFloat
-    others: NotRequired[dict[int, FiniteFloat]]
+    slope: Coefficient
+    total: Coefficient
+    offset: Coefficient
+    others: NotRequired[dict[int, Coefficient]]
 
 
 class StoredMap(TypedDict):
@@ -40,8 +40,8 @@ class StoredMap(TypedDict):
         ridge: Of the fit; null for none.
     """
 
-    slopes: list[list[FiniteFloat]]
-    offsets: list[list[FiniteFloat]]
+    slopes: list[list[Coefficient]]
+    offsets: list[list[Coefficient]]
     rows: NotRequired[list[MapRow]]
     ridge: NotRequired[Size]
 

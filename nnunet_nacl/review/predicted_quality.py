@@ -164,8 +164,6 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
             f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
             "held-out cases."
         )
-    elif not structures.keys() == learned.dice.keys() == learned.volume.keys():
-        why_not = f"{path}: what it learned is of other structures than its map; calibrate again."
     if calibrated and why_not:
         raise UserError(why_not)
     quality = None

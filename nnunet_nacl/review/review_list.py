@@ -175,7 +175,7 @@ class ReviewList:
     @property
     def reservation(self) -> str:
         """How far the list may be relied on."""
-        if self.flags is None or self.flags.why_not:
+        if self.flags is None or self.flags.why_not or self.flags.threshold is None:
             return "The order is a ranking, no threshold is validated."
         return "What flags aim at holds for patients like the calibration set's."
 

@@ -77,6 +77,7 @@ def test_where_nothing_must_be_flagged_only_scans_without_a_score_are():
     found = study(40, 20, miss=0.6)
     assert found.threshold is None and (found.share_found, found.share_flagged) == (0, 0)
     assert found.flags(math.nan) and not found.flags(-1.0)
+    assert "Aim" not in found.aim and "all scans without a score are, and no others" in found.aim
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,7 @@ def test_the_worst_structure_that_counts_is_that_of_the_scan():
     assert scores.are_bad({"2": 0.4}).tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize(
-    "change", [{"patient": [0, 1, 0]}, {"always": ["3"]}, {"dice": {"1": [0.5] * 4}}, {"patient": [0, 1, 0, -2]}]
-)
+@pytest.mark.parametrize("change", [{"patient": [0, 1, 0]}, {"always": ["3"]}, {"dice": {"1": [0.5] * 4}}])
 def test_damaged_json_is_named(change):
     with pytest.raises(UserError, match="map.json.*same structures and scans"):
         decode(ScanScores, encode(learned()) | change, "map.json")

@@ -18,8 +18,9 @@ from nnunet_nacl.documents.map_file import (
 )
 from nnunet_nacl.documents.stored_map import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode
+from nnunet_nacl.json_files import decode, read_dict
 from tests.calibration.models import map_to_json
+from tests.prediction.untrained import calibrate, make_model
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
@@ -108,6 +109,75 @@ def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked,
     with pytest.raises(UserError, match=message) as caught:
         read_map(path, **arguments)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+PATIENT = list(range(20))
+PRESENT = {"intercept": 0.0, "slopes": [1, 1], "centre": [0, 0], "spread": [1, 1], "n": 9, "n_yes": 4, "n_patients": 9}
+ESTIMATE = {"difference": [0.0] * 9, "patient": list(range(9))}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> str:
+    """A map of 20 patients with all that it can have learned."""
+    path = calibrate(make_model(tmp_path_factory.mktemp("model")))
+    content = read_dict(path)
+    profiles = {"names": ["median"], "values": [[0.5]] * 20, "patient": PATIENT}
+    presence = {"voxel": 0.1, "present": {"2": PRESENT}, "listed": ["2"]}
+    content["quality"] |= {"profiles": profiles, "presence": presence}
+    content["cross_fit"] = {"a": {"cases": ["b"], "map": content["maps"]["conditional"]}}
+    path.write_text(json.dumps(content))
+    CalibrationMap.load(path)
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    "place, value, named",
+    [
+        (
+            "quality.learned.scores.patient.19",
+            10**9,
+            "quality.learned.scores.patient: .* 0 to 19, the largest is 10000",
+        ),
+        ("quality.learned.dice.1.patient.19", 10**9, "quality.learned.dice.1.patient: "),
+        ("quality.profiles.patient", [*PATIENT[:-1], -1], "quality.profiles.patient: "),
+        ("quality.learned.scores.score", {"1": [0.5] * 20}, "quality.learned.scores: .* same structures"),
+        ("quality.learned.scores.score.1.3", 1e999, "quality.learned.scores.score.1.3: .* finite|less than"),
+        ("quality.learned.scores.score.1.3", None, "quality.learned: scores.score.1: 19 scans have a score, 20 were"),
+        ("quality.learned.scores.score.1", [0.5] * 19, "quality.learned.scores: "),
+        ("quality.learned.dice.1.difference", [0.0] * 19, "quality.learned.dice.1: its lists"),
+        ("quality.learned.dice.1.alpha", 0.2, "quality.learned.dice.1.alpha: .*0.1, not 0.2"),
+        ("quality.learned.dice.1.bounds.1", 1e999, "quality.learned.dice.1.bounds.1: "),
+        (
+            "quality.learned.dice.3",
+            ESTIMATE,
+            "quality.learned.dice: it is of the structures 1, 2, 3, the map is of 1, 2",
+        ),
+        ("quality.learned.checks.dice", {}, "quality.learned.checks.dice: it is of the structures none"),
+        ("quality.learned.checks.dice.1.n", -1, "quality.learned.checks.dice.1.n: .*, not -1"),
+        ("quality.presence.present.3", PRESENT, "quality.presence.present: it is of the structures 2, 3, the map"),
+        ("quality.presence.listed.0", "3", "quality.presence.listed: "),
+        (
+            "quality.presence.present.2",
+            PRESENT | dict.fromkeys(("slopes", "centre", "spread"), [1]),
+            "present.2: .* 2 fea",
+        ),
+        ("quality.presence.present.2.slopes.0", 2e6, "quality.presence.present.2.slopes.0: .*1000000, not 2000000"),
+        ("maps.conditional.slopes", [[2e6, 1]], "maps.conditional.slopes.0.0: .*1000000, not 2000000"),
+        ("maps.conditional.slopes", [[1] * 9000], "maps.conditional: 9000 slopes for 2 structures"),
+        ("cross_fit.a.map.slopes", [[-1, 1]], "cross_fit.a.map: slopes must be above 0"),
+    ],
+)
+def test_a_map_that_was_edited_is_refused_and_its_field_named(whole, tmp_path, place, value, named):
+    content = json.loads(whole)
+    *parents, last = place.split(".")
+    at = content
+    for key in parents:
+        at = at[key]
+    at[int(last) if isinstance(at, list) else last] = value
+    (tmp_path / "map.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"map.json: not a map .*{named}.*; calibrate again, or give its cal") as caught:
+        CalibrationMap.load(tmp_path / "map.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_networks_are_compared_where_the_map_knows_them(write):
