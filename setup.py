@@ -116,7 +116,6 @@ TEST_REQUIREMENTS = [
     "jsonschema>=4.18",
     "pyyaml>=6",
     "torchmetrics>=1",
-    "scikit-learn",
     "medpy",
     "playwright",
     "rankseg",

@@ -51,7 +51,7 @@ class Sample:
         signature: Text that identifies the files it was drawn from.
         true_log: (n,) float16, with codes: log p_y / max_j p_j of the true class.
         tempered: (4, 2, m) sums over all voxels of the probabilities at slopes .5, 1, 1.5 and 2, and over the voxels
-            with that label; None where an earlier version drew the sample.
+            with that label; None: sums are by the weights alone.
 
     Raises:
         ValueError: The arrays do not belong together.

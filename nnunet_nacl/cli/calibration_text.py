@@ -39,8 +39,6 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
         "nnU-Net's own labels before and after the map, each case under one that has not seen it:",
     ]
     lines += [effect_text(effect, names), masks]
-    if older := effect["NLL predicted"]["n"] - effect["NLL near"]["n"]:
-        lines += [f"near is not known of {older} cases: an earlier version measured them; predict them again."]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     lines += [""]

@@ -15,7 +15,7 @@ from nnunet_nacl.json_files import read_json
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 TABLES, FIGURES = "tables", "figures"  # folders beside it
-SCHEMA_VERSION = 3  # keys may be added within a version
+SCHEMA_VERSION = 4  # keys may be added within a version
 _KEYS = {"schema_version", "trainers", "datasets", "tables", "figures"}  # of every version
 
 

@@ -139,7 +139,7 @@ def check_output_map(path: Path) -> None:
 
 
 def sha256(source: Path | IO[bytes]) -> str:
-    """SHA-256 of a file or stream: by it cards and outputs name maps and checkpoints. OSError if it cannot be read."""
+    """SHA-256 of a file or stream: by it outputs name maps and checkpoints. OSError if it cannot be read."""
     return checksum(source, hashlib.sha256())
 
 

@@ -84,7 +84,7 @@ def test_a_damaged_file_is_replaced(tmp_path, content):
     path = tmp_path / "comparison.json"
     path.write_bytes(content)
     check_output_folder(tmp_path)
-    assert json.loads(write(make_comparison(TRAINERS), tmp_path).read_text())["schema_version"] == 3
+    assert json.loads(write(make_comparison(TRAINERS), tmp_path).read_text())["schema_version"] == 4
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"schema_version": 1, "metric_per_case": []}', '{"tables": [1]}'])
