@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class Evaluation:
     """calibration.json: all cases of one or more folders.
 
     Attributes:
+        schema_version: Of this format.
+        generated_by: Package and version.
         structures: By nnU-Net's key, background excluded.
         regions: Whether structures are sigmoid regions.
         settings: What was measured.
@@ -76,6 +78,8 @@ class Evaluation:
         ValueError: Channels have gaps, or a case has other structures or bins.
     """
 
+    schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
+    generated_by: str = field(default=f"nnunet_nacl {nnunet_nacl.__version__}", kw_only=True)
     structures: dict[str, NamedChannel]
     regions: bool
     settings: EvaluationSettings
@@ -83,18 +87,6 @@ class Evaluation:
     metric_per_case: list[CaseResult]
     map_sha256: str | None = None
     predicted_quality: dict[str, Any] | None = None
-
-    @computed_field
-    @cached_property
-    def schema_version(self) -> int:
-        """Of this format."""
-        return SCHEMA_VERSION
-
-    @computed_field
-    @cached_property
-    def generated_by(self) -> str:
-        """Package and version."""
-        return f"nnunet_nacl {nnunet_nacl.__version__}"
 
     @computed_field
     @cached_property

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
-from pydantic import computed_field
+from dataclasses import dataclass, field
 
 import nnunet_nacl
 from nnunet_nacl.calibration.dice_estimate import Coverage
@@ -66,6 +63,8 @@ class Outcome:
     """outcome.json: what came of the flags, by `nnunet_nacl review -back`.
 
     Attributes:
+        schema_version: Of this format.
+        generated_by: Package and version.
         created: Time, ISO 8601.
         marks: Files of marks.
         corrected: Folder of corrected labels; null where none was given.
@@ -79,6 +78,8 @@ class Outcome:
         cases: Scans that were looked at, in the order of the list.
     """
 
+    schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
+    generated_by: str = field(default=f"nnunet_nacl {nnunet_nacl.__version__}", kw_only=True)
     created: str
     marks: list[str]
     corrected: str | None
@@ -88,15 +89,3 @@ class Outcome:
     predicted: dict[str, PredictedOutcome]
     warnings: list[str]
     cases: list[ScanOutcome]
-
-    @computed_field
-    @cached_property
-    def schema_version(self) -> int:
-        """Of this format."""
-        return SCHEMA_VERSION
-
-    @computed_field
-    @cached_property
-    def generated_by(self) -> str:
-        """Package and version."""
-        return f"nnunet_nacl {nnunet_nacl.__version__}"
