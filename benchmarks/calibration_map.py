@@ -72,7 +72,7 @@ def fits(folders: list[Path]) -> None:
     cases = [read_sample(path, labels).voxels() for folder in folders for path in sorted(folder.glob("*.sample"))]
     total = sum(len(one.target) for one in cases)
     print(f"{len(cases)} cases, {total:,} voxels")
-    centre = fit_affine(cases, "temperature").map
+    centre = fit_affine(cases, "temperature")
     for form in FORMS:
         start = time.process_time()
         if form == "conditional":

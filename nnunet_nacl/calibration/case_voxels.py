@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -80,31 +80,20 @@ class Voxels:
         return torch.ones(self.log_odds.shape[1]).double() if self.weights is None else self.weights.double()
 
     @cached_property
-    def tables(self) -> list[tuple[LabelVoxels, dict[int, slice]]]:
-        """The voxels that a map changes, sorted by label, and where each label's are; for regions one of each."""
+    def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
+        """By label and, of regions, by region (else 0): the voxels that a map changes."""
         inner = torch.nonzero(~is_certain(self.log_odds)).ravel()
-        weights = self.all_weights / self.all_weights.sum()
-        result = []
+        weights = self.all_weights / self.all_weights.sum() / (len(self.target) if self.regions else 1)
+        result = {}
         for place, (label, target) in enumerate(
             zip(self.label, self.target) if self.regions else [(self.label, self.target)]
         ):
-            labels, order = label[inner].long().sort(stable=True)
-            own, order = slice(place, place + 1) if self.regions else slice(None), inner[order]
-            odds = clipped(self.log_odds[own, order].float(), self.regions).double()
-            ends = torch.bincount(labels).cumsum(0).tolist()
-            where = {c: slice(a, b) for c, (a, b) in enumerate(zip([0, *ends], ends)) if a < b}
-            share = weights[order] / (len(self.target) if self.regions else 1)
-            result.append((LabelVoxels(odds, target[order].long(), share), where))
+            own = slice(place, place + 1) if self.regions else slice(None)
+            for value in label[inner].unique().tolist():
+                here = inner[label[inner] == value]
+                odds = clipped(self.log_odds[own, here].float(), self.regions).double()
+                result[int(value), place] = LabelVoxels(odds, target[here].long(), weights[here])
         return result
-
-    @cached_property
-    def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
-        """By label and, of regions, by region (else 0): the voxels that a map changes."""
-        return {
-            (label, place): LabelVoxels(table.odds[:, here], table.target[here], table.weights[here])
-            for place, (table, where) in enumerate(self.tables)
-            for label, here in where.items()
-        }
 
     @cached_property
     def certain_loss(self) -> float:
@@ -116,6 +105,13 @@ class Voxels:
         else:
             losses = log_loss(torch.zeros_like(odds[0]), odds, target)
         return float(losses @ self.all_weights[certain] / self.all_weights.sum())
+
+
+def voxels_by_label(cases: Sequence[Voxels]) -> Iterator[tuple[int, int, LabelVoxels]]:
+    """Label, region (0 of classes) and the voxels of all cases that have both, in order."""
+    for label, place in sorted(set().union(*(case.by_label for case in cases))):
+        own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
+        yield label, place, LabelVoxels(*(torch.cat([one[name] for one in own], -1) for name in own[0]))
 
 
 def structures_there(cases: Iterable[Voxels]) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.calibration.case_voxels import Voxels
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, fit_affine, fit_conditional
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.json_files import Number, Size
@@ -112,32 +112,27 @@ def cross_fit(
     shown |= {part: [case for case, own in zip(cases, parts) if own != part] for part in sorted(set(parts))}
     given = [] if centre is None else [("given", math.inf)]
     plan = [*((form, RIDGE) for form in AFFINE_FORMS), *given, *(("conditional", ridge) for ridge in STRENGTHS)]
-    tried: dict[tuple[str, float], dict[str | None, Fit]] = {}
+    tried: dict[tuple[str, float], dict[str | None, LogOddsMap]] = {}
     losses: list[np.ndarray] = []
-    best, last = math.inf, None
     for form, ridge in plan:
-        fits: dict[str | None, Fit] = {}
+        maps: dict[str | None, LogOddsMap] = {}
         for part, among in shown.items():
-            start = fits.get(None, last)  # a part's fit is near that to all cases
             if form in AFFINE_FORMS:
-                fits[part] = fit_affine(among, form, start)
+                maps[part] = fit_affine(among, form)
             else:
-                drawn_to = centre or tried["temperature", RIDGE][part].map
-                fits[part] = Fit(drawn_to) if form == "given" else fit_conditional(among, drawn_to, ridge, start)
+                drawn_to = centre or tried["temperature", RIDGE][part]
+                maps[part] = drawn_to if form == "given" else fit_conditional(among, drawn_to, ridge)
             progress()
-        tried[form, ridge] = fits
-        losses.append(np.array([case_loss(case, fits[part].map) for part, case in zip(parts, cases)]))
-        if form == "conditional":
-            if losses[-1].mean() > best:  # a weaker ridge learns still more by heart
-                break
-            best, last = losses[-1].mean(), fits[None]  # a weaker ridge begins where this one ended
+        tried[form, ridge] = maps
+        losses.append(np.array([case_loss(case, maps[part]) for part, case in zip(parts, cases)]))
+        if ridge < STRENGTHS[0] and form == "conditional" and losses[-1].mean() > losses[-2].mean():
+            break  # a weaker ridge learns still more by heart
     least = min(losses, key=np.mean)
     result = []
-    for ((form, ridge), fits), loss in zip(tried.items(), losses):
+    for ((form, ridge), maps), loss in zip(tried.items(), losses):
         excess = loss - least
         score = FormScore(form, ridge, float(loss.mean()), float(excess.mean()), error_of_mean(excess, patients))
-        part_maps = {part: each.map for part, each in fits.items() if part is not None}
-        result.append(CrossFit(score, fits[None].map, part_maps))
+        result.append(CrossFit(score, maps.pop(None), {str(part): each for part, each in maps.items()}))
     return result
 
 

@@ -29,6 +29,7 @@ from functools import cached_property
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import Field, NonNegativeInt
 
@@ -103,9 +104,7 @@ class StructureEstimate:
         usable = ~(np.isnan(x) | np.isnan(y))
         x, y = x[usable], y[usable]
         names = [name for name, use in zip(patients, usable) if use]
-        number = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        patient = np.array([number[name] for name in names], int)
-        return cls((y - x) / _scale(x, voxel), patient, DEFAULT_ALPHA, bounds, voxel)
+        return cls((y - x) / _scale(x, voxel), pd.factorize(np.array(names, object))[0], DEFAULT_ALPHA, bounds, voxel)
 
     @property
     def n_patients(self) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from nnunet_nacl.calibration.case_voxels import LabelVoxels, Voxels, structures_there
+from nnunet_nacl.calibration.case_voxels import LabelVoxels, Voxels, structures_there, voxels_by_label
 from nnunet_nacl.calibration.likelihood import LinearLogits, logits_of
 from nnunet_nacl.calibration.log_odds import probabilities, with_total
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
@@ -31,21 +30,7 @@ MOST_CROSSED = 6
 """Structures whose log-odds act on each other at a label: their number enters squared."""
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A fitted map.
-
-    Attributes:
-        map: The map.
-        changes: By label and region (0 of classes; both 0 of affine forms), the changes of the centre's coefficients:
-            where a next fit may begin.
-    """
-
-    map: LogOddsMap
-    changes: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
-
-
-def fit_affine(cases: Sequence[Voxels], form: str, start: Fit | None = None) -> Fit:
+def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
     """Fit a map that is the same for every label, every case weighing the same.
 
     The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is elsewhere.
@@ -53,7 +38,6 @@ def fit_affine(cases: Sequence[Voxels], form: str, start: Fit | None = None) -> 
     Args:
         cases: To fit to.
         form: One of ``AFFINE_FORMS``.
-        start: A fit of this form to begin at.
 
     Raises:
         ValueError: The form is another, or there is no case.
@@ -62,9 +46,8 @@ def fit_affine(cases: Sequence[Voxels], form: str, start: Fit | None = None) -> 
         raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
     regions, num = cases[0].regions, len(cases[0].log_odds)
     lowest = np.append(SMALLEST_SLOPE - 1, np.full(num, -np.inf))
-    begin = np.zeros(1 + num) if start is None else start.changes[0, 0]
-    change = minimise(affine_models(cases, form == "shift"), begin, lowest, RIDGE, len(cases))
-    return Fit(LogOddsMap(np.full((1, num), 1 + change[0]), change[None, 1:], regions), {(0, 0): change})
+    change = minimise(affine_models(cases, form == "shift"), lowest, RIDGE, len(cases))
+    return LogOddsMap(np.full((1, num), 1 + change[0]), change[None, 1:], regions)
 
 
 def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
@@ -75,15 +58,15 @@ def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
     index[1:, :-1][np.eye(num, dtype=bool)] = 0
     index[1:, -1] = offsets
     found = []
-    for place, (table, _) in (piece for case in cases for piece in enumerate(case.tables)):
-        features = torch.cat([table.odds, torch.ones_like(table.odds[:1])])
-        base = torch.cat([torch.zeros_like(table.odds[:1]), table.odds])
+    for _, place, voxels in voxels_by_label(cases):
+        features = torch.cat([voxels.odds, torch.ones_like(voxels.odds[:1])])
+        base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
         own = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
-        found.append(LinearLogits(features, base, table.target, table.weights, own))
+        found.append(LinearLogits(features, base, voxels.target, voxels.weights, own))
     return found
 
 
-def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float, start: Fit | None = None) -> Fit:
+def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -> LogOddsMap:
     """Fit a map by label, every case weighing the same: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
 
     At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
@@ -97,18 +80,15 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float, s
         cases: To fit to.
         centre: What the ridge pulls towards.
         ridge: Weight of the squared distance, beside the mean loss in nats.
-        start: A fit to begin at.
 
     Raises:
         ValueError: There is no case.
     """
     if not cases:
         raise ValueError("there is no case to fit to.")
-    regions, rows, changes = cases[0].regions, centre.coefficients(), {}
+    regions, rows = cases[0].regions, centre.coefficients()
     there = structures_there(cases)
-    for label, place in sorted(set().union(*(case.by_label for case in cases))):
-        own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
-        voxels = LabelVoxels(*(torch.cat([one[name] for one in own], -1) for name in ("odds", "target", "weights")))
+    for label, place, voxels in voxels_by_label(cases):
         share, mean = shares_above(voxels, LIKELY)
         matter = np.flatnonzero((share >= OFTEN) & (there[place] if regions else there))
         if not len(matter):
@@ -122,15 +102,12 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float, s
             crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
             free[np.ix_(crossed, crossed)] = True
             model, lowest = class_model(voxels, base, free, rows[label])
-        begin = start.changes.get((label, place)) if start else None
-        if begin is None or len(begin) != len(lowest):
-            begin = np.zeros(len(lowest))
-        changes[label, place] = change = minimise([model], begin, lowest, ridge, len(cases))
+        change = minimise([model], lowest, ridge, len(cases))
         if regions:
             rows[label, place] += change - [0, change[0], 0]  # a log p - (a + g) log(1 - p) = a u + g v
         else:
             rows[label][free] += change
-    return Fit(LogOddsMap(rows[..., :-1], rows[..., -1], regions), changes)
+    return LogOddsMap(rows[..., :-1], rows[..., -1], regions)
 
 
 def class_model(
@@ -160,18 +137,15 @@ def region_model(voxels: LabelVoxels, base: Tensor, row: np.ndarray) -> tuple[Li
     return LinearLogits(features, both, voxels.target, voxels.weights, index), lowest
 
 
-def minimise(
-    models: Sequence[LinearLogits], start: np.ndarray, lowest: np.ndarray, ridge: float, number: int
-) -> np.ndarray:
+def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, number: int) -> np.ndarray:
     """(q,) parameters x at which the sum of losses over ``number`` plus ridge / 2 |x|^2 is smallest.
 
-    L-BFGS-B looks for it in coordinates y of x = T y in which the Hessian at the start is about a unit matrix: half a
-    dozen passes over the voxels do, instead of forty. What has a bound in x is proportional to a coordinate of its own,
-    which has one, too.
+    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit matrix: a dozen passes
+    over the voxels do, instead of fifty. What has a bound in x is proportional to a coordinate of its own, which has
+    one, too.
 
     Args:
         models: What depends on x.
-        start: (q,) where to begin; what is below ``lowest`` begins there.
         lowest: (q,) lower bounds, at most 0; -inf for none.
         ridge: Above 0 unless the Hessian is regular.
         number: Of cases.
@@ -179,7 +153,7 @@ def minimise(
     Raises:
         ValueError: It did not settle.
     """
-    start, bounded = np.maximum(start, lowest), np.isfinite(lowest)
+    start, bounded = np.zeros(len(lowest)), np.isfinite(lowest)
     hessian = sum(model.hessian(start) for model in models) / number + ridge * np.eye(len(start))
     order = np.argsort(bounded, kind="stable")  # what has a bound comes last, where T is triangular
     turn = np.linalg.inv(np.linalg.cholesky(hessian[np.ix_(order, order)])).T
@@ -193,8 +167,8 @@ def minimise(
         return sum(losses) / number + ridge * float(x @ x) / 2, (sum(gradients) / number + ridge * x) @ turn
 
     bounds = [(bound, None) for bound in lowest[order] / scale]
-    begin, options = np.linalg.solve(turn, start), {"ftol": 1e-10, "gtol": 1e-7}  # in nats
-    found = minimize(objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    options = {"ftol": 1e-10, "gtol": 1e-7}  # of the loss in nats
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     if found.status == 1 or not np.isfinite(found.fun):
         raise ValueError(f"the fit did not settle in {found.nit} steps; check the probabilities.")
     return np.maximum(turn @ found.x, lowest)

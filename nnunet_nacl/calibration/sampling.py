@@ -48,10 +48,10 @@ class Sample:
         drawn_of: (S, 2) voxels drawn and voxels there, for each stratum.
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
         regions: Whether the structures are regions.
+        tempered: (4, 2, m) sums over all voxels of the probabilities at slopes .5, 1, 1.5 and 2, and over the voxels
+            with that label.
         signature: Text that identifies the files it was drawn from.
         true_log: (n,) float16, with codes: log p_y / max_j p_j of the true class.
-        tempered: (4, 2, m) sums over all voxels of the probabilities at slopes .5, 1, 1.5 and 2, and over the voxels
-            with that label; None: sums are by the weights alone.
 
     Raises:
         ValueError: The arrays do not belong together.
@@ -65,9 +65,9 @@ class Sample:
     drawn_of: np.ndarray
     outside: np.ndarray
     regions: bool
+    tempered: np.ndarray
     signature: str = ""
     true_log: np.ndarray | None = None
-    tempered: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)
@@ -86,8 +86,9 @@ class Sample:
             and all(one.dtype.kind in "iu" and (one >= 0).all() for one in (*of_voxels, *tables))
             and all((one <= largest_code).all() for one in (self.target, self.label, self.outside[:, 0]))
             and (self.stratum < len(self.drawn_of)).all()
-            and (sums is None or (sums.shape == (len(SLOPES), 2, num) and sums.dtype == np.float64))
-            and (sums is None or np.isfinite(sums).all())
+            and sums.shape == (len(SLOPES), 2, num)
+            and sums.dtype == np.float64
+            and np.isfinite(sums).all()
         ):
             raise ValueError("its arrays do not belong together")
 
@@ -125,16 +126,13 @@ class Sample:
         """
         voxels = self.voxels()
         weights, values = voxels.all_weights, values.double()
-        total = values @ weights
-        if self.tempered is not None:
-            by = torch.stack(list(tempered(voxels.log_odds.double(), self.regions)))  # (4, m, n)
-            by = by * is_label(voxels.label, self.num_structures) if inside else by
-            weighted = by * weights
-            gram, along = torch.einsum("skn,tkn->kst", weighted, by), torch.einsum("skn,kn->ks", weighted, values)
-            slopes = torch.linalg.pinv(gram, rcond=1e-8, hermitian=True) @ along[..., None]
-            missed = torch.from_numpy(self.tempered[:, int(inside)]) - weighted.sum(-1)
-            total += (slopes[..., 0] * missed.T).sum(1)
-        return total.numpy()
+        by = torch.stack(list(tempered(voxels.log_odds.double(), self.regions)))  # (4, m, n)
+        by = by * is_label(voxels.label, self.num_structures) if inside else by
+        weighted = by * weights
+        gram, along = torch.einsum("skn,tkn->kst", weighted, by), torch.einsum("skn,kn->ks", weighted, values)
+        slopes = torch.linalg.pinv(gram, rcond=1e-8, hermitian=True) @ along[..., None]
+        missed = torch.from_numpy(self.tempered[:, int(inside)]) - weighted.sum(-1)
+        return (values @ weights + (slopes[..., 0] * missed.T).sum(1)).numpy()
 
     def _unpacked(self, codes: np.ndarray) -> np.ndarray:
         return unpack(codes, self.num_structures) if self.regions else codes.astype(np.int64)
@@ -179,7 +177,7 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     arrays = case.target[index], case.label[index], case.masks[index], key[index], drawn_of, case.outside
     drawn = np.concatenate(taken, 1)
     stored, true_log = _coded(drawn, arrays[0]) if coded else (drawn.astype(np.float16), None)
-    return Sample(stored, *arrays, regions, signature, true_log, total)
+    return Sample(stored, *arrays, regions, total, signature, true_log)
 
 
 def _coded(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from nnunet_nacl.json_files import Patients, Share
@@ -83,12 +84,11 @@ class ScanScores:
         says_nothing: Sequence[str],
     ) -> ScanScores:
         """Of (n,) values by structure, see the attributes and :func:`structure_score`."""
-        number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
         scores = {
             key: structure_score(x, present[key], key in always, key in says_nothing) for key, x in predicted.items()
         }
         score, true = ({key: _rounded(of) for key, of in table.items()} for table in (scores, dice))
-        return cls(score, true, _rounded(entropy), np.array([number[name] for name in patients], int), list(always))
+        return cls(score, true, _rounded(entropy), pd.factorize(np.array(patients, object))[0], list(always))
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) score of each scan; NaN where no structure has one.

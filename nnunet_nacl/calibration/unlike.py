@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.json_files import Number, Patients
 
@@ -61,8 +62,7 @@ class CalibrationProfiles:
     @classmethod
     def learn(cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]) -> CalibrationProfiles:
         """Of (n, F) values, to five digits, and to whom each scan belongs."""
-        number = {name: i for i, name in enumerate(dict.fromkeys(patients))}
-        return cls(list(names), np.round(values, 5).tolist(), np.array([number[name] for name in patients], int))
+        return cls(list(names), np.round(values, 5).tolist(), pd.factorize(np.array(patients, object))[0])
 
     @property
     def n_patients(self) -> int:

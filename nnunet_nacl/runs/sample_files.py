@@ -21,8 +21,7 @@ from nnunet_nacl.runs.ledger import same_contents
 from nnunet_nacl.runs.measure import sign
 
 SAMPLES_FOLDER = "calibration_samples"
-_KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
-_FURTHER = ("true_log", "tempered")  # where there are many classes
+_KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "tempered", "signature")
 _SCHEMA = 2
 
 
@@ -81,7 +80,8 @@ def write_sample(sample: Sample, path: Path) -> None:
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
     arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
-    arrays |= {name: array for name in _FURTHER if (array := getattr(sample, name)) is not None}
+    if sample.true_log is not None:  # where there are many classes
+        arrays["true_log"] = sample.true_log
     with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
         np.savez_compressed(file, schema=_SCHEMA, **arrays)
 
@@ -96,7 +96,7 @@ def read_sample(path: Path, labels: Labels) -> Sample:
         with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
             if int(data["schema"]) != _SCHEMA:
                 raise ValueError(f"schema {int(data['schema'])}")
-            values = {name: data[name] for name in (*_KEYS, *(name for name in _FURTHER if name in data.files))}
+            values = {name: data[name] for name in (*_KEYS, *(["true_log"] if "true_log" in data.files else []))}
         plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
         found = Sample(**values | plain)
         if (found.num_structures, found.regions) != (len(labels.foreground), labels.regions):

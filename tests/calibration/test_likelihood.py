@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.calibration.case_voxels import LabelVoxels, Voxels
+from nnunet_nacl.calibration.case_voxels import Voxels, voxels_by_label
 from nnunet_nacl.calibration.fitting import SMALLEST_SLOPE, affine_models, class_model, region_model
 from nnunet_nacl.calibration.likelihood import case_loss, logits_of
 from nnunet_nacl.calibration.log_odds import clipped
@@ -72,11 +72,6 @@ def test_the_loss_is_that_of_loops_over_voxels(regions, weighted):
     assert case_loss(voxels, full) == pytest.approx(expected, rel=1e-9)
 
 
-def voxels_of(cases, label: int, place: int = 0) -> LabelVoxels:
-    own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
-    return LabelVoxels(*(torch.cat([one[name] for one in own], -1) for name in ("odds", "target", "weights")))
-
-
 def compare(models, number: int, loss_of, size: int) -> np.ndarray:
     """Loss but for a constant, gradient and Hessian, against autograd's; where they were compared."""
     change = np.random.default_rng(0).normal(0, 0.3, size)
@@ -104,7 +99,8 @@ def test_derivatives_of_a_label_are_those_of_autograd(structures, crossed, monke
         free[structure, [structure, NUM, NUM + 1]] = True
     for structure in crossed:
         free[structure, crossed] = True
-    voxels, table = voxels_of(cases, label), centre.coefficients()
+    (voxels,) = (own for *key, own in voxels_by_label(cases) if key == [label, 0])
+    table = centre.coefficients()
     model, lowest = class_model(voxels, logits_of(centre, voxels.odds, label, None), free, table[label])
     places = np.argwhere(free)
     assert np.isfinite(lowest).tolist() == [k == j for k, j in places]
@@ -121,7 +117,8 @@ def test_derivatives_of_a_label_are_those_of_autograd(structures, crossed, monke
 
 def test_derivatives_of_a_region_are_those_of_autograd():
     cases, centre = [some_voxels(True, seed=i) for i in range(2)], some_map(True, full=True)
-    voxels, table = voxels_of(cases, 1, 2), centre.coefficients()
+    (voxels,) = (own for *key, own in voxels_by_label(cases) if key == [1, 2])
+    table = centre.coefficients()
     model, lowest = region_model(voxels, logits_of(centre, voxels.odds, 1, 2), table[1, 2])
     slope, more, _ = table[1, 2]
     np.testing.assert_allclose(lowest, [SMALLEST_SLOPE - slope, SMALLEST_SLOPE - slope - more, -np.inf])
