@@ -160,7 +160,7 @@ def is_ours(path: Path) -> bool:
         with open(path, "rb", opener=regular_only) as file:
             start = file.read(1024)
     except OSError as error:
-        return isinstance(error, FileNotFoundError)
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
     return not start.strip() or bool(_OURS.search(start))
 
 

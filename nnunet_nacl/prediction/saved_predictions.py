@@ -134,7 +134,8 @@ class SavedPredictions:
             }
             write_atomically(output / APPLIED_FILE, to_json_text(record))
         elif (folder.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
-            write_atomically(output / APPLIED_FILE, to_json_text(read_dict(folder.folder / APPLIED_FILE)))
+            record = read_dict(folder.folder / APPLIED_FILE) | {"generated_by": "nnunet_nacl review"}
+            write_atomically(output / APPLIED_FILE, to_json_text(record))
         for case in sorted(ledger.cases - names):  # nothing of them may lie beside the new ones
             for path in ledger.written(case, output).values():
                 path.unlink(missing_ok=True)

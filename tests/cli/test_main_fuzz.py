@@ -72,7 +72,7 @@ def test_whatever_is_broken_ends_in_a_message(breaks, labels, in_truth, seed):
     if file == "good" and (array in ("shape", "0d", "empty", "none", "cut") or image in ("2d", "cut")):
         assert status == 1 and "case_00" in error  # never silently taken as something else
     if (array, image, file) == ("good", "good", "good"):
-        assert status == 0
+        assert status == 0, error
 
 
 def evaluated(root: Path) -> tuple[list, list[Path]]:
@@ -125,7 +125,7 @@ def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monk
             said = error.rpartition(f"nnunet_nacl {command[0]}: ")[2].splitlines()
             if ": unexpected " in error or status and not (said and all(line.startswith("  ") for line in said[1:])):
                 failed.append((path.name, where, value, error))
-        assert status == 0
+        assert status == 0, error
     assert not failed
 
 

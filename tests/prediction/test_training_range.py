@@ -51,11 +51,11 @@ def test_without_a_fingerprint_it_is_that_of_the_calibration_scans_if_they_are_k
     names = profile_names(Labels(("background", "a"), (0, 1), False, None, (1,)), ["CT"])
     values = np.zeros((2, len(names)))
     values[:, -6:] = np.log([[4.0, 1.0, 1.0, 80.0, 100.0, 100.0]] * 2)
-    known = TrainingRange.find(tmp_path, {}, CalibrationProfiles.learn(names, values, "ab"))
+    known = TrainingRange.find(tmp_path, {}, CalibrationProfiles.learn(names, values, ["a", "b"]))
     assert compared(known, (4.0, 1.05, 1.0), (20, 100, 100)) == []
     assert compared(known, (8.0, 1.0, 1.0), (10, 100, 300)) == [
         "spacing along z 8 mm, in the calibration scans 4 (2 x the usual)",
         "size along x 300 mm, in the calibration scans 100 (3 x the usual)",
     ]
-    for scans in (None, CalibrationProfiles.learn(["noise"], values[:, :1], "ab")):
+    for scans in (None, CalibrationProfiles.learn(["noise"], values[:, :1], ["a", "b"])):
         assert compared(TrainingRange.find(tmp_path, {}, scans), (99.0, 1.0, 1.0), (1, 1, 1)) == []
