@@ -129,7 +129,7 @@ def run_commands(work: Path, name: str, environment: Path, side: Path) -> Path:
     for kind in ("raw", "preprocessed"):
         (folder / f"nnUNet_{kind}").symlink_to(source / f"nnUNet_{kind}")
     shutil.copytree(source / "nnUNet_results", folder / "nnUNet_results")
-    for pattern in ("calibration*", "*/calibration*"):  # what the commands write is made anew
+    for pattern in ("calibration*", "*/calibration*", "*/validation/calibration*"):  # made anew by the commands
         for path in (folder / "nnUNet_results").glob(f"*/*/{pattern}"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     model = sorted((folder / "nnUNet_results").glob("*/*/fold_0"))[0].parent
@@ -187,7 +187,7 @@ def values_of(folder: Path) -> Iterator[tuple[str, str, object, float | None]]:
         yield path.name, "nll", record["nll"], LIKELIHOOD
         for name, change in record["effect"].items():
             for when in ("before", "after"):
-                width = change[when]["high"] - change[when]["low"]
+                width = (change[when]["high"] or 0) - (change[when]["low"] or 0)  # null with one patient
                 yield (
                     path.name,
                     f"effect {name} {when}",
