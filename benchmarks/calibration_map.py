@@ -27,8 +27,8 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.io.probabilities import CalibratedProbabilities
+    from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.runs.logits_export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
@@ -63,9 +63,9 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.calibration.crossfit import STRENGTHS
-    from nnunet_nacl.calibration.fitting import FORMS, fit_affine, fit_conditional
     from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.numbers.crossfit import STRENGTHS
+    from nnunet_nacl.numbers.fitting import FORMS, fit_affine, fit_conditional
     from nnunet_nacl.runs.sample_files import read_sample
 
     labels = PredictionFolder.open(folders[0].parent, need_reference=False).labels

@@ -104,8 +104,8 @@ def export(root: Path, which: str, edge: int) -> None:
 
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.prediction.deliver import Delivery
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.trained_model import TrainedModel

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser
-from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.training.grammar import parse
 from tests.pages import PAGES, ROOT, anchors, blocks, name
 
 pages = pytest.mark.parametrize("page", PAGES, ids=name)

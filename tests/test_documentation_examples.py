@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from nnunet_nacl.methods import METHODS
-from tests.calibration.models import make_trained
+from tests.numbers.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/reference/python.md").read_text(encoding="utf-8"), re.MULTILINE)

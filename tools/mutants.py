@@ -1,7 +1,7 @@
 """Mutants: small faults put into the package one at a time, and whether the tests notice.
 
-    python tools/mutants.py draw -n 150 -o mutants.json nnunet_nacl/losses nnunet_nacl/metrics
-    python tools/mutants.py run mutants.json -o found.json -tests tests/losses tests/metrics
+    python tools/mutants.py draw -n 150 -o mutants.json nnunet_nacl/losses nnunet_nacl/numbers
+    python tools/mutants.py run mutants.json -o found.json -tests tests/losses tests/numbers
 
 `draw` takes them at random from cosmic-ray's operators. `run` first finds out which test executes which line, then runs
 for every mutant the quickest tests that execute its line. A mutant is found by its text, in whatever file the line

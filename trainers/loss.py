@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses.label_space import LabelSpace
 
 
 class TrainingLoss(nn.Module):

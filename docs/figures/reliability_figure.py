@@ -14,8 +14,8 @@ import numpy as np
 
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import CaseResult
-from nnunet_nacl.metrics import BinStats, ece
-from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands
+from nnunet_nacl.numbers import BinStats, ece
+from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands
 from nnunet_nacl.show.reliability import draw_reliability
 
 MASKS = ("foreground", "predicted", "all")

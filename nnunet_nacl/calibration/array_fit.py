@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack
-from nnunet_nacl.calibration.crossfit import CrossFit, choose, cross_fit, parts_of
-from nnunet_nacl.calibration.likelihood import case_loss
-from nnunet_nacl.calibration.log_odds import log_odds, most_probable, network_box
 from nnunet_nacl.calibration.sampling import draw_sample
+from nnunet_nacl.numbers.case_voxels import HeldOutCase, pack
+from nnunet_nacl.numbers.crossfit import CrossFit, choose, cross_fit, parts_of
+from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.log_odds import log_odds, most_probable, network_box
 
 
 @dataclass(frozen=True)

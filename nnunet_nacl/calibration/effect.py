@@ -9,14 +9,14 @@ import numpy as np
 from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.case_voxels import MASK_BITS, Voxels, unpack
-from nnunet_nacl.calibration.log_odds import is_certain, probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.json_files import Number, Share
-from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.metrics.bootstrap import mean_interval
-from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
+from nnunet_nacl.numbers.bootstrap import mean_interval
+from nnunet_nacl.numbers.case_voxels import MASK_BITS, Voxels, unpack
+from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.log_odds import is_certain, probabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 _FURTHER = ("dilated", "boundary", "near")  # masks that do not follow from truth and labels
 
@@ -100,7 +100,7 @@ def certain_background(cases: Iterable[Voxels]) -> CertainBackground:
 def count_sample(
     sample: Sample, calibration: LogOddsMap | None = None, n_bins: int = DEFAULT_N_BINS
 ) -> dict[str, BinStats]:
-    """Sums of all voxels of a case for every mask, as :func:`~nnunet_nacl.metrics.counting.count_masks` gives them.
+    """Sums of all voxels of a case for every mask, as :func:`~nnunet_nacl.numbers.counting.count_masks` gives them.
 
     The confidence is that of the label that the network chose, which no map changes. Voxels outside the network's crop
     are background for certain.

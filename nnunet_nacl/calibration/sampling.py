@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, unpack
-from nnunet_nacl.calibration.log_odds import SLOPES, is_label, tempered
+from nnunet_nacl.numbers.case_voxels import HeldOutCase, Voxels, unpack
+from nnunet_nacl.numbers.log_odds import SLOPES, is_label, tempered
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _BLOCK = 1 << 22
@@ -43,7 +43,7 @@ class Sample:
         log_odds: (m, n) float16; or, of many classes, (m + 1, n) uint8, codes of log p_k / max_j p_j from class 0 on.
         target: (n,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
         label: (n,) most probable class, or the integer of the regions that are predicted.
-        masks: (n,) uint8, see :data:`~nnunet_nacl.calibration.case_voxels.MASK_BITS`.
+        masks: (n,) uint8, see :data:`~nnunet_nacl.numbers.case_voxels.MASK_BITS`.
         stratum: (n,) stratum of each voxel.
         drawn_of: (S, 2) voxels drawn and voxels there, for each stratum.
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from nnunet_nacl.calibration.flag_cost import flag_costs
-from nnunet_nacl.calibration.flags import DEFAULT_FIND
-from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS
-from nnunet_nacl.calibration.risk_control import patients_needed
-from nnunet_nacl.calibration.scan_score import ScanScores
 from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
+from nnunet_nacl.numbers.flag_cost import flag_costs
+from nnunet_nacl.numbers.flags import DEFAULT_FIND
+from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
+from nnunet_nacl.numbers.risk_control import patients_needed
+from nnunet_nacl.numbers.scan_score import ScanScores
 from nnunet_nacl.show.case_tables import detected_text, presence_text
 from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of
 

@@ -69,7 +69,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    from nnunet_nacl.calibration.flags import DEFAULT_BAD, read_bad
     from nnunet_nacl.comparison.alignment import align
     from nnunet_nacl.comparison.comparison import ALPHA, Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
@@ -77,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
+    from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
     from nnunet_nacl.show.comparison_figures import write_figures
     from nnunet_nacl.show.comparison_tables import comparison_tables, write_tables
 
@@ -138,9 +138,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
-    from nnunet_nacl.calibration.flags import parse_bad
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.io.companion_files import folds_asked_for
+    from nnunet_nacl.numbers.flags import parse_bad
 
     flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())
     if "-tr" in flags and not (args.d and args.c):

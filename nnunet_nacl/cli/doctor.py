@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 
 import nnunet_nacl
-from nnunet_nacl.registration import TRAINERS_PACKAGE, bridge_folder
-from nnunet_nacl.registration.health import FAIL, OK, WARN, Check, check_nnunet, check_registration, check_trainer
-from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers
+from nnunet_nacl.training import TRAINERS_PACKAGE, bridge_folder
+from nnunet_nacl.training.health import FAIL, OK, WARN, Check, check_nnunet, check_registration, check_trainer
+from nnunet_nacl.training.lookup import RegisteredTrainer, registered_trainers
 
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
 

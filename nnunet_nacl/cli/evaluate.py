@@ -71,12 +71,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    from nnunet_nacl.calibration.flags import DEFAULT_BAD, parse_bad, read_bad
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.errors import one_line
     from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.numbers.flags import DEFAULT_BAD, parse_bad, read_bad
     from nnunet_nacl.runs.folds import default_output, evaluate_folds
 
     _check(args)
@@ -168,11 +168,11 @@ def _print_quality(
     every: bool,
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
-    from nnunet_nacl.calibration.quality_report import quality_report
     from nnunet_nacl.documents.map_file import sha256
     from nnunet_nacl.documents.results import detected_in
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import read_dict
+    from nnunet_nacl.numbers.quality_report import quality_report
     from nnunet_nacl.runs.case_quality import quality_rows
     from nnunet_nacl.runs.held_out_presence import learn_presence
     from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text

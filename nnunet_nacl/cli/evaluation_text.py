@@ -12,7 +12,7 @@ from nnunet_nacl.documents.results import MASK_NOTES
 from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.show.tables import ten_worst, text_of
 
 _SHOWN = 3  # so many cases are named in a line

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.calibration.flags import Flags
+    from nnunet_nacl.numbers.flags import Flags
     from nnunet_nacl.review.predicted_quality import QualityOfMap
     from nnunet_nacl.review.review_list import ReviewList
 
@@ -107,7 +107,7 @@ def flags_of(
     Raises:
         UserError: A value is none, or there is nothing to learn such flags from.
     """
-    from nnunet_nacl.calibration.flags import parse_bad, read_bad, share_of
+    from nnunet_nacl.numbers.flags import parse_bad, read_bad, share_of
 
     if not args.bad:
         for flag in ("find", "miss", "structures"):

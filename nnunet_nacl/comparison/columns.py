@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.documents.results import MASKS, CaseResult
-from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
+from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
 
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.compared}
 _SHORT = {"Dice": "DSC", "HD95_mm": "HD95"} | {name: metric.title for name, metric in CALIBRATION_METRICS.items()}

@@ -13,10 +13,10 @@ import pandas as pd
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import Column, column_values, family_of, make_columns
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.statistics import FEWEST_FOR_A_TEST, PairedDifference, holm, paired_difference
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
-from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.numbers.bootstrap import Interval, mean_interval
+from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST, PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
@@ -123,7 +123,7 @@ class Comparison:
         """Every tested difference to the first entry, in the order of the columns.
 
         ``dataset``, ``column``, ``trainer`` and ``reference`` say what is compared, ``family`` which tests were
-        corrected together; then come the fields of :class:`~nnunet_nacl.comparison.statistics.PairedDifference`;
+        corrected together; then come the fields of :class:`~nnunet_nacl.numbers.statistics.PairedDifference`;
         ``p_holm`` is p after Holm's correction, NaN where no test was made, and ``verdict`` is :func:`verdict_of`.
         """
         draws: dict[str, Any] = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}

@@ -11,7 +11,7 @@ import nnunet_nacl
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import SCHEMA_VERSION
-from nnunet_nacl.metrics.bootstrap import CONFIDENCE
+from nnunet_nacl.numbers.bootstrap import CONFIDENCE
 
 _ENTRY = ("name", "label", "trainer", "ranked")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.document import Evaluation
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.locate import calibrate_command
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.heldout import HeldOut
 
 

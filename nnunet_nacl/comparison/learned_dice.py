@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_nacl.calibration.learned_quality import predict_dice_parts
-from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.numbers.learned_quality import predict_dice_parts
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.quality_report import QualityRows
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.review.same_networks import check_same_networks
 from nnunet_nacl.runs.case_quality import quality_rows

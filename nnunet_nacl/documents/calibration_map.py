@@ -17,18 +17,18 @@ from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, Self, TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.calibration.crossfit import CrossFit, FormScore, choose
 from nnunet_nacl.calibration.effect import CertainBackground, Change
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.documents.stored_map import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, decode, encode, read_dict
-from nnunet_nacl.metrics.detection import Detected
+from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose
+from nnunet_nacl.numbers.detection import Detected
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
 
 SCHEMA_VERSION = 3
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
@@ -230,7 +230,7 @@ class CalibrationMap:
             labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is in each region.
             groups: Patient of each case, who is left out as a whole where forms are compared; None: each its own.
             names: Of the structures, without the background.
-            form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
+            form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
             regions: Whether these are sigmoid regions.
 
         Raises:

@@ -18,8 +18,8 @@ from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, decode, encode, read_json
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import mask_metrics, nanmean
+from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.numbers.calibration_error import mask_metrics, nanmean
 
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 3  # keys may be added within a version

@@ -11,7 +11,6 @@ from typing import IO, Any
 
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import (
     CalibrationMap,
     Inference,
@@ -21,6 +20,7 @@ from nnunet_nacl.documents.calibration_map import (
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, encode, read_dict
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"

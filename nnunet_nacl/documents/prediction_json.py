@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.flags import Flags
-from nnunet_nacl.calibration.unlike import UnlikeScans
 from nnunet_nacl.documents.calibration_map import UsedMap
+from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.numbers.unlike import UnlikeScans
 
 DOCUMENT = "prediction.json"
 SCHEMA_VERSION = 3

@@ -11,16 +11,16 @@ from pydantic import NonNegativeInt, computed_field
 from typing_extensions import TypedDict
 
 from nnunet_nacl.json_files import Number, Share, Size
-from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import (
+from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats, check_n_bins
+from nnunet_nacl.numbers.calibration_error import (
     brier_per_row,
     class_errors,
     ece_per_row,
     mask_metrics,
     nll_per_row,
 )
-from nnunet_nacl.metrics.detection import Detected
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.numbers.detection import Detected
+from nnunet_nacl.numbers.overlap import Overlap
 
 MASK_NOTES = {
     "foreground": "truth is not background: the paper's",
@@ -137,7 +137,7 @@ class StructureQuality:
     """What the probabilities say of a structure in a case; ignored voxels count nowhere.
 
     Attributes:
-        expected_dice: See :mod:`nnunet_nacl.metrics.expected_dice`; NaN where it was not segmented.
+        expected_dice: See :mod:`nnunet_nacl.numbers.expected_dice`; NaN where it was not segmented.
         expected_volume: Sum of its probability, times the volume of a voxel.
         volume: Of its segmentation.
         true_volume: Of the truth.

@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.json_files import Coefficient, Size
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 class MapRow(TypedDict):
@@ -17,7 +17,7 @@ class MapRow(TypedDict):
         label: Index of the label (regions: 1 in, 0 out).
         structure: Index of the structure.
         slope: Of the structure's own log-odds.
-        total: Of v, see :mod:`nnunet_nacl.calibration.log_odds_map`.
+        total: Of v, see :mod:`nnunet_nacl.numbers.log_odds_map`.
         offset: Added.
         others: By index, the slopes of other structures' log-odds.
     """

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import CalibratedProbabilities, Probabilities
-from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
 
 
 @dataclass(frozen=True)

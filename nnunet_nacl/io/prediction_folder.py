@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.case import Case, CaseFiles
@@ -22,6 +21,7 @@ from nnunet_nacl.io.labels import Labels, smallest_type
 from nnunet_nacl.io.nnunet_objects import find_reader, label_manager_of
 from nnunet_nacl.io.npz import RERUN, read_probabilities
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
-from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
 from nnunet_nacl.documents.calibration_map import CalibrationMap, CalibrationSet, Inference
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
@@ -22,6 +21,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.models.workflow import calibrate
+from nnunet_nacl.numbers.dice_estimate import DEFAULT_ALPHA, patients_needed
 from nnunet_nacl.prediction.calibration_profiles import learn_profiles
 from nnunet_nacl.prediction.held_out_prediction import predict_labelled
 from nnunet_nacl.prediction.trained_model import FINAL, TrainedModel
@@ -58,7 +58,7 @@ def calibrate_model(
         output: The map's file; None: calibration_map.json in the model's, or the predictions', folder.
         folds: Of the model; None: all that are trained.
         checkpoint: File in each fold.
-        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
+        form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
         groups: Patient of each case: a .json file, or a regular expression; None: each case its own.
         device: Of networks, where cases must be predicted: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.

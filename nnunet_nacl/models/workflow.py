@@ -7,19 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import certain_background, changes
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.calibration.likelihood import case_loss
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import CaseResult, detected_in
 from nnunet_nacl.errors import UserError, list_problems, one_line
-from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit, parts_of
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.quality_report import QualityRows
 from nnunet_nacl.runs.case_quality import quality_rows
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
 from nnunet_nacl.runs.heldout import HeldOut, case_values
@@ -46,7 +46,7 @@ def calibrate(
 
     Args:
         held_out: The cases; those that cannot be used are left out.
-        form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.calibration.crossfit.choose`.
+        form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.numbers.crossfit.choose`.
         groups: Patient of each case; None: each case its own.
         centre: A map of the same structures, not fitted to these cases, towards which theirs is drawn; None: their own
             temperature.

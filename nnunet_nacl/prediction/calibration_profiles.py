@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import CaseFiles
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases, read_and_preprocess
 from nnunet_nacl.prediction.profile import profile, profile_names

@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.calibration.flags import Flags
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.map_file import APPLIED_FILE, named_map, structures_of
 from nnunet_nacl.documents.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
@@ -26,6 +23,9 @@ from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE

@@ -17,7 +17,7 @@ from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.nnunet_objects import check_model
 from nnunet_nacl.io.trust import read_checkpoint
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
+from nnunet_nacl.numbers.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.profile import profile
 from nnunet_nacl.prediction.trained_model import TrainedModel

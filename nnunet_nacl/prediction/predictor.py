@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.flags import BadSpec, read_bad, share_of
-from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.documents.calibration_map import Probabilities
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
+from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.prediction.network import Network, segment_case
 from nnunet_nacl.prediction.preprocessed_case import preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel

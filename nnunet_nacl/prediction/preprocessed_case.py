@@ -14,8 +14,8 @@ from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import channels_apart, quiet, read_images
-from nnunet_nacl.metrics.disagreement import Disagreement
-from nnunet_nacl.metrics.surface import bounding_box
+from nnunet_nacl.numbers.disagreement import Disagreement
+from nnunet_nacl.numbers.surface import bounding_box
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.unlike import LOG
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.numbers.unlike import LOG
 
 MOST_CHANNELS, MOST_STRUCTURES = 3, 5
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, sha256
 from nnunet_nacl.errors import UserError, first_line
@@ -21,6 +20,7 @@ from nnunet_nacl.io.locate import calibrate_command, trained_folds
 from nnunet_nacl.io.nnunet_objects import configuration_of
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.trust import read_checkpoint
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.prediction.training_range import TrainingRange
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.unlike import LOG, CalibrationProfiles
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.numbers.unlike import LOG, CalibrationProfiles
 
 _FILE = "dataset_fingerprint.json"
 _SLACK = 1.1  # how far beyond the range is still like it

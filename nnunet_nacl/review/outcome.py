@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.dice_estimate import coverage
 from nnunet_nacl.documents.outcome_json import (
     DRAWN,
     FLAGGED,
@@ -30,8 +29,9 @@ from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.metrics.overlap import dice
+from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.numbers.dice_estimate import coverage
+from nnunet_nacl.numbers.overlap import dice
 from nnunet_nacl.review.review_list import RECORDS, REVIEW, STRUCTURES
 from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks, read_table
 

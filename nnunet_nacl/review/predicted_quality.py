@@ -14,10 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.flags import Flags
-from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
@@ -28,6 +24,10 @@ from nnunet_nacl.documents.map_file import (
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.review.row import CaseReview
 
 
@@ -78,7 +78,7 @@ class QualityOfMap:
     def flags(
         self, bad: Mapping[str, float], structures: Mapping[str, str], find: float | None, miss: float | None
     ) -> Flags:
-        """By which score scans are flagged, see :meth:`~nnunet_nacl.calibration.flags.Flags.of`.
+        """By which score scans are flagged, see :meth:`~nnunet_nacl.numbers.flags.Flags.of`.
 
         Raises:
             UserError: The predictions were calibrated before, or there are too few patients.

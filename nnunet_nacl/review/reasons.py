@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from nnunet_nacl.calibration.flags import Flags
 from nnunet_nacl.errors import some
+from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review.row import LIKELY, CaseReview, StructureReview, volume_text
 
 LOWEST_MEMBERS_DICE = 0.7

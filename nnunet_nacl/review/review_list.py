@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.flags import Flags
-from nnunet_nacl.calibration.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.documents.prediction_json import DOCUMENT
 from nnunet_nacl.files import is_ours, to_csv_text, write_atomically
+from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase

@@ -12,9 +12,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.json_files import Number
-from nnunet_nacl.metrics.disagreement import Disagreement
-from nnunet_nacl.metrics.least_certain_place import Place, least_certain_place
-from nnunet_nacl.metrics.voxel_uncertainty import confidence, label_confidence, normalised_entropy
+from nnunet_nacl.numbers.disagreement import Disagreement
+from nnunet_nacl.numbers.least_certain_place import Place, least_certain_place
+from nnunet_nacl.numbers.voxel_uncertainty import confidence, label_confidence, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
 from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import Components, StructureFindings
@@ -79,7 +79,7 @@ class ReviewedCase:
         case: With the segmentation that is delivered.
         place: The voxel where the network is least certain.
         doubt: (*spatial) 1 less the confidence of each voxel, see
-            :func:`~nnunet_nacl.metrics.voxel_uncertainty.confidence`; 0 outside nnU-Net's crop.
+            :func:`~nnunet_nacl.numbers.voxel_uncertainty.confidence`; 0 outside nnU-Net's crop.
         maps: (*spatial) float32 by name.
         finished: What is kept of it, as yet without a picture.
     """

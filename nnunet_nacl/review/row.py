@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from pydantic import NonNegativeInt
 
-from nnunet_nacl.calibration.scan_score import structure_score
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.json_files import Number, Share, Size
-from nnunet_nacl.metrics.disagreement import Disagreement
+from nnunet_nacl.numbers.disagreement import Disagreement
+from nnunet_nacl.numbers.scan_score import structure_score
 from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import label_components
 
@@ -43,7 +43,7 @@ class StructureReview:
 
     Attributes:
         name: Its name in dataset.json.
-        predicted_dice: What the probabilities say, as :func:`nnunet_nacl.metrics.expected_dice.expected_dice` has it;
+        predicted_dice: What the probabilities say, as :func:`nnunet_nacl.numbers.expected_dice.expected_dice` has it;
             NaN where the structure was not segmented.
         members_dice: Mean Dice between the segmentations of two members, over all pairs that have the structure in at
             least one of them; NaN with one member, or without such a pair.
@@ -83,7 +83,7 @@ class StructureReview:
 
     @property
     def score(self) -> float:
-        """The Dice that it can expect less what is bad, see :mod:`nnunet_nacl.calibration.scan_score`; else NaN."""
+        """The Dice that it can expect less what is bad, see :mod:`nnunet_nacl.numbers.scan_score`; else NaN."""
         return float(structure_score(self.predicted_dice, self.present, self.always, self.says_nothing)) - self.bad
 
     @property

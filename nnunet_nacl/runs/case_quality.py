@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.log_odds import probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.documents.results import CaseQuality, CaseResult, StructureQuality
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.metrics.expected_dice import (
+from nnunet_nacl.numbers.expected_dice import (
     ExpectedOverlap,
     ProbabilityHistogram,
     count_expected,
 )
-from nnunet_nacl.metrics.voxel_uncertainty import mean_uncertainty
+from nnunet_nacl.numbers.log_odds import probabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.quality_report import QualityRows
+from nnunet_nacl.numbers.voxel_uncertainty import mean_uncertainty
 
 
 class QualitySums:

@@ -17,7 +17,7 @@ from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Box, common_box
 from nnunet_nacl.json_files import Number, Share, Size
-from nnunet_nacl.metrics.surface import bounding_box
+from nnunet_nacl.numbers.surface import bounding_box
 
 FINDINGS = "findings.csv"
 MOST_FINDINGS = 100

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nnunet_nacl.calibration.presence import (
+from nnunet_nacl.documents.results import CaseResult, StructureQuality
+from nnunet_nacl.numbers.presence import (
     LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
@@ -16,7 +17,6 @@ from nnunet_nacl.calibration.presence import (
     presence_features,
     too_few,
 )
-from nnunet_nacl.documents.results import CaseResult, StructureQuality
 
 CONSTANT = "share of the other patients"
 """What knows nothing of the case: it has a Brier score, but no order."""

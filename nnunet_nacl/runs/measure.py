@@ -11,10 +11,10 @@ from nnunet_nacl.documents.results import CaseResult, Distances, EvaluationSetti
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.metrics.surface import bounding_box, surface_distances
+from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.overlap import count_overlap
+from nnunet_nacl.numbers.surface import bounding_box, surface_distances
 from nnunet_nacl.runs.case_quality import QualitySums
 from nnunet_nacl.runs.components import label_components
 from nnunet_nacl.runs.ledger import sign as sign_files

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.case_voxels import read_voxels
 from nnunet_nacl.calibration.sampling import Sample, draw_sample
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError, first_line
@@ -17,6 +16,7 @@ from nnunet_nacl.files import regular_only, replacing
 from nnunet_nacl.io.case import Case, CaseFiles
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.case_voxels import read_voxels
 from nnunet_nacl.runs.ledger import same_contents
 from nnunet_nacl.runs.measure import sign
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
-from nnunet_nacl.metrics.detection import Detected
+from nnunet_nacl.numbers.detection import Detected
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.runs.held_out_presence import CONSTANT
 from nnunet_nacl.show.tables import Rows, frames, named_together, ten_worst, text_of
 

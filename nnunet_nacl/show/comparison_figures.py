@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import MAIN_COLUMNS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import FIGURES
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands
-from nnunet_nacl.metrics.calibration_error import ece
+from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands
+from nnunet_nacl.numbers.calibration_error import ece
+from nnunet_nacl.numbers.quality_report import QualityRows
 from nnunet_nacl.show.forest_plot import draw_differences
 from nnunet_nacl.show.reliability import count_covered, draw_predicted_dice, draw_reliability
 from nnunet_nacl.show.tables import number

@@ -9,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.calibration.quality_report import QualityRows, quality_report
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, MAIN_COLUMNS
 from nnunet_nacl.comparison.comparison import Comparison
@@ -18,6 +16,8 @@ from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASKS, detected_in
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.quality_report import QualityRows, quality_report
 from nnunet_nacl.show import case_tables as cases
 from nnunet_nacl.show.tables import Rows, Table, frames, number, ten_worst
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.calibration.flag_cost import LIMITS
-from nnunet_nacl.calibration.scan_score import ScanScores
+from nnunet_nacl.numbers.flag_cost import LIMITS
+from nnunet_nacl.numbers.scan_score import ScanScores
 from nnunet_nacl.show import layout
 
 

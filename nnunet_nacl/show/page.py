@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_nacl.documents.comparison_file import PAGE_NAME
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.show.comparison_figures import MAIN_DIFFERENCES
 from nnunet_nacl.show.comparison_tables import NOT_TESTED
 from nnunet_nacl.show.rendering import render_page

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
-from nnunet_nacl.calibration.quality_report import QualityRows, coverage
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import ece
+from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.numbers.calibration_error import ece
+from nnunet_nacl.numbers.quality_report import QualityRows, coverage
 from nnunet_nacl.show import layout
 
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little

@@ -20,7 +20,7 @@ from nnunet_nacl.io.image_files import read_images
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.locate import image_files
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.metrics.surface import bounding_box
+from nnunet_nacl.numbers.surface import bounding_box
 from nnunet_nacl.prediction.preprocessed_case import for_pictures
 from nnunet_nacl.review.review_list import pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase

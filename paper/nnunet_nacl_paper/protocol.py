@@ -47,7 +47,7 @@ class PaperScores:
 
 def scores_of(case: Mapping[str, Any]) -> PaperScores:
     """Scores of an entry of ``metric_per_case``, rounded as published."""
-    from nnunet_nacl.metrics import BinStats, cece, ece
+    from nnunet_nacl.numbers import BinStats, cece, ece
 
     foreground = BinStats(*(case["bins"]["foreground"][name] for name in _SUMS))
     dsc, distance = {}, {}

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
-from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.lookup import registered_trainers, resolve
+from nnunet_nacl.training.grammar import parse
+from nnunet_nacl.training.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
 from nnunet_nacl_paper.files import InputError
 from nnunet_nacl_paper.networks.planned import Planned, check_patch_size

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.effect import count_sample
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut, case_values
-from tests.calibration.problems import read_held_out
+from tests.numbers.problems import read_held_out
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 LABELS = {

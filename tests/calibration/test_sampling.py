@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration import sampling
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, Voxels, pack, unpack
-from nnunet_nacl.calibration.fitting import fit_affine, fit_conditional
-from nnunet_nacl.calibration.likelihood import case_loss
-from nnunet_nacl.calibration.log_odds import probabilities
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.numbers.case_voxels import HeldOutCase, Voxels, pack, unpack
+from nnunet_nacl.numbers.fitting import fit_affine, fit_conditional
+from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.log_odds import probabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.sample_files import read_sample, write_sample
-from tests.calibration.problems import chosen, drawn_from
+from tests.numbers.problems import chosen, drawn_from
 
 NOWHERE = np.zeros((0, 3), dtype=np.int64)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import read_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from tests.calibration.models import make_trained, map_to_json
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.numbers.models import make_trained, map_to_json
 from tests.runs.folders import CLASSES, REGIONS, write_json
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}

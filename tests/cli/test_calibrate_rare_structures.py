@@ -11,7 +11,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
-from tests.calibration.models import make_trained
+from tests.numbers.models import make_trained
 from tests.runs.folders import CLASSES, write_image, write_prediction
 
 NAME = "posterior"

@@ -9,11 +9,11 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
-from tests.calibration.models import map_to_json
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.comparison.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.comparison.models import CONFIGURATION, DATASET, make_study
+from tests.numbers.models import map_to_json
 
 NAMES = list(TRAINERS)
 

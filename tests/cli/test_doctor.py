@@ -10,8 +10,8 @@ import pytest
 
 from nnunet_nacl.cli import doctor
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.registration import bridge_folder, health
-from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers
+from nnunet_nacl.training import bridge_folder, health
+from nnunet_nacl.training.lookup import RegisteredTrainer, registered_trainers
 from tests.environments import Environment
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.cli.main import main
-from tests.calibration.models import give_map, make_trained
 from tests.mutated_json import mutations
+from tests.numbers.models import give_map, make_trained
 from tests.runs.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,

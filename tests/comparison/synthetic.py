@@ -18,8 +18,8 @@ from nnunet_nacl.documents.results import (
     Structure,
     StructureQuality,
 )
-from nnunet_nacl.metrics import count_masks
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.numbers import count_masks
+from nnunet_nacl.numbers.overlap import Overlap
 
 STRUCTURES = {"1": "Anterior", "2": "Posterior"}
 

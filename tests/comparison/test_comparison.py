@@ -10,9 +10,9 @@ import pytest
 
 from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, column_values, make_columns
 from nnunet_nacl.comparison.comparison import verdict_of
-from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
-from nnunet_nacl.metrics.calibration_error import mask_metrics
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.numbers.calibration_error import mask_metrics
+from nnunet_nacl.numbers.overlap import Overlap
+from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
 from tests.comparison.synthetic import STRUCTURES, make_case, make_comparison, make_dataset, with_structure
 from tests.show.test_comparison_tables import tables_of
 

@@ -10,7 +10,7 @@ import pytest
 from nnunet_nacl.comparison.comparison_json import comparison_to_json
 from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.show.comparison_tables import write_tables
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
 from tests.show.test_comparison_tables import tables_of

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.learned_dice import quality_by_entry
@@ -16,11 +15,12 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.models.workflow import calibrate
+from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.runs.heldout import HeldOut
-from tests.calibration.problems import quality_of
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
+from tests.numbers.problems import quality_of
 from tests.runs.folders import CLASSES, REGIONS, read
 
 TRAINER = "nnUNetTrainerNACL"

@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.comparison import resolution as module
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
@@ -16,9 +15,10 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_folder
-from tests.calibration.models import map_to_json
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS
+from tests.numbers.models import map_to_json
 from tests.runs.folders import write_json
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]

@@ -19,7 +19,7 @@ from nnunet_nacl.demo.virtual_brains import (
     write_virtual_brains,
 )
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.numbers import BinStats, count_masks, ece
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.calibration_map import SCOPE, CalibrationSet
 from nnunet_nacl.json_files import read_dict
-from tests.calibration.models import make_trained
+from tests.numbers.models import make_trained
 from tests.prediction.untrained import write_scan
 from tests.runs.folders import CLASSES, REGIONS
 from tools.document_schemas import PUBLISHED, schema_of

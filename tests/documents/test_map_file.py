@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import (
     check_networks,
@@ -19,7 +18,8 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.documents.stored_map import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
-from tests.calibration.models import map_to_json
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.numbers.models import map_to_json
 from tests.prediction.untrained import calibrate, make_model
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses.label_space import LabelSpace
 from nnunet_nacl_trainers.recording import count_batch
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_nacl.json_files import read_dict
-from tests.calibration.models import make_trained
+from tests.numbers.models import make_trained
 from tests.pages import ROOT, blocks
 from tests.runs.folders import write_json
 

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.registration.grammar import METHODS, parse
+from nnunet_nacl.training.grammar import METHODS, parse
 from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import CHAINS, Chain, predictions

@@ -12,7 +12,7 @@ from nnunet_nacl.comparison.trained_models import common_folds
 from nnunet_nacl.io import companion_files
 from nnunet_nacl.io.companion_files import fold_folders
 from nnunet_nacl.io.locate import trained_folds
-from tests.calibration.models import give_map, make_trained
+from tests.numbers.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
 ALL = "all (nnU-Net's fold_all)"

@@ -12,7 +12,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction import Predictor
-from tests.calibration.models import give_map, make_trained
+from tests.numbers.models import give_map, make_trained
 from tests.runs.folders import write_image, write_json
 
 SPACING_MM = (2.0, 1.0, 0.5)

@@ -13,7 +13,7 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.nnunet_objects import check_model, find_reader, label_manager_of
-from tests.calibration.models import architecture
+from tests.numbers.models import architecture
 from tests.prediction.untrained import plans_json
 
 CHANNELS = {"channel_names": {"0": "CT", "1": "PET"}, "file_ending": ".nii.gz", "labels": {"background": 0, "a": 1}}

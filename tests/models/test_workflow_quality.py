@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.learned_quality import check_estimate
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.learned_quality import check_estimate
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.case_quality import sampled_quality
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut

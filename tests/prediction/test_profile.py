@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.calibration_map import CalibrationMap
 from nnunet_nacl.errors import UserError
@@ -18,12 +17,13 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.prediction.calibration_profiles import learn_profiles
 from nnunet_nacl.prediction.input_cases import find_input_cases
 from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
 from nnunet_nacl.prediction.profile import MOST_STRUCTURES, profile, profile_names
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from tests.calibration.models import make_trained
+from tests.numbers.models import make_trained
 from tests.prediction.untrained import calibrate, make_model, make_scans
 from tests.review_tables import read_list
 

@@ -17,13 +17,13 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.metrics.expected_dice import expected_dice
-from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
+from nnunet_nacl.numbers.expected_dice import expected_dice
+from nnunet_nacl.numbers.presence import LearnedPresence, LearnedProbability
+from nnunet_nacl.numbers.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import Predictor
 from nnunet_nacl.prediction import scans as scan_source
 from nnunet_nacl.prediction.trained_model import TrainedModel

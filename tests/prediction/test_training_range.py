@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.unlike import CalibrationProfiles
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.prediction.profile import profile_names
 from nnunet_nacl.prediction.training_range import TrainingRange
 

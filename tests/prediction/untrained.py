@@ -12,14 +12,14 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.documents.map_file import sha256, structures_of
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
-from tests.calibration.models import map_to_json
-from tests.calibration.problems import quality_of
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.numbers.models import map_to_json
+from tests.numbers.problems import quality_of
 from tests.runs.folders import CLASSES, read
 from tests.trainers.plans import architecture, resampling
 

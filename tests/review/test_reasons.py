@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.flags import Flags
-from nnunet_nacl.metrics.least_certain_place import least_certain_place
-from nnunet_nacl.metrics.voxel_uncertainty import confidence
+from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.numbers.least_certain_place import least_certain_place
+from nnunet_nacl.numbers.voxel_uncertainty import confidence
 from nnunet_nacl.review.reasons import reasons_to_look
 from nnunet_nacl.review.row import CaseReview, StructureReview
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review.review_list import REVIEW, SCANS, STRUCTURES, ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text

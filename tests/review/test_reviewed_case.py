@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import CalibratedProbabilities, Probabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.reviewed_case import PROBABILITIES, review_case
 
 CROP = (slice(1, 11), slice(2, 13), slice(0, 9))

@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.metrics.calibration_error import ece
-from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.numbers.calibration_error import ece
+from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.case_quality import quality_rows
 from nnunet_nacl.runs.evaluate import evaluate_folder

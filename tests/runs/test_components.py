@@ -9,11 +9,11 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.io.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.components import MOST_FINDINGS, Components, StructureFindings
 

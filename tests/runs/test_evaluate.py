@@ -15,8 +15,8 @@ from nnunet_nacl.documents.results import MASKS, EvaluationSettings
 from nnunet_nacl.io.locate import find_fold_folders, model_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.metrics import BinStats
-from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.numbers import BinStats
+from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import evaluate_folds
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics

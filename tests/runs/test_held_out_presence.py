@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.documents.results import CaseQuality, CaseResult, StructureQuality
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
 from nnunet_nacl.show.case_tables import presence_text
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.learned_quality import predict_dice_parts
-from nnunet_nacl.calibration.quality_report import quality_report
+from nnunet_nacl.numbers.learned_quality import predict_dice_parts
+from nnunet_nacl.numbers.quality_report import quality_report
 from nnunet_nacl.show.case_tables import quality_text
-from tests.calibration.problems import quality_of
+from tests.numbers.problems import quality_of
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ import pytest
 
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.learned_dice import presence_by_entry
-from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.show.comparison_tables import comparison_tables
 from nnunet_nacl.show.tables import Table
 from tests.comparison.synthetic import make_comparison, make_dataset, make_quality, make_structure, with_structure

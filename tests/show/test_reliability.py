@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.numbers import BinStats, count_masks, ece
+from nnunet_nacl.numbers.quality_report import QualityRows
 from nnunet_nacl.show.reliability import draw_predicted_dice, draw_reliability
-from tests.calibration.problems import quality_of
-from tests.metrics.test_counting import random_classes
+from tests.numbers.problems import quality_of
+from tests.numbers.test_counting import random_classes
 from tests.show.looks import all_text, marked, points
 
 

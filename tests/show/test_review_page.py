@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from nnunet_nacl.calibration.flags import Flags
+from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.show import review_page as module

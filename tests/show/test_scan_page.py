@@ -17,7 +17,7 @@ from PIL import Image
 from nnunet_nacl.io.case import Case
 from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.metrics.least_certain_place import Place
+from nnunet_nacl.numbers.least_certain_place import Place
 from nnunet_nacl.prediction.preprocessed_case import for_pictures
 from nnunet_nacl.review.review_list import ReviewList, page_of, pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase

@@ -11,7 +11,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor
 
 from nnunet_nacl_trainers.frequency_start import FrequencyStart, biases_at, class_layers
-from tests.calibration.models import make_network
+from tests.numbers.models import make_network
 from tests.trainers.epochs import TinyNetwork, make_batch, run_epoch
 from tests.trainers.segmentations import start, write_segmentations
 

@@ -15,7 +15,7 @@ from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.heldout import HeldOut
 from nnunet_nacl.runs.measured_export import MeasuredExport
-from tests.calibration.problems import all_voxels, read_held_out
+from tests.numbers.problems import all_voxels, read_held_out
 from tests.trainers.validation import CASES
 
 

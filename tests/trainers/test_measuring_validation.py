@@ -17,7 +17,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.runs import ledger
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from tests.trainers.validation import CASES

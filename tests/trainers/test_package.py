@@ -11,8 +11,8 @@ import pytest
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 import nnunet_nacl_trainers
-from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.lookup import registered_trainers
+from nnunet_nacl.training.grammar import parse
+from nnunet_nacl.training.lookup import registered_trainers
 from nnunet_nacl_trainers import NAMED_TRAINERS, get_trainer
 from nnunet_nacl_trainers.base import CalibrationTrainer
 

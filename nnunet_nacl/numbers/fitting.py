@@ -1,0 +1,180 @@
+"""Fits maps: L-BFGS-B on the mean loss of the cases, with a ridge towards a centre."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from nnunet_nacl.numbers.case_voxels import LabelVoxels, Voxels, structures_there, voxels_by_label
+from nnunet_nacl.numbers.likelihood import LinearLogits, logits_of
+from nnunet_nacl.numbers.log_odds import probabilities, with_total
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+
+AFFINE_FORMS = ("temperature", "shift")
+"""One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
+
+FORMS = (*AFFINE_FORMS, "conditional")
+"""Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
+
+RIDGE = 1e-6
+"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes would diverge."""
+
+SMALLEST_SLOPE = 0.01
+LIKELY, OFTEN = 0.01, 0.001
+"""A structure matters at a label where its probability is above the first in at least this share of the voxels."""
+MOST_CROSSED = 6
+"""Structures whose log-odds act on each other at a label: their number enters squared."""
+
+
+def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
+    """Fit a map that is the same for every label, every case weighing the same.
+
+    The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is elsewhere.
+
+    Args:
+        cases: To fit to.
+        form: One of ``AFFINE_FORMS``.
+
+    Raises:
+        ValueError: The form is another, or there is no case.
+    """
+    if form not in AFFINE_FORMS or not cases:
+        raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
+    regions, num = cases[0].regions, len(cases[0].log_odds)
+    lowest = np.append(SMALLEST_SLOPE - 1, np.full(num, -np.inf))
+    change = minimise(affine_models(cases, form == "shift"), lowest, RIDGE, len(cases))
+    return LogOddsMap(np.full((1, num), 1 + change[0]), change[None, 1:], regions)
+
+
+def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
+    """Voxels by the change of the slope and the (m,) offsets, which act where ``shifted`` and a truth has them."""
+    regions, num = cases[0].regions, len(cases[0].log_odds)
+    offsets = np.where(structures_there(cases) & shifted, np.arange(1, 1 + num), -1)
+    index = np.full((1 + num, num + 1), -1)
+    index[1:, :-1][np.eye(num, dtype=bool)] = 0
+    index[1:, -1] = offsets
+    found = []
+    for _, place, voxels in voxels_by_label(cases):
+        features = torch.cat([voxels.odds, torch.ones_like(voxels.odds[:1])])
+        base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
+        own = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
+        found.append(LinearLogits(features, base, voxels.target, voxels.weights, own))
+    return found
+
+
+def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -> LogOddsMap:
+    """Fit a map by label, every case weighing the same: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
+
+    At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
+    of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All else stays as the
+    centre has it, and so do labels that no case has, and structures that no truth has: cases without them do not tell
+    how probable they are where they can be. The labels are problems of their own, so the time grows with what
+    matters at each. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the coefficients of log p and
+    -log(1 - p), which are a and a + g.
+
+    Args:
+        cases: To fit to.
+        centre: What the ridge pulls towards.
+        ridge: Weight of the squared distance, beside the mean loss in nats.
+
+    Raises:
+        ValueError: There is no case.
+    """
+    if not cases:
+        raise ValueError("there is no case to fit to.")
+    regions, rows = cases[0].regions, centre.coefficients()
+    there = structures_there(cases)
+    for label, place, voxels in voxels_by_label(cases):
+        share, mean = shares_above(voxels, LIKELY)
+        matter = np.flatnonzero((share >= OFTEN) & (there[place] if regions else there))
+        if not len(matter):
+            continue
+        base = logits_of(centre, voxels.odds, label, place if regions else None)
+        if regions:
+            model, lowest = region_model(voxels, base, rows[label, place])
+        else:
+            free = np.zeros(rows.shape[1:], bool)
+            free[matter, matter] = free[matter, -2:] = True
+            crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
+            free[np.ix_(crossed, crossed)] = True
+            model, lowest = class_model(voxels, base, free, rows[label])
+        change = minimise([model], lowest, ridge, len(cases))
+        if regions:
+            rows[label, place] += change - [0, change[0], 0]  # a log p - (a + g) log(1 - p) = a u + g v
+        else:
+            rows[label][free] += change
+    return LogOddsMap(rows[..., :-1], rows[..., -1], regions)
+
+
+def class_model(
+    voxels: LabelVoxels, base: Tensor, free: np.ndarray, row: np.ndarray
+) -> tuple[LinearLogits, np.ndarray]:
+    """Voxels with one label, by changes of the (m, m + 2) coefficients that are free, and the lowest of these.
+
+    Structures without any enter as one constant beside the background.
+    """
+    matter, kept = np.flatnonzero(free.any(1)), np.flatnonzero(~free.any(1))
+    features = torch.cat([voxels.odds[matter], with_total(voxels.odds)[-1:], torch.ones_like(base[:1])])
+    rest = torch.cat([torch.zeros_like(base[:1]), base[kept]]).logsumexp(0, keepdim=True)
+    place = torch.zeros(1 + len(base)).long()
+    place[1 + matter] = torch.arange(1, 1 + len(matter))
+    index = np.full((1 + len(matter), len(features)), -1)
+    index[1:][free[matter][:, [*matter.tolist(), -2, -1]]] = np.arange(free.sum())
+    lowest = np.where(np.eye(*free.shape), np.minimum(SMALLEST_SLOPE - row, 0), -np.inf)[free]
+    return LinearLogits(features, torch.cat([rest, base[matter]]), place[voxels.target], voxels.weights, index), lowest
+
+
+def region_model(voxels: LabelVoxels, base: Tensor, row: np.ndarray) -> tuple[LinearLogits, np.ndarray]:
+    """Voxels in or out of a region, by changes of the coefficients of log p, -log(1 - p) and 1; the lowest of these."""
+    odds, total = with_total(voxels.odds)
+    features, index = torch.stack([odds - total, total, torch.ones_like(total)]), np.array([[-1, -1, -1], [0, 1, 2]])
+    lowest = np.append(np.minimum(SMALLEST_SLOPE - np.cumsum(row[:2]), 0), -np.inf)
+    both = torch.cat([torch.zeros_like(base), base])
+    return LinearLogits(features, both, voxels.target, voxels.weights, index), lowest
+
+
+def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, number: int) -> np.ndarray:
+    """(q,) parameters x at which the sum of losses over ``number`` plus ridge / 2 |x|^2 is smallest.
+
+    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit matrix: a dozen passes
+    over the voxels do, instead of fifty. What has a bound in x is proportional to a coordinate of its own, which has
+    one, too.
+
+    Args:
+        models: What depends on x.
+        lowest: (q,) lower bounds, at most 0; -inf for none.
+        ridge: Above 0 unless the Hessian is regular.
+        number: Of cases.
+
+    Raises:
+        ValueError: It did not settle.
+    """
+    start, bounded = np.zeros(len(lowest)), np.isfinite(lowest)
+    hessian = sum(model.hessian(start) for model in models) / number + ridge * np.eye(len(start))
+    order = np.argsort(bounded, kind="stable")  # what has a bound comes last, where T is triangular
+    turn = np.linalg.inv(np.linalg.cholesky(hessian[np.ix_(order, order)])).T
+    scale, last = np.diag(turn).copy(), slice(np.count_nonzero(~bounded), None)
+    turn[:, last] = turn[:, last] @ np.linalg.inv(turn[last, last]) * scale[last]
+    turn = turn[np.argsort(order)]
+
+    def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
+        x = turn @ y
+        losses, gradients = zip(*(model.loss(x) for model in models))
+        return sum(losses) / number + ridge * float(x @ x) / 2, (sum(gradients) / number + ridge * x) @ turn
+
+    bounds = [(bound, None) for bound in lowest[order] / scale]
+    options = {"ftol": 1e-10, "gtol": 1e-7}  # of the loss in nats
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    if found.status == 1 or not np.isfinite(found.fun):
+        raise ValueError(f"the fit did not settle in {found.nit} steps; check the probabilities.")
+    return np.maximum(turn @ found.x, lowest)
+
+
+def shares_above(voxels: LabelVoxels, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the voxels where each structure's probability is above a threshold, and its mean probability; (m,)."""
+    probs, weights = probabilities(voxels.odds, False)[1:], voxels.weights / voxels.weights.sum()
+    return ((probs > threshold).double() @ weights).numpy(), (probs @ weights).numpy()

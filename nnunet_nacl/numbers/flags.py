@@ -1,0 +1,219 @@
+"""Which scans are flagged by their score: what a site calls bad, the share of it to be found, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.numbers.risk_control import patients_needed, smallest_threshold
+from nnunet_nacl.numbers.scan_score import ScanScores
+
+DEFAULT_FIND = 0.9
+DEFAULT_BAD = 0.8
+"""Where a report needs one, and nobody named it."""
+ALL = ""
+"""In place of a structure's name: all that are not named."""
+
+BadSpec = float | Mapping[str, float]
+"""One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does not count."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """By which score scans are flagged, what that aims at, and what it does to the calibration scans.
+
+    Attributes:
+        bad: By name of each structure that counts, the Dice below which it, and so its scan, is bad.
+        find: Share of the bad scans to be flagged; null where only ``miss`` was asked for.
+        miss: Share of all scans that may be bad and not flagged; null where it was not asked for.
+        threshold: A scan is flagged where its score is at most this; null where no score is low enough.
+        n_scans: Calibration scans.
+        n_bad_patients: Patients with a bad one.
+        share_bad: Share of the calibration scans that are bad.
+        share_found: Share of these that are flagged; NaN where none is bad.
+        share_flagged: Share of the calibration scans that are flagged.
+        why_not: Why scans are ranked only; empty where they are flagged.
+        counted: The structures that count, in words; empty where all do.
+    """
+
+    bad: dict[str, float]
+    find: float | None
+    miss: float | None
+    threshold: float | None
+    n_scans: int
+    n_bad_patients: int
+    share_bad: float
+    share_found: float
+    share_flagged: float
+    why_not: str = ""
+    counted: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        scores: ScanScores,
+        bad: Mapping[str, float],
+        names: Mapping[str, str],
+        find: float | None = None,
+        miss: float | None = None,
+    ) -> Flags:
+        """The flags of a site's choice; see :mod:`nnunet_nacl.numbers.risk_control`.
+
+        Args:
+            scores: Of the calibration scans.
+            bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad.
+            names: Name of each structure by key.
+            find: Share of the bad scans to be flagged; None: ``DEFAULT_FIND`` unless ``miss`` is given.
+            miss: Share of all scans that may be bad and not flagged.
+
+        Raises:
+            UserError: There are too few patients for a share that was given.
+        """
+        of_scans, are_bad = scores.of_scans(bad), scores.are_bad(bad)
+        asked = [] if find is None and miss is not None else [("-find", DEFAULT_FIND if find is None else find)]
+        asked += [] if miss is None else [("-miss", miss)]
+        thresholds, why_not = [], ""
+        n_patients = {"-find": len(set(scores.patient[are_bad])), "-miss": len(set(scores.patient))}
+        for flag, share in asked:
+            rate, n = 1 - Fraction(str(share)) if flag == "-find" else Fraction(str(share)), n_patients[flag]
+            thresholds.append(smallest_threshold(of_scans, are_bad, scores.patient, rate, of_bad=flag == "-find"))
+            if math.isnan(thresholds[-1]):
+                whose = "calibration patients" + " with a bad scan" * (flag == "-find")
+                best = math.floor(1000 * n / (n + 1)) / 1000 if flag == "-find" else math.ceil(1000 / (n + 1)) / 1000
+                why_not = f"{flag} {share:g} takes {patients_needed(rate)} {whose}, there are {n}"
+                why_not += f"; with these {flag} {best:g} can be had" if n else ""
+                if find is not None or flag == "-miss":
+                    raise UserError(f"{why_not}.")
+        threshold = max(thresholds)
+        flagged = ~(of_scans > threshold) if not why_not else np.zeros(len(of_scans), bool)
+        return cls(
+            {names[key]: float(limit) for key, limit in bad.items()},
+            next((share for flag, share in asked if flag == "-find"), None),
+            miss,
+            threshold if math.isfinite(threshold) else None,
+            len(of_scans),
+            n_patients["-find"],
+            float(are_bad.mean()),
+            float(flagged[are_bad].mean()) if are_bad.any() else math.nan,
+            float(flagged.mean()),
+            why_not,
+            "" if len(bad) == len(names) else some([names[key] for key in bad]),
+        )
+
+    def flags(self, score: float) -> bool:
+        """Whether a scan with this score is flagged; one without (NaN) always is."""
+        if self.why_not:
+            return False
+        return math.isnan(score) or (self.threshold is not None and score <= self.threshold)
+
+    @property
+    def aim(self) -> str:
+        """One or two sentences: what is aimed at, beside the calibration scans."""
+        limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
+        below = limits[0] if len(limits) == 1 else some([f"{limit:g} ({name})" for name, limit in self.bad.items()])
+        were = f"{_percent(self.share_bad)} of the {self.n_scans} calibration scans were"
+        whose = f" of {self.counted}" if self.counted and len(limits) == 1 else ""
+        bad = f"a Dice{whose} below {below}; {were}"
+        if self.why_not:
+            return f"Scans are ranked, not flagged: {self.why_not} (bad: {bad})."
+        if self.threshold is None:
+            return f"No score is low enough to be flagged ({bad}): all scans without a score are, and no others."
+        aims = []
+        if self.find is not None:
+            found, of = _counts(self.find)
+            aims.append(f"of {of} bad scans ({bad}) {found} are flagged")
+        if self.miss is not None and self.share_bad > self.miss:
+            missed, of = _counts(self.miss)
+            aims.append(f"of {of} scans at most {missed} {'is' if missed == '1' else 'are'} bad and not flagged")
+            aims[-1] += f" ({bad})" if self.find is None else ""
+        text = f"Aim: {', and '.join(aims)}." if aims else ""
+        if self.miss is not None and self.share_bad <= self.miss:
+            text += f" -miss {self.miss:g} says nothing here: only {were} bad ({bad.partition(';')[0]})."
+        if not math.isnan(self.share_found):
+            found, flagged = _percent(self.share_found), _percent(self.share_flagged)
+            text += f" Of the calibration scans, {found} of the bad ones and {flagged} of all are flagged."
+        return text.strip()
+
+
+def read_bad(
+    given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None, default: float | None = None
+) -> dict[str, float]:
+    """By nnU-Net's key of each structure that counts, the Dice below which it is bad.
+
+    Args:
+        given: What the user calls bad.
+        structures: Name of each structure by nnU-Net's key, in order.
+        count: Names or keys of the structures that count; None: all that ``given`` says something of.
+        default: Of the structures that are not among ``given``; None: they do not count.
+
+    Raises:
+        UserError: There is no such structure, one has two values or none, or a value is no Dice.
+    """
+    known = {name: key for key, name in structures.items()} | {key: key for key in structures}
+
+    def key_of(name: str, flag: str) -> str:
+        if name not in known:
+            there = ", ".join(f"{each} ({key})" for key, each in structures.items())
+            raise UserError(f"{flag} {name}: there is no such structure; there are {there}.")
+        return known[name]
+
+    by_key: dict[str, float] = {}
+    for name, value in (given if isinstance(given, Mapping) else {ALL: given}).items():
+        key = key_of(name, "-bad") if name != ALL else ALL
+        if key in by_key:
+            raise UserError(f"-bad {name}={value:g}: {structures[key]} has a value already, {by_key[key]:g}.")
+        by_key[key] = _dice(float(value))
+    others = by_key.get(ALL, default)
+    counted = structures if count is None else dict.fromkeys(key_of(name, "-structures") for name in count)
+    result = {key: by_key.get(key, others) for key in structures if key in counted}
+    if count and (without := [structures[key] for key, value in result.items() if value is None]):
+        raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
+    if not (named := {key: value for key, value in result.items() if value is not None}):
+        raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
+    return named
+
+
+def parse_bad(texts: Sequence[str]) -> dict[str, float]:
+    """``0.7``, ``Infarct=0.5``, ``3=0.5``; UserError for what is none of these, or given twice."""
+    values: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        try:
+            number = float(value if name or not equals else "")
+        except ValueError:
+            raise UserError(
+                f"-bad {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
+            ) from None
+        if name in values:
+            raise UserError(f"-bad {' '.join(texts)}: {name or 'all structures'} cannot have two values.")
+        values[name] = _dice(number)
+    return values
+
+
+def _dice(value: float) -> float:
+    if not 0 < value <= 1:  # neither is NaN
+        raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
+    return value
+
+
+def share_of(value: float | None, flag: str) -> float | None:
+    """The value of ``-find`` or ``-miss``; UserError where it is not above 0 and below 1."""
+    if value is not None and not 0 < value < 1:
+        raise UserError(f"{flag} is a share, above 0 and below 1, got {value:g}.")
+    return value
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _counts(share: float) -> tuple[str, str]:
+    """A share as ``9`` of ``10``."""
+    exact = Fraction(str(share))
+    of = next((power for power in (10, 100, 1000) if (exact * power).denominator == 1), None)
+    return (f"{exact * of}", f"{of}") if of else (f"{100 * share:g}", "100")

@@ -1,0 +1,152 @@
+"""How far predictions are off: closed forms of intervals, coverage in finite samples, what is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.numbers.dice_estimate import StructureEstimate, patients_needed
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from tests.numbers.problems import quality_of
+
+
+def test_a_bias_shifts_the_interval_and_leaves_the_prediction():
+    predicted = np.linspace(0.6, 0.9, 10)
+    estimate = StructureEstimate.fit(predicted, predicted - 0.2, range(10))
+    expected = np.array([[0.7, 0.5, 0.5], [0.1, 0, 0]])  # the second within the bounds
+    np.testing.assert_allclose(estimate.predict([0.7, 0.1]), expected, atol=1e-12)
+
+
+def test_jackknife_plus_ranks_by_hand():
+    # 19 patients, 90 %: the 18th of 19 upper ends, and the 2nd of the lower ones
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0.5, 0.9, 19), rng.uniform(0.3, 0.7, 19)
+    ends = []
+    for i in range(19):
+        mean = np.mean(np.delete(y - x, i))
+        away = abs(y[i] - x[i] - mean)
+        ends.append((0.7 + mean - away, 0.7 + mean + away))
+    low, high = np.sort(ends, axis=0)[1, 0], np.sort(ends, axis=0)[17, 1]
+    assert StructureEstimate.fit(x, y, range(19)).predict(0.7)[1:] == pytest.approx((low, high))
+
+
+def test_patients_weigh_the_same_and_are_left_out_whole():
+    # of nine patients the first has three cases: without it the mean is 0, so its errors are 0.3; the others' mean is
+    # (0.3 + 0 ...) / 8; 90 % of 10 are 9, so the ends are the least and the greatest of all
+    estimate = StructureEstimate.fit([0.5] * 11, [0.8] * 3 + [0.5] * 8, [0, 0, 0, *range(1, 9)])
+    assert estimate.predict(0.5) == pytest.approx([0.5, 0.2, 0.8])
+
+
+def test_too_few_patients_have_an_estimate_but_no_interval():
+    values = np.linspace(0.5, 0.9, 16)
+    estimate = StructureEstimate.fit(values, values, [i // 2 for i in range(16)])  # 16 cases of 8 patients
+    assert estimate.predict(0.7) == pytest.approx([0.7, math.nan, math.nan], nan_ok=True)
+    assert estimate.why_no_interval == "8 patients tell of it, an interval of 90 % needs 9"
+    assert [patients_needed(alpha) for alpha in (0.1, 0.05, 0.2)] == [9, 19, 4]
+    nine = StructureEstimate.fit(values, values, [i % 9 for i in range(16)])
+    assert not nine.why_no_interval and nine.predict(0.7)[1] == pytest.approx(0.7)
+
+
+def test_absent_structures_are_left_out_and_nothing_learned_gives_nothing():
+    nan = math.nan
+    estimate = StructureEstimate.fit([0.5, nan, 0.9, 0.7], [0.5, 0.1, 0.9, nan], range(4))
+    assert estimate.n_patients == 2 and estimate.difference == pytest.approx([0, 0])
+    assert np.isnan(estimate.predict(nan)).all()
+    empty = StructureEstimate.fit([nan], [0.3], [0])
+    assert empty.n_patients == 0 and np.isnan(empty.predict(0.5)).all() and empty.why_no_interval
+
+
+@pytest.mark.parametrize("cases_per_patient", [1, 3])
+def test_coverage_in_finite_samples(cases_per_patient):
+    """At least 1 - 2 alpha is proven, 1 - alpha is what is seen; the patients' own errors make their cases alike."""
+    rng = np.random.default_rng(7)
+    alpha, n_patients, runs = 0.1, 20, 1500
+    inside, width = 0, []
+    for _ in range(runs):
+        shape = (n_patients + 1, cases_per_patient)
+        x = rng.uniform(0.5, 0.95, shape)
+        y = np.clip(x - 0.1 + 0.07 * rng.standard_t(3, (n_patients + 1, 1)) + 0.02 * rng.normal(size=shape), 0, 1)
+        who = np.repeat(np.arange(n_patients), cases_per_patient)
+        estimate = StructureEstimate.fit(x[:-1].ravel(), y[:-1].ravel(), who)
+        _, low, high = estimate.predict(x[-1, 0])
+        inside += low <= y[-1, 0] <= high
+        width.append(high - low)
+    error = math.sqrt(alpha * (1 - alpha) / runs)
+    assert 1 - alpha - 3 * error < inside / runs < 1 - alpha + 0.05 + 3 * error
+    assert np.mean(width) < 0.5  # not bought with intervals that say nothing
+
+
+def volumes(rng, n: int, absent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Expected and true volumes of n cases: errors of 15 %, from half a ml to 50; a share of the truths is empty."""
+    true = np.exp(rng.uniform(math.log(0.5), math.log(50), n))
+    expected = 1.1 * true * np.exp(0.15 * rng.normal(size=n))
+    empty = rng.random(n) < absent
+    return np.where(empty, 0.3 * np.exp(rng.normal(size=n)), expected), np.where(empty, 0, true)
+
+
+@pytest.mark.parametrize("absent", [0.0, 0.33])
+def test_intervals_of_volumes_hold_whatever_their_size(absent):
+    rng = np.random.default_rng(3)
+    inside, width, error = [], [], []
+    for _ in range(60):
+        (x, y), (expected, true) = volumes(rng, 40, absent), volumes(rng, 60, absent)
+        estimate = StructureEstimate.fit(x, y, range(40), bounds=(0, math.inf), voxel=0.02)
+        middle, low, high = estimate.predict(expected).T
+        third = expected.argsort().argsort() // 20
+        inside.append([((low <= true) & (true <= high))[third == i].mean() for i in range(3)])
+        width.append([np.median((high - low)[third == i]) for i in range(3)])
+        error.append(np.abs(middle - true)[third == 2].mean())
+    if absent:  # what may be nothing at all is not known as well as the rest
+        assert 0.82 < min(np.mean(inside, 0)) and np.mean(inside) < 0.97
+        assert np.mean(error) < 4.5 and np.mean(width, 0)[2] < 30
+    else:
+        assert ((np.mean(inside, 0) > 0.82) & (np.mean(inside, 0) < 0.97)).all()
+        small, _, large = np.mean(width, 0)
+        assert small < 0.8 and large < 14  # 15 % of 50, twice 1.65 times
+
+
+def learned(n: int = 12, **keywords) -> LearnedQuality:
+    rng = np.random.default_rng(0)
+    dice, volume = rng.uniform(0.5, 1, n), rng.uniform(2, 5, n)
+    structures = {
+        "left": (dice, dice * 0.9, volume, volume * 1.1),
+        "rare": ([math.nan] * n, [math.nan] * n, volume * 0.01, np.zeros(n)),
+    }
+    settings = {"as_deployed": False} | keywords
+    rows = replace(quality_of(structures), voxel=settings.pop("voxel", None))
+    unknown = np.full((n, len(structures)), math.nan)
+    return LearnedQuality.learn(rows, unknown, [f"patient {i // 2}" for i in range(n)], **settings)
+
+
+def test_what_was_learned_comes_back_from_json():
+    quality = learned(24, voxel=0.001)
+    again = decode(LearnedQuality, json.loads(to_json_text(encode(quality))), "it")
+    assert again.as_deployed is False
+    np.testing.assert_array_equal(again.dice["left"].predict(0.8), quality.dice["left"].predict(0.8))
+    np.testing.assert_array_equal(again.volume["left"].predict(3.0), quality.volume["left"].predict(3.0))
+    assert again.volume["left"].voxel == 0.001 and again.dice["left"].voxel is None
+    assert quality.volume["left"].predict(50.0)[2] == pytest.approx(55, rel=1e-3)  # volumes have no upper bound
+    assert np.isnan(again.dice["rare"].predict(0.5)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["dice"]["left"]["patient"].pop(), "dice.left: its lists do not belong together"),
+        (lambda d: d["dice"]["left"].update(bounds=[-5.5, 1]), "dice of left must lie within"),
+        (lambda d: d["volume"]["left"].update(bounds=[0, 1]), "volume of left must lie within"),
+        (lambda d: d["volume"]["left"].update(voxel=-1.0), "voxel must be a volume, got -1.0"),
+    ],
+)
+def test_damaged_json_is_named(change, message):
+    content = json.loads(to_json_text(encode(learned())))
+    change(content)
+    with pytest.raises(UserError, match=message):
+        decode(LearnedQuality, content, "map.json")

@@ -1,0 +1,162 @@
+"""Fits with known answers, and against scipy's optimisers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from nnunet_nacl.numbers.case_voxels import Voxels
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, fit_affine, fit_conditional
+from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.numbers.problems import chosen, drawn_from, exact_for
+from tests.numbers.test_likelihood import torch_loss
+
+MATRICES = LogOddsMap(
+    [
+        [[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]],
+        [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]],
+        [[0.8, 0.1, 0.0], [0.3, 1.2, -0.1]],
+    ],
+    [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]],
+)
+REGIONS = LogOddsMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
+IDENTITY = LogOddsMap.identity(2)
+IDENTITY_REGIONS = LogOddsMap.identity(2, True)
+
+
+def one_region(odds, inside, weights):
+    odds = torch.tensor([odds])
+    return Voxels(odds, chosen(odds, True), torch.tensor([inside]), torch.tensor(weights, dtype=torch.float64))
+
+
+def mean_loss_of(cases, calibration) -> float:
+    return float(np.mean([case_loss(case, calibration) for case in cases]))
+
+
+@pytest.mark.parametrize(
+    "form, truth",
+    [
+        ("temperature", LogOddsMap([0.4, 0.4], [0, 0])),
+        ("temperature", LogOddsMap([2.5, 2.5], [0, 0])),  # a temperature below 1
+        ("shift", LogOddsMap([0.7, 0.7], [-1, 0.5])),
+        ("conditional", MATRICES),
+    ],
+)
+def test_the_map_that_made_the_truth_is_found(form, truth):
+    cases = exact_for(truth)
+    found = fit_affine(cases, form) if form in AFFINE_FORMS else fit_conditional(cases, IDENTITY, 1e-12)
+    assert found.is_affine == (form in AFFINE_FORMS)
+    np.testing.assert_allclose(found.coefficients(), truth.coefficients(), atol=2e-4)
+
+
+@pytest.mark.parametrize("truth, given", [(MATRICES, IDENTITY), (REGIONS, IDENTITY_REGIONS)])
+@pytest.mark.parametrize("centred", [False, True])
+def test_scipy_finds_the_same(truth, given, centred):
+    """The ridge is on the distance to the centre; of a region on that of a and a + g."""
+    cases, ridge = drawn_from(truth, cases=3, voxels=500), 1e-3
+    if not truth.regions:  # a case without one of the labels
+        cases[0] = Voxels(*(table[..., cases[0].label != 2] for table in list(vars(cases[0]).values())[:3]))
+    centre = fit_affine(cases, "shift") if centred else given
+    start = torch.from_numpy(centre.coefficients())
+
+    def objective(change):
+        leaf = torch.tensor(change.reshape(start.shape), requires_grad=True)
+        rows = start + leaf
+        away = torch.stack([leaf[..., 0], leaf[..., 0] + leaf[..., 1], leaf[..., 2]]) if truth.regions else leaf
+        total = sum(torch_loss(voxels, rows) for voxels in cases) / len(cases) + ridge * (away**2).sum() / 2
+        total.backward()
+        return total.item(), leaf.grad.numpy().ravel()
+
+    options = {"gtol": 1e-9, "maxiter": 500}
+    expected = minimize(objective, np.zeros(start.numel()), jac=True, method="BFGS", options=options)
+    found = fit_conditional(cases, centre, ridge)
+    np.testing.assert_allclose(found.coefficients(), start.numpy() + expected.x.reshape(start.shape), atol=1e-4)
+
+
+def test_what_nobody_has_keeps_the_centre():
+    cases = drawn_from(MATRICES, cases=3, voxels=500)
+    centre = fit_affine(cases, "temperature")
+    keep = [case.label != 1 for case in cases]
+    cases = [Voxels(case.log_odds[:, k], case.label[k], case.target[k]) for case, k in zip(cases, keep)]
+    found = fit_conditional(cases, centre, 1e-3)
+    np.testing.assert_array_equal(found.coefficients()[1], centre.coefficients()[1])
+    assert (np.abs(found.coefficients() - centre.coefficients())[[0, 2]] > 1e-3).any((1, 2)).all()
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_the_offset_of_a_structure_that_no_truth_has_stays(regions):
+    cases = drawn_from(REGIONS if regions else MATRICES, cases=3, voxels=500)
+    without = [
+        replace(case, target=torch.stack([case.target[0], torch.zeros_like(case.target[0])]))
+        if regions
+        else Voxels(*(table[..., case.target != 2] for table in (case.log_odds, case.label, case.target)))
+        for case in cases
+    ]
+    of_all, found = fit_affine(cases, "shift"), fit_affine(without, "shift")
+    assert abs(of_all.coefficients()[0, 1, -1]) > 0.1
+    assert found.coefficients()[0, 1, -1] == 0 != found.coefficients()[0, 0, -1]
+
+    # the rest is the best beside it
+    def objective(change):
+        calibration = LogOddsMap([1 + change[0]] * 2, [change[1], 0.0], regions)
+        return mean_loss_of(without, calibration)
+
+    best = minimize(objective, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12}).x
+    np.testing.assert_allclose(found.coefficients()[0, 0, [0, -1]], [1 + best[0], best[1]], atol=2e-4)
+
+
+def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
+    rng, num, voxels = np.random.default_rng(0), 9, 3000
+    odds = torch.from_numpy(rng.normal(np.linspace(-1, -4, num)[:, None], 1.0, (num, voxels)))
+    odds[-1] -= 30  # never probable
+    label = chosen(odds, False)
+    case = Voxels(odds, label, torch.from_numpy(rng.integers(0, num + 1, voxels)))
+    found = fit_conditional([case, case], LogOddsMap.identity(num), 1e-3)
+    rows = found.coefficients()[0]
+    np.testing.assert_array_equal(rows[-1], np.eye(num, num + 2)[-1])
+    crossed = np.argwhere((rows[:, :num] != 0) & ~np.eye(num, dtype=bool))
+    assert set(crossed.ravel()) == set(range(6))
+    assert (rows[:-1, num:] != 0).all()
+
+
+def test_cases_weigh_the_same_whatever_their_size():
+    small, large = drawn_from(MATRICES, cases=2, voxels=300)
+    more = Voxels(large.log_odds.repeat(1, 7), large.label.repeat(7), large.target.repeat(7))
+    for fitted in (lambda cases: fit_affine(cases, "shift"), lambda cases: fit_conditional(cases, IDENTITY, 1e-3)):
+        once, often = (fitted(cases).coefficients() for cases in ([small, large], [small, more]))
+        np.testing.assert_allclose(once, often, atol=1e-6)
+
+
+def test_separable_and_reversed_classes_give_a_map_all_the_same():
+    separable = one_region([2.0, -2.0], [True, False], [1, 1])
+    centre = LogOddsMap.identity(1, True)
+    assert 1 < fit_affine([separable], "shift").slopes.item() < 100
+    assert (fit_conditional([separable], centre, 1e-3).slopes < 10).all()
+    reversed_ = one_region([2.0, -2.0], [False, True], [1, 1])
+    assert fit_affine([reversed_], "shift").slopes.item() == pytest.approx(SMALLEST_SLOPE)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
+    rng, num, ridge = np.random.default_rng(seed), 2 + seed % 2, 1e-4
+    odds = torch.from_numpy(rng.normal(size=(num, num)) @ rng.normal(size=(num, 60)) - 1)
+    voxels = Voxels(odds, chosen(odds, False), torch.from_numpy(rng.integers(0, num + 1, 60)))
+    start = LogOddsMap.identity(num).coefficients()
+
+    def objective(free):
+        leaf = torch.tensor(free.reshape(start.shape), requires_grad=True)
+        total = torch_loss(voxels, leaf) + ridge * ((leaf - torch.from_numpy(start)) ** 2).sum() / 2
+        total.backward()
+        return total.item(), leaf.grad.numpy().ravel()
+
+    bounds = [(SMALLEST_SLOPE if value == 1 else None, None) for value in start.ravel()]
+    options = {"maxiter": 5000, "maxfun": 50_000, "ftol": 1e-15, "gtol": 1e-9}
+    best = minimize(objective, start.ravel(), jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+    found = fit_conditional([voxels], LogOddsMap.identity(num), ridge)
+    assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
+    assert objective(found.coefficients().ravel())[0] <= best.fun + 1e-9

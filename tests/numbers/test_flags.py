@@ -1,0 +1,125 @@
+"""What a site calls bad, and which scans are flagged for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.numbers.flags import Flags, parse_bad, read_bad, share_of
+from nnunet_nacl.numbers.scan_score import ScanScores
+
+STRUCTURES = {"1": "LV cavity", "3": "infarct"}
+BAD = {"1": 0.5}
+
+
+def flags(score, dice, patients=None, find=None, miss=None) -> Flags:
+    """Of one structure that all scans have, and that is bad below 0.5."""
+    patient = np.arange(len(score)) if patients is None else np.array(patients)
+    scores = ScanScores({"1": list(score)}, {"1": list(dice)}, [0.0] * len(score), patient, ["1"])
+    return Flags.of(scores, BAD, STRUCTURES, find, miss)
+
+
+def study(n: int, n_bad: int, **asked) -> Flags:
+    """n patients, of whom those with the lowest scores are bad, all but one, who is the best by score."""
+    score, dice = np.arange(n) / n, np.ones(n)
+    dice[[*range(n_bad - 1), n - 1]] = 0
+    return flags(score, dice, **asked)
+
+
+def test_shares_are_those_of_the_calibration_scans():
+    # patient 0 has three bad scans, one of them without a score; of four patients half the bad scans may be missed
+    score, dice = [0.2, 0.3, math.nan, 0.9, 0.1, 0.8, 0.95], [0, 0, 0, 0, 1, 0, 1]
+    found = flags(score, dice, [0, 0, 0, 1, 2, 2, 3], find=0.5)
+    # 1 + (losses of patients 0, 1 and 2) <= 4 / 2: at 0.3 patients 1 and 2 lose all; at 0.8 it is 1 alone
+    assert found.threshold == pytest.approx(0.8 - 0.5) and (found.n_scans, found.n_bad_patients) == (7, 3)
+    assert (found.share_bad, found.share_found, found.share_flagged) == pytest.approx((5 / 7, 4 / 5, 5 / 7))
+    assert "of 10 bad scans (a Dice of LV cavity below 0.5; 71 % of the 7 calibration scans were) 5" in found.aim
+    assert [found.flags(score) for score in (0.3, 0.3001, math.nan, -1)] == [True, False, True, True]
+
+
+def test_a_named_share_that_cannot_be_had_is_an_error_and_the_default_ranks():
+    for patients in (9, 8):
+        found = study(40, patients)
+        assert (found.find, found.miss) == (0.9, None) and bool(found.why_not) == (patients == 8)
+    assert (
+        found.why_not
+        == "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; with these -find 0.888 can be had"
+    )
+    assert found.aim.startswith(f"Scans are ranked, not flagged: {found.why_not}")
+    assert found.share_flagged == 0 and not any(map(found.flags, (-1, math.nan)))
+    with pytest.raises(UserError, match="-find 0.9 takes 9 .* there are 8; with these -find 0.888 can be had.$"):
+        study(40, 8, find=0.9)
+    assert study(40, 8, find=0.888).threshold == pytest.approx(39 / 40 - 0.5)  # the named one can be had
+    with pytest.raises(
+        UserError, match="-miss 0.02 takes 49 calibration patients, there are 40; with these -miss 0.025 can"
+    ):
+        study(40, 20, miss=0.02)
+    with pytest.raises(UserError, match="there are 0.$"):
+        flags([0.5] * 9, [1] * 9, find=0.5)
+
+
+def test_without_find_miss_alone_is_promised_and_of_both_the_larger_threshold():
+    # of 40 patients, 20 bad: 41 * 0.1 - 1 = 3.1 of them may be missed, 18 bad ones have the lowest scores
+    miss, find, both = study(40, 20, miss=0.1), study(40, 20, find=0.9), study(40, 20, find=0.9, miss=0.1)
+    assert (miss.find, find.miss) == (None, None)
+    assert miss.threshold == pytest.approx(16 / 40 - 0.5) and find.threshold == pytest.approx(18 / 40 - 0.5)
+    assert replace(both, miss=None) == find
+    assert "at most 1 is bad and not flagged" in miss.aim and "bad scans" not in miss.aim
+    assert "of 10 bad scans" in both.aim and "at most 1 is bad and not flagged." in both.aim
+    assert study(40, 20, find=0.5, miss=0.05).threshold == study(40, 20, miss=0.05).threshold
+
+
+def test_where_nothing_must_be_flagged_only_scans_without_a_score_are():
+    found = study(40, 20, miss=0.6)
+    assert found.threshold is None and (found.share_found, found.share_flagged) == (0, 0)
+    assert found.flags(math.nan) and not found.flags(-1.0)
+    assert "Aim" not in found.aim and "all scans without a score are, and no others" in found.aim
+
+
+@pytest.mark.parametrize(
+    ("texts", "count", "values"),
+    [
+        (["0.7"], None, {"1": 0.7, "3": 0.7}),
+        (["infarct=0.5"], None, {"3": 0.5}),  # the others do not count
+        (["3=0.5", "LV cavity=1"], None, {"1": 1.0, "3": 0.5}),
+        (["0.7", "infarct=0.5"], None, {"1": 0.7, "3": 0.5}),
+        (["0.7", "infarct=0.5"], ["3"], {"3": 0.5}),
+        (["0.7"], ["infarct", "3"], {"3": 0.7}),
+    ],
+)
+def test_one_for_all_or_by_name_or_label(texts, count, values):
+    assert read_bad(parse_bad(texts), STRUCTURES, count) == values
+
+
+def test_a_report_has_a_default_and_python_may_give_a_number():
+    assert read_bad({"infarct": 0.5}, STRUCTURES, default=0.8) == {"1": 0.8, "3": 0.5}
+    assert read_bad(0.7, STRUCTURES) == {"1": 0.7, "3": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("texts", "count", "message"),
+    [
+        (["liver=0.5"], None, r"-bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\."),
+        (["0.5"], ["liver"], r"-structures liver: there is no such structure; there are LV cavity \(1\), infarct"),
+        (["infarct"], None, "-bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."),
+        (["infarct=0"], None, "above 0 and up to 1, got 0."),
+        (["0.7", "0.8"], None, "-bad 0.7 0.8: all structures cannot have two values."),
+        (["infarct=0.7", "3=0.6"], None, "-bad 3=0.6: infarct has a value already, 0.7."),
+        (["infarct=0.7"], ["LV cavity"], "-structures LV cavity: -bad does not say below which Dice it is bad."),
+        ([], None, "-bad names no Dice"),
+    ],
+)
+def test_what_is_no_dice_of_a_structure_is_refused(texts, count, message):
+    with pytest.raises(UserError, match=message):
+        read_bad(parse_bad(texts), STRUCTURES, count)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 90.0, math.nan])
+def test_what_is_no_share_is_refused(share):
+    with pytest.raises(UserError, match=f"-find is a share, above 0 and below 1, got {share:g}."):
+        share_of(share, "-find")
+    assert share_of(None, "-find") is None and share_of(0.5, "-miss") == 0.5

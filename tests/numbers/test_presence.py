@@ -1,0 +1,110 @@
+"""The probability that something is there: as another solver finds it, calibrated where the model is right, finite."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.numbers.presence import (
+    LearnedProbability,
+    ProbabilityCheck,
+    predict_left_out,
+    presence_features,
+    too_few,
+)
+
+
+def drawn(n: int):
+    """Features of n rows and truths from known log-odds."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 2)) * [3, 0.1] + [10, -2]
+    odds = -0.5 + (x - [10, -2]) / [3, 0.1] @ [1.5, -0.7]
+    return x, rng.random(n) < 1 / (1 + np.exp(-odds))
+
+
+def test_the_largest_posterior_density_is_found():
+    x, yes = drawn(80)
+    learned = LearnedProbability.fit(x, yes, range(80))
+    standard = (x - x.mean(0)) / x.std(0)
+
+    def negative_log_posterior(b):
+        odds = b[0] + standard @ b[1:]
+        likelihood = np.logaddexp(0, np.where(yes, -odds, odds)).sum()
+        return likelihood + (np.logaddexp(0, b[0]) + np.logaddexp(0, -b[0])) / 2 + (b[1:] ** 2).sum() / 2
+
+    best = minimize(negative_log_posterior, np.zeros(3), tol=1e-12).x
+    assert [learned.intercept, *learned.slopes] == pytest.approx(best, abs=1e-4)
+
+
+def test_separation_ends_in_finite_slopes_and_sure_probabilities():
+    x = np.r_[np.linspace(-3, -1, 20), np.linspace(1, 3, 20)][:, None]
+    learned = LearnedProbability.fit(x, x[:, 0] > 0, range(40))
+    assert 2 < learned.slopes[0] < 6
+    assert learned.predict(np.array([[-2.0], [2.0]])) == pytest.approx([0, 1], abs=0.1)
+
+
+def test_nothing_is_surer_than_the_patients_can_show():
+    x = np.r_[np.full(20, -1.0), np.full(20, 1.0)][:, None] + np.random.default_rng(0).normal(0, 0.1, (40, 1))
+    learned = LearnedProbability.fit(x, x[:, 0] > 0, np.repeat(np.arange(20), 2))
+    assert learned.predict([[-1e6], [1e6]]) == pytest.approx([0.5 / 21, 20.5 / 21])
+    assert math.isnan(learned.predict([[math.nan]])[0])
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_one_kind_alone_is_never_certain(yes):
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    learned = LearnedProbability.fit(x, [yes] * 9, range(9))
+    p = learned.predict(np.zeros((1, 2)) + x.mean(0))[0]
+    assert p == pytest.approx(9.5 / 10 if yes else 0.5 / 10, abs=0.02)  # half a yes and half a no
+    assert too_few([yes] * 9) == f"{9 * yes} yes and {9 - 9 * yes} no, it takes 3 of both"
+
+
+def test_features_that_are_all_alike_leave_the_share():
+    learned = LearnedProbability.fit(np.full((6, 2), 0.1), [1, 1, 1, 1, 0, 0], range(6))
+    assert learned.predict([[0.1, 0.1]])[0] == pytest.approx(4.5 / 7) and too_few([1, 1, 1, 1, 0, 0])
+    assert math.isnan(learned.predict([[math.nan, 0.1]])[0])
+
+
+def test_what_is_reported_comes_from_other_patients():
+    # the feature tells the patient apart and nothing else: rows of a patient who is left out are not known
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(30), 4)
+    yes = np.repeat(rng.random(30) < 0.5, 4)
+    x = np.repeat(rng.normal(size=(30, 1)), 4, 0)
+    found = predict_left_out(x, yes, patients)
+    check = ProbabilityCheck.of(found, yes)
+    assert check.brier > 0.24 and check.n == 120
+    changed = yes.copy()
+    changed[:4] = ~changed[:4]
+    assert predict_left_out(x, changed, patients)[:4] == pytest.approx(found[:4])  # own rows change nothing
+    assert np.isnan(predict_left_out(x[:4], yes[:4], patients[:4])).all()
+
+
+def test_features_by_hand():
+    assert presence_features([0.9, 0.0], [0.5, 0.0], 0.1) == pytest.approx(
+        np.array([[0.0, math.log(0.5)], [math.log(0.1), math.log(0.001)]]), abs=1e-9
+    )
+
+
+def test_damaged_json_is_named():
+    content = encode(LearnedProbability.fit(*drawn(40), range(40)))
+    for damage in ({"slopes": [1.0]}, {"spread": [0.0, 1.0]}, {"centre": "x"}, {"n": 1.5}):
+        with pytest.raises(UserError, match="map.json"):
+            decode(LearnedProbability, content | damage, "map.json")
+
+
+def test_scores_of_probabilities_by_hand():
+    check = ProbabilityCheck.of([0.9, 0.8, 0.3, 0.3, math.nan], [1, 0, 0, 1, 1])
+    assert check.brier == pytest.approx((0.01 + 0.64 + 0.09 + 0.49) / 4) and check.n == 4
+    assert check.auroc == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    # bins (0.8, 0.9], (0.7, 0.8], (0.2, 0.3]: |0.9 - 1|, |0.8 - 0|, |0.6 - 1|
+    assert check.ece == pytest.approx((0.1 + 0.8 + 0.4) / 4)
+    sure = ProbabilityCheck.of([0.0, 0.0], [0, 0])
+    assert (sure.brier, sure.ece, sure.n) == (0, 0, 2) and math.isnan(sure.auroc)
+    assert np.isnan(astuple(ProbabilityCheck.of([math.nan], [1]))[:3]).all()

@@ -1,0 +1,148 @@
+"""Statistics against closed forms, scipy, slow transcriptions, and what holds for any input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands, mean_interval, resamples
+from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
+from tests.comparison import slow
+
+OPTIONS = {"n_bootstrap": 300, "seed": 1}
+VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=12)
+NAN = float("nan")
+
+
+def test_resamples_draw_n_cases_with_replacement():
+    counts = resamples(5, 4000, 3)
+    assert counts.shape == (4000, 5) and (counts.sum(axis=1) == 5).all()
+    # a count is binomial(5, 1/5): mean 1, variance 4/5
+    assert counts.mean() == 1 and counts.var() == pytest.approx(0.8, abs=0.03)
+    assert (resamples(5, 4000, 3) == counts).all() and (resamples(5, 4000, 4) != counts).any()
+
+
+def test_interval_of_two_values_is_known():
+    # the mean of a draw is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4
+    interval = mean_interval([0, 1], **OPTIONS)
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, 0, 1, 2)
+
+
+@pytest.mark.parametrize(("values", "n"), [([], 0), ([NAN, NAN], 0), ([2.0], 1), ([NAN, 2.0], 1)])
+def test_too_few_values_have_no_interval(values, n):
+    interval = mean_interval(values, **OPTIONS)
+    assert interval.n == n and math.isnan(interval.low) and math.isnan(interval.high)
+    assert math.isnan(interval.mean) if n == 0 else interval.mean == 2
+
+
+def test_patients_are_drawn_with_all_their_cases():
+    # patient a has three cases of value 0, b one of value 1: draws aa, ab, ba, bb have the means 0, 1/4, 1/4, 1
+    interval = mean_interval([0, NAN, 0, 1, 0], groups=["a", "b", "a", "b", "a"], **OPTIONS)
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.25, 0, 1, 4)
+    few = mean_interval([0.2] * 9 + [0.4] * 9, groups=["a"] * 9 + ["b"] * 9, **OPTIONS)
+    assert (few.low, few.high) == pytest.approx((0.2, 0.4))  # as wide as two cases', not as eighteen
+    alone = mean_interval([0, 1], groups=["a", "a"], **OPTIONS)
+    assert (alone.mean, alone.n) == (0.5, 2) and math.isnan(alone.low)
+    with pytest.raises(ValueError, match="2 values and 1 groups"):
+        mean_interval([0, 1], groups=["a"], **OPTIONS)
+
+
+def test_pairs_need_both_values():
+    paired = paired_difference([1, NAN, 3, 4], [2, 5, NAN, 2], **OPTIONS)
+    assert paired.n == 2 and paired.difference == -0.5 and (paired.mean_reference, paired.mean) == (2.5, 2)
+    assert (paired.n_lower, paired.n_higher) == (1, 1) and math.isnan(paired.p)
+
+
+@settings(max_examples=40)
+@given(VALUES, st.integers(0, 2**32 - 1))
+def test_differences_are_antisymmetric(first, seed):
+    second = np.random.default_rng(seed).normal(size=len(first))
+    a, b = paired_difference(first, second, **OPTIONS), paired_difference(second, first, **OPTIONS)
+    assert (a.difference, a.low, a.high) == pytest.approx((-b.difference, -b.high, -b.low), abs=1e-12)
+    assert (a.n_lower, a.n_higher) == (b.n_higher, b.n_lower) and a.p == pytest.approx(b.p, nan_ok=True)
+
+
+@settings(max_examples=40)
+@given(VALUES, st.floats(-100, 100))
+def test_interval_shifts_with_the_values_and_holds_their_range(values, shift):
+    a, b = mean_interval(values, **OPTIONS), mean_interval(np.asarray(values) + shift, **OPTIONS)
+    assert (b.mean, b.low, b.high) == pytest.approx((a.mean + shift, a.low + shift, a.high + shift), abs=1e-9)
+    assert min(values) - 1e-9 <= a.low <= a.high <= max(values) + 1e-9
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(-20, 20).filter(bool), min_size=6, max_size=9))
+def test_wilcoxon_enumerates_all_signs(differences):
+    assert wilcoxon_p([d / 10 for d in differences]) == pytest.approx(slow.wilcoxon(differences))
+
+
+def test_what_differs_by_rounding_alone_is_a_tie():
+    reference = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    values = reference + 0.1  # differ in the last place
+    assert len(set(values - reference)) > 1
+    paired = paired_difference(reference, values, **OPTIONS)
+    assert paired.p == wilcoxon_p(np.ones(8)) == slow.wilcoxon([1] * 8)
+    paired = paired_difference(reference, values - 0.1, **OPTIONS)
+    assert np.any(values - 0.1 != reference)
+    assert (paired.p, paired.rank_biserial, paired.n_lower, paired.n_higher) == (1, 0, 0, 0)
+
+
+def test_wilcoxon_drops_zeros_and_undefined():
+    differences = [0.3, -0.1, 0.5, 0.7, 0.2, 0.9, 0.4]
+    assert wilcoxon_p([*differences, NAN]) == wilcoxon_p(differences)
+    expected = scipy.stats.wilcoxon([*differences, 0.0, 0.0], zero_method="wilcox").pvalue
+    assert wilcoxon_p([*differences, 0.0, 0.0]) == expected
+
+
+def test_wilcoxon_without_any_difference_is_one():
+    assert wilcoxon_p(np.zeros(8)) == 1 and math.isnan(wilcoxon_p(np.zeros(5)))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
+def test_holm_is_the_closure_of_bonferroni(p_values):
+    assert holm(p_values) == pytest.approx(slow.holm(p_values))
+
+
+def test_holm_counts_only_what_is_tested():
+    with_untested = holm([0.02, NAN, 0.01])
+    assert with_untested[::2] == pytest.approx([0.02, 0.02]) and math.isnan(with_untested[1])
+
+
+def test_bands_hold_the_pooled_accuracy():
+    rng = np.random.default_rng(0)
+    count = rng.integers(0, 50, (30, 4))
+    count[:, 3] = 0
+    correct = rng.binomial(count, 0.7)
+    low, high = bin_accuracy_bands(count, correct, **OPTIONS)
+    pooled = correct[:, :3].sum(0) / count[:, :3].sum(0)
+    assert (low[:3] <= pooled).all() and (pooled <= high[:3]).all() and np.isnan([low[3], high[3]]).all()
+    # cases that agree exactly leave no doubt
+    low, high = bin_accuracy_bands([[10], [20]], [[5], [10]], **OPTIONS)
+    assert low == high == 0.5
+    assert np.isnan(bin_accuracy_bands([[10]], [[5]], **OPTIONS)).all()
+
+
+def test_bands_draw_cases_not_voxels():
+    # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
+    low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)
+    assert (low[0], high[0]) == (0, 1)
+
+
+def test_a_patient_counts_by_the_mean_of_its_cases():
+    groups = ["a", "b", "a", "c", "d", "e", "f", "g"]
+    values = np.array([1.0, 2.0, -4.0, 3.0, np.nan, 5.0, 6.0, 7.0])
+    found = paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0, groups=groups)
+    means = np.array([-1.5, 2.0, 3.0, 5.0, 6.0, 7.0])
+    assert (found.n, found.n_patients, found.n_lower, found.n_higher) == (7, 6, 1, 5)
+    assert found.difference == np.nanmean(values) and found.p == wilcoxon_p(means)
+    assert found.rank_biserial == pytest.approx(19 / 21)
+    interval = mean_interval(values, n_bootstrap=2000, seed=0, groups=groups)
+    assert (found.low, found.high) == (interval.low, interval.high)
+    single = paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0)
+    assert single == paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0, groups=list("abcdefgh"))

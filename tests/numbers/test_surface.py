@@ -1,0 +1,76 @@
+"""Masks and surface distances against all-pairs loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_nacl.numbers.overlap import count_overlap
+from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask, surface_distances, surface_voxels
+from tests.reference.metrics import boundary, dilated, distance_to_nearest
+
+shapes = st.sampled_from([(9,), (6, 7), (4, 5, 6), (1, 6, 7)])
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=shapes,
+    radius=st.sampled_from([0.0, 0.4, 1.0, 2.0, 3.3, 50.0]),
+    density=st.sampled_from([0.0, 0.02, 0.2, 1.0]),
+)
+def test_masks_hold_what_is_near_enough(seed, shape, radius, density):
+    rng = np.random.default_rng(seed)
+    labels = (rng.integers(1, 4, shape) * (rng.random(shape) < density)).astype(np.int16)
+    spacing = tuple(rng.choice([0.5, 1.0, 1.5, 2.0], len(shape)))
+    np.testing.assert_array_equal(dilated_mask(labels, radius, spacing), dilated(labels, radius, spacing))
+    np.testing.assert_array_equal(boundary_mask(labels, radius, spacing), boundary(labels, radius, spacing))
+
+
+def test_ignored_voxels_neither_grow_nor_bound():
+    labels = np.array([0, 0, 1, 1, 1, 0, 0])
+    valid = np.array([1, 1, 0, 1, 1, 1, 1], dtype=bool)
+    assert dilated_mask(labels, 1, (1,), valid=valid).tolist() == [False, False, False, True, True, True, False]
+    assert boundary_mask(labels, 1, (1,), valid=valid).tolist() == [False, False, False, False, True, True, False]
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**31), shape=shapes, density=st.sampled_from([0.1, 0.5, 1.0]))
+def test_surface_distances_are_the_nearest(seed, shape, density):
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.random(shape) < density, rng.random(shape) < density
+    spacing = rng.uniform(0.3, 3, len(shape))
+    distances = surface_distances(truth, predicted, spacing)
+    if not truth.any() or not predicted.any():
+        assert not distances.defined and np.isnan(distances.hausdorff()) and np.isnan(distances.assd)
+        return
+    a, b = surface_voxels(truth), surface_voxels(predicted)
+    np.testing.assert_allclose(distances.to_prediction, distance_to_nearest(a, b, spacing), atol=1e-12)
+    np.testing.assert_allclose(distances.to_truth, distance_to_nearest(b, a, spacing), atol=1e-12)
+    swapped = surface_distances(predicted, truth, spacing)
+    assert swapped.hausdorff() == pytest.approx(distances.hausdorff())
+
+
+def test_overlap_counts_valid_voxels_only():
+    truth, predicted = np.array([1, 1, 0, 0, 1], bool), np.array([1, 0, 1, 0, 1], bool)
+    overlap = count_overlap(truth, predicted, np.array([1, 1, 1, 1, 0], bool))
+    assert (overlap.tp, overlap.fp, overlap.fn, overlap.tn) == (1, 1, 1, 1) and overlap.dice == 0.5
+    assert np.isnan(count_overlap(~truth & truth, ~truth & truth).dice)
+    assert (overlap + overlap).tp == 2 and overlap.iou == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: surface_distances(np.ones(3, bool), np.ones(4, bool)), r"\(3,\) and \(4,\)"),
+        (lambda: surface_distances(np.ones(3, bool), np.ones(3, bool), (0.0,)), "positive"),
+        (lambda: dilated_mask(np.ones((2, 2)), -1.0, (1, 1)), "-1"),
+        (lambda: dilated_mask(np.ones((2, 2)), 1.0, (1,)), "2 positive"),
+        (lambda: count_overlap(np.ones(3, bool), np.ones(4, bool)), r"\(3,\)"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,152 @@
+"""Trainers that nnU-Net's own look-up finds through the bridge folder."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nnunet_nacl.training import bridge_folder
+from tests.environments import Environment
+
+pytest.importorskip("nnunetv2", reason="needs nnU-Net")
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find  # noqa: E402
+
+TRAINER_MODULE = """
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+class {name}(nnUNetTrainer):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def bridge_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", bridge_folder())
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes an installed package: a module and the metadata that register its trainers."""
+
+    def make(package: str, entry_points: str, module: str = "", first: bool = False) -> Path:
+        folder = tmp_path / package
+        information = folder / f"{package}-1.2.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+        (information / "entry_points.txt").write_text(entry_points)
+        (folder / f"{package}.py").write_text(module)
+        path = [str(folder), *sys.path] if first else [*sys.path, str(folder)]
+        monkeypatch.setattr(sys, "path", path)
+        return folder
+
+    return make
+
+
+def other_trainer(name: str, package: str = "other_package") -> str:
+    return f"[nnunetv2.trainers]\n{name} = {package}:{name}\n"
+
+
+def test_another_packages_trainer_is_found_and_pickles(distribution: Callable) -> None:
+    name = "nnUNetTrainerOtherOne"
+    distribution("other_one", other_trainer(name, "other_one"), TRAINER_MODULE.format(name=name))
+    found = find(name)
+    assert found is sys.modules["other_one"].nnUNetTrainerOtherOne
+    assert found is find(name)
+    assert pickle.loads(pickle.dumps(found)) is found
+
+
+def test_nobody_takes_our_names(distribution: Callable) -> None:
+    from nnunet_nacl_trainers import nnUNetTrainerNACL
+
+    name = "nnUNetTrainerNACL"
+    distribution("other_two", other_trainer(name, "other_two"), TRAINER_MODULE.format(name=name), first=True)
+    assert find(name) is nnUNetTrainerNACL
+
+
+def test_entry_points_come_before_the_grammar(distribution: Callable) -> None:
+    name = "nnUNetTrainerNACL_theirs"  # would be a bad token of our grammar
+    distribution("other_three", other_trainer(name, "other_three"), TRAINER_MODULE.format(name=name))
+    assert find(name).__module__ == "other_three"
+
+
+def test_nnunets_own_trainers_win(distribution: Callable) -> None:
+    distribution("other_four", other_trainer("nnUNetTrainer", "other_four"), "nnUNetTrainer = object", first=True)
+    assert find("nnUNetTrainer") is nnUNetTrainer
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        ("without_dependency", "import a_missing_package"),
+        ("raising", "raise RuntimeError('broken')"),
+        ("unparsable", "1 +"),
+        ("attribute_error", "import sys; del sys.nothing"),
+        ("empty", ""),
+    ],
+)
+def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, package: str, module: str) -> None:
+    distribution(package, other_trainer("nnUNetTrainerBroken", package), module, first=True)
+    assert find("nnUNetTrainerNACL").__name__ == "nnUNetTrainerNACL"
+    with pytest.raises(ImportError, match=rf"nnUNetTrainerBroken.*registered by {package} 1\.2"):
+        find("nnUNetTrainerBroken")
+    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer nnUNetTrainerUnknown"):
+        find("nnUNetTrainerUnknown")
+
+
+@pytest.mark.parametrize("entry_points", ["[nnunetv2.trainers]\nno equals sign\n", "no section\n", "[[[\n", "\0=\n"])
+def test_unreadable_metadata_break_nothing(distribution: Callable, entry_points: str) -> None:
+    distribution("unreadable", entry_points, first=True)
+    assert find("nnUNetTrainerNACL").__name__ == "nnUNetTrainerNACL"
+
+
+def test_the_search_goes_on_behind_our_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "nnUNetTrainerNACLx"
+    (tmp_path / "behind.py").write_text(TRAINER_MODULE.format(name=name))
+    monkeypatch.setenv("nnUNet_extTrainer", f"{bridge_folder()}:{tmp_path}")
+    assert find(name).__module__ == "behind"
+
+
+def test_the_users_folder_in_front_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in_front.py").write_text(TRAINER_MODULE.format(name="nnUNetTrainerNACL"))
+    monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path}:{bridge_folder()}")
+    assert find("nnUNetTrainerNACL").__module__ == "in_front"
+
+
+def test_a_python_without_the_package_is_not_harmed(new_environment: Callable[[], Environment]) -> None:
+    # It inherits the variable, so its nnU-Net imports our module, too. This is how nnU-Net asks it.
+    code = (
+        "import importlib, pkgutil, sys\n"
+        f"sys.path.insert(0, {bridge_folder()!r})\n"
+        f"names = [name for _, name, is_package in pkgutil.iter_modules([{bridge_folder()!r}])]\n"
+        "modules = [importlib.import_module(name) for name in names]\n"
+        "print(names, [hasattr(modules[0], name) for name in ('nnUNetTrainerNACL', 'Other', '__path__')])"
+    )
+    printed = new_environment().run(code, "-I").strip()
+    assert printed == "['nnunet_nacl_bridge'] [False, False, False]"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["wheel_environment", "editable_environment"])
+def test_real_nnunet_in_a_fresh_environment(
+    kind: str, request: pytest.FixtureRequest, libraries: Path, tmp_path: Path
+) -> None:
+    environment: Environment = request.getfixturevalue(kind)
+    code = (
+        "import multiprocessing, pickle\n"
+        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
+        "import nnunet_nacl_trainers as ours\n"
+        "for name in ('nnUNetTrainerNACL', 'nnUNetTrainerDiceNACL_anneal', 'nnUNetTrainerDiceCE_2epochs'):\n"
+        "    found = find(name)\n"
+        "    assert found is getattr(ours, name)\n"
+        "    assert pickle.loads(pickle.dumps(found)) is found\n"
+        "with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "    print(pool.apply(getattr, (found, '__name__')))\n"
+        "    print(pool.apply(find, ('nnUNetTrainerCE',)).__name__)\n"
+    )
+    lines = environment.run(code, "-s", PYTHONPATH=str(libraries)).split("\n")
+    assert "nnUNetTrainerDiceCE_2epochs" in lines and lines[-2] == "nnUNetTrainerCE"

@@ -1,0 +1,75 @@
+"""Look-ups that end without a trainer."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nnunet_nacl.training import bridge_folder, lookup
+
+KNOWN = ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerCE", "nnUNetTrainerFocal", "nnUNetTrainerTheirs"]
+
+
+@pytest.fixture
+def bridge() -> ModuleType:
+    path = Path(bridge_folder()) / "nnunet_nacl_bridge.py"
+    spec = importlib.util.spec_from_file_location("bridge_under_test", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nnUNetTrainerNALC", "nnUNetTrainerNACL"),
+        ("nnunettrainernacl", "nnUNetTrainerNACL"),
+        ("NACL", "nnUNetTrainerNACL"),
+        ("nnUNetTrainerDICENACL", "nnUNetTrainerDiceNACL"),
+        ("nnUNetTrainerfocal_gamma2", "nnUNetTrainerFocal_gamma2"),
+        ("nnUNetTrainerFokal_nonsense", "nnUNetTrainerFocal"),
+        ("nnUNetTrainerTheir_20epochs", "nnUNetTrainerTheirs"),
+        ("nnUNetTrainer_20epochs", None),
+        ("nnUNetTrainerDiceTopK10Loss", None),
+        ("", None),
+    ],
+)
+def test_a_near_miss_is_recognised(name: str, meant: str | None) -> None:
+    assert lookup.suggest(name, KNOWN) == meant
+
+
+def test_a_near_miss_is_hinted_at_once(
+    bridge: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "_hinted", set())
+    assert not hasattr(bridge, "nnUNetTrainerNALC")
+    assert not hasattr(bridge, "nnUNetTrainerNALC")
+    assert capsys.readouterr().err.count("did you mean 'nnUNetTrainerNACL'?") == 1
+
+
+@pytest.mark.parametrize("value", ["os:missing", "no colon", "", "os.path:join.missing"])
+def test_a_trainer_that_cannot_be_imported_is_an_import_error(value: str) -> None:
+    with pytest.raises(ImportError, match=r"'Name' is registered by somebody 1\.0"):
+        lookup.RegisteredTrainer("Name", value, "somebody 1.0").load()
+
+
+def test_an_unknown_name_is_passed_over_silently(bridge: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not hasattr(bridge, "SomethingElse")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
+    with pytest.raises(ValueError, match="Tokens in this order"):
+        hasattr(bridge, "nnUNetTrainerNACL_k4")
+
+
+def test_a_variant_that_cannot_be_made_is_no_unknown_name(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> type:
+        raise AttributeError("a mistake of ours")
+
+    monkeypatch.setattr("nnunet_nacl_trainers.get_trainer", fail)
+    with pytest.raises(ImportError, match="nnUNetTrainerNACL_k51.*a mistake of ours"):
+        hasattr(bridge, "nnUNetTrainerNACL_k51")  # made by no other test: what was made is kept

@@ -1,0 +1,121 @@
+"""What an installation puts into an environment, and that an uninstallation takes all of it away."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.environments import Environment, copy_sources, install_editable
+
+STARTUP_FILES = {"nnunet_nacl.pth", "nnunet_nacl.start"}
+FOLDERS = "import os; print(os.environ.get('nnUNet_extTrainer', ''))"
+INSTALLED = ("wheel_environment", "editable_environment")
+
+
+@pytest.fixture(params=INSTALLED)
+def installed(request: pytest.FixtureRequest) -> Environment:
+    return request.getfixturevalue(request.param)
+
+
+def folders(environment: Environment, *flags: str, **variables: str) -> list[str]:
+    return environment.run(FOLDERS, *flags, **variables).strip().split(":")
+
+
+@pytest.mark.parametrize("flags", [(), ("-I",), ("-E", "-s"), ("-O",)])
+def test_python_registers_the_bridge_folder_when_it_starts(installed: Environment, flags: tuple[str, ...]) -> None:
+    (folder,) = folders(installed, *flags)
+    assert [path.name for path in Path(folder).glob("*.py")] == ["nnunet_nacl_bridge.py"]
+
+
+def test_the_command_prints_the_folder_that_is_registered(installed: Environment) -> None:
+    assert installed.command("doctor", "--path").stdout.strip().split("\n") == folders(installed)
+
+
+def test_without_site_nothing_is_registered_and_nothing_breaks(installed: Environment) -> None:
+    assert folders(installed, "-S") == [""]
+
+
+def test_the_users_own_folders_come_first(installed: Environment) -> None:
+    (ours,) = folders(installed)
+    assert folders(installed, nnUNet_extTrainer="/a:/b") == ["/a", "/b", ours]
+    assert folders(installed, nnUNet_extTrainer=f"{ours}:/a") == [ours, "/a"]
+    assert folders(installed, nnUNet_extTrainer="") == [ours]
+
+
+def test_child_processes_enter_the_folder_only_once(installed: Environment) -> None:
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {FOLDERS!r}], check=True)"
+    assert installed.run(code).strip().split(":") == folders(installed)
+    spawn = "multiprocessing.get_context('spawn').Pool(1).apply(os.getenv, ('nnUNet_extTrainer',))"
+    code = f"import multiprocessing, os; print({spawn})"
+    assert installed.run(code).strip().split(":") == folders(installed)
+
+
+def test_importing_and_calling_register_the_folder_only_once(installed: Environment) -> None:
+    # What Python 3.15 does, some of its releases twice.
+    code = f"import nnunet_nacl.training._startup as s; s.register(); s.register(); {FOLDERS}"
+    assert installed.run(code).strip().split(":") == folders(installed)
+
+
+def test_startup_imports_nothing_but_the_package_itself(new_environment: Callable, wheel: Path) -> None:
+    environment = new_environment()
+    code = "import sys; print(*sys.modules)"
+    before = set(environment.run(code, "-I").split())
+    environment.pip("install", "--no-deps", str(wheel))
+    after = set(environment.run(code, "-I").split())
+    after = {name for name in after if not name.startswith("encodings.")}  # Python 3.13 reads any .pth file with one
+    assert after - before == {"nnunet_nacl", "nnunet_nacl.training", "nnunet_nacl.training._startup"}
+
+
+def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment: Environment) -> None:
+    code = (
+        "import os, nnunet_nacl.training._startup as s\n"
+        "class Closed(dict):\n"
+        "    def __setitem__(self, key, value): raise OSError('closed')\n"
+        "os.environ = Closed()\n"
+        "s.register()\n"
+        "print('alive')"
+    )
+    assert wheel_environment.run(code).strip() == "alive"
+
+
+def test_wheel_puts_no_common_name_into_site_packages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.split("/")[0] for name in archive.namelist() if ".dist-info" not in name}
+    assert top == {"nnunet_nacl", "nnunet_nacl_trainers", *STARTUP_FILES}
+
+
+def test_uninstalling_the_wheel_leaves_nothing(new_environment: Callable, wheel: Path) -> None:
+    environment = new_environment()
+    before = environment.files()
+    environment.pip("install", "--no-deps", str(wheel))
+    assert "nnunet_nacl.pth" in {Path(name).name for name in environment.files() - before}
+    environment.pip("uninstall", "--yes", "nnunet_nacl")
+    assert environment.files() == before
+    assert folders(environment) == [""]
+
+
+@pytest.mark.parametrize("mode", ["lenient", "strict"])
+def test_uninstalling_an_editable_install_leaves_nothing(
+    new_environment: Callable, tmp_path: Path, libraries: Path, mode: str
+) -> None:
+    environment = new_environment()
+    before = environment.files()
+    install_editable(environment, copy_sources(tmp_path / "source"), libraries, mode)
+    assert STARTUP_FILES <= environment.recorded_files()
+    assert folders(environment, "-I") != [""]
+    environment.pip("uninstall", "--yes", "nnunet_nacl")
+    assert environment.files() == before
+    assert folders(environment) == [""]
+
+
+def test_target_folder_works_by_hand(tmp_path: Path, wheel: Path, new_environment: Callable) -> None:
+    # `pip install --target` puts the files where Python does not read startup files.
+    environment, target = new_environment(), tmp_path / "target"
+    environment.pip("install", "--no-deps", "--target", str(target), str(wheel))
+    assert folders(environment, PYTHONPATH=str(target)) == [""]
+    code = "from nnunet_nacl.cli.main import main; main(['doctor', '--path'])"
+    folder = environment.run(code, PYTHONPATH=str(target)).strip()
+    assert (Path(folder) / "nnunet_nacl_bridge.py").is_file()
