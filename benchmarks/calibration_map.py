@@ -27,9 +27,9 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.io.probabilities import CalibratedProbabilities
+    from nnunet_nacl.case.probabilities import CalibratedProbabilities
+    from nnunet_nacl.nnunet.logits_export import export_logits
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-    from nnunet_nacl.runs.logits_export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
     names = {"background": 0, **{f"organ {k}": k for k in range(1, classes)}}
@@ -63,7 +63,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.numbers.crossfit import STRENGTHS
     from nnunet_nacl.numbers.fitting import FORMS, fit_affine, fit_conditional
     from nnunet_nacl.runs.sample_files import read_sample

@@ -72,7 +72,7 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
 
 def export(root: Path, which: str, edge: int) -> None:
     """Export once; print CPU seconds and the largest resident memory in GiB."""
-    from nnunet_nacl.prediction.preprocessed_case import GridCase, for_pictures
+    from nnunet_nacl.nnunet.preprocessed_case import GridCase, for_pictures
 
     logits, size = np.load(root / "logits.npy"), [edge] * 3
     properties = {
@@ -104,12 +104,12 @@ def export(root: Path, which: str, edge: int) -> None:
 
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.scans import Scans
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-    from nnunet_nacl.prediction.deliver import Delivery
-    from nnunet_nacl.prediction.scans import Scans
-    from nnunet_nacl.prediction.trained_model import TrainedModel
-    from nnunet_nacl.show.scan_pictures import draw_scan
+    from nnunet_nacl.review.deliver import Delivery
+    from nnunet_nacl.review.scan_pictures import draw_scan
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)

@@ -23,7 +23,8 @@ __version__ = "0.5.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
-    from nnunet_nacl.documents.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.calibrate.calibrate_model import calibrate_model as calibrate_model
+    from nnunet_nacl.calibrate.calibration_map import CalibrationMap as CalibrationMap
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
     from nnunet_nacl.losses import FocalLoss as FocalLoss
@@ -31,14 +32,13 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import MbLSLoss as MbLSLoss
     from nnunet_nacl.losses import NACLLoss as NACLLoss
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
-    from nnunet_nacl.models.calibrate_model import calibrate_model as calibrate_model
     from nnunet_nacl.numbers.decision import decide_for_dice as decide_for_dice
-    from nnunet_nacl.prediction import Predictor as Predictor
+    from nnunet_nacl.review.predictor import Predictor as Predictor
 
 _OF_MODELS = {
-    "CalibrationMap": "nnunet_nacl.documents.calibration_map",
-    "Predictor": "nnunet_nacl.prediction",
-    "calibrate_model": "nnunet_nacl.models.calibrate_model",
+    "CalibrationMap": "nnunet_nacl.calibrate.calibration_map",
+    "Predictor": "nnunet_nacl.review.predictor",
+    "calibrate_model": "nnunet_nacl.calibrate.calibrate_model",
     "decide_for_dice": "nnunet_nacl.numbers.decision",
 }
 

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from nnunetv2.utilities import utils
 
-from nnunet_nacl.prediction import pipeline
+from nnunet_nacl.nnunet import pipeline
 from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
 from tests.processes import WARM
 from tests.runs.folders import Model, make_model
@@ -129,4 +129,4 @@ def predict(tmp_path) -> Callable[..., Path]:
 @pytest.fixture
 def without_figures(monkeypatch) -> None:
     """`compare` draws none, which takes most of its time."""
-    monkeypatch.setattr("nnunet_nacl.show.comparison_figures.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_nacl.compare.figures.write_figures", lambda *_, **__: [])

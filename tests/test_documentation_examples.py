@@ -14,7 +14,7 @@ from tests.numbers.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/reference/python.md").read_text(encoding="utf-8"), re.MULTILINE)
-NEED_A_MODEL = {"nnunet_nacl.models.calibrate_model", "nnunet_nacl.prediction.predictor"}
+NEED_A_MODEL = {"nnunet_nacl.calibrate.calibrate_model", "nnunet_nacl.review.predictor"}
 
 
 def module_of(name: str) -> ModuleType:
@@ -52,19 +52,17 @@ def test_a_model_is_calibrated_as_its_docstring_shows(tmp_path, monkeypatch) -> 
     model = make_trained(tmp_path / "nnunet", cases=3, folds=2, sharpness=2.0)
     for variable, value in model.environment.items():
         monkeypatch.setenv(variable, value)
-    found = examples(MODULES["nnunet_nacl.models.calibrate_model"], model_folder=model.folder)
+    found = examples(MODULES["nnunet_nacl.calibrate.calibrate_model"], model_folder=model.folder)
     assert [result.failed for result in found.values()] == [0]
 
 
 def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-    from tests.prediction.untrained import calibrate, make_model, make_scans
+    from tests.nnunet.untrained import calibrate, make_model, make_scans
 
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 1)
     calibrate(model)
     image, properties = SimpleITKIO().read_images(sorted(map(str, scans.iterdir())))
-    found = examples(
-        MODULES["nnunet_nacl.prediction.predictor"], model_folder=model, image=image, properties=properties
-    )
+    found = examples(MODULES["nnunet_nacl.review.predictor"], model_folder=model, image=image, properties=properties)
     assert [result.failed for result in found.values()] == [0]

@@ -25,8 +25,8 @@ def measured_validation(trainer: module.nnUNetTrainer) -> Iterator[None]:
     references = Path(trainer.preprocessed_dataset_folder_base, "gt_segmentations")
     stock, log = getattr(module, _EXPORT, None), trainer.print_to_log_file
     with harmless(log, "calibration is not measured in this validation", set()):
-        from nnunet_nacl.io.prediction_folder import PredictionFolder
-        from nnunet_nacl.runs.measured_export import MeasuredExport
+        from nnunet_nacl.nnunet.measured_export import MeasuredExport
+        from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
         validation.mkdir(parents=True, exist_ok=True)
         export = MeasuredExport(PredictionFolder.open(validation, references))
@@ -38,7 +38,7 @@ def measured_validation(trainer: module.nnUNetTrainer) -> Iterator[None]:
         setattr(module, _EXPORT, stock)
     if trainer.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
         with harmless(log, "calibration was not evaluated", set()):
-            from nnunet_nacl.documents.document import FILE_NAME
+            from nnunet_nacl.case.document import FILE_NAME
             from nnunet_nacl.files import remove_leftovers
             from nnunet_nacl.runs.evaluate import evaluate_folder
 

@@ -55,11 +55,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
+    from nnunet_nacl.calibrate.calibrate_model import calibrate_model
+    from nnunet_nacl.calibrate.map_file import MAP_FILE
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.documents.map_file import MAP_FILE
     from nnunet_nacl.files import check_ours
-    from nnunet_nacl.models.calibrate_model import calibrate_model
 
     processes = number_of_processes(args.np)
     model = _model(args)
@@ -118,10 +118,10 @@ def _model(args: argparse.Namespace):
 
 def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
-    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map
+    from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.io.locate import folds_with
-    from nnunet_nacl.prediction.trained_model import TrainedModel
+    from nnunet_nacl.nnunet.locate import folds_with
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
 
     given, folds = Path(args.map), args.f or folds_with(model, args.chk)
     TrainedModel.open(model, folds=folds, checkpoint=args.chk, calibration_map=given)  # refuses that of other networks

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
-from nnunet_nacl.documents.results import MASK_NOTES
-from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
+from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
+from nnunet_nacl.case.results import MASK_NOTES
 from nnunet_nacl.numbers.flag_cost import flag_costs
 from nnunet_nacl.numbers.flags import DEFAULT_FIND
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS

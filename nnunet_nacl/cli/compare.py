@@ -14,7 +14,7 @@ from nnunet_nacl.cli.options import add_shared, number_of_processes
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.comparison.entries import Entry
+    from nnunet_nacl.compare.entries import Entry
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 
@@ -69,16 +69,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    from nnunet_nacl.comparison.alignment import align
-    from nnunet_nacl.comparison.comparison import ALPHA, Comparison
-    from nnunet_nacl.comparison.comparison_json import comparison_to_json
-    from nnunet_nacl.comparison.entries import read_entries
-    from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
-    from nnunet_nacl.comparison.resolution import Options, locate, read_documents
-    from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
+    from nnunet_nacl.compare.alignment import align
+    from nnunet_nacl.compare.comparison import ALPHA, Comparison
+    from nnunet_nacl.compare.comparison_file import check_output_folder, remove_temporaries, write_comparison
+    from nnunet_nacl.compare.comparison_json import comparison_to_json
+    from nnunet_nacl.compare.entries import read_entries
+    from nnunet_nacl.compare.figures import write_figures
+    from nnunet_nacl.compare.learned_dice import open_maps, presence_by_entry, quality_by_entry
+    from nnunet_nacl.compare.resolution import Options, locate, read_documents
+    from nnunet_nacl.compare.tables import comparison_tables, write_tables
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
-    from nnunet_nacl.show.comparison_figures import write_figures
-    from nnunet_nacl.show.comparison_tables import comparison_tables, write_tables
 
     _check(args)
     entries, folder = _ranked(args, read_entries(args.entries)), Path(args.o)
@@ -138,8 +138,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
-    from nnunet_nacl.documents.patient_groups import read_groups
-    from nnunet_nacl.io.companion_files import folds_asked_for
+    from nnunet_nacl.calibrate.patient_groups import read_groups
+    from nnunet_nacl.nnunet.companion_files import folds_asked_for
     from nnunet_nacl.numbers.flags import parse_bad
 
     flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())

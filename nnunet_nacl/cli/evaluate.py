@@ -20,9 +20,9 @@ from nnunet_nacl.cli.options import (
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.documents.document import Evaluation
-    from nnunet_nacl.documents.results import EvaluationSettings
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.case.document import Evaluation
+    from nnunet_nacl.case.results import EvaluationSettings
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import QualityOfMap
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
@@ -71,9 +71,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
+    from nnunet_nacl.case.results import EvaluationSettings
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.errors import one_line
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, parse_bad, read_bad
@@ -123,12 +123,12 @@ def _of_model(
     args: argparse.Namespace, settings: EvaluationSettings, processes: int
 ) -> tuple[dict[str, PredictionFolder], str, None]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
-    from nnunet_nacl.io.locate import find_fold_folders
+    from nnunet_nacl.nnunet.locate import find_fold_folders
 
     model = model_of(args)
     if args.predict:
-        from nnunet_nacl.prediction.trained_model import TrainedModel
-        from nnunet_nacl.prediction.validation_folders import predict_validation
+        from nnunet_nacl.nnunet.trained_model import TrainedModel
+        from nnunet_nacl.nnunet.validation_folders import predict_validation
 
         opened, network = TrainedModel.open(model, folds=args.f, checkpoint=args.chk, with_map=False), network_of(args)
         folders = {
@@ -142,8 +142,8 @@ def _of_model(
 
 def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], str, QualityOfMap | None]:
     """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
-    from nnunet_nacl.io.locate import with_expected
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.locate import with_expected
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.same_networks import check_same_networks
 
@@ -168,12 +168,12 @@ def _print_quality(
     every: bool,
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
-    from nnunet_nacl.documents.map_file import sha256
-    from nnunet_nacl.documents.results import detected_in
+    from nnunet_nacl.calibrate.map_file import sha256
+    from nnunet_nacl.case.case_quality import quality_rows
+    from nnunet_nacl.case.results import detected_in
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import read_dict
     from nnunet_nacl.numbers.quality_report import quality_report
-    from nnunet_nacl.runs.case_quality import quality_rows
     from nnunet_nacl.runs.held_out_presence import learn_presence
     from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text
 

@@ -7,8 +7,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.document import Evaluation
-from nnunet_nacl.documents.results import MASK_NOTES
+from nnunet_nacl.case.document import Evaluation
+from nnunet_nacl.case.results import MASK_NOTES
 from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import encode

@@ -116,7 +116,7 @@ def _run(argv: Sequence[str]) -> int:
     try:
         args = build_parser(argv).parse_args(argv)
         if getattr(args, "trust_checkpoint", False):
-            from nnunet_nacl.io.trust import TRUSTED
+            from nnunet_nacl.nnunet.trust import TRUSTED
 
             TRUSTED.set(True)
         check_environment()

@@ -79,18 +79,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
+    from nnunet_nacl.calibrate.map_file import structures_of
+    from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.interruption import termination_as_interrupt
-    from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
-    from nnunet_nacl.prediction.scans import Scans
-    from nnunet_nacl.prediction.trained_model import TrainedModel
+    from nnunet_nacl.nnunet.scans import Scans
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
+    from nnunet_nacl.review.deliver import NOT_YET, Delivery, deliver
     from nnunet_nacl.review.reviewed_case import choose_maps
+    from nnunet_nacl.review.scan_page import all_pages
+    from nnunet_nacl.review.scan_pictures import draw_scan
     from nnunet_nacl.review.slicer import check_images
-    from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.show.scan_page import all_pages
-    from nnunet_nacl.show.scan_pictures import draw_scan
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given = Path(args.map) if args.map else None

@@ -74,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
-    from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
     from nnunet_nacl.files import check_ours, to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.review.outcome import read_outcome
-    from nnunet_nacl.show.outcome_page import outcome_lines, outcome_page
+    from nnunet_nacl.review.outcome_json import OUTCOME, OUTCOME_PAGE
+    from nnunet_nacl.review.outcome_page import outcome_lines, outcome_page
 
     check_ours([output / OUTCOME, output / OUTCOME_PAGE])
     outcome = read_outcome(output, marks, corrected)
@@ -89,20 +89,20 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 
 
 def _review(args: argparse.Namespace) -> int:
+    from nnunet_nacl.calibrate.map_file import structures_of
+    from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.documents.map_file import structures_of
-    from nnunet_nacl.io.locate import image_files
-    from nnunet_nacl.io.prediction_folder import PredictionFolder
-    from nnunet_nacl.prediction.deliver import Delivery, deliver
-    from nnunet_nacl.prediction.saved_predictions import SavedPredictions
+    from nnunet_nacl.nnunet.locate import image_files
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
+    from nnunet_nacl.review.deliver import Delivery, deliver
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.same_networks import check_same_networks
+    from nnunet_nacl.review.scan_page import all_pages
+    from nnunet_nacl.review.scan_pictures import draw_scan
     from nnunet_nacl.review.slicer import check_images
-    from nnunet_nacl.runs.components import finding_channels
-    from nnunet_nacl.show.scan_page import all_pages
-    from nnunet_nacl.show.scan_pictures import draw_scan
 
     processes, output = number_of_processes(args.np), Path(args.o)
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)

@@ -26,8 +26,8 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         output: Folder that it was written to.
         name: The cases are called.
     """
+    from nnunet_nacl.case.findings import FINDINGS
     from nnunet_nacl.review.review_list import PAGE, RESEARCH, REVIEW, SCANS, STRUCTURES
-    from nnunet_nacl.runs.components import FINDINGS
 
     rows, shown = listed.rows, min(_SHOWN, len(listed.rows))
     if rows:

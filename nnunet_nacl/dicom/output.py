@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
+from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.dicom.codes import StructureCode
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import replacing
-from nnunet_nacl.io.geometry import Geometry
-from nnunet_nacl.io.image_files import quiet
+from nnunet_nacl.nnunet.image_files import quiet
 from nnunet_nacl.review.reviewed_case import ReviewedCase
 from nnunet_nacl.review.row import CaseReview, StructureReview
 

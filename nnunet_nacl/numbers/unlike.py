@@ -1,6 +1,6 @@
 """Is a scan unlike the calibration scans? Distances between profiles, and how probable such a distance is.
 
-A profile is a row of numbers of one scan (:mod:`nnunet_nacl.prediction.profile`), in units in which 0.05 is little:
+A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), in units in which 0.05 is little:
 logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread of the calibration scans:
 1.4826 times the median absolute deviation; where that is below 0.05, as of a count that most scans share, the standard
 deviation, at least 0.05. A gap, as of a structure that was not segmented, takes no part: it counts as the median. The

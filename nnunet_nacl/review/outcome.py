@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.documents.outcome_json import (
+from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.numbers.dice_estimate import coverage
+from nnunet_nacl.numbers.overlap import dice
+from nnunet_nacl.review.outcome_json import (
     DRAWN,
     FLAGGED,
     GROUPS,
@@ -23,15 +31,7 @@ from nnunet_nacl.documents.outcome_json import (
     PredictedOutcome,
     ScanOutcome,
 )
-from nnunet_nacl.documents.prediction_json import DOCUMENT
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.geometry import Geometry
-from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.dice_estimate import coverage
-from nnunet_nacl.numbers.overlap import dice
+from nnunet_nacl.review.prediction_json import DOCUMENT
 from nnunet_nacl.review.review_list import RECORDS, REVIEW, STRUCTURES
 from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks, read_table
 

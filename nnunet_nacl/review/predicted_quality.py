@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.documents.calibration_map import CalibrationMap, MapQuality
-from nnunet_nacl.documents.map_file import (
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
+from nnunet_nacl.calibrate.map_file import (
     APPLIED_FILE,
     map_of,
     read_map,
@@ -23,7 +23,7 @@ from nnunet_nacl.documents.map_file import (
     structures_of,
 )
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.case.case import CaseFiles
+from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import (
     check_ours,
@@ -25,11 +27,9 @@ from nnunet_nacl.files import (
     to_json_text,
     write_atomically,
 )
-from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.geometry import Geometry
-from nnunet_nacl.io.image_files import check_name, verified
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.image_files import check_name, verified
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.reviewed_case import ReviewedCase
 
 MAPS = "maps"

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.documents.outcome_json import OUTCOME, OUTCOME_PAGE
-from nnunet_nacl.documents.prediction_json import DOCUMENT
+from nnunet_nacl.case.findings import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import is_ours, to_csv_text, write_atomically
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
+from nnunet_nacl.review.outcome_json import OUTCOME, OUTCOME_PAGE
 from nnunet_nacl.review.predicted_quality import QualityOfMap
+from nnunet_nacl.review.prediction_json import DOCUMENT
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look
 from nnunet_nacl.review.reviewed_case import FinishedCase
 from nnunet_nacl.review.row import CaseReview
-from nnunet_nacl.runs.components import FINDINGS, StructureFindings, findings_csv_text
 
 PAGE = "index.html"
 RECORDS = "review"
@@ -207,7 +207,7 @@ class ReviewList:
         Args:
             output: Folder of index.html, review.csv, structures.csv, scans.csv, and findings.csv where structures were
                 asked for; pages of scans lie in ``RECORDS``, beside the pictures that they are made of.
-            page: Makes the pages (:func:`nnunet_nacl.show.scan_page.all_pages`).
+            page: Makes the pages (:func:`nnunet_nacl.review.scan_page.all_pages`).
 
         Raises:
             UserError: A file cannot be written.
@@ -240,7 +240,7 @@ Pages = Callable[[ReviewList, Path], Iterable[tuple[str, str]]]
 
 
 def pictures_of(case: str) -> str:
-    """Place of what the page of a scan is made of, :func:`nnunet_nacl.show.scan_pictures.draw_scan`."""
+    """Place of what the page of a scan is made of, :func:`nnunet_nacl.review.scan_pictures.draw_scan`."""
     return f"{RECORDS}/{case}.pictures"
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case_quality import QualitySums
+from nnunet_nacl.case.findings import Components, StructureFindings
+from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.case import Case
-from nnunet_nacl.io.labels import Labels
 from nnunet_nacl.json_files import Number
 from nnunet_nacl.numbers.disagreement import Disagreement
 from nnunet_nacl.numbers.least_certain_place import Place, least_certain_place
 from nnunet_nacl.numbers.voxel_uncertainty import confidence, label_confidence, normalised_entropy
 from nnunet_nacl.review.row import CaseReview, make_row
-from nnunet_nacl.runs.case_quality import QualitySums
-from nnunet_nacl.runs.components import Components, StructureFindings
 
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
 """Value of a map outside nnU-Net's crop, where all is background for certain."""
@@ -58,7 +58,7 @@ class FinishedCase:
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
-        profile: What the scan looks like, see :mod:`nnunet_nacl.prediction.profile`; empty where no image was read.
+        profile: What the scan looks like, see :mod:`nnunet_nacl.nnunet.profile`; empty where no image was read.
     """
 
     row: CaseReview

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from pydantic import NonNegativeInt
 
-from nnunet_nacl.io.case import Case
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case_quality import QualitySums
+from nnunet_nacl.case.findings import label_components
 from nnunet_nacl.json_files import Number, Share, Size
 from nnunet_nacl.numbers.disagreement import Disagreement
 from nnunet_nacl.numbers.scan_score import structure_score
-from nnunet_nacl.runs.case_quality import QualitySums
-from nnunet_nacl.runs.components import label_components
 
 _COLUMNS = (
     "score",

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.document import Evaluation, NamedChannel, check_output
-from nnunet_nacl.documents.map_file import map_of
-from nnunet_nacl.documents.results import CaseResult, EvaluationSettings
+from nnunet_nacl.calibrate.map_file import map_of
+from nnunet_nacl.case.case import CaseFiles
+from nnunet_nacl.case.document import Evaluation, NamedChannel, check_output
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.measure import measure, sign
+from nnunet_nacl.case.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import check_writable, remove_leftovers
-from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.npz import RERUN
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.nnunet.npz import RERUN
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.ledger import Ledger, same_contents
-from nnunet_nacl.runs.measure import measure, sign
 from nnunet_nacl.runs.run import run
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER, find_sample, make_sample
 from nnunet_nacl.runs.side_by_side import each_case

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_nacl.documents.document import FILE_NAME, Evaluation, check_output
-from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.case.document import FILE_NAME, Evaluation, check_output
+from nnunet_nacl.case.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
-from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import evaluate_folder, open_ledger
 from nnunet_nacl.runs.ledger import Ledger
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nnunet_nacl.documents.results import CaseResult, StructureQuality
+from nnunet_nacl.case.results import CaseResult, StructureQuality
 from nnunet_nacl.numbers.presence import (
     LearnedPresence,
     LearnedProbability,

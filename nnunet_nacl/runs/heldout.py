@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nnunet_nacl.calibration.effect import count_sample
-from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.documents.document import FILE_NAME, Evaluation, read_document
-from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings
+from nnunet_nacl.case.case import CaseFiles
+from nnunet_nacl.case.case_quality import sampled_quality
+from nnunet_nacl.case.document import FILE_NAME, Evaluation, read_document
+from nnunet_nacl.case.effect import count_sample
+from nnunet_nacl.case.results import MASKS, CaseResult, EvaluationSettings
+from nnunet_nacl.case.sampling import Sample
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
-from nnunet_nacl.io.case import CaseFiles
-from nnunet_nacl.io.npz import RERUN
-from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.npz import RERUN
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.runs.case_quality import sampled_quality
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import merge
 from nnunet_nacl.runs.sample_files import (

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.sampling import Sample, draw_sample
-from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.case.case import Case, CaseFiles
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.measure import sign
+from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.case.sampling import Sample, draw_sample
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import regular_only, replacing
-from nnunet_nacl.io.case import Case, CaseFiles
-from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.case_voxels import read_voxels
 from nnunet_nacl.runs.ledger import same_contents
-from nnunet_nacl.runs.measure import sign
 
 SAMPLES_FOLDER = "calibration_samples"
 _KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "tempered", "signature")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from nnunet_nacl.errors import UserError, describe
-from nnunet_nacl.io.trust import TRUSTED
+from nnunet_nacl.nnunet.trust import TRUSTED
 
 
 class Task(Protocol):

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.comparison_file import PAGE_NAME
-from nnunet_nacl.documents.results import MASK_NOTES, MASKS
+from nnunet_nacl.case.results import MASK_NOTES, MASKS
+from nnunet_nacl.compare.comparison_file import PAGE_NAME
+from nnunet_nacl.compare.figures import MAIN_DIFFERENCES
+from nnunet_nacl.compare.tables import NOT_TESTED
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
-from nnunet_nacl.show.comparison_figures import MAIN_DIFFERENCES
-from nnunet_nacl.show.comparison_tables import NOT_TESTED
 from nnunet_nacl.show.rendering import render_page
 from nnunet_nacl.show.tables import Table
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.comparison.comparison_json import comparison_to_json
-from nnunet_nacl.comparison.entries import read_entries
-from nnunet_nacl.documents.comparison_file import write_comparison
-from nnunet_nacl.show.comparison_tables import write_tables
+from nnunet_nacl.compare.comparison import Comparison
+from nnunet_nacl.compare.comparison_file import write_comparison
+from nnunet_nacl.compare.comparison_json import comparison_to_json
+from nnunet_nacl.compare.entries import read_entries
+from nnunet_nacl.compare.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.figures.panels import draw_rank_heatmap
 from nnunet_nacl_paper.figures.radar import draw_radar
 from nnunet_nacl_paper.figures.settings import HYPER, by_network, by_number, short
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
-from tests.comparison.synthetic import make_comparison, make_dataset
-from tests.show.test_comparison_tables import tables_of
+from tests.compare.synthetic import make_comparison, make_dataset
+from tests.compare.test_tables import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 NAN = math.nan

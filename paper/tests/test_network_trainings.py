@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.documents.calibration_map import CalibrationMap
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import NACL_2D, images

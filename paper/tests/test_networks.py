@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
-from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
+from nnunet_nacl.compare.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.training.grammar import parse
 from nnunet_nacl.training.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers

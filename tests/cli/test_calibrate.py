@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_nacl.calibrate.map_file import read_map
+from nnunet_nacl.case.document import read_document
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import read_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

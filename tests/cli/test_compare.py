@@ -11,8 +11,8 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from tests.comparison.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
-from tests.comparison.models import CONFIGURATION, DATASET, make_study
+from tests.compare.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
+from tests.compare.models import CONFIGURATION, DATASET, make_study
 from tests.numbers.models import map_to_json
 
 NAMES = list(TRAINERS)

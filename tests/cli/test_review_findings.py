@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.calibration_map import CalibrationMap
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in

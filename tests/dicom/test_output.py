@@ -21,7 +21,7 @@ from nnunet_nacl.dicom.output import SCHEME  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
-from tests.prediction.untrained import calibrate, make_model, make_scans  # noqa: E402
+from tests.nnunet.untrained import calibrate, make_model, make_scans  # noqa: E402
 from tests.review_tables import read_list  # noqa: E402
 from tests.runs.folders import REGIONS  # noqa: E402
 
@@ -221,7 +221,7 @@ def test_series_without_a_patient(tmp_path, model, study) -> None:
 
 def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
     from nnunet_nacl.dicom.output import DicomMaker
-    from nnunet_nacl.prediction import scans
+    from nnunet_nacl.nnunet import scans
 
     whole = scans.segment_case
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from nnunet_nacl.documents.calibration_map import CalibrationMap
-from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.runs.folders import Model, make_model, write_json

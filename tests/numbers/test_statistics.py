@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands, mean_interval, resamples
 from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
-from tests.comparison import slow
+from tests.compare import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}
 VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=12)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.io.case import Case
-from nnunet_nacl.io.geometry import Geometry
-from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.probabilities import CalibratedProbabilities, Probabilities
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.probabilities import CalibratedProbabilities, Probabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.reviewed_case import PROBABILITIES, review_case
 

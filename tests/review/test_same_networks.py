@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.numbers.models import make_trained, map_to_json

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.io.prediction_folder import PredictionFolder
-from nnunet_nacl.prediction.deliver import Delivery, deliver
-from nnunet_nacl.prediction.saved_predictions import SavedPredictions
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
+from nnunet_nacl.review.deliver import Delivery, deliver
 from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.show.scan_page import all_pages
-from nnunet_nacl.show.scan_pictures import draw_scan
+from nnunet_nacl.review.scan_page import all_pages
+from nnunet_nacl.review.scan_pictures import draw_scan
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x

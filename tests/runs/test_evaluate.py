@@ -9,12 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 
+from nnunet_nacl.case.document import read_document
+from nnunet_nacl.case.results import MASKS, EvaluationSettings
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.results import MASKS, EvaluationSettings
-from nnunet_nacl.io.locate import find_fold_folders, model_folder
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.nnunet.locate import find_fold_folders, model_folder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
@@ -193,7 +193,7 @@ def rewrite(path, how):
 )
 @pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
 def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, how, inflater):
-    from nnunet_nacl.io import npz
+    from nnunet_nacl.nnunet import npz
 
     if inflater == "numpy":
         monkeypatch.setattr(npz, "imagecodecs", None)

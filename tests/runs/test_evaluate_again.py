@@ -9,11 +9,11 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.case.document import read_document
+from nnunet_nacl.case.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
 from tests.runs.folders import read, write_image, write_json
 

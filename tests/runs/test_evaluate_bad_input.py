@@ -10,12 +10,12 @@ import struct
 import numpy as np
 import pytest
 
-from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.case.document import read_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io import npz
-from nnunet_nacl.io.locate import find_fold_folders
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet import npz
+from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import evaluate_folds
 from tests.runs.folders import REGIONS, read, write_image, write_json

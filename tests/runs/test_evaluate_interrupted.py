@@ -15,8 +15,8 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from tests.processes import children, is_alive, run_warm
 

@@ -13,8 +13,8 @@ import nnunetv2
 import pytest
 
 import nnunet_nacl
+from nnunet_nacl.case.document import read_document
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.files import can_write, write_atomically
 from nnunet_nacl.runs import evaluate as evaluate_module
 from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.documents.results import CaseQuality, CaseResult, StructureQuality
+from nnunet_nacl.case.results import CaseQuality, CaseResult, StructureQuality
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.numbers.presence import LearnedPresence

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.trust import TRUSTED
+from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.runs.side_by_side import each_case
 
 

@@ -10,15 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.comparison.comparison_json import comparison_to_json
-from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.compare.comparison import Comparison
+from nnunet_nacl.compare.comparison_json import comparison_to_json
+from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.show.layout import save_figure
 from nnunet_nacl.show.page import make_page
 from nnunet_nacl.show.tables import Table, frames
-from tests.comparison.synthetic import make_dataset
+from tests.compare.synthetic import make_dataset
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_CASE = "case \"1\" & 'two' <b>"

@@ -10,11 +10,11 @@ import pytest
 from nnunetv2.inference import export_prediction
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.case.document import read_document
+from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.measured_export import MeasuredExport
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.heldout import HeldOut
-from nnunet_nacl.runs.measured_export import MeasuredExport
 from tests.numbers.problems import all_voxels, read_held_out
 from tests.trainers.validation import CASES
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.case.document import read_document
 from tests.processes import FORGET, spawn_warm
 from tests.trainers.validation import CASES, make_validator, write_cases
 

@@ -13,9 +13,9 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
+from nnunet_nacl.calibrate.map_file import sha256
+from nnunet_nacl.case.document import read_document
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.runs import ledger

@@ -1,0 +1,1 @@
+"""From the cases that a network was not trained on to a calibration map."""

@@ -1,0 +1,187 @@
+"""Calibrating a model, or a folder of predictions, from its files to the map that lies beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap, CalibrationSet, Inference
+from nnunet_nacl.calibrate.map_file import (
+    APPLIED_FILE,
+    MAP_FILE,
+    check_output_map,
+    map_of_folds,
+    structures_of,
+)
+from nnunet_nacl.calibrate.patient_groups import read_groups
+from nnunet_nacl.calibrate.workflow import calibrate
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_folder
+from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
+from nnunet_nacl.nnunet.held_out_prediction import predict_labelled
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
+from nnunet_nacl.nnunet.validation_folders import check_held_out, inference_in, inference_of, validation_folders
+from nnunet_nacl.numbers.dice_estimate import DEFAULT_ALPHA, patients_needed
+from nnunet_nacl.runs.heldout import HeldOut
+
+
+def calibrate_model(
+    model: str | PathLike | None = None,
+    *,
+    images: str | PathLike | None = None,
+    labels: str | PathLike | None = None,
+    output: str | PathLike | None = None,
+    folds: Sequence[str] | None = None,
+    checkpoint: str = FINAL,
+    form: str = "auto",
+    groups: str | None = None,
+    device: str = "cuda",
+    step_size: float = 0.5,
+    mirroring: bool = True,
+    num_processes: int = 1,
+    any_age: bool = False,
+    dataset_json: Path | None = None,
+    plans: Path | None = None,
+    log: Callable[[str], None] = print,
+) -> CalibrationMap:
+    """Fit a map to cases that the network was not trained on, and write it; bars on stderr show the progress.
+
+    Args:
+        model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION: its validation cases, or with ``images`` these,
+            predicted by its folds. None with ``images`` for a folder of predictions with their probabilities.
+        images: Folder of images of one's own, or of predictions.
+        labels: Their ground truth.
+        output: The map's file; None: calibration_map.json in the model's, or the predictions', folder.
+        folds: Of the model; None: all that are trained.
+        checkpoint: File in each fold.
+        form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
+        groups: Patient of each case: a .json file, or a regular expression; None: each case its own.
+        device: Of networks, where cases must be predicted: ``cuda``, ``cpu`` or ``mps``.
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Predict mirrored copies too.
+        num_processes: Cases at the same time.
+        any_age: Take predictions that are older than the checkpoint.
+        dataset_json: Of predictions; None: in their folder or above.
+        plans: Likewise.
+        log: Takes a line that says what is predicted.
+
+    Returns:
+        The map with what it changes, promises and was learned from; ``problems`` has the cases that could not be used.
+
+    Raises:
+        UserError: What was given does not fit, cannot be read, or is too little to calibrate.
+
+    Example:
+        >>> calibration = calibrate_model(model_folder, device="cpu", log=lambda line: None)
+        >>> change = calibration.effect["NLL all"]  # on cases that the fit has not seen
+        >>> change["after"]["mean"] < change["before"]["mean"]
+        True
+    """
+    place, folder = (None if given is None else Path(given) for given in (model, images))
+    if place is None and folder is None:
+        raise UserError("name a model, or a folder of predictions.")
+    if folder is not None:
+        check_folder(folder, "the images, or the predictions")
+        if labels is None:
+            raise UserError(f"{folder}: the ground truth of these cases is needed, too.")
+    else:
+        check_held_out(folds or ())
+    path = Path(output) if output else (place or folder or Path()) / MAP_FILE
+    check_output_map(path)
+    network = {"device": device, "step_size": step_size, "mirroring": mirroring}
+    inference: Inference = {}
+    opened = TrainedModel.open(place, folds=folds, checkpoint=checkpoint, with_map=False) if place else None
+    if opened is None:
+        log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
+        folders = {"": _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)}
+    elif folder is None:
+        folders = validation_folders(opened, network, num_processes=num_processes, log=log)
+        inference = inference_of(next(iter(folders.values())).folder)
+    else:
+        predicted = path.with_name(f"{path.stem}_predictions")
+        log(f"{folder} is taken for images: folds {', '.join(opened.folds)} predict them into {predicted}.")
+        truth = Path(labels or "")
+        folders = {"": predict_labelled(opened, network, folder, truth, predicted, num_processes=num_processes)}
+        inference = inference_in(network)
+    networks = dict(zip(opened.folds, opened.hashes)) if opened else {}
+    held_out = HeldOut(folders)
+    if opened and folder is None and not any_age:
+        _check_age(opened, held_out.predicted_ns)
+    patients = read_groups(groups, list(held_out.files)) if groups else None
+    of_folds = None
+    if place and folder:
+        known = held_out.first.labels
+        of_folds = map_of_folds(place / MAP_FILE, structures_of(known), known.regions, networks, inference)
+    record = calibrate(
+        held_out,
+        form=form,
+        groups=patients,
+        centre=of_folds and of_folds[0],
+        as_deployed=folder is not None,
+        num_processes=num_processes,
+        progress=True,
+    )
+    record, notes = _with_profiles(record, held_out, opened, folder, num_processes)
+    if opened and opened.previous_stage:
+        notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
+    if any(each.form == "given" for each in record.forms):
+        notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
+    needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
+    if few := of_folds is not None and n_patients < needed:
+        notes.append(
+            f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
+            "what the model's validation cases taught."
+        )
+    record = replace(
+        record,
+        source=str(place or (folder or Path()).resolve()),
+        folds=sorted(folders),
+        inference=inference,
+        checkpoint_sha256=networks,
+        calibration_set=CalibrationSet.of(record.part_of, patients, networks),
+        versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
+        settings=held_out.settings,
+        notes=notes,
+        problems=held_out.problems,
+    )
+    (replace(record, quality=of_folds[1]) if of_folds and few else record).save(path)
+    return record
+
+
+def _open_predictions(folder: Path, labels: Path, dataset_json: Path | None, plans: Path | None) -> PredictionFolder:
+    if (folder / APPLIED_FILE).is_file():
+        raise UserError(f"{folder} is calibrated already; give the folder that it was made from.")
+    return PredictionFolder.open(folder, labels, dataset_json=dataset_json, plans=plans)
+
+
+def _check_age(model: TrainedModel, predicted_ns: Mapping[str, int]) -> None:
+    """UserError where a fold's checkpoint is younger than its oldest prediction, whose time is given by fold."""
+    for fold, oldest in predicted_ns.items():
+        if oldest < (model.folder / f"fold_{fold}" / model.checkpoint).stat().st_mtime_ns:
+            raise UserError(
+                f"predictions of fold {fold} are older than {model.checkpoint}: this network did not make them. "
+                "Predict again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder "
+                "changed the times."
+            )
+
+
+def _with_profiles(
+    record: CalibrationMap, held_out: HeldOut, model: TrainedModel | None, images: Path | None, num_processes: int
+) -> tuple[CalibrationMap, list[str]]:
+    """The record with what its scans look like; and why that is not known."""
+    if record.quality is None or record.quality.why_not:
+        return record, []
+    why = "predictions alone do not tell; name the model (-d, -c), and give images"
+    if model:
+        cases = [case for part in record.cross_fit.values() for case in part.cases]
+        files, patients = [held_out.files[case] for case in cases], [record.groups.get(case, case) for case in cases]
+        try:
+            profiles = learn_profiles(held_out.first, files, patients, model, images, num_processes=num_processes)
+            return replace(record, quality=replace(record.quality, profiles=profiles)), []
+        except UserError as error:
+            why = str(error)
+    return record, [f"what these scans look like was not learned, so none will be said to be unlike them: {why}"]

@@ -1,0 +1,400 @@
+"""What calibration_map.json holds: in memory, in the file and in the published schema, which is made from these types.
+
+Reading takes a file that lacks what has a default: one that was made by hand. Keys may be added within a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt
+from typing_extensions import NotRequired, Self, TypedDict
+
+import nnunet_nacl
+from nnunet_nacl.calibrate.stored_map import StoredMap, loaded_map, stored_map
+from nnunet_nacl.case.effect import CertainBackground, Change
+from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import Number, decode, encode, read_dict
+from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose
+from nnunet_nacl.numbers.detection import Detected
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
+
+SCHEMA_VERSION = 3
+SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
+
+
+class NamedStructure(TypedDict):
+    """A structure: nnU-Net's key and its name."""
+
+    key: str
+    name: str
+
+
+class Inference(TypedDict):
+    """How the cases were predicted; empty where it is not known."""
+
+    step_size: NotRequired[FiniteFloat]
+    mirroring: NotRequired[bool]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What a map was fitted to.
+
+    Attributes:
+        n_cases: Cases.
+        n_patients: Patients they are of.
+        sha256: Of the cases' names and the checkpoints' SHA-256, both sorted, a line each: maps with the same one were
+            fitted to cases of the same names by the same networks. It says nothing about what the cases hold.
+    """
+
+    n_cases: NonNegativeInt
+    n_patients: NonNegativeInt
+    sha256: str
+
+    @classmethod
+    def of(
+        cls, cases: Collection[str], groups: Mapping[str, str] | None, networks: Mapping[str, str]
+    ) -> CalibrationSet:
+        """Describe cases, the patient of each, and the SHA-256 of the networks by fold, as far as it is known."""
+        text = "\n".join([*sorted(cases), *sorted(networks.values())])
+        patients = {groups[case] for case in cases} if groups else cases
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return cls(len(cases), len(patients), digest)
+
+
+@dataclass(frozen=True, eq=False)
+class MapPart:
+    """A part of the cross-fit.
+
+    Attributes:
+        cases: Its cases.
+        map: Fitted without them.
+    """
+
+    cases: list[str]
+    map: StoredMap
+
+
+@dataclass(frozen=True, eq=False)
+class MapQuality:
+    """How promised Dice and volume relate to the true ones.
+
+    Attributes:
+        unit: Of the volumes: ml, mm2 or pixels.
+        n_cases: What was learned from.
+        n_patients: Patients they are of.
+        why_not: Why nothing was learned; else empty.
+        learned: Of nnU-Net's labels; null if nothing was learned.
+        presence: What was learned about what is there.
+        profiles: What the scans look like; null where their images were not at hand.
+    """
+
+    unit: str = ""
+    n_cases: NonNegativeInt = 0
+    n_patients: NonNegativeInt = 0
+    why_not: str = ""
+    learned: LearnedQuality | None = None
+    presence: LearnedPresence | None = None
+    profiles: CalibrationProfiles | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """Probabilities that know whether a map was applied to them.
+
+    Attributes:
+        array: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R, *spatial) regions.
+        calibrated: Whether a map was applied.
+    """
+
+    array: np.ndarray
+    calibrated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationMap:
+    """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
+
+    Attributes:
+        schema_version: Of this format.
+        structures: In the order of the channels, background left out.
+        regions: Whether channels are sigmoid regions.
+        form: Of the map in use: temperature, shift, conditional, or given, a model's map that own cases left as it is.
+        maps: By form.
+        generated_by: Package and version.
+        labels: Names of the rows of a map.
+        source: Model folder, or folder of predictions.
+        folds: Whose held-out cases they are.
+        n_cases: Cases of the calibration set; null where it is not known.
+        calibration_set: Its size and hash.
+        scope: For whom the map holds.
+        versions: Of the packages that made it.
+        nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
+        forms: Each form and ridge that was tried, on cases left out.
+        certain_background: Shares of voxels and expected volume that no map changes.
+        effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
+        detected: By structure, what nnU-Net's labels find of it.
+        groups: Patient of each case; a case that is not there is a patient of its own.
+        cross_fit: By part of the cases.
+        quality: What was learned about Dice and volumes.
+        inference: How the cases were predicted.
+        checkpoint_sha256: By fold, of the networks; empty where it is not known.
+        settings: What was measured before and after.
+        notes: For the reader.
+        problems: By case why it could not be used.
+
+    Raises:
+        ValueError: A map is none, or of other structures, or something was learned of others.
+    """
+
+    schema_version: int
+    structures: list[NamedStructure]
+    regions: bool
+    form: str
+    maps: dict[str, StoredMap]
+    generated_by: str = ""
+    labels: list[str] = field(default_factory=list)
+    source: str = ""
+    folds: list[str] = field(default_factory=list)
+    n_cases: NonNegativeInt | None = None
+    calibration_set: CalibrationSet | None = None
+    scope: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    nll: Number = math.nan
+    forms: list[FormScore] = field(default_factory=list)
+    certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
+    effect: dict[str, Change] = field(default_factory=dict)
+    detected: dict[str, Detected] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    cross_fit: dict[str, MapPart] = field(default_factory=dict)
+    quality: MapQuality | None = None
+    inference: Inference = field(default_factory=Inference)
+    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
+    settings: EvaluationSettings = EvaluationSettings()
+    notes: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.form not in self.maps:
+            raise ValueError(f"it has no map of the form {self.form}, but {', '.join(self.maps)}")
+        stored = {f"maps.{form}": each for form, each in self.maps.items()}
+        stored |= {f"cross_fit.{name}.map": part.map for name, part in self.cross_fit.items()}
+        for name, each in stored.items():
+            if (num := len((each["slopes"] or [[]])[0])) != len(self.structures):  # tables of many take much memory
+                raise ValueError(f"{name}: {num} slopes for {len(self.structures)} structures")
+            try:
+                loaded_map(each, self.regions)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        tables: dict[str, Collection[str]] = {"detected": self.detected}
+        if presence := self.quality and self.quality.presence:
+            for name in ("present", "listed", "checks", "why_not"):
+                tables[f"quality.presence.{name}"] = getattr(presence, name)
+        if learned := self.learned:
+            for name in ("dice", "volume"):
+                tables[f"quality.learned.{name}"] = getattr(learned, name)
+                tables[f"quality.learned.checks.{name}"] = learned.checks.get(name, {})
+            tables["quality.learned.scores.score"] = learned.scores.score
+        for name, table in tables.items():
+            if set(table) - self.names.keys() or ("learned" in name and len(table) < len(self.names)):
+                here, there = ", ".join(self.names), ", ".join(table)
+                raise ValueError(f"{name}: it is of the structures {there or 'none'}, the map is of {here}")
+
+    @classmethod
+    def fit(
+        cls,
+        probabilities: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        *,
+        groups: Sequence[Hashable] | None = None,
+        names: Sequence[str] | None = None,
+        form: str = "auto",
+        regions: bool = False,
+    ) -> CalibrationMap:
+        """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
+
+        Args:
+            probabilities: (K, *spatial) of each case, background first, summing to 1; or (R, *spatial) of regions.
+            labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is in each region.
+            groups: Patient of each case, who is left out as a whole where forms are compared; None: each its own.
+            names: Of the structures, without the background.
+            form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
+            regions: Whether these are sigmoid regions.
+
+        Raises:
+            ValueError: Shapes or values do not fit, a case is certain background throughout, or there is one patient.
+
+        Example:
+            >>> import numpy as np
+            >>> rng = np.random.default_rng(0)
+            >>> labels = [rng.integers(0, 2, (8, 8, 8)) for _ in range(6)]
+            >>> guesses = [np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth) for truth in labels]
+            >>> probabilities = [np.stack([0.99 - 0.98 * guess, 0.01 + 0.98 * guess]) for guess in guesses]
+            >>> calibration = CalibrationMap.fit(probabilities, labels, form="temperature")
+            >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
+            True
+        """
+        from nnunet_nacl.calibrate.array_fit import fit_arrays
+
+        fit = fit_arrays(probabilities, labels, groups, form, regions)
+        num, cases = fit.chosen.map.num_structures, [f"case {i}" for i in range(len(labels))]
+        keys = [str(i + (not regions)) for i in range(num)]
+        structures = dict(zip(keys, names or [f"structure {key}" for key in keys]))
+        return cls.of_fits(
+            fit.tried,
+            fit.chosen,
+            structures,
+            parts=dict(zip(cases, fit.parts)),
+            labels=["out", "in"] if regions else ["background", *(names or keys)],
+            nll=fit.nll,
+            groups=dict(zip(cases, fit.patients)) if groups is not None else {},
+        )
+
+    @classmethod
+    def of_maps(cls, maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str], **known) -> Self:
+        """What applies maps, and nothing else unless it is given.
+
+        Args:
+            maps: By form.
+            form: Of the map in use.
+            structures: Name of each structure by nnU-Net's key, in order.
+            **known: Further attributes.
+        """
+        rows: list[NamedStructure] = [{"key": key, "name": name} for key, name in structures.items()]
+        stored = {name: stored_map(calibration) for name, calibration in maps.items()}
+        return cls(SCHEMA_VERSION, rows, maps[form].regions, form, stored, **known)
+
+    @classmethod
+    def of_fits(
+        cls,
+        tried: Sequence[CrossFit],
+        chosen: CrossFit,
+        structures: Mapping[str, str],
+        *,
+        parts: Mapping[str, str],
+        **known,
+    ) -> Self:
+        """What fits gave: of each form the best, with its ridge.
+
+        Args:
+            tried: All fits.
+            chosen: That in use.
+            structures: Name of each structure by nnU-Net's key, in order.
+            parts: Part of each case in the cross-fit.
+            **known: Further attributes.
+        """
+        fits = {name: choose(tried, name) for name in dict.fromkeys(each.score.form for each in tried)}
+        fits[chosen.score.form] = chosen
+        made = cls.of_maps(
+            {name: each.map for name, each in fits.items()},
+            chosen.score.form,
+            structures,
+            generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
+            n_cases=len(parts),
+            scope=SCOPE,
+            forms=[each.score for each in tried],
+            cross_fit={
+                part: MapPart([case for case, its in parts.items() if its == part], stored_map(fitted))
+                for part, fitted in chosen.part_maps.items()
+            },
+            **known,
+        )
+        for name, each in fits.items():
+            made.maps[name]["ridge"] = each.score.ridge
+        return made
+
+    def transform(self, probabilities: np.ndarray | Probabilities, form: str | None = None) -> np.ndarray:
+        """The calibrated probabilities of a case.
+
+        Whether a plain array was calibrated before nobody can know: calibrate it once.
+
+        Args:
+            probabilities: (K, *spatial) or (R, *spatial), as the network's softmax or sigmoid gives them.
+            form: None for the map in use.
+
+        Returns:
+            A new array of the same shape; float32, or float64 if that was given.
+
+        Raises:
+            ValueError: The number of channels is not that of the map, or the probabilities say that they are
+                calibrated.
+        """
+        if isinstance(probabilities, Probabilities):
+            if probabilities.calibrated:
+                raise ValueError("these probabilities are calibrated already; a second map would be wrong.")
+            probabilities = probabilities.array
+        return self.calibration(form)(probabilities)
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> CalibrationMap:
+        """What a file holds; UserError if it is missing, is no such file, is damaged, or is of another schema."""
+        path = Path(path)
+        content = read_dict(path)
+        if (version := content.get("schema_version")) != SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; calibrate "
+                "again, or remove it."
+            )
+        fix = "calibrate again, or give its calibration_map.json"
+        return decode(cls, content, f"{path}: not a map of `nnunet_nacl calibrate`", fix=fix)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write the file, under a temporary name first; UserError where that is not possible."""
+        write_atomically(Path(path), to_json_text(encode(self)))
+
+    def calibration(self, form: str | None = None) -> LogOddsMap:
+        """The map of a form, None for the one in use; KeyError where there is none such."""
+        return loaded_map(self.maps[form or self.form], self.regions)
+
+    @property
+    def part_maps(self) -> dict[str, LogOddsMap]:
+        """By case that the map was fitted to, the map that was fitted to the other parts."""
+        maps = {name: loaded_map(part.map, self.regions) for name, part in self.cross_fit.items()}
+        return {case: maps[name] for case, name in self.part_of.items()}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of each structure by nnU-Net's key, in order."""
+        return {row["key"]: row["name"] for row in self.structures}
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """Part of each case that the map was fitted to."""
+        return {case: name for name, part in self.cross_fit.items() for case in part.cases}
+
+    @property
+    def learned(self) -> LearnedQuality | None:
+        """What was learned about Dice and volumes; None for nothing."""
+        return self.quality.learned if self.quality else None
+
+
+class UsedMap(TypedDict):
+    """The calibration map that was applied.
+
+    Attributes:
+        file: Where it lay.
+        sha256: Of the file.
+        form: Of the map: temperature, shift, conditional or given; empty for one that was made by hand.
+        calibration_set: What it was fitted to; null where that is not known.
+        effect: NLL and ECE before and after, on cases that its fit has not seen.
+        scope: For whom it holds.
+    """
+
+    file: str
+    sha256: str
+    form: str
+    calibration_set: CalibrationSet | None
+    effect: dict[str, Change]
+    scope: str

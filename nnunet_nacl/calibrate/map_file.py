@@ -1,0 +1,169 @@
+"""calibration_map.json: reading, finding and naming such files. What they hold: :mod:`.calibration_map`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from typing_extensions import TypedDict
+
+from nnunet_nacl.calibrate.calibration_map import (
+    CalibrationMap,
+    Inference,
+    MapQuality,
+    UsedMap,
+)
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_writable, checksum
+from nnunet_nacl.json_files import decode, encode, read_dict
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+
+MAP_FILE = "calibration_map.json"
+APPLIED_FILE = "calibration_applied.json"
+"""In a folder that was calibrated: by which map, and the folder that it was applied to."""
+
+_HEADLINE = ("NLL all", "ECE predicted")
+"""Of ``effect``, what other documents repeat."""
+
+
+class _Applied(TypedDict):
+    map: str
+    map_sha256: str
+
+
+def structures_of(labels: Any) -> dict[str, str]:
+    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order.
+
+    Args:
+        labels: The :class:`~nnunet_nacl.case.labels.Labels` of the predictions.
+    """
+    return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+
+
+def named_map(path: Path) -> UsedMap:
+    """How other documents name a map: file, SHA-256, and the little of it that a viewer or registry shows."""
+    record = CalibrationMap.load(path)
+    return {
+        "file": os.path.abspath(path),
+        "sha256": sha256(path),
+        "form": record.form,
+        "calibration_set": encode(record.calibration_set),
+        "effect": {name: record.effect[name] for name in _HEADLINE if name in record.effect},
+        "scope": record.scope,
+    }
+
+
+def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:
+    """UserError if a map was fitted to other networks than those that it is meant for.
+
+    Args:
+        path: The map.
+        record: What it holds.
+        networks: By fold, SHA-256 of the checkpoints.
+    """
+    known = record.checkpoint_sha256
+    if others := [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]:
+        raise UserError(
+            f"{path} was fitted to other networks than those of fold {', '.join(others)} (trained again since?); "
+            "calibrate again."
+        )
+
+
+def read_map(
+    path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
+) -> LogOddsMap:
+    """Read a map back, for predictions of certain structures.
+
+    Args:
+        path: The file.
+        structures: Name of each structure of the predictions by nnU-Net's key, in order.
+        regions: Whether they are sigmoid regions.
+        form: Which of the file's maps; None takes the one in use.
+
+    Raises:
+        UserError: :meth:`CalibrationMap.load` raises it, or the map is of other structures.
+    """
+    record = CalibrationMap.load(path)
+    there, here = _listed(record.names, record.regions), _listed(structures, regions)
+    if there != here:
+        raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
+    if (asked := form or record.form) not in record.maps:
+        raise UserError(f"{path} has no map of the form {asked}, but {', '.join(record.maps)}; calibrate again.")
+    return record.calibration(form)
+
+
+def map_of_folds(
+    path: Path, structures: Mapping[str, str], regions: bool, networks: Mapping[str, str], inference: Inference
+) -> tuple[LogOddsMap, MapQuality] | None:
+    """The map of a model's validation cases, which a map of own cases is drawn to, and what they taught.
+
+    Args:
+        path: Of the model's file. Where that is of own cases by now, it still holds the map that it was drawn to.
+        structures: See :func:`read_map`.
+        regions: Likewise.
+        networks: By fold, SHA-256 of the checkpoints.
+        inference: How the own cases were predicted.
+
+    Returns:
+        None where there is none, or it is one of other networks, settings or structures.
+
+    Raises:
+        UserError: The file is damaged, or of another version, which is not taken for none.
+    """
+    if not path.is_file():
+        return None
+    record = CalibrationMap.load(path)
+    try:
+        check_networks(path, record, networks)
+        form = "given" if "given" in record.maps else record.form
+        if record.quality is None or record.learned is None or record.inference not in ({}, inference):
+            return None
+        if form != "given" and record.learned.as_deployed:  # of own cases
+            return None
+        return read_map(path, structures, regions, form), record.quality
+    except UserError:
+        return None
+
+
+def check_output_map(path: Path) -> None:
+    """Fail before the work rather than after it: UserError unless a map may be written there."""
+    if path.suffix != ".json":
+        raise UserError(f"{path}: the map's file name must end with .json.")
+    check_writable(path)
+    if path.is_file() and not {"structures", "regions", "form", "maps"} <= read_dict(path).keys():
+        raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
+
+
+def sha256(source: Path | IO[bytes]) -> str:
+    """SHA-256 of a file or stream: by it outputs name maps and checkpoints. OSError if it cannot be read."""
+    return checksum(source, hashlib.sha256())
+
+
+def map_of(folder: Path) -> dict[str, str]:
+    """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its files do not tell."""
+    applied = folder / APPLIED_FILE
+    named = read_dict(applied).get("map_sha256") if applied.is_file() else None
+    return {"map_sha256": named} if isinstance(named, str) else {}
+
+
+def map_path_of(folder: Path) -> Path | None:
+    """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was."""
+    with contextlib.suppress(UserError):
+        named = decode(_Applied, read_dict(folder / APPLIED_FILE), folder)
+        if Path(named["map"]).is_file() and sha256(Path(named["map"])) == named["map_sha256"]:
+            return Path(named["map"])
+    return None
+
+
+def fitted_cases(folder: Path) -> set[str]:
+    """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
+    path = map_path_of(folder)
+    return set(CalibrationMap.load(path).part_of) if path else set()
+
+
+def _listed(structures: Mapping[str, str], regions: bool) -> str:
+    return f"{'regions' if regions else 'classes'} " + ", ".join(f"{key} {name}" for key, name in structures.items())

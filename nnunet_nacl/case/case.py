@@ -1,0 +1,141 @@
+"""A case: what is there of its truth, its segmentation and its probabilities, and where they lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.probabilities import CalibratedProbabilities, Probabilities
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
+    opened without ground truth. ``derived`` names, in JSON values, the map through which the case is read: a result
+    holds for one map only.
+    """
+
+    case: str
+    probabilities: Path
+    reference: Path | None
+    segmentation: Path | None
+    derived: Any = None
+
+    @property
+    def path(self) -> Path:
+        """The largest of them."""
+        return self.probabilities
+
+    @property
+    def truth(self) -> Path:
+        """The reference; UserError where there is none."""
+        if self.reference is None:
+            raise UserError(f"{self.case} was opened without ground truth; give the folder that holds it.")
+        return self.reference
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Where the files lie, as a result names them."""
+        files = {"probabilities": self.probabilities, "reference": self.truth, "prediction": self.segmentation}
+        return {f"{name}_file": os.path.abspath(path or self.probabilities) for name, path in files.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The ground truth of a case for those who count.
+
+    Attributes:
+        labels: (*spatial) label map, 0 where it is ignored.
+        valid: (*spatial) False where it is ignored; None where nothing is.
+        around: The masks ``dilated`` and ``boundary``.
+    """
+
+    labels: np.ndarray
+    valid: np.ndarray | None
+    around: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One case in memory; arrays are in nnU-Net's array axis order.
+
+    Attributes:
+        name: Of the case.
+        labels: The structures of its data set.
+        geometry: Where the image lies.
+        segmentation: (*spatial) predicted label map.
+        probabilities: Their source.
+        truth: (*spatial) ground-truth label map, ignored voxels still marked; None where there is none.
+        properties: What nnU-Net's reader said of the segmentation, for whoever writes another one.
+    """
+
+    name: str
+    labels: Labels
+    geometry: Geometry
+    segmentation: np.ndarray
+    probabilities: Probabilities = Probabilities()
+    truth: Any = None
+    properties: dict[str, Any] = field(default_factory=dict)
+    _truth: dict[Any, Truth] = field(default_factory=dict, kw_only=True, repr=False)
+    _near: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, kw_only=True, repr=False)
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Voxel spacing in the order of the axes."""
+        return self.geometry.spacing_mm
+
+    def through(self, calibration: LogOddsMap | None) -> Case:
+        """The case with its probabilities as a map calibrates them, as it is without one. Its segmentation stays."""
+        if calibration is None:
+            return self
+        return replace(self, probabilities=CalibratedProbabilities(self.probabilities, calibration))
+
+    def truth_and_masks(self, dilation_mm: float, boundary_mm: float) -> Truth:
+        """The truth and the masks around it, which take as long as all the rest: made once.
+
+        Args:
+            dilation_mm: Radius of ``dilated``.
+            boundary_mm: Reach of ``boundary``.
+
+        Raises:
+            ValueError: The case has no truth.
+        """
+        if self.truth is None:
+            raise ValueError(f"{self.name} has no ground truth.")
+        key = dilation_mm, boundary_mm
+        if key not in self._truth:
+            truth, ignore = self.truth, self.labels.ignore_label
+            valid = None if ignore is None else truth != ignore
+            if valid is not None:
+                truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
+            around = {
+                "dilated": dilated_mask(truth, dilation_mm, self.spacing_mm, valid=valid),
+                "boundary": boundary_mask(truth, boundary_mm, self.spacing_mm, valid=valid),
+            }
+            self._truth[key] = Truth(truth, valid, around)
+        return self._truth[key]
+
+    def near(self, predicted: np.ndarray, radius_mm: float) -> np.ndarray:
+        """(*spatial) voxels within a distance of a prediction, itself included, also where the truth is ignored.
+
+        It is made once for the same prediction.
+
+        Args:
+            predicted: (*spatial) where something is predicted.
+            radius_mm: The distance, between centres.
+        """
+        known = self._near.get(radius_mm)
+        if known is None or not np.array_equal(known[0], predicted):
+            known = self._near[radius_mm] = predicted, dilated_mask(predicted, radius_mm, self.spacing_mm)
+        return known[1]

@@ -1,0 +1,160 @@
+"""The connected components of a structure in a case, which findings.csv lists, and what probabilities say of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import NonNegativeInt
+from scipy import ndimage
+
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.probabilities import Box, common_box
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_csv_text
+from nnunet_nacl.json_files import Number, Share, Size
+from nnunet_nacl.numbers.surface import bounding_box
+
+FINDINGS = "findings.csv"
+MOST_FINDINGS = 100
+"""Of a structure in a case; of more, the largest are listed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One connected component of one structure; voxels that touch at a corner are connected.
+
+    Attributes:
+        voxels: How many it has.
+        volume: In the case's unit.
+        centre_mm: (x, y, z), in 2D (x, y): mean of its voxels' centres in the coordinates of the scan as DICOM and
+            SimpleITK have them (x to the left, y to the back, z to the head). Of images without any, index times
+            spacing.
+        mean_probability: Of the structure, over its voxels, as the case has them: calibrated where the case is.
+        max_probability: The largest there.
+    """
+
+    voxels: NonNegativeInt
+    volume: Size
+    centre_mm: tuple[Number, ...]
+    mean_probability: Share
+    max_probability: Share
+
+
+@dataclass(frozen=True)
+class StructureFindings:
+    """The components of a structure in a case.
+
+    Attributes:
+        name: Of the structure.
+        found: The components, the largest first.
+        n_more: Smaller ones that are not listed.
+    """
+
+    name: str
+    found: tuple[Finding, ...] = ()
+    n_more: int = 0
+
+
+def label_components(mask: np.ndarray) -> tuple[Box | None, np.ndarray]:
+    """The box that holds a mask, None if it is empty, and the number of each connected component there, from 1.
+
+    Voxels that touch at a corner are connected.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        return None, np.zeros(0, np.int32)
+    return box, ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))[0]
+
+
+def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Sequence[str] = ()) -> tuple[int, ...]:
+    """Channels of the structures whose components are findings.
+
+    Args:
+        labels: The structures.
+        wanted: Their names or nnU-Net's keys; an empty list for all, None for those that are ``listed``.
+        listed: nnU-Net's keys of those that a calibration map names.
+
+    Raises:
+        UserError: There is no such structure.
+    """
+    if wanted is None:
+        return tuple(channel for channel in labels.foreground if labels.key(channel) in listed)
+    known = {labels.key(channel): channel for channel in labels.foreground}
+    known |= {labels.names[channel]: channel for channel in labels.foreground}
+    if unknown := [name for name in wanted if name not in known]:
+        there = ", ".join(labels.names[channel] for channel in labels.foreground)
+        raise UserError(f"there is no structure {unknown[0]!r} to find; there are {there}.")
+    return tuple(sorted({known[name] for name in wanted})) or labels.foreground
+
+
+class Components:
+    """Of one structure of a case, whose probabilities come block by block.
+
+    Args:
+        case: With its segmentation; its probabilities are not asked for.
+        channel: Of the structure.
+    """
+
+    def __init__(self, case: Case, channel: int) -> None:
+        self._channel, self._name, self._geometry = channel, case.labels.names[channel], case.geometry
+        self._box, self._numbers = label_components(case.labels.mask(case.segmentation, channel))
+        self._sizes = np.bincount(self._numbers.ravel(), minlength=1)
+        self._total, self._largest = np.zeros(len(self._sizes)), np.zeros(len(self._sizes))
+
+    def add(self, where: Box, probs: np.ndarray) -> None:
+        """Count the (C, *block) probabilities of a box of the image."""
+        if not (shared := self._box and common_box(where, self._box)):
+            return
+        block, own = shared
+        inside = self._numbers[own] > 0
+        number, p = self._numbers[own][inside], probs[self._channel][block][inside]
+        self._total += np.bincount(number, p, len(self._total))
+        np.maximum.at(self._largest, number, p)
+
+    def findings(self) -> StructureFindings:
+        """What was found, once all blocks have been counted."""
+        found, boxes = [], ndimage.find_objects(self._numbers) if self._box else []
+        order = 1 + np.argsort(-self._sizes[1:], kind="stable")[:MOST_FINDINGS]
+        for number in order.tolist():
+            size, box = int(self._sizes[number]), boxes[number - 1]
+            inside = np.nonzero(self._numbers[box] == number)
+            starts = [part.start + whole.start for part, whole in zip(box, self._box or ())]
+            centre = _in_space([float(index.mean()) + start for index, start in zip(inside, starts)], self._geometry)
+            mean, largest = float(self._total[number] / size), float(self._largest[number])
+            found.append(Finding(size, float(size * self._geometry.voxel_size), centre, mean, largest))
+        return StructureFindings(self._name, tuple(found), len(self._sizes) - 1 - len(found))
+
+
+def _in_space(centre: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
+    """Coordinates in mm, (x, y, z) or (x, y), of an index in the order of the axes."""
+    spacing, affine = np.array(geometry.spacing_mm[::-1]), geometry.affine
+    if affine is None:
+        affine = np.diag([*(spacing[:2] if geometry.is_2d else spacing), 1.0])
+    index = np.array(centre[::-1])[: len(affine) - 1]  # nnU-Net's first axis of 2D images is in no coordinates
+    return tuple((affine[:-1, :-1] @ index + affine[:-1, -1]).tolist())
+
+
+def findings_csv_text(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> str:
+    """findings.csv: one row a finding, cases in the order given; a cell is empty where a number is not defined.
+
+    Args:
+        cases: Findings of each case.
+        unit: Of the volumes.
+    """
+    size, length = "volume" if unit == "ml" else "area", "pixels" if unit == "pixels" else "mm"
+    columns = ["case", "structure", "finding", f"{size}_{unit}", *(f"centre_{axis}_{length}" for axis in "xyz")]
+    rows = [
+        [case, structure.name, number]
+        + [float(f"{value:.6g}") for value in (one.volume, *[*one.centre_mm, math.nan][:3])]
+        + [float(f"{value:.6g}") for value in (one.mean_probability, one.max_probability)]
+        + [one.voxels]
+        for case, structures in cases.items()
+        for structure in structures
+        for number, one in enumerate(structure.found, 1)
+    ]
+    return to_csv_text([*columns, "mean_probability", "max_probability", "voxels"], rows)

@@ -1,0 +1,1 @@
+"""Tables of several models: paired statistics, figures and a page."""

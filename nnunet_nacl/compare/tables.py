@@ -1,0 +1,223 @@
+"""The tables of a comparison: what stands in each cell, and the captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_nacl.case.results import MASKS, detected_in
+from nnunet_nacl.compare.alignment import Dataset
+from nnunet_nacl.compare.columns import CALIBRATION_METRICS, MAIN_COLUMNS
+from nnunet_nacl.compare.comparison import Comparison
+from nnunet_nacl.compare.comparison_file import TABLES
+from nnunet_nacl.errors import some
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.quality_report import QualityRows, quality_report
+from nnunet_nacl.show import case_tables as cases
+from nnunet_nacl.show.tables import Rows, Table, frames, number, ten_worst
+
+NOT_TESTED = "not tested"
+_TEN_WORST = " The ten worst are shown, all are in the CSV."
+_QUALITY = (
+    f"MAE: {cases.MAE}; coverage: share of the intervals, by what other cases taught, that hold; rho: Spearman's rank "
+    "correlation of a case's lowest predicted Dice with its lowest true one; AURC: area under the risk-coverage curve "
+    "(risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy and confidence over the predicted "
+    "foreground, unusual volumes, lowest Dice between two folds, the truth (oracle), at random. Lower is better, of "
+    "rho higher."
+)
+
+
+def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Write ``tables/<id>.csv`` of each; returns the entries of comparison.json."""
+    for table in tables:
+        write_atomically(folder / TABLES / f"{table.id}.csv", table.to_csv(notes))
+    words = ("id", "dataset", "title", "caption")
+    return [{k: getattr(t, k) for k in words} | {"files": [f"{TABLES}/{t.id}.csv"]} for t in tables]
+
+
+def comparison_tables(
+    comparison: Comparison,
+    quality: Mapping[str, Mapping[str, QualityRows]],
+    presence: Mapping[str, Mapping[str, LearnedPresence]],
+    bad: Mapping[str, Sequence[float]],
+) -> list[Table]:
+    """All tables: an overview of several data sets, then those of each, named after it; none without a row.
+
+    Args:
+        comparison: What was computed.
+        quality: By data set and name of an entry.
+        presence: In the same way.
+        bad: By data set the Dice of each structure below which a case is bad.
+    """
+    makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
+    tables = [_overview(makers)] if len(makers) > 1 else []
+    tables += [table for make in makers.values() for table in make.of_values()]
+    for name, make in makers.items():
+        tables += make.of_cases(quality[name], presence[name], bad[name])
+    return [table for table in tables if len(table.values)]
+
+
+def _overview(makers: Mapping[str, _Tables]) -> Table:
+    first = next(iter(makers.values()))
+    rows, better = [{"method": label} for label in first.labels.values()], {}
+    for column in MAIN_COLUMNS:
+        for name, make in makers.items():
+            header = f"{make.columns[column].title} {name}"
+            rows = [row | mean for row, mean in zip(rows, make.means({column: header}))]
+            better[header] = make.columns[column].better
+    caption = "; ".join(make.dataset.where for make in makers.values()) + ": mean over cases and structures."
+    return Table("overview", "All data sets", caption, *frames(rows), better, first.unranked)
+
+
+class _Tables:
+    """Those of a data set."""
+
+    def __init__(self, comparison: Comparison, dataset: Dataset) -> None:
+        self.comparison, self.dataset = comparison, dataset
+        self.labels, self.columns = comparison.labels, comparison.columns_of(dataset)
+        self.unranked = [entry.label for entry in comparison.entries if not entry.ranked]
+
+    def make(self, kind: str, title: str, caption: str, rows: Rows, decimals: int = 3, **more: Any) -> Table:
+        name, caption = self.comparison.id_of(kind, self.dataset), f"{self.dataset.where}: {caption}"
+        frame, where = frames(rows, decimals), self.dataset.name
+        return Table(name, title, caption, *frame, unranked=self.unranked, dataset=where, **more)
+
+    def means(self, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+        """A row a method: its means in some columns, under these headers."""
+        mean = self.comparison.mean
+        return [
+            {"method": label} | {header: mean(self.dataset, column, name) for column, header in headers.items()}
+            for name, label in self.labels.items()
+        ]
+
+    def of_values(self) -> Iterator[Table]:
+        """Overlap and distances, calibration, and tests."""
+        names, mean = self.dataset.structures, self.comparison.mean
+        dice = [{"key": k, "Dice": mean(self.dataset, f"Dice:{k}", name)} for k in names for name in self.labels]
+        keys = list(dict.fromkeys(row["key"] for row in ten_worst(dice, "key", itemgetter("Dice"))[0]))
+        of_means = {"Dice": "DSC mean", "HD95_mm": "HD95 mean (mm)"}
+        headers = {
+            column: of_means.get(column, self.columns[column].title)
+            for metric in of_means
+            for column in (*(f"{metric}:{key}" for key in names if len(names) > 1), metric)
+        }
+        shown = {
+            column: header for column, header in headers.items() if self.columns[column].structure in (None, *keys)
+        }
+        caption = (
+            "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface distances (HD95, mm, "
+            "both directions pooled); the mean of all structures is that of their means. Higher DSC is better, lower "
+            f"HD95.{self._undefined(shown)}{self._not_averaged()}{_TEN_WORST * (len(keys) < len(names))}"
+        )
+        rows, csv = self.means(shown), pd.DataFrame(self.means(headers))
+        better = {header: self.columns[column].better for column, header in shown.items()}
+        yield self.make("discrimination", "Discrimination", caption, rows, better=better, csv=csv)
+        headers = {"ECE:foreground": "ECE foreground", "CECE_mean:foreground": "CECE foreground"}
+        classes = "regions" if self.dataset.regions else "classes, background included"
+        caption = (
+            f"mean over cases of ECE and CECE ({self.dataset.settings.n_bins} bins) where the ground truth is not "
+            f"background. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
+            f"{self._undefined(headers)}"
+        )
+        better = dict.fromkeys(headers.values(), "lower")
+        yield self.make("calibration", "Calibration", caption, self.means(headers), better=better)
+        metrics = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}
+        by_mask = {mask: self.means({f"{metric}:{mask}": title for metric, title in metrics.items()}) for mask in MASKS}
+        rows = [{"mask": mask} | row for mask, of_mask in by_mask.items() for row in of_mask]
+        caption = f"mean over cases; NLL in nats. Lower is better.{self._undefined(f'ECE:{mask}' for mask in MASKS)}"
+        better = dict.fromkeys(metrics.values(), "lower")
+        yield self.make("calibration_masks", "Calibration by mask", caption, rows, 4, better=better)
+        yield self._statistics(keys)
+
+    def _statistics(self, keys: Sequence[str]) -> Table:
+        comparison, tests, unit = self.comparison, self.comparison.tests(self.dataset), self.dataset.unit
+        rows = []
+        for row in tests.itertuples():
+            column = self.columns[row.column]
+            if column.structure not in (None, *keys):
+                continue
+            digits = 2 if column.metric == "HD95_mm" else 3
+            difference, low, high = (number(value, digits, "+") for value in (row.difference, row.low, row.high))
+            p, p_holm = ((value, "< 0.001" if value < 0.001 else number(value)) for value in (row.p, row.p_holm))
+            rows.append(
+                {"metric": column.title, "method": self.labels[row.trainer], "n": row.n_patients}
+                | {"difference": (row.difference, difference)}
+                | {"95 % interval": (row.low, "-" if low == "-" else f"[{low}, {high}]"), "p": p, "p (Holm)": p_holm}
+                | {"verdict": {"none": "", "untested": NOT_TESTED}.get(row.verdict, row.verdict)}
+            )
+        sizes = ", ".join(f"{family} {n}" for family, n in tests.family.value_counts(sort=False).items())
+        powerless = ", ".join(comparison.powerless(self.dataset))
+        few = f" Too few for p (Holm) below 0.05, however clear the difference: {powerless}." if powerless else ""
+        caption = (
+            f"mean over the cases in which both have a value, with the 95 % percentile bootstrap interval over {unit} "
+            f"({comparison.n_bootstrap:,} draws, seed {comparison.seed}). p: Wilcoxon's signed-rank test, two-sided, "
+            f"over n {unit}, equal values dropped; p (Holm): corrected over all methods and metrics of one table, CECE "
+            f"on the foreground only (tests: {sizes}). better, worse: p (Holm) below 0.05; mixed: then the mean points "
+            f"the other way than most {unit}.{few} HD95 of a case: mean over the structures that have a distance for "
+            "all methods. One training per fold stands for each method: what another training would give is not in "
+            f"these intervals.{_TEN_WORST * (len(keys) < len(self.dataset.structures))}"
+        )
+        return self.make("statistics", f"Differences to {comparison.entries[0].label}", caption, rows, csv=tests)
+
+    def of_cases(
+        self,
+        quality: Mapping[str, QualityRows],
+        presence: Mapping[str, LearnedPresence],
+        bad: Sequence[float],
+    ) -> Iterator[Table]:
+        """What is promised of single cases."""
+        labels, names = self.labels, self.dataset.structures
+        reports = {labels[name]: quality_report(rows, bad) for name, rows in quality.items()}
+        notes = "".join(f" {labels[name]}: {text}." for name, rows in quality.items() for text in rows.caveats)
+        better = {"MAE predicted": "lower", "rho": "higher"} if reports else {}
+        yield self.make("quality", "Quality as promised", _QUALITY + notes, cases.quality_rows(reports), better=better)
+        below = ", ".join(f"{limit:g} ({name})" for limit, name in zip(bad, names.values()))
+        caption = (
+            f"a case is bad where the Dice of some structure is below {below}. Of the bad cases, the share that is "
+            "found by looking at so many percent (so many cases), in an order."
+        )
+        yield self.make("workload", "Cases to look at", caption, cases.workload_rows(reports))
+        detected = {labels[name]: detected_in(results) for name, results in self.dataset.results.items()}
+        caption = (
+            "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
+            "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."
+        )
+        rows = cases.detected_rows(detected, names)
+        yield self._worst("detected", "What is found", caption, rows, "structure", itemgetter(cases.DICE))
+        caption = (
+            "for structures that some scans lack, how probably one is in the scan, learned from other patients. Brier "
+            "score, beside that of a constant (the share of the other patients), AUROC and ECE."
+        )
+        rows = cases.presence_rows({labels[name]: learned for name, learned in presence.items()}, names)
+        yield self._worst("presence", "Is it there", caption, rows, cases.PROBABILITY, cases.by_brier)
+
+    def _worst(self, kind: str, title: str, caption: str, rows: Rows, name: str, value: Any) -> Table:
+        shown, more = ten_worst(rows, name, value)
+        return self.make(kind, title, caption + _TEN_WORST * bool(more), shown, csv=frames(rows)[0])
+
+    def _undefined(self, column_ids: Iterable[str]) -> str:
+        """Names the cases that have no value: they are left out of a mean."""
+        parts, values = [], self.comparison.values[self.dataset.name]
+        for column in column_ids:
+            if column in ("Dice", "HD95_mm") and len(self.dataset.structures) > 1:
+                continue  # the structures' columns tell it
+            for name, label in self.labels.items():
+                if missing := values.index[values[column][name].isna()].tolist():
+                    parts.append(f"{self.columns[column].title}, {label}: {len(missing)} ({some(missing)})")
+        return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
+
+    def _not_averaged(self) -> str:
+        """Names the structures that are in no mean over structures."""
+        lost = [
+            f"{metric}:{key}"
+            for metric in ("Dice", "HD95_mm")
+            for key in self.dataset.structures
+            if key not in self.comparison.averaged(self.dataset, metric)
+        ]
+        titles = [self.columns[column].title for column in lost]
+        return f" Without a value for some method, so in no mean over structures: {some(titles)}." if lost else ""

@@ -1,1 +1,0 @@
-"""Several trainers on the same cases: values, statistics over cases, tables and figures."""

@@ -1,1 +1,0 @@
-"""The files that this package writes about cases, maps and comparisons."""

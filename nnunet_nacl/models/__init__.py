@@ -1,1 +1,0 @@
-"""Calibrating a model, or a folder of predictions."""

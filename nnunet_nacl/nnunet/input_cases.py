@@ -1,0 +1,192 @@
+"""The cases in a folder of images, named as nnU-Net wants it: CASE_0000, CASE_0001, ..., one number a channel.
+
+Or in a folder of DICOM files, each series a case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_nacl.dicom.series import find_series, orientation_of
+from nnunet_nacl.errors import UserError, one_line
+from nnunet_nacl.files import check_folder
+from nnunet_nacl.nnunet.companion_files import find_references, list_folder
+from nnunet_nacl.nnunet.image_files import check_name
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+
+_LOOKED_AT = 20  # labels of the training
+_PICTURES = (".png", ".bmp", ".tif", ".tiff")
+_OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", *_PICTURES)
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """Files of one case.
+
+    Attributes:
+        case: Name.
+        images: An image for each channel; of a DICOM series the slices of its one channel, in their order.
+        previous: For a cascade the segmentation of the stage before.
+        orientation: Of a DICOM series: where the axes of the training's images point, such as ``RAS``; empty for other
+            images, which lie as those do.
+    """
+
+    case: str
+    images: tuple[Path, ...]
+    previous: Path | None = None
+    orientation: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The first image, which names the case where something is wrong with it."""
+        return self.images[0]
+
+
+def find_input_cases(
+    folder: Path, opened: PredictionFolder, previous: Path | None = None, *, orientation: str | None = None
+) -> tuple[list[InputCase], dict[str, str]]:
+    """The cases of a folder, as nnU-Net groups the files, and what is wrong with the others.
+
+    Args:
+        folder: The images; with ``orientation`` also DICOM files, there and below, if no file has the ending of the
+            data set.
+        opened: The model, whose data set says how files end and how many channels the network takes. One file may hold
+            them all, as a colour picture does.
+        previous: Folder with the segmentations of the stage before.
+        orientation: Of DICOM series, such as ``RAS``, see :class:`InputCase`; empty for that of the training's labels.
+            None takes no series.
+
+    Returns:
+        The cases in alphabetic order, and problems by case.
+
+    Raises:
+        UserError: The folder is missing or holds no image at all; or DICOM series that the model cannot take, or whose
+            orientation is not known: left and right are at stake.
+    """
+    file_ending, num_channels = opened.file_ending, opened.num_channels
+    check_folder(folder, "the images")
+    names, no_files = list_folder(folder)
+    if orientation is not None and not any(name.lower().endswith(file_ending.lower()) for name in names):
+        series, wrong = find_series(folder)
+        if series or wrong:
+            _check_series(folder, file_ending, num_channels, previous)
+            turned = _orientation(folder, opened, orientation)
+            return [InputCase(case, files, orientation=turned) for case, files in series.items()], wrong
+    channels, others, problems = _by_case(folder, names, no_files, file_ending)
+    if not channels and not problems:
+        there = sorted(name for several in others.values() for name in several)
+        hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
+        raise UserError(f"{folder} holds no images (no CASE_0000{file_ending}){hint}; give the folder with the scans.")
+    for case, (name, *_) in others.items():
+        if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
+            convert = f"the model was trained on *{file_ending}; convert it."
+            problems.setdefault(case, f"{folder / name}: {convert}")
+    spellings, cases = defaultdict(list), []
+    for case in channels:
+        spellings[case.casefold()].append(case)
+    for case, files in sorted(channels.items()):
+        before = previous / f"{case}{file_ending}" if previous else None
+        candidate = InputCase(case, tuple(folder / name for name in files), before)
+        alike = others[case], spellings[case.casefold()]
+        if problem := problems.get(case) or _problem(candidate, file_ending, num_channels, *alike):
+            problems[case] = problem
+        else:
+            cases.append(candidate)
+    return cases, problems
+
+
+def _orientation(folder: Path, opened: PredictionFolder, given: str) -> str:
+    """Where the axes of the training's images point; UserError if it is not known."""
+    if given:
+        if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in given if letter in "LRPAIS") != [*"LPS"]:
+            raise UserError(f"-orientation is three letters, such as RAS or LPS, got {given!r}.")
+        return given
+    if type(opened.reader).__name__.endswith("WithReorient"):
+        return "RAS"  # whatever it is given
+    axes = ""
+    with contextlib.suppress(UserError):
+        labels = find_references(opened.plans.get("dataset_name"), opened.folder)
+        names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
+        axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
+    if not axes:
+        raise UserError(
+            f"{folder} holds DICOM series, and where the axes of the training's images point is not known here (no "
+            "labels of the training in nnUNet_raw): give -orientation, such as RAS."
+        )
+    return axes
+
+
+def _by_case(
+    folder: Path, names: Sequence[str], no_files: Collection[str], file_ending: str
+) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
+    """Images of each case, other files of each, and what is wrong with the name of one."""
+    channels, others = defaultdict(list), defaultdict(list)
+    problems: dict[str, str] = {}
+    for name in sorted([*names, *no_files]):
+        stem, ending = _split(name, file_ending)
+        match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)
+        case, path = match[1] if match else "", folder / name
+        if ending.lower() != file_ending.lower():
+            if name in names and ending:
+                others[case or stem].append(name)
+        elif name in no_files:
+            kind = "a folder" if path.is_dir() else "a link that leads nowhere, or no file"
+            problems.setdefault(case or stem, f"{path}: {kind}; put the image there.")
+        elif ending != file_ending:
+            problems.setdefault(case or stem, f"{path}: nnU-Net takes *{file_ending} alone, spelled so; rename it.")
+        elif case:
+            channels[case].append(name)
+        else:
+            renamed = f"{stem}_0000{file_ending}"
+            problems[stem] = f"{path}: the name does not end in a channel number; rename it to {renamed}."
+    return channels, others, problems
+
+
+def _check_series(folder: Path, file_ending: str, num_channels: int, previous: Path | None) -> None:
+    if num_channels > 1:
+        raise UserError(
+            f"{folder} holds DICOM series, of one channel each, but the model takes {num_channels}; convert the series "
+            f"of each case (such as by dcm2niix) and name them CASE_0000{file_ending}, CASE_0001{file_ending}, ..."
+        )
+    if file_ending.lower() in _PICTURES:
+        raise UserError(f"{folder} holds DICOM series, but the model was trained on *{file_ending}; convert them.")
+    if previous:
+        raise UserError(f"{folder} holds DICOM series, which a cascade does not take; convert them to *{file_ending}.")
+
+
+def _split(name: str, file_ending: str) -> tuple[str, str]:
+    """Stem and ending, in whatever case its letters are; of a file that is no image, the ending is empty."""
+    for ending in (file_ending, *_OTHER_FORMATS):
+        if name.lower().endswith(ending.lower()):
+            return name[: -len(ending)], name[-len(ending) :]
+    return name, ""
+
+
+def _problem(candidate: InputCase, ending: str, num_channels: int, others: list[str], spellings: list[str]) -> str:
+    """What is wrong with the files of a case; empty where nothing is."""
+    case, images, before = candidate.case, candidate.images, candidate.previous
+    folder = images[0].parent
+    try:
+        check_name(images[0])
+    except UserError as error:
+        return str(error)
+    if case in (".", ".."):
+        return f"{images[0]}: a folder of the case's name cannot be made; rename it."
+    if others:
+        return f"{folder / others[0]}: a second file of {case}, beside {images[0].name}; remove one of them."
+    if len(spellings) > 1:
+        return f"{images[0]}: {' and '.join(spellings)} are one name on some file systems; rename one of them."
+    expected = [f"{case}_{i:04d}{ending}" for i in range(max(num_channels, len(images)))]
+    missing = [name for name in expected if folder / name not in images]
+    if len(images) > num_channels:
+        return f"{images[-1]}: {len(images)} channels, the model takes {num_channels}; remove what is not one of them."
+    if missing and (len(images) > 1 or missing[0] == expected[0]):
+        return f"{folder / missing[0]}: is missing, the model takes {num_channels} channels; add it."
+    if before is not None and not before.is_file():
+        return f"{before}: no segmentation of the stage before; predict {case} there first."
+    return ""

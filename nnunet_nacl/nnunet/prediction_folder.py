@@ -1,0 +1,214 @@
+"""A folder of nnU-Net predictions and its cases: what is there, what is missing, and what each case holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.case.case import Case, CaseFiles
+from nnunet_nacl.case.geometry import Geometry, geometry_difference
+from nnunet_nacl.case.labels import Labels, smallest_type
+from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_folder
+from nnunet_nacl.nnunet.companion_files import find_above, find_references, list_folder, read_dataset, read_plans
+from nnunet_nacl.nnunet.image_files import check_name, read_segmentation
+from nnunet_nacl.nnunet.nnunet_objects import find_reader, label_manager_of
+from nnunet_nacl.nnunet.npz import RERUN, read_probabilities
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """A folder of nnU-Net predictions, usually with their ground truth.
+
+    Attributes:
+        folder: Where the predictions lie (a fold's ``validation``, or the output of nnUNetv2_predict).
+        reference_folder: Where the ground truth lies; None for predictions without.
+        dataset_json: Content of dataset.json.
+        plans: Content of plans.json.
+        expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
+        calibration: Map that the probabilities of each case are taken through when it is read; None leaves them.
+    """
+
+    folder: Path
+    reference_folder: Path | None
+    dataset_json: dict[str, Any]
+    plans: dict[str, Any]
+    expected: tuple[str, ...] | None = None
+    calibration: LogOddsMap | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike,
+        reference_folder: str | os.PathLike | None = None,
+        *,
+        dataset_json: str | os.PathLike | None = None,
+        plans: str | os.PathLike | None = None,
+        need_reference: bool = True,
+    ) -> PredictionFolder:
+        """Find what belongs to a folder of predictions.
+
+        Args:
+            folder: The predictions.
+            reference_folder: Ground truth; None takes nnU-Net's own copy in nnUNet_preprocessed, else nnUNet_raw.
+            dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
+            plans: Path of plans.json; None looks there too.
+            need_reference: Without it no ground truth is looked for, and cases are read without.
+
+        Raises:
+            UserError: A folder or file is missing or unreadable.
+        """
+        folder = Path(folder)
+        check_folder(folder, "the predictions")
+        check_name(folder)
+        dataset = read_dataset(find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = read_plans(find_above(folder, "plans.json", plans, "-pfile"))
+        references = None if reference_folder is None else Path(reference_folder)
+        if references is None and need_reference:
+            references = find_references(plan.get("dataset_name"), folder)
+        if references is not None:
+            check_folder(references, "the ground truth")
+        result = cls(folder, references, dataset, plan)
+        result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
+        return result
+
+    @property
+    def file_ending(self) -> str:
+        """Ending of the segmentation files, such as ``.nii.gz``."""
+        return self.dataset_json["file_ending"]
+
+    @property
+    def channel_names(self) -> list[str]:
+        """Names of the image channels; none where dataset.json does not name them."""
+        return list(map(str, self.dataset_json.get("modality", self.dataset_json.get("channel_names", {})).values()))
+
+    @property
+    def num_channels(self) -> int:
+        """Image channels of this data set; 0 where dataset.json does not name them."""
+        return len(self.channel_names)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The structures, through nnU-Net's label manager."""
+        return Labels.of(self.label_manager, self.dataset_json, self.folder)
+
+    @cached_property
+    def label_manager(self) -> Any:
+        """nnU-Net's label manager of this data set."""
+        return label_manager_of(self.plans, self.dataset_json, self.folder)
+
+    def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[CaseFiles], dict[str, str]]:
+        """The cases that can be read, and what is wrong with the others.
+
+        Args:
+            chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
+            known: Cases that need no probabilities, because their sums are known.
+
+        Returns:
+            Files of the complete cases in alphabetic order, and problems by case name.
+
+        Raises:
+            UserError: There is no prediction at all.
+        """
+        ending = self.file_ending
+        names, others = list_folder(self.folder)
+        segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
+        probabilities = {name[:-4] for name in names if name.endswith(".npz")}
+        if not segmentations | probabilities:
+            raise UserError(
+                f"{self.folder} holds no predictions (no *{ending}, as dataset.json has it, no *.npz); {RERUN}."
+            )
+        found, problems = [], {}
+        for case in sorted(segmentations | probabilities):
+            files, npz = self.files(case), self.folder / f"{case}.npz"
+            if files.reference is not None and not files.reference.is_file():
+                problems[case] = f"{files.reference}: no ground truth of this case; add it or remove the prediction."
+            elif self.expected is not None and case not in self.expected:
+                problems[case] = f"{npz} is not in the validation split of this fold; remove what others left."
+            elif case not in probabilities and case not in known:
+                fault = "is no file, or a link that leads nowhere" if npz.name in others else "is missing"
+                problems[case] = f"{npz} {fault}; {RERUN}."
+            else:
+                found.append(files)
+        if self.expected is not None and not chill:
+            for case in sorted(set(self.expected) - segmentations - probabilities):
+                problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
+        return found, problems
+
+    def files(self, case: str) -> CaseFiles:
+        """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
+        segmentation = self.folder / f"{case}{self.file_ending}"
+        reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
+        found = segmentation if segmentation.is_file() else None
+        derived = None if self.calibration is None else self.calibration.to_json()
+        return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
+
+    @cached_property
+    def reader(self) -> Any:
+        """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
+        return find_reader(self.plans, self.dataset_json, self.folder)
+
+    def load(self, files: CaseFiles, *, truth: bool = True, probabilities: bool = True) -> Case:
+        """Read one case, through the folder's map where it has one.
+
+        Args:
+            files: The case's.
+            truth: Read the ground truth; without it there must be a segmentation, which tells where the image lies.
+            probabilities: Read the probabilities; without them there must be a segmentation.
+
+        Raises:
+            UserError: A file is missing, cannot be read or does not fit the others; the message names it.
+        """
+        if files.segmentation is None and not (truth and probabilities):
+            also = "" if truth else ", and with it where the image lies"
+            raise UserError(f"{self.folder / files.case}{self.file_ending} is missing{also}; {RERUN}.")
+        segmentation: Any = None
+        true: Any = None
+        properties: dict[str, Any] = {}
+        like = None
+        if files.segmentation is not None:
+            segmentation, properties = self.read_labels(files.segmentation)
+            place, shape, beside = properties, segmentation.shape, f"segmentation {files.segmentation.name}"
+            like = f"prediction {files.segmentation}", Geometry.of(properties), shape
+        if truth:
+            true, place = self.read_labels(files.truth, is_truth=True, like=like)
+            shape, beside = true.shape, f"ground truth {files.truth.name}"
+        source = Probabilities()
+        if probabilities:
+            probs = read_probabilities(files.probabilities, self.labels, shape, beside)
+            source = SavedProbabilities(probs, self.labels.regions)
+            segmentation = self.labels.label_map(probs) if segmentation is None else segmentation
+        case = Case(files.case, self.labels, Geometry.of(place), segmentation, source, true, properties)
+        return case.through(self.calibration) if probabilities else case
+
+    def read_labels(
+        self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """(*spatial) label map in the smallest type, and where it lies, by nnU-Net's reader.
+
+        Args:
+            path: Of the label map.
+            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+            like: What it belongs to: in words, where it lies, and its shape.
+
+        Raises:
+            UserError: It cannot be read, holds labels that dataset.json does not have, or lies elsewhere.
+        """
+        array, properties = read_segmentation(self.reader, path)
+        self.labels.check(array, path, is_truth=is_truth)
+        if like is not None:
+            other, place, shape = like
+            if differing := geometry_difference(Geometry.of(properties), place, array.shape, shape):
+                raise UserError(
+                    f"{path}: other geometry than the {other} ({differing}); give the one that belongs to it, or "
+                    "resample it."
+                )
+        return smallest_type(array), properties

@@ -1,0 +1,213 @@
+"""The same in Python: one image in memory, one answer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibrate.calibration_map import Probabilities
+from nnunet_nacl.calibrate.map_file import structures_of
+from nnunet_nacl.case.findings import StructureFindings, finding_channels
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.nnunet.network import Network, segment_case
+from nnunet_nacl.nnunet.preprocessed_case import preprocess
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
+from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.review.row import CaseReview
+
+
+@dataclass(frozen=True)
+class PredictedStructure:
+    """What is predicted of one structure of an image.
+
+    Attributes:
+        name: Its name.
+        dice: Predicted Dice; NaN where it was not segmented.
+        dice_interval: 90 % interval of the true Dice; NaN where no map has learned it.
+        volume_ml: Of the segmentation; NaN of 2D images and pictures without spacing, see ``quality`` there.
+        volume_ml_interval: 90 % interval of the true volume; NaN likewise, and where no map has learned it.
+        present: Probability that it is in the image; NaN where no map has learned it.
+    """
+
+    name: str
+    dice: float
+    dice_interval: tuple[float, float]
+    volume_ml: float
+    volume_ml_interval: tuple[float, float]
+    present: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is predicted of one image, all arrays in the axis order of the image.
+
+    ``answer["LV cavity"]`` is what is predicted of that structure.
+
+    Attributes:
+        segmentation: (*spatial) label map, uint8 or uint16.
+        quality: Of each structure predicted Dice and volume (ml; mm2 for 2D images, pixels without spacing) with 90 %
+            intervals and the probability that it is there, NaN where no map has learned them; pieces, and members'
+            disagreement.
+        findings: Connected parts of the structures that the map names.
+        reasons: Why the image needs a look, in words; empty where nothing was found.
+        flag: Whether there is one; None where ``bad`` was not given to the predictor, which then only ranks.
+        least_certain: (z, y, x) index of the voxel where the network is least certain.
+        probabilities: None if they were not asked for.
+    """
+
+    segmentation: np.ndarray
+    quality: CaseReview
+    findings: tuple[StructureFindings, ...]
+    reasons: list[str]
+    flag: bool | None
+    least_certain: tuple[int, ...]
+    probabilities: Probabilities | None
+
+    def __getitem__(self, name: str) -> PredictedStructure:
+        """What is predicted of a structure; KeyError, which names those that there are, for another name."""
+        rows = {structure.name: structure for structure in self.quality.structures}
+        if name not in rows:
+            raise KeyError(f"{name}; there are {', '.join(rows)}")
+        row, in_ml = rows[name], self.quality.unit == "ml"
+        volume, interval = (row.volume, row.volume_interval) if in_ml else (math.nan, (math.nan, math.nan))
+        return PredictedStructure(name, row.predicted_dice, row.dice_interval, volume, interval, row.present)
+
+
+class Predictor:
+    """A trained model, ready to predict images one after the other.
+
+    Args:
+        model_folder: nnU-Net's, TRAINER__PLANS__CONFIGURATION.
+        folds: 0, 1, ... or ``all``; None takes every trained fold.
+        checkpoint: File name in the folds; None takes checkpoint_final.pth.
+        calibration_map: calibration_map.json of this model; None looks for it in the model folder.
+        bad: The Dice below which a structure, and so its scan, is bad: of all structures, or by name of those that
+            count. Scans that may be bad have a reason to look; None: no score is a reason.
+        find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
+        miss: With ``bad``, share of all scans that may be bad and not flagged.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Predict mirrored copies too, as calibration expects.
+        findings: Structures whose connected parts are listed; None for those that the map names.
+        any_size: Predict images of any size: without, one that would be more than 30 times as large for the network as
+            any of the training is refused, since its spacing will be wrong and it would take hours.
+        unlike: An image as odd with this probability at most is unlike the calibration scans.
+
+    Attributes:
+        missing: What the model lacks, such as a calibration, each with the remedy.
+
+    Raises:
+        UserError: The model cannot be used.
+
+    Example:
+        >>> predictor = Predictor(model_folder, bad=0.7, device="cpu")
+        >>> answer = predictor.predict(image, properties)  # as read by nnunetv2.imageio's SimpleITKIO().read_images
+        >>> answer.segmentation.shape == image.shape[1:]
+        True
+        >>> structure = answer["anterior"]
+        >>> low, high = structure.dice_interval  # of the true Dice
+        >>> bool(0 <= structure.dice <= 1 and 0 <= low <= high <= 1)
+        True
+        >>> answer.flag == bool(answer.reasons)
+        True
+    """
+
+    def __init__(
+        self,
+        model_folder: str | os.PathLike,
+        *,
+        folds: Sequence[str | int] | None = None,
+        checkpoint: str | None = None,
+        calibration_map: str | os.PathLike | None = None,
+        bad: BadSpec | None = None,
+        find: float | None = None,
+        miss: float | None = None,
+        device: str = "cuda",
+        step_size: float = 0.5,
+        mirroring: bool = True,
+        findings: Sequence[str] | None = None,
+        any_size: bool = False,
+        unlike: float = DEFAULT_UNLIKE,
+    ) -> None:
+        given = None if calibration_map is None else Path(calibration_map)
+        self._model = TrainedModel.open(Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given)
+        self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
+        self._any_size, self._unlike = any_size, unlike
+        names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None
+        if bad is None and (find, miss) != (None, None):
+            raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
+        if bad is not None:
+            if quality is None:
+                raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
+            shares = share_of(find, "find"), share_of(miss, "miss")
+            self._flags = quality.flags(read_bad(bad, names), names, *shares)
+        listed = quality.listed if quality else ()
+        self._findings = finding_channels(self._model.labels, findings, listed)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the model lacks, each with the remedy."""
+        return self._model.missing
+
+    def predict(
+        self,
+        image: np.ndarray,
+        properties: Mapping[str, Any],
+        *,
+        case: str = "image",
+        previous_stage: np.ndarray | None = None,
+        probabilities: bool = False,
+    ) -> Answer:
+        """Segment an image and say how far that can be trusted.
+
+        Args:
+            image: (C, z, y, x) channels in the units of the files, as nnU-Net's reader of the data set returns them;
+                2D images with z = 1.
+            properties: Its ``spacing`` in mm in the order (z, y, x), as that reader returns it; what else it returns
+                tells where the image lies. Stays as it is.
+            case: A name for messages.
+            previous_stage: (z, y, x) label map of the stage before; for cascades, which need it.
+            probabilities: Return them too; they take 4 bytes a voxel and class.
+
+        Raises:
+            UserError: The image or the stage before has the wrong shape or values, or the image is far larger than
+                those of the training.
+        """
+        model = self._model
+        if (previous_stage is None) != (model.previous_stage is None):
+            stage = model.previous_stage
+            wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
+            raise UserError(f"{model.configuration} is {wrong} previous_stage.")
+        image, given = np.asarray(image), dict(properties)
+        if previous_stage is not None:
+            previous_stage = np.asarray(previous_stage, np.float32)  # nnU-Net marks what it crops by -1
+            if previous_stage.shape != image.shape[1:]:
+                shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
+                raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
+            model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
+        prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
+        answered = self._network.predict(prepared)
+        reviewed = segment_case(model, answered, (), self._findings)
+        listed = ReviewList(
+            "", {case: reviewed.finished}, (), model.folds, model.quality, self._flags, unlike=self._unlike
+        )
+        reasons = list(listed.reasons[case])
+        return Answer(
+            reviewed.case.segmentation,
+            listed.rows[0],
+            listed.findings[case],
+            reasons,
+            bool(reasons) if self._flags else None,
+            reviewed.place.index,
+            Probabilities(reviewed.case.probabilities.whole(), model.calibration is not None)
+            if probabilities
+            else None,
+        )

@@ -1,0 +1,113 @@
+"""Which slice of a case is shown, which part of it, and how it is turned so that radiologists are used to the sight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.show.drawing import LONG_SIDE, Grid
+
+_SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
+
+# Where the ends of DICOM's world axes lie: x grows to the patient's left, y to the back, z to the head.
+_ENDS = ("RL", "AP", "IS")
+_OPPOSITE = dict(zip("RLAPIS", "LRPASI"))
+# For a slice across a world axis: its name, and where its rows and its columns grow to.
+_VIEWS = {"IS": ("axial", "P", "L"), "AP": ("coronal", "I", "L"), "RL": ("sagittal", "I", "P")}
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a slice that is shown, and how it is turned.
+
+    Attributes:
+        axis: Array axis across the slices.
+        index: Of the slice.
+        box: Rows and columns of the slice as it is stored.
+        grid: From the voxels that are shown to pixels.
+        plane: ``axial``, ``coronal`` or ``sagittal``; empty where the orientation is unknown.
+        edges: Letters of the left, right, upper and lower edge (R, L, A, P, I, S); empty where unknown.
+        transpose: Whether rows and columns are swapped.
+        flips: Which of rows (0) and columns (1) are turned round afterwards.
+    """
+
+    axis: int
+    index: int
+    box: tuple[slice, slice]
+    grid: Grid
+    plane: str = ""
+    edges: tuple[str, ...] = ()
+    transpose: bool = False
+    flips: tuple[int, ...] = ()
+
+    @classmethod
+    def around(
+        cls, occupied: np.ndarray, axis: int, index: int, geometry: Geometry, long_side: tuple[int, int] = LONG_SIDE
+    ) -> View:
+        """The part around what is occupied in a slice, (rows, columns) as stored; ``long_side`` as in :class:`Grid`.
+
+        It is turned as usual, or shown as stored where :func:`anatomical_axes` is None.
+        """
+        box, axes = crop_box(occupied), anatomical_axes(geometry)
+        turned: tuple[str, tuple[str, ...], bool, tuple[int, ...]] = "", (), False, ()
+        if axes is not None:
+            name, down, right = next(view for ends, view in _VIEWS.items() if axes[axis] in ends)
+            letters = [letter for i, letter in enumerate(axes) if i != axis]
+            transpose = letters[0] not in (down, _OPPOSITE[down])
+            letters = letters[::-1] if transpose else letters
+            flips = tuple(k for k, letter in enumerate((down, right)) if letters[k] != letter)
+            turned = name, (_OPPOSITE[right], right, _OPPOSITE[down], down), transpose, flips
+        shape = [part.stop - part.start for part in box]
+        spacing = [value for i, value in enumerate(geometry.spacing_mm) if i != axis]
+        i, j = (1, 0) if turned[2] else (0, 1)
+        grid = Grid((shape[i], shape[j]), (spacing[i], spacing[j]), geometry.unit != "pixels", long_side)
+        return cls(axis, index, box, grid, *turned)
+
+    def __call__(self, volume: np.ndarray) -> np.ndarray:
+        """What it shows of a volume."""
+        return self.flat(np.take(volume, self.index, axis=self.axis))
+
+    def flat(self, array: np.ndarray) -> np.ndarray:
+        """What it shows of a slice that was cut already."""
+        part = array[self.box]
+        return np.flip(part.T if self.transpose else part, self.flips)
+
+    def name(self, total: int) -> str:
+        """``axial slice 3 of 20``; empty where there is no other slice."""
+        return f"{self.plane} slice {self.index + 1} of {total}".strip() if total > 1 else ""
+
+
+def anatomical_axes(geometry: Geometry) -> str | None:
+    """Where each array axis grows to: a letter of R, L, A, P, I and S.
+
+    None where the file says nothing about it (as PNG), the data are 2D, or the volume is so oblique that no axis
+    is nearest.
+    """
+    directions = geometry.directions
+    if directions is None or directions.shape != (3, 3) or not np.isfinite(directions).all():
+        return None
+    world = np.abs(directions).argmax(axis=0)
+    if sorted(world) != [0, 1, 2]:
+        return None
+    # array axes run the other way round: the last one is the file's first
+    return "".join(_ENDS[world[i]][int(directions[world[i], i] > 0)] for i in (2, 1, 0))
+
+
+def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
+    """The part of a slice that is shown: around what is occupied, grown by half its size to each side.
+
+    The whole slice where nothing is occupied, or where the part would be nearly all of it.
+
+    Args:
+        occupied: (rows, columns) voxels that are a structure.
+    """
+    whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
+    if not occupied.any():
+        return whole
+    ends = np.array([np.flatnonzero(occupied.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]) + (0, 1)
+    size = np.maximum(2 * np.diff(ends)[:, 0], _SMALLEST_CROP)
+    start, stop = np.maximum((ends.sum(1) - size) // 2, 0), np.minimum((ends.sum(1) + size) // 2, occupied.shape)
+    rows, columns = (slice(*part) for part in np.stack([start, stop], axis=1).tolist())
+    return whole if np.prod(stop - start) > 0.7 * occupied.size else (rows, columns)

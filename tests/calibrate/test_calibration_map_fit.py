@@ -1,0 +1,55 @@
+"""Maps from arrays: what they learn, what they refuse, and that they are the same from their file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap, Probabilities
+
+SURE, RIGHT = 0.99, 0.8
+
+
+def cases(regions: bool, n: int = 6, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Probabilities that are SURE of what is right in a share RIGHT of the voxels, and the truth."""
+    rng = np.random.default_rng(seed)
+    truths = [rng.integers(0, 2, (2, 10, 10, 10)) if regions else rng.integers(0, 3, (10, 10, 10)) for _ in range(n)]
+    if regions:
+        guesses = [np.where(rng.random(truth.shape) < RIGHT, truth, 1 - truth) for truth in truths]
+        return [np.where(guess == 1, SURE, 1 - SURE) for guess in guesses], truths
+    guesses = [(truth + (rng.random(truth.shape) > RIGHT) * rng.integers(1, 3, truth.shape)) % 3 for truth in truths]
+    channels = np.arange(3).reshape(-1, 1, 1, 1)
+    return [np.where(guess == channels, SURE, (1 - SURE) / 2) for guess in guesses], truths
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_a_map_from_arrays_says_how_often_it_is_right_and_is_the_same_from_its_file(regions, tmp_path):
+    probabilities, truths = cases(regions)
+    made = CalibrationMap.fit(
+        probabilities, truths, names=["a", "b"], regions=regions, groups=["p", "p", "q", "r", "s", "t"]
+    )
+    after = made.transform(probabilities[0])
+    assert after.max() == pytest.approx(RIGHT, abs=0.02) and (regions or np.allclose(after.sum(0), 1))
+    assert list(made.names.values()) == ["a", "b"] and {form.form for form in made.forms} >= {"temperature", "shift"}
+    [first] = {part for part, of in made.cross_fit.items() if "case 0" in of.cases}
+    assert "case 1" in made.cross_fit[first].cases  # the same patient
+    made.save(tmp_path / "map.json")
+    np.testing.assert_allclose(CalibrationMap.load(tmp_path / "map.json").transform(probabilities[0]), after, atol=1e-7)
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_calibrated_twice():
+    probabilities, truths = cases(False)
+    for wrong, message in (
+        ((probabilities, truths[1:]), "one label map"),
+        ((probabilities, [truth[1:] for truth in truths]), "labels must have the shape"),
+        ((probabilities, [truth + 1 for truth in truths]), "values from 0 to 2, got"),
+        (([np.stack([np.ones(8), np.zeros(8)])] * 6, [np.zeros(8, int)] * 6), "nothing but certain background"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CalibrationMap.fit(*wrong)
+    with pytest.raises(ValueError, match="one patient"):
+        CalibrationMap.fit(probabilities, truths, groups=["p"] * 6)
+    made = CalibrationMap.fit(probabilities, truths, form="temperature")
+    once = made.transform(Probabilities(probabilities[0], calibrated=False))
+    with pytest.raises(ValueError, match="calibrated already"):
+        made.transform(Probabilities(once, calibrated=True))

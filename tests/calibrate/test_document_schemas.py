@@ -1,0 +1,74 @@
+"""The JSON schemas of the documents, and the documents that the commands write."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from importlib import metadata
+
+import jsonschema
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibrate.calibration_map import SCOPE, CalibrationSet
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.json_files import read_dict
+from tests.nnunet.untrained import write_scan
+from tests.numbers.models import make_trained
+from tests.runs.folders import CLASSES, REGIONS
+from tools.document_schemas import PUBLISHED, schema_of
+
+
+def check(name: str, document: dict) -> None:
+    jsonschema.Draft202012Validator(schema_of(name)).validate(document)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_field_of_the_documents_is_described(name) -> None:
+    schema = schema_of(name)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert all(field.get("description") for field in schema["properties"].values())
+    assert "Attributes:" not in json.dumps(schema) and '"title"' not in json.dumps(schema)
+
+
+@pytest.fixture(scope="module", params=[CLASSES, REGIONS], ids=["classes", "regions"])
+def written(request, tmp_path_factory):
+    """What calibrate, predict and review wrote of one model, and the model."""
+    root = tmp_path_factory.mktemp("written")
+    model = make_trained(root / "nnunet", cases=3, folds=2, sharpness=2.0, labels=request.param)
+    (root / "scans").mkdir()
+    write_scan(root / "scans" / "new_0000.nii.gz", np.random.default_rng(0).normal(size=(9, 10, 8)).astype(np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in model.environment.items():
+            patch.setenv(name, value)
+        named = ("-d", model.dataset, "-c", "3d_fullres")
+        assert main(["calibrate", *named, "-np", "1", "-groups", "^case_.(.)"]) == 0
+        here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar", "-also", "1", "--slicer")
+        assert main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here]) == 0
+        path, folder = model.folder / "calibration_map.json", str(model.validation(0))
+        assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), "-np", "1"]) == 0
+        assert main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)]) == 0
+    documents = {"calibration": read_dict(model.validation(0) / "calibration.json"), "calibration_map": read_dict(path)}
+    documents |= {"prediction": read_dict(root / "out" / "prediction.json")}
+    documents |= {"outcome": read_dict(root / "reviewed" / "outcome.json")}
+    return documents | {"review": read_dict(root / "reviewed" / "prediction.json")}
+
+
+def test_documents_fit_their_schema(written) -> None:
+    for name, kind in [*((name, name) for name in PUBLISHED), ("review", "prediction")]:
+        check(kind, written[name])
+        assert not written[name].keys() - schema_of(kind)["properties"].keys()
+
+
+def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
+    made, used = written["calibration_map"], written["prediction"]["calibration_map"]
+    cases = sorted(case for part in made["cross_fit"].values() for case in part["cases"])
+    text = "\n".join([*cases, *sorted(made["checkpoint_sha256"].values())])
+    expected = {"n_cases": 6, "n_patients": 3, "sha256": sha256(text.encode()).hexdigest()}
+    assert made["calibration_set"] == used["calibration_set"] == expected and len(made["checkpoint_sha256"]) == 2
+    assert made["scope"] == used["scope"] == SCOPE and used["form"] == made["form"]
+    assert used["effect"] == {name: made["effect"][name] for name in ("NLL all", "ECE predicted")}
+    assert made["versions"]["nnunetv2"] == metadata.version("nnunetv2")
+    assert written["review"]["calibration_map"] == used
+    assert CalibrationSet.of(cases[::-1], None, made["checkpoint_sha256"]).sha256 == expected["sha256"]
+    assert CalibrationSet.of(cases[1:], None, made["checkpoint_sha256"]).sha256 != expected["sha256"]

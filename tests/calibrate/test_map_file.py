@@ -1,0 +1,189 @@
+"""calibration_map.json: what its reader takes, and what it says of a file that it cannot take."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrate.map_file import (
+    check_networks,
+    read_map,
+)
+from nnunet_nacl.calibrate.stored_map import StoredMap, loaded_map, stored_map
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.nnunet.untrained import calibrate, make_model
+from tests.numbers.models import map_to_json
+
+STRUCTURES = {"1": "anterior", "2": "posterior"}
+MAPS = {
+    "temperature": LogOddsMap([0.5, 0.5], [0, 0]),
+    "conditional": LogOddsMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
+    "matrix": LogOddsMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
+}
+
+
+def same_map(one: LogOddsMap, other: LogOddsMap) -> bool:
+    return np.array_equal(one.coefficients(), other.coefficients())
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Function that writes a map, with changes; its path."""
+
+    def run(**changes):
+        path = tmp_path / "calibration_map.json"
+        path.write_text(json.dumps(map_to_json(MAPS, "conditional", STRUCTURES) | changes))
+        return path
+
+    return run
+
+
+def test_a_map_comes_back_by_its_form(write):
+    for form in (None, *MAPS):
+        assert same_map(read_map(write(), STRUCTURES, False, form), MAPS[form or "conditional"])
+    assert not same_map(MAPS["conditional"], MAPS["temperature"])
+    regions = LogOddsMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
+    path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
+    assert read_map(path, STRUCTURES, True).regions
+    matrix = LogOddsMap(np.array([[1.0, 0.25, 0.5], [-0.5, 2.0, 0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
+    assert same_map(read_map(write(**map_to_json({"matrix": matrix}, "matrix", STRUCTURES)), STRUCTURES, False), matrix)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@given(data=st.data())
+def test_rows_hold_what_differs_by_label(regions, data):
+    """Any table of coefficients comes back to the bit; what all structures share is stored once."""
+    labels, columns = (2, 2) if regions else (4, 4)
+    numbers = st.sampled_from([0.0, 0.25, -0.5, 1e-9])
+    more = data.draw(hnp.arrays(float, (labels, 3, columns), elements=numbers))
+    own = data.draw(hnp.arrays(float, (labels, 3), elements=st.sampled_from([1.25, 1.25, 2.0])))
+    slopes = np.abs(more) if regions else more
+    for structure in range(3):
+        slopes[:, structure, 0 if regions else structure] = own[:, structure]
+    calibration = LogOddsMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
+    stored = decode(StoredMap, json.loads(json.dumps(stored_map(calibration))), "map")
+    np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())
+    first = calibration.coefficients()[0, 0, 1:]
+    if not first.any():
+        there = any((row["label"], row["structure"]) == (0, 0) for row in stored["rows"])
+        assert there == (own[0, 0] != stored["slopes"][0][0])
+
+
+def tables(slopes) -> dict:
+    return {"conditional": {"slopes": slopes, "offsets": np.zeros(np.shape(slopes)).tolist()}}
+
+
+@pytest.mark.parametrize(
+    "changes, asked, message",
+    [
+        (
+            {"schema_version": 1},
+            {},
+            "schema version 1, .* reads 3; calibrate again, or remove it.$",
+        ),
+        ({"schema_version": None}, {}, "schema version None"),
+        ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
+        ({}, {"structures": {"1": "anterior"}}, "the predictions have the classes 1 anterior; give the map of this"),
+        ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional, matrix; calibrate again"),
+        ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
+        ({"maps": tables([["a", "b"]] * 3)}, {}, "alibrate again"),
+        ({"maps": tables([[1], [1]])}, {}, "1 slopes for 2 structures; calibrate again"),
+        ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
+        ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
+        ({"maps": {"conditional": {"slopes": [1, 1], "offsets": [0, 0]}}}, {}, "not a map of `nnunet_nacl calibrate`"),
+        ({"n_cases": "six"}, {}, "not a map of .*: n_cases: .*valid integer.*'six'; calibrate again, or give its"),
+        ({"cross_fit": {"a": {"cases": ["b"]}}}, {}, r"cross_fit\.a\.map: Field required; calibrate again"),
+    ],
+)
+def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
+    path = write(**changes)
+    arguments = {"structures": STRUCTURES, "regions": False} | asked
+    with pytest.raises(UserError, match=message) as caught:
+        read_map(path, **arguments)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+PATIENT = list(range(20))
+PRESENT = {"intercept": 0.0, "slopes": [1, 1], "centre": [0, 0], "spread": [1, 1], "n": 9, "n_yes": 4, "n_patients": 9}
+ESTIMATE = {"difference": [0.0] * 9, "patient": list(range(9))}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> str:
+    """A map of 20 patients with all that it can have learned."""
+    path = calibrate(make_model(tmp_path_factory.mktemp("model")))
+    content = read_dict(path)
+    profiles = {"names": ["median"], "values": [[0.5]] * 20, "patient": PATIENT}
+    presence = {"voxel": 0.1, "present": {"2": PRESENT}, "listed": ["2"]}
+    content["quality"] |= {"profiles": profiles, "presence": presence}
+    content["cross_fit"] = {"a": {"cases": ["b"], "map": content["maps"]["conditional"]}}
+    path.write_text(json.dumps(content))
+    CalibrationMap.load(path)
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    "place, value, named",
+    [
+        (
+            "quality.learned.scores.patient.19",
+            10**9,
+            "quality.learned.scores.patient: .* 0 to 19, the largest is 10000",
+        ),
+        ("quality.learned.dice.1.patient.19", 10**9, "quality.learned.dice.1.patient: "),
+        ("quality.profiles.patient", [*PATIENT[:-1], -1], "quality.profiles.patient: "),
+        ("quality.learned.scores.score", {"1": [0.5] * 20}, "quality.learned.scores: .* same structures"),
+        ("quality.learned.scores.score.1.3", 1e999, "quality.learned.scores.score.1.3: .* finite|less than"),
+        ("quality.learned.scores.score.1.3", None, "quality.learned: scores.score.1: 19 scans have a score, 20 were"),
+        ("quality.learned.scores.score.1", [0.5] * 19, "quality.learned.scores: "),
+        ("quality.learned.dice.1.difference", [0.0] * 19, "quality.learned.dice.1: its lists"),
+        ("quality.learned.dice.1.alpha", 0.2, "quality.learned.dice.1.alpha: .*0.1, not 0.2"),
+        ("quality.learned.dice.1.bounds.1", 1e999, "quality.learned.dice.1.bounds.1: "),
+        (
+            "quality.learned.dice.3",
+            ESTIMATE,
+            "quality.learned.dice: it is of the structures 1, 2, 3, the map is of 1, 2",
+        ),
+        ("quality.learned.checks.dice", {}, "quality.learned.checks.dice: it is of the structures none"),
+        ("quality.learned.checks.dice.1.n", -1, "quality.learned.checks.dice.1.n: .*, not -1"),
+        ("quality.presence.present.3", PRESENT, "quality.presence.present: it is of the structures 2, 3, the map"),
+        ("quality.presence.listed.0", "3", "quality.presence.listed: "),
+        (
+            "quality.presence.present.2",
+            PRESENT | dict.fromkeys(("slopes", "centre", "spread"), [1]),
+            "present.2: .* 2 fea",
+        ),
+        ("quality.presence.present.2.slopes.0", 2e6, "quality.presence.present.2.slopes.0: .*1000000, not 2000000"),
+        ("maps.conditional.slopes", [[2e6, 1]], "maps.conditional.slopes.0.0: .*1000000, not 2000000"),
+        ("maps.conditional.slopes", [[1] * 9000], "maps.conditional: 9000 slopes for 2 structures"),
+        ("cross_fit.a.map.slopes", [[-1, 1]], "cross_fit.a.map: slopes must be above 0"),
+    ],
+)
+def test_a_map_that_was_edited_is_refused_and_its_field_named(whole, tmp_path, place, value, named):
+    content = json.loads(whole)
+    *parents, last = place.split(".")
+    at = content
+    for key in parents:
+        at = at[key]
+    at[int(last) if isinstance(at, list) else last] = value
+    (tmp_path / "map.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"map.json: not a map .*{named}.*; calibrate again, or give its cal") as caught:
+        CalibrationMap.load(tmp_path / "map.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_are_compared_where_the_map_knows_them(write):
+    path = write(checkpoint_sha256={"0": "abc", "1": "def"})
+    record = CalibrationMap.load(path)
+    check_networks(path, record, {"0": "abc", "2": "new"})
+    with pytest.raises(UserError, match="other networks than those of fold 1 .*calibrate again"):
+        check_networks(path, record, {"0": "abc", "1": "abc"})
+    check_networks(path, CalibrationMap.load(write()), {"0": "anything"})

@@ -1,0 +1,230 @@
+"""What held-out cases teach: values of a case in closed form, the check on unseen parts, the way to a review list."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.case.case_quality import sampled_quality
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.numbers.learned_quality import check_estimate
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.runs.evaluate import evaluate_case
+from nnunet_nacl.runs.heldout import HeldOut
+from tests.review_tables import read_list
+from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
+from tests.runs.predictions import SPACING_MM, predictions_in
+
+
+def through(folder: PredictionFolder, case: str, calibration: LogOddsMap) -> dict[str, list[float]]:
+    """What a case under a map teaches, by structure: from all voxels."""
+    mapped = replace(folder, calibration=calibration)
+    result = evaluate_case(mapped, mapped.files(case))
+    return values_of(result.quality, result.dice)
+
+
+def values_of(quality, dice) -> dict[str, list[float]]:
+    assert quality.unit == "ml"
+    names = ("expected_volume", "true_volume")
+    return {
+        key: [one.expected_dice, dice[key], *(getattr(one, name) for name in names)]
+        for key, one in quality.structures.items()
+    }
+
+
+def test_values_of_a_case_in_closed_form(predict, tmp_path):
+    # two voxels: p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in
+    # neither, but a third voxel, which is ignored, is full of it
+    folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
+    ignore = max(CLASSES_WITH_IGNORE.values())
+    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
+    write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
+    (tmp_path / "labels").mkdir()
+    write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
+    opened = PredictionFolder.open(folder, tmp_path / "labels")
+    found = through(opened, "case", LogOddsMap([1.0, 1.0], [0.0, 0.0]))
+    assert found["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
+    expected, true, *volumes = found["2"]
+    assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0], abs=1e-9)
+    shifted = through(opened, "case", LogOddsMap([1.0, 1.0], [math.log(4), 0.0]))
+    p = np.array([6 / 7, 8 / 11])  # odds times 4
+    assert shifted["1"][0] == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the label that was chosen
+
+
+@pytest.mark.parametrize("labels", [CLASSES_WITH_IGNORE, REGIONS], ids=["ignore", "regions"])
+def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validated, labels):
+    model = make_validated(labels=labels, cases=1)
+    held_out = HeldOut(find_fold_folders(model.folder))
+    (case,) = held_out.files
+    regions = held_out.first.labels.regions
+    calibration = LogOddsMap([0.8, 1.2], [0.4, -0.3], regions)
+    sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
+    assert (sample.weights == 1).all()
+    [result] = held_out.evaluate().cases
+    found = values_of(sampled_quality(result, held_out.first.labels, sample, calibration), result.dice)
+    for key, values in exact.items():
+        assert found[key] == pytest.approx(values, abs=2e-3), key  # half precision
+
+
+def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
+    # a patient who is unlike the others is missed by the interval, however many cases there are of it
+    patients = [f"p{i}" for i in range(12)] + ["odd"] * 12
+    check = check_estimate(np.full(24, 0.7), np.repeat([0.5, 0.9], 12), patients)
+    assert check.error == pytest.approx(0.2) and check.bias == pytest.approx(0) and check.coverage.n == 24
+    assert check.coverage.share <= 0.5 and 0 <= check.width < 0.5
+    predicted = np.linspace(0.6, 0.9, 12)
+    check = check_estimate(predicted, predicted - 0.1, patients[:12])
+    assert (check.error, check.bias, check.width, check.coverage.share) == pytest.approx((0.1, 0.1, 0, 1), abs=1e-9)
+    # the mean of the others, which knows nothing of the case; of two patients each is the other's
+    assert check_estimate(np.array([0.5, 0.5]), np.array([0.2, 0.9]), ["a", "b"]).error_of_constant == pytest.approx(
+        0.7
+    )
+    assert check_estimate(np.array([math.nan, 0.5]), np.array([0.5, 0.5]), ["a", "b"]).n == 1
+
+
+@pytest.fixture(scope="module")
+def learned_folders(tmp_path_factory):
+    """Function that gives a folder for labels: predictions, a map that has learned from them, what ``review`` makes."""
+    made: dict[str, Path] = {}
+
+    def build(labels=None) -> Path:
+        if str(labels) in made:
+            return made[str(labels)]
+        root = made[str(labels)] = tmp_path_factory.mktemp("learned")
+        folder = predictions_in(root)(labels=labels, cases=0)
+        truths = root / "labels"
+        truths.mkdir()
+        rng = np.random.default_rng(0)
+        labels = json.loads((folder / "dataset.json").read_text())["labels"]
+        for i in range(10):
+            truth, probs, segmentation = random_case(rng, labels, (6, 14, 12), sharpness=5 - 0.4 * i)
+            write_prediction(folder, f"case_{i}", probs, segmentation, SPACING_MM)
+            write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
+        path = root / "calibration_map.json"
+        with open(root / "printed.txt", "w", encoding="utf-8") as file, redirect_stdout(file):
+            run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+        run("review", "-i", folder, "-map", path, "--save_probabilities", "-o", root / "calibrated")
+        return root
+
+    return build
+
+
+def run(*arguments, status=0) -> None:
+    assert main([*map(str, arguments), "-np", "1"]) == status
+
+
+@pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
+def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path, capsys):
+    root = learned_folders(labels)
+    path, printed = root / "calibration_map.json", (root / "printed.txt").read_text()
+    assert "predicted for new cases, off by" in printed and "single networks" not in printed
+    learned = CalibrationMap.load(path).learned
+    assert learned.as_deployed
+    run("review", "-i", root / "calibrated", "-o", tmp_path / "out", "-map", path)
+    rows = read_list(tmp_path / "out")
+    lowest = [float(row["lowest_predicted_dice"]) for row in rows]
+    assert len(rows) == 10
+    assert lowest == sorted(lowest)
+    (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")], learned.dice
+    for row in rows:
+        interval = learned.dice[key].predict(float(row[f"{name} predicted_dice"]))[1:]
+        found = [float(row[f"{name} predicted_dice{part}"]) for part in ("_low", "_high")]
+        assert found == pytest.approx(interval, abs=1e-4)
+        high = learned.volume[key].predict(float(row[f"{name} predicted_volume_ml"]))[2]
+        assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(high, rel=1e-4)
+    settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    named = settings["calibration_map"]["sha256"], settings["predictions"]["map_sha256"]
+    assert named == (sha256(path.read_bytes()).hexdigest(),) * 2
+    assert "(0." in capsys.readouterr().out
+
+
+def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a_folder(
+    learned_folders, without_figures, tmp_path, capsys
+):
+    root, path = tmp_path / "copy", learned_folders() / "calibration_map.json"
+    shutil.copytree(path.parent, root)
+    folder, calibrated, truths = (root / name for name in ("predictions", "calibrated", "labels"))
+    capsys.readouterr()
+    run("evaluate", "-i", calibrated, "-gt", truths, "-map", path)
+    printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
+    assert f"{calibrated} through {path}: " in printed.replace("\n", "")
+    learned = CalibrationMap.load(path).learned
+    errors, inside = [], []
+    for case in document["metric_per_case"]:
+        for key, values in case["quality"]["structures"].items():
+            predicted, low, high = learned.dice[key].predict(values["expected_dice"])
+            true = case["metrics"][key]["Dice"]
+            errors.append(abs(predicted - true))
+            inside.append(low <= true <= high)
+    found = document["predicted_quality"]
+    assert found["MAE predicted"] == pytest.approx(np.mean(errors)) and f"{np.mean(errors):.3f}" in printed
+    assert found["coverage"]["share"] == np.mean(inside) and found["map_sha256"] == document["map_sha256"]
+    assert "cases of the same names (10, case_0 first)" in printed
+    as_predicted = (folder / "calibration.json").read_bytes()
+    run("evaluate", "-i", folder, "-gt", truths, "-map", path)  # through the map: nothing has to be written
+    through_map = json.loads((folder / "calibrated" / "calibration.json").read_text())
+    assert through_map["predicted_quality"]["MAE predicted"] == pytest.approx(found["MAE predicted"], abs=1e-6)
+    for one, other in zip(through_map["metric_per_case"], document["metric_per_case"]):
+        assert one["metrics"] == other["metrics"]  # the labels are nnU-Net's in both
+    assert (folder / "calibration.json").read_bytes() == as_predicted
+
+    output = ("-o", tmp_path / "c", "-bootstrap", "100")
+    compared = ("-i", f"raw={folder}", calibrated, "-gt", truths, *output)
+    run("compare", *compared)
+    tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
+    raw, learned = csv.DictReader((tmp_path / "c" / "tables" / "quality.csv").open())
+    assert (raw["coverage"], float(learned["MAE predicted"])) == ("", pytest.approx(np.mean(errors)))
+    assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
+    path.rename(tmp_path / "moved.json")
+    try:
+        run("compare", *compared)  # nobody says where it is
+        assert "coverage" not in (tmp_path / "c" / "tables" / "quality.csv").read_text()
+        shutil.copytree(folder, tmp_path / "copied")  # whose networks nobody knows
+        given = f"C={tmp_path / 'moved.json'}"
+        run("compare", *compared, "-i", f"C={tmp_path / 'copied'}", "-map", given)
+        assert "coverage" in (tmp_path / "c" / "tables" / "quality.csv").read_text()
+        assert "cannot be known" in " ".join(json.loads((tmp_path / "c" / "comparison.json").read_text())["notes"])
+        capsys.readouterr()
+        run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
+        assert "-map E=...: no folder of predictions" in capsys.readouterr().err
+    finally:
+        (tmp_path / "moved.json").rename(path)
+
+
+def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
+    root = learned_folders()
+    path = root / "calibration_map.json"
+
+    def refused(*arguments) -> str:
+        capsys.readouterr()
+        run("review", "-o", tmp_path / "out", *arguments, status=2)
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    assert "give the map" in refused("-i", root / "predictions", "-bad", "0.8")
+    content = json.loads(path.read_text())
+    steeper = {
+        form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]} for form, one in content["maps"].items()
+    }
+    given = ("-map", tmp_path / "other.json", "-bad", "0.8")
+    for folder, change, message in (
+        ("predictions", {"quality": None}, "has learned nothing about Dice"),
+        ("predictions", {"quality": content["quality"] | {"learned": None, "why_not": "all gone"}}, "(all gone)"),
+        ("calibrated", {"maps": steeper}, "another map"),
+        ("calibrated", {"schema_version": 1}, "calibrate again"),
+        ("calibrated", {"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of"),
+    ):
+        (tmp_path / "other.json").write_text(json.dumps(content | change))
+        assert message in refused("-i", root / folder, *given)

@@ -1,0 +1,36 @@
+"""A study of three trainers that is made once and copied."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from tests.compare.models import Study, make_study
+
+TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0, "nnUNetTrainerNACL": 3.0}
+
+
+@pytest.fixture(scope="session")
+def made_study(tmp_path_factory) -> Study:
+    """Two folds of three cases, validated and measured by three trainers; tests must not change it."""
+    study = make_study(tmp_path_factory.mktemp("study"), TRAINERS, cases=3, folds=2, shape=(3, 8, 8))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in study.environment.items():
+            patch.setenv(name, value)
+        for trainer in TRAINERS:
+            for fold in (0, 1):
+                folder = study.validation(trainer, fold)
+                evaluate_folder(folder, output=folder / "calibration.json")
+    return study
+
+
+@pytest.fixture
+def study(made_study, tmp_path, monkeypatch) -> Study:
+    """A copy, with nnU-Net's variables set."""
+    shutil.copytree(made_study.root, tmp_path / "nnunet")
+    copy = Study(tmp_path / "nnunet")
+    for name, value in copy.environment.items():
+        monkeypatch.setenv(name, value)
+    return copy

@@ -1,0 +1,102 @@
+"""Models compared as their calibration maps leave them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibrate.workflow import calibrate
+from nnunet_nacl.compare.alignment import align
+from nnunet_nacl.compare.entries import read_entries
+from nnunet_nacl.compare.learned_dice import quality_by_entry
+from nnunet_nacl.compare.resolution import Options, locate, read_documents
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.runs.heldout import HeldOut
+from tests.compare.models import CONFIGURATION, PLANS, make_study
+from tests.numbers.problems import quality_of
+from tests.runs.folders import CLASSES, REGIONS, read
+
+TRAINER = "nnUNetTrainerNACL"
+CALIBRATED = f"{TRAINER}+calibrated"
+
+
+@pytest.fixture(params=[CLASSES, REGIONS], ids=["classes", "regions"])
+def model(request, tmp_path, monkeypatch):
+    """Two folds of three cases."""
+    study = make_study(tmp_path, {TRAINER: 2.0}, labels=request.param, cases=3, folds=2, shape=(3, 9, 8))
+    for name, value in study.environment.items():
+        monkeypatch.setenv(name, value)
+    return study
+
+
+def gather(*names: str):
+    options = Options(plans=PLANS, configuration=CONFIGURATION)
+    located = locate("999", read_entries([("-tr", name) for name in names]), options)
+    return located, align(located, read_documents(located))
+
+
+def fit(study):
+    calibration = calibrate(HeldOut(find_fold_folders(study.model(TRAINER))))
+    (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
+    return calibration
+
+
+def test_what_is_not_calibrated_names_the_command(model):
+    command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -c {CONFIGURATION}`"
+    with pytest.raises(UserError, match=command):
+        gather(TRAINER, CALIBRATED)
+
+
+def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
+    calibration = fit(model)
+    regions = calibration.regions
+    maps = calibration.part_maps
+    _, dataset = gather(TRAINER, CALIBRATED)
+    change = calibration.effect["NLL all"]
+    for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):
+        nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.results[name]]
+        assert np.mean(nll) == pytest.approx(change[when]["mean"], rel=1e-6)
+    for plain, result in zip(*dataset.results.values()):
+        assert result.dice == plain.dice  # a map changes no label
+        folder = model.validation(TRAINER, int(result.case[-2]))
+        probs = maps[result.case](np.load(folder / f"{result.case}.npz")["probabilities"])
+        truth = read(model.root / "nnUNet_preprocessed" / dataset.name / "gt_segmentations" / f"{result.case}.nii.gz")
+        true = np.stack([truth > 0, truth == 2]) if regions else truth
+        counted = count_masks(probs, true, regions=regions)["all"]
+        for name in ("nll", "brier"):  # of a sample, which here is the whole case, and of all voxels
+            np.testing.assert_allclose(getattr(result.bins["all"], name), getattr(counted, name), rtol=2e-3)
+
+
+def test_cases_that_were_not_calibrated_are_refused(model):
+    fit(model)
+    path = model.model(TRAINER) / "calibration_map.json"
+    document = json.loads(path.read_text())
+    for part in document["cross_fit"].values():
+        part["cases"] = [case for case in part["cases"] if case != "case_00"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="case_00 was not calibrated; run .* again"):
+        gather(TRAINER, CALIBRATED)
+
+
+def test_predicted_dice_only_where_calibrate_learned_it(model):
+    calibration, values = fit(model), ([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
+    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration) | {"quality": None}))
+    names = [TRAINER, CALIBRATED]
+    found = gather(*names)
+    assert not any(rows.has_intervals for rows in quality_by_entry(*found, {}).values())
+    keys = list(found[1].structures)
+    rows = quality_of(dict.fromkeys(keys, values))
+    learned = LearnedQuality.learn(rows, np.full((6, len(keys)), np.nan), list("abcdef"), as_deployed=False)
+    document = encode(calibration) | {"quality": {"learned": encode(learned)}}
+    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
+    predicted = quality_by_entry(*found, {})
+    assert [predicted[name].has_intervals for name in names] == [False, True]
+    apart = predicted[names[1]]
+    assert apart.level == 0.9 and np.isfinite(apart.predicted[..., 0]).all()

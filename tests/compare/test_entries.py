@@ -1,0 +1,103 @@
+"""How trainers are named on the command line, and called in tables and figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from nnunet_nacl.compare.entries import STOCK_LABEL, read_entries, short_labels
+from nnunet_nacl.errors import UserError
+
+
+def read_models(arguments):
+    return read_entries([("-tr", argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("trainers", "labels"),
+    [
+        (["nnUNetTrainer", "nnUNetTrainerNACL"], [STOCK_LABEL, "NACL"]),
+        (["nnUNetTrainerDiceCE_40epochs", "nnUNetTrainerDiceNACL_40epochs"], [STOCK_LABEL, "Dice + NACL"]),
+        (
+            ["nnUNetTrainerNACL_lambda0p2_k5_40epochs_adam", "nnUNetTrainerCE_40epochs_adam"],
+            ["NACL lambda0p2 k5", "CE"],
+        ),
+        (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE train10", "CE"]),
+        (
+            ["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
+            ["Dice + CE anneal", "NACL gaussian sigma2 l2 sum m5"],
+        ),
+        (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
+        (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL l2 nonsense", "NACL"]),
+    ],
+)
+def test_labels_say_what_differs(trainers, labels):
+    assert short_labels(trainers) == labels
+
+
+def test_a_folder_and_a_name(tmp_path, monkeypatch):
+    folder = tmp_path / "nnUNetTrainerNACL__nnUNetPlans__2d"
+    (folder / "fold_0").mkdir(parents=True)
+    first, second, third = read_models(["nnUNetTrainerNACL", str(folder), "Mine=nnUNetTrainerCE"])
+    assert (first.name, first.label, first.path) == ("nnUNetTrainerNACL", "NACL", None)
+    assert (second.name, second.trainer, second.label) == (str(folder), "nnUNetTrainerNACL", "NACL (2)")
+    assert second.path == folder and (third.label, third.name) == ("Mine", "nnUNetTrainerCE")
+    monkeypatch.chdir(tmp_path)
+    [_, relative] = read_models(["nnUNetTrainer", f"second  seed={folder.name}"])
+    assert relative.label == "second seed" and relative.path.resolve() == folder
+
+
+def test_a_calibrated_model_says_so_behind_its_label():
+    entries = read_models(["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"])
+    assert [entry.label for entry in entries] == [STOCK_LABEL, "Dice + CE, calibrated", "A"]
+    assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
+    assert [entry.calibrated for entry in entries] == [False, True, True]
+    alone = read_models(["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_40epochs+calibrated"])
+    assert [entry.label for entry in alone] == ["as trained", "calibrated"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nnUNetTrainer", "nnUNetTrainerCE+sharpened"], r"\+sharpened is not \+calibrated"),
+        (["nnUNetTrainer+calibrated", "nnUNetTrainer+calibrated"], "twice"),
+        (["nnUNetTrainer"], "at least two"),
+        ([], "got none"),
+        (["nnUNetTrainer", "nnUNetTrainer"], "nnUNetTrainer twice"),
+        (["A=nnUNetTrainer", "A=nnUNetTrainerCE"], "label 'A' is given twice"),
+        (["=nnUNetTrainer", "nnUNetTrainerCE"], "LABEL=NAME"),
+        (["A=", "nnUNetTrainerCE"], "LABEL=NAME"),
+        (["", "nnUNetTrainerCE"], "'': expected NAME"),
+        (["nnUNetTrainer", "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no such folder"),
+        (["nnUNetTrainer", "./"], "no model folder"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message) as error:
+        read_models(arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_twice_by_other_paths(tmp_path):
+    folder = tmp_path / "nnUNetTrainer__nnUNetPlans__2d"
+    (folder / "fold_0").mkdir(parents=True)
+    with pytest.raises(UserError, match="twice"):
+        read_models([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
+
+
+def test_models_and_paths_in_their_order(tmp_path):
+    fold = tmp_path / "nnUNetTrainerNACL_40epochs__nnUNetPlans__2d" / "fold_0" / "validation"
+    for folder in (fold, tmp_path / "ensemble"):
+        folder.mkdir(parents=True)
+    (fold / "calibration.json").write_text("{}")
+    given = [
+        ("-i", str(tmp_path / "ensemble")),
+        ("-tr", "nnUNetTrainerDiceCE_40epochs"),
+        ("-i", str(fold)),
+        ("-i", f"A=b={fold / 'calibration.json'}"),
+    ]
+    with pytest.raises(UserError, match="no such file or folder"):
+        read_entries(given)
+    entries = read_entries([*given[:3], ("-i", f"A={fold / 'calibration.json'}")])
+    assert [entry.label for entry in entries] == ["ensemble", STOCK_LABEL, "NACL", "A"]
+    assert [entry.is_model for entry in entries] == [False, True, False, False]

@@ -1,0 +1,78 @@
+"""Folders beside the folds that are none, and folds that the user names wrongly: the same rule in every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.compare.trained_models import common_folds
+from nnunet_nacl.nnunet import companion_files
+from nnunet_nacl.nnunet.companion_files import fold_folders
+from nnunet_nacl.nnunet.locate import trained_folds
+from tests.numbers.models import give_map, make_trained
+
+ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
+ALL = "all (nnU-Net's fold_all)"
+MODEL = ("-d", "999", "-c", "3d_fullres")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Two folds, trained, validated and calibrated, beside copies of them under names that are no fold's."""
+    model = make_trained(tmp_path_factory.mktemp("nnunet"), folds=2, cases=3)
+    give_map(model)
+    for name in ODD:
+        shutil.copytree(model.folder / "fold_1", model.folder / name)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def environment(model, monkeypatch):
+    for name, value in model.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_folds_are_what_nnunet_names_so_and_others_are_named_once(tmp_path, capsys):
+    for name in ("fold_10", "fold_2", "fold_all", "fold_0", *ODD, "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "fold_3").write_text("no folder")
+    expected = {fold: tmp_path / f"fold_{fold}" for fold in ("0", "10", "2", "all")}
+    assert fold_folders(tmp_path) == fold_folders(tmp_path) == expected and list(expected) == list(
+        fold_folders(tmp_path)
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split()[1] for line in lines) == sorted(str(tmp_path / name) for name in ODD)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", *MODEL, "-i", ".", "-o", "out"),
+        ("calibrate", *MODEL),
+        ("calibrate", *MODEL, "-map", "calibration_map.json"),
+        ("evaluate", *MODEL),
+        ("evaluate", *MODEL, "--predict"),
+        ("compare", *MODEL, "-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "-o", "out"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_fold_is_refused(model, monkeypatch, capsys, command):
+    monkeypatch.chdir(model.folder)
+    before = sorted(model.root.rglob("*"))
+    for fold in ("00", "0_1", "²", "-1", "0_backup", "0/../fold_1"):
+        assert main([*command, "-f", "0", fold]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].endswith(f"-f {fold}: folds are 0, 1, 2, ... or {ALL}.")
+    assert sorted(model.root.rglob("*")) == before
+
+
+def test_copies_of_folds_are_left_out_by_every_command(model, capsys):
+    companion_files._note_left_out.cache_clear()
+    assert main(["evaluate", *MODEL, "-np", "1"]) == 0
+    error = capsys.readouterr().err
+    assert all(error.count(f"note: {model.folder / name} is left out") == 1 for name in ODD)
+    assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
+    assert trained_folds(model.folder, "checkpoint_final.pth") == ("0", "1")  # for `calibrate` and --predict
+    assert common_folds("", {"one": model.folder}, None, False) == (["0", "1"], [])  # for `compare`

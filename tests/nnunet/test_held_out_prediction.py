@@ -1,0 +1,185 @@
+"""`nnunet_nacl calibrate -i IMAGES -gt LABELS` with a model: images in, predicted as the model is used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibrate.map_file import map_of_folds, sha256
+from nnunet_nacl.calibrate.stored_map import loaded_map
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.nnunet import held_out_prediction
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+from tests.nnunet.untrained import (
+    SHAPE,
+    make_model,
+    make_scans,
+    predict_with_nnunet,
+    segmentations,
+    write_scan,
+)
+from tests.nnunet.untrained import (
+    calibrate as give_map,
+)
+from tests.runs.folders import CLASSES, REGIONS
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> None:
+    monkeypatch.setattr("nnunetv2.inference.predict_from_raw_data.default_num_processes", 1)
+    monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
+
+
+@pytest.fixture
+def predicted(monkeypatch) -> list[str]:
+    """Names of the cases that networks were asked about."""
+    names, original = [], held_out_prediction.Network.predict
+    monkeypatch.setattr(
+        held_out_prediction.Network, "predict", lambda self, case: names.append(case.case) or original(self, case)
+    )
+    return names
+
+
+def calibrate(model: Path, scans: Path, truths: Path, *arguments: object) -> int:
+    command = ["calibrate", "-i", scans, "-gt", truths, "-m", model, "-device", "cpu", "-np", 1, *arguments]
+    return main([*map(str, command)])
+
+
+def write_truths(folder: Path, label_maps: dict[str, np.ndarray]) -> Path:
+    """Label maps that a network of random weights is right about in nine voxels of ten."""
+    folder.mkdir()
+    for number, (case, label_map) in enumerate(label_maps.items()):
+        rng = np.random.default_rng(number)
+        wrong = rng.random(label_map.shape) < 0.1
+        write_scan(folder / f"{case}.nii.gz", np.where(wrong, rng.integers(0, 3, SHAPE), label_map).astype(np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, predicted, capsys):
+    model, scans = make_model(tmp_path, labels=labels, folds=2), make_scans(tmp_path / "scans", 7)
+    expected = predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
+    truths = write_truths(tmp_path / "truths", expected)
+    (truths / "scan_6.nii.gz").unlink()  # an image that nobody has labelled
+    for channel in range(2):
+        write_scan(scans / f"bad_{channel:04d}.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    write_scan(truths / "bad.nii.gz", np.ones(SHAPE, np.uint8))
+    assert calibrate(model, scans, truths) == 1
+    printed = capsys.readouterr()
+    place = model / "calibration_map_predictions"
+    assert f"is taken for images: folds 0, 1 predict them into {place}" in printed.err
+    assert f"bad: {scans / 'bad_0000.nii.gz'}: cannot be read as an image" in printed.err
+    assert "single networks" not in printed.out
+    found = segmentations(place)
+    assert sorted(predicted) == sorted(found) == [f"scan_{i}" for i in range(6)]
+    for case, segmentation in found.items():
+        np.testing.assert_array_equal(segmentation, expected[case])
+    assert not list(place.glob("*.npz"))
+    document = json.loads((model / "calibration_map.json").read_text())
+    assert document["n_cases"] == 6 and list(document["problems"]) == ["bad"]
+    assert document["quality"]["learned"]["as_deployed"] is True
+    assert document["inference"] == {"step_size": 0.5, "mirroring": True}
+    hashes = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    assert document["checkpoint_sha256"] == hashes
+    assert TrainedModel.open(model).calibration is not None
+
+    cases = json.loads((place / "calibration.json").read_text())["metric_per_case"]
+    agree = [one["members_dice"] for case in cases for one in case["quality"]["structures"].values()]
+    assert len(agree) == 12 and all(0 <= dice < 1 for dice in agree)
+    main(["evaluate", "-i", str(place), "-gt", str(truths), "-np", "1", "--chill"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["volume", "folds"] == [line[0] for line in lines if len(line) > 6 and line[0] in ("volume", "folds")]
+    assert [line[:2] for line in lines if line[:2] == ["AURC", "folds"]]
+
+    if labels is REGIONS:
+        return  # whether a case is predicted again does not depend on the kind of labels
+    predicted.clear()
+    (place / "scan_3.nii.gz").unlink()
+    assert calibrate(model, scans, truths) == 1
+    assert predicted == ["scan_3"]
+    predicted.clear()
+    shutil.copy(scans / "scan_5_0001.nii.gz", scans / "scan_2_0001.nii.gz")  # an image that was corrected
+    assert calibrate(model, scans, truths) == 1
+    assert predicted == ["scan_2"]
+    capsys.readouterr()
+    assert calibrate(model, scans, truths, "-f", "1") == 2
+    assert "was predicted by other networks or settings; remove it" in capsys.readouterr().err
+    assert calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", tmp_path / "one.json") == 1
+    of_one = json.loads((tmp_path / "one.json").read_text())
+    assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(of_one["checkpoint_sha256"]) == ["1"]
+    assert (tmp_path / "one_predictions" / "scan_0.nii.gz").is_file()
+
+
+def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, capsys):
+    scans, truths = make_scans(tmp_path / "scans"), tmp_path / "truths"
+    truths.mkdir()
+    model = make_model(tmp_path / "plain")
+    assert calibrate(model, scans, truths) == 2
+    assert "holds the label map (CASE.nii.gz) of none of the 2 images" in capsys.readouterr().err
+    (scans / "scan_1_0001.nii.gz").rename(scans / "scan_1.nii.gz")
+    assert calibrate(model, scans, truths) == 2
+    error = capsys.readouterr().err
+    assert "of none of the 1 images" in error and "\n  scan_1: " in error
+    (scans / "scan_1.nii.gz").rename(scans / "scan_1_0001.nii.gz")
+    write_truths(tmp_path / "labels", {f"scan_{i}": np.zeros(SHAPE, np.uint8) for i in range(2)})
+    assert calibrate(make_model(tmp_path / "cascade", cascade=True), scans, tmp_path / "labels") == 2
+    error = capsys.readouterr().err
+    assert "is a cascade" in error and "give that folder without a model" in error
+    assert not predicted and not list(tmp_path.rglob("*_predictions"))
+
+
+@pytest.mark.parametrize("as_deployed", [None, False], ids=["no map", "map of the folds"])
+def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, capsys, as_deployed):
+    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
+    if as_deployed is not None:
+        give_map(model, as_deployed=as_deployed)
+    rng, spoilt = np.random.default_rng(0), scans / "scan_0_0001.nii.gz"
+    truths = write_truths(tmp_path / "truths", {f"scan_{i}": rng.integers(0, 3, SHAPE) for i in range(5)})
+    spoilt.write_bytes(b"")
+    (scans / "scan_1_0000.nii.gz").unlink()
+    write_scan(truths / "scan_2.nii.gz", np.full(SHAPE, 7, np.uint8))
+    assert calibrate(model, scans, truths) == 2
+    error = capsys.readouterr().err
+    assert "2 held-out cases are too few to calibrate, it takes 5" in error
+    assert f"\n  scan_0: {spoilt}: cannot be read as an image (it is empty)" in error
+    assert f"\n  scan_1: {scans / 'scan_1_0000.nii.gz'}: is missing" in error
+    assert f"\n  scan_2: {truths / 'scan_2.nii.gz'}: the ground truth holds the label 7" in error
+
+
+def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
+    """Or a second calibration would fit a map to what the first one has mapped."""
+    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
+    truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0,)))
+    slopes = []
+    for name in ("first", "second"):
+        assert calibrate(model, scans, truths, "-form", "temperature", "-o", tmp_path / f"{name}.json") == 0
+        slopes.append(json.loads((tmp_path / f"{name}.json").read_text())["maps"]["temperature"]["slopes"])
+        give_map(model)
+    assert slopes[0] == slopes[1]
+
+
+def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
+    model, scans = make_model(tmp_path, folds=2), make_scans(tmp_path / "scans", 6)
+    truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1)))
+    path = give_map(model, as_deployed=False)
+    before = json.loads(path.read_text())
+    assert calibrate(model, scans, truths) == 0
+    printed, found = capsys.readouterr().out, json.loads(path.read_text())
+    given, earlier = found["maps"]["given"], before["maps"][before["form"]]
+    maps = (loaded_map(one, False).coefficients() for one in (given, earlier))
+    np.testing.assert_allclose(*maps)
+    assert "note: the map is drawn to that of the model" in printed
+    assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
+    assert {each["form"] for each in found["forms"]} == {"temperature", "shift", "given", "conditional"}
+    assert TrainedModel.open(model).calibration is not None
+
+    assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
+    again = json.loads(path.read_text())
+    assert again["maps"] == found["maps"] and again["quality"] == found["quality"]
+    (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
+    networks = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    assert map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["inference"]) is None

@@ -1,0 +1,80 @@
+"""Whether a NIfTI file is whole is seen from its header and its size."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from PIL import Image
+from skimage import io
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.nnunet.image_files import read_images, read_segmentation, verified, why_broken
+
+VOXELS = np.random.default_rng(0).integers(0, 200, (9, 17, 14)).astype(np.uint8)
+
+
+def write(path, voxels: np.ndarray = VOXELS) -> None:
+    if path.suffix in (".png", ".bmp"):
+        io.imsave(path, voxels[0], check_contrast=False)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_file_that_was_cut_off_anywhere_is_broken(tmp_path, ending):
+    path = tmp_path / f"image{ending}"
+    write(path)
+    assert why_broken(path) == ""
+    whole = path.read_bytes()
+    for size in (0, 2, 100, 300, len(whole) // 2, len(whole) - 40):
+        path.write_bytes(whole[:size])
+        assert "truncated" in why_broken(path) or (size == 0 and why_broken(path) == "it is empty"), size
+
+
+def test_vectors_and_other_variants_are_whole(tmp_path):
+    vectors = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.float32), isVector=True)
+    sitk.WriteImage(vectors, str(tmp_path / "vectors.nii.gz"))
+    nibabel.save(nibabel.Nifti2Image(VOXELS, np.eye(4)), tmp_path / "second.nii")
+    nibabel.save(nibabel.Nifti1Image(VOXELS, np.eye(4)), tmp_path / "plain.nii")
+    (tmp_path / "plain.nii.gz").write_bytes((tmp_path / "plain.nii").read_bytes())  # SimpleITK reads it
+    (tmp_path / "unknown.xyz").write_bytes(b"1")
+    for name in ("vectors.nii.gz", "second.nii", "plain.nii.gz", "unknown.xyz"):
+        assert why_broken(tmp_path / name) == ""
+
+
+def test_a_segmentation_of_colours_or_volumes_that_differ_is_none(tmp_path):
+    labels = (VOXELS[0] % 3).astype(np.uint8)
+    palette = Image.fromarray(labels, "P")
+    palette.putpalette([0, 0, 0, 0, 128, 0, 0, 0, 128])  # the red of a structure is that of the background
+    palette.save(tmp_path / "palette.png")
+    io.imsave(tmp_path / "grey.png", np.stack([labels] * 3, -1), check_contrast=False)
+    sitk.WriteImage(sitk.GetImageFromArray(VOXELS[:, None]), str(tmp_path / "volumes.nii.gz"))
+    np.testing.assert_array_equal(read_segmentation(NaturalImage2DIO(), tmp_path / "grey.png")[0][0], labels)
+    for reader, name in ((NaturalImage2DIO(), "palette.png"), (SimpleITKIO(), "volumes.nii.gz")):
+        with pytest.raises(UserError, match=f"{name}: [39] channels that differ; a segmentation has one"):
+            read_segmentation(reader, tmp_path / name)
+    sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(labels[None])] * 2), str(tmp_path / "equal.nii.gz"))
+    with pytest.raises(UserError, match="equal.nii.gz: four dimensions"):
+        read_segmentation(SimpleITKIO(), tmp_path / "equal.nii.gz")
+
+
+def test_channels_of_other_sizes_are_told(tmp_path):
+    files = [tmp_path / f"image_000{channel}.png" for channel in range(2)]
+    for channel, path in enumerate(files):
+        write(path, VOXELS[:, channel:])
+    with pytest.raises(UserError, match="image_0000.png and its other channels differ in shape or spacing"):
+        read_images(NaturalImage2DIO(), files)
+
+
+def test_what_is_written_is_verified(tmp_path):
+    path = tmp_path / "image.nii.gz"
+    with pytest.raises(OSError, match="it is empty"), verified(path):
+        path.touch()
+    with pytest.raises(OSError, match="no such format"), verified(path):
+        raise RuntimeError("no such format")
+    with verified(path):
+        write(path)

@@ -1,0 +1,162 @@
+"""Cases on their way through three steps: few in hand, and killed processes that cost one case."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.nnunet import pipeline as module
+from nnunet_nacl.nnunet.pipeline import pipeline
+from nnunet_nacl.nnunet.trust import TRUSTED
+from tests.processes import is_alive, run_warm
+
+
+@dataclass(frozen=True)
+class Case:
+    number: int
+
+    @property
+    def case(self) -> str:
+        return str(self.number)
+
+    @property
+    def path(self) -> Path:
+        return Path(f"case_{self.number}.nii.gz")
+
+
+CASES = [Case(number) for number in range(6)]
+
+
+def read(case: Case) -> int:
+    return 10 * case.number
+
+
+def predict(case: Case, value: int) -> int:
+    if case.number == 4:
+        raise UserError("the network says no.")
+    return value + 1
+
+
+def export(case: Case, value: int) -> tuple[int, bool]:
+    return value, TRUSTED.get()
+
+
+def die(case: Case, value: int | None = None) -> int:
+    if case.number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(case) if value is None else value
+
+
+def die_while_answering(case: Case, value: int | None = None) -> int:
+    """As the system may kill a process whose result needs more memory than there is."""
+
+    def send_half(self: Connection, message) -> None:
+        os.write(self.fileno(), bytes(message)[: len(message) // 2])
+        os._exit(1)
+
+    if case.number == 3:
+        Connection._send = send_half
+    return read(case) if value is None else value
+
+
+class TooLarge:
+    """Cannot be unpickled, as what there is no memory for."""
+
+    def __reduce__(self) -> tuple:
+        return _no_memory, ()
+
+
+def _no_memory() -> None:
+    raise MemoryError
+
+
+def answer_too_much(case: Case, value: int | None = None) -> object:
+    return TooLarge() if case.number == 3 else read(case) if value is None else value
+
+
+def outcomes(*steps, **processes) -> dict[int, object]:
+    return {
+        case.number: outcome for case, outcome in pipeline(CASES, *steps, **{"readers": 2, "exporters": 2} | processes)
+    }
+
+
+@pytest.mark.parametrize("readers, exporters", [(0, 0), (1, 0), (0, 1), (2, 2)])
+def test_each_case_goes_through_all_steps_or_is_said_to_fail(readers, exporters) -> None:
+    token = TRUSTED.set(True)
+    try:
+        found = outcomes(read, predict, export, readers=readers, exporters=exporters)
+    finally:
+        TRUSTED.reset(token)
+    assert found == {i: (10 * i + 1, True) for i in range(6)} | {4: "the network says no."}
+
+
+@pytest.mark.parametrize("how", [die, die_while_answering, answer_too_much])
+@pytest.mark.parametrize("at", ["read", "exported"])
+def test_a_killed_process_costs_only_its_case(monkeypatch, how, at) -> None:
+    if how is die:
+        monkeypatch.setattr(module, "CONTEXT", get_context("spawn"))  # as for users
+    steps = (how, lambda case, value: value, lambda case, value: value) if at == "read" else (read, predict_all, how)
+    found = outcomes(*steps, exporters=2 * (at != "read"))
+    assert found.pop(3).startswith(f"case_3.nii.gz: the process that {at} it was killed")
+    assert found == {i: 10 * i for i in range(6) if i != 3}
+
+
+def predict_all(case: Case, value: int) -> int:
+    return value
+
+
+def test_a_case_is_taken_only_when_there_is_room_for_it() -> None:
+    taken, done, most = 0, 0, 0
+
+    def cases():
+        nonlocal taken, most
+        for case in map(Case, range(20, 50)):
+            taken += 1
+            most = max(most, taken - done)
+            yield case
+
+    for _ in pipeline(cases(), read, predict_all, export, readers=2, exporters=2):
+        done += 1
+    assert done == 30 and most <= 2 + 1 + 1 + 2 + 1 + 1  # in hand, waiting, at the network, and the one that is taken
+
+
+def own_number(case: Case, value: object) -> tuple:
+    return value, os.getpid()
+
+
+def number_of_reader(case: Case) -> int:
+    return os.getpid()
+
+
+def test_a_stream_can_be_left_and_its_workers_end() -> None:
+    stream = pipeline(CASES, number_of_reader, predict_all, own_number, readers=1, exporters=1)
+    _, workers = next(stream)
+    assert all(map(is_alive, workers))
+    stream.close()
+    assert not any(map(is_alive, workers)) and not active_children()
+
+
+def be_killed(folder: Path) -> None:
+    def predict(case: Case, value: int) -> int:
+        if case.number == 3:
+            (folder / "workers").write_text(" ".join(str(child.pid) for child in active_children()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+    for _ in pipeline(CASES, read, predict, export, readers=1, exporters=1):
+        pass
+
+
+def test_workers_end_when_the_process_of_the_network_is_killed(tmp_path) -> None:
+    assert run_warm(be_killed, tmp_path, folder=tmp_path).returncode == -signal.SIGKILL
+    workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
+    assert len(workers) == 2
+    while any(map(is_alive, workers)):  # the time limit of tests is the limit
+        pass

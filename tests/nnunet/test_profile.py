@@ -1,0 +1,241 @@
+"""What a scan looks like, in numbers: closed forms, and the same for calibration and new scans."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
+from nnunet_nacl.nnunet.input_cases import find_input_cases
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.preprocessed_case import read_and_preprocess
+from nnunet_nacl.nnunet.profile import MOST_STRUCTURES, profile, profile_names
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from tests.nnunet.untrained import calibrate, make_model, make_scans
+from tests.numbers.models import make_trained
+from tests.review_tables import read_list
+
+ORGANS = Labels(("background", "liver", "lesion"), (0, 1, 2), False, None, (0, 1, 2))
+SPACING_MM = (3.0, 0.5, 0.8)
+
+
+def numbers(image: np.ndarray, segmentation: np.ndarray, labels: Labels = ORGANS, **changes) -> dict[str, float]:
+    """The profile of a scan whose network's grid is its own, by name."""
+    box = [[0, size] for size in segmentation.shape]
+    properties = {"spacing": SPACING_MM, "bbox_used_for_cropping": box} | changes
+    image = image if image.ndim == 4 else image[None]
+    names = profile_names(labels, [f"MR {i}" for i in range(len(image))])
+    values = profile(image, segmentation, labels, properties, (0, 1, 2))
+    assert len(names) == len(values) <= 40
+    return dict(zip(names, values.tolist()))
+
+
+def ball(shape=(16, 48, 64)) -> np.ndarray:
+    """A liver with a lesion in it."""
+    z, y, x = np.indices(shape)
+    far = np.hypot((y - 24) / 16, (x - 32) / 20)
+    inside = np.abs(z - 8) < 5
+    return np.where(inside & (far < 0.4), 2, np.where(inside & (far < 1), 1, 0))
+
+
+def test_noise_and_quantiles_of_white_noise():
+    rng = np.random.default_rng(0)
+    for sigma in (0.1, 1.0):
+        seen = numbers(rng.normal(2, sigma, (16, 48, 64)), ball())
+        assert seen["log noise (MR 0)"] == pytest.approx(math.log(sigma), abs=0.02)
+        assert seen["log spread inside (MR 0)"] == pytest.approx(math.log(sigma), abs=0.02)
+        assert seen["median (MR 0)"] == pytest.approx(2, abs=0.03 * sigma)
+        assert seen["95 % quantile (MR 0)"] == pytest.approx(2 + 1.645 * sigma, abs=0.03 * sigma)
+        assert seen["mean inside (MR 0)"] == pytest.approx(2, abs=0.03 * sigma)
+
+
+def test_a_slope_is_no_noise():
+    rng, slope = np.random.default_rng(0), np.linspace(0, 50, 64)
+    image = rng.normal(0, 0.2, (16, 48, 64)) + slope
+    assert numbers(image, ball())["log noise (MR 0)"] == pytest.approx(math.log(0.2), abs=0.02)
+
+
+def test_a_blurred_outline_is_less_sharp_and_a_scaled_image_as_sharp():
+    image = np.where(ball() > 0, 1.0, 0.0)
+    sharp = [
+        numbers(gaussian_filter(image, (0, sigma, sigma)), ball())["log sharpness (MR 0)"] for sigma in (0.5, 1, 2, 4)
+    ]
+    assert np.all(np.diff(sharp) < -0.2)
+    assert numbers(7 * image + 3, ball())["log sharpness (MR 0)"] == pytest.approx(
+        numbers(image, ball())["log sharpness (MR 0)"], abs=1e-5
+    )
+
+
+def test_spacing_and_size():
+    seen = numbers(np.zeros((16, 48, 64)), ball())
+    assert [math.exp(seen[f"log spacing along {axis}"]) for axis in "zyx"] == pytest.approx(SPACING_MM)
+    assert [math.exp(seen[f"log size along {axis}"]) for axis in "zyx"] == pytest.approx([48, 24, 51.2])
+
+
+def test_inside_and_around_a_structure_by_channel():
+    truth = ball()
+    image = np.stack([np.choose(truth, (1.0, 5.0, 7.0)), np.choose(truth, (0.0, 2.0, 2.0))])
+    seen = numbers(image, truth)
+    assert seen["MR 0 in liver"] == pytest.approx(5)
+    assert seen["MR 0 in lesion"] == pytest.approx(7)
+    assert seen["MR 0 around lesion"] == pytest.approx(5)  # within slices
+    assert 1 <= seen["MR 0 around liver"] < 5
+    assert seen["mean inside (MR 1)"] == pytest.approx(2)
+
+
+def test_what_is_not_there_leaves_gaps():
+    liver, image = np.minimum(ball(), 1), np.random.default_rng(0).normal(size=(16, 48, 64))
+    gaps = {name for name, value in numbers(image, liver).items() if math.isnan(value)}
+    assert gaps == {"MR 0 in lesion", "MR 0 around lesion"}
+    empty = numbers(image, np.zeros_like(liver))
+    there = {"log noise (MR 0)", "median (MR 0)", "95 % quantile (MR 0)"}
+    there |= {f"log {number} along {axis}" for number in ("spacing", "size") for axis in "zyx"}
+    assert {name for name, value in empty.items() if not math.isnan(value)} == there
+
+
+def test_many_structures_and_channels_make_at_most_forty_numbers():
+    names = ("background", *(f"organ {i}" for i in range(30)))
+    labels = Labels(names, tuple(range(31)), False, None, tuple(range(31)))
+    seen = numbers(np.zeros((6, 4, 30, 31)), np.broadcast_to(np.arange(31), (4, 30, 31)), labels)
+    assert sum("around organ" in name for name in seen) == MOST_STRUCTURES
+    assert len(seen) == 34
+
+
+def test_another_grid_than_that_of_the_image_and_a_crop_tell_the_same():
+    truth, image = ball((16, 48, 64)), np.where(ball() > 0, 1.0, 0.0)
+    seen = numbers(image, truth)
+    framed, box = np.pad(truth, 4), [[4, 4 + size] for size in truth.shape]
+    assert numbers(image, framed, bbox_used_for_cropping=box) == seen
+    finer = numbers(image.repeat(2, 1).repeat(2, 2), truth)
+    for name in ("mean inside (MR 0)", "MR 0 in lesion", "log size along y"):
+        assert finer[name] == pytest.approx(seen[name], abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(70, 200, 200), (3, 1100, 1100)])
+def test_of_a_large_image_some_slices_are_looked_at_with_what_was_segmented_there(shape):
+    truth = np.arange(shape[0])[:, None, None] * 3 // shape[0] * np.ones(shape, int)  # other structures in other slices
+    seen = numbers(np.choose(truth, (1.0, 5.0, 7.0)), truth)
+    assert seen["MR 0 in liver"] == pytest.approx(5)
+    assert shape[0] == 3 or seen["MR 0 in lesion"] == pytest.approx(7)
+
+
+def test_flat_images_of_one_slice_and_tiny_ones_have_numbers():
+    flat = numbers(np.ones((1, 20, 20)), np.ones((1, 20, 20), int))
+    assert math.isfinite(flat["log noise (MR 0)"]) and math.isfinite(flat["log sharpness (MR 0)"])
+    tiny = numbers(np.ones((2, 2, 2)), np.ones((2, 2, 2), int))
+    assert math.isnan(tiny["log noise (MR 0)"])
+    assert math.isfinite(tiny["mean inside (MR 0)"])
+
+
+# --- of models ---
+
+
+HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> None:
+    monkeypatch.setattr("nnunetv2.inference.predict_from_raw_data.default_num_processes", 1)
+    monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
+
+
+def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
+    return main(["predict", *map(str, ("-i", scans, "-o", output, "-m", model, *HERE, *arguments))])
+
+
+def give_profiles(model: Path, profiles: CalibrationProfiles) -> None:
+    path = model / "calibration_map.json"
+    content = json.loads(path.read_text())
+    content["quality"] |= {"profiles": encode(profiles)}
+    path.write_text(to_json_text(content))
+
+
+@pytest.fixture
+def predicted(tmp_path, monkeypatch) -> tuple[Path, Path, PredictionFolder]:
+    """A calibrated model of one fold, six scans, preprocessed too, and what `predict` makes of them."""
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 6)
+    calibrate(model)
+    assert predict(model, scans, tmp_path / "out") == 0
+    opened = TrainedModel.open(model)
+    place = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres"
+    place.mkdir(parents=True)
+    for case in find_input_cases(scans, opened.opened)[0]:
+        ready = read_and_preprocess(opened, case)
+        nnUNetDatasetBlosc2.save_case(ready.values, ready.values[:1] * 0, ready.properties, str(place / case.case))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    return model, scans, PredictionFolder.open(tmp_path / "out", need_reference=False)
+
+
+def test_calibration_and_new_scans_are_looked_at_in_the_same_way(predicted, tmp_path):
+    model, scans, folder = predicted
+    opened = TrainedModel.open(model)
+    names = [f"scan_{i}" for i in range(6)]
+    cases = [folder.files(name) for name in names]
+    profiles = learn_profiles(folder, cases, names, opened)
+    entries = [json.loads(path.read_text()) for path in (tmp_path / "out" / "review").rglob("*.json")]
+    kept = {entry["row"]["case"]: entry["profile"] for entry in entries if "row" in entry}
+    seen = [np.array([math.nan if value is None else value for value in kept[name]], float) for name in names]
+    np.testing.assert_allclose(np.array(profiles.values, float), seen, atol=1e-5)
+    assert np.ptp(seen, axis=0).max() > 0.01
+    of_images = learn_profiles(folder, cases, names, opened, scans)
+    np.testing.assert_array_equal(np.array(of_images.values, float), np.array(profiles.values, float))
+    (scans / "scan_3_0000.nii.gz").unlink()
+    (scans / "scan_3_0001.nii.gz").unlink()
+    with pytest.raises(UserError, match="scan_3: its image is gone"):
+        learn_profiles(folder, cases, names, opened, scans)
+    for path in (tmp_path / "preprocessed").rglob("scan_4*"):
+        path.unlink()
+    with pytest.raises(UserError, match="scan_4: its preprocessed image cannot be read"):
+        learn_profiles(folder, cases, names, opened)
+
+
+def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(predicted, tmp_path, capsys):
+    model, scans, folder = predicted
+    profiles = learn_profiles(folder, [folder.files(f"scan_{i}") for i in range(6)], range(6), TrainedModel.open(model))
+    near = np.array(profiles.values, float)
+    spread = np.random.default_rng(0).normal(0, 0.02, (40, near.shape[1]))
+    spread[:, profiles.names.index("log spacing along z")] += math.log(4)  # the scans have 2 mm
+    give_profiles(model, CalibrationProfiles.learn(profiles.names, near[0] + spread, range(40)))
+    assert {(row["unlike_p"], row["unlike"]) for row in read_list(tmp_path / "out")} == {("", "")}  # without profiles
+    capsys.readouterr()
+    assert predict(model, scans, tmp_path / "far") == 0
+    printed = capsys.readouterr().out
+    assert "6 of 6 are unlike the calibration scans: intervals and flags are not supported there" in printed
+    assert "!: not supported, the scan is unlike those." in printed
+    for row in read_list(tmp_path / "far"):
+        assert float(row["unlike_p"]) == pytest.approx(1 / 41, rel=1e-3)
+        assert row["unlike"].startswith("unlike the 40 calibration scans: ")
+        assert row["unlike"] in row["reasons"]
+    unlike = json.loads((tmp_path / "far" / "prediction.json").read_text())["unlike"]
+    assert (unlike["n_unlike"], unlike["n_scans"], unlike["n_patients"]) == (6, 6, 40)
+    assert predict(model, scans, tmp_path / "strict", "-unlike", "0.01") == 0
+    assert {row["unlike"] for row in read_list(tmp_path / "strict")} == {""}
+    unlike = json.loads((tmp_path / "strict" / "prediction.json").read_text())["unlike"]
+    assert "takes 99 patients" in unlike["why_not"]
+    assert predict(model, scans, tmp_path / "no", "-unlike=1") == 2 and not (tmp_path / "no").exists()
+    assert "-unlike is a probability, above 0 and below 1, got 1" in capsys.readouterr().err
+
+
+def test_a_map_is_made_where_images_are_gone(tmp_path, monkeypatch, capsys):
+    trained = make_trained(tmp_path / "nnunet", cases=10, folds=2, sharpness=2.0)
+    for name, value in trained.environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["calibrate", "-d", trained.dataset, "-c", "3d_fullres", "-np", "1"]) == 0
+    printed = capsys.readouterr()
+    assert "what these scans look like was not learned" in printed.out + printed.err
+    record = CalibrationMap.load(trained.folder / "calibration_map.json")
+    assert record.quality is not None and record.quality.learned and record.quality.profiles is None

@@ -1,0 +1,462 @@
+"""Folders of predictions in; segmentations, maps and the list out."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+from scipy import ndimage
+from skimage import io
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet import saved_predictions
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.runs import ledger
+from tests.nnunet.untrained import digests
+from tests.processes import WARM, full_disk, run_warm
+from tests.review_tables import read_list
+from tests.runs.folders import (
+    CLASSES,
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    REGIONS_WITH_IGNORE,
+    write_image,
+    write_prediction,
+)
+from tests.runs.predictions import SHAPE, SPACING_MM, empty_prediction, reviewed
+
+VOXEL_ML = np.prod(SPACING_MM) / 1000
+ALL = ("confidence", "entropy")
+STEP = 0.5 / 255 + 1e-6  # maps are rounded to 1/255
+PROBABILITIES = (*ALL, "probabilities")
+
+
+def read(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def probabilities(folder, case):
+    return np.load(folder / f"{case}.npz")["probabilities"].astype(np.float64)
+
+
+def entropy(probs):
+    return -(probs * np.log(np.where(probs > 0, probs, 1))).sum(0) / np.log(len(probs))
+
+
+rows = read_list
+
+
+@pytest.fixture
+def tilted(predict):
+    """Predictions whose images are tilted in space."""
+    folder = predict()
+    c, s = math.cos(0.3), math.sin(0.3)
+    for path in folder.glob("*.nii.gz"):
+        image = sitk.ReadImage(str(path))
+        image.SetDirection((c, -s, 0, s, c, 0, 0, 0, -1))
+        image.SetOrigin((-20, 31.5, 4))
+        sitk.WriteImage(image, str(path))
+    return folder
+
+
+def test_maps_agree_with_the_npz_voxel_by_voxel(tilted, tmp_path):
+    out = tmp_path / "out"
+    review = reviewed(tilted, out, maps=PROBABILITIES)
+    assert not review.problems and len(review.rows) == 3
+    for case in ("case_0", "case_1", "case_2"):
+        probs = probabilities(tilted, case)
+        expected = {
+            "confidence": probs.max(0),
+            "entropy": entropy(probs),
+            "probability_0_background": probs[0],
+            "probability_1_anterior": probs[1],
+            "probability_2_posterior": probs[2],
+        }
+        there = sitk.ReadImage(str(tilted / f"{case}.nii.gz"))
+        written = {path.name: path for path in (out / "maps" / case).glob("*.nii.gz")}
+        np.testing.assert_array_equal(read(out / f"{case}.nii.gz"), read(tilted / f"{case}.nii.gz"))
+        assert set(written) == {f"{case}_{name}.nii.gz" for name in expected}
+        for name, values in expected.items():
+            image = sitk.ReadImage(str(out / "maps" / case / f"{case}_{name}.nii.gz"))
+            written = sitk.GetArrayFromImage(image)
+            assert written.dtype == np.float32
+            np.testing.assert_allclose(written, np.rint(values * 255) / 255, atol=STEP)
+            np.testing.assert_allclose(written * 255, np.rint(written * 255), atol=1e-4)
+            for of in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+                np.testing.assert_allclose(getattr(image, of)(), getattr(there, of)(), atol=1e-6)
+
+
+def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
+    folder = predict()
+    reviewed(folder, tmp_path / "out")
+    table = rows(tmp_path / "out")
+    assert [row["case"] for row in table] == ["case_2", "case_1", "case_0"]  # sharpness falls with the number
+    assert [row["rank"] for row in table] == ["1", "2", "3"]
+    for row in table:
+        probs, segmentation = probabilities(folder, row["case"]), read(folder / f"{row['case']}.nii.gz")
+        foreground = segmentation > 0
+        number = {key: float(row[key]) for key in row if key and row[key].replace(".", "").isdigit()}
+        assert number["mean_foreground_entropy"] == pytest.approx(entropy(probs)[foreground].mean(), rel=1e-5)
+        assert number["mean_foreground_confidence"] == pytest.approx(probs.max(0)[foreground].mean(), rel=1e-5)
+        assert (row["empty"], row["empty_structures"], row["n_members"]) == ("no", "", "1")
+        for label, name in ((1, "anterior"), (2, "posterior")):
+            mask, expected = segmentation == label, probs[label].sum()
+            dice = 2 * probs[label][mask].sum() / (expected + mask.sum())
+            assert number[f"{name} predicted_dice"] == pytest.approx(dice, rel=1e-5)
+            assert number[f"{name} predicted_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
+            pieces = np.bincount(ndimage.label(segmentation == label, np.ones((3, 3, 3)))[0].ravel())[1:]
+            assert number[f"{name} pieces"] == len(pieces)
+            assert number[f"{name} largest_piece"] == pytest.approx(pieces.max() / pieces.sum(), rel=1e-5)
+            for spread in ("sd", "min", "max"):  # one member has no spread, and voxels are no substitute for it
+                assert row[f"{name} volume_{spread}_ml"] == ""
+            assert row[f"{name} members_dice"] == ""
+        assert row["mean_foreground_mutual_information"] == ""
+        lowest = min(number[f"{name} predicted_dice"] for name in ("anterior", "posterior"))
+        assert number["lowest_predicted_dice"] == lowest
+
+
+def test_empty_predictions_come_first(predict, tmp_path):
+    folder = predict()
+    empty_prediction(folder, "sure", background=0.99)
+    empty_prediction(folder, "nearly", background=0.6)
+    segmentation = read(folder / "case_0.nii.gz")
+    segmentation[segmentation == 2] = 0  # as a postprocessing might leave it
+    write_image(segmentation, folder / "case_0.nii.gz", SPACING_MM)
+    review = reviewed(folder, tmp_path / "out")
+    assert [case.case for case in review.rows] == ["nearly", "sure", "case_2", "case_1", "case_0"]
+    table = {row["case"]: row for row in rows(tmp_path / "out")}
+    assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
+    for name in ("mean_foreground_entropy", "lowest_predicted_dice", "anterior predicted_dice"):
+        assert table["sure"][name] == ""
+    assert float(table["sure"]["anterior volume_ml"]) == 0
+    assert float(table["sure"]["anterior predicted_volume_ml"]) == pytest.approx(0.005 * np.prod(SHAPE) * VOXEL_ML)
+    assert table["case_0"]["empty"] == "no" and table["case_0"]["empty_structures"] == "posterior"
+    assert table["case_0"]["posterior predicted_dice"] == ""
+    assert table["case_0"]["lowest_predicted_dice"] == table["case_0"]["anterior predicted_dice"]
+
+
+@pytest.mark.parametrize("labels", [REGIONS, REGIONS_WITH_IGNORE])
+def test_regions_show_the_least_certain_one(predict, tmp_path, labels):
+    folder = predict(labels=labels)
+    reviewed(folder, tmp_path / "one", maps=PROBABILITIES)
+    probs = probabilities(folder, "case_0")
+    case = tmp_path / "one" / "maps" / "case_0"
+    np.testing.assert_allclose(read(case / "case_0_confidence.nii.gz"), np.maximum(probs, 1 - probs).min(0), atol=STEP)
+    binary = np.stack([entropy(np.stack([p, 1 - p])) for p in probs])
+    np.testing.assert_allclose(read(case / "case_0_entropy.nii.gz"), binary.max(0), atol=STEP)
+    np.testing.assert_allclose(read(case / "case_0_probability_1_core.nii.gz"), probs[1], atol=STEP)
+    row = rows(tmp_path / "one")[-1]
+    segmentation = read(folder / f"{row['case']}.nii.gz")
+    whole, probs = segmentation > 0, probabilities(folder, row["case"])
+    assert float(row["whole volume_ml"]) == pytest.approx(whole.sum() * VOXEL_ML, rel=1e-5)
+    dice = 2 * probs[0][whole].sum() / (probs[0].sum() + whole.sum())
+    assert float(row["whole predicted_dice"]) == pytest.approx(dice, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reader", "ending", "shape"),
+    [
+        ("NibabelIO", ".nii.gz", SHAPE),
+        ("Tiff3DIO", ".tif", SHAPE),
+        ("NaturalImage2DIO", ".png", (1, 20, 16)),
+    ],
+)
+def test_other_file_formats(predict, tmp_path, reader, ending, shape):
+    folder = predict(reader=reader, file_ending=ending, shape=shape, cases=1)
+    reviewed(folder, tmp_path / "out", maps=ALL)
+    path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
+    array = {".tif": tifffile.imread, ".png": io.imread}.get(ending, read)(path)
+    before, after = (PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out"))
+    one, two = (opened.read_labels(opened.folder / f"case_0{ending}") for opened in (before, after))
+    np.testing.assert_array_equal(one[0], two[0])
+    assert list(one[1]["spacing"]) == list(two[1]["spacing"])
+    probs = probabilities(folder, "case_0")
+    expected = np.rint(probs.max(0) * 255) / (1 if ending == ".png" else 255)  # which holds integers alone
+    np.testing.assert_allclose(array, expected.reshape(array.shape), rtol=1e-6)
+    column = "anterior area_pixels" if ending == ".png" else "anterior volume_ml"
+    assert float(rows(tmp_path / "out")[0][column]) > 0
+
+
+def test_an_ignore_label_is_no_class(predict, tmp_path):
+    folder = predict(labels=CLASSES_WITH_IGNORE, cases=1)
+    reviewed(folder, tmp_path / "out", maps=PROBABILITIES)
+    probs = probabilities(folder, "case_0")
+    assert len(probs) == 3
+    np.testing.assert_allclose(
+        read(tmp_path / "out" / "maps" / "case_0" / "case_0_entropy.nii.gz"), entropy(probs), atol=STEP
+    )  # over log 3, not log 4
+    assert not any("ignore" in column for column in rows(tmp_path / "out")[0])
+    assert not list((tmp_path / "out" / "maps" / "case_0").glob("*ignore*"))
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """Names of the cases that are done."""
+    names, original = [], saved_predictions.review_case
+    monkeypatch.setattr(
+        saved_predictions, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
+    )
+    return names
+
+
+def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
+    folder, out = predict(), tmp_path / "out"
+    first = reviewed(folder, out, maps=ALL)
+    text = (out / "review.csv").read_text()
+
+    def again(*expected, **arguments):
+        done.clear()
+        result = reviewed(folder, out, **{"maps": ALL, **arguments})
+        assert sorted(done) == sorted(expected)
+        return result
+
+    assert [row.case for row in again().rows] == [row.case for row in first.rows]
+    assert (out / "review.csv").read_text() == text
+    again("case_0", "case_1", "case_2", overwrite=True)
+    (out / "maps" / "case_0" / "case_0_entropy.nii.gz").unlink()
+    (out / "review" / "case_1.json").unlink()
+    os.utime(folder / "case_2.npz", ns=(1, 1))  # its content is the same
+    again("case_0", "case_1")
+    shutil.copytree(folder, tmp_path / "copy")
+    done.clear()
+    reviewed(tmp_path / "copy", out, maps=ALL)
+    assert not done
+    empty_prediction(folder, "case_1")
+    (out / "case_2.nii.gz").unlink()
+    again("case_1", "case_2")
+    assert read(out / "case_1.nii.gz").max() == 0
+    again("case_0", "case_1", "case_2", probabilities=True)
+    assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
+    again("case_0", "case_1", "case_2", maps=("entropy",))  # what might be another prediction's goes
+    assert not [*out.glob("*.npz"), *out.glob("*.pkl"), *out.rglob("*confidence*")]
+
+
+def test_nothing_of_other_predictions_stays(predict, tmp_path):
+    out = tmp_path / "out"
+    reviewed(predict("first"), out, maps=ALL, probabilities=True)
+    other = predict("other", seed=1, cases=2)
+    reviewed(other, out)
+    assert not list(out.rglob("*case_2*")) and not list(out.rglob("*.npz"))
+    assert not list((out / "maps").rglob("*.nii.gz"))
+    for i in range(2):
+        np.testing.assert_array_equal(read(out / f"case_{i}.nii.gz"), read(other / f"case_{i}.nii.gz"))
+
+
+@pytest.mark.parametrize("case", ["gone", "case_0"], ids=["of other predictions", "done again"])
+@pytest.mark.parametrize("name", ["{out}/../victim", "../victim", "maps/victim", "{out}/dataset.json"])
+def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path, case, name):
+    out = tmp_path / "out"
+    folder = predict(cases=1)
+    reviewed(folder, out)
+    (tmp_path / "victim").write_text("mine")
+    (out / "maps").symlink_to(tmp_path)
+    entry = {"case": case, "written": {name.format(out=out): {}}}
+    (out / "review" / f"{case}.json").write_text(json.dumps(entry))
+    assert not reviewed(folder, out).problems
+    assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
+
+
+def killed(folder, output):
+    """A review that is killed when its third segmentation lies there, and nothing says so yet."""
+    written, write = [], saved_predictions.write_reviewed
+
+    def write_and_die(*arguments, **options):
+        written.append(write(*arguments, **options))
+        if len(written) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written[-1]
+
+    saved_predictions.write_reviewed = write_and_die
+    reviewed(folder, output, findings=(1,))
+
+
+def test_a_killed_run_leaves_no_list_of_other_segmentations_and_the_next_goes_on(predict, tmp_path, done):
+    out, source = tmp_path / "out", predict(cases=5, seed=1)
+    reviewed(predict("earlier", cases=5), out, findings=(1,))
+    (out / "outcome.json").write_text('{"generated_by": "nnunet_nacl 1"}')
+    process = WARM.Process(target=killed, args=(source, out))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not [*out.glob("*.csv"), *out.rglob("*.html"), *out.glob("prediction.json"), *out.glob("outcome.json")]
+    done.clear()
+    reviewed(source, out, findings=(1,))
+    assert done == ["case_2", "case_3", "case_4"]
+    reviewed(source, tmp_path / "whole", findings=(1,))
+    names = {str(path.relative_to(out)) for path in out.rglob("*")}
+    assert names == {str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").rglob("*")}
+    for name in names:
+        if name.endswith((".csv", ".nii.gz")):
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_files_that_no_run_wrote_stay(predict, tmp_path, capsys):
+    """What a run would only remove is left alone; what it would replace is named before anything changes."""
+    out = tmp_path / "out"
+    command = ["review", "-i", str(predict(cases=1)), "-o", str(out), "-np", "1", "--overwrite", "-maps"]
+    assert main(command) == 0
+    mine = ["outcome.json", "outcome.html", "review_details.csv", "review/mine.html", "maps/case_0/case_0_notes.txt"]
+    for name in (*mine, "postprocessed/case_0.nii.gz"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text('{"mine": 1}')
+    before = digests(out)
+    assert main(command[:-1]) == 0 and not list(out.rglob("*entropy*"))
+    assert all(digests(out)[name] == before[name] for name in (*mine, "postprocessed/case_0.nii.gz"))
+    list_files = ("index.html", "review.csv", "structures.csv", "scans.csv", "findings.csv", "prediction.json")
+    for name in (*list_files, "index_2.html", "review/case_0.html", "calibration_applied.json"):
+        (out / name).write_text('{"mine": 1}')
+        before = digests(out)
+        assert main(command) == 2 and digests(out) == before
+        said = f"error: {out / name} was not written by nnunet_nacl and would be lost; move or rename it.\n"
+        assert capsys.readouterr().err.endswith(said)
+        (out / name).unlink()
+    assert main(command) == 0
+
+
+def test_a_run_is_called_by_what_was_seen(predict, tmp_path, monkeypatch):
+    source, out = predict(), tmp_path / "out"
+
+    def run(**asked) -> str:
+        reviewed(source, out, **asked)
+        return read_dict(out / "prediction.json")["run"]
+
+    first, before = run(), (source / "case_1.npz").read_bytes()
+    with monkeypatch.context() as patch:
+        for name in ("checksum", "array_checksum"):
+            patch.setattr(ledger, name, lambda *_: pytest.fail("nothing has changed, and is read"))
+        assert run() == first
+    assert run(maps=ALL) == first, "their marks hold"
+    shutil.copy(source / "case_0.npz", source / "case_1.npz")
+    second = run()
+    (source / "case_1.npz").write_bytes(before)
+    assert second != first == run()
+
+
+@pytest.mark.integration  # each process imports PyTorch
+def test_processes_give_the_same(predict, tmp_path):
+    folder = predict()
+    (folder / "case_2.npz").write_bytes(b"PK")
+    reviews = [reviewed(folder, tmp_path / f"out{n}", num_processes=n, maps=ALL) for n in (1, 2)]
+    assert repr(reviews[0].rows) == repr(reviews[1].rows)  # to the bit, and a NaN is a NaN
+    assert reviews[0].problems == reviews[1].problems
+    assert list(reviews[0].problems) == ["case_2"]
+    for path in (tmp_path / "out1" / "maps").glob("case_*/*.nii.gz"):
+        np.testing.assert_array_equal(read(path), read(tmp_path / "out2" / path.relative_to(tmp_path / "out1")))
+
+
+def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
+    folder, out = predict(cases=2, shape=(24, 90, 90)), tmp_path / "out"
+    write_prediction(folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM)
+    command = ["review", "-i", str(folder), "-o", str(out), "-np", "1", "-maps"]
+    with full_disk(100_000):
+        assert main(command) == 1
+    printed = capsys.readouterr().err
+    for i in range(2):
+        assert re.search(rf"case_{i}: .*case_{i}\S*.nii.gz: cannot be written .*free", printed)
+    assert [row["case"] for row in rows(out) if row["rank"]] == ["small"]
+    assert all(path.stat().st_size > 50 for path in out.rglob("*.nii.gz")) and not list(out.rglob("*.tmp*"))
+    assert main(command) == 0
+    good = {path: path.read_bytes() for path in out.glob("*.nii.gz")}
+    with full_disk(1024):
+        assert main([*command, "--overwrite"]) in (1, 2)
+    assert good.keys() == set(out.glob("*.nii.gz")) and all(len(path.read_bytes()) > 50 for path in good)
+
+
+def test_a_name_that_is_not_utf8_costs_only_its_case(predict, tmp_path):
+    folder = predict(cases=2)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        for ending in (".nii.gz", ".npz"):
+            os.rename(folder / f"case_0{ending}", folder / f"{name}{ending}")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    command = ["review", "-i", str(folder), "-o", str(tmp_path / "out"), "-np", "1"]
+    result = run_warm(main, command, folder=tmp_path)  # it would end this process
+    assert result.returncode == 1, result.stderr
+    assert "the name is not UTF-8" in result.stderr and result.stderr.count("rename it") == 1
+    assert [row["case"] for row in rows(tmp_path / "out", errors="replace") if row["rank"]] == ["case_1"]
+
+
+def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):
+    folder = predict(cases=7)
+    probs = probabilities(folder, "case_0").astype(np.float32)
+    (folder / "case_1.npz").write_bytes((folder / "case_1.npz").read_bytes()[:500])
+    np.savez_compressed(folder / "case_2.npz", probabilities=np.where(probs > 0.9, np.nan, probs))
+    np.savez_compressed(folder / "case_3.npz", probabilities=probs * 0.5)
+    np.savez_compressed(folder / "case_4.npz", probabilities=probs[:, 1:])
+    (folder / "case_5.nii.gz").unlink()
+    (folder / "case_6.npz").unlink()
+    write_image(np.full(SHAPE, 7, dtype=np.uint8), folder / "case_7.nii.gz", SPACING_MM)
+    shutil.copy(folder / "case_0.npz", folder / "case_7.npz")
+    review = reviewed(folder, tmp_path / "out")
+    assert [case.case for case in review.rows] == ["case_0"]
+    for i, message in enumerate(
+        ("truncated", "NaN", "sum to 0.5", "shape", "case_5.nii.gz is missing", "npz is missing", "label 7"), 1
+    ):
+        assert message in review.problems[f"case_{i}"] and f"case_{i}" in review.problems[f"case_{i}"]
+    assert not any((tmp_path / "out" / f"case_{i}").exists() for i in range(1, 8))
+    table = rows(tmp_path / "out")
+    assert [(row["rank"], row["case"]) for row in table] == [("1", "case_0")] + [("", f"case_{i}") for i in range(1, 8)]
+    assert all(row["problem"] == review.problems.get(row["case"], "") for row in table)
+    settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert settings["problems"] == review.problems
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda f: {"folder": f.parent / "none"}, "no such folder"),
+        (lambda f: {"output": f}, "is or lies in"),
+        (lambda f: {"output": f / "maps"}, "is or lies in"),
+        (lambda f: {"output": f.parent / "link" / "maps"}, "is or lies in"),
+        (lambda f: {"output": f / "dataset.json"}, "is or lies in"),
+        (lambda f: {"output": f.parent / "images"}, "holds other images or predictions"),
+        (lambda f: {"output": f.parent / "images" / "a.nii.gz"}, "is a file"),
+        (lambda f: {"output": "/proc/maps"}, "cannot be|no file can be"),
+    ],
+)
+def test_what_cannot_be_used_is_one_clear_error(predict, tmp_path, prepare, message):
+    folder = predict(cases=1)
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "images").mkdir()
+    write_image(np.zeros(SHAPE, dtype=np.uint8), tmp_path / "images" / "a.nii.gz", SPACING_MM)
+    arguments = {"folder": folder, "output": tmp_path / "out"} | prepare(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(UserError, match=message):
+        reviewed(arguments["folder"], Path(arguments["output"]))
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_folders_without_probabilities(predict, make_validated, tmp_path):
+    folder = predict()
+    for path in folder.glob("*.npz"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"holds no probabilities \(\*.npz\); predict these cases again: .*--npz.$"):
+        reviewed(folder, tmp_path / "out")
+    model = make_validated(cases=1, folds=2)
+    for near in (model.folder, model.validation().parent):
+        with pytest.raises(UserError, match="fold_0/validation does: give that"):
+            reviewed(near, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_structures_become_names_of_files(predict, tmp_path):
+    labels = dict(zip(("background", "left/kidney", "=sum(a)"), CLASSES.values()))
+    folder = predict(labels=labels, cases=1)
+    reviewed(folder, tmp_path / "out", maps=("entropy", "probabilities"))
+    names = {path.name for path in (tmp_path / "out" / "maps" / "case_0").glob("*probability*")}
+    assert names == {f"case_0_probability_{n}.nii.gz" for n in ("0_background", "1_left-kidney", "2_sum-a")}

@@ -1,0 +1,570 @@
+"""Folders of scans in; segmentations and lists out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+
+from nnunet_nacl import Predictor
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet import scans as scan_source
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.numbers.expected_dice import expected_dice
+from nnunet_nacl.numbers.presence import LearnedPresence, LearnedProbability
+from nnunet_nacl.numbers.voxel_uncertainty import mutual_information
+from tests.nnunet.untrained import (
+    SHAPE,
+    SPACING_MM,
+    calibrate,
+    copy_model,
+    digests,
+    make_model,
+    make_scans,
+    predict_with_nnunet,
+    segmentations,
+    write_scan,
+)
+from tests.processes import children, is_alive
+from tests.review_tables import read_list
+from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read
+from tests.show.html_check import Page
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> None:
+    """One: two test runs on the same cores hold each other up, and nnU-Net would leave more set."""
+    import nnunetv2.inference.predict_from_raw_data as nnunet
+    import torch
+
+    monkeypatch.setattr(nnunet, "default_num_processes", 1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("nnUNet_def_n_proc", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+
+
+def predict(model: Path, scans: Path, output: Path, *arguments: object, here: tuple[str, ...] = HERE) -> int:
+    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *here, *map(str, arguments)])
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    return read_list(output, errors="surrogateescape")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Two folds, not calibrated."""
+    return make_model(tmp_path_factory.mktemp("model"), folds=2)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory) -> Path:
+    folder = make_model(tmp_path_factory.mktemp("calibrated"))
+    calibrate(folder)
+    return folder
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    return make_scans(tmp_path / "scans")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("folds", [1, 3])
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE])
+def test_segmentations_are_those_of_nnunet_bit_by_bit(tmp_path, scans, labels, folds) -> None:
+    folder = make_model(tmp_path, labels=labels, folds=folds)
+    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", tuple(range(folds)))
+    assert all(len(np.unique(segmentation)) > 1 for segmentation in expected.values())
+    assert predict(folder, scans, tmp_path / "ours") == 0
+    for case, found in segmentations(tmp_path / "ours").items():
+        np.testing.assert_array_equal(found, expected.pop(case))
+    assert not expected
+
+
+def test_a_cascade_is_given_the_stage_before(tmp_path, scans) -> None:
+    folder, previous = make_model(tmp_path, cascade=True), tmp_path / "previous"
+    previous.mkdir()
+    for i in range(2):
+        labels = np.random.default_rng(i).integers(0, 3, SHAPE).astype(np.uint8)
+        write_scan(previous / f"scan_{i}.nii.gz", labels)
+    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0,), previous)
+    assert predict(folder, scans, tmp_path / "without") == 2
+    assert predict(folder, scans, tmp_path / "ours", "-prev_stage_predictions", previous) == 0
+    found = segmentations(tmp_path / "ours")
+    assert found.keys() == expected.keys()
+    predictor = Predictor(folder, device="cpu")
+    for case, segmentation in found.items():
+        np.testing.assert_array_equal(segmentation, expected[case])
+        (image, properties), before = _read(scans, case), read(previous / f"{case}.nii.gz")
+        answer = predictor.predict(image, properties, previous_stage=before)
+        np.testing.assert_array_equal(answer.segmentation, segmentation)
+        for wrong, said in (
+            (before[1:], "has the shape (8, 17, 14), the image has"),
+            (before + 7, "the label 7, 8, 9"),
+        ):
+            with pytest.raises(UserError, match=re.escape(said)):
+                predictor.predict(image, properties, previous_stage=wrong)
+
+
+@pytest.mark.parametrize(
+    "spacing_mm, label, said",
+    [
+        ((2.0, 1.0, 0.9), 1, "other geometry than the image (spacing (2.0, 1.0, 0.9) and (2.0, 1.0, 0.8))"),
+        (SPACING_MM, 7, "holds the label 7, which dataset.json does not have (0, 1, 2)"),
+    ],
+)
+def test_a_stage_before_of_something_else_is_refused(tmp_path, scans, capsys, spacing_mm, label, said) -> None:
+    folder = make_model(tmp_path, cascade=True)
+    for i in range(2):
+        write_scan(tmp_path / f"scan_{i}.nii.gz", np.full(SHAPE, label, np.uint8), spacing_mm)
+    assert predict(folder, scans, tmp_path / "out", "-prev_stage_predictions", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert all(f"{tmp_path / f'scan_{i}.nii.gz'}: " in error for i in range(2)) and error.count(said) == 2
+
+
+def test_channels_that_lie_apart_are_a_reason_to_look(tmp_path, model, scans) -> None:
+    """nnUNetv2_predict prints a warning, and predicts them."""
+    image = sitk.ReadImage(str(scans / "scan_1_0001.nii.gz"))
+    image.SetOrigin((0.0, 3.0, 0.0))
+    sitk.WriteImage(image, str(scans / "scan_1_0001.nii.gz"))
+    assert predict(model, scans, tmp_path / "out") == 0
+    said = "scan_1_0000.nii.gz and scan_1_0001.nii.gz lie apart: origin (0.0, 0.0, 0.0) and (0.0, 3.0, 0.0)"
+    assert {row["case"]: said in row["reasons"] for row in rows(tmp_path / "out")} == {"scan_0": False, "scan_1": True}
+
+
+def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -> None:
+    folder, tifs, out = copy_model(model, tmp_path), tmp_path / "tifs", tmp_path / "out"
+    changed = {"dataset.json": {"file_ending": ".tif"}, "plans.json": {"image_reader_writer": "Tiff3DIO"}}
+    for name, values in changed.items():
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | values))
+    tifs.mkdir()
+    for path in scans.iterdir():
+        tifffile.imwrite(tifs / path.name.replace(".nii.gz", ".tif"), read(path), photometric="minisblack")
+    assert predict(folder, tifs, out) == 0
+    first = digests(out)
+    (tifs / "scan_1.json").write_text(json.dumps({"spacing": [4.0, 2.0, 1.6]}))
+    assert predict(folder, tifs, out, "--continue_prediction") == 0
+    second = digests(out)
+    assert second["scan_0.tif"] == first["scan_0.tif"] and second["scan_1.tif"] != first["scan_1.tif"]
+
+
+@pytest.mark.integration
+def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model) -> None:
+    scans = make_scans(tmp_path / "scans", 3)
+    assert predict(model, scans, tmp_path / "one", "-maps") == 0
+    workers = ("-device", "cpu", "-npp", "1", "-nps", "1", "--disable_progress_bar", "-num_parts", "2")
+    first = subprocess.run([*_command(model, scans, tmp_path / "two"), *workers, "-part_id", "0", "-maps"])
+    assert first.returncode == 0
+    assert [row["problem"] for row in rows(tmp_path / "two")].count("not predicted yet: run the part that has it.") == 1
+    assert predict(model, scans, tmp_path / "two", "-num_parts", 2, "-part_id", 1, "-maps") == 0
+    one, two = digests(tmp_path / "one"), digests(tmp_path / "two")
+    assert one.keys() == two.keys()
+    same = [name for name in one if name.endswith((".nii.gz", ".csv"))]
+    assert len(same) == 3 * 4 + 3 and all(one[name] == two[name] for name in same)
+
+
+def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, calibrated, scans) -> None:
+    folder = copy_model(calibrated, tmp_path)
+    document = json.loads((folder / "calibration_map.json").read_text())
+    counts = {"n": 20, "n_yes": 10, "n_patients": 20}
+    present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
+    learned = LearnedPresence(0.001, {"2": present}, ["2"])
+    document["quality"]["presence"] = encode(learned)
+    document["quality"]["learned"]["scores"]["always"] = ["1"]
+    (folder / "calibration_map.json").write_text(to_json_text(document))
+    assert predict(folder, scans, tmp_path / "out", "--save_probabilities") == 0
+    with open(tmp_path / "out" / "findings.csv", encoding="utf-8-sig") as file:
+        listed = list(csv.DictReader(file))
+    assert listed and {one["structure"] for one in listed} == {"posterior"}
+    predictor, labels = Predictor(folder, device="cpu"), segmentations(tmp_path / "out")
+    for row in rows(tmp_path / "out"):
+        probs = np.load(tmp_path / "out" / f"{row['case']}.npz")["probabilities"][2].astype(float)
+        volume = probs.sum() * np.prod(SPACING_MM) / 1000
+        every = np.sort(probs.ravel())[::-1]  # the best set of voxels is the first of these
+        dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
+        expected = learned.present_probability("2", volume, dice)
+        assert float(row["posterior present_probability"]) == pytest.approx(expected, rel=1e-3)
+        assert row["anterior present_probability"] == ""
+        answer = predictor.predict(*_read(scans, row["case"]))
+        here = [one for one in listed if one["case"] == row["case"]]
+        assert [one.voxels for one in answer.findings[0].found] == [int(one["voxels"]) for one in here]
+        assert sum(int(one["voxels"]) for one in here) <= np.count_nonzero(labels[row["case"]] == 2)
+    assert predict(folder, scans, tmp_path / "again", "-findings", "anterior") == 0
+    with open(tmp_path / "again" / "findings.csv", encoding="utf-8-sig") as file:
+        assert {one["structure"] for one in csv.DictReader(file)} == {"anterior"}
+
+
+def test_what_folds_disagree_about_is_listed_and_mapped(tmp_path, model, scans) -> None:
+    assert predict(model, scans, tmp_path / "out", "-maps") == 0
+    folds = [Predictor(model, folds=[fold], device="cpu") for fold in (0, 1)]
+    for row in rows(tmp_path / "out"):
+        answers = [fold.predict(*_read(scans, row["case"]), probabilities=True) for fold in folds]
+        information = mutual_information([answer.probabilities.array for answer in answers])
+        there = tmp_path / "out" / "maps" / row["case"] / f"{row['case']}_mutual_information.nii.gz"
+        mapped = sitk.GetArrayFromImage(sitk.ReadImage(str(there)))  # brought from the network's grid to the scan's
+        assert np.corrcoef(mapped.ravel(), information.ravel())[0, 1] > 0.9
+        foreground = segmentations(tmp_path / "out")[row["case"]] > 0
+        told = float(row["mean_foreground_mutual_information"])
+        assert told == pytest.approx(information[foreground].mean(), rel=0.5) and row["n_members"] == "2"
+        masks = [answer.segmentation == 1 for answer in answers]
+        volumes = [mask.sum() * np.prod(SPACING_MM) / 1000 for mask in masks]
+        expected = {
+            "members_dice": 2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()),
+            "volume_min_ml": min(volumes),
+            "volume_max_ml": max(volumes),
+            "volume_ml fold_1": volumes[1],
+        }
+        assert {name: float(row[f"anterior {name}"]) for name in expected} == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels) -> None:
+    """Of an average of folds too: only what is said of the segmentation is calibrated."""
+    folder = make_model(tmp_path, labels=labels, folds=2)
+    calibrate(folder, as_deployed=False)
+    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0, 1), save_probabilities=True)
+    assert predict(folder, scans, tmp_path / "ours", "--save_probabilities", "-maps") == 0
+    document = json.loads((tmp_path / "ours" / "prediction.json").read_text())
+    assert document["calibrated"] is True
+    model = TrainedModel.open(folder)
+    relabelled = 0
+    for row in rows(tmp_path / "ours"):
+        case = row["case"]
+        label = segmentations(tmp_path / "ours")[case]
+        np.testing.assert_array_equal(label, expected[case])
+        own, theirs = (np.load(tmp_path / place / f"{case}.npz")["probabilities"] for place in ("ours", "theirs"))
+        np.testing.assert_allclose(own, theirs, rtol=1e-6)  # the last digit depends on the number of threads
+        calibrated = model.calibration(own).astype(float)
+        relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
+        for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
+            delivered, p = model.labels.mask(label, channel), calibrated[channel]
+            dice = 2 * p[delivered].sum() / (p.sum() + delivered.sum())
+            assert float(row[f"{name} predicted_dice"]) == pytest.approx(dice, rel=1e-3)
+    assert relabelled  # the most probable calibrated label would have been another
+    assert "single networks" in (tmp_path / "ours" / "index.html").read_text()
+
+
+def test_a_calibrated_model_predicts_dice(tmp_path, calibrated, scans) -> None:
+    assert predict(calibrated, scans, tmp_path / "out", "-bad", 0.95) == 0
+    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert document["calibrated"] is True
+    assert document["model"]["checkpoint"] == "checkpoint_final.pth"
+    assert document["calibration_map"]["file"] == str(calibrated / "calibration_map.json")
+    predictor = Predictor(calibrated, device="cpu", bad=0.95)
+    for row in rows(tmp_path / "out"):
+        image, properties = _read(scans, row["case"])
+        answer = predictor.predict(image, properties, probabilities=True)
+        assert answer.probabilities.calibrated and answer.flag is True
+        assert answer["anterior"].dice == answer.quality.structures[0].predicted_dice
+        with pytest.raises(KeyError, match="there are anterior, posterior"):
+            answer["liver"]
+        np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], answer.segmentation)
+        dice = expected_dice(answer.probabilities.array, answer.segmentation)
+        for name, expected in zip(("anterior", "posterior"), dice):
+            assert float(row[f"{name} predicted_dice"]) == pytest.approx(expected, rel=1e-4)
+        assert row["reasons"].startswith("low score: ") and answer.reasons == row["reasons"].split("; ")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 and "of 10 bad scans (a Dice below 0.95; 100 %" in page
+    read = Page(page)
+    assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 4
+    for row in rows(tmp_path / "out"):
+        page = (tmp_path / "out" / "review" / f"{row['case']}.html").read_text()
+        files = f"-g {scans}/{row['case']}_0000.nii.gz -s {tmp_path}/out/{row['case']}.nii.gz"
+        assert f"itksnap {files}" in page and 'id="viewer"' in page
+
+
+def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
+    assert predict(model, scans, tmp_path / "a") == 0
+    assert "nnunet_nacl calibrate -d Dataset999_Synthetic -tr nnUNetTrainer -c 3d_fullres" in capsys.readouterr().err
+    row = rows(tmp_path / "a")[0]
+    assert not any(row[column] for column in row if "_low" in column or "_high" in column)
+    assert predict(model, scans, tmp_path / "b", "-bad", 0.8) == 2
+    assert "-bad: nothing is known of Dice: " in capsys.readouterr().err and not (tmp_path / "b").exists()
+    for asked, said in (({"bad": 0.8}, "bad: nothing is known of Dice"), ({"find": 0.9}, "find and miss go with bad")):
+        with pytest.raises(UserError, match=said):
+            Predictor(model, device="cpu", **asked)
+
+
+def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, model, scans, capsys) -> None:
+    out = tmp_path / "out"
+    assert predict(model, scans, out, "-maps", "entropy") == 0
+    assert f"maps: {out / 'maps'}/SCAN/" in capsys.readouterr().out
+    for path in scans.glob("scan_1_*"):
+        path.unlink()
+    assert predict(model, scans, out, "--continue_prediction") == 0
+    said = f"holds 1 segmentation of scans that are not in {scans} (scan_1): of an earlier run, and not in this list."
+    assert said in capsys.readouterr().out and said in (out / "index.html").read_text().replace("<wbr>", "")
+    assert [row["case"] for row in rows(out)] == ["scan_0"] and (out / "scan_1.nii.gz").is_file()
+
+
+def other_network(folder: Path, content: dict) -> None:
+    content["checkpoint_sha256"]["0"] = "0" * 64
+
+
+def other_labels(folder: Path, content: dict) -> None:
+    content["structures"][0]["name"] = "liver"
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (other_network, "was fitted to other networks than those of fold 0 (trained again since?); calibrate again"),
+        (other_labels, "is for the classes 1 liver"),
+    ],
+)
+def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it_lies(
+    tmp_path, calibrated, scans, capsys, spoil, said
+) -> None:
+    folder = copy_model(calibrated, tmp_path)
+    path = folder / "calibration_map.json"
+    content = json.loads(path.read_text())
+    spoil(folder, content)
+    path.write_text(json.dumps(content))
+    assert predict(folder, scans, tmp_path / "named", "-map", path) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "named").exists()
+    assert predict(folder, scans, tmp_path / "out") == 0
+    assert said in capsys.readouterr().err
+    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert (document["calibrated"], document["calibration_map"]) == (False, None)
+    assert not any(value for column, value in rows(tmp_path / "out")[0].items() if "predicted_dice_low" in column)
+    assert said[1:] in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_another_sliding_window_than_at_calibration_is_noted(tmp_path, calibrated, scans, capsys) -> None:
+    assert predict(calibrated, scans, tmp_path / "same") == 0
+    assert "fitted with" not in capsys.readouterr().err
+    assert predict(calibrated, scans, tmp_path / "out", "-step_size", 1, "--disable_tta") == 0
+    said = "The calibration was fitted with step_size 0.5, here 1.0 and mirroring True, here False"
+    assert said in capsys.readouterr().err and said in (tmp_path / "out" / "index.html").read_text()
+    assert "anterior predicted_dice_low" in rows(tmp_path / "out")[0]
+
+
+def with_fingerprint(folder: Path, spacing_mm, shape) -> Path:
+    content = {"spacings": [spacing_mm], "shapes_after_crop": [shape]}
+    (folder / "dataset_fingerprint.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
+    good = {name: np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32) for name in ("nan", "constant")}
+    good["nan"][2, 3, 4] = np.nan
+    good["constant"][:] = 7
+    for name, image in good.items():
+        for channel in range(2):
+            write_scan(scans / f"{name}_{channel:04d}.nii.gz", image)
+    whole = (scans / "scan_0_0000.nii.gz").read_bytes()
+    for name in ("cut_0000", "cut_0001", "alone_0000", "twice_0000", "twice_0001", "three_0000", "three_0001"):
+        (scans / f"{name}.nii.gz").write_bytes(whole[: len(whole) // (2 if name == "cut_0001" else 1)])
+    (scans / "three_0002.nii.gz").write_bytes(whole)
+    (scans / "twice_0000.nii").write_bytes(b"")
+    for name in ("unnumbered.nii.gz", "both.nii.gz", "both_0000.nii.gz", "both_0001.nii.gz", "second_0001.nii.gz"):
+        (scans / name).write_bytes(whole)
+    (scans / "lost_0000.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    for name in ("half_0000.nii.gz", "LOUD_0000.NII.GZ", "LOUD_0001.NII.GZ", "foreign_0000.mha"):
+        (scans / name).write_bytes(whole)
+    (scans / "half_0001.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    for channel in range(2):
+        (scans / f".._{channel:04d}.nii.gz").write_bytes(whole)
+        write_scan(scans / f"wide_{channel:04d}.nii.gz", good["nan"][:, :2], (1000.0, 1.0, 1.0))
+        write_scan(scans / f"metres_{channel:04d}.nii.gz", good["nan"][:, :2], (0.002, 0.001, 0.0008))
+        write_scan(scans / f"thin_{channel:04d}.nii.gz", good["nan"][:, :2], (2.0, 1.0, 0.001))
+        write_scan(scans / f"loud_{channel:04d}.nii.gz", 1e33 * good["nan"][:2])
+        write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
+        (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
+    folder = with_fingerprint(copy_model(model, tmp_path), SPACING_MM, SHAPE)
+    assert predict(folder, scans, tmp_path / "out", "-maps", "entropy") == 1
+    problems = {row["case"]: row["problem"] for row in rows(tmp_path / "out")}
+    said = {
+        "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
+        "constant": "constant_0000.nii.gz: all voxels have the value 7",
+        "cut": "cut_0001.nii.gz: cannot be read as an image (truncated",
+        "alone": "but the model takes 2 channels; give these alone, in one file or one for each",
+        "twice": "twice_0000.nii: a second file of twice",
+        "three": "three_0002.nii.gz: 3 channels, the model takes 2",
+        "unnumbered": "rename it to unnumbered_0000.nii.gz",
+        "both": "both.nii.gz: the name does not end in a channel number",
+        "second": "second_0000.nii.gz: is missing",
+        "flat": "a 2D image, but the model is 3D",
+        os.fsdecode(b"caf\xe9"): "not UTF-8",
+        "lost": "lost_0000.nii.gz: a link that leads nowhere",
+        "half": "half_0001.nii.gz: a link that leads nowhere",
+        "LOUD": "LOUD_0000.NII.GZ: nnU-Net takes *.nii.gz alone, spelled so; rename it",
+        "foreign": "foreign_0000.mha: the model was trained on *.nii.gz; convert it",
+        "..": ".._0000.nii.gz: a folder of the case's name cannot be made; rename it",
+        "metres": "its spacing of 0.002 x 0.001 x 0.0008 (z, y, x) leaves",
+        "wide": "its spacing of 1000 x 1 x 1 (z, y, x) makes",
+        "thin": "leaves 9 x 1.667 x 0.014 voxels at the network's spacing of 2 x 1.2 x 1, less than one along an axis",
+        "loud": "whose squares overflow when nnU-Net normalises them",
+    }
+    assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
+    for case, text in said.items():
+        assert text in problems[case] and str(scans) in problems[case] and "\n" not in problems[case]
+    assert problems["scan_0"] == problems["scan_1"] == ""
+    assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "20 could not be predicted" in page and "all voxels have the value 7" in page
+    assert "20 could not be done" in capsys.readouterr().err
+
+
+def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_path, model) -> None:
+    scans = make_scans(tmp_path / "scans", 1, shape=(3, 8, 8), spacing_mm=(300.0, 1.0, 1.0))
+    folder = with_fingerprint(copy_model(model, tmp_path), (2.0, 1.0, 1.0), (5, 10, 10))
+    assert predict(folder, scans, tmp_path / "refused") == 2
+    assert predict(folder, scans, tmp_path / "out", "--any_size") == 0
+    said = rows(tmp_path / "out")[0]["reasons"]
+    assert "spacing along z 300 mm, in the training 2 (1.5e+02 x the usual)" in said and "size along z 900 mm" in said
+    image, properties = _read(scans, "scan_0")
+    with pytest.raises(UserError, match="300 x 1 x 1"):
+        Predictor(folder, device="cpu").predict(image, properties)
+    answer = Predictor(folder, device="cpu", any_size=True).predict(image, properties)
+    np.testing.assert_array_equal(answer.segmentation, segmentations(tmp_path / "out")["scan_0"])
+
+
+def test_a_part_without_scans_is_none_of_the_users_mistakes(tmp_path, model, scans, capsys) -> None:
+    """As nnUNetv2_predict: it simply ends. Whichever part ends last lists all."""
+    for path in scans.glob("scan_1_*"):
+        path.unlink()
+    runs = set()
+    for part, waiting in ((2, 1), (0, 0), (1, 0)):
+        assert predict(model, scans, tmp_path / "out", "-num_parts", 3, "-part_id", part) == 0
+        printed = capsys.readouterr()
+        assert (f"part {part} of 3 has none of the 1 scans" in printed.err) == (part > 0)
+        assert ("1 scans of other parts are not done yet" in printed.out) == waiting
+        assert [row["problem"] == "" for row in rows(tmp_path / "out")] == [not waiting]
+        document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+        assert len(document["not_predicted_yet"]) == waiting and not document["problems"]
+        runs.add(document["run"])
+    [run] = runs  # whose marks belong to what all parts make
+    (scans / "scan_0_0000.nii.gz").write_bytes((scans / "scan_0_0001.nii.gz").read_bytes())
+    assert predict(model, scans, tmp_path / "out", "--continue_prediction") == 0
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text())["run"] != run, "nobody has seen this scan"
+
+
+def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> None:
+    import torch
+
+    folder = copy_model(model, tmp_path)
+    path = folder / "fold_1" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    for bad in (float("nan"), 1e30):
+        for weights in content["network_weights"].values():
+            weights.fill_(bad)
+        torch.save(content, path)
+        assert predict(folder, scans, tmp_path / "out") == 2
+        assert capsys.readouterr().err.count("the network's answer is no number, or beyond half precision") == 2
+
+
+@pytest.mark.parametrize("name", ["..", "fold_0/checkpoint_final.pth", "*", "validation"])
+def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys, name) -> None:
+    assert predict(model, scans, tmp_path / "out", "-chk", name) == 2
+    error = capsys.readouterr().err
+    assert (f"-chk {name}: give the name of a file" if "." in name else f"has no fold with a {name}") in error
+
+
+@pytest.mark.parametrize(
+    "name", ["scan_0.nii.gz", "index.html", "review.csv", "structures.csv", "scans.csv", "dataset.json", "maps/a.txt"]
+)
+def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys) -> None:
+    """Whatever its subfolders are called; nnU-Net's own record of its arguments makes it none of ours either."""
+    out = tmp_path / "out"
+    for path in (out / name, out / "review" / "notes.txt", out / "predict_from_raw_data_args.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    before = digests(out)
+    assert predict(model, scans, out) == predict(model, scans, out, "--continue_prediction") == 2
+    assert f"{out} holds other images or predictions (" in capsys.readouterr().err
+    assert digests(out) == before
+
+
+def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "scan_0000.mha").write_bytes(b"")
+    assert predict(model, tmp_path / "empty", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "holds no images" in error and "scan_0000.mha" in error and "*.nii.gz" in error
+
+
+def test_a_second_run_on_a_folder_is_refused(tmp_path, model, scans, monkeypatch, capsys) -> None:
+    real, out = scan_source.segment_case, tmp_path / "out"
+
+    def beside_others(*arguments, **keywords):
+        monkeypatch.setattr(scan_source, "segment_case", real)
+        assert predict(model, scans, out) == 2
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(scan_source, "segment_case", beside_others)
+    assert predict(model, scans, out) == 0
+    assert capsys.readouterr().err.count("another run is at work in") == 1
+    assert segmentations(out).keys() == {"scan_0", "scan_1"} and not list(out.rglob(".*"))
+
+
+def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:
+    out = tmp_path / "out"
+    assert predict(model, scans, out) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    cut = out / "scan_1.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    assert predict(model, scans, out, "--continue_prediction") == 0
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    assert [name for name in before if after[name] == before[name]] == ["scan_0.nii.gz"]
+    assert predict(model, scans, out, "--continue_prediction", "-step_size", 1) == 0  # another setting: all again
+    assert all(path.stat().st_mtime_ns > after[path.name] for path in out.glob("*.nii.gz"))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, how) -> None:
+    scans, out = make_scans(tmp_path / "scans", 12), tmp_path / "out"
+    workers = ("-device", "cpu", "-npp", "1", "-nps", "1", "--disable_progress_bar")
+    with open(tmp_path / "stderr", "w") as stderr:
+        process = subprocess.Popen([*_command(model, scans, out), *workers], stderr=stderr)
+    while len(list(out.glob("review/*.json"))) < 2:
+        assert process.poll() is None, (tmp_path / "stderr").read_text()
+        time.sleep(0.01)
+    started = children(process.pid)
+    process.send_signal(how)
+    process.wait()
+    error = (tmp_path / "stderr").read_text()
+    assert len(started) >= 2
+    while any(map(is_alive, started)):
+        time.sleep(0.01)
+    if how == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM and "--continue_prediction" in error
+        assert not list(out.rglob(".*"))
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("review/*.json")}
+    assert 2 <= len(kept) < 12
+    assert predict(model, scans, out, "--continue_prediction") == 0
+    assert all((out / "review" / name).stat().st_mtime_ns == when for name, when in kept.items())
+    assert not list(out.rglob(".*")) and len(rows(out)) == 12
+    assert predict(model, scans, tmp_path / "whole") == 0
+    for name in ("review.csv", "structures.csv", "scans.csv"):
+        assert digests(out)[name] == digests(tmp_path / "whole")[name]
+
+
+def _command(model: Path, scans: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "nnunet_nacl", "predict", "-i", str(scans), "-o", str(output), "-m", str(model)]
+
+
+def _read(scans: Path, case: str) -> tuple[np.ndarray, dict]:
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    return SimpleITKIO().read_images([str(scans / f"{case}_{channel:04d}.nii.gz") for channel in range(2)])
