@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
 from pydantic import NonNegativeInt, computed_field
 from typing_extensions import TypedDict
 
@@ -214,6 +216,35 @@ class CaseResult:
     def dice(self) -> dict[str, float]:
         """Dice by structure."""
         return {key: structure.Dice for key, structure in self.metrics.items()}
+
+    @property
+    def structures(self) -> pd.DataFrame:
+        """See :func:`nnunet_nacl.case.table.table`."""
+        columns = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "ASSD_mm")
+        measured = {key: {name: getattr(row, name) for name in columns} for key, row in self.metrics.items()}
+        quality = {
+            key: {
+                "HD95_voxels": self.metrics[key].distances["HD95_voxels"],
+                "true_volume": row.true_volume,
+                "true_pieces": row.true_pieces,
+                "volume": row.volume,
+                "predicted_dice": row.expected_dice,
+                "predicted_volume": row.expected_volume,
+                "max_probability": row.max_probability,
+                "network_volume": row.expected_volume,
+                "network_dice": row.largest_dice,
+                "members_dice": math.nan if row.members_dice is None else row.members_dice,
+            }
+            for key, row in self.quality.structures.items()
+        }
+        return pd.DataFrame.from_dict({key: measured[key] | quality[key] for key in measured}, orient="index")
+
+    @property
+    def scan(self) -> dict[str, Any]:
+        """See :func:`nnunet_nacl.case.table.table`."""
+        quality, names = self.quality, ("unit", "entropy", "confidence")
+        changed = {"n_changed_voxels": self.n_changed_voxels, "voxel_volume": quality.voxel}
+        return {name: getattr(quality, name) for name in names} | changed
 
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""
