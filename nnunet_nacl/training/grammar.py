@@ -61,7 +61,7 @@ def parse(name: str) -> Variant | None:
         text = rest.split("_")[1]
         problem = f"{text!r} is no token of it, or stands twice or in the wrong place"
         if text in _PAPERS_NETWORKS:
-            problem += "; `pip install ./paper` in the sources of nnunet_nacl registers trainers of that network"
+            problem += "; `pip install ./research/paper` in the sources of nnunet_nacl has trainers of that network"
     elif problem is None and variant.name != name:
         needless = next(text for text in name.split("_") if text not in variant.name.split("_"))
         problem = f"{needless!r} is the default, or has too many digits: it is taken for {variant.name}"

@@ -344,7 +344,7 @@ def test_they_have_short_labels_and_are_explained_by_their_package(capsys) -> No
 
 def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:
     for name in ("nnUNetTrainerNACL_unet", "nnUNetTrainerDiceCE_5epochs_transunet"):
-        with pytest.raises(ValueError, match="`pip install ./paper` in the sources of nnunet_nacl"):
+        with pytest.raises(ValueError, match="`pip install ./research/paper` in the sources of nnunet_nacl"):
             resolve(name)
     with pytest.raises(AttributeError):
         trainers.nnUNetTrainerNACL  # noqa: B018

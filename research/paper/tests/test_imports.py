@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 PAPER = Path(__file__).parents[1]
-PUBLIC = re.compile(r"nnunet_nacl\.(metrics|losses)(\.\w+)*|nnunet_nacl_trainers(\.base)?")
+PUBLIC = re.compile(r"nnunet_nacl\.(numbers|losses)(\.\w+)*|nnunet_nacl_trainers(\.base)?")
 
 
 def imports(folder: Path) -> set[str]:
@@ -40,4 +40,4 @@ def test_what_it_imports_it_requires() -> None:
 
 def test_nothing_in_the_product_imports_it() -> None:
     for folder in ("nnunet_nacl", "trainers"):
-        assert not any(name.startswith("nnunet_nacl_paper") for name in imports(PAPER.parent / folder))
+        assert not any(name.startswith("nnunet_nacl_paper") for name in imports(PAPER.parents[1] / folder))

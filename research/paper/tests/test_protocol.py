@@ -20,7 +20,7 @@ from tests.numbers.test_counting import random_classes
 from tests.reference.metrics import class_metrics, distance_to_nearest, weighted_gap
 from tests.runs.folders import REGIONS, make_model, read, write_image, write_prediction
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "authors_code_outputs.npz"
+DATA = Path(__file__).parents[3] / "tests" / "data" / "authors_code_outputs.npz"
 
 
 def scored(probs, truth):
