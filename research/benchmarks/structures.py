@@ -1,7 +1,7 @@
 """Time and memory by the number of structures: calibrating, exporting and evaluating synthetic predictions.
 
-    python benchmarks/structures.py [--classes 3 14 50 118] [--regions 12] [--cases 6] [--edge 64] [--work FOLDER]
-        [--output PAGE]
+    python research/benchmarks/structures.py [--classes 3 14 50 118] [--regions 12] [--cases 6] [--edge 64]
+        [--work FOLDER] [--output PAGE]
 
 The predictions are soft: most voxels have more than eight classes above 1e-4. Structures touch; each tenth is thin, and
 each case lacks a tenth of them. Regions are nested: each holds the structures from one number on. `calibrate` runs

@@ -1,7 +1,7 @@
 """Time of a calibration map on one synthetic case, beside nnU-Net's export of it, and of fits beside those of fiducio.
 
-    python benchmarks/calibration_map.py [--shape 200 384 384] [--classes 14] [--core N]
-    python benchmarks/calibration_map.py --samples MODEL/fold_0/validation/calibration_samples ...
+    python research/benchmarks/calibration_map.py [--shape 200 384 384] [--classes 14] [--core N]
+    python research/benchmarks/calibration_map.py --samples MODEL/fold_0/validation/calibration_samples ...
 
 First: the logits of a case go through nnU-Net's export (resampling from voxels twice as large in the plane, softmax,
 label map); then its probabilities are read in blocks, once as they are and once through a map. The map's time is the

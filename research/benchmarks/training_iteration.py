@@ -1,8 +1,8 @@
 """Time of a whole nnU-Net training iteration with a trainer of ours and with nnU-Net's own, paired in one process.
 
-    python benchmarks/training_iteration.py 4 3d_fullres 0
-    python benchmarks/training_iteration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL --rounds 30
-    python benchmarks/training_iteration.py 4 2d 0 --output benchmarks/new.md
+    python research/benchmarks/training_iteration.py 4 3d_fullres 0
+    python research/benchmarks/training_iteration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL --rounds 30
+    python research/benchmarks/training_iteration.py 4 2d 0 --output research/benchmarks/new.md
 
 Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of nnUNetv2_train. Both
 trainers get the same plans, the same initial weights and the same batches of augmented training data, and take their

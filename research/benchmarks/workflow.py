@@ -1,6 +1,6 @@
 """What the engine of the workflow costs: eight short trainings by workflow/Snakefile, and the same without it.
 
-    python benchmarks/workflow.py DATASET CONFIGURATION [--cores N] [--rounds N] [--output PAGE]
+    python research/benchmarks/workflow.py DATASET CONFIGURATION [--cores N] [--rounds N] [--output PAGE]
 
 DATASET is the full name of one that is preprocessed, in nnUNet_raw and nnUNet_preprocessed; results go to a temporary
 folder. Fold 0 on the CPU, two iterations each, as many at the same time as there are cores: Python's start and the
@@ -26,7 +26,7 @@ from page import describe_machine, table, write_section
 METHODS = ("DiceCE", "Focal", "ECP", "LS", "SVLS", "MbLS", "NACL", "CE")
 TRAINERS = [f"nnUNetTrainer{method}_1epochs_2iters" for method in METHODS]
 SCRIPTS = Path(sys.executable).parent
-SNAKEFILE = Path(__file__).parents[1] / "workflow" / "Snakefile"
+SNAKEFILE = Path(__file__).parents[2] / "workflow" / "Snakefile"
 
 
 def by_workflow(dataset: str, configuration: str, cores: int, folder: Path) -> None:

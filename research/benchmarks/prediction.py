@@ -1,6 +1,6 @@
 """From scans to a review list: nnU-Net's commands beside `nnunet_nacl predict`, on the same scans in one run.
 
-    python benchmarks/prediction.py SCANS -d 4 -c 2d_small -tr TRAINER -f 0 [-members 0 1 2 3 4] [--output ...]
+    python research/benchmarks/prediction.py SCANS -d 4 -c 2d_small -tr TRAINER -f 0 [-members 0 1 2 3 4] [--output ...]
 
 Every round runs every command once, so that a slow moment hits all alike; ratios are medians of the rounds' ratios. CPU
 time is that of a command and all processes that it started. The segmentations must be nnU-Net's.

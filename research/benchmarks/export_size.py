@@ -1,6 +1,6 @@
 """Memory and time of exporting and evaluating one large case with many classes, beside nnU-Net's own export.
 
-    python benchmarks/export_size.py [--classes 118] [--edge 192] [--work FOLDER] [--output benchmarks/new.md]
+    python research/benchmarks/export_size.py [--classes 118] [--edge 192] [--work FOLDER] [--output PAGE]
 
 The network's logits are half precision on a grid of 5/6 of the image's edge, made of the soft predictions of
 `structures.py`. Each row is a process of its own, whose CPU time and largest resident memory count. `predict` exports

@@ -1,6 +1,6 @@
 """nnU-Net's validation of a trained fold as it is, and with every case measured while it is exported.
 
-    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER [--output benchmarks/new.md]
+    python research/benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER [--output PAGE]
 
 Needs nnU-Net's environment variables, a preprocessed data set and a fold trained by one of this package's trainers.
 Validations go to a temporary folder. CPU time is that of this process and of nnU-Net's workers, whose number is

@@ -1,6 +1,6 @@
 """Time and memory of the metrics, side by side with torchmetrics and MONAI on one core.
 
-    python benchmarks/metrics.py [--small] [--core N] [--output benchmarks/new.md]
+    python research/benchmarks/metrics.py [--small] [--core N] [--output PAGE]
 
 Synthetic softmax maps, 6 % foreground. torchmetrics and MONAI measure the foreground alone (ECE and one binary error
 per class); ours measures six masks and all metrics. The masks in mm are timed apart.

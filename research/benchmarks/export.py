@@ -1,6 +1,6 @@
 """Time and memory of exporting and measuring one synthetic CT, its logits given in half precision, on one core.
 
-    python benchmarks/export.py [--shape 400 512 512] [--classes 14] [--core N] [--output benchmarks/new.md]
+    python research/benchmarks/export.py [--shape 400 512 512] [--classes 14] [--core N] [--output PAGE]
 
 No network runs. The same logits go through nnU-Net's export, and through the one that measures on the way, each in a
 process of its own, whose largest resident memory counts. The goal: at most half of the case's probabilities (float32)

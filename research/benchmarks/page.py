@@ -12,17 +12,17 @@ import torch
 
 _PAGE = """# Results of the benchmarks
 
-The last run of the scripts in `benchmarks/`. Each rewrites its own section of this page:
+The last run of the scripts in `research/benchmarks/`. Each rewrites its own section of this page:
 
-    python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output benchmarks/new.md
-    python benchmarks/metrics.py --output benchmarks/new.md
-    python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/new.md
-    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/new.md
-    python benchmarks/export.py --output benchmarks/new.md
-    python benchmarks/export_size.py --output benchmarks/new.md
-    python benchmarks/structures.py --output benchmarks/new.md
-    python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output benchmarks/new.md
-    python benchmarks/workflow.py DATASET CONFIGURATION --output benchmarks/new.md
+    python research/benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output research/benchmarks/new.md
+    python research/benchmarks/metrics.py --output research/benchmarks/new.md
+    python research/benchmarks/evaluation.py VALIDATION_FOLDER --output research/benchmarks/new.md
+    python research/benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output research/benchmarks/new.md
+    python research/benchmarks/export.py --output research/benchmarks/new.md
+    python research/benchmarks/export_size.py --output research/benchmarks/new.md
+    python research/benchmarks/structures.py --output research/benchmarks/new.md
+    python research/benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output research/benchmarks/new.md
+    python research/benchmarks/workflow.py DATASET CONFIGURATION --output research/benchmarks/new.md
 
 """
 

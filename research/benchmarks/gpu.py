@@ -1,6 +1,6 @@
 """Everything that is to be measured on a GPU, in one command, on synthetic data.
 
-    python benchmarks/gpu.py --json gpu.json --output benchmarks/new.md
+    python research/benchmarks/gpu.py --json gpu.json --output research/benchmarks/new.md
 
 Makes a data set of random balls, plans, preprocesses and trains it for two iterations by nnU-Net's commands, and
 measures, each beside nnU-Net's own in the same process or round: a training iteration with NACL and DiceNACL, with and
@@ -133,7 +133,7 @@ def of_export(folder: Path, shape: tuple[int, ...]) -> dict[str, dict[str, float
 
 def section(found: dict) -> str:
     """The page's section."""
-    parts = [f"## On a GPU\n\nSynthetic data (`benchmarks/gpu.py`), {found['device']}. {found['machine']}"]
+    parts = [f"## On a GPU\n\nSynthetic data (`research/benchmarks/gpu.py`), {found['device']}. {found['machine']}"]
     for title, key in (
         ("Training iteration, 3D", "iteration"),
         ("One scan, from image to segmentation", "prediction"),

@@ -1,6 +1,6 @@
 """Time of an evaluation from disk, on one core.
 
-    python benchmarks/evaluation.py VALIDATION_FOLDER [--core N] [--output benchmarks/new.md]
+    python research/benchmarks/evaluation.py VALIDATION_FOLDER [--core N] [--output PAGE]
 
 Needs nnU-Net's environment variables. Measures one fold end to end, and what its parts take.
 """
