@@ -85,7 +85,7 @@ def test_python_examples_import_what_there_is(page: Path) -> None:
 
 
 def test_pages_that_code_names_exist() -> None:
-    sources = [path for folder in ("nnunet_nacl", "trainers", "config", "workflow", "tools", "research") for path in
+    sources = [path for folder in ("nnunet_nacl", "trainers", "workflow", "tools", "research") for path in
                (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh", ".md")]  # fmt: skip
     missing = {
         found

@@ -119,7 +119,7 @@ def test_the_schema_names_what_is_wrong(entries, words) -> None:
         utils.validate(SMALL | entries, schema)
 
 
-@pytest.mark.parametrize("path", sorted((WORKFLOW.parent / "config").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((WORKFLOW / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_configurations_that_come_along_are_valid(path) -> None:
     utils = pytest.importorskip("snakemake.utils", reason="needs nnunet_nacl[workflow], Python 3.11")
     utils.validate(yaml.safe_load(path.read_text()), str(WORKFLOW / "schemas" / "config.schema.yaml"))
