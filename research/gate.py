@@ -66,7 +66,7 @@ def make_environment(folder: Path, sources: Path) -> Path:
     return folder
 
 
-def train(work: Path, data: Path, environment: Path, sources: Path, name: str) -> None:
+def train(work: Path, data: Path, environment: Path, name: str) -> None:
     """Convert a task, plan it with a small configuration and train two folds; only what is missing."""
     task, number, epochs = TASKS[name]
     folder, log = work / name, work / "logs" / f"train_{name}.log"
@@ -79,7 +79,7 @@ def train(work: Path, data: Path, environment: Path, sources: Path, name: str) -
         run(environment, folder, "nnUNetv2_plan_experiment", "-d", number, log=log)
         preprocessed = next((folder / "nnUNet_preprocessed").glob("Dataset*"))
         shutil.copy(data / task / "splits_final.json", preprocessed)
-        small = sources / "docs/results/study_plans.py"
+        small = ROOT / "research/results/study_plans.py"
         run(environment, folder, "python", small, preprocessed, CONFIGURATION, log=log)
         run(environment, folder, "nnUNetv2_preprocess", "-d", number, "-c", CONFIGURATION, "-np", 1, log=log)
         (folder / "prepared").touch()
@@ -302,7 +302,7 @@ def main() -> int:
     today = Path(sys.prefix)
     good = True
     for name in args.only:
-        train_brains(work, earlier) if name == "brains" else train(work, data, earlier, sources, name)
+        train_brains(work, earlier) if name == "brains" else train(work, data, earlier, name)
         before = run_commands(work, name, earlier, work / "before")
         if args.freeze:
             continue

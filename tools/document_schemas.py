@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from nnunet_nacl.documents import calibration_map, document, outcome_json, prediction_json
+from nnunet_nacl.calibrate import calibration_map
+from nnunet_nacl.case import document
+from nnunet_nacl.review import outcome_json, prediction_json
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration": (document.Evaluation, document.SCHEMA_VERSION),

@@ -1,6 +1,6 @@
 """Adds to nnU-Net's plans a small configuration that a study trains on a CPU core in minutes.
 
-    python docs/results/study_plans.py PREPROCESSED_DATASET {2d_small,3d_small}
+    python research/results/study_plans.py PREPROCESSED_DATASET {2d_small,3d_small}
 
 `2d_small` has the data of `2d`, batches of at most 16 and 3/8 of its features. Where patches of `2d` are longer than
 128 voxels, voxels are twice as large in the plane, patches cover half the extent, batches hold at most 8, the deepest

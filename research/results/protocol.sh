@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Converts a Decathlon task to nnU-Net's raw format, plans and preprocesses it, and trains its folds.
 #
-#     docs/results/protocol.sh TASK_FOLDER DATASET_ID OUT [LOSS]
+#     research/results/protocol.sh TASK_FOLDER DATASET_ID OUT [LOSS]
 #
 # TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds). LOSS is what stands behind
 # nnUNetTrainer (default: DiceCE_100epochs_50iters), CONFIGURATION one that study_plans.py makes (default: 2d_small),
