@@ -27,7 +27,7 @@ def start(folder, *arguments):
     )
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_the_whole_demo_interrupted_and_continued(tmp_path):
     pytest.importorskip("nilearn", reason="nilearn (extra demo) is not installed")
     process = start(tmp_path)

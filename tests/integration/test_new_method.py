@@ -59,7 +59,7 @@ def test_a_method_needs_a_row_and_a_loss(workspace, clean_environ: dict[str, str
     subprocess.run([*install, str(wheel)], check=True, env=clean_environ)
     assert "nnUNetTrainerDicePoly = " in next(target.glob("*.dist-info/entry_points.txt")).read_text()
 
-    environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(target / "nnunet_nacl" / "registration" / "_bridge")}
+    environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(target / "nnunet_nacl" / "training" / "_bridge")}
     use = "from nnunet_nacl import PolyLoss; from nnunet_nacl.losses import *; print(poly, PolyLoss(epsilon=0.5))"
     printed = subprocess.check_output([sys.executable, "-c", use], env=clean_environ | environ, cwd=tmp_path, text=True)
     assert "function poly" in printed and "PolyLoss(epsilon=0.5" in printed

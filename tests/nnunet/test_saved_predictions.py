@@ -345,7 +345,7 @@ def test_a_run_is_called_by_what_was_seen(predict, tmp_path, monkeypatch):
     assert second != first == run()
 
 
-@pytest.mark.integration  # each process imports PyTorch
+@pytest.mark.slow  # each process imports PyTorch
 def test_processes_give_the_same(predict, tmp_path):
     folder = predict()
     (folder / "case_2.npz").write_bytes(b"PK")

@@ -86,7 +86,7 @@ def scans(tmp_path) -> Path:
     return make_scans(tmp_path / "scans")
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [1, 3])
 @pytest.mark.parametrize("labels", [CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE])
 def test_segmentations_are_those_of_nnunet_bit_by_bit(tmp_path, scans, labels, folds) -> None:
@@ -166,7 +166,7 @@ def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -
     assert second["scan_0.tif"] == first["scan_0.tif"] and second["scan_1.tif"] != first["scan_1.tif"]
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model) -> None:
     scans = make_scans(tmp_path / "scans", 3)
     assert predict(model, scans, tmp_path / "one", "-maps") == 0
@@ -530,7 +530,7 @@ def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:
     assert all(path.stat().st_mtime_ns > after[path.name] for path in out.glob("*.nii.gz"))
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, how) -> None:
     scans, out = make_scans(tmp_path / "scans", 12), tmp_path / "out"

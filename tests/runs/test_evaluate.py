@@ -98,7 +98,7 @@ def test_absent_structures_are_undefined_and_named(make_validated):
     assert document["metric_per_case"][0]["n_changed_voxels"] > 0  # the npz still predicts something
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.integration)])  # workers import PyTorch
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])  # workers import PyTorch
 def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
     model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
@@ -205,7 +205,7 @@ def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, h
         assert mask_metrics(after.bins[mask]) == pytest.approx(mask_metrics(before.bins[mask]), abs=1e-7)
 
 
-@pytest.mark.integration  # nnU-Net starts a process
+@pytest.mark.slow  # nnU-Net starts a process
 def test_an_ensembles_folder_needs_the_plans_of_its_members(make_validated, capsys):
     from nnunetv2.ensembling.ensemble import ensemble_folders
 

@@ -55,7 +55,7 @@ def test_a_kill_between_writing_and_naming(make_validated, measured, tmp_path, a
     assert encode(resumed)["calibration"] == encode(evaluate_folder(model.validation()))["calibration"]
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc")
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_parallel_runs_end_with_their_parent(make_validated, with_signal):

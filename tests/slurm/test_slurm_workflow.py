@@ -34,7 +34,7 @@ def missing() -> str:
 
 # before any data are prepared
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(bool(missing()), reason=f"needs a SLURM cluster of this machine: {missing()}"),
 ]
 

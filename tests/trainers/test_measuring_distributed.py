@@ -18,7 +18,7 @@ from tests.trainers.validation import CASES, make_validator, write_cases
 
 pytestmark = [
     pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"),
-    pytest.mark.integration,  # six processes
+    pytest.mark.slow,  # six processes
 ]
 
 

@@ -130,7 +130,7 @@ def test_a_python_without_the_package_is_not_harmed(new_environment: Callable[[]
     assert printed == "['nnunet_nacl_bridge'] [False, False, False]"
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wheel_environment", "editable_environment"])
 def test_real_nnunet_in_a_fresh_environment(
     kind: str, request: pytest.FixtureRequest, libraries: Path, tmp_path: Path

@@ -16,7 +16,7 @@ from tests.integration.workspace import Workspace
 CONFIGURATION = "2d_larger"  # U-Net++ cannot take patches of 16
 SCHEDULE = "_plainstart_1epochs_2iters_adam_noda"
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from miniatures import MINIATURES
 from tests.integration.tiny_data import read_json, write_fingerprint
 from tests.integration.workspace import Workspace
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 
 def test_nnunet_plans_and_preprocesses_resized_slices_without_resampling_them(tmp_path, clean_environ) -> None:
