@@ -1,9 +1,11 @@
-"""What the package raises on purpose, and how what went wrong is put in words."""
+"""What the package raises on purpose, how what went wrong is put in words, and signals that end a command."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 
 _MOST_LETTERS = 300  # of a path in a message
 _SHOWN, _NAMED = 3, 20  # of problems that differ in the case's name alone
@@ -24,18 +26,21 @@ class UserError(ValueError):
     """
 
 
-def describe(error: OSError, path: object = None) -> str:
+def describe(error: OSError, path: object = None, what: str = "") -> str:
     """What the system refused, in one line: the path, the reason and what to do.
 
     Args:
         error: What was raised.
-        path: What it is about, where the error does not say.
+        path: What it is about, where the error does not say, or where ``what`` says what it is about.
+        what: What could not be done.
     """
-    place = path if error.filename is None else error.filename
-    text = "" if place is None else f"{printable(str(place), '')}: "
+    place = path if what or error.filename is None else error.filename
+    text = "" if place is None else f"{one_line(str(place))}: "
     if len(text) > _MOST_LETTERS:
         text = f"{text[: _MOST_LETTERS // 2]}...{text[-_MOST_LETTERS // 2 :]}"
-    return f"{text}{error.strerror or error}; {_FIXES.get(error.errno or 0, 'check the path and the disk')}."
+    reason = error.strerror or error
+    fix = _FIXES.get(error.errno or 0, "check the path and the disk")
+    return f"{text}{f'{what} ({reason})' if what else reason}; {fix}."
 
 
 def list_problems(problems: Mapping[str, str]) -> str:
@@ -51,7 +56,7 @@ def list_problems(problems: Mapping[str, str]) -> str:
         lines += [f"{case}: {problems[case]}" for case in cases[:_SHOWN]]
         if others := cases[_SHOWN:]:
             lines.append(f"and {len(others)} more in the same way: {some(others, _NAMED)}")
-    return "".join(f"\n  {printable(line, '')}" for line in lines)
+    return "".join(f"\n  {one_line(line)}" for line in lines)
 
 
 def some(names: Sequence[str], shown: int = 8) -> str:
@@ -60,12 +65,7 @@ def some(names: Sequence[str], shown: int = 8) -> str:
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
-    """Text with its unprintable characters escaped: names may hold what moves a terminal's cursor or turns text around.
-
-    Args:
-        text: Whatever is shown to people.
-        kept: Unprintable characters that stay.
-    """
+    """Text with escapes for what moves a terminal's cursor or turns text around, but for the characters ``kept``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
@@ -80,3 +80,25 @@ def first_line(error: BaseException) -> str:
     """The first line of an error that says something; SimpleITK's begin with a place in its own source."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("Exception thrown in SimpleITK")]
     return lines[0].removeprefix("sitk::ERROR: ") if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within, with their number, so that what tidies up is run.
+
+    A scheduler sends the one, a closed terminal the other. One that is ignored, as by ``nohup``, stays so.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    previous = {}
+    try:
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to handle
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    previous[number] = signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
 
 _TEMPORARY = ".nnunet_nacl.tmp"
 
@@ -54,15 +54,7 @@ def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write text under a temporary name beside ``path``, then rename it. The user's umask holds.
-
-    Args:
-        path: The file; missing folders are made.
-        text: Its content.
-
-    Raises:
-        UserError: There is no permission or no space; nothing is left behind then.
-    """
+    """Write text under a temporary name, then rename it: see :func:`replacing`. The user's umask holds."""
     # names of files need not be UTF-8: such bytes go out as they came in
     with replacing(path) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
         f.write(text)
@@ -88,7 +80,7 @@ def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {_fix(error)}.") from None
+        raise UserError(describe(error, path, "cannot be written")) from None
 
 
 @contextlib.contextmanager
@@ -96,9 +88,7 @@ def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
     """A name in a folder for a file or folder, which is removed at the block's end if it is there then.
 
     Until then :func:`remove_leftovers` leaves it alone, in whatever process: a lock says that this one is at work.
-
-    Raises:
-        OSError: No file can be made there.
+    OSError where no file can be made there.
     """
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}{ending}"
     with locked(_lock_of(path)):
@@ -127,22 +117,43 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left in a folder under temporary names; nothing where it cannot be told by a lock."""
+    for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
+        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as held:
+            if held:
+                _remove(path)
+
+
+def name_finished(work: Path, output: Path) -> list[Path]:
+    """Move the files of a folder to ``output``, probabilities last: where they lie, all do."""
+    files = sorted((path.name for path in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
+    for name in files:
+        os.replace(work / name, output / name)
+    return [output / name for name in files]
+
+
 def check_writable(path: Path) -> None:
     """Fail before hours of work rather than after them; what killed runs left beside ``path`` is removed.
 
     Raises:
         UserError: ``path`` is a folder or device, or no file can be written there.
     """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give a file name.")
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no regular file; give another file name.")
+        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give another file name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); {_fix(error)}.") from None
+        raise UserError(describe(error, path.parent, "no file can be written there")) from None
     remove_leftovers(path.parent)
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be written in a folder; found out by doing it, for modes do not tell of all file systems."""
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder):
+        return True
+    return False
 
 
 _OURS = re.compile(
@@ -178,25 +189,14 @@ def check_folder(folder: Path, holds: str) -> None:
         raise UserError(f"{folder}: {what}; give the folder that holds {holds}.")
 
 
-def can_write(folder: Path) -> bool:
-    """Whether files can be written in a folder; found out by doing it, for modes do not tell of all file systems."""
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder):
-        return True
-    return False
+def is_file_name(name: str) -> bool:
+    """Whether a text can be the name of a file in a folder, so that joined to the folder it leads nowhere else."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\0", os.sep}
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left in a folder under temporary names; nothing where it cannot be told by a lock."""
-    for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
-        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand") as held:
-            if held:
-                _remove(path)
-
-
-def _fix(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "free some space or choose another -o"
-    return "choose another -o, or change the folder's permissions"
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, which a document may have named, is a file in a folder, wherever the links in its way lead."""
+    return os.path.isfile(path) and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
 
 
 def regular_only(path: str, flags: int) -> int:
@@ -233,24 +233,15 @@ def _format(value: Any, indent: str) -> str:
     if isinstance(value, dict) and value:
         lines = (f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items())
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    if isinstance(value, (list, tuple)) and value:
-        if not any(isinstance(item, (dict, list, tuple)) for item in value):
-            with contextlib.suppress(ValueError):  # NaN
-                return json.dumps(value, allow_nan=False)
+    if isinstance(value, (list, tuple)):
         if any(isinstance(item, dict) for item in value):
             return "[\n" + ",\n".join(inner + _format(item, inner) for item in value) + f"\n{indent}]"
         return "[" + ", ".join(_format(item, inner) for item in value) + "]"
     return json.dumps(value)
 
 
-def is_file_name(name: str) -> bool:
-    """Whether a text can be the name of a file in a folder, so that joined to the folder it leads nowhere else."""
-    return name not in ("", ".", "..") and not set(name) & {"/", "\0", os.sep}
-
-
-def lies_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, which a document may have named, is a file in a folder, wherever the links in its way lead."""
-    return os.path.isfile(path) and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+# the fullwidth signs are formulas where Chinese or Japanese is written; marks.js has it, too
+_BEGIN, _REST = "(?:^|(?<=[;|\t\r\n]))", "(?=[\\s\"']*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])"
 
 
 def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -261,10 +252,6 @@ def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     spreadsheets split lines at: these take only a quote that begins a cell of theirs for one.
     """
     return "".join(",".join(map(_csv_cell, row)) + "\n" for row in (header, *rows))
-
-
-# the fullwidth signs are formulas where Chinese or Japanese is written; marks.js has it, too
-_BEGIN, _REST = "(?:^|(?<=[;|\t\r\n]))", "(?=[\\s\"']*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])"
 
 
 def from_csv_cell(text: str) -> str:
@@ -281,11 +268,3 @@ def _csv_cell(value: Any) -> str:
         return ""
     text = re.sub(_BEGIN + _REST, "'", str(value))
     return '"' + text.replace('"', '""') + '"'
-
-
-def name_finished(work: Path, output: Path) -> list[Path]:
-    """Move the files of a folder to ``output``, probabilities last: where they lie, all do."""
-    files = sorted((path.name for path in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
-    for name in files:
-        os.replace(work / name, output / name)
-    return [output / name for name in files]

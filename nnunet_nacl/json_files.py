@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +21,7 @@ from nnunet_nacl.errors import UserError, describe, first_line, one_line
 from nnunet_nacl.files import regular_only
 
 _T = TypeVar("_T")
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def _or_null(value: Any, handler: Callable[[Any], float]) -> float:
@@ -32,9 +33,9 @@ _NAN_IS_NULL, _SCHEMA = WrapValidator(_or_null), WithJsonSchema({"type": ["numbe
 Number = Annotated[float, Field(allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
 """A finite number; null, which is read as NaN, where it is not defined. Infinite ones are written as null, too."""
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
-"""The same, not below 0."""
+"""As :data:`Number`, not below 0."""
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6), _NAN_IS_NULL, _SCHEMA]
-"""The same, from 0 to 1, but for rounding."""
+"""As :data:`Number`, from 0 to 1, but for rounding."""
 LARGEST_COEFFICIENT = 1e6
 Coefficient = Annotated[float, Field(ge=-LARGEST_COEFFICIENT, le=LARGEST_COEFFICIENT)]
 """A number of a model, which none that was fitted exceeds."""
@@ -83,15 +84,7 @@ Patients = Annotated[np.ndarray, Array(np.int64), AfterValidator(_numbered)]
 
 
 def read_json(path: Path, *, fix: str = "restore it") -> Any:
-    """The content of a JSON file.
-
-    Args:
-        path: The file.
-        fix: What the message about damaged content ends with.
-
-    Raises:
-        UserError: It is missing, unreadable or not JSON.
-    """
+    """The content of a JSON file; UserError, which ends with ``fix``, where it is missing, unreadable or not JSON."""
     try:
         with open(path, "rb", opener=regular_only) as file:
             return from_json(file.read())
@@ -137,9 +130,3 @@ def encode(value: Any) -> Any:
     """Plain JSON values of a dataclass, or of dictionaries and lists of such and of arrays; NaN stays NaN."""
     made = _adapter(type(value))
     return made.dump_python(value, mode="json", warnings=False, fallback=lambda array: array.tolist())
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    return _ADAPTERS[kind]

@@ -71,7 +71,7 @@ def test_imports_run_one_way(sources: Path) -> None:
 
 
 LAYERS = (
-    ("errors", "files", "json_files", "interruption", "methods"),
+    ("errors", "files", "json_files", "methods"),
     ("losses",),
     ("numbers",),
     ("case",),

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; exit status 130 if interrupted."""
-    from nnunet_nacl.demo.steps import Demo
+    from nnunet_nacl.demo import Demo
 
     try:
         Demo(args).run()

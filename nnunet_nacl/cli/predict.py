@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.interruption import termination_as_interrupt
+    from nnunet_nacl.errors import termination_as_interrupt
     from nnunet_nacl.nnunet.scans import Scans
     from nnunet_nacl.nnunet.trained_model import TrainedModel
     from nnunet_nacl.review.deliver import NOT_YET, Delivery, deliver

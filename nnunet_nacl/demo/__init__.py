@@ -1,1 +1,276 @@
-"""`nnunet_nacl demo`: from a Decathlon task to calibrated models and a comparison, with nnU-Net's own commands."""
+"""`nnunet_nacl demo`: from a Decathlon task to calibrated models and a comparison.
+
+Its steps are commands of nnU-Net's and of this package, shown and run one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_nacl.compare.comparison_file import PAGE_NAME
+from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
+from nnunet_nacl.errors import UserError, termination_as_interrupt
+from nnunet_nacl.files import locked, write_atomically
+from nnunet_nacl.json_files import read_dict, read_json
+from nnunet_nacl.methods import PREFIX
+from nnunet_nacl.review.review_list import PAGE as REVIEW_PAGE
+
+SCHEDULES = {"virtual brains": (10, 100), "cpu": (40, 50), "gpu": (50, 100)}
+"""Epochs, iterations per epoch: that of the virtual brains fits two CPU cores in 10 minutes for all three trainers."""
+
+_SMALL = "_small"
+_FEW_SCANS = 10  # more are not predicted in passing
+_POLL_S = 0.5
+
+
+class CommandFailed(UserError):
+    """A command ended with an error; the message holds the end of its log."""
+
+
+class Demo:
+    """The demo on arguments as `nnunet_nacl demo` has them.
+
+    Raises:
+        UserError: Data, names or folders cannot be used, or a command failed.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        import torch
+        from joblib import cpu_count
+
+        self.folder, self.virtual, self.folds = Path(os.path.abspath(args.o)), args.data is None, args.f
+        self.task = Path(os.path.abspath(args.data or self.folder / "data" / TASK_NAME))  # a link keeps its name
+        name = re.fullmatch(r"Task([0-9]{1,3})_([A-Za-z0-9.-]+)", self.task.name)
+        if name is None or not (self.virtual or self.task.is_dir()):
+            raise UserError(f"--data {self.task}: give a folder of the Decathlon's format named TaskNN_Name")
+        self.dataset = f"Dataset{int(name[1]):03d}_{name[2]}"
+        self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        on_cpu, cores = self.device == "cpu", cpu_count()
+        epochs, iterations = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
+        losses = [f"{PREFIX}{loss}_{epochs}epochs_{iterations}iters_adam" for loss in ("DiceCE", "CE", "NACL")]
+        self.trainers: list[str] = args.tr or losses
+        self.configuration = args.c or ("2d" + _SMALL if on_cpu else "2d")
+        # three trainings share two cores better than two of them followed by one alone
+        count = len(self.trainers) * len(self.folds)
+        self.parallel = -(-count // max(1, count // cores)) if on_cpu else 1
+        self.processes = str(min(cores, 8))
+        self.bad = BAD if self.virtual else ("0.8",)
+        variables = {
+            f"nnUNet_{kind}": str(self.folder / f"nnUNet_{kind}") for kind in ("raw", "preprocessed", "results")
+        }
+        self.export = "$ export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+        self.environment = {**os.environ, **variables, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        if on_cpu:  # threads that spin while they wait take a hundred times as long on a busy machine
+            threads = str(max(1, cores // self.parallel))
+            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": threads}
+            self.environment["OMP_WAIT_POLICY"] = "PASSIVE"
+
+    def run(self) -> None:
+        """Runs what is missing."""
+        taken = f"another demo is running in {self.folder}; wait for it, or give another folder with -o"
+        with locked(self.folder / ".lock", taken), termination_as_interrupt():
+            print(
+                f"Data: {'virtual brains (made from a template; not patients)' if self.virtual else self.task}\n"
+                f"Trainers: {', '.join(self.trainers)}\nFolds {', '.join(self.folds)}, configuration "
+                f"{self.configuration}, on {self.device}, {self.parallel} at the same time\nEverything goes to "
+                f"{self.folder}; stop with Ctrl-C at any time, the same command resumes.\n\nThe steps are commands "
+                f"of nnU-Net's and of this package. To run them by hand, first set nnU-Net's folders:\n{self.export}\n",
+                flush=True,
+            )
+            if self.virtual and not self.task.exists():
+                print(f"Making virtual brains in {self.task}", flush=True)
+                write_virtual_brains(self.task)
+            self._prepare()
+            self._train()
+            truth = self._measure() if (self.task / "probabilitiesTr").is_dir() else None
+            calibrated = self._calibrate()
+            page = self._compare(truth, calibrated)
+            review = self._predict(calibrated[0]) if calibrated else None
+            print(
+                "\nOne training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
+                f"Next: your own data. Further commands need nnU-Net's folders:\n{self.export}\n\n"
+                "Pages, to open in a browser:"
+                + (f"\n  new scans, those to look at first: {review}" if review else "")
+                + f"\n  comparison: {page}"
+                + (" (true probabilities: what a perfectly calibrated network reaches)" if truth else "")
+            )
+
+    def _place(self, kind: str) -> Path:
+        """The data set in one of nnU-Net's folders."""
+        return self.folder / f"nnUNet_{kind}" / self.dataset
+
+    def _model(self, trainer: str) -> Path:
+        return self._place("results") / f"{trainer}__nnUNetPlans__{self.configuration}"
+
+    def _options(self, trainer: str) -> list[object]:
+        return ["-d", self.dataset, "-c", self.configuration, "-f", *self.folds, "-tr", trainer]
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / self.dataset / f"{name}.log"
+
+    def _run(self, *commands: tuple[Sequence[object], str]) -> None:
+        """Commands at the same time, each with the name of its log; without one to the terminal."""
+        started = [([str(word) for word in words], self._log(name) if name else None) for words, name in commands]
+        if len(started) > 1:
+            print(f"{len(started)} at the same time, which take a while: see their logs in {self._log('.').parent}")
+        print(*(f"$ {shlex.join(command)}" for command, _ in started), sep="\n", flush=True)
+        run_together(started, self.environment)
+
+    def _once(self, name: str, *command: object) -> None:
+        """A command, unless it was done by an earlier run."""
+        done = self._log(name).with_suffix(".done")
+        if not done.is_file():
+            self._run((command, name))
+            done.touch()
+
+    def _prepare(self) -> None:
+        """Raw data, plans, folds and preprocessed cases."""
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+        raw, folder, processes = self._place("raw"), self._place("preprocessed"), self.processes
+        for kind in ("raw", "preprocessed", "results"):
+            self._place(kind).parent.mkdir(exist_ok=True)
+        if raw.exists() and not self._log("convert").is_file():
+            raise UserError(f"{raw} was not made by this demo; give another -o")
+        if not (raw / "dataset.json").is_file():  # nnU-Net writes it last, and begins no conversion again
+            shutil.rmtree(raw, ignore_errors=True)
+        self._once("convert", "nnUNetv2_convert_MSD_dataset", "-i", self.task, "-np", processes)
+        number = ["-d", int(self.dataset[7:10])]
+        check = ["-npfp", processes, "--no_pp", "--verify_dataset_integrity"]
+        self._once("plan", "nnUNetv2_plan_and_preprocess", *number, *check)
+        splits = folder / "splits_final.json"
+        if not splits.exists():  # nnU-Net's first training makes it, and another would read it half written
+            cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").glob("*.nii.gz"))
+            given = self.task / "splits_final.json"  # such as one that keeps a patient's scans together
+            made = read_json(given) if given.is_file() else generate_crossval_split(cases, n_splits=5)
+            write_atomically(splits, json.dumps(made, indent=4))
+        parent = self.configuration.removesuffix(_SMALL)
+        self._once(f"preprocess_{parent}", "nnUNetv2_preprocess", *number, "-c", parent, "-np", processes)
+        if parent != self.configuration:
+            add_small_configuration(folder / "nnUNetPlans.json", parent, 4 if self.virtual else None)
+            print(f"Added {self.configuration} to the plans: {parent} with smaller batches and fewer features")
+
+    def _train(self) -> None:
+        """Trains and validates what is not done yet."""
+        todo: list[tuple[list[object], str]] = []
+        for fold, trainer in itertools.product(self.folds, self.trainers):
+            folder, name = self._model(trainer) / f"fold_{fold}", f"train_{trainer}_{self.configuration}_fold_{fold}"
+            if not (folder / "validation" / "summary.json").is_file():  # nnU-Net writes it last
+                train = ["nnUNetv2_train", self.dataset, self.configuration, fold, "-tr", trainer, "--npz"]
+                again = ["--c"] if any(folder.glob("checkpoint_*.pth")) else []
+                todo.append(([*train, "-device", self.device, *again], name))
+        for start in range(0, len(todo), self.parallel):
+            self._run(*todo[start : start + self.parallel])
+
+    def _measure(self) -> Path:
+        """Evaluates with masks that suit large voxels, and the true probabilities of the same cases; their folder."""
+        truth = self.folder / "true_probabilities" / "_".join(["fold", *self.folds])
+        truth.mkdir(parents=True, exist_ok=True)
+        model, radii = self._model(self.trainers[0]), ["-dilated", 4, "-boundary", 4]  # mm: the next voxel is 3.5 away
+        cases = (path for fold in self.folds for path in (model / f"fold_{fold}" / "validation").glob("*.npz"))
+        stored = (self.task / "probabilitiesTr" / case.name for case in cases)
+        for path in (model / "dataset.json", model / "plans.json", *stored):
+            shutil.copy2(path, truth)
+        evaluated: dict[str, list[object]] = {trainer: self._options(trainer) for trainer in self.trainers}
+        evaluated["truth"] = ["-i", truth, "-gt", self._place("raw") / "labelsTr", "--chill"]
+        for name, predictions in evaluated.items():
+            self._run((["nnunet_nacl", "evaluate", *predictions, *radii], f"evaluate_{name}"))
+        return truth
+
+    def _calibrate(self) -> list[str]:
+        """Calibrates each model on its validation cases; those of which that could be done."""
+        calibrated = []
+        for trainer in self.trainers:
+            name = "_".join(["calibrate", trainer, self.configuration, *self.folds])
+            try:
+                self._once(name, "nnunet_nacl", "calibrate", *self._options(trainer))
+                calibrated.append(trainer)
+            except CommandFailed as error:  # too few validation cases, perhaps: no reason to lose the comparison
+                print(f"{error}\nThe comparison goes on without it.")
+        return calibrated
+
+    def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
+        """The page of the trainers, the same calibrated, and the true probabilities."""
+        first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
+        folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
+        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
+        if truth:
+            compare += ["-i", f"true probabilities={truth}", "-unranked", "true probabilities"]
+        self._run((compare, ""))
+        return folder / PAGE_NAME
+
+    def _predict(self, trainer: str) -> Path | None:
+        """A few new scans by a calibrated model, and their page; of many, how they are predicted."""
+        scans = self._place("raw") / "imagesTs"
+        output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
+        predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
+        predict += ["-bad", *self.bad, "-device", self.device, "--continue_prediction"]
+        if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
+            print(f"New scans, later:\n$ {shlex.join(map(str, predict))}")
+            return None
+        self._run((predict, ""))
+        return output / REVIEW_PAGE
+
+
+def run_together(commands: Sequence[tuple[list[str], Path | None]], environment: dict[str, str]) -> None:
+    """Runs commands at the same time; whatever ends this, they have ended, and their workers, too.
+
+    Args:
+        commands: Program and arguments, and the file at whose end the output goes; None leaves it to the terminal.
+        environment: All variables.
+
+    Raises:
+        CommandFailed: A command failed; the others are stopped.
+    """
+    running: list[subprocess.Popen] = []
+    try:
+        for command, log in commands:
+            if log is not None:
+                log.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.nullcontext() if log is None else open(log, "a") as file:
+                to = None if file is None else subprocess.STDOUT
+                process = subprocess.Popen(command, stdout=file, stderr=to, env=environment, start_new_session=True)
+                running.append(process)
+        while None in (statuses := [process.poll() for process in running]) and not any(statuses):
+            time.sleep(_POLL_S)
+        for (command, log), status in zip(commands, statuses):
+            if status:
+                told = f"; the end of {log}:\n{log.read_text(errors='replace')[-1000:]}" if log else ""
+                raise CommandFailed(f"this command ended with status {status}:\n  $ {shlex.join(command)}{told}")
+    finally:
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if hasattr(os, "killpg") else os.kill)(process.pid, signal.SIGTERM)  # Windows has no groups
+            process.wait()
+
+
+def add_small_configuration(plans_file: Path, parent: str, largest_batch: int | None = None) -> None:
+    """Adds `<parent>_small` to nnU-Net's plans: many small steps get further in the same time than few large ones.
+
+    It has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ..., and batches of at most
+    ``largest_batch`` (16 slices, or 2 patches in 3D); all else, the preprocessed data included, is the parent's.
+    """
+    plans = read_dict(plans_file)
+    planned = plans["configurations"][parent]
+    settings = planned["architecture"]["arch_kwargs"]
+    features = [max(1, round(3 / 8 * width)) for width in settings["features_per_stage"]]
+    plans["configurations"][parent + _SMALL] = {
+        "inherits_from": parent,
+        "batch_size": min(planned["batch_size"], largest_batch or {2: 16, 3: 2}[len(planned["patch_size"])]),
+        "architecture": planned["architecture"] | {"arch_kwargs": settings | {"features_per_stage": features}},
+    }
+    write_atomically(plans_file, json.dumps(plans, indent=4))

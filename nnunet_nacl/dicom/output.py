@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.dicom.codes import StructureCode
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
-from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import replacing
+from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.image_files import quiet
-from nnunet_nacl.review.reviewed_case import ReviewedCase
-from nnunet_nacl.review.row import CaseReview, StructureReview
 
 DICOM = "dicom"
 """Folder of the objects, all of a run in one, ready to be sent."""
@@ -29,6 +29,53 @@ SCHEME = "99NNUNETNACL"
 
 _MAKER = "nnunet_nacl"
 _ON_GRID = 0.1  # voxels
+_EXAMPLE = '{"liver": {"code": "10200004", "meaning": "Liver", "category": "AnatomicalStructure"}}'
+_REPORTED = {
+    "predicted_dice": ("DICE", "Predicted Dice"),
+    "predicted_dice_low": ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval"),
+    "predicted_dice_high": ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval"),
+    "present_probability": ("PRESENCE", "Probability that the structure is present"),
+}
+"""Columns of structures.csv that the report has beside the volume: code and meaning."""
+
+
+class StructureCode(TypedDict):
+    """What a structure is, in a coding scheme; SNOMED CT (SCT) unless it says another."""
+
+    code: str
+    meaning: str
+    category: str
+    scheme: NotRequired[str]
+
+
+def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode]:
+    """Codes of structures by name, from a JSON file.
+
+    Raises:
+        UserError: The file is missing or damaged; a structure has no code, or a category that DICOM does not know.
+    """
+    from pydicom.sr.codedict import codes
+
+    content = read_dict(path)
+    if missing := [name for name in structures if name not in content]:
+        raise UserError(f"{path} has no code for {', '.join(missing)}; add each by its name, such as {_EXAMPLE}.")
+    read = decode(dict[str, StructureCode], {name: content[name] for name in structures}, path, fix=f"as in {_EXAMPLE}")
+    categories = codes.cid7150.dir()
+    for name, code in read.items():
+        if code["category"] not in categories:
+            raise UserError(f"{path}: {name} has the category {code['category']!r}; there are {', '.join(categories)}.")
+        for value, most in (
+            (code["code"], 16),
+            (code.get("scheme", "SCT"), 16),
+            (code["meaning"], 64),
+            (name[:64], 64),
+        ):
+            if not 0 < len(value.strip()) <= most or not value.isprintable() or "\\" in value:
+                raise UserError(
+                    f"{path}: {one_line(name)} has {value!r}, which DICOM wants to have 1 to {most} printable "
+                    "characters, and no backslash."
+                )
+    return read
 
 
 @dataclass(frozen=True)
@@ -39,18 +86,14 @@ class DicomMaker:
         codes: Of the structures, by name, in their order.
         model: Whose segmentations they are.
         serial: SHA-256 that tells the networks, at most 64 characters.
-        probabilities: Write them, too: 8 bits, 255 is 1.
     """
 
     codes: Mapping[str, StructureCode]
     model: str
     serial: str
-    probabilities: bool = False
 
     def check(self, files: Sequence[Path]) -> None:
-        """Try whether objects can refer to the images of a series, before the networks run.
-
-        Those of an empty segmentation of its first image are made and dropped.
+        """Try whether objects can refer to a series, before the networks run: those of an empty image are dropped.
 
         Args:
             files: The images, in the order of the slices.
@@ -63,7 +106,7 @@ class DicomMaker:
             with quiet():
                 pixels = np.zeros((1, headers[0].Rows, headers[0].Columns), np.uint16)
                 segmentation = self._segmentation(pixels, "BINARY", "segmentation", headers[:1], 1)
-                report = self._report([[]] * len(self.codes), segmentation, headers[:1])
+                report = self._report([{}] * len(self.codes), segmentation, headers[:1])
                 for made in (segmentation, report):
                     made.save_as(io.BytesIO(), enforce_file_format=True)
         except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
@@ -73,15 +116,21 @@ class DicomMaker:
             ) from None
 
     def write(
-        self, reviewed: ReviewedCase, files: Sequence[Path], completed: CaseReview | None, output: Path
+        self,
+        case: Case,
+        structures: Sequence[Mapping[str, Any]],
+        files: Sequence[Path],
+        output: Path,
+        probabilities: Sequence[np.ndarray] = (),
     ) -> tuple[Path, ...]:
         """Write the objects of a case.
 
         Args:
-            reviewed: The case; with the maps ``probabilities`` if they are to be written.
+            case: With the segmentation that is delivered.
+            structures: Columns of structures.csv of each; what is missing or NaN is not reported.
             files: The images of its series, in the order of the slices.
-            completed: Its row with what a map has learned; None without one, then no Dice is reported.
             output: Folder of the run; the files get names ``dicom/CASE_....dcm`` in it.
+            probabilities: (*spatial) of each structure, written as 8 bits, 255 is 1; none writes no such object.
 
         Returns:
             What was written.
@@ -89,22 +138,19 @@ class DicomMaker:
         Raises:
             UserError: The series is no longer what was predicted, or a file cannot be written.
         """
-        case, headers = reviewed.case, read_headers(files)
+        labels, headers = case.labels, read_headers(files)
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)
-        channels = [turned(one) for one in case.labels.channels_of(case.segmentation)] if case.labels.regions else None
-        labels = turned(case.segmentation) if channels is None else np.stack(channels, -1)
-        source, written = case.probabilities, {}
+        regions = [turned(region) for region in labels.channels_of(case.segmentation)] if labels.regions else []
+        pixels = np.stack(regions, -1) if regions else turned(case.segmentation)
         with quiet():
-            segmentation = self._segmentation(labels.astype(np.uint16), "BINARY", "segmentation", headers, 1)
-            written["segmentation"] = segmentation
-            if self.probabilities:
-                maps = [values for name, values in reviewed.maps.items() if name.startswith("probability_")]
-                fractions = np.stack([turned(values) for values in maps[-len(case.labels.foreground) :]], -1)
-                made = "probabilities" if source.network is source else "calibrated probabilities"
-                written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", made, headers, 2)
-            rows = (completed or reviewed.finished.row).structures
-            measured = [_measurements(row, completed is not None) for row in rows]
-            written["report"] = self._report(measured, segmentation, headers)
+            segmentation = self._segmentation(pixels.astype(np.uint16), "BINARY", "segmentation", headers, 1)
+            written = {"segmentation": segmentation}
+            if len(probabilities):
+                fractions = np.stack([turned(values) for values in probabilities], -1)
+                of_network = case.probabilities.network is case.probabilities
+                content = "probabilities" if of_network else "calibrated probabilities"
+                written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", content, headers, 2)
+            written["report"] = self._report(structures, segmentation, headers)
         paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
         for name, path in paths.items():
             with replacing(path) as temporary:
@@ -115,20 +161,13 @@ class DicomMaker:
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
-        algorithm = hd.AlgorithmIdentificationSequence(
-            self.model[:64], codes.cid7162.ArtificialIntelligence, nnunet_nacl.__version__
-        )
-        described = [
-            hd.seg.SegmentDescription(
-                number,
-                name[:64],
-                getattr(codes.cid7150, code["category"]),
-                self._code(name),
-                hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-                algorithm,
-            )
-            for number, (name, code) in enumerate(self.codes.items(), 1)
-        ]
+        intelligence = codes.cid7162.ArtificialIntelligence
+        made = hd.AlgorithmIdentificationSequence(self.model[:64], intelligence, nnunet_nacl.__version__)
+        automatic = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
+        described = []
+        for number, (name, code) in enumerate(self.codes.items(), 1):
+            category = getattr(codes.cid7150, code["category"])
+            described += [hd.seg.SegmentDescription(number, name[:64], category, _coded(code), automatic, made)]
         return hd.seg.Segmentation(
             headers,
             pixels,
@@ -143,58 +182,48 @@ class DicomMaker:
             **_identity(headers, n),
         )
 
-    def _report(self, measured: Sequence[list[Any]], segmentation: Any, headers: Sequence[Any]) -> Any:
+    def _report(self, structures: Sequence[Mapping[str, Any]], segmentation: Any, headers: Sequence[Any]) -> Any:
         import highdicom as hd
         from highdicom import sr
         from pydicom.sr.codedict import codes
 
-        device = sr.DeviceObserverIdentifyingAttributes(
-            hd.UID(), _MAKER, _MAKER, self.model[:64], serial_number=self.serial
-        )
+        names = _MAKER, _MAKER, self.model[:64]
+        device = sr.DeviceObserverIdentifyingAttributes(hd.UID(), *names, serial_number=self.serial)
         context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
-        series = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID)
-        groups = [
-            sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                sr.TrackingIdentifier(hd.UID(), name),
-                referenced_segment=sr.ReferencedSegment(
-                    segmentation.SOPClassUID, segmentation.SOPInstanceUID, i + 1, source_series=series
-                ),
-                finding_type=self._code(name),
-                measurements=measurements,
-            )
-            for i, (name, measurements) in enumerate(zip(self.codes, measured))
-        ]
+        series, groups = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID), []
+        for number, ((name, code), row) in enumerate(zip(self.codes.items(), structures), 1):
+            uids = segmentation.SOPClassUID, segmentation.SOPInstanceUID
+            groups += [
+                sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                    sr.TrackingIdentifier(hd.UID(), name),
+                    referenced_segment=sr.ReferencedSegment(*uids, number, source_series=series),
+                    finding_type=_coded(code),
+                    measurements=_measurements(row),
+                )
+            ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
         report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
-        return sr.ComprehensiveSR(
-            [segmentation, *headers],
-            report,
-            series_description=f"{_MAKER}: measurements",
-            is_complete=True,
-            **_identity(headers, 3),
-        )
-
-    def _code(self, structure: str) -> Any:
-        from highdicom.sr import CodedConcept
-
-        one = self.codes[structure]
-        return CodedConcept(one["code"], one.get("scheme", "SCT"), one["meaning"])
+        images, described = [segmentation, *headers], f"{_MAKER}: measurements"
+        identity = _identity(headers, 3)
+        return sr.ComprehensiveSR(images, report, series_description=described, is_complete=True, **identity)
 
 
-def _measurements(row: StructureReview, calibrated: bool) -> list[Any]:
-    """What the report says of a structure, as far as it is known."""
+def _coded(code: StructureCode) -> Any:
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(code["code"], code.get("scheme", "SCT"), code["meaning"])
+
+
+def _measurements(row: Mapping[str, Any]) -> list[Any]:
+    """What the report says of a structure."""
     from highdicom.sr import CodedConcept, Measurement
     from pydicom.sr.codedict import codes
 
-    predicted = {
-        ("DICE", "Predicted Dice"): row.predicted_dice if calibrated else math.nan,
-        ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval"): row.dice_interval[0],
-        ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval"): row.dice_interval[1],
-        ("PRESENCE", "Probability that the structure is present"): row.present,
-    }
-    known = ((CodedConcept(code, SCHEME, text), p) for (code, text), p in predicted.items() if math.isfinite(p))
-    volume = Measurement(codes.SCT.Volume, row.volume, CodedConcept("ml", "UCUM", "milliliter"))
-    return [volume, *(Measurement(name, p, codes.UCUM.NoUnits) for name, p in known)]
+    concepts = {"volume_ml": (codes.SCT.Volume, CodedConcept("ml", "UCUM", "milliliter"))}
+    for column, (code, meaning) in _REPORTED.items():
+        concepts[column] = CodedConcept(code, SCHEME, meaning), codes.UCUM.NoUnits
+    values = {column: float(row.get(column, math.nan)) for column in concepts}
+    return [Measurement(concepts[name][0], x, concepts[name][1]) for name, x in values.items() if math.isfinite(x)]
 
 
 def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
@@ -212,8 +241,7 @@ def _to_slices(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """What brings an array of one of nnU-Net's readers, which may turn images, to the slices of a series.
 
-    Raises:
-        UserError: An array of this shape does not lie where the images do.
+    UserError where an array of this shape does not lie where the images do.
     """
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 

@@ -23,15 +23,12 @@ from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.nnunet.image_files import check_name, quiet, read_header, verified
 
-_OF_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID")
-_OF_PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
-_UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-_NEEDED = (*_UIDS, *_OF_PLANE, "ImagePositionPatient", "PhotometricInterpretation")
+_PATIENT, _STUDY = ("PatientID", "PatientName", "PatientBirthDate"), ("StudyInstanceUID", "FrameOfReferenceUID")
+_PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+_UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", *_STUDY)
+_NEEDED = (*_UIDS, *_PLANE, "ImagePositionPatient", "PhotometricInterpretation")
 _SCALE = ("RescaleSlope", "RescaleIntercept")
-_MAY_BE_EMPTY = (
-    *_OF_PATIENT[:3],
-    *"PatientSex ReferringPhysicianName StudyID StudyDate StudyTime AccessionNumber".split(),
-)
+_MAY_BE_EMPTY = "PatientSex ReferringPhysicianName StudyID StudyDate StudyTime AccessionNumber"
 _ROUNDED = 1e-3  # headers round cosines to three digits
 _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
 """How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
@@ -66,10 +63,11 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         raise UserError(f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'.")
     from pydicom.uid import UID
 
-    groups, cases, problems = defaultdict(list), {}, {}
+    groups, cases, problems = defaultdict(list), {}, dict[str, str]()
+    tags = [*_NEEDED, *_PATIENT, *_ONE_OF, *_NUMBERS, "SeriesNumber", "SeriesDescription"]
     for path in files:
         try:
-            header = _read(path, [*_NEEDED, *_OF_PATIENT, *_ONE_OF, *_NUMBERS, "SeriesNumber", "SeriesDescription"])
+            header = _read(path, tags)
         except UserError as error:
             problems[one_line(str(path.relative_to(folder)))] = str(error)
             continue
@@ -96,15 +94,13 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
 def read_headers(files: Sequence[Path]) -> list[Any]:
     """The files of a series in order as data sets of pydicom, without their voxels, fit for objects that refer to them.
 
-    What may be empty, and is often removed with a patient's name, is empty where it is missing.
-
-    Raises:
-        UserError: A file is damaged; the message names it.
+    What may be empty, and is often removed with a patient's name, is empty where it is missing. UserError names a file
+    that is damaged.
     """
     headers = [_read(path) for path in files]
     thickness = f"{np.linalg.norm(affine_of_series(headers)[:3, 2]):.6g}"
     for header in headers:
-        for name in _MAY_BE_EMPTY:
+        for name in (*_PATIENT, *_MAY_BE_EMPTY.split()):
             if name not in header:
                 setattr(header, name, "")
         header.SliceThickness = header.get("SliceThickness") or thickness
@@ -131,7 +127,7 @@ def orientation_of(images: Iterable[Path]) -> str:
             reader = read_header(path)
             if reader.GetDimension() == 3:
                 found[sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())] += 1
-    return max(found, key=found.__getitem__, default="")
+    return next((orientation for orientation, _ in found.most_common(1)), "")
 
 
 @contextlib.contextmanager
@@ -245,49 +241,52 @@ def _value(header: Any, name: str) -> str:
 
 def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
     """UserError if an image of a series cannot be used, or is not of the patient, study and planes of the first."""
-    first, header = images[0]
-    needed = [*_NEEDED, *(name for name in _SCALE if any(_value(one, name) for _, one in images))]
+    first, expected = images[0]
+    needed = [*_NEEDED, *(name for name in _SCALE if any(_value(header, name) for _, header in images))]
     instances: dict[str, Path] = {}
-    for path, one in images:
-        wrong = {name: what for name, (allowed, what) in _ONE_OF.items() if _value(one, name) not in ("", *allowed)}
-        for name, (count, fits, problem) in _NUMBERS.items():
-            values = np.array(one.get(name), float) if _value(one, name) else None
-            if values is not None and not (values.size == count and np.isfinite(values).all() and np.all(fits(values))):
-                wrong[name] = problem
-        for name, problem in wrong.items():
-            raise UserError(f"{path}: {name} is {_value(one, name)[:80]}: {problem}.")
-        if missing := [name for name in needed if not _value(one, name)]:
-            raise UserError(
-                f"{path}: its header has no {missing[0]}: damaged, a screenshot or a projection; leave it out."
-            )
-        for name in (*_OF_PATIENT, *_OF_PLANE):
-            value, expected = _value(one, name), _value(header, name)
-            alike = name in _OF_PLANE and np.allclose(one.get(name), header.get(name), rtol=0, atol=_ROUNDED)
-            if value != expected and not alike:
-                what = "a localizer? Leave it out" if name in _OF_PLANE else "two patients or studies? Separate them"
-                raise UserError(
-                    f"{path}: {name} is {value!r}, but {expected!r} in {first.name} of the same series: {what}."
-                )
-        if (other := instances.setdefault(one.SOPInstanceUID, path)) != path:
-            raise UserError(f"{path} and {other.name} have one SOPInstanceUID, {one.SOPInstanceUID}: copies; keep one.")
+    for path, header in images:
+        _check_values(path, header)
+        if missing := [name for name in needed if not _value(header, name)]:
+            why = "damaged, a screenshot or a projection; leave it out"
+            raise UserError(f"{path}: its header has no {missing[0]}: {why}.")
+        for name in (*_PATIENT, *_STUDY, *_PLANE):
+            found, first_value = _value(header, name), _value(expected, name)
+            alike = name in _PLANE and np.allclose(header.get(name), expected.get(name), rtol=0, atol=_ROUNDED)
+            if found != first_value and not alike:
+                what = "a localizer? Leave it out" if name in _PLANE else "two patients or studies? Separate them"
+                of_first = f"{first_value!r} in {first.name} of the same series"
+                raise UserError(f"{path}: {name} is {found!r}, but {of_first}: {what}.")
+        if (other := instances.setdefault(header.SOPInstanceUID, path)) != path:
+            uid = header.SOPInstanceUID
+            raise UserError(f"{path} and {other.name} have one SOPInstanceUID, {uid}: copies; keep one.")
     if len(images) < 2:
         raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
+
+
+def _check_values(path: Path, header: Any) -> None:
+    for name, (allowed, problem) in _ONE_OF.items():
+        if _value(header, name) not in ("", *allowed):
+            raise UserError(f"{path}: {name} is {_value(header, name)[:80]}: {problem}.")
+    for name, (count, fits, problem) in _NUMBERS.items():
+        if text := _value(header, name):
+            values = np.array(header.get(name), float)
+            if not (values.size == count and np.isfinite(values).all() and np.all(fits(values))):
+                raise UserError(f"{path}: {name} is {text[:80]}: {problem}.")
 
 
 def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
     """The files of a series in the order of the slices; UserError if they are no even stack."""
     normal = _axes(images[0][1])[:, 2]
-    places = np.array([one.ImagePositionPatient for _, one in images], float)
+    places = np.array([header.ImagePositionPatient for _, header in images], float)
     order = np.argsort(places @ normal, kind="stable").tolist()
     places, files = places[order] - places[order[0]], [images[i][0] for i in order]
     along = places @ normal
     gaps, step = np.diff(along), along[-1] / (len(along) - 1)
     usual, aside = float(np.percentile(gaps, 50, method="lower")), np.abs(places - along[:, None] * normal).max()
-    uneven = np.abs(along - step * np.arange(len(along))).max() > _SHIFT_SLICES * step
     i, problem = int(np.abs(gaps - usual).argmax()), ""
     if gaps.min() < 0.01:
         i, problem = int(gaps.argmin()), "copies, or several phases or echoes in one series; leave one of each"
-    elif uneven:
+    elif np.abs(along - step * np.arange(len(along))).max() > _SHIFT_SLICES * step:
         missing = gaps[i] > 1.5 * usual
         problem = "a slice is missing; add it" if missing else "the slices are not evenly spaced; resample them"
     elif aside > _SHIFT_PIXELS * min(images[0][1].PixelSpacing):

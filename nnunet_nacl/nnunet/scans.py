@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import Inference
-from nnunet_nacl.dicom.codes import read_codes
-from nnunet_nacl.dicom.output import DicomMaker
+from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.nnunet.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
@@ -22,7 +21,6 @@ from nnunet_nacl.nnunet.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.review.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_output import write_reviewed
-from nnunet_nacl.review.reviewed_case import PROBABILITIES
 from nnunet_nacl.runs.ledger import sign
 
 _COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
@@ -157,7 +155,7 @@ class Scans:
             raise UserError(f"{self.images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
         several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
         serial = model.hashes[0] if len(model.hashes) == 1 else several
-        return DicomMaker(read_codes(self.codes, names), model.folder.name, serial, PROBABILITIES in self.delivery.maps)
+        return DicomMaker(read_codes(self.codes, names), model.folder.name, serial)
 
     def _notes(self, inference: Inference) -> list[str]:
         model = self.model
@@ -194,8 +192,14 @@ class Scans:
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
         if maker is not None:
-            completed = model.quality.complete(reviewed.finished.row) if model.quality else None
-            written += maker.write(reviewed, case.images, completed, delivery.output)
+            row, maps = reviewed.finished.row, reviewed.maps.items()
+            completed = (model.quality.complete(row) if model.quality else row).structures
+            columns = [structure.columns(row.unit, ()) for structure in completed]
+            if not model.quality:  # then no Dice is reported
+                columns = [{name: value for name, value in one.items() if "dice" not in name} for one in columns]
+            fractions = [values for name, values in maps if name.startswith("probability_")]  # of the background, too
+            fractions = fractions[-len(model.labels.foreground) :]
+            written += maker.write(reviewed.case, columns, case.images, delivery.output, fractions)
         return finished, pictures + written
 
     def _work(

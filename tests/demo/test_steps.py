@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_nacl import demo as module
 from nnunet_nacl.cli.main import build_parser
-from nnunet_nacl.demo import steps as module
-from nnunet_nacl.demo.steps import CommandFailed, add_small_configuration, run_together
+from nnunet_nacl.demo import CommandFailed, add_small_configuration, run_together
 from nnunet_nacl.demo.virtual_brains import BAD
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, termination_as_interrupt
 from nnunet_nacl.files import locked
-from nnunet_nacl.interruption import termination_as_interrupt
 from tests.trainers.plans import make_plans
 
 TRAINERS = [f"nnUNetTrainer{method}_10epochs_100iters_adam" for method in ("DiceCE", "CE", "NACL")]

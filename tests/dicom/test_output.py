@@ -16,8 +16,7 @@ hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnun
 import pydicom  # noqa: E402
 
 from nnunet_nacl.cli.main import main  # noqa: E402
-from nnunet_nacl.dicom.codes import read_codes  # noqa: E402
-from nnunet_nacl.dicom.output import SCHEME  # noqa: E402
+from nnunet_nacl.dicom.output import SCHEME, DicomMaker, read_codes  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
@@ -220,32 +219,20 @@ def test_series_without_a_patient(tmp_path, model, study) -> None:
 
 
 def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
-    from nnunet_nacl.dicom.output import DicomMaker
-    from nnunet_nacl.nnunet import scans
-
-    whole = scans.segment_case
-
-    def without_posterior(*arguments, **keywords):
-        reviewed = whole(*arguments, **keywords)
-        labels = np.where(reviewed.case.segmentation == 2, 0, reviewed.case.segmentation)
-        finished, rows = reviewed.finished, reviewed.finished.row.structures
-        row = replace(finished.row, structures=(rows[0], replace(rows[1], volume=0.0, pieces=0)))
-        return replace(reviewed, case=replace(reviewed.case, segmentation=labels), finished=replace(finished, row=row))
-
     write = DicomMaker.write
 
-    def knowing_presence(maker, reviewed, files, row, output):
-        known = (replace(structure, present=p) for structure, p in zip(row.structures, (0.75, 0.25)))
-        return write(maker, reviewed, files, replace(row, structures=tuple(known)), output)
+    def without_posterior(maker, case, columns, *others):
+        labels = np.where(case.segmentation == 2, 0, case.segmentation)
+        said = [{"volume_ml": 1.5, "present_probability": 0.75}, {"volume_ml": 0.0, "present_probability": 0.25}]
+        return write(maker, replace(case, segmentation=labels), said, *others)
 
-    monkeypatch.setattr(scans, "segment_case", without_posterior)
-    monkeypatch.setattr(DicomMaker, "write", knowing_presence)
+    monkeypatch.setattr(DicomMaker, "write", without_posterior)
     assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
     objects = written(tmp_path / "out")
     assert len(hd.seg.segread(objects["segmentation"]).SegmentSequence) == 2
     groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
     values = [{one.name.value: one.value for one in group.get_measurements()} for group in groups]
-    assert [one["PRESENCE"] for one in values] == [0.75, 0.25] and values[1]["118565006"] == 0
+    assert values == [{"118565006": 1.5, "PRESENCE": 0.75}, {"118565006": 0.0, "PRESENCE": 0.25}]
 
 
 def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself(tmp_path, model) -> None:

@@ -9,7 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
-from nnunet_nacl.demo import steps
+from nnunet_nacl import demo as steps
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace
 from tests.pages import ROOT, blocks
