@@ -32,7 +32,7 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
     Args:
         error: What was raised.
         path: What it is about, where the error does not say, or where ``what`` says what it is about.
-        what: What could not be done.
+        what: What could not be done with a file that is to be written.
     """
     place = path if what or error.filename is None else error.filename
     text = "" if place is None else f"{one_line(str(place))}: "
@@ -40,7 +40,9 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
         text = f"{text[: _MOST_LETTERS // 2]}...{text[-_MOST_LETTERS // 2 :]}"
     reason = error.strerror or error
     fix = _FIXES.get(error.errno or 0, "check the path and the disk")
-    return f"{text}{f'{what} ({reason})' if what else reason}; {fix}."
+    if what:
+        return f"{text}{what} ({reason}); {fix.removesuffix(', or give another')}, or choose another -o."
+    return f"{text}{reason}; {fix}."
 
 
 def list_problems(problems: Mapping[str, str]) -> str:
