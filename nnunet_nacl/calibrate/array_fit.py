@@ -10,8 +10,8 @@ import numpy as np
 from nnunet_nacl.case.sampling import draw_sample
 from nnunet_nacl.numbers.case_voxels import HeldOutCase, pack
 from nnunet_nacl.numbers.crossfit import CrossFit, choose, cross_fit, parts_of
-from nnunet_nacl.numbers.likelihood import case_loss
-from nnunet_nacl.numbers.log_odds import log_odds, most_probable, network_box
+from nnunet_nacl.numbers.fitting import case_loss
+from nnunet_nacl.numbers.log_odds_map import log_odds, most_probable, network_box
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from nnunet_nacl.nnunet.held_out_prediction import predict_labelled
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 from nnunet_nacl.nnunet.validation_folders import check_held_out, inference_in, inference_of, validation_folders
-from nnunet_nacl.numbers.dice_estimate import DEFAULT_ALPHA, patients_needed
+from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, patients_needed
 from nnunet_nacl.runs.heldout import HeldOut
 
 

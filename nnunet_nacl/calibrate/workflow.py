@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.map_file import structures_of
-from nnunet_nacl.case.case_quality import quality_rows
 from nnunet_nacl.case.effect import certain_background, changes
-from nnunet_nacl.case.results import CaseResult, detected_in
+from nnunet_nacl.case.results import detected_in
 from nnunet_nacl.case.sampling import Sample
+from nnunet_nacl.case.table import table
 from nnunet_nacl.errors import UserError, list_problems, one_line
-from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit, parts_of
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS
-from nnunet_nacl.numbers.learned_quality import LearnedQuality
-from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, case_loss
+from nnunet_nacl.numbers.learned_quality import learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.quality_report import QualityRows
-from nnunet_nacl.runs.held_out_presence import learn_presence, present_by_others
+from nnunet_nacl.numbers.presence import learn_presence
 from nnunet_nacl.runs.heldout import HeldOut, case_values
 
 FEWEST_TO_CALIBRATE = 5
 PREDICTED_DICE_ERROR = "predicted Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
+_NETWORK = ["network_volume", "network_dice", "max_probability"]
 
 
 def calibrate(
@@ -81,10 +79,12 @@ def calibrate(
     old, new = (
         pd.DataFrame([case_values(result.bins) for result in results]).to_dict("list") for results in (measured, after)
     )
-    as_network, rows = quality_rows(measured), quality_rows(after)
-    old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows)
+    before_map, after_map = table(measured), table(after)
+    after_map[_NETWORK] = before_map[_NETWORK]
+    for values, of in ((old, before_map), (new, after_map)):
+        errors = (of.predicted_dice - of.Dice).abs()
+        values[PREDICTED_DICE_ERROR] = errors.groupby(of.case, sort=False).mean().tolist()
     ignore = held_out.first.labels.ignore_label is not None
-    present = present_by_others(measured, list(structures), patients, parts, ignore)
     return CalibrationMap.of_fits(
         tried,
         chosen,
@@ -96,40 +96,22 @@ def calibrate(
         effect=changes(old, new, patients if groups else None),
         detected=detected_in(measured),
         groups=dict(zip(cases, patients)) if groups else {},
-        quality=_learn_quality(rows, present, structures, patients, as_deployed, measured),
+        quality=_learn_quality(after_map, dict(zip(cases, patients)), dict(zip(cases, parts)), as_deployed, ignore),
     )
 
 
 def _learn_quality(
-    rows: QualityRows,
-    present: np.ndarray,
-    names: Mapping[str, str],
-    patients: Sequence[str],
-    as_deployed: bool,
-    measured: Sequence[CaseResult],
+    cases: pd.DataFrame, patients: Mapping[str, str], parts: Mapping[str, str], as_deployed: bool, ignore_label: bool
 ) -> MapQuality:
     """What held-out cases teach of Dice, volumes and presence, and how it does on cases that it has not seen.
 
-    Args:
-        rows: Of the cases, each under a map that was fitted without it.
-        present: See :func:`~nnunet_nacl.runs.held_out_presence.present_by_others`.
-        names: Name of each structure by nnU-Net's key.
-        patients: To whom each case belongs.
-        as_deployed: Whether they were predicted as the model is used.
-        measured: The cases as the network gave them, from which follows what is there.
-
-    Returns:
-        With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
+    With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
     """
-    counts = len(patients), len(set(patients))
-    if len(rows.units) != 1:
-        return MapQuality("", *counts, f"volumes are in {' and '.join(rows.units)}")
-    learned = LearnedQuality.learn(rows, present, patients, as_deployed=as_deployed)
-    return MapQuality(rows.units[0], *counts, "", learned, learn_presence(measured, names, patients))
-
-
-def _dice_errors(rows: QualityRows) -> list[float]:
-    return [nanmean(row) for row in np.abs(rows.predicted[..., 0] - rows.true_dice)]
+    counts, units = (len(patients), len(set(patients.values()))), sorted(set(cases.unit))
+    if len(units) != 1:
+        return MapQuality("", *counts, f"volumes are in {' and '.join(units)}")
+    learned = learn(cases, patients, parts, as_deployed=as_deployed, ignore_label=ignore_label)
+    return MapQuality(units[0], *counts, "", learned, learn_presence(cases, patients))
 
 
 def _samples_of(held_out: HeldOut) -> dict[str, Sample]:

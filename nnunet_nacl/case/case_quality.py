@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,7 @@ from nnunet_nacl.numbers.expected_dice import (
     ProbabilityHistogram,
     count_expected,
 )
-from nnunet_nacl.numbers.log_odds import probabilities
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.quality_report import QualityRows
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, probabilities
 from nnunet_nacl.numbers.voxel_uncertainty import mean_uncertainty
 
 
@@ -123,28 +121,3 @@ def sampled_quality(result: CaseResult, labels: Labels, sample: Sample, calibrat
     probs, weights = mapped.numpy()[:, there], sample.weights[there]
     means: Any = mean_uncertainty(probs, label[..., there], regions=labels.regions, weights=weights)
     return replace(own, structures=structures, **means)
-
-
-def quality_rows(cases: Sequence[CaseResult]) -> QualityRows:
-    """What is said of the quality of cases, beside their true Dice.
-
-    Args:
-        cases: Of one evaluation, at least one.
-    """
-    keys, found = tuple(cases[0].metrics), [case.quality for case in cases]
-    names = ("expected_dice", "expected_volume", "true_volume", "members_dice")
-    dice, volume, true_volume, members = (
-        np.array([[getattr(each.structures[key], name) for key in keys] for each in found], float) for name in names
-    )
-    return QualityRows(
-        keys,
-        np.stack([dice, *np.full((2, *dice.shape), math.nan)], axis=-1),
-        np.array([[case.dice[key] for key in keys] for case in cases]),
-        volume,
-        true_volume,
-        np.array([each.entropy for each in found]),
-        np.array([each.confidence for each in found]),
-        tuple(sorted({each.unit for each in found})),
-        voxel=float(np.median([each.voxel for each in found])),
-        members_dice=None if np.isnan(members).all() else members,
-    )

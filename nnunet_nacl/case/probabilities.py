@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.numbers.log_odds import log_odds, network_box
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, network_box
 
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 
@@ -103,7 +102,7 @@ class SavedProbabilities(Probabilities):
 
     @cached_property
     def crop(self) -> Box | None:
-        """See :func:`~nnunet_nacl.numbers.log_odds.network_box`."""
+        """See :func:`~nnunet_nacl.numbers.log_odds_map.network_box`."""
         return network_box(self.probs, self.regions)
 
     @property

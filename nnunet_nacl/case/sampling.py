@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.numbers.case_voxels import HeldOutCase, Voxels, unpack
-from nnunet_nacl.numbers.log_odds import SLOPES, is_label, tempered
+from nnunet_nacl.numbers.log_odds_map import SLOPES, is_label, tempered
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _BLOCK = 1 << 22

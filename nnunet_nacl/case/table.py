@@ -25,7 +25,9 @@ class HasTables(Protocol):
         bins: By mask, sums for its calibration; empty without a ground truth.
     """
 
-    case: str
+    @property
+    def case(self) -> str:
+        """See the attributes."""
 
     @property
     def structures(self) -> pd.DataFrame:

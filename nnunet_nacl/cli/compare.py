@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(selection, read_documents(selection)) for selection in selections]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    below = {data.name: list(read_bad(args.bad, data.structures, default=DEFAULT_BAD).values()) for data in datasets}
+    below = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
     quality = {
         dataset.name: quality_by_entry(selection, dataset, of_maps)
         for selection, dataset, of_maps in zip(selections, datasets, maps)

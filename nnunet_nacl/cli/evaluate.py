@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
-    thresholds = list(read_bad(bad, evaluation.names, default=DEFAULT_BAD).values())
-    _print_quality(evaluation, quality, thresholds, output, args.verbose)
+    _print_quality(evaluation, quality, read_bad(bad, evaluation.names, default=DEFAULT_BAD), output, args.verbose)
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -163,34 +162,32 @@ def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], s
 def _print_quality(
     evaluation: Evaluation,
     quality: QualityOfMap | None,
-    threshold: float | Sequence[float],
+    bad: Mapping[str, float],
     output: Path,
     every: bool,
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
     from nnunet_nacl.calibrate.map_file import sha256
-    from nnunet_nacl.case.case_quality import quality_rows
     from nnunet_nacl.case.results import detected_in
+    from nnunet_nacl.case.table import table
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import read_dict
+    from nnunet_nacl.numbers.presence import learn_presence
     from nnunet_nacl.numbers.quality_report import quality_report
-    from nnunet_nacl.runs.held_out_presence import learn_presence
     from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text
 
     if text := detected_text(detected_in(evaluation.cases), evaluation.names, every=every):
         print(f"\n{text}")
-    names = [case.case for case in evaluation.cases]
-    rows = quality_rows(evaluation.cases)
+    rows, notes, patients = table(evaluation.cases), [], {}
     if quality:
-        rows = quality.learned.predict_dice(rows, quality.caveats(names))
-    print(f"\n{quality_text(rows, threshold)}")
-    groups = quality.record.groups if quality else {}
-    patients = [groups.get(name, name) for name in names]
-    presence = learn_presence(evaluation.cases, evaluation.names, patients)
+        notes, patients = quality.caveats(rows.case), quality.record.groups
+        rows = quality.learned.predict_dice(rows)
+    print(f"\n{quality_text(rows, bad)}")
+    presence = learn_presence(rows, patients)
     if text := presence_text(presence, evaluation.names, every=every):
         print(f"\n{text}")
     if quality:
-        print("".join(f"note: {note}\n" for note in rows.caveats), end="")
-        report = {"map_sha256": sha256(quality.path), "notes": rows.caveats}
-        report |= quality_report(rows, threshold).to_json()
+        print("".join(f"note: {note}\n" for note in notes), end="")
+        report = {"map_sha256": sha256(quality.path), "notes": notes}
+        report |= quality_report(rows, bad).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": report}))

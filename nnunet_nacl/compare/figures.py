@@ -19,7 +19,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands
 from nnunet_nacl.numbers.calibration_error import ece
-from nnunet_nacl.numbers.quality_report import QualityRows
+from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE
 from nnunet_nacl.show.reliability import count_covered, draw_predicted_dice, draw_reliability
 from nnunet_nacl.show.tables import number
 
@@ -51,7 +51,7 @@ class DescribedFigure(NamedTuple):
 
 def write_figures(
     comparison: Comparison,
-    quality: Mapping[str, Mapping[str, QualityRows]],
+    quality: Mapping[str, Mapping[str, pd.DataFrame]],
     folder: Path,
     *,
     progress: bool = False,
@@ -89,7 +89,7 @@ def write_figures(
 
 
 def figures_of(
-    comparison: Comparison, dataset: Dataset, quality: Mapping[str, QualityRows]
+    comparison: Comparison, dataset: Dataset, quality: Mapping[str, pd.DataFrame]
 ) -> Iterator[DescribedFigure]:
     """The figures of a data set in the order in which they are read."""
     yield from _differences(comparison, dataset, MAIN_DIFFERENCES)
@@ -97,8 +97,8 @@ def figures_of(
         yield _reliability(comparison, dataset, mask)
     yield from _differences(comparison, dataset, "differences")
     for i, entry in enumerate(comparison.entries, 1):
-        if (rows := quality.get(entry.name)) and rows.has_intervals:
-            yield _predicted_dice(f"{PREDICTED_DICE}_{i}", entry.label, list(dataset.structures.values()), rows)
+        if entry.name in quality and DICE[1] in quality[entry.name]:
+            yield _predicted_dice(f"{PREDICTED_DICE}_{i}", entry.label, dataset.structures, quality[entry.name])
 
 
 def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> DescribedFigure:
@@ -153,14 +153,14 @@ def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterato
     yield DescribedFigure(kind, f"Differences to {reference}", caption, alt, draw)
 
 
-def _predicted_dice(kind: str, label: str, structures: list[str], rows: QualityRows) -> DescribedFigure:
-    level = f"{100 * rows.level:g} %"
+def _predicted_dice(kind: str, label: str, names: Mapping[str, str], table: pd.DataFrame) -> DescribedFigure:
+    level = f"{100 * (1 - DEFAULT_ALPHA):g} %"
     caption = (
         f"Dice predicted from the probabilities against the true Dice; bars: {level} intervals, by what other cases "
         "taught. A case outside its interval has a marker of its own."
-        + "".join(f" {text[:1].upper()}{text[1:]}." for text in rows.caveats)
+        + "".join(f" {text[:1].upper()}{text[1:]}." for text in table.attrs.get("notes", ()))
     )
-    inside = ", ".join("{} {} of {} cases".format(name, *count_covered(rows, i)) for i, name in enumerate(structures))
+    inside = ", ".join("{} {} of {} cases".format(name, *count_covered(table, key)) for key, name in names.items())
     alt = f"Predicted against true Dice of {label}. Within their {level} interval: {inside}."
-    draw = partial(draw_predicted_dice, rows, structures)
+    draw = partial(draw_predicted_dice, table, names)
     return DescribedFigure(kind, f"Predicted Dice: {label}", caption, alt, draw)

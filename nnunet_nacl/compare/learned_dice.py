@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, map_path_of
-from nnunet_nacl.case.case_quality import quality_rows
+from nnunet_nacl.case.table import table
 from nnunet_nacl.compare.alignment import Dataset
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.compare.resolution import Predictions, Selection
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.learned_quality import predict_dice_parts
-from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.numbers.quality_report import QualityRows
+from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.review.same_networks import check_same_networks
-from nnunet_nacl.runs.held_out_presence import learn_presence
 
 
 def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
@@ -61,8 +61,8 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
 
 def quality_by_entry(
     selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap]
-) -> dict[str, QualityRows]:
-    """By name of every entry; the rows have the order of the cases.
+) -> dict[str, pd.DataFrame]:
+    """By name of every entry its table; what must be said beside its intervals is among the ``attrs`` as ``notes``.
 
     Intervals have the calibrated entries of models whose calibration_map.json has learned of them, and those of
     ``maps``.
@@ -70,9 +70,10 @@ def quality_by_entry(
     places = {place.entry.name: place for place in selection.predictions}
     result = {}
     for name, cases in dataset.results.items():
-        rows = quality_rows(cases)
+        rows = table(cases)
         if name in maps:
-            rows = maps[name].learned.predict_dice(rows, maps[name].caveats(dataset.cases))
+            rows = maps[name].learned.predict_dice(rows)
+            rows.attrs["notes"] = maps[name].caveats(dataset.cases)
         elif places[name].entry.calibrated:
             rows = _by_other_parts(places[name], dataset, rows)
         result[name] = rows
@@ -84,12 +85,12 @@ def presence_by_entry(entries: Sequence[Entry], dataset: Dataset) -> dict[str, L
 
     Not of a model as its map leaves it: presence is learned before a map.
     """
-    patients = dataset.groups or list(dataset.cases)
+    patients = dict(zip(dataset.cases, dataset.groups or dataset.cases))
     networks = [entry.name for entry in entries if not entry.calibrated]
-    return {name: learn_presence(dataset.results[name], dataset.structures, patients) for name in networks}
+    return {name: learn_presence(table(dataset.results[name]), patients) for name in networks}
 
 
-def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> QualityRows:
+def _by_other_parts(place: Predictions, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     """With intervals, if the model's map has learned of these cases."""
     path = place.folder.folder.parent.parent / MAP_FILE if place.folder else None
     if path is None or not path.is_file():
@@ -97,5 +98,4 @@ def _by_other_parts(place: Predictions, dataset: Dataset, rows: QualityRows) -> 
     record = CalibrationMap.load(path)
     if record.learned is None or not record.part_of.keys() >= set(dataset.cases):
         return rows
-    patients = [record.groups.get(case, case) for case in dataset.cases]
-    return predict_dice_parts(rows, patients, [record.part_of[case] for case in dataset.cases])
+    return predict_dice_parts(rows, record.groups, record.part_of)

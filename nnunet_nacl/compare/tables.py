@@ -17,7 +17,7 @@ from nnunet_nacl.compare.comparison_file import TABLES
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.numbers.quality_report import QualityRows, quality_report
+from nnunet_nacl.numbers.quality_report import quality_report
 from nnunet_nacl.show import case_tables as cases
 from nnunet_nacl.show.tables import Rows, Table, frames, number, ten_worst
 
@@ -42,9 +42,9 @@ def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = (
 
 def comparison_tables(
     comparison: Comparison,
-    quality: Mapping[str, Mapping[str, QualityRows]],
+    quality: Mapping[str, Mapping[str, pd.DataFrame]],
     presence: Mapping[str, Mapping[str, LearnedPresence]],
-    bad: Mapping[str, Sequence[float]],
+    bad: Mapping[str, Mapping[str, float]],
 ) -> list[Table]:
     """All tables: an overview of several data sets, then those of each, named after it; none without a row.
 
@@ -52,7 +52,7 @@ def comparison_tables(
         comparison: What was computed.
         quality: By data set and name of an entry.
         presence: In the same way.
-        bad: By data set the Dice of each structure below which a case is bad.
+        bad: By data set and nnU-Net's key of a structure, the Dice below which a case is bad.
     """
     makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
     tables = [_overview(makers)] if len(makers) > 1 else []
@@ -166,17 +166,19 @@ class _Tables:
 
     def of_cases(
         self,
-        quality: Mapping[str, QualityRows],
+        quality: Mapping[str, pd.DataFrame],
         presence: Mapping[str, LearnedPresence],
-        bad: Sequence[float],
+        bad: Mapping[str, float],
     ) -> Iterator[Table]:
         """What is promised of single cases."""
         labels, names = self.labels, self.dataset.structures
         reports = {labels[name]: quality_report(rows, bad) for name, rows in quality.items()}
-        notes = "".join(f" {labels[name]}: {text}." for name, rows in quality.items() for text in rows.caveats)
+        notes = "".join(
+            f" {labels[name]}: {text}." for name, rows in quality.items() for text in rows.attrs.get("notes", ())
+        )
         better = {"MAE predicted": "lower", "rho": "higher"} if reports else {}
         yield self.make("quality", "Quality as promised", _QUALITY + notes, cases.quality_rows(reports), better=better)
-        below = ", ".join(f"{limit:g} ({name})" for limit, name in zip(bad, names.values()))
+        below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in bad.items())
         caption = (
             f"a case is bad where the Dice of some structure is below {below}. Of the bad cases, the share that is "
             "found by looking at so many percent (so many cases), in an order."

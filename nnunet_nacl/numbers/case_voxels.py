@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.log_odds import clipped, is_certain, log_loss
+from nnunet_nacl.numbers.log_odds_map import clipped, is_certain, log_loss
 
 MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted", "near")
 """The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
@@ -58,7 +58,7 @@ class Voxels:
     """Voxels of one case.
 
     Attributes:
-        log_odds: (m, N), see :func:`nnunet_nacl.numbers.log_odds.log_odds`; not clipped.
+        log_odds: (m, N), see :func:`nnunet_nacl.numbers.log_odds_map.log_odds`; not clipped.
         label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of (0) each region.
         target: The true ones, alike.
         weights: (N,) how many voxels of the case each stands for; None for one each.

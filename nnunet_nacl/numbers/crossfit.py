@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.json_files import Number, Size
 from nnunet_nacl.numbers.case_voxels import Voxels
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, RIDGE, fit_affine, fit_conditional
-from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, RIDGE, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -50,6 +50,11 @@ def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[
     else:
         part = {names[i]: f"part_{place % min(MOST_PARTS, len(names))}" for place, i in enumerate(order)}
     return [part[group] for group in groups]
+
+
+def patients_of(cases: Iterable[str], patients: Mapping[str, Hashable] | pd.Series) -> list:
+    """To whom each case belongs; a case that ``patients`` lack is a patient of its own."""
+    return [patients.get(case, case) for case in cases]
 
 
 @dataclass(frozen=True)

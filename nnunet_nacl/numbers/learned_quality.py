@@ -1,24 +1,193 @@
-"""What a model's held-out cases taught about its Dice and volumes: an estimate a structure, and scores of scans."""
+"""What held-out cases teach about true Dice and volume, beside those that calibrated probabilities predict.
+
+Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
+arXiv 2402.10665), predicted volume their sum. Both are off, for the voxels of an image err together. How they are off
+is alike from case to case, and is learned from cases that the network did not train on. Errors of Dice are alike
+wherever it lies; those of volumes grow with the volume, so they are taken relative to the predicted volume plus one
+voxel. (On the logarithm, cases without the structure lie so far off that a third of them made intervals five times as
+wide.) A mean error that is not 0 shifts the interval; the prediction stays what the probabilities say.
+
+Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: the mean
+error that a case is judged by has not seen its patient, and a patient with several cases counts as one (Lee, Barber and
+Willett 2023 treat such hierarchies). For a new patient like those before, an interval of level 1 - alpha typically
+holds the true value with a probability of 1 - alpha; of predictions that are given, jackknife+ is proven to hold it
+with at least 1 - 2 alpha. Here that proof does not cover the whole way: predictions follow from calibration maps, and
+those of the other cases from maps that were fitted with that patient. Maps have few parameters, so little is shared,
+but what the intervals hold is known by trial. "Like those before" is exchangeability: the patients could have come in
+any order. It breaks with another scanner, another disease, or another network than the errors were learned with, the
+average of five folds instead of one fold included.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import NonNegativeInt
+import pandas as pd
+from numpy.typing import ArrayLike
+from pydantic import Field, NonNegativeInt
 
-from nnunet_nacl.json_files import Number, Size
-from nnunet_nacl.numbers.crossfit import parts_of
-from nnunet_nacl.numbers.dice_estimate import DEFAULT_ALPHA, Coverage, StructureEstimate, coverage, predict_parts
-from nnunet_nacl.numbers.quality_report import QualityRows
-from nnunet_nacl.numbers.scan_score import ScanScores
+from nnunet_nacl.json_files import Array, Number, Patients, Share, Size
+from nnunet_nacl.numbers.crossfit import parts_of, patients_of
+from nnunet_nacl.numbers.presence import present_by_others
+from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, structure_score
 
+DEFAULT_ALPHA = 0.1
+DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]
+"""Columns of predicted Dice and the ends of its intervals, whose level is 1 - ``DEFAULT_ALPHA``."""
 SINGLE_NETWORKS = "from single networks; the errors of an average of networks may differ"
 """Said beside what was not learned from predictions as they are deployed."""
 _VOLUMES = (0.0, math.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class StructureEstimate:
+    """How far the true value of one structure (Dice, or a volume) lies from the predicted one.
+
+    Attributes:
+        difference: (n,) true less predicted value of each case; relative to the predicted one if ``voxel`` is given.
+        patient: (n,) which patient a case belongs to, numbers from 0.
+        alpha: The interval has level 1 - alpha: 90 %, as texts say.
+        bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
+        voxel: Volume of a voxel where errors grow with the volume: they are relative to the predicted volume plus this.
+            None where they are alike everywhere.
+
+    Raises:
+        ValueError: Lists do not belong together, or ``voxel`` is not positive.
+    """
+
+    difference: Annotated[np.ndarray, Array(np.float64)]
+    patient: Patients
+    alpha: Annotated[float, Field(ge=DEFAULT_ALPHA, le=DEFAULT_ALPHA)] = DEFAULT_ALPHA
+    bounds: tuple[Number, Number] = (0.0, 1.0)
+    voxel: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.voxel is not None and not 0 < self.voxel < math.inf:
+            raise ValueError(f"voxel must be a volume, got {self.voxel!r}.")
+        if len(self.patient) != len(self.difference):
+            raise ValueError("its lists do not belong together")
+        bounds = (infinite if math.isnan(b) else b for b, infinite in zip(self.bounds, (-math.inf, math.inf)))
+        object.__setattr__(self, "bounds", tuple(bounds))
+
+    @classmethod
+    def fit(
+        cls,
+        predicted: ArrayLike,
+        true: ArrayLike,
+        patients: Sequence[Hashable],
+        *,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        voxel: float | None = None,
+    ) -> StructureEstimate:
+        """Learn from cases; every patient weighs the same.
+
+        Args:
+            predicted: (n,) predicted Dice or volume. NaN, a structure that was not segmented, is left out.
+            true: (n,) true Dice (0 where the truth is empty) or volume. NaN is left out.
+            patients: (n,) to whom each case belongs.
+            bounds: The least and the greatest possible value.
+            voxel: Of volumes, that of a voxel: errors are then relative to the predicted volume plus this.
+
+        Raises:
+            ValueError: Lengths differ, or ``voxel`` is not positive.
+        """
+        x, y = np.asarray(predicted, float), np.asarray(true, float)
+        if not len(x) == len(y) == len(patients):
+            sizes = f"{len(x)}, {len(y)} and {len(patients)}"
+            raise ValueError(f"predicted, true and patients must be of the same cases, got {sizes}.")
+        usable = ~np.isnan(x + y)
+        number = pd.factorize(pd.Series(list(patients), dtype=object)[usable])[0]
+        return cls((y - x)[usable] / _scale(x[usable], voxel), number, DEFAULT_ALPHA, bounds, voxel)
+
+    @property
+    def n_patients(self) -> int:
+        """How many patients it was learned from."""
+        return int(self.patient.max()) + 1 if len(self.patient) else 0
+
+    @property
+    def why_no_interval(self) -> str:
+        """Why there is no interval, in words; empty if there is."""
+        needed = patients_needed(self.alpha)
+        if self.n_patients >= needed:
+            return ""
+        level = f"{100 * (1 - self.alpha):g} %"
+        return f"{self.n_patients} patients tell of it, an interval of {level} needs {needed}"
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """(2,) ends of the interval of a new difference, from those that each case allows, its patient left out."""
+        counts = np.bincount(self.patient)
+        means = np.bincount(self.patient, self.difference) / counts
+        others = ((means.sum() - means) / (self.n_patients - 1))[self.patient]
+        away = np.abs(self.difference - others)
+        weight = 1 / counts[self.patient] / (self.n_patients + 1)
+        level = 1 - self.alpha
+        return np.array([-_quantile(away - others, weight, level), _quantile(others + away, weight, level)])
+
+    def predict(self, predicted: ArrayLike) -> np.ndarray:
+        """Predicted values with their intervals, which need not hold them: the cases may all be off in one direction.
+
+        Args:
+            predicted: (...) predicted Dice or volume of each case; NaN for a structure that was not segmented.
+
+        Returns:
+            (..., 3) the predicted values and the ends of the intervals. NaN for what is not known: everything where
+            ``predicted`` is NaN or nothing was learned, the interval with fewer patients than it needs.
+        """
+        x = np.asarray(predicted, float)
+        result = np.full((*x.shape, 3), math.nan)
+        result[..., 0] = x if self.n_patients else math.nan
+        if not self.why_no_interval:
+            result[..., 1:] = np.clip(x[..., None] + self._ends * _scale(x, self.voxel)[..., None], *self.bounds)
+        return result
+
+
+def _scale(predicted: np.ndarray, voxel: float | None) -> np.ndarray:
+    """What errors are relative to."""
+    return np.ones_like(predicted) if voxel is None else np.maximum(predicted, 0) + voxel
+
+
+def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
+    """The smallest value with at least ``level`` of the mass up to it; what the weights leave of 1 lies at infinity."""
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order]) >= level - 1e-9
+    return float(values[order][reached.argmax()]) if reached.any() else math.inf
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of ``n`` true values lie in their intervals.
+
+    Attributes:
+        share: The share; NaN where n is 0.
+        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
+            cases a patient it is somewhat too narrow.
+        high: Upper end.
+        n: Cases with a true value and an interval.
+    """
+
+    share: Share
+    low: Share
+    high: Share
+    n: NonNegativeInt
+
+
+def coverage(low: ArrayLike, high: ArrayLike, true: ArrayLike) -> Coverage:
+    """Share of the true values that lie in their intervals, ends included; NaN in any of the (n,) is left out."""
+    from scipy.stats import binomtest
+
+    values = np.array([low, high, true], float)
+    lows, highs, trues = values[:, ~np.isnan(values).any(0)]
+    if not (n := len(trues)):
+        return Coverage(math.nan, math.nan, math.nan, 0)
+    inside = int(np.count_nonzero((lows <= trues) & (trues <= highs)))
+    interval = binomtest(inside, n).proportion_ci(0.95, method="exact")
+    return Coverage(inside / n, float(interval.low), float(interval.high), n)
 
 
 @dataclass(frozen=True)
@@ -47,6 +216,46 @@ class EstimateCheck:
         return self.error >= self.error_of_constant
 
 
+def check_estimate(
+    predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], **options: Any
+) -> EstimateCheck:
+    """Predict each case by what the cases of other patients teach, in parts; (n,) values and ``options`` as in fit."""
+    x, y = np.asarray(predicted, float), np.asarray(true, float)
+    usable = ~np.isnan(x + y)
+    x, y, names = x[usable], y[usable], [str(name) for name, use in zip(patients, usable) if use]
+    if len(set(names)) < 2:
+        return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
+    parts = np.array(parts_of(names))
+    middle, low, high = predict_parts(x, y, names, parts.tolist(), **options).T
+    number = pd.factorize(pd.Series(names))[0]
+    weight = 1 / np.bincount(number)[number]
+    constant = [np.average(y[parts != part], weights=weight[parts != part]) for part in parts]
+    error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
+    bias, width = float(np.mean(middle - y)), float(np.mean(high - low))
+    return EstimateCheck(error, error_of_constant, bias, coverage(low, high, y), width, len(y))
+
+
+def predict_parts(
+    predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], parts: Sequence[Hashable], **options: Any
+) -> np.ndarray:
+    """(n, 3) intervals of each case by what the cases of other parts teach, as :meth:`StructureEstimate.predict`.
+
+    Args:
+        predicted: (n,) predicted values, NaN where undefined.
+        true: (n,) true ones.
+        patients: To whom each case belongs.
+        parts: Part of each case; a patient's cases lie in one part.
+        **options: Of :meth:`StructureEstimate.fit`.
+    """
+    x, y = np.asarray(predicted, float), np.asarray(true, float)
+    result = np.empty((len(x), 3))
+    for part in set(parts):
+        here = np.array([other == part for other in parts])
+        names = [name for name, inside in zip(patients, here) if not inside]
+        result[here] = StructureEstimate.fit(x[~here], y[~here], names, **options).predict(x[here])
+    return result
+
+
 @dataclass(frozen=True, eq=False)
 class LearnedQuality:
     """Estimates of Dice and volume of nnU-Net's labels, and what flags are learned from.
@@ -58,6 +267,9 @@ class LearnedQuality:
         volume: By structure.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
+
+    Raises:
+        ValueError: Bounds are not those of a Dice or a volume, or scans that were predicted have no score.
     """
 
     as_deployed: bool
@@ -77,100 +289,79 @@ class LearnedQuality:
             if (n := np.count_nonzero(~np.isnan(scores.score[key]))) < known:
                 raise ValueError(f"scores.score.{key}: {n} scans have a score, {known} were predicted.")
 
-    @classmethod
-    def learn(
-        cls,
-        rows: QualityRows,
-        present: np.ndarray,
-        patients: Sequence[str],
-        *,
-        as_deployed: bool,
-    ) -> LearnedQuality:
-        """Learn from held-out cases.
-
-        Args:
-            rows: The cases, each under a map that was fitted without it.
-            present: (n, S) probability that each structure is in a case, by what others taught; NaN where unknown.
-            patients: To whom each case belongs; the cases' names where each is a patient of its own.
-            as_deployed: Whether they were predicted as they will be in use.
-
-        Raises:
-            ValueError: There is not a patient for each case.
-        """
-        dice, volume = (
-            {key: StructureEstimate.fit(x, y, patients, **options) for key, x, y in columns}
-            for columns, options in _pairs(rows).values()
-        )
-        checks = {
-            kind: {key: check_estimate(x, y, patients, **options) for key, x, y in columns}
-            for kind, (columns, options) in _pairs(rows).items()
-        }
-        columns = rows.predicted[..., 0], present, rows.true_dice
-        predicted, there, true = (dict(zip(rows.structures, column.T)) for column in columns)
-        always = [key for key, volumes in zip(rows.structures, rows.true_volume.T) if (volumes > 0).all()]
-        scores = ScanScores.learn(predicted, there, true, rows.entropy, patients, always, _silent(checks))
-        return cls(as_deployed, dice, volume, checks, scores)
-
     @property
     def says_nothing(self) -> list[str]:
         """Structures whose predicted Dice is no better than a constant on cases that were left out."""
-        return _silent(self.checks)
+        return [key for key, check in self.checks.get("dice", {}).items() if check.says_nothing]
 
-    def predict_dice(self, rows: QualityRows, caveats: Sequence[str] = ()) -> QualityRows:
-        """The rows with predicted Dice.
-
-        Args:
-            rows: Other cases than it was learned from.
-            caveats: What must be said beside the predictions.
-        """
-        found = [self.dice[key].predict(rows.predicted[:, i, 0]) for i, key in enumerate(rows.structures)]
-        return replace(rows, predicted=np.stack(found, axis=1), level=1 - DEFAULT_ALPHA, caveats=tuple(caveats))
+    def predict_dice(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of other cases than it was learned from, with the columns of ``DICE``."""
+        return _with_intervals(table, lambda key, rows: self.dice[key].predict(rows.predicted_dice))
 
 
-def _pairs(rows: QualityRows) -> dict[str, tuple[list[tuple[str, np.ndarray, np.ndarray]], dict[str, Any]]]:
-    """For ``dice`` and ``volume`` each structure with its predicted and true values, and what an estimate is told."""
-    keys, volumes = rows.structures, {"bounds": _VOLUMES, "voxel": rows.voxel}
-    seen = (rows.true_volume > 0).any(axis=0)  # scans that all lack a structure do not tell of those that have it
-    dice, volume = (np.where(seen, x, math.nan) for x in (rows.predicted[..., 0], rows.expected_volume))
-    return {
-        "dice": (list(zip(keys, dice.T, rows.true_dice.T)), {}),
-        "volume": (list(zip(keys, volume.T, rows.true_volume.T)), volumes),
+def learn(
+    table: pd.DataFrame,
+    patients: Mapping[str, Hashable] | pd.Series,
+    parts: Mapping[str, Hashable] | pd.Series,
+    *,
+    as_deployed: bool,
+    ignore_label: bool = False,
+) -> LearnedQuality:
+    """Learn from held-out cases.
+
+    Args:
+        table: Of :func:`nnunet_nacl.case.table.table`: the cases, each under a map that was fitted without it.
+        patients: By case; a case that is not there is a patient of its own.
+        parts: Part of the cross-fit by case; a patient's cases lie in one part.
+        as_deployed: Whether they were predicted as they will be in use.
+        ignore_label: Whether a structure may be where nobody annotated it: then scores know nothing of presence.
+    """
+    present = pd.Series(math.nan, table.index) if ignore_label else present_by_others(table, patients, parts)
+    of_volume = {"bounds": _VOLUMES, "voxel": float(table.voxel_volume.median())}
+    kinds: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "dice": ("predicted_dice", "Dice", {}),
+        "volume": ("predicted_volume", "true_volume", of_volume),
     }
+    estimates: dict[str, dict[str, StructureEstimate]] = {kind: {} for kind in kinds}
+    checks: dict[str, dict[str, EstimateCheck]] = {kind: {} for kind in kinds}
+    score, dice, always = {}, {}, []
+    for key, rows in table.groupby("key", sort=False):
+        names, is_always = patients_of(rows.case, patients), bool((rows.true_volume > 0).all())
+        for kind, (predicted, true, options) in kinds.items():
+            pair = _seen(rows, predicted), rows[true]
+            estimates[kind][key] = StructureEstimate.fit(*pair, names, **options)
+            checks[kind][key] = check_estimate(*pair, names, **options)
+        silent = checks["dice"][key].says_nothing
+        score[key] = structure_score(rows.predicted_dice, present[rows.index], is_always, silent)
+        dice[key] = rows.Dice
+        always += [key] if is_always else []
+    entropy = table.groupby("case", sort=False).entropy.first()
+    scores = ScanScores.of(score, dice, entropy, patients_of(entropy.index, patients), always)
+    return LearnedQuality(as_deployed, **estimates, checks=checks, scores=scores)
 
 
-def _silent(checks: Mapping[str, Mapping[str, EstimateCheck]]) -> list[str]:
-    return [key for key, check in checks.get("dice", {}).items() if check.says_nothing]
+def predict_dice_parts(
+    table: pd.DataFrame, patients: Mapping[str, Hashable] | pd.Series, parts: Mapping[str, Hashable] | pd.Series
+) -> pd.DataFrame:
+    """A table of held-out cases with the columns of ``DICE``, each case's by what the cases of other parts teach.
 
-
-def predict_dice_parts(rows: QualityRows, patients: Sequence[Hashable], parts: Sequence[Hashable]) -> QualityRows:
-    """The rows with predicted Dice, each case's by what the cases of other parts teach.
-
-    Args:
-        rows: Held-out cases.
-        patients: To whom each case belongs.
-        parts: Part of each case; a patient's cases lie in one part.
+    ``patients`` and ``parts`` as in :func:`learn`.
     """
-    predicted = [predict_parts(x, y, patients, parts) for _, x, y in _pairs(rows)["dice"][0]]
-    return replace(rows, predicted=np.stack(predicted, axis=1), level=1 - DEFAULT_ALPHA)
+
+    def predict(_: str, rows: pd.DataFrame) -> np.ndarray:
+        names, own_parts = patients_of(rows.case, patients), [parts[case] for case in rows.case]
+        return predict_parts(_seen(rows, DICE[0]), rows.Dice, names, own_parts)
+
+    return _with_intervals(table, predict)
 
 
-def check_estimate(predicted: np.ndarray, true: np.ndarray, patients: Sequence[str], **options: Any) -> EstimateCheck:
-    """Predict each case by what the cases of other patients teach, in parts.
+def _seen(rows: pd.DataFrame, column: str) -> pd.Series:
+    """A column of one structure; NaN where all scans lack it: they do not tell of those that have it."""
+    return rows[column] if (rows.true_volume > 0).any() else rows[column] * math.nan
 
-    Args:
-        predicted: Predicted values, NaN where undefined.
-        true: True ones.
-        patients: To whom each case belongs.
-        **options: Of :meth:`~nnunet_nacl.numbers.dice_estimate.StructureEstimate.fit`.
-    """
-    usable = ~np.isnan(predicted + true)
-    x, y, names = predicted[usable], true[usable], [name for name, use in zip(patients, usable) if use]
-    if len(set(names)) < 2:
-        return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
-    parts = np.array(parts_of(names))
-    middle, low, high = predict_parts(x, y, names, parts.tolist(), **options).T
-    weight = np.array([1 / names.count(name) for name in names])
-    constant = [np.average(y[parts != part], weights=weight[parts != part]) for part in parts]
-    error, error_of_constant = (float(np.mean(np.abs(each - y))) for each in (middle, constant))
-    bias, width = float(np.mean(middle - y)), float(np.mean(high - low))
-    return EstimateCheck(error, error_of_constant, bias, coverage(low, high, y), width, len(y))
+
+def _with_intervals(table: pd.DataFrame, predict: Callable[[str, pd.DataFrame], np.ndarray]) -> pd.DataFrame:
+    result = table.assign(**dict.fromkeys(DICE[1:], math.nan))
+    for key, rows in table.groupby("key", sort=False):
+        result.loc[rows.index, DICE] = predict(str(key), rows)
+    return result

@@ -1,33 +1,37 @@
 """Is it there? The probability that a structure is in a scan, learned from held-out cases by a logistic regression.
 
-It is judged by its expected volume and the largest expected Dice that any set of voxels has. (On EMIDEC's folds 0 and
-1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the expected Dice .248,
-of the expected Dice alone .194. The volume stays since small findings that are sure and false have a large expected
-Dice.)
-Cases are few, and the
-question is often answered without an error, where plain logistic regression goes to infinity: slopes have a normal
-prior, of standardised features, and the intercept is held back by half a yes and half a no at the mean of the features.
+It is judged by its expected volume and the largest expected Dice that any set of voxels has, both as the network gave
+them: a learned probability is calibrated by itself, and a map that acts on voxels gives it nothing. (On EMIDEC's folds
+0 and 1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the expected Dice
+.248, of the expected Dice alone .194. The volume stays since small findings that are sure and false have a large
+expected Dice.) Cases are few, and the question is often answered without an error, where plain logistic regression
+goes to infinity: slopes have a normal prior, of standardised features, and the intercept is held back by half a yes and
+half a no at the mean of the features.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_files import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
-from nnunet_nacl.numbers.crossfit import parts_of
+from nnunet_nacl.numbers.crossfit import parts_of, patients_of
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
+CONSTANT = "share of the other patients"
+"""What knows nothing of the case: it has a Brier score, but no order."""
 
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _LEAST_DICE = 1e-3
+_IN_PIECES = 0.5  # share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
 
 Table = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
 
@@ -97,6 +101,23 @@ class LearnedProbability:
         return np.clip(expit(self.intercept + x @ self.slopes), least, 1 - least)
 
 
+def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Hashable]) -> np.ndarray:
+    """(n,) probability of each row by what the rows of other patients teach, in at most ten parts.
+
+    Returns:
+        NaN where there are fewer than two patients.
+    """
+    probability, y = np.full(len(features), math.nan), np.asarray(yes, float)
+    if len(set(patients)) < 2:
+        return probability
+    parts = np.array(parts_of([str(patient) for patient in patients]))
+    for part in np.unique(parts):
+        here = parts == part
+        names = [name for name, inside in zip(patients, here) if not inside]
+        probability[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
+    return probability
+
+
 @dataclass(frozen=True)
 class ProbabilityCheck:
     """How probabilities do against what is so.
@@ -130,10 +151,7 @@ class ProbabilityCheck:
 
 @dataclass(frozen=True, eq=False)
 class LearnedPresence:
-    """What held-out cases taught about what is there, from what the network said of them: before any map.
-
-    A learned probability is calibrated by itself, and a map that acts on voxels gives it nothing; so it can be learned
-    where the probabilities of the cases are gone and only these few numbers of them are left.
+    """What held-out cases taught about what is there.
 
     Attributes:
         voxel: Volume of a voxel, the median of the cases'.
@@ -156,50 +174,87 @@ class LearnedPresence:
         if other := [key for key, learned in self.present.items() if len(learned.slopes) != 2]:
             raise ValueError(f"present.{other[0]}: it takes 2 features, got {len(self.present[other[0]].slopes)}")
 
-    def present_probability(self, structure: str, expected_volume: float, largest_dice: float) -> float:
+    def present_probability(self, structure: str, network_volume: float, network_dice: float) -> float:
         """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""
         if structure not in self.present:
             return math.nan
-        features = presence_features([expected_volume], [largest_dice], self.voxel)
-        return float(self.present[structure].predict(features)[0])
+        return float(
+            self.present[structure].predict(presence_features([network_volume], [network_dice], self.voxel))[0]
+        )
 
 
-def too_few(yes: ArrayLike) -> str:
-    """Why nothing should be learned from (n,) answers, in words; empty if it may be."""
-    n_yes = int(np.count_nonzero(yes))
-    n_no = np.size(yes) - n_yes
-    return "" if min(n_yes, n_no) >= FEWEST else f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
-
-
-def presence_features(expected_volume: ArrayLike, largest_dice: ArrayLike, voxel: float) -> np.ndarray:
+def presence_features(network_volume: ArrayLike, network_dice: ArrayLike, voxel: float) -> np.ndarray:
     """(n, 2) what tells whether a structure is in a scan: the logarithms of both.
 
-    On EMIDEC's folds 0 and 1 (24 cases, six networks) the mean Brier score is .207; with the largest probability
-    instead of the expected Dice it is .248, of the expected Dice alone .194. The volume stays since small findings that
-    are sure and false have a large expected Dice.
-
     Args:
-        expected_volume: (n,) sum of its probabilities times the volume of a voxel.
-        largest_dice: (n,) expected Dice of the set of voxels where that is largest, see
+        network_volume: (n,) sum of its probabilities times the volume of a voxel.
+        network_dice: (n,) expected Dice of the set of voxels where that is largest, see
             :class:`~nnunet_nacl.numbers.expected_dice.ProbabilityHistogram`; what is below .001 counts as that.
         voxel: Volume of a voxel, added to the volume before the logarithm.
     """
-    volume = np.log(np.maximum(np.asarray(expected_volume, float), 0) + voxel)
-    return np.stack([volume, np.log(np.maximum(np.asarray(largest_dice, float), _LEAST_DICE))], 1)
+    volume = np.log(np.maximum(np.asarray(network_volume, float), 0) + voxel)
+    return np.stack([volume, np.log(np.maximum(np.asarray(network_dice, float), _LEAST_DICE))], 1)
 
 
-def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Hashable]) -> np.ndarray:
-    """(n,) probability of each row by what the rows of other patients teach, in at most ten parts.
+def learn_presence(table: pd.DataFrame, patients: Mapping[str, Hashable] | pd.Series) -> LearnedPresence:
+    """Learn from held-out cases as the network gave them, of structures that some of them lack.
+
+    Args:
+        table: Of :func:`nnunet_nacl.case.table.table`, at least one case.
+        patients: By case; a case that is not there is a patient of its own.
 
     Returns:
-        NaN where there are fewer than two patients.
+        With the checks on patients that it has not seen.
     """
-    probability, y = np.full(len(features), math.nan), np.asarray(yes, float)
-    if len(set(patients)) < 2:
-        return probability
-    parts = np.array(parts_of([str(patient) for patient in patients]))
-    for part in np.unique(parts):
-        here = parts == part
-        names = [name for name, inside in zip(patients, here) if not inside]
-        probability[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
-    return probability
+    found = LearnedPresence(float(table.voxel_volume.median()), {}, [])
+    for key, rows in table.groupby("key", sort=False):
+        always_there = (rows.true_volume > 0).all()
+        if not always_there or (rows.true_pieces > 1).mean() > _IN_PIECES:
+            found.listed.append(str(key))
+        if not always_there:
+            _learn(found, str(key), rows, patients_of(rows.case, patients))
+    return found
+
+
+def _learn(found: LearnedPresence, key: str, rows: pd.DataFrame, patients: Sequence[Hashable]) -> None:
+    """Learn whether a structure is in a scan, check it, and keep it if it says more than what knows nothing."""
+    features = presence_features(rows.network_volume, rows.network_dice, found.voxel)
+    yes = (rows.true_volume > 0).to_numpy()
+    if min(n_yes := int(yes.sum()), n_no := int((~yes).sum())) < FEWEST:
+        found.why_not[key] = f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
+        return
+    kinds = {
+        "learned": predict_left_out(features, yes, patients),
+        "largest probability": rows.max_probability,
+        "any voxel predicted": rows.volume > 0,
+        CONSTANT: predict_left_out(np.zeros((len(yes), 1)), yes, patients),
+    }
+    checks = {kind: ProbabilityCheck.of(probability, yes) for kind, probability in kinds.items()}
+    found.checks[key] = checks | {CONSTANT: replace(checks[CONSTANT], auroc=math.nan)}
+    if checks["learned"].brier < checks[CONSTANT].brier:
+        found.present[key] = LearnedProbability.fit(features, yes, patients)
+    else:
+        found.why_not[key] = f"no better than the {CONSTANT}"
+
+
+def present_by_others(
+    table: pd.DataFrame, patients: Mapping[str, Hashable] | pd.Series, parts: Mapping[str, Hashable] | pd.Series
+) -> pd.Series:
+    """Probability of each row's structure to be in the case, by what the cases of the other parts teach.
+
+    Args:
+        table: As :func:`learn_presence` takes it.
+        patients: By case; a case that is not there is a patient of its own.
+        parts: Part by case; a patient's cases lie in one part.
+
+    Returns:
+        By the table's index; NaN where nothing was learned.
+    """
+    present, part = pd.Series(math.nan, table.index), table.case.map(parts)
+    for name in part.unique():
+        taught = learn_presence(table[part != name], patients)
+        for key, rows in table[part == name].groupby("key"):
+            if key in taught.present:
+                features = presence_features(rows.network_volume, rows.network_dice, taught.voxel)
+                present[rows.index] = taught.present[str(key)].predict(features)
+    return present

@@ -1,4 +1,4 @@
-"""How good a scan's segmentation can be expected to be: its score, and those of the calibration scans.
+"""How good a scan's segmentation can be expected to be, and below which score scans are flagged.
 
 What Dice a structure can expect follows from its predicted Dice x and the probability p that it is in the scan:
 
@@ -7,10 +7,21 @@ What Dice a structure can expect follows from its predicted Dice x and the proba
 
 with p = 1 where that was not learned, for a structure that all calibration scans have; of one that some have, without
 anything learned about which, x where it is segmented, and nothing where it is not. Where x says no more than a
-constant, p alone counts. The score of a scan is the smallest,
-over the structures that count, of this less the Dice below which the structure is bad. It has four digits, in the map's
-file as in use, so that scans that are alike are on the same side of a threshold. On left-out patients of three data
-sets it orders scans as well as the probability that one is bad does, which needs the distribution of errors too.
+constant, p alone counts. The score of a scan is the smallest, over the structures that count, of this less the Dice
+below which the structure is bad. It has four digits, in the map's file as in use, so that scans that are alike are on
+the same side of a threshold. On left-out patients of three data sets it orders scans as well as the probability that
+one is bad does, which needs the distribution of errors too.
+
+A scan is flagged where its score is at most t; conformal risk control over patients finds t. What a patient loses at t
+is the share of its bad scans that are not flagged (``of_bad``: patients without a bad scan are left out), or the share
+of its scans that are bad and not flagged. With n patients and their mean loss R(t), which falls as t rises, the
+smallest t that has
+
+    n R(t) / (n + 1) + 1 / (n + 1) <= rate
+
+keeps the expected loss of the next patient at or below the rate, if the patients are exchangeable and the score was
+fixed before they were looked at (Angelopoulos et al., "Conformal Risk Control", ICLR 2024, theorem 1). The 1 stands for
+the next patient, who may lose all.
 """
 
 from __future__ import annotations
@@ -18,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -73,22 +85,18 @@ class ScanScores:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     @classmethod
-    def learn(
+    def of(
         cls,
-        predicted: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
-        dice: Mapping[str, np.ndarray],
-        entropy: np.ndarray,
+        score: Mapping[str, ArrayLike],
+        dice: Mapping[str, ArrayLike],
+        entropy: ArrayLike,
         patients: Sequence[Hashable],
         always: Sequence[str],
-        says_nothing: Sequence[str],
     ) -> ScanScores:
-        """Of (n,) values by structure, see the attributes and :func:`structure_score`."""
-        scores = {
-            key: structure_score(x, present[key], key in always, key in says_nothing) for key, x in predicted.items()
-        }
-        score, true = ({key: _rounded(of) for key, of in table.items()} for table in (scores, dice))
-        return cls(score, true, _rounded(entropy), pd.factorize(np.array(patients, object))[0], list(always))
+        """Of (n,) values, with four digits: the file stays small; see the attributes."""
+        score, dice = ({key: _rounded(values) for key, values in of.items()} for of in (score, dice))
+        number = pd.factorize(pd.Series(list(patients), dtype=object))[0]
+        return cls(score, dice, _rounded(entropy), number, list(always))
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) score of each scan; NaN where no structure has one.
@@ -103,6 +111,40 @@ class ScanScores:
         return np.any([np.array(self.dice[key]) < limit for key, limit in bad.items()], axis=0)  # NaN is not
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    """The file stays small."""
+def _rounded(values: ArrayLike) -> list[float]:
     return np.round(np.asarray(values, float), _DIGITS).tolist()
+
+
+def patients_needed(rate: Fraction | float) -> int:
+    """Fewest patients with which anything can be promised up to a share of losses: 9 for 1/10, 19 for 1/20."""
+    return math.ceil(1 / rate - 1 - 1e-9)
+
+
+def smallest_threshold(
+    score: np.ndarray, bad: np.ndarray, patient: np.ndarray, rate: Fraction, *, of_bad: bool
+) -> float:
+    """The threshold that flags fewest.
+
+    Args:
+        score: (n,) of each calibration scan, low where it is likely to be bad; NaN, no score, is flagged always.
+        bad: (n,) whether it is bad.
+        patient: (n,) whole numbers: to whom each scan belongs.
+        rate: Of what may be lost, above 0 and below 1. A fraction: in floats 1 - .9 is less than 1 / 10.
+        of_bad: Whether the loss is a share of the bad scans, not of all.
+
+    Returns:
+        -inf (none need be flagged), or the score of a bad scan; NaN where there are too few patients.
+    """
+    bad = np.asarray(bad, bool)
+    counts = np.bincount(np.asarray(patient, int)[bad] if of_bad else np.asarray(patient, int))
+    n_patients = int(np.count_nonzero(counts))
+    allowed = rate * (n_patients + 1) - 1  # of the sum of the losses
+    if allowed < 0:
+        return math.nan
+    missed = sorted((s, Fraction(1, int(counts[p]))) for s, p in zip(score[bad], patient[bad]) if not math.isnan(s))
+    threshold, lost = -math.inf, sum((loss for _, loss in missed), Fraction(0))
+    for s, loss in missed:  # what is lost changes at the scores of bad scans alone
+        if lost <= allowed:
+            break
+        threshold, lost = float(s), lost - loss
+    return threshold

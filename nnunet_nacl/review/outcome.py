@@ -20,7 +20,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.dice_estimate import coverage
+from nnunet_nacl.numbers.learned_quality import coverage
 from nnunet_nacl.numbers.overlap import dice
 from nnunet_nacl.review.outcome_json import (
     DRAWN,

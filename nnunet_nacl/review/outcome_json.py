@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import nnunet_nacl
 from nnunet_nacl.json_files import Number
-from nnunet_nacl.numbers.dice_estimate import Coverage
+from nnunet_nacl.numbers.learned_quality import Coverage
 
 OUTCOME, OUTCOME_PAGE = "outcome.json", "outcome.html"
 SCHEMA_VERSION = 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
+import pandas as pd
+
 from nnunet_nacl.numbers.detection import Detected
-from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.numbers.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
-from nnunet_nacl.runs.held_out_presence import CONSTANT
+from nnunet_nacl.numbers.presence import CONSTANT, LearnedPresence
+from nnunet_nacl.numbers.quality_report import FOLDS, ORDERS, QualityReport, quality_report
 from nnunet_nacl.show.tables import Rows, frames, named_together, ten_worst, text_of
 
 _ORDERS = (*ORDERS, FOLDS, "oracle", "random")
@@ -76,14 +77,14 @@ def by_brier(row: Mapping[str, Any]) -> float:
     return -row["Brier"]
 
 
-def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
+def quality_text(table: pd.DataFrame, bad: Mapping[str, float]) -> str:
     """How far the predicted Dice of one method holds, each number on a line, and what a look at some cases finds.
 
     Args:
-        rows: Its cases.
-        threshold: Of Dice, in [0, 1]: one, or one for each structure.
+        table: Its cases, see :func:`~nnunet_nacl.numbers.quality_report.quality_report`.
+        bad: By nnU-Net's key, the Dice below which a structure is bad.
     """
-    reports = {"": quality_report(rows, threshold)}
+    reports = {"": quality_report(table, bad)}
     quality, looks = (frames(make(reports))[1].drop(columns="method") for make in (quality_rows, workload_rows))
     return (
         f"quality as promised by the probabilities (MAE of predicted Dice: {MAE})\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
@@ -16,7 +17,7 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
-from nnunet_nacl.numbers.quality_report import QualityRows, coverage
+from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE, coverage
 from nnunet_nacl.show import layout
 
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
@@ -138,7 +139,7 @@ def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
 
 @layout.figure_settings()
 def draw_predicted_dice(
-    rows: QualityRows, structures: Sequence[str], path: str | os.PathLike, **frame: Unpack[layout.Frame]
+    table: pd.DataFrame, names: Mapping[str, str], path: str | os.PathLike, **frame: Unpack[layout.Frame]
 ) -> Path:
     """Draw a panel per structure and a point per case on or off the line where the prediction is true.
 
@@ -147,36 +148,32 @@ def draw_predicted_dice(
     the foot.
 
     Args:
-        rows: Cases, with their predicted Dice.
-        structures: Name of each of their structures.
+        table: Cases, with the columns of :data:`~nnunet_nacl.numbers.learned_quality.DICE`.
+        names: Name of each structure by nnU-Net's key.
         path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
     """
-    predicted: Any = rows.predicted
-    both = ~np.isnan(rows.true_dice + predicted[..., 0])
-    total = len(both)
-    gone = ", ".join(f"{name} ({total - n} of {total})" for name, n in zip(structures, both.sum(0)) if n < total)
+    shown = {key: table[table.key == key].dropna(subset=[DICE[0], "Dice"])[[*DICE, "Dice"]] for key in names}
+    total = table.case.nunique()
+    lost = {names[key]: total - len(rows) for key, rows in shown.items() if len(rows) < total}
+    gone = ", ".join(f"{name} ({n} of {total})" for name, n in lost.items())
     left_out = [f"Cases without a predicted or a true Dice are left out: {gone}."] if gone else []
-    shown = [np.column_stack([predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
-    low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
+    low_end = min(np.fmin.reduce(rows.to_numpy(), axis=None, initial=1) for rows in shown.values())
     limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
-    body, axes = layout.new_panels(
-        len(structures), (3.9, 4.0) if len(structures) < 3 else (3.0, 3.3), sharex=True, sharey=True
-    )
-    for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
-        _draw_cases(panel, *cases.T)
-        inside, covered = count_covered(rows, i)
+    body, axes = layout.new_panels(len(names), (3.9, 4.0) if len(names) < 3 else (3.0, 3.3), sharex=True, sharey=True)
+    for panel, (key, name) in zip(axes, names.items()):
+        _draw_cases(panel, *shown[key].to_numpy().T)
+        inside, covered = count_covered(table, key)
         counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
         panel.set_title(f"{name}\n{counted}")
         panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
         panel.tick_params(labelbottom=True)
-    return layout.write_figure(body, path, legend=_legend_of_cases(rows.level), remarks=left_out, **frame)
+    return layout.write_figure(body, path, legend=_legend_of_cases(1 - DEFAULT_ALPHA), remarks=left_out, **frame)
 
 
-def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
-    """How many cases have their true Dice within the interval, and how many have both."""
-    predicted: Any = rows.predicted
-    low, high = predicted[:, structure, 1:].T
-    found = coverage(low, high, rows.true_dice[:, structure])
+def count_covered(table: pd.DataFrame, key: str) -> tuple[int, int]:
+    """How many cases have the true Dice of a structure within the interval, and how many have both."""
+    rows = table[table.key == key]
+    found = coverage(*(rows[column] for column in (*DICE[1:], "Dice")))
     return round(found.share * found.n) if found.n else 0, found.n
 
 

@@ -19,7 +19,6 @@ from nnunet_nacl.case.case_quality import sampled_quality
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet.locate import find_fold_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.learned_quality import check_estimate
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut
@@ -76,22 +75,6 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     found = values_of(sampled_quality(result, held_out.first.labels, sample, calibration), result.dice)
     for key, values in exact.items():
         assert found[key] == pytest.approx(values, abs=2e-3), key  # half precision
-
-
-def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
-    # a patient who is unlike the others is missed by the interval, however many cases there are of it
-    patients = [f"p{i}" for i in range(12)] + ["odd"] * 12
-    check = check_estimate(np.full(24, 0.7), np.repeat([0.5, 0.9], 12), patients)
-    assert check.error == pytest.approx(0.2) and check.bias == pytest.approx(0) and check.coverage.n == 24
-    assert check.coverage.share <= 0.5 and 0 <= check.width < 0.5
-    predicted = np.linspace(0.6, 0.9, 12)
-    check = check_estimate(predicted, predicted - 0.1, patients[:12])
-    assert (check.error, check.bias, check.width, check.coverage.share) == pytest.approx((0.1, 0.1, 0, 1), abs=1e-9)
-    # the mean of the others, which knows nothing of the case; of two patients each is the other's
-    assert check_estimate(np.array([0.5, 0.5]), np.array([0.2, 0.9]), ["a", "b"]).error_of_constant == pytest.approx(
-        0.7
-    )
-    assert check_estimate(np.array([math.nan, 0.5]), np.array([0.5, 0.5]), ["a", "b"]).n == 1
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunet_nacl.case.case_quality import quality_rows
 from nnunet_nacl.case.document import read_document
+from nnunet_nacl.case.table import table
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import ece
 from nnunet_nacl.numbers.counting import count_masks
@@ -69,7 +69,7 @@ def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
 def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     folder, _, case = measure(labels)
     review = review_case(folder.load(folder.files("case_00"), truth=False)).finished.row
-    found = quality_rows([case])
-    assert found.entropy == pytest.approx(review.mean_foreground_entropy)
-    assert found.confidence == pytest.approx(review.mean_foreground_confidence)
-    assert found.lowest_predicted == pytest.approx(review.lowest_predicted_dice)
+    found = table([case])
+    assert found.entropy[0] == pytest.approx(review.mean_foreground_entropy)
+    assert found.confidence[0] == pytest.approx(review.mean_foreground_confidence)
+    assert found.predicted_dice.min() == pytest.approx(review.lowest_predicted_dice)

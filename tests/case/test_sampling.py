@@ -13,10 +13,8 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.sampling import draw_sample, most_bytes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.case_voxels import HeldOutCase, Voxels, pack, unpack
-from nnunet_nacl.numbers.fitting import fit_affine, fit_conditional
-from nnunet_nacl.numbers.likelihood import case_loss
-from nnunet_nacl.numbers.log_odds import probabilities
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.fitting import case_loss, fit_affine, fit_conditional
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, probabilities
 from nnunet_nacl.runs.sample_files import read_sample, write_sample
 from tests.numbers.problems import chosen, drawn_from
 

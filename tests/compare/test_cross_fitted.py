@@ -17,7 +17,7 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.locate import find_fold_folders
 from nnunet_nacl.numbers.counting import count_masks
-from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.learned_quality import DICE, learn
 from nnunet_nacl.runs.heldout import HeldOut
 from tests.compare.models import CONFIGURATION, PLANS, make_study
 from tests.numbers.problems import quality_of
@@ -90,13 +90,12 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration) | {"quality": None}))
     names = [TRAINER, CALIBRATED]
     found = gather(*names)
-    assert not any(rows.has_intervals for rows in quality_by_entry(*found, {}).values())
+    assert not any(DICE[1] in rows for rows in quality_by_entry(*found, {}).values())
     keys = list(found[1].structures)
     rows = quality_of(dict.fromkeys(keys, values))
-    learned = LearnedQuality.learn(rows, np.full((6, len(keys)), np.nan), list("abcdef"), as_deployed=False)
+    learned = learn(rows, {}, dict.fromkeys(rows.case, 0), as_deployed=False)
     document = encode(calibration) | {"quality": {"learned": encode(learned)}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
     predicted = quality_by_entry(*found, {})
-    assert [predicted[name].has_intervals for name in names] == [False, True]
-    apart = predicted[names[1]]
-    assert apart.level == 0.9 and np.isfinite(apart.predicted[..., 0]).all()
+    assert [DICE[1] in predicted[name] for name in names] == [False, True]
+    assert predicted[names[1]].predicted_dice.notna().all()

@@ -23,7 +23,7 @@ def tables_of(comparison: Comparison, quality=None) -> dict[str, Table]:
     """By id; ``quality`` by name of an entry, of the one data set."""
     every = {data.name: quality or {} for data in comparison.datasets}
     presence = {data.name: presence_by_entry(comparison.entries, data) for data in comparison.datasets}
-    bad = {data.name: [0.8] * len(data.structures) for data in comparison.datasets}
+    bad = {data.name: dict.fromkeys(data.structures, 0.8) for data in comparison.datasets}
     return {table.id: table for table in comparison_tables(comparison, every, presence, bad)}
 
 

@@ -16,7 +16,7 @@ from nnunet_nacl.calibrate.map_file import sha256, structures_of
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.learned_quality import learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.numbers.models import map_to_json
 from tests.numbers.problems import quality_of
@@ -89,8 +89,7 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
     held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)), expected)
-    unknown = np.full((20, len(structures)), np.nan)
-    learned = encode(LearnedQuality.learn(held_out, unknown, list(map(str, range(20))), as_deployed=as_deployed))
+    learned = encode(learn(held_out, {}, dict.fromkeys(held_out.case, 0), as_deployed=as_deployed))
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     hashes = {fold: sha256(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
     content |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}

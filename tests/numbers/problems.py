@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nnunet_nacl.numbers.case_voxels import HeldOutCase, Voxels, read_voxels, unpack
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.quality_report import QualityRows
 from nnunet_nacl.runs.heldout import HeldOut
 
 
@@ -45,12 +45,16 @@ def exact_for(calibration: LogOddsMap, voxels: int = 50, seed: int = 0) -> list[
     return [Voxels(odds.repeat(1, num), label.repeat(num), target, probs.ravel())]
 
 
-def quality_of(structures: dict, entropy=math.nan) -> QualityRows:
-    """Rows of cases: by structure expected and true Dice of each, and perhaps expected and true volumes."""
-    tables = [np.array([np.asarray(values[i], float) for values in structures.values()]).T for i in (0, 1, -2, -1)]
-    tables[0] = np.stack([tables[0], *np.full((2, *tables[0].shape), math.nan)], axis=-1)
-    entropy = np.broadcast_to(np.asarray(entropy, float), len(tables[0]))
-    return QualityRows(tuple(structures), *tables, entropy, 1 - entropy)
+def quality_of(structures: dict, entropy=math.nan, voxel: float = 1.0) -> pd.DataFrame:
+    """A table of cases: by structure predicted and true Dice of each, and perhaps predicted and true volumes."""
+    entropy, frames = np.asarray(entropy, float), []
+    for key, values in structures.items():
+        columns = dict(zip(("predicted_dice", "Dice"), values)) | {"entropy": entropy, "confidence": 1 - entropy}
+        columns |= {"predicted_volume": values[-2], "true_volume": values[-1], "network_volume": values[-2]}
+        columns |= {"volume": values[-1], "network_dice": 0.5, "max_probability": 0.5, "true_pieces": 1}
+        cases = [f"case_{i}" for i in range(len(values[0]))]
+        frames.append(pd.DataFrame({"case": cases, "key": key, "unit": "ml", "voxel_volume": voxel, **columns}))
+    return pd.concat(frames).sort_index(kind="stable").reset_index(drop=True)
 
 
 def read_held_out(held_out: HeldOut, case: str) -> HeldOutCase:

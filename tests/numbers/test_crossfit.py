@@ -11,8 +11,7 @@ import pytest
 from nnunet_nacl.calibrate.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean, parts_of
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, fit_affine, fit_conditional
-from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.numbers.problems import drawn_from
 from tests.numbers.test_fitting import MATRICES, REGIONS

@@ -10,8 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from nnunet_nacl.numbers.case_voxels import Voxels
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, fit_affine, fit_conditional
-from nnunet_nacl.numbers.likelihood import case_loss
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.numbers.problems import chosen, drawn_from, exact_for
 from tests.numbers.test_likelihood import torch_loss

@@ -8,10 +8,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from nnunet_nacl.numbers.case_voxels import Voxels, voxels_by_label
-from nnunet_nacl.numbers.fitting import SMALLEST_SLOPE, affine_models, class_model, region_model
-from nnunet_nacl.numbers.likelihood import case_loss, logits_of
-from nnunet_nacl.numbers.log_odds import clipped
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.fitting import SMALLEST_SLOPE, affine_models, case_loss, class_model, logits_of, region_model
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped
 from tests.numbers.problems import chosen
 from tests.reference.calibration import mean_loss
 
@@ -91,7 +89,7 @@ def compare(models, number: int, loss_of, size: int) -> np.ndarray:
     "structures, crossed", [([0, 1, 2], [0, 1, 2]), ([0, 2], [0, 2]), ([0, 1, 2], [1, 2]), ([1], [])]
 )
 def test_derivatives_of_a_label_are_those_of_autograd(structures, crossed, monkeypatch):
-    monkeypatch.setattr("nnunet_nacl.numbers.likelihood._BLOCK", 37)
+    monkeypatch.setattr("nnunet_nacl.numbers.fitting._BLOCK", 37)
     cases, centre, label = [some_voxels(False, seed=i) for i in range(3)], some_map(False, full=True), 2
     cases[1] = Voxels(*(table[..., cases[1].label != label] for table in vars(cases[1]).values()))  # has none of it
     free = np.zeros((NUM, NUM + 2), bool)

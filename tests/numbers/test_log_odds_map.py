@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_nacl.numbers.log_odds import log_odds, most_probable, network_box
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, most_probable, network_box
 from tests.reference import calibration as reference
 
 CLASSES = st.integers(2, 4)

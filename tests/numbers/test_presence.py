@@ -1,23 +1,29 @@
-"""The probability that something is there: as another solver finds it, calibrated where the model is right, finite."""
+"""The probability that something is there: as another solver finds it, finite, learned from a table and checked."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import astuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.numbers.presence import (
+    LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
+    learn_presence,
     predict_left_out,
     presence_features,
-    too_few,
+    present_by_others,
 )
+from nnunet_nacl.show.case_tables import presence_text
 
 
 def drawn(n: int):
@@ -62,12 +68,11 @@ def test_one_kind_alone_is_never_certain(yes):
     learned = LearnedProbability.fit(x, [yes] * 9, range(9))
     p = learned.predict(np.zeros((1, 2)) + x.mean(0))[0]
     assert p == pytest.approx(9.5 / 10 if yes else 0.5 / 10, abs=0.02)  # half a yes and half a no
-    assert too_few([yes] * 9) == f"{9 * yes} yes and {9 - 9 * yes} no, it takes 3 of both"
 
 
 def test_features_that_are_all_alike_leave_the_share():
     learned = LearnedProbability.fit(np.full((6, 2), 0.1), [1, 1, 1, 1, 0, 0], range(6))
-    assert learned.predict([[0.1, 0.1]])[0] == pytest.approx(4.5 / 7) and too_few([1, 1, 1, 1, 0, 0])
+    assert learned.predict([[0.1, 0.1]])[0] == pytest.approx(4.5 / 7)
     assert math.isnan(learned.predict([[math.nan, 0.1]])[0])
 
 
@@ -108,3 +113,82 @@ def test_scores_of_probabilities_by_hand():
     sure = ProbabilityCheck.of([0.0, 0.0], [0, 0])
     assert (sure.brier, sure.ece, sure.n) == (0, 0, 2) and math.isnan(sure.auroc)
     assert np.isnan(astuple(ProbabilityCheck.of([math.nan], [1]))[:3]).all()
+
+
+NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
+CASES = 40
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """The organ is always there in one piece, the bones always in three, the lesion in two cases of three."""
+    rng, rows = np.random.default_rng(0), []
+    for i in range(CASES):
+        sick = i % 3 > 0
+        volume = float(rng.uniform(2, 5)) if sick else 0.0
+        p = float(rng.uniform(0.5, 1) if sick else rng.uniform(0.2, 0.7))
+        expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
+        for key, values in (
+            ("1", (50.0, 50.0, 1.0, 1)),
+            ("2", (expected, volume, p, int(sick))),
+            ("3", (9, 9, 1.0, 3)),
+        ):
+            rows.append((f"case_{i}", key, 0.001, values[0], *values, values[2]))
+    columns = ["case", "key", "voxel_volume", "volume", "network_volume", "true_volume", "max_probability"]
+    return pd.DataFrame(rows, columns=[*columns, "true_pieces", "network_dice"])
+
+
+def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
+    found = learn_presence(table, {})
+    assert found.listed == ["2", "3"] and found.voxel == 0.001
+    assert list(found.present) == list(found.checks) == ["2"] and not found.why_not
+    lesion = found.present["2"]
+    assert (lesion.n, lesion.n_yes, lesion.n_patients) == (40, 26, 40)
+    assert learn_presence(table, {f"case_{i}": i // 2 for i in range(CASES)}).present["2"].n_patients == 20
+    assert learn_presence(table[table.case.isin(["case_0", "case_1"])], {}).why_not == {
+        "2": "1 yes and 1 no, it takes 3 of both"
+    }
+
+
+def test_it_beats_what_the_network_says_and_is_checked_on_other_patients(table):
+    found = learn_presence(table, {})
+    learned, largest, any_voxel = (
+        found.checks["2"][kind] for kind in ("learned", "largest probability", "any voxel predicted")
+    )
+    assert learned.brier < largest.brier < any_voxel.brier == pytest.approx(14 / 40)
+    assert learned.auroc > 0.95 and any_voxel.auroc == 0.5 and learned.n == 40
+    shown = [line.split() for line in presence_text(found, NAMES).splitlines()]
+    assert len(shown) == 2 and (shown[0][-1], shown[1][-1]) == ("n", "40")
+
+
+def test_of_anatomy_that_falls_apart_in_some_scans_nothing_is_learned(table):
+    in_two = (table.key == "1") & table.case.isin([f"case_{i}" for i in range(0, CASES, 3)])
+    found = learn_presence(table.assign(true_pieces=table.true_pieces + in_two), {})
+    assert found.listed == ["2", "3"] and "1" not in found.why_not
+
+
+def test_what_was_learned_comes_back_and_answers(table):
+    found = learn_presence(table, {})
+    again = decode(LearnedPresence, json.loads(to_json_text(encode(found))), "map.json")
+    sure, doubtful = again.present_probability("2", 4.0, 0.99), again.present_probability("2", 0.2, 0.3)
+    assert sure > 0.9 > 0.2 > doubtful and sure == found.present_probability("2", 4.0, 0.99)
+    assert math.isnan(again.present_probability("1", 4.0, 0.9))
+
+
+def test_presence_of_a_case_follows_from_the_other_parts(table):
+    parts = {f"case_{i}": str(i % 5) for i in range(CASES)}
+    found = present_by_others(table, {}, parts)
+    taught = learn_presence(table[table.case.map(parts) != "0"], {})
+    lesion = table[(table.case == "case_5") & (table.key == "2")].iloc[0]
+    expected = taught.present_probability("2", lesion.network_volume, lesion.network_dice)
+    assert found[table.case == "case_5"].tolist() == pytest.approx([math.nan, expected, math.nan], nan_ok=True)
+
+
+def test_what_says_no_more_than_a_constant_is_not_delivered(table):
+    # numbers that have nothing to do with the truth
+    number = table.case.str[5:].astype(int)
+    found = learn_presence(table.assign(network_volume=1.0 + number % 2, network_dice=0.5), {})
+    checks = found.checks["2"]
+    assert checks["learned"].brier >= checks["share of the other patients"].brier
+    assert "2" not in found.present
+    assert "nothing is said of lesion: no better than the share of the other patients" in presence_text(found, NAMES)

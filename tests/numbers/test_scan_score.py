@@ -1,15 +1,18 @@
-"""What Dice a scan can expect, by hand."""
+"""What Dice a scan can expect, by hand; thresholds: the definition in slow fractions, and what is found on average."""
 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.numbers.scan_score import ScanScores, structure_score
+from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, smallest_threshold, structure_score
 
 NAN = math.nan
 
@@ -36,10 +39,10 @@ def test_the_score_of_a_structure(dice, present, always, says_nothing, score):
 
 def learned() -> ScanScores:
     """Of four scans of three patients with an organ, which all have, and a lesion."""
-    predicted = {"1": np.array([0.9, 0.8, NAN, 0.7]), "2": np.array([0.6, NAN, NAN, NAN])}
-    present = {"1": np.full(4, NAN), "2": np.array([0.5, 0.9, 0.2, NAN])}
-    dice = {"1": np.array([0.95, 0.5, 0.0, 0.7]), "2": np.array([0.3, 0.0, NAN, NAN])}
-    return ScanScores.learn(predicted, present, dice, np.zeros(4), ["b", "a", "b", "c"], ["1"], [])
+    organ = structure_score([0.9, 0.8, NAN, 0.7], NAN, True, False)
+    lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False, False)
+    dice = {"1": [0.95, 0.5, 0.0, 0.7], "2": [0.3, 0.0, NAN, NAN]}
+    return ScanScores.of({"1": organ, "2": lesion}, dice, np.zeros(4), ["b", "a", "b", "c"], ["1"])
 
 
 def test_the_worst_structure_that_counts_is_that_of_the_scan():
@@ -56,3 +59,89 @@ def test_the_worst_structure_that_counts_is_that_of_the_scan():
 def test_damaged_json_is_named(change):
     with pytest.raises(UserError, match="map.json.*same structures and scans"):
         decode(ScanScores, encode(learned()) | change, "map.json")
+
+
+Scan = tuple[float, bool, int]
+
+
+def risk(scans: list[Scan], t: float, of_bad: bool) -> tuple[Fraction, int]:
+    """Mean over patients of the share of their scans, or bad scans, that are bad and not flagged; and their number."""
+    losses = []
+    for patient in {p for _, _, p in scans}:
+        counted = [(s, bad) for s, bad, p in scans if p == patient and (bad or not of_bad)]
+        if counted:
+            losses.append(Fraction(sum(bad and s > t for s, bad in counted), len(counted)))  # NaN is flagged
+    return (sum(losses, Fraction(0)) / len(losses) if losses else Fraction(0)), len(losses)
+
+
+def by_definition(scans: list[Scan], rate: Fraction, of_bad: bool) -> float:
+    for t in sorted({-math.inf, *(s for s, _, _ in scans if not math.isnan(s))}):
+        mean, n = risk(scans, t, of_bad)
+        if Fraction(n, n + 1) * mean + Fraction(1, n + 1) <= rate:
+            return t
+    return math.nan
+
+
+SCORES = st.sampled_from([-0.3, 0.0, 0.1, 0.25, 0.7, math.nan])  # few: there are ties
+RATES = st.fractions(Fraction(1, 20), Fraction(19, 20), max_denominator=20)
+
+
+@given(st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 7)), min_size=1, max_size=24), RATES, st.booleans())
+def test_the_smallest_threshold_is_that_of_the_definition(scans, rate, of_bad):
+    score, bad, patient = map(np.array, zip(*scans))
+    found = smallest_threshold(score, bad, patient, rate, of_bad=of_bad)
+    assert found == pytest.approx(by_definition(scans, rate, of_bad), abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize(("rate", "n"), [("0.1", 9), ("0.05", 19), ("0.2", 4), ("0.3", 3), ("0.01", 99)])
+def test_patients_are_counted_in_whole_numbers(rate, n):
+    """In floats 1 / 10 is more than 1 - 0.9, and 1 / 20 more than 1 - 0.95."""
+    assert patients_needed(Fraction(rate)) == n
+
+    def threshold(patients: int) -> float:
+        who = np.arange(patients)
+        return smallest_threshold(who / 8, who >= 0, who, Fraction(rate), of_bad=True)
+
+    assert threshold(n) == (n - 1) / 8 and math.isnan(threshold(n - 1))
+
+
+PATIENTS = 20_000
+
+
+@pytest.fixture(scope="module")
+def population() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score, whether it is bad, and whether it is there, of up to three scans of each patient.
+
+    What a patient's scans have in common decides most. Bad scans of those with one scan are hidden among the good ones.
+    """
+    rng = np.random.default_rng(0)
+    there = np.arange(3) < rng.integers(1, 4, PATIENTS)[:, None]
+    quality = rng.normal(size=(PATIENTS, 1)) + 0.5 * rng.normal(size=(PATIENTS, 3))
+    hidden = there.sum(1, keepdims=True) == 1
+    score = quality + rng.normal(size=quality.shape) * np.where(hidden, 0.8, 0.2)
+    return score, (quality < -0.4) & there, there
+
+
+@pytest.mark.parametrize(("of_bad", "rate"), [(True, Fraction("0.1")), (False, Fraction("0.05"))])
+def test_new_patients_lose_what_was_promised_and_hardly_less(population, of_bad, rate):
+    """Over 2,000 calibrations, and flags not many more than whoever knows all patients would."""
+    score, bad, there = population
+    counts = (bad if of_bad else there).sum(1)
+    lost_at = np.where(bad, 1 / np.maximum(counts, 1)[:, None], 0) / np.count_nonzero(counts)
+    order = np.argsort(score[bad])
+    sorted_score, lost = score[bad][order], np.append(lost_at[bad][order][::-1].cumsum()[::-1], 0)
+    every = np.sort(score[there])
+
+    rng, thresholds = np.random.default_rng(1), []
+    for _ in range(2000):
+        drawn = rng.integers(0, PATIENTS, 100)
+        patient, scan = np.nonzero(there[drawn])
+        of_scans = score[drawn][patient, scan], bad[drawn][patient, scan], patient
+        thresholds.append(smallest_threshold(*of_scans, rate, of_bad=of_bad))
+    assert not np.isnan(thresholds).any()
+    missed = lost[np.searchsorted(sorted_score, thresholds, "right")]
+    assert 0.85 * rate < missed.mean() <= rate
+
+    oracle = sorted_score[np.argmax(lost <= rate) - 1]
+    flagged, least = (np.searchsorted(every, t, "right") / len(every) for t in (thresholds, oracle))
+    assert least < flagged.mean() < least + 0.03

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers import BinStats, count_masks, ece
-from nnunet_nacl.numbers.quality_report import QualityRows
 from nnunet_nacl.show.reliability import draw_predicted_dice, draw_reliability
 from tests.numbers.problems import quality_of
 from tests.numbers.test_counting import random_classes
@@ -74,17 +72,11 @@ def test_refuses_what_it_cannot_draw(tmp_path):
         draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")
 
 
-def rows_of(predicted, true, low, high) -> QualityRows:
-    """Rows whose expected Dice does not matter; (structures, cases) values."""
-    rows = quality_of({str(i): (values, values) for i, values in enumerate(true)})
-    return replace(rows, predicted=np.stack([predicted, low, high]).transpose(2, 1, 0), level=0.9)
-
-
 def test_points_intervals_and_coverage_are_the_numbers(tmp_path, drawn):
     nan = math.nan
-    low, high = [[0.7, 0.8, 0.6, nan]], [[0.85, 0.95, 0.8, nan]]
-    rows = rows_of([[0.8, 0.9, 0.7, 0.6]], [[0.85, 0.6, nan, 0.5]], low, high)
-    draw_predicted_dice(rows, ["posterior"], tmp_path / "dice.png")
+    rows = quality_of({"2": ([0.8, 0.9, 0.7, 0.6], [0.85, 0.6, nan, 0.5])})
+    rows = rows.assign(predicted_dice_low=[0.7, 0.8, 0.6, nan], predicted_dice_high=[0.85, 0.95, 0.8, nan])
+    draw_predicted_dice(rows, {"2": "posterior"}, tmp_path / "dice.png")
     (panel,) = drawn[0].axes
     shown = [line for line in panel.lines if line.get_linestyle() == "None"]
     assert points(shown) == [(0.8, 0.85), (0.9, 0.6), (0.6, 0.5)]
