@@ -19,16 +19,9 @@ __all__ = ["NAMED_TRAINERS", "get_trainer"]
 
 
 def get_trainer(name: str) -> type | None:
-    """The trainer class of a name.
+    """The trainer class of a name, always the same one; None if the name is none of ours.
 
-    Args:
-        name: As given to ``-tr``.
-
-    Returns:
-        The class, always the same one for the same name, or None if the name is none of ours.
-
-    Raises:
-        ValueError: The method is ours but its tokens are not right; the message holds the grammar.
+    ValueError, with the grammar, if the method is ours but its tokens are not right.
     """
     if name.startswith(PREFIX) and name in globals():
         return globals()[name]

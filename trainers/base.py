@@ -29,8 +29,7 @@ from nnunet_nacl.methods import METHODS
 from nnunet_nacl.training.variants import STOCK, Variant, loss_settings
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.loss import TrainingLoss
-from nnunet_nacl_trainers.measuring import measured_validation
-from nnunet_nacl_trainers.recording import CalibrationRecorder
+from nnunet_nacl_trainers.recording import CalibrationRecorder, measured_validation
 
 
 class CalibrationTrainer(nnUNetTrainer):
@@ -138,13 +137,11 @@ class CalibrationTrainer(nnUNetTrainer):
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         """nnU-Net's; for ``noda`` patches are read at their final size, and not mirrored in prediction either."""
-        rotation, dummy_2d, patch_size, mirror_axes = (
-            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        )
+        rotation, dummy_2d, *others = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         if self.variant.noda:
-            self.inference_allowed_mirroring_axes = mirror_axes = None
-            patch_size = self.configuration_manager.patch_size
-        return rotation, dummy_2d, patch_size, mirror_axes
+            self.inference_allowed_mirroring_axes = None
+            others = [self.configuration_manager.patch_size, None]
+        return rotation, dummy_2d, *others
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """nnU-Net's optimiser, or the paper's for ``adam``."""
@@ -217,11 +214,7 @@ class HalfwayDecay(PolyLRScheduler):
 
 
 def seed_process(*entropy: int) -> None:
-    """Seed Python's, numpy's and PyTorch's generators (of all devices) of this process.
-
-    Args:
-        *entropy: Numbers, not negative; other ones give unrelated random numbers.
-    """
+    """Seed Python's, numpy's and PyTorch's generators (of all devices) of this process by numbers from 0."""
     (seed,) = _seeds(1, entropy)
     random.seed(seed)
     np.random.seed(seed)

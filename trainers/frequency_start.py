@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 
 class FrequencyStart:
-    """Sets the biases of all segmentation layers of a new network.
-
-    Args:
-        trainer: One of this package's, whose network is as nnU-Net made it: what is loaded after this is left alone.
-    """
+    """Sets the biases of all segmentation layers of a trainer's new network; what is loaded later is left alone."""
 
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
@@ -83,9 +79,7 @@ class FrequencyStart:
 def class_layers(network: nn.Module) -> list[str]:
     """Names of the layers that make class channels, one for each resolution that is trained; none where not known.
 
-    Args:
-        network: The network itself, not what torch.compile or DDP wrap it in. Networks beside nnU-Net's say it
-            themselves: ``class_layer`` is the name of a convolution with nothing after it.
+    Networks beside nnU-Net's say it themselves: ``class_layer`` is the name of a convolution with nothing after it.
     """
     from dynamic_network_architectures.architectures.primus import Primus
     from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
@@ -100,15 +94,12 @@ def class_layers(network: nn.Module) -> list[str]:
 
 
 def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
-    """Voxels of each label in a preprocessed segmentation.
+    """(num_labels,) int64 voxels of each label in a preprocessed segmentation; those beyond are left out.
 
     Args:
-        segmentation: (1, *spatial) integers, as nnU-Net's data sets give them: an array of NumPy or of blosc2. -1,
-            which nnU-Net's preprocessing leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
-        num_labels: Labels from this one on are not counted.
-
-    Returns:
-        (num_labels,) int64.
+        segmentation: (1, *spatial) integers, an array of NumPy or of blosc2. -1, which nnU-Net's preprocessing leaves
+            around the image, counts as 0, since nnU-Net's transforms make it 0.
+        num_labels: How many labels.
     """
     planes = np.asarray(segmentation[:])[0]  # a block at a time would be decompressed more than once
     counts = (np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels] for plane in planes)

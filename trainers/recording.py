@@ -1,18 +1,22 @@
-"""Calibration of nnU-Net's own validation batches, epoch by epoch, in nnU-Net's logger and so in its checkpoints.
+"""Calibration in a training: of the validation batches of each epoch, and of the cases of the final validation.
 
-Whatever fails here is a line in the training log, and the value of the epoch is NaN: it never stops a training.
+The values of the epochs stand in nnU-Net's logger and so in its checkpoints. Whatever fails here is a line in the
+training log, and the value of the epoch is NaN: it never stops a training.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock_module
 from torch import Tensor
 
 from nnunet_nacl.losses.label_space import LabelSpace
@@ -20,6 +24,7 @@ from nnunet_nacl.numbers import BinStats, count_masks, ece, nll
 
 ECE_KEY, NLL_KEY = "val_ece_foreground", "val_nll"
 """Names in nnU-Net's logger, beside its own."""
+_EXPORT = "export_prediction_from_logits"
 
 
 class CalibrationRecorder:
@@ -28,7 +33,7 @@ class CalibrationRecorder:
     The loss gets each batch's logits, which nnU-Net's validation step keeps to itself.
     """
 
-    def __init__(self, trainer: nnUNetTrainer, space: LabelSpace) -> None:
+    def __init__(self, trainer: stock_module.nnUNetTrainer, space: LabelSpace) -> None:
         self._trainer, self._space = trainer, space
         self._harmless = partial(harmless, trainer.print_to_log_file, "calibration in a training, which goes on", set())
         self._seen: list[tuple[BinStats, BinStats]] | None = []  # of this epoch's batches; None once one has failed
@@ -88,3 +93,39 @@ def harmless(log: Callable[[str], None], what: str, told: set[str]) -> Iterator[
             if line not in told:
                 told.add(line)
                 log(line)
+
+
+@contextmanager
+def measured_validation(trainer: stock_module.nnUNetTrainer) -> Iterator[None]:
+    """Around nnU-Net's validation: its workers measure each case that they export, and rank 0 writes calibration.json.
+
+    A failure of that is a warning in the training log, never a lost validation.
+    """
+    validation = Path(trainer.output_folder, "validation")
+    references = Path(trainer.preprocessed_dataset_folder_base, "gt_segmentations")
+    stock, log = getattr(stock_module, _EXPORT, None), trainer.print_to_log_file
+    with harmless(log, "calibration is not measured in this validation", set()):
+        from nnunet_nacl.nnunet.measured_export import MeasuredExport
+        from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+
+        validation.mkdir(parents=True, exist_ok=True)
+        export = MeasuredExport(PredictionFolder.open(validation, references))
+        pickle.dumps(export)  # or nnU-Net's workers would never get it
+        setattr(stock_module, _EXPORT, export)
+    try:
+        yield
+    finally:
+        setattr(stock_module, _EXPORT, stock)
+    if trainer.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
+        with harmless(log, "calibration was not evaluated", set()):
+            from nnunet_nacl.case.document import FILE_NAME
+            from nnunet_nacl.files import remove_leftovers
+            from nnunet_nacl.runs.evaluate import evaluate_folder
+
+            output = validation / FILE_NAME
+            remove_leftovers(validation)
+            evaluation = evaluate_folder(validation, references, output=output, num_processes=default_num_processes)
+            for case, problem in evaluation.problems.items():
+                log(f"WARNING: calibration: {case}: {problem}")
+            means = (f"{mask} {evaluation.mean_ece(mask):.4f}" for mask in ("foreground", "predicted", "all"))
+            log(f"Calibration (mean over {len(evaluation.cases)} cases): ECE {', '.join(means)}; more in {output}")

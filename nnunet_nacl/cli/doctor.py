@@ -1,22 +1,29 @@
-"""`nnunet_nacl doctor`: one table that tells whether nnU-Net can use the trainers here, and the fix if not."""
+"""`nnunet_nacl doctor`: one table that tells whether nnU-Net can use the trainers here, and the fix if not.
+
+No check may fail because what it checks is broken: a broken installation is what they are for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module, metadata
+from typing import Any, NamedTuple
 
 import nnunet_nacl
-from nnunet_nacl.training import TRAINERS_PACKAGE, bridge_folder
-from nnunet_nacl.training.health import FAIL, OK, WARN, Check, check_nnunet, check_registration, check_trainer
+from nnunet_nacl.training import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
 from nnunet_nacl.training.lookup import RegisteredTrainer, registered_trainers
 
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
 
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _VARIANT = "nnUNetTrainerNACL_lambda0p2"  # made from its name
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +53,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counts[FAIL] or (args.strict and counts[WARN]) else 0
 
 
+class Check(NamedTuple):
+    """One line of the table: status, what was checked, what was found, and what to do about it if anything."""
+
+    status: str
+    subject: str
+    found: str
+    fix: str = ""
+
+
 def _checks() -> Iterator[Check]:
     yield Check(OK, "nnunet_nacl", f"{nnunet_nacl.__version__} in {os.path.dirname(nnunet_nacl.__file__)}")
     yield Check(OK, "Python", f"{platform.python_version()}, {sys.executable}")
@@ -56,6 +72,41 @@ def _checks() -> Iterator[Check]:
     yield from (check_trainer(trainer, find) for trainer in [*registered_trainers(), made] if find)
     yield from (check_folder(variable) for variable in _FOLDERS)
     yield check_torch()
+
+
+def check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
+    """Whether nnU-Net is there and can be extended, and its own look-up of trainers if it can."""
+    fix, version = 'pip install "nnunetv2>=2.8,<3"', None
+    try:
+        version = metadata.version("nnunetv2")
+        find = _quietly(import_module, "nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
+        import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    except Exception as error:
+        why = f"cannot be imported, or is older than 2.8, which finds no trainers of others ({_in_a_line(error)})"
+        return Check(FAIL, "nnU-Net", f"{version} {why}" if version else "not installed", fix), None
+    return Check(OK, "nnU-Net", f"{version}, can be extended"), find
+
+
+def check_registration() -> Check:
+    """Whether the bridge folder is in nnU-Net's environment variable."""
+    if bridge_folder() in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep):
+        return Check(OK, "registration", f"{bridge_folder()} is in {ENVIRONMENT_VARIABLE}")
+    why = "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)"
+    return Check(FAIL, "registration", why, f'export {ENVIRONMENT_VARIABLE}="$(nnunet_nacl doctor --path)"')
+
+
+def check_trainer(trainer: RegisteredTrainer, find: Callable[[str], type]) -> Check:
+    """Whether nnU-Net's own look-up finds a registered trainer, as the class that Python imports."""
+    broken = FAIL if trainer.is_ours else WARN  # others' trainers are theirs to fix
+    try:
+        imported, found = trainer.load(), _quietly(find, trainer.name)
+    except (Exception, SystemExit) as error:  # it imports all that lies in the user's folders, scripts as well
+        return Check(broken, trainer.name, _in_a_line(error), f"see registration, or reinstall {trainer.package}")
+    if found is not imported:
+        source = getattr(sys.modules.get(found.__module__), "__file__", None) or f"module {found.__module__}"
+        what = f"nnU-Net finds another class of that name, in {source}"
+        return Check(broken, trainer.name, what, f"rename one, or take its folder out of {ENVIRONMENT_VARIABLE}")
+    return Check(OK, trainer.name, f"is {found.__module__}.{found.__qualname__}")
 
 
 def check_folder(variable: str) -> Check:
@@ -83,3 +134,13 @@ def check_torch() -> Check:
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
     without = f"{built}, no GPU: train and predict with -device cpu"
     return Check(OK, "PyTorch", f"{torch.__version__}, {f'GPU: {gpu}' if gpu else without}")
+
+
+def _in_a_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _quietly(call: Callable[[str], Any], argument: str) -> Any:
+    """nnU-Net prints pages about unset folders when it is imported."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return call(argument)

@@ -25,7 +25,6 @@ from nnunet_nacl.errors import UserError, describe
 _NAMES = "calibrate compare demo doctor evaluate predict review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
 
-
 DESCRIPTION = """\
 Calibrated confidence for nnU-Net v2: calibrate trained models, list the scans to check, train and compare losses.
 
@@ -38,11 +37,7 @@ Research software: not for clinical use."""
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for a command line: it knows all subcommands, but only those that it needs are imported.
-
-    Args:
-        argv: The arguments. If they name a subcommand first, its module alone is imported, else all are, for the help.
-    """
+    """The parser for a command line; where it begins with a subcommand that one's module alone is imported."""
     parser = argparse.ArgumentParser(
         prog="nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,13 +50,8 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         parser.error(f"there is no subcommand {first}; {near}")
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
-        subparser = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            formatter_class=_format_help,
-            allow_abbrev=False,
-        )
+        texts = {"help": module.HELP, "description": module.HELP}
+        subparser = subparsers.add_parser(name, **texts, formatter_class=_format_help, allow_abbrev=False)
         module.configure(subparser)
         if name == first:
             _check_flags(subparser, argv[1:])
@@ -96,14 +86,10 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand.
+    """Runs the subcommand that the arguments name, those of the process if None; the exit status.
 
-    Args:
-        argv: Arguments without the program's name; those of the process if None.
-
-    Returns:
-        The exit status: the subcommand's own, 2 for input that cannot be used (as argparse does), 128 and the number of
-        the signal if interrupted (130 by Ctrl-C).
+    It is the subcommand's own, 2 for input that cannot be used (as argparse does), 128 and the number of the signal if
+    interrupted (130 by Ctrl-C).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show

@@ -20,46 +20,43 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
     return {"metavar": metavar, "help": text, **more}
 
 
-_PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
-_PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
 _BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
 _BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (default: none)"
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
-_FIND = "with -bad: share of the bad scans to be flagged (default: 0.9)"
-_MISS = "with -bad: share of all scans that may be bad and not flagged"
 _ALSO = "draw N scans that are not flagged, which tell how many bad ones are left unseen"
 _SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
-_FOLDS = "folds 0 to 4, or all for fold_all (default: all that are there)"
+_PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
+_PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
 _ABOVE = "of predictions (default: in their folder or up to two levels above"
 _STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
 _PATIENTS = "patient of each case: .json or a regular expression (default: its own, or as maps tell)"
 _AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
+_SWITCH = {"action": "store_true"}
 _SHARED: dict[str, dict[str, Any]] = {
     "-d": _option("DATASET", "data set, name or number"),
     "-tr": _option("TRAINER", "default: %(default)s", default="nnUNetTrainer"),
     "-p": _option("PLANS", "default: %(default)s", default="nnUNetPlans"),
     "-c": _option("CONFIGURATION", "2d, 3d_fullres, ..."),
-    "-f": _option("FOLD", _FOLDS, nargs="+", action="extend"),
+    "-f": _option(
+        "FOLD", "folds 0 to 4, or all for fold_all (default: all that are there)", nargs="+", action="extend"
+    ),
     "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
     "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
     "-pfile": _option("FILE", f"plans.json {_ABOVE})", type=Path),
     "-device": {"choices": ("cuda", "cpu", "mps"), "default": "cuda", "help": "for networks (default: %(default)s)"},
     "-step_size": _option("S", _STEP, type=float, default=0.5),
-    "--disable_tta": {"action": "store_true", "help": "no mirroring: faster; calibration was fitted with it"},
+    "--disable_tta": {"help": "no mirroring: faster; calibration was fitted with it", **_SWITCH},
     "-groups": _option("FILE|REGEX", _PATIENTS),
     "-bad": _option("DICE", _BAD, nargs="+", action="extend"),
-    "-find": _option("SHARE", _FIND, type=float),
-    "-miss": _option("SHARE", _MISS, type=float),
+    "-find": _option("SHARE", "with -bad: share of the bad scans to be flagged (default: 0.9)", type=float),
+    "-miss": _option("SHARE", "with -bad: share of all scans that may be bad and not flagged", type=float),
     "-structures": _option("NAME", _COUNT, nargs="+"),
     "-also": _option("N", _ALSO, type=int),
-    "--slicer": {"action": "store_true", "help": _SLICER},
+    "--slicer": {"help": _SLICER, **_SWITCH},
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-pages": _option("WHICH", _PAGES, choices=("flagged", "all", "none"), default="flagged"),
     "-np": _option("N", _AT_A_TIME, type=int),
-    "--trust_checkpoint": {
-        "action": "store_true",
-        "help": "load all that checkpoints hold, and call what plans.json names",
-    },
+    "--trust_checkpoint": {"help": "load all that checkpoints hold, and call what plans.json names", **_SWITCH},
 }
 MODEL = ("-d", "-tr", "-p", "-c", "-f")
 NETWORK = ("-device", "-step_size", "--disable_tta")
@@ -102,10 +99,7 @@ def flags_of(
         args: Of the subcommand.
         names: Name of each structure by nnU-Net's key.
         quality: What the map has learned.
-        unknown: Why there is none.
-
-    Raises:
-        UserError: A value is none, or there is nothing to learn such flags from.
+        unknown: Why nothing is known of Dice, for the error where ``quality`` is None.
     """
     from nnunet_nacl.numbers.flags import parse_bad, read_bad, share_of
 
@@ -139,11 +133,7 @@ def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path
 
 
 def number_of_processes(given: int | None) -> int:
-    """The value of ``-np``, or the default: nnUNet_def_n_proc, or the cores that this process may use, at most 8.
-
-    Raises:
-        UserError: The value is below 1.
-    """
+    """The value of ``-np``, or the default: nnUNet_def_n_proc, or the cores that this process may use, at most 8."""
     number = whole_number(given, "-np", "nnUNet_def_n_proc", 1)
     if number is not None:
         return number
@@ -155,10 +145,8 @@ def number_of_processes(given: int | None) -> int:
 def whole_number(given: int | None, flag: str, variable: str, least: int) -> int | None:
     """The value of a flag, else of one of nnU-Net's environment variables; None where there is neither.
 
-    Raises:
-        UserError: It is no whole number, or a smaller one than ``least``.
+    UserError where it is no whole number, or a smaller one than ``least``.
     """
-
     source, text = (variable, os.environ.get(variable)) if given is None else (flag, str(given))
     if text is None:
         return None

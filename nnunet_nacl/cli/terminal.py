@@ -10,13 +10,10 @@ from nnunet_nacl.errors import list_problems, printable
 
 
 class PrintableStream:
-    """A text stream that shows what cannot be printed as its escape.
+    """A text stream, around another, that shows what cannot be printed as its escape.
 
     Names of files and structures, and the text of documents, may hold what moves the cursor, hides lines or turns text
     around. Line breaks, tabs, and the return before a progress bar's line pass.
-
-    Args:
-        stream: Where the text goes; all but writing is asked of it.
     """
 
     def __init__(self, stream: Any) -> None:

@@ -69,9 +69,7 @@ def _explain(name: str) -> str:
         raise UserError(f"{name} is none of these trainers; {hint}")
     formula = METHODS[variant.method].formula + (" + Dice" if variant.dice else "")
     lines = [f"{name}: {variant.meaning}", f"  loss, but for its tokens: {formula}"]
-    for token in TOKENS:
-        if not token.fits(variant.method, variant.dice):
-            continue
+    for token in (token for token in TOKENS if token.fits(variant.method, variant.dice)):
         value = getattr(variant, token.field)
         default = token.defaults.get(variant.method)
         if value in (None, False):

@@ -26,13 +26,7 @@ _OURS = re.compile(rf"{PREFIX}(Dice)?({'|'.join(METHODS)})(?=_|\Z)")
 
 
 def parse(name: str) -> Variant | None:
-    """Read a trainer name.
-
-    Args:
-        name: Class name as given to ``-tr``.
-
-    Returns:
-        Its settings, or None if it names none of our methods (nnU-Net's search then goes on).
+    """The settings that a trainer's name stands for; None if it names none of our methods.
 
     Raises:
         ValueError: The method is ours, but a token is unknown, misplaced, repeated, a default, not for this method or
@@ -45,10 +39,8 @@ def parse(name: str) -> Variant | None:
     if name == STOCK_NAME:
         raise ValueError(f"{name} would be nnU-Net's own {PREFIX}: use that name. {name}_<token> has other schedules.")
     if len(name) > MAX_NAME_LENGTH:
-        raise ValueError(
-            f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since "
-            f"nnU-Net makes folder names of it: {name}"
-        )
+        why = f"at most {MAX_NAME_LENGTH} are allowed, since nnU-Net makes folder names of it"
+        raise ValueError(f"trainer name of {len(name)} characters; {why}: {name}")
     tokens = [token for token in TOKENS if token.fits(method, dice)]
     in_order = re.compile("".join(rf"(?:_{token.pattern}(?=_|\Z))?" for token in tokens))
     found = in_order.match(name, ours.end())
@@ -90,19 +82,15 @@ def _problem(variant: Variant) -> str | None:
 
 def grammar(method: str | None = None) -> str:
     """The grammar as text for people, of one method or of all."""
-    lines = [f"{PREFIX}[Dice]{method or 'METHOD'}(_token)*"]
-    if method is None:
-        lines[0] += f", METHOD one of {', '.join(METHODS)}"
+    of_all = "" if method else f", METHOD one of {', '.join(METHODS)}"
+    lines = [f"{PREFIX}[Dice]{method or 'METHOD'}(_token)*{of_all}"]
     lines.append("Tokens in this order, 'p' for the decimal point, defaults left out:")
-    for token in TOKENS:
-        if method is not None and not token.fits(method):
-            continue
-        defaults = {name: value for name, value in token.defaults.items() if method in (None, name)}
-        if len(set(defaults.values())) == 1:
-            default = f" (default {next(iter(defaults.values())):g})"
-        else:
-            default = f" (default {', '.join(f'{name} {defaults[name]:g}' for name in defaults)})" if defaults else ""
-        known = f" [{', '.join(token.methods)}]" if method is None and token.methods else ""
-        lines.append(f"  {token.form:<14} {token.meaning}{default}{known}")
+    for token in (token for token in TOKENS if method is None or token.fits(method)):
+        defaults = {name: f"{value:g}" for name, value in token.defaults.items() if method in (None, name)}
+        differ = len(set(defaults.values())) > 1
+        shown = [f"{name} {value}" if differ else value for name, value in defaults.items()][: None if differ else 1]
+        default = f" (default {', '.join(shown)})" if shown else ""
+        methods = f" [{', '.join(token.methods)}]" if method is None and token.methods else ""
+        lines.append(f"  {token.form:<14} {token.meaning}{default}{methods}")
     lines.append(f"Example: {PREFIX}NACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam")
     return "\n".join(lines)

@@ -21,10 +21,7 @@ _hinted: set[str] = set()
 
 
 def resolve(name: str) -> type:
-    """The trainer class of that name.
-
-    Args:
-        name: What `-tr` was given, or what a checkpoint recorded.
+    """The trainer class of a name that `-tr` was given, or that a checkpoint recorded.
 
     Raises:
         AttributeError: Nobody knows the name: nnU-Net's search goes on. If the name is close to a known one, that is
@@ -74,9 +71,9 @@ class RegisteredTrainer:
     """One entry point.
 
     Attributes:
-        name: Name of the trainer, what `-tr` takes.
-        value: Where it is, as `package.module:class`.
-        package: The distribution that registers it, with its version, for people.
+        name: What `-tr` takes.
+        value: Where the class is, as `package.module:class`.
+        package: The distribution that registers it, with its version.
     """
 
     name: str
@@ -89,11 +86,9 @@ class RegisteredTrainer:
         return self.value.split(":")[0].split(".")[0] == TRAINERS_PACKAGE
 
     def load(self) -> Any:
-        """Imports and returns what the entry point names.
+        """The class; ImportError where it cannot be imported, whatever the reason.
 
-        Raises:
-            ImportError: It cannot be imported, whatever the reason: nnU-Net takes an AttributeError for "no such
-                trainer", which would hide that a package is broken.
+        nnU-Net takes an AttributeError for "no such trainer", which would hide that a package is broken.
         """
         try:
             return EntryPoint(self.name, self.value, ENTRY_POINT_GROUP).load()

@@ -19,7 +19,7 @@ class Token:
         form: How it is written: ``<x>`` stands for a number with ``p`` for the decimal point, ``<n>`` for a positive
             integer, ``|`` between words of which one is chosen.
         meaning: What it does.
-        default: Value without the token, where that is the same for all methods and not a default of a loss.
+        default: Value without the token, where all methods have it and it is no default of a loss.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
         of_dice: True where it says nothing without a Dice term, False where it says nothing with one.
         field: The attribute of :class:`Variant`.

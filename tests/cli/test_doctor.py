@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_nacl.cli import doctor
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.training import bridge_folder, health
+from nnunet_nacl.training import bridge_folder
 from nnunet_nacl.training.lookup import RegisteredTrainer, registered_trainers
 from tests.environments import Environment
 
@@ -90,7 +90,7 @@ def test_unset_folders_are_noted_and_fail_only_if_strict(
 @pytest.mark.parametrize(("value", "status"), [(f"/mine{os.pathsep}{bridge_folder()}", "OK"), ("/mine", "FAIL")])
 def test_a_missing_registration_is_told_with_what_to_export(monkeypatch, value, status) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", value)
-    check = health.check_registration()
+    check = doctor.check_registration()
     assert check.status == status and ("export nnUNet_extTrainer=" in check.fix) == (status == "FAIL")
 
 
@@ -98,7 +98,7 @@ def test_a_missing_registration_is_told_with_what_to_export(monkeypatch, value, 
     ("found", "status", "words"),
     [
         (Trainer, "OK", ""),
-        (health.Check, "FAIL", "another class of that name, in .*health.py"),
+        (doctor.Check, "FAIL", "another class of that name, in .*doctor.py"),
         *((error, "FAIL", type(error).__name__) for error in (RuntimeError("not found"), SystemExit("usage"))),
     ],
 )
@@ -109,13 +109,13 @@ def test_what_nnunet_finds_must_be_what_python_imports(monkeypatch, found, statu
         return found
 
     monkeypatch.setattr(RegisteredTrainer, "load", lambda self: Trainer)
-    check = health.check_trainer(registered(), find)
+    check = doctor.check_trainer(registered(), find)
     assert check.status == status and re.search(words, check.found)
 
 
 def test_broken_trainers_of_others_are_no_failure() -> None:
     trainer = registered("nnUNetTrainerTheirs", "a_missing_package.trainers")
-    check = health.check_trainer(trainer, lambda name: Trainer)
+    check = doctor.check_trainer(trainer, lambda name: Trainer)
     assert check.status == "WARN"
     assert "No module named 'a_missing_package'" in check.found and "reinstall somebody" in check.fix
 

@@ -14,16 +14,8 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoD
 
 from tests.trainers.plans import DATASET
 
-STOCK_SETTINGS = (
-    "num_epochs",
-    "num_iterations_per_epoch",
-    "num_val_iterations_per_epoch",
-    "initial_lr",
-    "weight_decay",
-    "save_every",
-    "oversample_foreground_percent",
-    "enable_deep_supervision",
-)
+STOCK_SETTINGS = "num_epochs num_iterations_per_epoch num_val_iterations_per_epoch initial_lr weight_decay save_every "
+STOCK_SETTINGS += "oversample_foreground_percent enable_deep_supervision"
 
 
 @pytest.fixture
@@ -50,20 +42,16 @@ def start_epoch(trainer, epoch: int) -> None:
 @pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal_gamma2", "nnUNetTrainerCE"])
 def test_what_the_name_leaves_out_is_nnunets(make_trainer, name: str) -> None:
     ours, stock = make_trainer(name), make_trainer("nnUNetTrainer")
-    assert {key: getattr(ours, key) for key in STOCK_SETTINGS} == {key: getattr(stock, key) for key in STOCK_SETTINGS}
+    assert all(getattr(ours, setting) == getattr(stock, setting) for setting in STOCK_SETTINGS.split())
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
         ("NACL_100epochs", {"num_epochs": 100, "save_every": 10, "num_iterations_per_epoch": 250}),
-        ("NACL_3epochs", {"num_epochs": 3, "save_every": 1}),
         ("CE_15epochs", {"num_epochs": 15, "save_every": 1}),
         ("CE_2000epochs", {"num_epochs": 2000, "save_every": 50}),
-        ("NACL_50iters", {"num_iterations_per_epoch": 50, "num_val_iterations_per_epoch": 5, "num_epochs": 1000}),
-        ("NACL_2iters", {"num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}),
-        ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1}),
-        ("NACL_adam", {"initial_lr": 1e-3, "weight_decay": 0.0, "num_epochs": 1000}),
+        ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1, "num_epochs": 1000}),
         ("DiceCE_40epochs_50iters_adam", {"num_epochs": 40, "num_iterations_per_epoch": 50, "initial_lr": 1e-3}),
     ],
 )
@@ -108,7 +96,7 @@ def continued(prepared, name: str, tmp_path, epochs_done: int):
     return second
 
 
-@pytest.mark.parametrize(("epochs_done", "rate"), [(1, 1e-3), (2, 1e-4), (3, 1e-4)])
+@pytest.mark.parametrize(("epochs_done", "rate"), [(1, 1e-3), (2, 1e-4)])
 def test_the_rate_of_adam_goes_on_after_loading(prepared, tmp_path, epochs_done: int, rate: float) -> None:
     trainer = continued(prepared, "nnUNetTrainerNACL_4epochs_adam", tmp_path, epochs_done)
     trainer.on_train_epoch_start()
@@ -138,15 +126,6 @@ def test_a_checkpoint_is_replaced_only_by_a_complete_one(prepared, tmp_path, mon
     assert path.read_bytes() == before
 
 
-def test_only_the_first_rank_writes_checkpoints(prepared, tmp_path) -> None:
-    trainer = prepared("nnUNetTrainerNACL")
-    unfinished = tmp_path / "checkpoint.pth.tmp"
-    unfinished.write_bytes(b"the first rank is at it")
-    trainer.local_rank = 1
-    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
-    assert unfinished.is_file() and not (tmp_path / "checkpoint.pth").exists()
-
-
 @pytest.mark.parametrize("label_space", ["classes", "regions"])
 @pytest.mark.parametrize("method", ["NACL", "CE", "LS"])
 def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str, label_space: str) -> None:
@@ -158,40 +137,17 @@ def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str
     assert weights == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0, 0])
 
 
-def test_annealing_works_without_deep_supervision_and_after_loading(prepared, tmp_path) -> None:
-    trainer = prepared("nnUNetTrainerDiceNACL_anneal_4epochs")
-    trainer.loss = trainer.loss.loss
-    start_epoch(trainer, 1)
-    assert trainer.loss.weight_dice == pytest.approx(0.5)
-    trainer = continued(prepared, "nnUNetTrainerDiceNACL_anneal_8epochs", tmp_path, 3)
-    trainer.on_train_epoch_start()
-    assert trainer.loss.loss.weight_dice == pytest.approx(0.25)
-
-
-def test_without_annealing_the_dice_term_keeps_its_weight(prepared) -> None:
-    trainer = prepared("nnUNetTrainerDiceNACL_8epochs")
-    start_epoch(trainer, 7)
-    assert trainer.loss.loss.weight_dice == 1
-
-
 @pytest.fixture
 def split_of(make_trainer, nnunet_folders):
     """Training and validation cases of a trainer, of 40 and 10."""
     cases = [f"case_{number:02d}" for number in range(50)]
-    splits = [
-        {
-            "train": [case for case in cases if int(case[-2:]) % 5 != fold],
-            "val": [case for case in cases if int(case[-2:]) % 5 == fold],
-        }
-        for fold in range(5)
-    ]
+    validated = [cases[fold::5] for fold in range(5)]
+    splits = [{"train": [case for case in cases if case not in val], "val": val} for val in validated]
     (nnunet_folders / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
     return lambda name, fold=0: make_trainer(name, fold=fold).do_split()
 
 
-@pytest.mark.parametrize(
-    ("percent", "number"), [("50", 20), ("25", 10), ("10", 4), ("1", 1), ("12p5", 5), ("99", 40), ("51", 21)]
-)
+@pytest.mark.parametrize(("percent", "number"), [("50", 20), ("1", 1), ("12p5", 5), ("51", 21)])
 def test_train_percent_cuts_the_training_cases(split_of, percent: str, number: int) -> None:
     training, validation = split_of(f"nnUNetTrainerCE_train{percent}")
     every_case, stock_validation = split_of("nnUNetTrainer")
@@ -209,11 +165,6 @@ def test_the_choice_is_the_same_for_every_trainer_and_time(split_of) -> None:
     assert chosen == split_of("nnUNetTrainerDiceNACL_l2_train10")[0]
     # What was chosen once must be chosen for ever, or results of different times could not be compared.
     assert chosen == ["case_02", "case_13", "case_39", "case_44"]
-
-
-def test_fold_all_validates_on_every_case(make_trainer) -> None:
-    training, validation = make_trainer("nnUNetTrainerCE_train50", fold="all").do_split()
-    assert len(training) == 3 and len(validation) == 5
 
 
 @pytest.mark.parametrize(("value", "threads"), [("1", 1), ("0", 1), ("", 2), ("all", 2)])

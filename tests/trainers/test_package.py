@@ -55,8 +55,3 @@ def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:
         [sys.executable, "-c", code], input=pickle.dumps(trainers), stdout=subprocess.PIPE, check=True
     )
     assert pickle.loads(process.stdout) == [(t.__name__, t.__mro__[1].__name__, t.variant) for t in trainers]
-
-
-@pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainer_250epochs", "nnUNetTrainerCELoss", "Other", "os", ""])
-def test_other_names_are_no_trainers(name: str) -> None:
-    assert get_trainer(name) is None

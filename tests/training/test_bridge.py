@@ -14,7 +14,6 @@ from tests.environments import Environment
 
 pytest.importorskip("nnunetv2", reason="needs nnU-Net")
 
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find  # noqa: E402
 
 TRAINER_MODULE = """
@@ -51,39 +50,21 @@ def other_trainer(name: str, package: str = "other_package") -> str:
     return f"[nnunetv2.trainers]\n{name} = {package}:{name}\n"
 
 
-def test_another_packages_trainer_is_found_and_pickles(distribution: Callable) -> None:
-    name = "nnUNetTrainerOtherOne"
-    distribution("other_one", other_trainer(name, "other_one"), TRAINER_MODULE.format(name=name))
-    found = find(name)
-    assert found is sys.modules["other_one"].nnUNetTrainerOtherOne
-    assert found is find(name)
-    assert pickle.loads(pickle.dumps(found)) is found
-
-
-def test_nobody_takes_our_names(distribution: Callable) -> None:
+def test_nobody_takes_our_names_and_entry_points_come_before_the_grammar(distribution: Callable) -> None:
     from nnunet_nacl_trainers import nnUNetTrainerNACL
 
-    name = "nnUNetTrainerNACL"
-    distribution("other_two", other_trainer(name, "other_two"), TRAINER_MODULE.format(name=name), first=True)
-    assert find(name) is nnUNetTrainerNACL
-
-
-def test_entry_points_come_before_the_grammar(distribution: Callable) -> None:
-    name = "nnUNetTrainerNACL_theirs"  # would be a bad token of our grammar
-    distribution("other_three", other_trainer(name, "other_three"), TRAINER_MODULE.format(name=name))
-    assert find(name).__module__ == "other_three"
-
-
-def test_nnunets_own_trainers_win(distribution: Callable) -> None:
-    distribution("other_four", other_trainer("nnUNetTrainer", "other_four"), "nnUNetTrainer = object", first=True)
-    assert find("nnUNetTrainer") is nnUNetTrainer
+    theirs = "nnUNetTrainerNACL_theirs"  # would be a bad token of our grammar
+    for package, name in (("other_one", "nnUNetTrainerNACL"), ("other_two", theirs)):
+        distribution(package, other_trainer(name, package), TRAINER_MODULE.format(name=name), first=True)
+    assert find("nnUNetTrainerNACL") is nnUNetTrainerNACL
+    found = find(theirs)
+    assert found.__module__ == "other_two" and found is find(theirs) is pickle.loads(pickle.dumps(found))
 
 
 @pytest.mark.parametrize(
     ("package", "module"),
     [
         ("without_dependency", "import a_missing_package"),
-        ("raising", "raise RuntimeError('broken')"),
         ("unparsable", "1 +"),
         ("attribute_error", "import sys; del sys.nothing"),
         ("empty", ""),
@@ -109,12 +90,6 @@ def test_the_search_goes_on_behind_our_folder(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "behind.py").write_text(TRAINER_MODULE.format(name=name))
     monkeypatch.setenv("nnUNet_extTrainer", f"{bridge_folder()}:{tmp_path}")
     assert find(name).__module__ == "behind"
-
-
-def test_the_users_folder_in_front_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "in_front.py").write_text(TRAINER_MODULE.format(name="nnUNetTrainerNACL"))
-    monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path}:{bridge_folder()}")
-    assert find("nnUNetTrainerNACL").__module__ == "in_front"
 
 
 def test_a_python_without_the_package_is_not_harmed(new_environment: Callable[[], Environment]) -> None:

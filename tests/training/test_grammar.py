@@ -11,18 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.training.grammar import (
-    MAX_NAME_LENGTH,
-    METHODS,
-    PREFIX,
-    TOKENS,
-    Variant,
-    grammar,
-    parse,
-)
+from nnunet_nacl.training.grammar import MAX_NAME_LENGTH, METHODS, PREFIX, TOKENS, Variant, grammar, parse
 
 ANY_TOKEN = "|".join(token.pattern for token in TOKENS)
-EXAMPLE = "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam"
 
 
 def built_in_trainers() -> list[str]:
@@ -86,40 +77,24 @@ def test_a_name_that_is_accepted_is_the_only_spelling(name: str) -> None:
     assert variant.name == name
 
 
-@given(st.text(max_size=20))
-def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
-    try:
-        variant = parse(f"{PREFIX}NACL_{text}")
-    except ValueError as error:
-        assert grammar("NACL") in str(error) or len(text) > 100
-    else:
-        assert variant is not None and text.isascii()
-
-
 @pytest.mark.parametrize(
-    ("name", "variant"),
+    ("name", "settings"),
     [
-        ("nnUNetTrainerNACL", Variant("NACL")),
-        ("nnUNetTrainerDiceFocal", Variant("Focal", dice=True)),
+        ("NACL", {}),
         (
-            EXAMPLE,
-            Variant(
-                "NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True, epochs=100, adam=True
-            ),
+            "NACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
+            {"penalty_weight": 0.2, "kernel_size": 5, "sigma": 2.0}
+            | {"prior": "gaussian", "l2": True, "epochs": 100, "adam": True},
         ),
-        ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
-        (
-            "nnUNetTrainerNACL_lambda0p05_softmax_sum_m5",
-            Variant("NACL", penalty_weight=0.05, softmax=True, sum=True, scale=5.0),
-        ),
-        ("nnUNetTrainerCE_50iters_train12p5", Variant("CE", iterations=50, train_percent=12.5)),
-        ("nnUNetTrainerNACL_adam_train10_noda_seed2", Variant("NACL", adam=True, train_percent=10, noda=True, seed=2)),
-        ("nnUNetTrainerFocal_plainstart_5epochs", Variant("Focal", plainstart=True, epochs=5)),
+        ("NACL_lambda0p05_softmax_sum_m5", {"penalty_weight": 0.05, "softmax": True, "sum": True, "scale": 5.0}),
+        ("CE_50iters_train12p5_noda_seed2", {"iterations": 50, "train_percent": 12.5, "noda": True, "seed": 2}),
+        ("Focal_plainstart_5epochs", {"plainstart": True, "epochs": 5}),
     ],
 )
-def test_names(name: str, variant: Variant) -> None:
-    assert parse(name) == variant
-    assert variant.name == name
+def test_names(name: str, settings: dict) -> None:
+    variant = Variant(name.split("_")[0], **settings)
+    assert parse(PREFIX + name) == variant and variant.name == PREFIX + name
+    assert parse(f"{PREFIX}DiceCE_anneal_40epochs") == Variant("CE", dice=True, anneal=True, epochs=40)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +102,10 @@ def test_names(name: str, variant: Variant) -> None:
     [
         ("NACL_lambda0p2_nonsense", "'nonsense' is no token of it"),
         ("NACL_Adam", "'Adam' is no token of it"),
-        ("NACL_100epochs_lambda0p2", "'lambda0p2' is no token of it"),
         ("NACL_lambda0p2_lambda0p3", "'lambda0p3' is no token of it"),
-        ("NACL_anneal", "'anneal' is no token of it"),
         ("DiceNACL_plainstart", "'plainstart' is no token of it"),
         ("CE_lambda0p2", "'lambda0p2' is no token of it"),
         ("NACL_lambda0p20", "'lambda0p20' is no token of it"),
-        ("CE_0epochs", "'0epochs' is no token of it"),
         ("NACL_adam\n", "'adam\\n' is no token of it"),
         ("CE_1\u0662epochs", "'1\u0662epochs' is no token of it"),
         ("NACL_lambda0p2__adam", "'' is no token of it"),
@@ -157,12 +129,9 @@ def test_a_bad_token_is_an_error_with_the_grammar(name: str, reason: str) -> Non
     assert grammar(method) in message
 
 
-def test_stock_has_its_own_name() -> None:
+def test_names_have_a_greatest_length_and_stock_has_its_own() -> None:
     with pytest.raises(ValueError, match="nnU-Net's own nnUNetTrainer: use that name"):
         parse("nnUNetTrainerDiceCE")
-
-
-def test_names_have_a_greatest_length() -> None:
     with pytest.raises(ValueError, match="128"):
         parse("nnUNetTrainerNACL_lambda0p".ljust(MAX_NAME_LENGTH, "0") + "3")
     settings = {"penalty_weight": 0.25, "kernel_size": 5, "prior": "gaussian", "sigma": 1.5, "scale": 5.0}
@@ -173,34 +142,19 @@ def test_names_have_a_greatest_length() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "nnUNetTrainer",
-        "nnUNetTrainer_250epochs",
-        "NACL",
-        "nnUNetTrainernacl",
-        "nnUNetTrainerNACLs",
-        "nnUNetTrainerDiceDiceCE",
-        "nnUNetTrainerDiceCELoss_noSmooth",
-        "nnUNetTrainerNACL\n",
-    ],
+    "name", ["", "nnUNetTrainer_250epochs", "NACL", "nnUNetTrainernacl", "nnUNetTrainerNACLs", "nnUNetTrainerNACL\n"]
 )
 def test_other_names_are_not_ours(name: str) -> None:
     assert parse(name) is None
 
 
 def test_no_trainer_of_nnunet_is_taken_for_ours() -> None:
-    names = built_in_trainers()
-    assert {"nnUNetTrainer", "nnUNetTrainerCELoss", "nnUNetTrainerDiceCELoss_noSmooth"} <= set(names)
-    assert len(names) > 80
+    names = set()  # of the classes that nnU-Net's own search can find, read from its files without importing them
+    for path in Path(nnunetv2.__path__[0], "training").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    assert {"nnUNetTrainer", "nnUNetTrainerDiceCELoss_noSmooth"} <= names and len(names) > 80
     assert [name for name in names if parse(name) is not None] == []
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_grammar_of_a_method_tells_its_tokens_only(method: str) -> None:
-    forms = [line.split()[0] for line in grammar(method).splitlines() if line.startswith("  ")]
-    assert forms == [token.form for token in TOKENS if token.fits(method)]
 
 
 def test_the_grammars_own_example_is_a_name() -> None:
