@@ -28,11 +28,11 @@ class TinyNetwork(nn.Module):
         return [logits if i == 0 else self.pool(logits, 2**i) for i in range(self.num_scales)]
 
 
-def make_batch(label_space: str, num_axes: int, seed: int, num_scales: int | None = None, batch: int = 2) -> dict:
+def make_batch(label_space: str, num_axes: int, seed: int, num_scales: int | None = None, shape: tuple = ()) -> dict:
     """An image and its target as nnU-Net's loaders give them."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (16,) * num_axes if num_axes == 2 else (8, 8, 16)
-    labels = torch.randint(4 if "ignore" in label_space else 3, (batch, 1, *shape), generator=generator)
+    shape = shape or ((16,) * num_axes if num_axes == 2 else (8, 8, 16))
+    labels = torch.randint(4 if "ignore" in label_space else 3, (2, 1, *shape), generator=generator)
     labels[torch.rand(labels.shape, generator=generator) < 0.5] = 0
     image = labels.float() + torch.randn(labels.shape, generator=generator)
     target = labels.to(torch.int16)

@@ -78,9 +78,7 @@ def test_the_first_loss_is_the_entropy_of_the_classes(make_trainer, nnunet_folde
     ("name", "reference", "is_set"),
     [
         ("nnUNetTrainerDiceNACL", "nnUNetTrainer", False),
-        ("nnUNetTrainerDiceCE_8epochs", "nnUNetTrainer", False),
         ("nnUNetTrainerNACL_plainstart", "nnUNetTrainer", False),
-        ("nnUNetTrainerNACL", "nnUNetTrainer", True),
         ("nnUNetTrainerCE_seed1", "nnUNetTrainerDiceCE_seed1", True),
     ],
 )
@@ -112,26 +110,30 @@ def test_a_continued_training_keeps_what_it_loads(make_trainer, voxels, monkeypa
     assert all(map(torch.equal, biases_of(first), biases_of(second)))
 
 
-def foreign_network(*_) -> TinyNetwork:
+def unnamed_network(*_) -> TinyNetwork:
     """One whose class layer nnU-Net does not know, and so loads."""
     network = TinyNetwork(2, 3, 3)
-    network.decoder, network.class_layer = SimpleNamespace(), "layer"
+    network.decoder = SimpleNamespace()
     return network
 
 
 @pytest.mark.parametrize("is_new", [True, False])
 def test_layers_that_pretrained_weights_fill_stay(make_trainer, voxels, tmp_path, is_new: bool) -> None:
-    path = tmp_path / "pretrained.pth"
+    def named_network(*_) -> TinyNetwork:
+        network = unnamed_network()
+        network.class_layer = "layer"
+        return network
+
     earlier, trainer = make_trainer("nnUNetTrainerNACL"), make_trainer("nnUNetTrainerNACL")
     if not is_new:
-        earlier.build_network_architecture = trainer.build_network_architecture = foreign_network
+        earlier.build_network_architecture = trainer.build_network_architecture = named_network
     earlier.initialize()
     with torch.no_grad():
         for parameter in earlier.network.parameters():
             parameter.add_(1)
-    earlier.save_checkpoint(str(path))
+    earlier.save_checkpoint(str(tmp_path / "pretrained.pth"))
     trainer.initialize()
-    load_pretrained_weights(trainer.network, str(path))
+    load_pretrained_weights(trainer.network, str(tmp_path / "pretrained.pth"))
     loaded = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     start(trainer)
     changed = {key for key, value in trainer.network.state_dict().items() if not torch.equal(value, loaded[key])}
@@ -150,15 +152,11 @@ def test_the_network_inside_is_set(make_trainer, voxels, compiled: bool) -> None
 
 def test_a_network_that_is_not_known_starts_as_nnunets(make_trainer, voxels, monkeypatch) -> None:
     monkeypatch.setattr(FrequencyStart, "_count", None)
-    trainer = make_trainer("nnUNetTrainerNACL")
-    network = TinyNetwork(2, 3, 3)
-    network.decoder = SimpleNamespace()
+    trainer, network = make_trainer("nnUNetTrainerNACL"), unnamed_network()
     before = network.layer.bias.detach().clone()
     trainer.build_network_architecture = lambda plans_manager, *others: network
     start(trainer)
-    assert torch.equal(network.layer.bias, before)
-    (line,) = [line for line in log_of(trainer).splitlines() if "frequencies" in line]
-    assert "of TinyNetwork are not known" in line
+    assert torch.equal(network.layer.bias, before) and "of TinyNetwork are not known" in log_of(trainer)
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "primus"])
@@ -176,11 +174,8 @@ def test_the_last_class_layer_alone_makes_the_logits(kind: str) -> None:
     ("frequencies", "regions", "expected"),
     [
         ([0.6, 0.3, 0.1], False, np.log([1, 1 / 2, 1 / 6])),
-        ([0.2, 0.7, 0.1], False, np.log([2 / 7, 1, 1 / 7])),
         ([0.9, 0.0, 0.1], False, np.log([1, 1 / 9, 1 / 9])),
         ([1.0, 0.0, 0.0], False, [0, 0, 0]),
-        ([0.0, 0.0, 0.0], False, [0, 0, 0]),
-        ([0.4, 0.1], True, np.log([4 / 6, 1 / 9])),
         ([0.4, 0.0], True, np.log([4 / 6, 0.4])),
         ([1.0, 0.1], True, np.log([10, 1 / 9])),
         ([0.0, 0.0], True, [0, 0]),

@@ -1,11 +1,16 @@
-"""What nnU-Net minimises: a voxel-wise loss in every label space, with or without nnU-Net's Dice term."""
+"""What nnU-Net minimises: the voxel-wise loss that the name says, with or without nnU-Net's Dice term."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
+from nnunet_nacl import losses
 from nnunet_nacl.losses import nacl
+from nnunet_nacl.methods import METHODS
+from nnunet_nacl_trainers.loss import TrainingLoss
+from tests.trainers.epochs import make_batch
 from tests.trainers.plans import LABEL_SPACES
 
 IGNORE = 3
@@ -14,15 +19,8 @@ NUM_HEADS = {"classes": 3, "ignore": 3, "regions": 2, "regions_ignore": 2}
 
 def batch(label_space: str, spatial: tuple[int, ...] = (7, 6), seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Random logits, and a target in the form in which nnU-Net hands it over."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, NUM_HEADS[label_space], *spatial, generator=generator)
-    labels = torch.randint(4 if "ignore" in label_space else 3, (2, 1, *spatial), generator=generator)
-    if not label_space.startswith("regions"):
-        return logits, labels.to(torch.int16)
-    channels = [(labels == 1) | (labels == 2), labels == 2]
-    if label_space == "regions_ignore":
-        channels.append(labels == IGNORE)
-    return logits, torch.cat(channels, 1)
+    logits = torch.randn(2, NUM_HEADS[label_space], *spatial, generator=torch.Generator().manual_seed(seed))
+    return logits, make_batch(label_space, len(spatial), seed, shape=spatial)["target"]
 
 
 def keywords(label_space: str) -> dict:
@@ -71,6 +69,9 @@ def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space:
     ours = make_loss("nnUNetTrainerDiceFocal_gamma0", label_space).loss
     stock = make_loss("nnUNetTrainer", label_space).loss
     target_of_stock = target if label_space != "regions" else target.float()
+    assert make_loss("nnUNetTrainerDiceCE_adam", label_space).loss(logits, target_of_stock) == stock(
+        logits, target_of_stock
+    )
     torch.testing.assert_close(ours(logits, target), stock(logits, target_of_stock))
     torch.testing.assert_close(
         gradient(ours, logits, target), gradient(stock, logits, target_of_stock), rtol=1e-4, atol=1e-6
@@ -85,22 +86,97 @@ def test_ignored_voxels_have_no_gradient(make_loss, label_space: str) -> None:
     assert ignored.any() and not found[ignored].any() and found[~ignored].abs().sum(-1).min() > 0
 
 
-@pytest.mark.parametrize("label_space", ["ignore", "regions_ignore"])
-@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerDiceSVLS"])
-def test_a_batch_without_ground_truth_is_no_nan(make_loss, name: str, label_space: str) -> None:
-    logits, target = batch(label_space)
-    nothing = torch.full_like(target, IGNORE if label_space == "ignore" else 1)
-    loss = make_loss(name, label_space).loss
-    assert torch.isfinite(loss(logits, nothing))
-    assert torch.isfinite(gradient(loss, logits, nothing)).all()
-
-
-@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal"])
-@pytest.mark.parametrize(("label_space", "label"), [("classes", 7), ("classes", -1), ("ignore", 4)])
-def test_a_label_that_is_no_class_is_named_in_the_first_batch(
-    make_loss, name: str, label_space: str, label: int
-) -> None:
+@pytest.mark.parametrize(("label_space", "label"), [("classes", -1), ("ignore", 4)])
+def test_a_label_that_is_no_class_is_named_in_the_first_batch(make_loss, label_space: str, label: int) -> None:
     logits, target = batch(label_space)
     target[0, 0, 2, 3] = label
     with pytest.raises(ValueError, match=rf"label\(s\) {label}, but the logits have classes 0 to 2"):
-        make_loss(name, label_space).loss(logits, target)
+        make_loss("nnUNetTrainerDiceFocal", label_space).loss(logits, target)
+
+
+# the settings that are not the method's defaults
+CONFIGURED = {
+    "NACL": {"kernel_size": (3, 3)},
+    "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5": {
+        **{"penalty_weight": 0.2, "kernel_size": (5, 5), "prior": "gaussian", "sigma": 2.0, "penalty": "l2"},
+        **{"space": "softmax", "reduction": "sum", "prior_scale": 5.0},
+    },
+    "SVLS_k5_sigma1": {"sigma": 1.0, "kernel_size": (5, 5)},
+    "MbLS": {},
+    "MbLS_lambda0p2_sum_m10": {"penalty_weight": 0.2, "margin": 10.0, "reduction": "sum"},
+    "LS_alpha0p2": {"smoothing": 0.2},
+    "Focal_gamma2": {"gamma": 2.0},
+    "ECP_sum_alpha0p3": {"penalty_weight": 0.3, "reduction": "sum"},
+    "CE": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("dice", "name"), [(dice, name) for dice in ("", "Dice") for name in CONFIGURED if dice + name != "DiceCE"]
+)
+def test_the_settings_of_the_name_reach_the_loss(make_loss, dice: str, name: str) -> None:
+    method = METHODS[name.split("_")[0]]
+    loss = make_loss(f"nnUNetTrainer{dice}{name}").loss
+    assert type(loss.voxelwise) is getattr(losses, method.module)
+    expected = {**method.defaults, **CONFIGURED[name], "ignore_label": None, "regions": False}
+    assert loss.voxelwise.settings == expected and loss.voxelwise.check_labels is False
+    assert (loss.dc is None) == (dice == "")
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL"])
+def test_deep_supervision_is_nnunets(make_loss, name: str, label_space: str) -> None:
+    ours, stock = make_loss(name, label_space), make_loss("nnUNetTrainer", label_space)
+    assert type(ours) is DeepSupervisionWrapper
+    assert ours.weight_factors == stock.weight_factors
+    scales = [(16, 16), (8, 8), (4, 4)]
+    logits, target = zip(*(batch(label_space, size) for size in scales), strict=True)
+    expected = sum(
+        weight * ours.loss(*pair)
+        for weight, *pair in zip(ours.weight_factors, logits, target, strict=True)
+        if weight != 0
+    )
+    torch.testing.assert_close(ours(logits, target), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_axes", "first_kernel", "size"),
+    [
+        ("NACL", 2, None, (3, 3)),
+        ("NACL", 3, [1, 3, 3], (1, 3, 3)),
+        ("DiceSVLS", 3, [5, 7, 7], (3, 3, 3)),
+        ("NACL", 3, 3, (3, 3, 3)),
+        ("NACL_k5", 2, None, (5, 5)),
+        ("DiceSVLS_k5", 3, [1, 3, 3], (1, 5, 5)),
+    ],
+)
+def test_the_neighbourhood_follows_the_plans_unless_the_name_says_otherwise(
+    make_trainer, name: str, num_axes: int, first_kernel, size: tuple[int, ...]
+) -> None:
+    trainer = make_trainer(f"nnUNetTrainer{name}", num_axes=num_axes, first_kernel=first_kernel, residual=True)
+    assert trainer.neighborhood_size() == size
+    assert trainer._build_loss().loss.voxelwise.settings["kernel_size"] == size
+
+
+def test_plans_of_a_network_without_convolution_kernels(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerNACL", num_axes=3)
+    del trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]["kernel_sizes"]
+    assert trainer.neighborhood_size() == (3, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL"])
+def test_the_loss_is_compiled_where_nnunet_compiles(make_trainer, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module, *args, **kwargs: compiled.append(module) or module)
+    trainer = make_trainer(name)
+    assert isinstance(trainer._build_loss().loss, TrainingLoss) and compiled == []
+    monkeypatch.setattr(trainer, "_do_i_compile", lambda: True)
+    loss = trainer._build_loss().loss
+    assert any(loss.voxelwise is module for module in compiled)
+    if loss.dc is not None:
+        assert any(loss.dc is module for module in compiled)
+    assert not any(isinstance(module, TrainingLoss) for module in compiled)  # its check of the labels must run
+    logits, target = batch("classes")
+    target[0, 0, 0, 0] = 9
+    with pytest.raises(ValueError, match=r"label\(s\) 9"):
+        loss(logits, target)
