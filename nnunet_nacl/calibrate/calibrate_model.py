@@ -20,9 +20,9 @@ from nnunet_nacl.calibrate.patient_groups import read_groups
 from nnunet_nacl.calibrate.workflow import calibrate
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.held_out_prediction import predict_labelled
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.preprocessed_case import learn_profiles
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 from nnunet_nacl.nnunet.validation_folders import check_held_out, inference_in, inference_of, validation_folders
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, patients_needed

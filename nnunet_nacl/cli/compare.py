@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.calibrate.patient_groups import read_groups
-    from nnunet_nacl.nnunet.companion_files import folds_asked_for
+    from nnunet_nacl.nnunet.locate import folds_asked_for
     from nnunet_nacl.numbers.flags import parse_bad
 
     flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())

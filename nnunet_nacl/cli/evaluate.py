@@ -122,7 +122,7 @@ def _of_model(
     args: argparse.Namespace, settings: EvaluationSettings, processes: int
 ) -> tuple[dict[str, PredictionFolder], str, None]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
-    from nnunet_nacl.nnunet.locate import find_fold_folders
+    from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 
     model = model_of(args)
     if args.predict:
@@ -141,13 +141,12 @@ def _of_model(
 
 def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], str, QualityOfMap | None]:
     """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
-    from nnunet_nacl.nnunet.locate import with_expected
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.same_networks import check_same_networks
 
     folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
-    expected = with_expected(folder)
+    expected = folder.with_expected()
     if not args.map:
         return {"": expected}, str(folder.folder), None
     if note := check_same_networks(Path(args.map), folder):

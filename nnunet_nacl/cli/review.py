@@ -93,7 +93,6 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.nnunet.locate import image_files
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
     from nnunet_nacl.review.deliver import Delivery, deliver
@@ -128,7 +127,7 @@ def _review(args: argparse.Namespace) -> int:
         pages=args.pages,
     )
     source = SavedPredictions(folder, delivery).source(num_processes=processes)
-    images = {case.case: image_files(folder, case.case)[0] for case in source.cases if args.slicer}
+    images = {case.case: folder.images(case.case)[0] for case in source.cases if args.slicer}
     if args.slicer:
         check_images(images.values(), output)
     listed, problems = deliver(source, delivery, page=all_pages, title="review", again=args.overwrite, progress=True)

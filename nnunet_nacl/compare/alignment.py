@@ -14,7 +14,7 @@ from nnunet_nacl.case.results import CaseResult, EvaluationSettings
 from nnunet_nacl.compare.resolution import Predictions, Selection
 from nnunet_nacl.compare.trained_models import check_training_cases
 from nnunet_nacl.errors import UserError, some
-from nnunet_nacl.nnunet.companion_files import validated_fold
+from nnunet_nacl.nnunet.locate import validated_fold
 
 _SHOWN = 8  # so many problems of single cases are shown
 

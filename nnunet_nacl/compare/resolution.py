@@ -16,9 +16,8 @@ from nnunet_nacl.compare.cross_fitted import calibrated, part_maps
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.compare.trained_models import check_training_cases, common_folds, find_models
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.companion_files import validated_fold
-from nnunet_nacl.nnunet.locate import find_fold_folders
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.locate import validated_fold
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
 
 

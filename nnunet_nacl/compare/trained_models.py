@@ -15,8 +15,16 @@ from pathlib import Path
 from nnunet_nacl.calibrate.map_file import fitted_cases
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, some
-from nnunet_nacl.nnunet.companion_files import PREDICT_ARGUMENTS, find_above, fold_folders, read_plans
-from nnunet_nacl.nnunet.locate import is_measured, model_folder, splits_of, validation_folder
+from nnunet_nacl.nnunet.locate import (
+    PREDICT_ARGUMENTS,
+    find_above,
+    fold_folders,
+    is_measured,
+    model_folder,
+    read_plans,
+    splits_of,
+    validation_folder,
+)
 
 
 def find_models(
@@ -92,7 +100,7 @@ def check_training_cases(
 
     Args:
         label: Of the entry.
-        fold: Of a model's validation folder, see :func:`~nnunet_nacl.nnunet.companion_files.validated_fold`.
+        fold: Of a model's validation folder, see :func:`~nnunet_nacl.nnunet.locate.validated_fold`.
         folder: The predictions.
         cases: Names.
         allow: Give a note instead of an error.

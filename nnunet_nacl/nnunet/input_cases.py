@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.dicom.series import find_series, orientation_of
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.nnunet.companion_files import find_references, list_folder
 from nnunet_nacl.nnunet.image_files import check_name
+from nnunet_nacl.nnunet.locate import find_references, list_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
 _LOOKED_AT = 20  # labels of the training
@@ -68,32 +67,32 @@ def find_input_cases(
         UserError: The folder is missing or holds no image at all; or DICOM series that the model cannot take, or whose
             orientation is not known: left and right are at stake.
     """
-    file_ending, num_channels = opened.file_ending, opened.num_channels
+    file_ending = opened.file_ending
     check_folder(folder, "the images")
     names, no_files = list_folder(folder)
     if orientation is not None and not any(name.lower().endswith(file_ending.lower()) for name in names):
         series, wrong = find_series(folder)
         if series or wrong:
-            _check_series(folder, file_ending, num_channels, previous)
+            _check_series(folder, opened, previous)
             turned = _orientation(folder, opened, orientation)
             return [InputCase(case, files, orientation=turned) for case, files in series.items()], wrong
-    channels, others, problems = _by_case(folder, names, no_files, file_ending)
+    channels, others, problems = _by_case(folder, set(names), no_files, file_ending)
     if not channels and not problems:
-        there = sorted(name for several in others.values() for name in several)
-        hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
+        other = min((name for several in others.values() for name in several), default="")
+        hint = f"; it holds {one_line(other)}, the model was trained on *{file_ending}" if other else ""
         raise UserError(f"{folder} holds no images (no CASE_0000{file_ending}){hint}; give the folder with the scans.")
     for case, (name, *_) in others.items():
         if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
-            convert = f"the model was trained on *{file_ending}; convert it."
-            problems.setdefault(case, f"{folder / name}: {convert}")
-    spellings, cases = defaultdict(list), []
-    for case in channels:
-        spellings[case.casefold()].append(case)
+            problems.setdefault(case, f"{folder / name}: the model was trained on *{file_ending}; convert it.")
+    spellings, cases = Counter(map(str.casefold, channels)), []
     for case, files in sorted(channels.items()):
         before = previous / f"{case}{file_ending}" if previous else None
         candidate = InputCase(case, tuple(folder / name for name in files), before)
-        alike = others[case], spellings[case.casefold()]
-        if problem := problems.get(case) or _problem(candidate, file_ending, num_channels, *alike):
+        problem = problems.get(case) or _problem(candidate, opened, others[case])
+        if not problem and spellings[case.casefold()] > 1:
+            alike = " and ".join(other for other in channels if other.casefold() == case.casefold())
+            problem = f"{candidate.path}: {alike} are one name on some file systems; rename one of them."
+        if problem:
             problems[case] = problem
         else:
             cases.append(candidate)
@@ -122,12 +121,12 @@ def _orientation(folder: Path, opened: PredictionFolder, given: str) -> str:
 
 
 def _by_case(
-    folder: Path, names: Sequence[str], no_files: Collection[str], file_ending: str
+    folder: Path, names: set[str], no_files: set[str], file_ending: str
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
     """Images of each case, other files of each, and what is wrong with the name of one."""
     channels, others = defaultdict(list), defaultdict(list)
     problems: dict[str, str] = {}
-    for name in sorted([*names, *no_files]):
+    for name in sorted(names | no_files):
         stem, ending = _split(name, file_ending)
         match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)
         case, path = match[1] if match else "", folder / name
@@ -147,16 +146,17 @@ def _by_case(
     return channels, others, problems
 
 
-def _check_series(folder: Path, file_ending: str, num_channels: int, previous: Path | None) -> None:
+def _check_series(folder: Path, opened: PredictionFolder, previous: Path | None) -> None:
+    file_ending, num_channels, holds = opened.file_ending, opened.num_channels, f"{folder} holds DICOM series"
     if num_channels > 1:
         raise UserError(
-            f"{folder} holds DICOM series, of one channel each, but the model takes {num_channels}; convert the series "
-            f"of each case (such as by dcm2niix) and name them CASE_0000{file_ending}, CASE_0001{file_ending}, ..."
+            f"{holds}, of one channel each, but the model takes {num_channels}; convert the series of each case (such "
+            f"as by dcm2niix) and name them CASE_0000{file_ending}, CASE_0001{file_ending}, ..."
         )
     if file_ending.lower() in _PICTURES:
-        raise UserError(f"{folder} holds DICOM series, but the model was trained on *{file_ending}; convert them.")
+        raise UserError(f"{holds}, but the model was trained on *{file_ending}; convert them.")
     if previous:
-        raise UserError(f"{folder} holds DICOM series, which a cascade does not take; convert them to *{file_ending}.")
+        raise UserError(f"{holds}, which a cascade does not take; convert them to *{file_ending}.")
 
 
 def _split(name: str, file_ending: str) -> tuple[str, str]:
@@ -167,10 +167,10 @@ def _split(name: str, file_ending: str) -> tuple[str, str]:
     return name, ""
 
 
-def _problem(candidate: InputCase, ending: str, num_channels: int, others: list[str], spellings: list[str]) -> str:
+def _problem(candidate: InputCase, opened: PredictionFolder, others: list[str]) -> str:
     """What is wrong with the files of a case; empty where nothing is."""
     case, images, before = candidate.case, candidate.images, candidate.previous
-    folder = images[0].parent
+    folder, takes = images[0].parent, opened.num_channels
     try:
         check_name(images[0])
     except UserError as error:
@@ -179,14 +179,12 @@ def _problem(candidate: InputCase, ending: str, num_channels: int, others: list[
         return f"{images[0]}: a folder of the case's name cannot be made; rename it."
     if others:
         return f"{folder / others[0]}: a second file of {case}, beside {images[0].name}; remove one of them."
-    if len(spellings) > 1:
-        return f"{images[0]}: {' and '.join(spellings)} are one name on some file systems; rename one of them."
-    expected = [f"{case}_{i:04d}{ending}" for i in range(max(num_channels, len(images)))]
+    expected = [f"{case}_{i:04d}{opened.file_ending}" for i in range(max(takes, len(images)))]
     missing = [name for name in expected if folder / name not in images]
-    if len(images) > num_channels:
-        return f"{images[-1]}: {len(images)} channels, the model takes {num_channels}; remove what is not one of them."
+    if len(images) > takes:
+        return f"{images[-1]}: {len(images)} channels, the model takes {takes}; remove what is not one of them."
     if missing and (len(images) > 1 or missing[0] == expected[0]):
-        return f"{folder / missing[0]}: is missing, the model takes {num_channels} channels; add it."
+        return f"{folder / missing[0]}: is missing, the model takes {takes} channels; add it."
     if before is not None and not before.is_file():
         return f"{before}: no segmentation of the stage before; predict {case} there first."
     return ""

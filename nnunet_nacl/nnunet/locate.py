@@ -1,25 +1,115 @@
-"""Finds what belongs together in nnU-Net's folders: models, their folds and cases, images of predictions."""
+"""Finds what belongs together in nnU-Net's folders: models and their folds; dataset.json, plans.json, ground truth."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.case.document import FILE_NAME
 from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.files import is_file_name
 from nnunet_nacl.json_files import decode, read_dict, read_json
-from nnunet_nacl.nnunet.companion_files import PREDICT_ARGUMENTS, fold_folders, folds_asked_for, list_folder
-from nnunet_nacl.nnunet.npz import RERUN
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
-SPLITS = "splits_final.json"
+PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
+"""What nnUNetv2_predict was asked to do, beside its predictions."""
+_FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
+
+
+class _Dataset(TypedDict):
+    """What is read of dataset.json."""
+
+    labels: dict[str, Any]
+    file_ending: str
+    channel_names: NotRequired[dict[str, Any]]
+    modality: NotRequired[dict[str, Any]]
+
+
+class _Plans(TypedDict):
+    """What is read of plans.json."""
+
+    dataset_name: NotRequired[str]
+    image_reader_writer: NotRequired[str]
+    configurations: NotRequired[dict[str, dict[str, Any]]]
+
+
+class Split(TypedDict):
+    """Of a fold, the cases to train on and those to validate on."""
+
+    train: list[str]
+    val: list[str]
+
+
+def list_folder(folder: Path) -> tuple[list[str], set[str]]:
+    """Names of the files in a folder, and those of everything else: folders, links that lead nowhere or in circles."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); change its permissions.") from None
+    files = [name for name in names if os.path.isfile(folder / name)]
+    return files, set(names).difference(files)
+
+
+def find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: str) -> Path:
+    """A file that lies in the folder or up to two levels above, unless it is given; UserError if it is not there."""
+    if given is not None:
+        return Path(given)
+    resolved = folder.resolve()
+    for candidate in (folder, resolved.parent, resolved.parent.parent):
+        if (candidate / name).is_file():
+            return candidate / name
+    raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
+
+
+def read_dataset(path: Path) -> dict[str, Any]:
+    """The content of dataset.json; UserError where what this package reads of it is missing or of another type."""
+    decode(_Dataset, content := read_dict(path), path)
+    ending = content["file_ending"]
+    if not ending.startswith(".") or not is_file_name(ending) or ending == ".npz":
+        raise UserError(f"{path} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
+    return content
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """The content of plans.json; UserError where what this package reads of it has another type."""
+    decode(_Plans, plans := read_dict(path), path)
+    if not is_file_name(name := plans.get("dataset_name", "unnamed")):
+        raise UserError(f"{path}: dataset_name is {name!r}, which names no folder; give nnU-Net's own file.")
+    return plans
+
+
+def find_references(dataset_name: str | None, folder: Path) -> Path:
+    """nnU-Net's own ground truth of a data set, for the predictions in ``folder``; UserError if there is none."""
+    if not dataset_name:
+        raise UserError(f"plans.json of {folder} names no data set; give the ground-truth folder too.")
+    places = [
+        Path(os.environ.get(variable) or f"{variable} (not set)", dataset_name, sub)
+        for variable, sub in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr"))
+    ]
+    if place := next(filter(Path.is_dir, places), None):
+        return place
+    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(map(str, places))}.")
+
+
+def splits_of(dataset_name: str | None) -> list[Split]:
+    """The splits of a preprocessed data set by fold, of splits_final.json; none where there is no such file.
+
+    UserError where it is damaged, or names a case that no file can be called.
+    """
+    preprocessed = os.environ.get("nnUNet_preprocessed") or os.devnull
+    path = Path(preprocessed, dataset_name or os.devnull, "splits_final.json")
+    splits = decode(list[Split], read_json(path), path, fix="restore it") if path.is_file() else []
+    for case in (case for split in splits for case in (*split["train"], *split["val"])):
+        if not is_file_name(case):
+            raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")
+    return splits
 
 
 def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
@@ -33,12 +123,12 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
     except OSError:
         raise
     except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set, in several sentences
-        there = some(sorted(path.name for path in Path(os.environ["nnUNet_results"]).glob("Dataset*"))) or "none"
+        present = some(sorted(path.name for path in Path(os.environ["nnUNet_results"]).glob("Dataset*"))) or "none"
         problem = first_line(error).partition(". ")[0]
-        raise UserError(f"data set {dataset!r}: {problem}; nnUNet_results has {there}. Give one of these.") from None
+        raise UserError(f"data set {dataset!r}: {problem}; nnUNet_results has {present}. Give one of these.") from None
     if not folder.is_dir():
-        present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
-        raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")
+        present = ", ".join(sorted(entry.name for entry in folder.parent.glob("*__*"))) or "none"
+        raise UserError(f"{folder}: no such model; there are {present} in {folder.parent}.")
     return folder
 
 
@@ -50,11 +140,50 @@ def calibrate_command(model: Path, configuration: str) -> str:
     return shlex.join(words + (["-p", plans] if plans not in ("", "nnUNetPlans") else []))
 
 
-def folds_with(model: Path, name: str) -> list[str]:
-    """Names of a model's folds that have a file or folder of this name, in order; ``all`` is nnU-Net's fold_all.
+def fold_of(folder: Path) -> str | None:
+    """The fold that a folder is of, by its name; None for one that nnU-Net does not name so, such as a copy."""
+    name = folder.name.removeprefix("fold_")
+    return name if name != folder.name and _FOLD.fullmatch(name) else None
 
-    UserError if it is a path, not a name.
+
+def validated_fold(folder: Path) -> str:
+    """The fold that a folder is the validation of, by its place; empty for any other folder."""
+    place = Path(os.path.abspath(folder))
+    return (place.name == "validation" and fold_of(place.parent)) or ""
+
+
+def fold_folders(model: Path) -> dict[str, Path]:
+    """The folders of a model's folds by fold, in nnU-Net's order: that of their names.
+
+    Others whose names begin like those are left out, which is said on standard error, once.
+
+    Raises:
+        OSError: The model folder cannot be read.
     """
+    folds = {}
+    for folder in sorted(entry for entry in model.iterdir() if entry.name.startswith("fold_") and entry.is_dir()):
+        if fold := fold_of(folder):
+            folds[fold] = folder
+        else:
+            _note_left_out(folder)
+    return folds
+
+
+@cache
+def _note_left_out(folder: Path) -> None:
+    print(f"note: {folder} is left out: folds are named fold_0, fold_1, ... or fold_all.", file=sys.stderr)
+
+
+def folds_asked_for(folds: Sequence[str | int]) -> tuple[str, ...]:
+    """Folds that the user named, each once; UserError for what is no fold's name."""
+    asked = tuple(dict.fromkeys(map(str, folds)))
+    if odd := [fold for fold in asked if not _FOLD.fullmatch(fold)]:
+        raise UserError(f"-f {odd[0]}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
+    return asked
+
+
+def folds_with(model: Path, name: str) -> list[str]:
+    """A model's folds that have a file or folder of this name, in order; UserError if it is a path, not a name."""
     if name in ("", ".", "..") or os.path.basename(name) != name:
         raise UserError(f"-chk {name}: give the name of a file in the folds' folders, such as checkpoint_final.pth.")
     return [fold for fold, folder in fold_folders(model).items() if (folder / name).exists()]
@@ -92,97 +221,3 @@ def validation_folder(fold: Path) -> Path:
 def is_measured(folder: Path) -> bool:
     """Whether predictions can be measured, or were."""
     return (folder / FILE_NAME).is_file() or any(folder.glob("*.npz"))
-
-
-def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
-    """The validation folders of a model's folds.
-
-    Args:
-        model: The model folder.
-        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
-            folder, or fold_all where there is none.
-
-    Returns:
-        Folders by fold name, in order.
-
-    Raises:
-        UserError: One that is asked for is no fold's name, a fold has no validation folder, or there is none at all.
-    """
-    if folds is None:
-        present = [fold for fold, folder in fold_folders(model).items() if validation_folder(folder).is_dir()]
-        # fold_all holds the same cases as the folds: only on its own
-        folds = sorted((fold for fold in present if fold != "all"), key=int) or present
-        if not folds:
-            raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
-    result = {}
-    for fold in folds_asked_for(folds):
-        folder = validation_folder(model / f"fold_{fold}")
-        if not folder.is_dir():
-            there = ", ".join(folds_with(model, "validation"))
-            raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
-        result[fold] = with_expected(PredictionFolder.open(folder), fold)
-    return result
-
-
-def with_expected(folder: PredictionFolder, fold: str = "all") -> PredictionFolder:
-    """A folder that knows which cases should be there: every one of the ground truth, or those of a fold's split.
-
-    Of folds beyond splits_final.json, for which nnU-Net makes a random split, nothing is known. UserError for ``all``
-    where there is no ground truth.
-    """
-    if fold != "all":
-        splits, number = splits_of(folder.plans.get("dataset_name")), int(fold)
-        return replace(folder, expected=tuple(sorted(splits[number]["val"])) if number < len(splits) else None)
-    ending = folder.file_ending
-    names = list_folder(folder.reference_folder)[0] if folder.reference_folder else ()
-    expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
-    if not expected:
-        none = f"{folder.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it)"
-        raise UserError(f"{none}; give the right folder.")
-    return replace(folder, expected=expected)
-
-
-class Split(TypedDict):
-    """Of a fold, the cases to train on and those to validate on."""
-
-    train: list[str]
-    val: list[str]
-
-
-def splits_of(dataset_name: str | None) -> list[Split]:
-    """The splits of a preprocessed data set by fold, of splits_final.json; none where there is no such file.
-
-    UserError where it is damaged, or names a case that no file can be called.
-    """
-    path = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / (dataset_name or os.devnull) / SPLITS
-    splits = decode(list[Split], read_json(path), path, fix="restore it") if path.is_file() else []
-    for case in (case for split in splits for case in (*split["train"], *split["val"])):
-        if not is_file_name(case):
-            raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")
-    return splits
-
-
-def image_files(folder: PredictionFolder, case: str) -> list[Path]:
-    """The files of a case's channels; UserError without any.
-
-    dataset.json may list them; else they are numbered, in the input folder of nnUNetv2_predict, as recorded beside the
-    predictions, or in nnUNet_raw.
-    """
-    root = os.environ.get("nnUNet_raw")
-    dataset = Path(root or os.devnull) / folder.plans.get("dataset_name", "")
-    with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
-        images = [os.path.expandvars(image) for image in folder.dataset_json["dataset"][case]["images"]]
-        if root and images:
-            return [dataset / image for image in images]
-    places = [dataset / "imagesTr", dataset / "imagesTs"]
-    with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
-        places.insert(0, Path(read_dict(folder.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
-    for place in places:
-        files: list[Path] = []
-        while (file := place / f"{case}_{len(files):04d}{folder.file_ending}").is_file():
-            files.append(file)
-        if files:
-            return files
-    if not root:
-        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
-    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")

@@ -22,7 +22,7 @@ from nnunet_nacl.case.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import temporary_folder
 from nnunet_nacl.nnunet.image_files import why_broken
-from nnunet_nacl.nnunet.logits_export import ExportedLogits, watch_plans
+from nnunet_nacl.nnunet.network import ExportedLogits, watch_plans
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.evaluate import ledger_folder, save_case
 from nnunet_nacl.runs.ledger import Ledger

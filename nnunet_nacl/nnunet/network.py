@@ -1,9 +1,16 @@
-"""nnU-Net's networks, asked for one case and one fold at a time, and what is delivered of their logits."""
+"""nnU-Net's networks, asked for one case and one fold at a time, and nnU-Net's export of their logits, watched.
+
+nnU-Net resamples a network's logits to the image, makes the label map, and drops the logits; its probabilities, which
+take twice their memory and gigabytes on the disk, are a function of them. Nothing of the export is done again here: a
+label manager that says what it was shown stands in for nnU-Net's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +19,17 @@ import torch
 
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.probabilities import Box, Probabilities, common_box
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import quiet
-from nnunet_nacl.nnunet.logits_export import ExportedLogits, export_logits
-from nnunet_nacl.nnunet.nnunet_objects import check_model
 from nnunet_nacl.nnunet.preprocessed_case import GridCase
 from nnunet_nacl.nnunet.profile import profile
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.nnunet.trust import read_checkpoint
+from nnunet_nacl.nnunet.trust import check_model, read_checkpoint
 from nnunet_nacl.numbers.disagreement import Disagreement, MemberSums
 from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
 
-DEVICES = ("cuda", "cpu", "mps")
 _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check that the scan's intensities are in the "
     "training's units, and that the checkpoint is whole."
@@ -48,7 +53,7 @@ def build_predictor(
         folder: The model folder.
         folds: Its folds.
         checkpoint: File in each.
-        device: One of ``DEVICES``.
+        device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
         everything_on_device: Keep a case's logits on the device, if it is a GPU.
@@ -61,10 +66,10 @@ def build_predictor(
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     check_step_size(step_size)
-    if device not in DEVICES:
-        raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if not there[device]:
+    devices = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
+    if device not in devices:
+        raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
+    if not devices[device]:
         raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
     heads = [read_checkpoint(folder / f"fold_{fold}" / checkpoint, mmap=True) for fold in folds]
     plans, dataset_json = (read_dict(folder / name) for name in ("plans.json", "dataset.json"))
@@ -119,7 +124,8 @@ class Network:
             regions=labels.regions,
             to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
         )
-        data, average = torch.from_numpy(case.values), None
+        data, answers = torch.from_numpy(case.values), len(self._weights)
+        average: Any = None
         for weights in self._weights:
             self._predictor.list_of_parameters = [weights]
             try:
@@ -130,27 +136,147 @@ class Network:
                 raise UserError(_OVERFLOW) from None
             if logits.isnan().any():
                 raise UserError(_OVERFLOW)
-            if len(self._weights) > 1:
+            if answers > 1:
                 sums.add(logits.numpy())
             if average is None:
                 average = logits
             else:
                 average += logits  # in half precision, and in the order of the folds: as nnU-Net does
-        assert average is not None
-        disagreement = None
-        if len(self._weights) > 1:
-            average /= len(self._weights)
-            disagreement = sums.result(average.numpy())
-            small = disagreement.mutual_information.astype(np.float16)
-            disagreement = replace(disagreement, mutual_information=small)
-        return replace(case, values=average.numpy(), disagreement=disagreement)
+        if answers == 1:
+            return replace(case, values=average.numpy())
+        average /= answers
+        found = sums.result(average.numpy())
+        found = replace(found, mutual_information=found.mutual_information.astype(np.float16))
+        return replace(case, values=average.numpy(), disagreement=found)
+
+
+class ExportedLogits(Probabilities):
+    """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never all in memory.
+
+    C is the number of channels: the K classes with the background, or the R regions.
+
+    Args:
+        segmentation: (*spatial) label map in the axis order of the reader, as nnU-Net writes it.
+        logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them; nnU-Net's transposed
+            axis order, inside its crop.
+        properties: Of the case, as nnU-Net's preprocessing returned them.
+        transpose_backward: Which transposed axis each axis of the reader is.
+        label_manager: nnU-Net's, of the data set.
+    """
+
+    def __init__(
+        self,
+        segmentation: np.ndarray,
+        logits: np.ndarray,
+        properties: Mapping[str, Any],
+        transpose_backward: Sequence[int],
+        label_manager: Any,
+    ) -> None:
+        self.segmentation, self.logits, self.properties = segmentation, logits, properties
+        self.transpose_backward, self.label_manager = transpose_backward, label_manager
+        self.num_channels, self.regions = len(logits), bool(label_manager.has_regions)
+        self.shape = tuple(int(properties["shape_before_cropping"][axis]) for axis in transpose_backward)
+
+    @property
+    def crop(self) -> Box:
+        """nnU-Net's crop in the axis order of the reader: what lies outside no network has seen."""
+        box = self.properties["bbox_used_for_cropping"]
+        return tuple(slice(int(box[axis][0]), int(box[axis][1])) for axis in self.transpose_backward)
+
+    def _turned(self, values: np.ndarray) -> np.ndarray:
+        """(C, *crop) view in the axis order of the reader."""
+        return values.transpose([0] + [axis + 1 for axis in self.transpose_backward])
+
+    def _outside(self, shape: Sequence[int]) -> np.ndarray:
+        """(C, *shape) float32, background for certain."""
+        probs = np.zeros((self.num_channels, *shape), np.float32)
+        probs[0] = not self.regions
+        return probs
+
+    def in_box(self, where: Box) -> np.ndarray:
+        """(C, *block) contiguous float32: what nnU-Net would have saved with ``--npz``, in a box of the image.
+
+        The number of threads of PyTorch, and the box, decide about the last bit of its softmax.
+        """
+        probs = self._outside([part.stop - part.start for part in where])
+        if shared := common_box(where, self.crop):
+            target, source = shared
+            seen = np.ascontiguousarray(self._turned(self.logits)[(slice(None), *source)])
+            probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
+        return probs
+
+    def whole(self) -> np.ndarray:
+        """Bit by bit as nnU-Net saves them."""
+        probs = self._outside(self.shape)
+        inner = self.label_manager.apply_inference_nonlin(self.logits).numpy()
+        probs[(slice(None), *self.crop)] = self._turned(inner)
+        return probs
+
+    def odds_blocks(self) -> Iterator[tuple[Box, Any]]:
+        """From the logits themselves: float32's sigmoid is 1 from z = 17 on, and these are not."""
+        for where in self.crop_layers():
+            inner = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, self.crop))
+            block = torch.from_numpy(np.ascontiguousarray(self._turned(self.logits)[(slice(None), *inner)])).float()
+            yield where, block if self.regions else block[1:] - block[:1]
+
+
+def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
+    """A copy of nnU-Net's plans manager whose label managers pass on the logits that nnU-Net shows them.
+
+    nnU-Net makes the label map of the logits or, where it saves probabilities too, of those; either way it asks the
+    label manager once, with all the resampled logits.
+
+    Args:
+        plans_manager: nnU-Net's.
+        seen: Called with the logits, before they are worked on.
+    """
+    watching, original = copy.copy(plans_manager), plans_manager.get_label_manager
+    watching.get_label_manager = lambda *args, **options: _watched(original(*args, **options), seen)
+    return watching
+
+
+def _watched(label_manager: Any, seen: Callable[[Any], None]) -> Any:
+    def watched(method: Callable[[Any], Any], logits: Any) -> Any:
+        seen(logits)
+        return method(logits)
+
+    watching = copy.copy(label_manager)
+    for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
+        setattr(watching, name, partial(watched, getattr(label_manager, name)))
+    return watching
+
+
+def export_logits(
+    logits: Any,
+    properties: Mapping[str, Any],
+    configuration_manager: Any,
+    plans_manager: Any,
+    label_manager: Any,
+    *,
+    num_threads: int = 1,
+) -> ExportedLogits:
+    """Make the segmentation of one case as nnU-Net does, bit by bit, and keep the logits; nothing is written.
+
+    Args:
+        logits: (C, *preprocessed) of the network, a tensor on the CPU or an array.
+        properties: Of the case, as nnU-Net's preprocessing returned them.
+        configuration_manager: nnU-Net's.
+        plans_manager: nnU-Net's.
+        label_manager: nnU-Net's; it stays as it is.
+        num_threads: Of PyTorch.
+    """
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+
+    shown, managers = list[Any](), (plans_manager, configuration_manager)
+    watching, axes = _watched(label_manager, shown.append), plans_manager.transpose_backward
+    segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits, *managers, watching, dict(properties), num_threads_torch=num_threads
+    )
+    return ExportedLogits(segmentation, np.asarray(shown[0]), properties, axes, label_manager)
 
 
 def segment_case(
-    model: TrainedModel,
-    predicted: GridCase,
-    maps: Sequence[str] = (),
-    findings: Sequence[int] = (),
+    model: TrainedModel, predicted: GridCase, maps: Sequence[str] = (), findings: Sequence[int] = ()
 ) -> ReviewedCase:
     """Make the segmentation, by nnU-Net's own export, and look at it.
 
@@ -166,22 +292,16 @@ def segment_case(
     """
     from nnunetv2.configuration import default_num_processes
 
+    properties, manager = predicted.properties, model.opened.label_manager
+    managers = model.configuration_manager, model.plans_manager, manager
     with quiet():
-        exported = export_logits(
-            predicted.values,
-            predicted.properties,
-            model.configuration_manager,
-            model.plans_manager,
-            model.opened.label_manager,
-            num_threads=default_num_processes,
-        )
-    segmentation, place = exported.segmentation, Geometry.of(predicted.properties)
-    case = Case(predicted.case, model.labels, place, segmentation, exported, properties=predicted.properties)
+        exported = export_logits(predicted.values, properties, *managers, num_threads=default_num_processes)
+    segmentation, place = exported.segmentation, Geometry.of(properties)
+    case = Case(predicted.case, model.labels, place, segmentation, exported, properties=properties)
     case = case.through(model.calibration)
     members = _on_image(predicted.disagreement, model, exported, "mutual_information" in maps)
     reviewed = review_case(case, members=members, maps=maps, differences=predicted.differences, findings=findings)
-    transpose = model.plans_manager.transpose_forward
-    seen = profile(predicted.channels, exported.segmentation, model.labels, predicted.properties, transpose)
+    seen = profile(predicted.channels, segmentation, model.labels, properties, model.plans_manager.transpose_forward)
     return replace(reviewed, finished=replace(reviewed.finished, profile=tuple(seen.tolist())))
 
 
@@ -194,11 +314,11 @@ def _on_image(
     folds = replace(folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size))
     if not mapped:
         return folds
-    there = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
-    here = list(model.configuration_manager.spacing)
-    here = [*there[: len(there) - len(here)], *here]  # 2D: slices stay apart as they are
+    image_spacing = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
+    grid_spacing = list(model.configuration_manager.spacing)
+    grid_spacing = [*image_spacing[: len(image_spacing) - len(grid_spacing)], *grid_spacing]  # 2D: slices stay apart
     values, shape = folds.mutual_information[None].astype(np.float32), exported.logits.shape[1:]
-    inside = model.configuration_manager.resampling_fn_probabilities(values, shape, here, there)
+    inside = model.configuration_manager.resampling_fn_probabilities(values, shape, grid_spacing, image_spacing)
     information = np.zeros(exported.shape, np.float32)
     information[exported.crop] = np.asarray(inside)[0].clip(0, 1).transpose(exported.transpose_backward)
     return replace(folds, mutual_information=information)

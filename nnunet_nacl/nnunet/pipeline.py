@@ -1,8 +1,8 @@
-"""Cases through three steps at the same time: worker processes read, this process runs networks, others export.
+"""Cases through three steps at once: worker processes read, this process runs networks, others export.
 
-Each worker has a pipe of its own. In pools, such as those of joblib, all share one: if a process is killed, for lack of
-memory perhaps, all cases fail without a word which of them it was, and if it was killed while it answered, the pool may
-wait for the other half for ever. Here the pipe is closed with its only writer, and the one case that is lost is known.
+Each worker has a pipe of its own, which is closed with its only writer: if it is killed, the one case that is lost is
+known. In pools, such as those of joblib, all share one: all cases fail without a word which of them it was, and if it
+was killed while it answered, the pool may wait for the other half for ever.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fo
 """How processes are started."""
 
 OneCase = TypeVar("OneCase", bound=Task)
-Step = Callable[[OneCase, Any], Any]
-"""What is made of a case and of what the step before gave."""
+Step = Callable[[OneCase, Any], Any]  # what is made of a case and of what the step before gave
 
 
 def pipeline(
@@ -44,10 +43,10 @@ def pipeline(
     is killed, they end with the case that they are at.
 
     Args:
-        cases: Can be pickled.
-        read: Of a case what the network is given; can be pickled, as its result.
+        cases: Can be pickled, as what the steps but ``predict`` are and give.
+        read: Of a case what the network is given.
         predict: What the network makes of that; called in this process.
-        export: What is kept of that; can be pickled.
+        export: What is kept of that.
         readers: Processes that read; 0 reads here.
         exporters: Processes that export; 0 exports here.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,22 @@ from nnunet_nacl.case.labels import Labels, smallest_type
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.nnunet.companion_files import find_above, find_references, list_folder, read_dataset, read_plans
-from nnunet_nacl.nnunet.image_files import check_name, read_segmentation
-from nnunet_nacl.nnunet.nnunet_objects import find_reader, label_manager_of
-from nnunet_nacl.nnunet.npz import RERUN, read_probabilities
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.image_files import RERUN, check_name, read_probabilities, read_segmentation
+from nnunet_nacl.nnunet.locate import (
+    PREDICT_ARGUMENTS,
+    find_above,
+    find_references,
+    fold_folders,
+    folds_asked_for,
+    folds_with,
+    list_folder,
+    read_dataset,
+    read_plans,
+    splits_of,
+    validation_folder,
+)
+from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
@@ -80,6 +93,23 @@ class PredictionFolder:
         result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
         return result
 
+    def with_expected(self, fold: str = "all") -> PredictionFolder:
+        """The folder with the cases that should be there: every one of the ground truth, or those of a fold's split.
+
+        Of folds beyond splits_final.json, for which nnU-Net makes a random split, nothing is known. UserError for
+        ``all`` where there is no ground truth.
+        """
+        if fold != "all":
+            splits, number = splits_of(self.plans.get("dataset_name")), int(fold)
+            return replace(self, expected=tuple(sorted(splits[number]["val"])) if number < len(splits) else None)
+        ending = self.file_ending
+        names = list_folder(self.reference_folder)[0] if self.reference_folder else ()
+        expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
+        if not expected:
+            none = f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it)"
+            raise UserError(f"{none}; give the right folder.")
+        return replace(self, expected=expected)
+
     @property
     def file_ending(self) -> str:
         """Ending of the segmentation files, such as ``.nii.gz``."""
@@ -105,6 +135,11 @@ class PredictionFolder:
         """nnU-Net's label manager of this data set."""
         return label_manager_of(self.plans, self.dataset_json, self.folder)
 
+    @cached_property
+    def reader(self) -> Any:
+        """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
+        return find_reader(self.plans, self.dataset_json, self.folder)
+
     def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[CaseFiles], dict[str, str]]:
         """The cases that can be read, and what is wrong with the others.
 
@@ -123,9 +158,8 @@ class PredictionFolder:
         segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
         probabilities = {name[:-4] for name in names if name.endswith(".npz")}
         if not segmentations | probabilities:
-            raise UserError(
-                f"{self.folder} holds no predictions (no *{ending}, as dataset.json has it, no *.npz); {RERUN}."
-            )
+            none = f"no *{ending}, as dataset.json has it, no *.npz"
+            raise UserError(f"{self.folder} holds no predictions ({none}); {RERUN}.")
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
             files, npz = self.files(case), self.folder / f"{case}.npz"
@@ -151,10 +185,30 @@ class PredictionFolder:
         derived = None if self.calibration is None else self.calibration.to_json()
         return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
 
-    @cached_property
-    def reader(self) -> Any:
-        """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
-        return find_reader(self.plans, self.dataset_json, self.folder)
+    def images(self, case: str) -> list[Path]:
+        """The files of a case's channels; UserError without any.
+
+        dataset.json may list them; else they are numbered, in the input folder of nnUNetv2_predict, as recorded beside
+        the predictions, or in nnUNet_raw.
+        """
+        root = os.environ.get("nnUNet_raw")
+        dataset = Path(root or os.devnull) / self.plans.get("dataset_name", "")
+        with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
+            images = [os.path.expandvars(image) for image in self.dataset_json["dataset"][case]["images"]]
+            if root and images:
+                return [dataset / image for image in images]
+        places = [dataset / "imagesTr", dataset / "imagesTs"]
+        with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
+            places.insert(0, Path(read_dict(self.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
+        for place in places:
+            files: list[Path] = []
+            while (file := place / f"{case}_{len(files):04d}{self.file_ending}").is_file():
+                files.append(file)
+            if files:
+                return files
+        if not root:
+            raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
+        raise UserError(f"{places[0] / case}_0000{self.file_ending}: no such image.")
 
     def load(self, files: CaseFiles, *, truth: bool = True, probabilities: bool = True) -> Case:
         """Read one case, through the folder's map where it has one.
@@ -207,8 +261,35 @@ class PredictionFolder:
         if like is not None:
             other, place, shape = like
             if differing := geometry_difference(Geometry.of(properties), place, array.shape, shape):
-                raise UserError(
-                    f"{path}: other geometry than the {other} ({differing}); give the one that belongs to it, or "
-                    "resample it."
-                )
+                fix = "give the one that belongs to it, or resample it"
+                raise UserError(f"{path}: other geometry than the {other} ({differing}); {fix}.")
         return smallest_type(array), properties
+
+
+def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
+    """The validation folders of a model's folds by fold, in order.
+
+    Args:
+        model: The model folder.
+        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
+            folder, or fold_all where there is none.
+
+    Raises:
+        UserError: One that is asked for is no fold's name, a fold has no validation folder, or there is none at all.
+    """
+    if folds is None:
+        present = [fold for fold, folder in fold_folders(model).items() if validation_folder(folder).is_dir()]
+        # fold_all holds the same cases as the folds: only on its own
+        folds = sorted((fold for fold in present if fold != "all"), key=int) or present
+        if not folds:
+            raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
+    result = {}
+    for fold in folds_asked_for(folds):
+        folder = validation_folder(model / f"fold_{fold}")
+        if not folder.is_dir():
+            present = folds_with(model, "validation")
+            raise UserError(
+                f"{folder}: no such folder (folds there: {', '.join(present) or 'none'}); train this fold or {RERUN}."
+            )
+        result[fold] = PredictionFolder.open(folder).with_expected(fold)
+    return result

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.case.case import CaseFiles
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import channels_apart, quiet, read_images
-from nnunet_nacl.nnunet.input_cases import InputCase
+from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.profile import profile, profile_names
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.disagreement import Disagreement
 from nnunet_nacl.numbers.surface import bounding_box
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from nnunet_nacl.runs.side_by_side import each_case
 
-MOST_TIMES = 30
-"""An image so many times larger than the training's largest is refused: its header will be wrong."""
-
-
-LARGEST_INTENSITY = 1e14
-"""The squares of 10^10 such voxels add up to the largest number that float32 holds: nnU-Net takes their variance."""
-
+_MOST_TIMES = 30  # the voxels of the training's largest image: the header of a larger one will be wrong
 _MOST_VOXELS = 2**40  # 4 TiB a channel
+_LARGEST_INTENSITY = 1e14  # the squares of 10^10 such voxels, of which nnU-Net takes the variance, are float32's limit
 
 
 def for_pictures(channel: np.ndarray) -> np.ndarray:
@@ -66,12 +67,12 @@ def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool 
             image, properties = read_images(model.opened.reader, [path])
     else:
         image, properties = read_images(model.opened.reader, case.images)
-    previous = None
+    previous, place = None, Geometry.of(properties)
     if case.previous is not None:
-        previous = model.opened.read_labels(case.previous, like=("image", Geometry.of(properties), image.shape[1:]))[0]
+        previous = model.opened.read_labels(case.previous, like=("image", place, image.shape[1:]))[0]
     made = preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
-    known = len(case.images) > 1 and not case.orientation and Geometry.of(properties).affine is not None
-    apart = channels_apart(case.images) if known else ""
+    comparable = len(case.images) > 1 and not case.orientation and place.affine is not None
+    apart = channels_apart(case.images) if comparable else ""
     return replace(made, differences=(apart, *made.differences)) if apart else made
 
 
@@ -94,17 +95,14 @@ def preprocess(
         properties: That the reader returned beside it; they stay as they are.
         previous: (*spatial) label map of the stage before, for a cascade.
         source: File of each channel, for messages.
-        any_size: Take an image that would have more than ``MOST_TIMES`` times as many voxels on the network's grid as
-            the largest of the training, most often by a wrong header, and would take hours.
+        any_size: Take an image that would have more than 30 times as many voxels on the network's grid as the largest
+            of the training, most often by a wrong header, and would take hours.
 
     Raises:
         UserError: The network cannot take the image.
     """
-    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-
     configuration, plans = model.configuration_manager, model.plans_manager
-    axes = len(configuration.patch_size)
-    _check_image(image, properties, source, num_channels=model.opened.num_channels, num_axes=axes)
+    _check_image(model, image, properties, source)
     _check_size(model, image, properties["spacing"], source[0], any_size=any_size)
     with quiet():
         preprocessor = configuration.preprocessor_class(verbose=False)
@@ -114,12 +112,18 @@ def preprocess(
         )
     channels = data.astype(np.float16)
     if previous is not None:
-        one_hot = convert_labelmap_to_one_hot(seg[0], model.opened.label_manager.foreground_labels, data.dtype)
-        data = np.vstack((data, one_hot))
+        data = with_stage_before(model, data, seg[0])
     shape = [after["shape_after_cropping_and_before_resampling"][axis] for axis in plans.transpose_backward]
-    geometry = Geometry.of(after)
-    differences = tuple(model.training.compare(geometry, shape))
+    differences = tuple(model.training.compare(Geometry.of(after), shape))
     return GridCase(case, np.ascontiguousarray(data, np.float32), after, for_pictures(image[0]), channels, differences)
+
+
+def with_stage_before(model: TrainedModel, data: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """(C + K, *grid) what a cascade's network is given: channels, and the (*grid) label map before one-hot."""
+    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+    labels = model.opened.label_manager.foreground_labels
+    return np.vstack((data, convert_labelmap_to_one_hot(before, labels, data.dtype)))
 
 
 def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
@@ -146,10 +150,74 @@ def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
         ) from None
 
 
-def _check_image(
-    image: np.ndarray, properties: dict[str, Any], source: Sequence[object], *, num_channels: int, num_axes: int
-) -> None:
-    """UserError for an image (C, *spatial) that the network, with patches of 2 or 3 axes, cannot take."""
+def learn_profiles(
+    folder: PredictionFolder,
+    cases: Sequence[CaseFiles],
+    patients: Sequence[str],
+    model: TrainedModel,
+    images: Path | None = None,
+    *,
+    num_processes: int = 1,
+) -> CalibrationProfiles:
+    """What the calibration scans look like; a bar on stderr shows how far it is.
+
+    Args:
+        folder: Of one fold, whose labels and reader all share.
+        cases: The scans, with their segmentations.
+        patients: To whom each belongs.
+        model: Whose preprocessed validation cases these are.
+        images: Or a folder of other images that they are, which are preprocessed again.
+        num_processes: Scans at the same time.
+
+    Raises:
+        UserError: An image or a segmentation is gone or cannot be read.
+    """
+    from tqdm import tqdm
+
+    if images is None:
+        data_set = preprocessed_cases(model, [case.case for case in cases])
+        read: Callable[[str], Any] = partial(_read_preprocessed, data_set)
+    else:
+        read = partial(_preprocess, model, {case.case: case for case in find_input_cases(images, model.opened)[0]})
+    work, rows = partial(_profile, folder, model.plans_manager.transpose_forward, read), {}
+    for case, outcome in tqdm(each_case(work, cases, num_processes), "look at", len(cases), unit="scan", leave=False):
+        if isinstance(outcome, str):
+            raise UserError(outcome)
+        rows[case.case] = outcome
+    names = profile_names(folder.labels, folder.channel_names)
+    return CalibrationProfiles.learn(names, np.stack([rows[case.case] for case in cases]), patients)
+
+
+def _profile(
+    folder: PredictionFolder, transpose: Sequence[int], read: Callable[[str], Any], case: CaseFiles
+) -> np.ndarray:
+    if case.segmentation is None:
+        raise UserError(f"{case.path}: it has no segmentation beside it.")
+    image, properties = read(case.case)
+    channels = np.asarray(image[: folder.num_channels], np.float16)
+    return profile(channels, folder.read_labels(case.segmentation)[0], folder.labels, properties, transpose)
+
+
+def _read_preprocessed(data_set: Any, case: str) -> tuple[np.ndarray, Mapping[str, Any]]:
+    try:
+        data, _, _, properties = data_set.load_case(case)
+        return data[:], properties
+    except Exception as error:  # blosc2, NumPy and pickle raise anything
+        raise UserError(f"{case}: its preprocessed image cannot be read ({error}).") from None
+
+
+def _preprocess(
+    model: TrainedModel, inputs: Mapping[str, InputCase], case: str
+) -> tuple[np.ndarray, Mapping[str, Any]]:
+    if case not in inputs:
+        raise UserError(f"{case}: its image is gone.")
+    prepared = read_and_preprocess(model, inputs[case], any_size=True)
+    return prepared.values, prepared.properties
+
+
+def _check_image(model: TrainedModel, image: np.ndarray, properties: dict[str, Any], source: Sequence[object]) -> None:
+    """UserError for an image (C, *spatial) that the network cannot take."""
+    num_channels = model.opened.num_channels
     if image.ndim != 4 or len(image) != num_channels:
         raise UserError(
             f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model takes {num_channels} "
@@ -158,45 +226,42 @@ def _check_image(
     spacing = np.asarray(properties["spacing"], dtype=float)
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise UserError(f"{source[0]}: the voxel spacing is {spacing.tolist()}; correct the image's header.")
-    if num_axes == 3 and image.shape[1] == 1 and Geometry.of(properties).is_2d:
+    is_3d = len(model.configuration_manager.patch_size) == 3
+    if is_3d and image.shape[1] == 1 and Geometry.of(properties).is_2d:
         raise UserError(f"{source[0]}: a 2D image, but the model is 3D; give volumes, or use a 2D configuration.")
     for i, channel in enumerate(image):
-        path = source[min(i, len(source) - 1)]
-        if not np.isfinite(channel).all():
-            raise UserError(
-                f"{path}: it holds voxels that are NaN or infinite; replace them, or export the scan again."
-            )
-        low, high = channel.min(), channel.max()
+        path, low, high = source[min(i, len(source) - 1)], channel.min(), channel.max()
+        if not np.isfinite(low) or not np.isfinite(high):  # NaN is passed on by both
+            why = "holds voxels that are NaN or infinite; replace them, or export the scan again"
+            raise UserError(f"{path}: it {why}.")
         if low == high:
             raise UserError(f"{path}: all voxels have the value {low:g}; export the scan again.")
-        if max(-low, high) > LARGEST_INTENSITY:
-            raise UserError(
-                f"{path}: its intensities reach from {low:.2g} to {high:.2g}, whose squares overflow when nnU-Net "
-                "normalises them; export the scan again."
-            )
+        if max(-low, high) > _LARGEST_INTENSITY:
+            why = "whose squares overflow when nnU-Net normalises them; export the scan again"
+            raise UserError(f"{path}: its intensities reach from {low:.2g} to {high:.2g}, {why}.")
 
 
 def _check_size(
     model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object, *, any_size: bool
 ) -> None:
     """UserError, before hours of resampling, for an image that is far larger than any of the training, or too small."""
+
+    def steps(values: Any) -> str:
+        return " x ".join(f"{value:.4g}" for value in values)
+
     training, box = model.training, bounding_box(np.any(image, axis=0))  # nnU-Net crops to this box
     shape = model.grid_shape(spacing_mm, [part.stop - part.start for part in box or ()])
-    its = f"{source}: its spacing of {_steps(spacing_mm)} (z, y, x)"
+    its = f"{source}: its spacing of {steps(spacing_mm)} (z, y, x)"
     if (shape.round() < 1).any():
-        there = model.grid_spacing_mm
+        grid = model.grid_spacing_mm
         raise UserError(
-            f"{its} leaves {_steps(shape)} voxels at the network's spacing of {_steps(there[~np.isnan(there)])}, less "
+            f"{its} leaves {steps(shape)} voxels at the network's spacing of {steps(grid[~np.isnan(grid)])}, less "
             "than one along an axis; correct the header."
         )
-    shapes = model.grid_shape(training.spacings_mm, training.sizes_mm / training.spacings_mm)
-    voxels, largest = shape.prod(), shapes.prod(-1).max(initial=0)
-    usual = not any_size and largest > 0
-    if voxels > (MOST_TIMES * largest if usual else _MOST_VOXELS):
+    voxels = shape.prod()
+    largest = model.grid_shape(training.spacings_mm, training.sizes_mm / training.spacings_mm).prod(-1).max(initial=0)
+    is_limited = not any_size and largest > 0
+    if voxels > (_MOST_TIMES * largest if is_limited else _MOST_VOXELS):
         compared = f"{voxels / largest:.2g} x the training's largest" if largest else "more than any memory holds"
-        fix = ", or pass --any_size if it is right" if usual else ""
+        fix = ", or pass --any_size if it is right" if is_limited else ""
         raise UserError(f"{its} makes {voxels:.2g} voxels for the network, {compared}; correct the header{fix}.")
-
-
-def _steps(values: Iterable[float]) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)

@@ -7,24 +7,33 @@ number of parts: they vary so much among calibration scans that with them fewer 
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.numbers.unlike import LOG
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.numbers.unlike import LOG, CalibrationProfiles
 
 MOST_CHANNELS, MOST_STRUCTURES = 3, 5
 
 _OF_CHANNEL = (f"{LOG}noise", "median", "95 % quantile", "mean inside", f"{LOG}spread inside", f"{LOG}sharpness")
+_OF_GEOMETRY = [f"{LOG}{number} along {axis}" for number in ("spacing", "size") for axis in "zyx"]
 _SHELL = 3  # voxels around a structure
 _MAD = 1.4826  # from median absolute deviation to standard deviation
 _DIFFERENCES = math.sqrt(6)  # standard deviation of the second difference of white noise
 _LEAST = 1e-3
 _MOST_VOXELS = 1 << 20  # of larger images every second, third, ... slice is looked at
+_FINGERPRINT = "dataset_fingerprint.json"
+_SLACK = 1.1  # how far beyond the training's range is still like it
 
 
 def profile_names(labels: Labels, channels: Sequence[str]) -> list[str]:
@@ -33,7 +42,7 @@ def profile_names(labels: Labels, channels: Sequence[str]) -> list[str]:
     return [
         *(f"{number} ({channel})" for channel in channels[:MOST_CHANNELS] for number in _OF_CHANNEL),
         *(f"{channels[0]} {where} {name}" for name in structures for where in ("in", "around")),
-        *(f"{LOG}{number} along {axis}" for number in ("spacing", "size") for axis in "zyx"),
+        *_OF_GEOMETRY,
     ]
 
 
@@ -60,8 +69,9 @@ def profile(
 
     step = min(len(image[0]), max(1, math.ceil(image[0].size / _MOST_VOXELS)))
     slices = slice((len(image[0]) - 1) % step // 2, None, step)
+    spacing = np.array(Geometry.of(properties).spacing_mm)
     cropped = segmentation.transpose(transpose)[tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])]
-    size = np.array(cropped.shape)[np.argsort(transpose)] * Geometry.of(properties).spacing_mm
+    size = np.array(cropped.shape)[np.argsort(transpose)] * spacing
     on_grid, image = _nearest(cropped, image.shape[1:], slices), image[:MOST_CHANNELS, slices].astype(np.float32)
     foreground = on_grid != 0
     outline = foreground & ~_in_slices(binary_erosion, foreground, 1)
@@ -70,15 +80,17 @@ def profile(
         second = np.diff(channel, 2, axis=-1)
         noise = _MAD * np.median(np.abs(second - np.median(second))) / _DIFFERENCES if second.size else math.nan
         numbers += [_log(noise), *np.quantile(channel, (0.5, 0.95)).tolist()]
-        inside, steps = channel[foreground], np.hypot(*np.gradient(channel, axis=(-1, -2)))
-        of_outline = _log(steps[outline].mean() / max(float(channel.std()), _LEAST)) if inside.size else math.nan
-        numbers += [float(inside.mean()), _log(inside.std())] if inside.size else [math.nan] * 2
-        numbers.append(of_outline)
+        if (inside := channel[foreground]).size:
+            steps = np.hypot(*np.gradient(channel, axis=(-1, -2)))
+            sharpness = steps[outline].mean() / max(float(channel.std()), _LEAST)
+            numbers += [float(inside.mean()), _log(inside.std()), _log(sharpness)]
+        else:
+            numbers += [math.nan] * 3
     for structure in labels.foreground[:MOST_STRUCTURES]:
         mask = labels.mask(on_grid, structure)
         shell = _in_slices(binary_dilation, mask, _SHELL) & ~mask
         numbers += [float(image[0][where].mean()) if where.any() else math.nan for where in (mask, shell)]
-    return np.array([*numbers, *map(_log, Geometry.of(properties).spacing_mm), *map(_log, size)], float)
+    return np.array([*numbers, *map(_log, spacing), *map(_log, size)], float)
 
 
 def _nearest(values: np.ndarray, shape: Sequence[int], slices: slice) -> np.ndarray:
@@ -95,3 +107,54 @@ def _in_slices(operation: Callable[..., np.ndarray], mask: np.ndarray, times: in
 
 def _log(value: float) -> float:
     return math.log(max(float(value), _LEAST))
+
+
+@dataclass(frozen=True)
+class TrainingRange:
+    """Spacing and size of the n images that a model knows, axes in the order of nnU-Net's reader (z, y, x).
+
+    Attributes:
+        whose: ``the training``, or ``the calibration scans``; empty where neither is known, and n is 0.
+        spacings_mm: (n, 3) voxel spacing.
+        sizes_mm: (n, 3) voxels times spacing, borders of zeros cut off.
+    """
+
+    whose: str
+    spacings_mm: np.ndarray
+    sizes_mm: np.ndarray
+
+    @classmethod
+    def find(cls, model: Path, plans: Mapping[str, Any], scans: CalibrationProfiles | None) -> TrainingRange:
+        """From nnU-Net's fingerprint beside the model or among the preprocessed data, else from calibration scans."""
+        preprocessed = Path(os.environ.get("nnUNet_preprocessed", ""), plans.get("dataset_name", ""))
+        for path in (model / _FINGERPRINT, preprocessed / _FINGERPRINT):
+            with contextlib.suppress(UserError, KeyError, TypeError, ValueError, OverflowError):  # damaged, or absent
+                content = read_dict(path)
+                spacings, shapes = (np.array(content[key], float) for key in ("spacings", "shapes_after_crop"))
+                both = np.stack([spacings, spacings * shapes])
+                if both.shape == (2, len(spacings), 3) and (np.isfinite(both) & (both > 0)).all():
+                    return cls("the training", *both)
+        if scans is None or not set(_OF_GEOMETRY) <= set(scans.names):
+            return cls("", *np.empty((2, 0, 3)))
+        columns = np.array(scans.values, float).T[[scans.names.index(name) for name in _OF_GEOMETRY]]
+        return cls("the calibration scans", *np.exp(columns).reshape(2, 3, -1).transpose(0, 2, 1))
+
+    def compare(self, geometry: Geometry, shape: Sequence[int]) -> list[str]:
+        """How spacing and size of an image differ, in words: a sentence for each axis that is beyond the range.
+
+        Args:
+            geometry: Of the image.
+            shape: Its voxels, borders of zeros cut off.
+        """
+        spacing, said = np.array(geometry.spacing_mm), list[str]()
+        unit = "pixels" if geometry.unit == "pixels" else "mm"
+        sizes = ("spacing", spacing, self.spacings_mm), ("size", spacing * np.array(shape), self.sizes_mm)
+        for quantity, values, known in sizes if self.whose else ():
+            for axis in range(int(geometry.is_2d), 3):  # nnU-Net's first axis of 2D images is none
+                value, low, high = values[axis], known[:, axis].min(), known[:, axis].max()
+                if not low / _SLACK <= value <= high * _SLACK:
+                    side, factor = ("largest", value / high) if value > high else ("smallest", value / low)
+                    usual, side = (f"{low:.3g} to {high:.3g}", side) if low < high else (f"{low:.3g}", "usual")
+                    times = f"in {self.whose} {usual} ({factor:.2g} x the {side})"
+                    said.append(f"{quantity} along {'zyx'[axis]} {value:.3g} {unit}, {times}")
+        return said

@@ -20,8 +20,8 @@ from nnunet_nacl.case.case import CaseFiles
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.companion_files import fold_folders
-from nnunet_nacl.nnunet.npz import RERUN
+from nnunet_nacl.nnunet.image_files import RERUN
+from nnunet_nacl.nnunet.locate import fold_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_json import PredictedCases

@@ -13,8 +13,8 @@ from typing import Any
 from nnunet_nacl.calibrate.calibration_map import Inference
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, one_line
-from nnunet_nacl.nnunet.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
+from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.network import Network, segment_case
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.preprocessed_case import GridCase, read_and_preprocess

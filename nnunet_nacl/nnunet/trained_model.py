@@ -17,10 +17,9 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.nnunet.locate import calibrate_command, trained_folds
-from nnunet_nacl.nnunet.nnunet_objects import configuration_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.training_range import TrainingRange
-from nnunet_nacl.nnunet.trust import read_checkpoint
+from nnunet_nacl.nnunet.profile import TrainingRange
+from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 
@@ -33,7 +32,7 @@ class TrainedModel:
 
     Attributes:
         folder: nnU-Net's model folder.
-        opened: The same, as something that has labels and a reader.
+        opened: That folder, as something that has labels and a reader.
         configuration: Its name in the plans.
         trainer: Its class, as the checkpoint has it.
         folds: That are averaged, in this order.
@@ -83,28 +82,21 @@ class TrainedModel:
                 of another version, is not taken for none.
         """
         check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
-        opened = PredictionFolder.open(folder, need_reference=False)
-        name = checkpoint or FINAL
+        opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL
         chosen = trained_folds(folder, name, folds)
-        heads = [read_checkpoint(folder / f"fold_{fold}" / name, mmap=True) for fold in chosen]  # weights stay there
+        paths = [folder / f"fold_{fold}" / name for fold in chosen]
+        heads = [read_checkpoint(path, mmap=True) for path in paths]  # weights stay on the disk
         if not opened.num_channels:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
-        model = cls(
-            folder,
-            opened,
-            heads[0]["init_args"]["configuration"],
-            heads[0]["trainer_name"],
-            chosen,
-            name,
-            tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen),
-        )
+        configuration, hashes = heads[0]["init_args"]["configuration"], tuple(map(sha256, paths))
+        model = cls(folder, opened, configuration, heads[0]["trainer_name"], chosen, name, hashes)
         path = calibration_map or folder / MAP_FILE
         if with_map and (calibration_map or path.is_file()):
             model = model._with_map(path, CalibrationMap.load(path), is_given=calibration_map is not None)
         elif with_map:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
-                f"To have both: `{calibrate_command(folder, model.configuration)}`"
+                f"To have both: `{calibrate_command(folder, configuration)}`"
             )
             model = replace(model, missing=(missing,))
         try:
@@ -112,7 +104,7 @@ class TrainedModel:
         except UserError:
             raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
-            problem = f"does not describe the configuration {model.configuration} ({first_line(error)})"
+            problem = f"does not describe the configuration {configuration} ({first_line(error)})"
             raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
         return model
 
@@ -125,14 +117,9 @@ class TrainedModel:
             if is_given:
                 raise
             return replace(self, missing=(f"not calibrated: {error}",))
-        return replace(
-            self,
-            calibration=calibration,
-            quality=quality,
-            map_path=path.resolve(),
-            record=record,
-            missing=(f"no Dice is predicted: {why_not}",) if why_not else (),
-        )
+        missing = (f"no Dice is predicted: {why_not}",) if why_not else ()
+        place = path.resolve()
+        return replace(self, calibration=calibration, quality=quality, map_path=place, record=record, missing=missing)
 
     def other_inference(self, step_size: float, mirroring: bool) -> list[str]:
         """A note where the model is used otherwise than when the map was fitted."""
@@ -164,21 +151,20 @@ class TrainedModel:
     @cached_property
     def training(self) -> TrainingRange:
         """Spacing and size of the images that the model knows."""
-        return TrainingRange.find(
-            self.folder, self.opened.plans, self.quality.of_map.profiles if self.quality else None
-        )
+        profiles = self.quality.of_map.profiles if self.quality else None
+        return TrainingRange.find(self.folder, self.opened.plans, profiles)
 
     @property
     def grid_spacing_mm(self) -> np.ndarray:
         """(3,) spacing of the network's grid in the reader's order; NaN where an image keeps its own: slices of 2D."""
-        spacing, there = np.full(3, np.nan), self.configuration_manager.spacing
-        spacing[self.plans_manager.transpose_forward[-len(there) :]] = there
+        spacing, grid = np.full(3, np.nan), self.configuration_manager.spacing
+        spacing[self.plans_manager.transpose_forward[-len(grid) :]] = grid
         return spacing
 
     def grid_shape(self, spacing_mm: ArrayLike, shape: ArrayLike) -> np.ndarray:
         """(..., 3) voxels of images on that grid, not rounded, from their spacing and shape in the reader's order."""
-        there = self.grid_spacing_mm
-        return np.asarray(shape, float) * np.where(np.isnan(there), 1, np.asarray(spacing_mm, float) / there)
+        grid = self.grid_spacing_mm
+        return np.asarray(shape, float) * np.where(np.isnan(grid), 1, np.asarray(spacing_mm, float) / grid)
 
     @property
     def previous_stage(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Judges what others made before nnU-Net is given it: nnU-Net runs what checkpoints hold and what plans name.
+"""nnU-Net's objects of files that others made, which are judged first: it runs what checkpoints hold and plans name.
 
 A checkpoint is read as weights and numbers alone. A name is looked up as nnU-Net does it; what is found must be of the
 kind that is meant, and tells itself where it comes from. Nothing is judged where the user trusts the files.
@@ -25,6 +25,7 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import is_file_name, regular_only
 from nnunet_nacl.json_files import decode
+from nnunet_nacl.nnunet.image_files import quiet
 from nnunet_nacl.training import TRAINERS_PACKAGE
 from nnunet_nacl.training.lookup import registered_trainers
 
@@ -128,16 +129,18 @@ def _search(package: str, name: str) -> Any:
     return recursive_find_python_class(import_module(package).__path__[0], name, package)
 
 
+_PACKAGES = {
+    "label_manager": "utilities.label_handling",
+    "image_reader_writer": "imageio",
+    "overwrite_image_reader_writer": "imageio",
+    "preprocessor_name": "preprocessing",
+    "normalization_schemes": "preprocessing.normalization",
+    **{f"resampling_fn_{of}": "preprocessing.resampling" for of in ("data", "seg", "probabilities")},
+}
 _JUDGES: dict[str, Callable[[str], bool]] = {
     "trainer_name": _is_trainer,
     **dict.fromkeys(("dataset_name", "data_identifier"), is_file_name),  # folders, where nnU-Net loads pickles
-    "label_manager": partial(_is_of_nnunet, "utilities.label_handling"),
-    **dict.fromkeys(("image_reader_writer", "overwrite_image_reader_writer"), partial(_is_of_nnunet, "imageio")),
-    "preprocessor_name": partial(_is_of_nnunet, "preprocessing"),
-    "normalization_schemes": partial(_is_of_nnunet, "preprocessing.normalization"),
-    "resampling_fn_data": partial(_is_of_nnunet, "preprocessing.resampling"),
-    "resampling_fn_seg": partial(_is_of_nnunet, "preprocessing.resampling"),
-    "resampling_fn_probabilities": partial(_is_of_nnunet, "preprocessing.resampling"),
+    **{key: partial(_is_of_nnunet, package) for key, package in _PACKAGES.items()},
 }
 
 
@@ -154,7 +157,74 @@ def check_names(content: Mapping[str, Any], file: str, judges: Mapping[str, Call
 
 
 def check_network(network: Mapping[str, Any], file: str) -> None:
-    """The same of a configuration's ``architecture``: its class, and what of its arguments is imported."""
+    """UserError where a configuration's ``architecture`` names a class, or imports an argument, that is no layer."""
     check_names(network, file, {"network_class_name": _is_layer})
     imported = (*network.get("_kw_requires_import", ()), "conv_op")  # which nnUNetTrainerBN imports in any case
     check_names(network.get("arch_kwargs", {}), file, dict.fromkeys(imported, _is_layer))
+
+
+def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+    """nnU-Net's label manager; UserError if it does not take the files, which belong to the folder ``source``."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    check_names(plans, f"plans.json of {source}")
+    try:
+        with quiet():
+            return PlansManager(plans).get_label_manager(dataset_json)
+    except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError here
+        raise UserError(f"dataset.json or plans.json of {source} is not nnU-Net's: {first_line(error)}") from error
+
+
+def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+    """nnU-Net's reader of a data set's images, whose files belong to the folder ``source``.
+
+    That of the plans, as in nnU-Net's validation, so that Dice agrees with its summary.json; else by the file ending.
+    UserError if nnU-Net has none, or a name stands for something else.
+    """
+    from nnunetv2.imageio.reader_writer_registry import (
+        determine_reader_writer_from_dataset_json,
+        recursive_find_reader_writer_by_name,
+    )
+
+    with quiet():
+        check_names(plans, f"plans.json of {source}")
+        check_names(dataset_json, f"dataset.json of {source}")
+        try:
+            return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
+        except (KeyError, RuntimeError):
+            pass
+        try:
+            return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
+        except RuntimeError as error:
+            ending = dataset_json["file_ending"]
+            raise UserError(f"No reader of nnU-Net takes {ending!r} files: {first_line(error)}") from None
+
+
+def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
+    """A configuration of nnU-Net's plans manager, which puts together what it inherits, and old plans in today's form.
+
+    UserError where plans.json, which belongs to ``folder``, names something else in it than is meant.
+    """
+    configuration, file = plans_manager.get_configuration(name), f"plans.json of {folder}"
+    check_names(configuration.configuration, file)
+    check_network(configuration.configuration["architecture"], file)
+    if configuration.preprocessor_class is None:
+        named = configuration.preprocessor_name
+        raise UserError(f"{file}: nnU-Net has no preprocessor_name {named!r}; repair the file, or plan again.")
+    return configuration
+
+
+def check_model(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint: dict[str, Any], folder: Path) -> None:
+    """Judge all that nnU-Net looks up when it predicts with a model: UserError where it is something else.
+
+    Args:
+        plans: Content of plans.json.
+        dataset_json: Content of dataset.json.
+        checkpoint: Content of the first fold's.
+        folder: The model's, for the message.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    for file, content in (("checkpoint", checkpoint), ("plans.json", plans), ("dataset.json", dataset_json)):
+        check_names(content, f"{file} of {folder}")
+    configuration_of(PlansManager(plans), checkpoint["init_args"]["configuration"], folder)

@@ -20,11 +20,11 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.held_out_prediction import PREDICTED_BY, Predicted, measure_predicted, unfinished
-from nnunet_nacl.nnunet.locate import find_fold_folders, predicted_folder, with_expected
+from nnunet_nacl.nnunet.locate import predicted_folder
 from nnunet_nacl.nnunet.measured_export import MeasuredExport
 from nnunet_nacl.nnunet.network import build_predictor, check_step_size
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.preprocessed_case import preprocessed_cases
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.preprocessed_case import preprocessed_cases, with_stage_before
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 from nnunet_nacl.runs.evaluate import ledger_folder
 from nnunet_nacl.runs.ledger import Ledger, identify
@@ -126,7 +126,7 @@ def predict_validation(
     path = model.folder / f"fold_{fold}" / model.checkpoint
     output = predicted_folder(path.parent, model.checkpoint)
     output.mkdir(exist_ok=True)
-    folder = with_expected(PredictionFolder.open(output), fold)
+    folder = PredictionFolder.open(output).with_expected(fold)
     _prepare(output, path, folder.file_ending, inference_in(network))
     if not folder.expected:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
@@ -146,7 +146,6 @@ def _predict(
 ) -> None:
     """Predict preprocessed cases by one network; lost ones get probabilities, too, where others have them."""
     import torch
-    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
     predictor = build_predictor(model.folder, (fold,), model.checkpoint, **network)
     dataset = preprocessed_cases(model, [case.case for case in todo])
@@ -155,8 +154,7 @@ def _predict(
         data, _, before, properties = dataset.load_case(case.case)
         data = data[:]
         if before is not None and model.previous_stage:
-            labels = model.opened.label_manager.foreground_labels
-            data = np.vstack((data, convert_labelmap_to_one_hot(before[:], labels, output_dtype=data.dtype)))
+            data = with_stage_before(model, data, before[:])
         return np.array(data), properties
 
     def predict(case: CaseFiles, given: tuple[np.ndarray, dict[str, Any]]) -> Predicted:

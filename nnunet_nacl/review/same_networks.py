@@ -9,7 +9,7 @@ from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, check_networks, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
-from nnunet_nacl.nnunet.companion_files import fold_of
+from nnunet_nacl.nnunet.locate import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.prediction_json import UsedModel
 

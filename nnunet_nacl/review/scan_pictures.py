@@ -18,7 +18,6 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.nnunet.image_files import read_images
-from nnunet_nacl.nnunet.locate import image_files
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessed_case import for_pictures
 from nnunet_nacl.numbers.surface import bounding_box
@@ -61,7 +60,7 @@ def draw_scan(
     """
     name, shape = reviewed.case.name, reviewed.case.segmentation.shape
     try:
-        files = files or image_files(folder, name)
+        files = files or folder.images(name)
         image = for_pictures(read_images(folder.reader, files[:1])[0][0]) if image is None else image
     except UserError:
         return reviewed.finished, ()

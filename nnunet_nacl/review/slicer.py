@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
-from nnunet_nacl.nnunet.companion_files import list_folder
+from nnunet_nacl.nnunet.locate import list_folder
 from nnunet_nacl.review.review_list import RECORDS
 
 MAPPINGS = ("mapping.csv", "mappings.csv")

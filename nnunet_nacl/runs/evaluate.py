@@ -18,7 +18,7 @@ from nnunet_nacl.case.results import CaseResult, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.nnunet.npz import RERUN
+from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.runs.ledger import Ledger, same_contents
 from nnunet_nacl.runs.run import run

@@ -15,7 +15,7 @@ from nnunet_nacl.case.results import MASKS, CaseResult, EvaluationSettings
 from nnunet_nacl.case.sampling import Sample
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
-from nnunet_nacl.nnunet.npz import RERUN
+from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics

@@ -17,8 +17,7 @@ from typing import Any
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import checksum, is_file_name, lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.image_files import spacing_file
-from nnunet_nacl.nnunet.npz import array_checksum
+from nnunet_nacl.nnunet.image_files import array_checksum, spacing_file
 
 PROBLEM = ".problem"
 """Ending of a file in a ledger that says why a case could not be done."""

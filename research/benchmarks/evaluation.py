@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
     pin_to_one_core(args.core)
-    from nnunet_nacl.nnunet.npz import read_probabilities
+    from nnunet_nacl.nnunet.image_files import read_probabilities
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.runs.evaluate import evaluate_folder
 

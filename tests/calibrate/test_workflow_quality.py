@@ -17,8 +17,7 @@ import pytest
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.case.case_quality import sampled_quality
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.nnunet.locate import find_fold_folders
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_nacl.case.effect import count_sample
 from nnunet_nacl.case.sampling import draw_sample
-from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_case
 from nnunet_nacl.runs.heldout import HeldOut, case_values

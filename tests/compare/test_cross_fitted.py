@@ -15,7 +15,7 @@ from nnunet_nacl.compare.resolution import Options, locate, read_documents
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.learned_quality import DICE, learn
 from nnunet_nacl.runs.heldout import HeldOut

@@ -1,6 +1,8 @@
-"""Whether a NIfTI file is whole is seen from its header and its size."""
+"""Files that are cut off or hold something else are told apart from whole ones; large npz files take little memory."""
 
 from __future__ import annotations
+
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -11,8 +13,10 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 from skimage import io
 
+from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.image_files import read_images, read_segmentation, verified, why_broken
+from nnunet_nacl.nnunet import image_files
+from nnunet_nacl.nnunet.image_files import read_images, read_probabilities, read_segmentation, verified, why_broken
 
 VOXELS = np.random.default_rng(0).integers(0, 200, (9, 17, 14)).astype(np.uint8)
 
@@ -78,3 +82,21 @@ def test_what_is_written_is_verified(tmp_path):
         raise RuntimeError("no such format")
     with verified(path):
         write(path)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_large_file_is_never_in_memory_beside_its_array(tmp_path, monkeypatch, large) -> None:
+    path, labels = tmp_path / "case.npz", Labels(("background", "organ"), (0, 1), False, None, (0, 1))
+    saved = np.random.default_rng(0).random((2, 40, 200, 250), np.float32)  # hardly compressible
+    np.savez_compressed(path, probabilities=saved)
+    assert path.stat().st_size > saved.nbytes / 2
+    if large:
+        monkeypatch.setattr(image_files, "_MOST_AT_ONCE", path.stat().st_size // 2)
+    tracemalloc.start()
+    try:
+        read = read_probabilities(path, labels, saved.shape[1:], "segmentation")
+        beside = tracemalloc.get_traced_memory()[1] - saved.nbytes
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(read, saved)
+    assert (beside < saved.nbytes / 3) == large

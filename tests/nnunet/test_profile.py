@@ -16,10 +16,9 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.nnunet.calibration_profiles import learn_profiles
 from nnunet_nacl.nnunet.input_cases import find_input_cases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.preprocessed_case import read_and_preprocess
+from nnunet_nacl.nnunet.preprocessed_case import learn_profiles, read_and_preprocess
 from nnunet_nacl.nnunet.profile import MOST_STRUCTURES, profile, profile_names
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.unlike import CalibrationProfiles

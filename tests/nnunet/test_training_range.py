@@ -9,8 +9,7 @@ import pytest
 
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.nnunet.profile import profile_names
-from nnunet_nacl.nnunet.training_range import TrainingRange
+from nnunet_nacl.nnunet.profile import TrainingRange, profile_names
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 
 FINGERPRINT = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.nnunet_objects import check_model, find_reader, label_manager_of
+from nnunet_nacl.nnunet.trust import check_model, find_reader, label_manager_of
 from tests.nnunet.untrained import plans_json
 from tests.numbers.models import architecture
 

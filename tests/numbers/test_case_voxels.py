@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.numbers.case_voxels import read_voxels
 from nnunet_nacl.runs.heldout import HeldOut
 

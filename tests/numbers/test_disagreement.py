@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.nnunet.nnunet_objects import label_manager_of
+from nnunet_nacl.nnunet.trust import label_manager_of
 from nnunet_nacl.numbers import disagreement as module
 from nnunet_nacl.numbers.disagreement import MemberSums
 from nnunet_nacl.numbers.overlap import count_overlap

@@ -13,8 +13,8 @@ from nnunet_nacl.case.document import read_document
 from nnunet_nacl.case.results import MASKS, EvaluationSettings
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.nnunet.locate import find_fold_folders, model_folder
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.locate import model_folder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.numbers import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.runs.evaluate import evaluate_folder
@@ -191,12 +191,7 @@ def rewrite(path, how):
     "how",
     ["uncompressed", "bzip2", "beside another array", "big double", "long double", "Fortran order"],
 )
-@pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
-def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, how, inflater):
-    from nnunet_nacl.nnunet import npz
-
-    if inflater == "numpy":
-        monkeypatch.setattr(npz, "imagecodecs", None)
+def test_the_same_probabilities_saved_differently(make_validated, how):
     model = make_validated(cases=1)
     before = evaluate_folder(model.validation())
     rewrite(model.validation() / "case_00.npz", how)

@@ -11,7 +11,7 @@ from nnunetv2.inference import export_prediction
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.case.document import read_document
-from nnunet_nacl.nnunet.locate import find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.heldout import HeldOut
 from tests.numbers.problems import all_voxels, read_held_out
