@@ -15,7 +15,7 @@ import numpy as np
 from nnunet_nacl.case.document import read_document
 from nnunet_nacl.case.results import CaseResult
 from nnunet_nacl.numbers import BinStats, ece
-from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands
+from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 from nnunet_nacl.show.reliability import draw_reliability
 
 MASKS = ("foreground", "predicted", "all")

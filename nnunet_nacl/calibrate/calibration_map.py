@@ -24,9 +24,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, decode, encode, read_dict
 from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose
-from nnunet_nacl.numbers.detection import Detected
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 

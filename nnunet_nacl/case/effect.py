@@ -12,10 +12,10 @@ from typing_extensions import TypedDict
 from nnunet_nacl.case.sampling import Sample
 from nnunet_nacl.json_files import Number, Share
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.numbers.bootstrap import mean_interval
 from nnunet_nacl.numbers.case_voxels import MASK_BITS, Voxels, unpack
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, is_certain, probabilities
+from nnunet_nacl.numbers.statistics import mean_interval
 
 _FURTHER = ("dilated", "boundary", "near")  # masks that do not follow from truth and labels
 

@@ -21,8 +21,7 @@ from nnunet_nacl.numbers.calibration_error import (
     mask_metrics,
     nll_per_row,
 )
-from nnunet_nacl.numbers.detection import Detected
-from nnunet_nacl.numbers.overlap import Overlap
+from nnunet_nacl.numbers.overlap import Detected, Overlap
 
 MASK_NOTES = {
     "foreground": "truth is not background: the paper's",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nnunet_nacl.case.results import MASKS, CaseResult
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
 
-CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.compared}
+CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
 _SHORT = {"Dice": "DSC", "HD95_mm": "HD95"} | {name: metric.title for name, metric in CALIBRATION_METRICS.items()}
 
 MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")

@@ -14,9 +14,15 @@ from nnunet_nacl.compare.alignment import Dataset
 from nnunet_nacl.compare.columns import Column, column_values, family_of, make_columns
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.bootstrap import Interval, mean_interval
 from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST, PairedDifference, holm, paired_difference
+from nnunet_nacl.numbers.statistics import (
+    FEWEST_FOR_A_TEST,
+    Interval,
+    PairedDifference,
+    holm,
+    mean_interval,
+    paired_difference,
+)
 
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)

@@ -11,7 +11,7 @@ import nnunet_nacl
 from nnunet_nacl.compare.alignment import Dataset
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.comparison_file import SCHEMA_VERSION
-from nnunet_nacl.numbers.bootstrap import CONFIDENCE
+from nnunet_nacl.numbers.statistics import CONFIDENCE
 
 _ENTRY = ("name", "label", "trainer", "ranked")
 

@@ -17,9 +17,9 @@ from nnunet_nacl.compare.comparison_file import FIGURES
 from nnunet_nacl.compare.forest_plot import draw_differences
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands
 from nnunet_nacl.numbers.calibration_error import ece
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE
+from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 from nnunet_nacl.show.reliability import count_covered, draw_predicted_dice, draw_reliability
 from nnunet_nacl.show.tables import number
 

@@ -27,7 +27,7 @@ from nnunet_nacl.nnunet.preprocessed_case import GridCase
 from nnunet_nacl.nnunet.profile import profile
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import check_model, read_checkpoint
-from nnunet_nacl.numbers.disagreement import Disagreement, MemberSums
+from nnunet_nacl.numbers.voxel_uncertainty import Disagreement, MemberSums
 from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
 
 _OVERFLOW = (

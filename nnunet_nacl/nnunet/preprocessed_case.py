@@ -20,9 +20,9 @@ from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile, profile_names
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.numbers.disagreement import Disagreement
 from nnunet_nacl.numbers.surface import bounding_box
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 from nnunet_nacl.runs.side_by_side import each_case
 
 _MOST_TIMES = 30  # the voxels of the training's largest image: the header of a larger one will be wrong

@@ -1,21 +1,8 @@
 """Calibration and segmentation metrics on arrays and tensors; nothing here knows nnU-Net or draws."""
 
 from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.calibration_error import ace, brier, cece, class_errors, ece, mce, nll
+from nnunet_nacl.numbers.calibration_error import ace, brier, cece, ece, mce, nll
 from nnunet_nacl.numbers.counting import count_masks
-from nnunet_nacl.numbers.overlap import Overlap, count_overlap, dice
+from nnunet_nacl.numbers.overlap import count_overlap
 
-__all__ = [
-    "BinStats",
-    "Overlap",
-    "ace",
-    "brier",
-    "cece",
-    "class_errors",
-    "count_masks",
-    "count_overlap",
-    "dice",
-    "ece",
-    "mce",
-    "nll",
-]
+__all__ = ["BinStats", "ace", "brier", "cece", "count_masks", "count_overlap", "ece", "mce", "nll"]

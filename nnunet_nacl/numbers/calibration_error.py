@@ -14,20 +14,11 @@ import numpy as np
 
 from nnunet_nacl.numbers.binning import BinStats
 
-__all__ = ["MASK_METRICS", "MaskMetric", "ace", "brier", "brier_per_row", "cece", "class_errors", "ece"]
-
-
-def _gaps(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """|mean outcome - mean confidence| of each bin, NaN in empty bins."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.abs(positive - confidence) / np.where(count > 0, count, np.nan)
-
 
 def _weighted(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Sum over bins of count / N * gap, one value per row: |sum of outcomes - sum of confidences| / N."""
     total = count.sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.abs(positive - confidence).sum(axis=-1) / np.where(total > 0, total, np.nan)
+    return np.abs(positive - confidence).sum(axis=-1) / np.where(total > 0, total, np.nan)
 
 
 def ece_per_row(stats: BinStats) -> np.ndarray:
@@ -53,13 +44,8 @@ def cece(stats: BinStats, *, reduction: str = "mean", num_classes: int | None = 
 
     Args:
         stats: The sums.
-        reduction: ``sum`` over classes is eq. 11; ``mean`` over classes is what the authors' code computes, K times
-            smaller.
-        num_classes: Only the first so many classes. The authors' code counts classes up to the largest label of the
-            case.
-
-    Returns:
-        The error, or NaN where no voxel was counted.
+        reduction: ``sum`` over classes is eq. 11; ``mean`` is what the authors' code computes, K times smaller.
+        num_classes: Only the first so many classes; the authors' code takes those up to the case's largest label.
 
     Raises:
         ValueError: ``reduction`` is neither, or ``num_classes`` is not in 1..K.
@@ -85,25 +71,17 @@ def mce(stats: BinStats) -> float:
     return _over_bins(stats, np.nanmax)
 
 
-def nanmean(values: Iterable[float]) -> float:
-    """Mean of the values that are defined; NaN if none is."""
-    values = [value for value in values if not np.isnan(value)]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _over_bins(stats: BinStats, reduce) -> float:
+def _over_bins(stats: BinStats, reduce: Callable[..., np.ndarray]) -> float:
+    """Mean over rows of what ``reduce`` makes of |accuracy - confidence| of the non-empty bins."""
     if stats.n_voxels == 0:
         return float("nan")
-    return float(reduce(_gaps(stats.count, stats.confidence, stats.correct), axis=-1).mean())
-
-
-def _per_voxel(sums: np.ndarray, n_voxels: int) -> np.ndarray:
-    return sums / n_voxels if n_voxels else np.full_like(sums, np.nan)
+    gaps = np.abs(stats.correct - stats.confidence) / np.where(stats.count > 0, stats.count, np.nan)
+    return float(reduce(gaps, axis=-1).mean())
 
 
 def nll_per_row(stats: BinStats) -> np.ndarray:
     """Mean negative log likelihood in nats: one value for classes, one per region for regions."""
-    return _per_voxel(stats.nll, stats.n_voxels)
+    return stats.nll / (stats.n_voxels or np.nan)
 
 
 def nll(stats: BinStats) -> float:
@@ -116,7 +94,7 @@ def nll(stats: BinStats) -> float:
 
 def brier_per_row(stats: BinStats) -> np.ndarray:
     """Mean Brier score: one value for classes, one per region for regions; in [0, 2]."""
-    return _per_voxel(stats.brier, stats.n_voxels)
+    return stats.brier / (stats.n_voxels or np.nan)
 
 
 def brier(stats: BinStats) -> float:
@@ -128,6 +106,12 @@ def brier(stats: BinStats) -> float:
     return float(brier_per_row(stats).mean())
 
 
+def nanmean(values: Iterable[float]) -> float:
+    """Mean of the values that are defined; NaN if none is."""
+    values = [value for value in values if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
 @dataclass(frozen=True)
 class MaskMetric:
     """What is computed from the sums of a mask, and where it is shown.
@@ -135,64 +119,53 @@ class MaskMetric:
     Attributes:
         function: Its value; NaN where no voxel was counted.
         title: Its name for people.
+        meaning: For whoever reads `nnunet_nacl compare`, in sentences; empty for what is no column there. Lower is
+            better.
         printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and of `compare` if it is compared.
-        compared: Whether it is a column of `nnunet_nacl compare`. Lower is then better.
         tested: Whether its differences are tested on every mask; each test takes power from the others.
-        meaning: For whoever reads a comparison, in sentences; needed if it is compared.
     """
 
     function: Callable[[BinStats], float]
     title: str
-    printed: bool = True
-    compared: bool = False
-    tested: bool = False
     meaning: str = ""
+    printed: bool = True
+    tested: bool = False
 
 
 MASK_METRICS = {
     "ECE": MaskMetric(
         ece,
         "ECE",
-        compared=True,
-        tested=True,
-        meaning="Expected calibration error: by how much confidence and accuracy differ, on average over the voxels. "
+        "Expected calibration error: by how much confidence and accuracy differ, on average over the voxels. "
         "Of a network with ECE 0 the answers given with 90 % confidence are right nine times in ten. Lower is better.",
+        tested=True,
     ),
     "CECE_mean": MaskMetric(
-        cece,
-        "CECE",
-        compared=True,
-        meaning="The same for each class's probability by itself, rare classes included; mean over classes.",
+        cece, "CECE", "The same for each class's probability by itself, rare classes included; mean over classes."
     ),
     "CECE_sum": MaskMetric(
-        partial(cece, reduction="sum"),
-        "CECE (sum)",
-        printed=False,  # the mean times the number of classes
-        compared=True,
-        meaning="The sum over classes instead of the mean.",
+        partial(cece, reduction="sum"), "CECE (sum)", "The sum over classes instead of the mean.", printed=False
     ),
     "ACE": MaskMetric(ace, "ACE"),
     "MCE": MaskMetric(mce, "MCE"),
     "NLL": MaskMetric(
         nll,
         "NLL",
-        compared=True,
-        tested=True,
-        meaning="Negative log likelihood in nats: grows where the truth was given little probability. It rewards being "
+        "Negative log likelihood in nats: grows where the truth was given little probability. It rewards being "
         "right as well as being calibrated. Lower is better.",
+        tested=True,
     ),
     "Brier": MaskMetric(
         brier,
         "Brier",
-        compared=True,
-        tested=True,
-        meaning="Squared distance between the probabilities and the truth. Rewards both, as NLL does, but forgives "
+        "Squared distance between the probabilities and the truth. Rewards both, as NLL does, but forgives "
         "single bad voxels. Lower is better.",
+        tested=True,
     ),
 }
 """By the names that calibration.json gives them. A metric that is added here is in every document and table."""
 
 
 def mask_metrics(stats: BinStats) -> dict[str, float]:
-    """All metrics of one mask, the proper scores included, under the names that calibration.json gives them."""
+    """All metrics of one mask, and its number of voxels, under the names that calibration.json gives them."""
     return {"n_voxels": stats.n_voxels} | {name: metric.function(stats) for name, metric in MASK_METRICS.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.checks import check_chunk
+from nnunet_nacl.numbers.binning import check_chunk
 from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, blocks_of, check_probs, region_table, sum_inside
 
 MAX_ROUNDS = 20

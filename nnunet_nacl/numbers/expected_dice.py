@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.checks import check_chunk, parts, read_probs, where_true
+from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs, where_true
 
-__all__ = ["ExpectedOverlap", "blocks_of", "check_probs", "count_expected", "expected_dice", "region_table"]
 _LOWEST, _BINS = 1e-3, 160
 _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
@@ -30,8 +29,7 @@ _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the 
 class ExpectedOverlap:
     """Sums of a case from which expected Dice and volume follow; ``a + b`` holds those of both sets of voxels.
 
-    S is the number of structures: the K - 1 classes without the background, or the R regions, in the order of the
-    probability channels.
+    The S structures are the K - 1 classes without the background, or the R regions.
 
     Attributes:
         expected: (S,) float64 sum of p_k over all voxels: the expected size of the structure in voxels.
@@ -47,8 +45,8 @@ class ExpectedOverlap:
     def dice(self) -> np.ndarray:
         """(S,) E_k in [0, 1]; NaN for a structure that is absent from the segmentation.
 
-        The true Dice of an absent structure is 0 where the truth has it and undefined, as in nnU-Net, where not; so no
-        number can stand for both. Whether something was missed is what ``expected`` tells.
+        Its true Dice is 0 where the truth has it and undefined where not, and no number can stand for both. Whether
+        something was missed is what ``expected`` tells.
         """
         with np.errstate(invalid="ignore"):
             return np.where(self.chosen > 0, 2 * self.common / (self.expected + self.chosen), np.nan)
@@ -80,8 +78,7 @@ class ProbabilityHistogram:
         flat, size = probs.reshape(len(probs), -1), len(probs) * _BINS
         keep = None if valid is None else valid.reshape(-1)
         expected, counts, sums = np.zeros(len(flat)), np.zeros(size, np.int64), np.zeros(size)
-        step = max(1 << 10, _BLOCK_PROBABILITIES // len(flat))
-        for part in parts(flat.shape[1], step):
+        for part in _parts(flat):
             chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
             expected += chunk.sum(1, dtype=np.float64)
             rows, columns = np.nonzero(chunk > _LOWEST)
@@ -94,12 +91,11 @@ class ProbabilityHistogram:
 
     @property
     def largest_dice(self) -> np.ndarray:
-        """(S,) the largest E_k that voxels above some threshold have, taken alone; 0 where all are below .001.
+        """(S,) the largest E_k of the voxels above any edge of a bin; 0 where all are below .001.
 
-        Thresholds are edges of the bins. E_k changes little around its best threshold, so that it is missed by
-        less than .001.
+        E_k changes little around its best threshold, so that it is missed by less than .001.
         """
-        n, common = (one[:, ::-1].cumsum(1) for one in (self.counts, self.sums))
+        n, common = (values[:, ::-1].cumsum(1) for values in (self.counts, self.sums))
         return (2 * common / np.maximum(self.expected[:, None] + n, np.finfo(float).tiny)).max(1)
 
     def __add__(self, other: ProbabilityHistogram) -> ProbabilityHistogram:
@@ -113,15 +109,22 @@ def expected_dice(
     regions: Sequence[int | tuple[int, ...]] | None = None,
     valid: Tensor | np.ndarray | None = None,
 ) -> np.ndarray:
-    """(S,) expected Dice E_k of every structure; see :func:`count_expected` for arguments and errors.
-
-    Returns:
-        Values in [0, 1]; NaN for a structure that is absent from the segmentation.
+    """(S,) expected Dice of each structure of a segmentation, NaN where it is absent there.
 
     Example:
-        >>> probs = np.array([[0.1, 0.4, 0.9], [0.9, 0.6, 0.1]])  # two classes, three voxels
+        >>> probs = np.array([[0.1, 0.4, 0.9], [0.9, 0.6, 0.1]])
         >>> expected_dice(probs, np.array([1, 1, 0])).round(3)  # 2 * 1.5 / (1.6 + 2)
         array([0.833])
+
+    Args:
+        probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
+            floating type, any device. Sums are float64, in blocks: extra memory does not grow with the image.
+        segmentation: (*spatial) integer label map: 0 to K - 1; of regions, each is where one of its values stands.
+        regions: The label value or values of each region; None for classes.
+        valid: (*spatial) boolean, False for voxels to leave out, as beside a true Dice those whose truth is ignored.
+
+    Raises:
+        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
     """
     return count_expected(probs, segmentation, regions=regions, valid=valid).dice
 
@@ -133,24 +136,7 @@ def count_expected(
     regions: Sequence[int | tuple[int, ...]] | None = None,
     valid: Tensor | np.ndarray | None = None,
 ) -> ExpectedOverlap:
-    """The sums behind expected Dice and volume, in blocks: extra memory does not grow with the image.
-
-    Args:
-        probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
-            floating type, any device. Sums are float64.
-        segmentation: (*spatial) integer label map. Classes: 0 to K - 1.
-            Regions: nnU-Net's painted map; a region is where one of its label values stands.
-        regions: The label value or values of each region; None for classes.
-        valid: (*spatial) boolean, False where the truth is ignored. At prediction nothing is ignored: a network says
-            something of every voxel, and all count. Only beside a true Dice, which leaves ignored voxels out, must
-            they be left out here too.
-
-    Returns:
-        The sums; all 0 where there is no valid voxel.
-
-    Raises:
-        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
-    """
+    """The sums behind :func:`expected_dice`, which has the arguments and errors; all 0 where no voxel is valid."""
     probs, segmentation = torch.as_tensor(probs).detach(), torch.as_tensor(segmentation)
     check_probs(probs, regions)
     spatial = tuple(probs.shape[1:])
@@ -160,13 +146,11 @@ def count_expected(
         raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {got}.")
     if segmentation.is_floating_point():
         raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
-    if segmentation.numel():
-        low, high = int(segmentation.min()), int(segmentation.max())
+    low, high = (int(x) for x in torch.aminmax(segmentation)) if segmentation.numel() else (0, 0)
+    if low < 0 or (regions is None and high >= len(probs)):
         most = "the largest label value" if regions is not None else len(probs) - 1
-        if low < 0 or (regions is None and high >= len(probs)):
-            raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")
-    flat = segmentation.reshape(-1)
-    table = None if regions is None else region_table(regions, int(flat.max()) if flat.numel() else 0)
+        raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")
+    flat, table = segmentation.reshape(-1), None if regions is None else region_table(regions, high)
     keep = None if valid is None else torch.as_tensor(valid).to(probs.device).reshape(-1)
     n_structures = len(probs) - (regions is None)
     sums = ExpectedOverlap(np.zeros(n_structures), np.zeros(n_structures, np.int64), np.zeros(n_structures))
@@ -182,11 +166,14 @@ def count_expected(
     return sums
 
 
+def _parts(flat: Tensor | np.ndarray) -> Iterator[slice]:
+    return parts(flat.shape[1], max(1 << 10, _BLOCK_PROBABILITIES // len(flat)))
+
+
 def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """(C, *spatial) probabilities as (C, n) blocks of at least float32, each with its place among the voxels."""
     flat = probs.reshape(len(probs), -1)
-    size = max(1 << 10, _BLOCK_PROBABILITIES // len(probs))
-    for part in parts(flat.shape[1], size):
+    for part in _parts(flat):
         block = flat[:, part]
         yield part, block if block.dtype in (torch.float32, torch.float64) else block.float()
 
@@ -201,15 +188,9 @@ def region_table(regions: Sequence[int | tuple[int, ...]], largest_label: int) -
 
 
 def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """Size of each structure in a block, and the sum of its probability over it.
+    """(S,) int64 sizes of the structures in a block, and (S,) float64 sums of their probabilities there.
 
-    Args:
-        chunk: (C, n) probabilities.
-        labels: (n,) int64 label map.
-        table: Of the regions, as :func:`region_table` makes it; None for classes.
-
-    Returns:
-        (S,) int64 voxels and (S,) float64 sums.
+    Of (C, n) probabilities and an (n,) int64 label map; ``table``: see :func:`region_table`, None for classes.
     """
     where = where_true(labels != 0)  # most voxels of an image are background
     labels = labels.index_select(0, where)

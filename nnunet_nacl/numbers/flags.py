@@ -10,8 +10,8 @@ from fractions import Fraction
 import numpy as np
 
 from nnunet_nacl.errors import UserError, some
-from nnunet_nacl.numbers.bootstrap import percentile_interval, resamples
 from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, smallest_threshold
+from nnunet_nacl.numbers.statistics import percentile_interval, resamples
 
 DEFAULT_FIND = 0.9
 DEFAULT_BAD = 0.8

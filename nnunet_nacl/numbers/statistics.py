@@ -1,4 +1,9 @@
-"""Tests: paired differences, Wilcoxon's test, Holm's correction. The unit is the patient, never the voxel."""
+"""Intervals by the bootstrap over cases (Efron 1979), paired differences, Wilcoxon's test and Holm's correction.
+
+The unit is the case, never the voxel: the voxels of an image are not independent; or the patient, where several cases
+are of one. Whatever varies between trainings (seed, order of the batches) is in none of these intervals, since every
+trainer stands for one training per fold.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,119 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.numbers.bootstrap import mean_interval, without_noise
 from nnunet_nacl.numbers.calibration_error import nanmean
 
+CONFIDENCE = 0.95
 FEWEST_FOR_A_TEST = 6
 """With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it cannot reach 0.05."""
+
+_KEPT_BYTES = 800_000_000  # of draws: those of 1,000 cases, 100,000 times
+_BLOCK = 1 << 20  # cases drawn at a time
+_kept: dict[tuple[int, int, int], np.ndarray] = {}  # the last used ones last
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` cases with its 95 % interval; NaN where undefined."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def without_noise(values: np.ndarray) -> np.ndarray:
+    """Values to ten decimals: what is equal but for floating-point rounding (1e-15) is a tie, and no case wins it."""
+    return np.round(values, 10)
+
+
+def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
+    """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement.
+
+    The same n, number and seed give the same draws, so all metrics and trainers of a comparison share them: the last
+    used ones are kept, 800 MB of them at most.
+    """
+    key, size = (n, n_bootstrap, seed), 8 * n * n_bootstrap
+    counts = _kept.pop(key, None)
+    if counts is None:
+        while _kept and size + sum(kept.nbytes for kept in _kept.values()) > _KEPT_BYTES:
+            del _kept[next(iter(_kept))]
+        counts, rng = np.empty((n_bootstrap, n)), np.random.default_rng([seed, n])
+        rows = max(1, _BLOCK // max(n, 1))
+        for start in range(0, n_bootstrap, rows):
+            part = counts[start : start + rows]
+            draws = rng.integers(0, n, part.shape) + n * np.arange(len(part))[:, None]
+            part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
+        counts.setflags(write=False)
+    _kept[key] = counts
+    return counts
+
+
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """The central 95 % of bootstrap replicates; NaN replicates are left out."""
+    values = values[~np.isnan(values)]
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(values, ends).tolist() if values.size else (float("nan"), float("nan"))
+    return low, high
+
+
+def mean_interval(
+    values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None
+) -> Interval:
+    """Mean over the cases where a value is defined, with its percentile bootstrap interval.
+
+    Cases are drawn with replacement, and the 2.5th and 97.5th percentile of the draws' means are the interval. With
+    groups, these are drawn instead, each with all its cases (the cluster bootstrap); the mean stays one over cases.
+
+    Args:
+        values: One per case; NaN is undefined.
+        n_bootstrap, seed: Number of draws, and their seed.
+        groups: Of each case the patient, or whatever else makes cases alike; None: each case is its own.
+
+    Returns:
+        NaN everywhere without a defined case; with one, or with one group, an interval would be a lie and is NaN.
+
+    Raises:
+        ValueError: There are not as many groups as values.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if groups is not None and len(groups) != len(given):
+        raise ValueError(f"each value needs its group, got {len(given)} values and {len(groups)} groups.")
+    defined, nan = given[~np.isnan(given)], float("nan")
+    if not defined.size:
+        return Interval(nan, nan, nan, 0)
+    code = np.arange(defined.size)
+    if groups is not None:
+        code = np.unique(np.asarray(groups)[~np.isnan(given)], return_inverse=True)[1]
+    # about a value near the mean, so that a shift of all values shifts the interval by as much
+    centre, sizes = float(defined.mean()), np.bincount(code)
+    if len(sizes) == 1:
+        return Interval(centre, nan, nan, defined.size)
+    drawn = resamples(len(sizes), n_bootstrap, seed)
+    low, high = percentile_interval(drawn @ np.bincount(code, defined - centre) / (drawn @ sizes))
+    return Interval(centre, centre + low, centre + high, defined.size)
+
+
+def bin_accuracy_bands(
+    count: np.ndarray, correct: np.ndarray, *, n_bootstrap: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of each confidence bin's accuracy, cases drawn with replacement.
+
+    Args:
+        count, correct: (n_cases, n_bins) voxels of each case, or patient, in each bin, and how many of them are right.
+        n_bootstrap, seed: Number of draws, and their seed.
+
+    Returns:
+        Lower and upper ends, (n_bins,) each; NaN in bins that are empty, or with a single case.
+    """
+    count, correct = np.asarray(count, np.float64), np.asarray(correct, np.float64)
+    if len(count) < 2:
+        return np.full(count.shape[1], np.nan), np.full(count.shape[1], np.nan)
+    drawn = resamples(len(count), n_bootstrap, seed)
+    total = drawn @ count
+    accuracy = drawn @ correct / np.where(total > 0, total, np.nan)
+    low, high = np.array([percentile_interval(of_bin) for of_bin in accuracy.T]).T
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -20,15 +133,10 @@ class PairedDifference:
     """A trainer less the reference, over the ``n`` cases in which both have a value.
 
     Attributes:
-        n: Number of these cases.
-        n_patients: To how many patients they belong; ``n`` where each case is its own.
-        mean_reference: Mean of the reference over them.
-        mean: Mean of the trainer over them.
-        difference: Mean of the paired differences.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        n_lower: Patients in whose cases the trainer's value is on average lower than the reference's.
-        n_higher: Patients for whom it is higher.
+        n, n_patients: Number of these cases, and of the patients to whom they belong.
+        mean_reference, mean: Of the reference and of the trainer over them.
+        difference, low, high: Mean of the paired differences with the ends of its 95 % interval.
+        n_lower, n_higher: Patients in whose cases the trainer's value is on average lower, and higher.
         rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby 2014): the direction that
             Wilcoxon's test sees, and how clear it is; 0 if all differences are 0.
         p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST`` patients.
@@ -55,16 +163,11 @@ def paired_difference(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> PairedDifference:
-    """Compare two methods case by case.
+    """Compare two methods case by case, by one value of each of the same cases in the same order; NaN is undefined.
 
     Means are over cases. Cases of one patient are alike, so patients are drawn for the interval, each with all its
     cases, and the test takes one value of each patient, the mean over its cases: otherwise a patient with two images
-    would count as two, and differences would be found where there are none.
-
-    Args:
-        reference: One value per case; NaN is undefined.
-        values: Of the same cases in the same order.
-        n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.numbers.bootstrap.mean_interval`.
+    would count as two, and differences would be found where there are none. Draws and groups: :func:`mean_interval`.
     """
     from scipy.stats import rankdata
 
@@ -72,9 +175,8 @@ def paired_difference(
     both = ~(np.isnan(old) | np.isnan(new))
     old, new = old[both], new[both]
     groups = None if groups is None else np.asarray(groups)[both].tolist()
-    differences = new - old
+    differences = of_patients = new - old
     interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=groups)
-    of_patients = differences
     if groups is not None:
         patient = np.unique(groups, return_inverse=True)[1]
         of_patients = np.bincount(patient, differences) / np.bincount(patient)
@@ -96,17 +198,12 @@ def paired_difference(
 
 
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test (scipy): are the differences symmetric about 0?
+    """Two-sided p of Wilcoxon's signed-rank test (scipy): are the patients' differences symmetric about 0?
 
     Differences of exactly 0 say nothing about a direction and are dropped, as Wilcoxon (1945) did. scipy takes the
     exact distribution for up to 50 differences without ties or zeros, else the normal approximation with its
-    correction for ties (small samples with ties: the permutation distribution).
-
-    Args:
-        differences: One per patient, or per case where each is its own; NaN is undefined and left out.
-
-    Returns:
-        1 if all differences are 0; NaN with fewer than ``FEWEST_FOR_A_TEST`` cases.
+    correction for ties (small samples with ties: the permutation distribution). NaN is undefined and left out; p is 1
+    if all differences are 0, NaN with fewer than ``FEWEST_FOR_A_TEST``.
     """
     from scipy.stats import wilcoxon
 
@@ -114,21 +211,14 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     values = values[~np.isnan(values)]
     if values.size < FEWEST_FOR_A_TEST:
         return float("nan")
-    if not values.any():
-        return 1.0
-    return float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue)
+    return float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue) if values.any() else 1.0
 
 
 def holm(p_values: Sequence[float] | pd.Series) -> list[float]:
     """Holm's (1979) step-down correction: p of rank i becomes max over j <= i of min(1, (m - j) p_j), j from 0.
 
-    Controls the chance of one false finding in the whole family at the level to which the result is compared.
-
-    Args:
-        p_values: The family; NaN stands for a test that was not made and is not counted.
-
-    Returns:
-        Corrected p in the same order, NaN where it was.
+    Controls the chance of one false finding in the whole family at the level to which the result is compared. NaN
+    stands for a test that was not made: it is not counted, and stays.
     """
     p = pd.Series(p_values, dtype=np.float64)
     rising = p.dropna().sort_values(kind="stable")

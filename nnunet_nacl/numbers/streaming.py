@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -52,59 +51,52 @@ class CalibrationMetric:
         if mask not in BUILT_IN_MASKS:
             raise ValueError(f"mask must be one of {', '.join(BUILT_IN_MASKS)}, got {mask!r}.")
         least = 1 if regions else 2
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < least:
+        if not isinstance(num_classes, int) or num_classes < least:
             raise ValueError(f"num_classes must be an integer of at least {least}, got {num_classes!r}.")
         self.mask, self.regions, self.ignore_label, self.from_logits = mask, regions, ignore_label, from_logits
-        self._zero = BinStats.zeros(num_classes, n_bins=n_bins, regions=regions)
-        self.stats = self._zero
+        self._zero = self.stats = BinStats.zeros(num_classes, n_bins=n_bins, regions=regions)
 
     def update(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Add a batch.
+        """Add a batch; ValueError where shapes or values do not fit.
 
         Args:
-            prediction: (B, K, *spatial) logits, or probabilities if ``from_logits`` is False; (B, K) for a
-                classifier.
+            prediction: (B, K, *spatial), or (B, K) for a classifier.
             target: Classes: (B, *spatial) or (B, 1, *spatial) labels. Regions: (B, R, *spatial).
             valid: (B, *spatial) or (B, 1, *spatial), False where a voxel is ignored.
-
-        Raises:
-            ValueError: Shapes or values do not fit.
         """
-        channels = self._zero.num_classes
-        if prediction.ndim < 2 or prediction.shape[1] != channels:
-            raise ValueError(f"prediction must be (B, {channels}, *spatial), got {tuple(prediction.shape)}.")
-        batch, spatial = prediction.shape[0], prediction.shape[2:]
-        shapes = [(batch, channels, *spatial)] if self.regions else [(batch, *spatial), (batch, 1, *spatial)]
+        channels, shape = self._zero.num_classes, tuple(prediction.shape)
+        if prediction.ndim < 2 or shape[1] != channels or not prediction.is_floating_point():
+            raise ValueError(
+                f"prediction must be floating point, (B, {channels}, *spatial), got {prediction.dtype} {shape}."
+            )
+        one_map = (shape[0], *shape[2:])
+        shapes = [shape] if self.regions else [one_map, (shape[0], 1, *shape[2:])]
         if tuple(target.shape) not in shapes:
             raise ValueError(f"target must be {' or '.join(map(str, shapes))}, got {tuple(target.shape)}.")
-        with torch.no_grad():
-            probs = prediction.detach().transpose(0, 1)  # (K, B, *spatial): the batch is one more spatial axis
-            if not probs.is_floating_point():
-                raise ValueError(f"prediction must be floating point, got {prediction.dtype}.")
-            if self.from_logits:
-                probs = probs if probs.dtype == torch.float64 else probs.float()
-                probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
-            target = target.transpose(0, 1) if self.regions else target.reshape(batch, *spatial)
-            valid = None if valid is None else valid.reshape(batch, *spatial)
-            kind: Any = {"ignore_label": self.ignore_label, "regions": self.regions, "n_bins": self._zero.n_bins}
-            self.stats = self.stats + count_masks(probs, target, valid=valid, **kind)[self.mask]
+        probs = prediction.detach().transpose(0, 1)  # (K, B, *spatial): the batch is one more spatial axis
+        if self.from_logits:
+            probs = probs if probs.dtype == torch.float64 else probs.float()
+            probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
+        sums = count_masks(
+            probs,
+            target.transpose(0, 1) if self.regions else target.reshape(one_map),
+            valid=None if valid is None else valid.reshape(one_map),
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            n_bins=self._zero.n_bins,
+        )
+        self.stats = self.stats + sums[self.mask]
 
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: n_voxels, and those of ``MASK_METRICS`` by name."""
-        return {name: float(value) for name, value in mask_metrics(self.merged()).items()}
-
-    def merged(self) -> BinStats:
-        """Sums over all ranks (over this process alone without torch.distributed); the own sums stay as they are."""
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return self.stats
-        # NCCL moves GPU tensors only, Gloo takes both
-        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
-        values = []
-        for field in fields(self.stats):
-            tensor = torch.as_tensor(getattr(self.stats, field.name)).clone().to(device)
-            dist.all_reduce(tensor)
-            values.append(tensor.cpu().numpy())
-        return BinStats(*values)
+        stats = self.stats
+        if dist.is_available() and dist.is_initialized():  # NCCL moves GPU tensors only, Gloo takes both
+            device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+            sums = [tensor.clone().to(device) for tensor in self.state_dict().values()]
+            for tensor in sums:
+                dist.all_reduce(tensor)
+            stats = BinStats(*(tensor.cpu().numpy() for tensor in sums))
+        return {name: float(value) for name, value in mask_metrics(stats).items()}
 
     def reset(self) -> None:
         """Forget everything."""

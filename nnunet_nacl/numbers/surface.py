@@ -8,94 +8,70 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import find_objects
+from scipy.ndimage import binary_erosion, find_objects, generate_binary_structure
 from scipy.spatial import cKDTree
+
+_ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
 
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances of one structure, in mm if the spacing was.
+    """Distances of one structure, in mm if the spacing was; empty where it is missing in either segmentation.
 
     Attributes:
         to_truth: Distance of each surface voxel of the prediction to the nearest one of the truth.
-        to_prediction: The same the other way round.
+        to_prediction: Distance of each surface voxel of the truth to the nearest one of the prediction.
     """
 
     to_truth: np.ndarray
     to_prediction: np.ndarray
 
-    @property
-    def defined(self) -> bool:
-        """False where the structure is missing in either segmentation."""
-        return len(self.to_truth) > 0 and len(self.to_prediction) > 0
-
     def hausdorff(self, percentile: float = 95.0) -> float:
-        """Percentile of both directions' distances together (medpy's definition); NaN where one segmentation has none.
-
-        Args:
-            percentile: 95 gives HD95, 100 the Hausdorff distance.
-        """
-        if not self.defined:
-            return float("nan")
-        return float(np.percentile(np.concatenate((self.to_truth, self.to_prediction)), percentile))
+        """Percentile of both directions' distances together (medpy's definition): 95 gives HD95, 100 the Hausdorff
+        distance; NaN where there is none."""
+        both = np.concatenate((self.to_truth, self.to_prediction))
+        return float(np.percentile(both, percentile)) if both.size else float("nan")
 
     @property
     def assd(self) -> float:
         """Average symmetric surface distance: the mean of both directions' distances together, as medpy's; or NaN."""
-        return float(np.concatenate((self.to_truth, self.to_prediction)).mean()) if self.defined else float("nan")
+        both = np.concatenate((self.to_truth, self.to_prediction))
+        return float(both.mean()) if both.size else float("nan")
 
 
 def surface_distances(
     truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float] | None = None
 ) -> SurfaceDistances:
-    """Distances between the surface voxels of two masks, from centre to centre.
+    """Distances between the surface voxels of two boolean masks of one shape, from centre to centre.
 
     A surface voxel has a face neighbour outside the mask, or lies at the border of the image. Axes of length 1 (2D
     images in nnU-Net's arrays) count as absent. Voxels that both surfaces share have distance 0 and are not searched.
-
-    Args:
-        truth: Boolean mask of any number of dimensions.
-        predicted: Boolean mask of the same shape.
-        spacing_mm: Voxel size along each axis; None takes 1.
-
-    Returns:
-        Both directed distances, empty where a mask is.
+    ``spacing_mm`` is the voxel size along each axis; None takes 1.
 
     Raises:
         ValueError: Shapes differ or the spacing does not fit.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth and predicted must have one shape, got {truth.shape} and {predicted.shape}.")
-    spacing = np.ones(truth.ndim) if spacing_mm is None else np.asarray(spacing_mm, dtype=np.float64)
-    if spacing.shape != (truth.ndim,) or not (spacing > 0).all():
-        raise ValueError(f"spacing_mm must be {truth.ndim} positive numbers, got {spacing_mm!r}.")
-    true_surface, predicted_surface = surface_voxels(truth), surface_voxels(predicted)
-    if not len(true_surface) or not len(predicted_surface):
+    spacing = _read_spacing(np.ones(truth.ndim) if spacing_mm is None else spacing_mm, truth.ndim)
+    surfaces = [surface_voxels(mask) for mask in (truth, predicted)]
+    if not all(map(len, surfaces)):
         return SurfaceDistances(np.empty(0), np.empty(0))
-    true_flat, predicted_flat = (np.ravel_multi_index(s.T, truth.shape) for s in (true_surface, predicted_surface))
-    true_points, predicted_points = true_surface * spacing, predicted_surface * spacing
+    flat, points = [np.ravel_multi_index(s.T, truth.shape) for s in surfaces], [s * spacing for s in surfaces]
     return SurfaceDistances(
-        _nearest(predicted_points, ~np.isin(predicted_flat, true_flat, assume_unique=True), true_points),
-        _nearest(true_points, ~np.isin(true_flat, predicted_flat, assume_unique=True), predicted_points),
+        _nearest(points[1], ~np.isin(flat[1], flat[0], assume_unique=True), points[0]),
+        _nearest(points[0], ~np.isin(flat[0], flat[1], assume_unique=True), points[1]),
     )
 
 
 def surface_voxels(mask: np.ndarray) -> np.ndarray:
-    """(n, ndim) indices of the mask's surface voxels; see :func:`surface_distances`."""
-    mask = np.asarray(mask, dtype=bool)
+    """(n, ndim) indices of a boolean mask's surface voxels; see :func:`surface_distances`."""
     box = bounding_box(mask)
     if box is None:
         return np.empty((0, mask.ndim), dtype=np.int64)
-    cropped = mask[box]
-    inner = np.pad(cropped, 1)
-    inside = np.ones_like(cropped)
-    for axis, length in enumerate(mask.shape):
-        if length == 1:
-            continue
-        for shift in (0, 2):
-            starts = (shift if a == axis else 1 for a in range(mask.ndim))
-            inside &= inner[tuple(slice(start, start + n) for start, n in zip(starts, cropped.shape))]
-    return np.argwhere(cropped & ~inside) + [part.start for part in box]
+    axes = tuple(slice(1, 2) if n == 1 else slice(None) for n in mask.shape)
+    inside = binary_erosion(mask[box], generate_binary_structure(mask.ndim, 1)[axes])
+    return np.argwhere(mask[box] & ~inside) + [part.start for part in box]
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
@@ -110,7 +86,11 @@ def _nearest(points: np.ndarray, search: np.ndarray, others: np.ndarray) -> np.n
     return distances
 
 
-_ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
+def _read_spacing(spacing_mm: Sequence[float] | np.ndarray, ndim: int) -> np.ndarray:
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    if spacing.shape != (ndim,) or not (spacing > 0).all():
+        raise ValueError(f"spacing_mm must be {ndim} positive numbers, got {spacing_mm!r}.")
+    return spacing
 
 
 def dilated_mask(
@@ -146,17 +126,15 @@ def boundary_mask(
 
     Arguments, result and errors are those of :func:`dilated_mask`; ignored voxels make no surface and are in no mask.
     """
-    labels = np.asarray(labels)
-    if labels.dtype == bool:
-        labels = labels.astype(np.uint8)
-    kinds = (np.uint8, np.int32, np.int64) if labels.min(initial=0) >= 0 else (np.int32, np.int64)
-    dtype = next(kind for kind in kinds if labels.max(initial=0) < np.iinfo(kind).max)
-    top = np.iinfo(dtype).max
+    small = labels.min(initial=0) >= 0 and labels.max(initial=0) < 255
+    dtype = np.uint8 if small else np.int64
     known = np.ones(labels.shape, dtype=bool) if valid is None else valid
 
     def band(part: np.ndarray, part_known: np.ndarray) -> np.ndarray:
-        highest = _spread(np.where(part_known, part, 0).astype(dtype), width_mm, spacing_mm, np.maximum)
-        lowest = _spread(np.where(part_known, part, top).astype(dtype), width_mm, spacing_mm, np.minimum)
+        highest, lowest = (
+            _spread(np.where(part_known, part, unknown).astype(dtype), width_mm, spacing_mm, combine)
+            for unknown, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum))
+        )
         return part_known & ((highest != part) | (lowest != part))
 
     return _in_box((labels != 0) & known, width_mm, spacing_mm, band, labels, known)
@@ -164,18 +142,14 @@ def boundary_mask(
 
 def _in_box(foreground, radius_mm, spacing_mm, function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
     """Apply ``function`` to arrays in the box of the foreground, grown by the radius; the result is False elsewhere."""
-    if len(spacing_mm) != foreground.ndim or not all(s > 0 for s in spacing_mm):
-        raise ValueError(f"spacing_mm must be {foreground.ndim} positive numbers, got {tuple(spacing_mm)}.")
+    spacing = _read_spacing(spacing_mm, foreground.ndim)
     if not radius_mm >= 0:
         raise ValueError(f"the radius in mm must not be negative, got {radius_mm!r}.")
-    result = np.zeros(foreground.shape, dtype=bool)
-    box = bounding_box(foreground)
-    if box is None:
-        return result
-    # one voxel more than the radius, so that the border of the box is background
-    reach = [int(radius_mm / spacing) + 1 for spacing in spacing_mm]
-    box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach))
-    result[box] = function(*(array[box] for array in arrays))
+    result, box = np.zeros(foreground.shape, dtype=bool), bounding_box(foreground)
+    if box is not None:  # one voxel more than the radius, so that the border of the box is background
+        reach = (radius_mm / spacing).astype(int) + 1
+        box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach.tolist()))
+        result[box] = function(*(array[box] for array in arrays))
     return result
 
 

@@ -14,9 +14,14 @@ from nnunet_nacl.case.findings import Components, StructureFindings
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import Number
-from nnunet_nacl.numbers.disagreement import Disagreement
-from nnunet_nacl.numbers.least_certain_place import Place, least_certain_place
-from nnunet_nacl.numbers.voxel_uncertainty import confidence, label_confidence, normalised_entropy
+from nnunet_nacl.numbers.voxel_uncertainty import (
+    Disagreement,
+    Place,
+    confidence,
+    label_confidence,
+    least_certain_place,
+    normalised_entropy,
+)
 from nnunet_nacl.review.row import CaseReview, make_row
 
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0}

@@ -20,8 +20,8 @@ from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.case_quality import QualitySums
 from nnunet_nacl.case.findings import label_components
 from nnunet_nacl.json_files import Number, Share, Size
-from nnunet_nacl.numbers.disagreement import Disagreement
 from nnunet_nacl.numbers.scan_score import structure_score
+from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 
 _COLUMNS = (
     "score",

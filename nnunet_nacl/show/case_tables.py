@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_nacl.numbers.detection import Detected
+from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import CONSTANT, LearnedPresence
 from nnunet_nacl.numbers.quality_report import FOLDS, ORDERS, QualityReport, quality_report
 from nnunet_nacl.show.tables import Rows, frames, named_together, ten_worst, text_of

@@ -10,8 +10,14 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.numbers.bootstrap import bin_accuracy_bands, mean_interval, resamples
-from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
+from nnunet_nacl.numbers.statistics import (
+    bin_accuracy_bands,
+    holm,
+    mean_interval,
+    paired_difference,
+    resamples,
+    wilcoxon_p,
+)
 from tests.compare import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}

@@ -1,8 +1,9 @@
-"""Maps of arrays: values that can be derived, properties of every input, and slow loops as a reference."""
+"""Values that can be derived, properties of every input, and slow loops and whole arrays as a reference."""
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnunet_nacl.numbers import voxel_uncertainty
-from nnunet_nacl.numbers.voxel_uncertainty import (
-    confidence,
-    mutual_information,
-    normalised_entropy,
-)
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.nnunet.trust import label_manager_of
+from nnunet_nacl.numbers import count_overlap, voxel_uncertainty
+from nnunet_nacl.numbers.voxel_uncertainty import MemberSums, confidence, mutual_information, normalised_entropy
+from tests.runs.folders import CLASSES, REGIONS
 
 SINGLE = (confidence, normalised_entropy)
 
@@ -35,12 +35,12 @@ def same_shape(draw):
     return [draw(class_probs(shape)) for _ in range(draw(st.integers(1, 4)))]
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 7])
+@pytest.mark.parametrize("num_classes", [2, 7])
 def test_uniform_and_certain_voxels(num_classes):
     uniform = np.full((num_classes, 2, 3), 1 / num_classes, dtype=np.float32)
     certain = np.zeros((num_classes, 2, 3), dtype=np.float32)
     certain[-1] = 1
-    for probs, expected in ((uniform, (1 / num_classes, 1, 0)), (certain, (1, 0, 1))):
+    for probs, expected in ((uniform, (1 / num_classes, 1)), (certain, (1, 0))):
         for function, value in zip(SINGLE, expected):
             result = function(probs)
             assert result.shape == (2, 3) and result.dtype == np.float32
@@ -51,15 +51,8 @@ def test_a_region_is_a_two_class_problem_and_the_voxel_has_the_least_certain():
     probs = np.array([[0.9, 0.2, 1.0], [0.5, 0.1, 0.0]], dtype=np.float32)
     for function, least in ((confidence, np.min), (normalised_entropy, np.max)):
         two_class = np.stack([function(np.stack([1 - p, p])) for p in probs])
-        np.testing.assert_allclose(function(probs, regions=True, aggregate=False), two_class, atol=1e-6)
         np.testing.assert_allclose(function(probs, regions=True), least(two_class, axis=0), atol=1e-6)
-    np.testing.assert_allclose(confidence(probs, regions=True), [0.5, 0.8, 1.0], atol=1e-6)
-    np.testing.assert_allclose(normalised_entropy(probs, regions=True)[[0, 2]], [1, 0], atol=1e-6)
-
-
-def test_the_most_disputed_region_stands_for_the_voxel():
     members = [np.array([[1.0], [0.5]]), np.array([[0.0], [0.5]])]
-    np.testing.assert_allclose(mutual_information(members, regions=True, aggregate=False), [[1], [0]], atol=1e-12)
     assert mutual_information(members, regions=True) == pytest.approx([1])
 
 
@@ -68,10 +61,8 @@ def test_the_most_disputed_region_stands_for_the_voxel():
 def test_every_map_lies_between_0_and_1(probs):
     k = len(probs)
     c, h = (function(probs) for function in SINGLE)
-    assert (c >= 1 / k - 1e-6).all() and (c <= 1 + 1e-6).all()
-    assert (h >= 0).all() and (h <= 1).all()
-    by_region = normalised_entropy(probs, regions=True)
-    assert (by_region >= 0).all() and (by_region <= 1).all()
+    for entropy in (h, normalised_entropy(probs, regions=True)):
+        assert (entropy >= 0).all() and (entropy <= 1).all()
     np.testing.assert_array_equal(c, probs.max(0))
     slow = [-sum(p * math.log(p) for p in voxel if p > 0) / math.log(k) for voxel in probs.reshape(k, -1).T.tolist()]
     np.testing.assert_allclose(h.ravel(), slow, atol=1e-5)
@@ -80,12 +71,16 @@ def test_every_map_lies_between_0_and_1(probs):
 @settings(max_examples=60)
 @given(same_shape(), st.booleans())
 def test_information_is_the_entropy_that_the_members_do_not_share(members, regions):
-    information = mutual_information(members, regions=regions, aggregate=False)
-    mean = sum(member.astype(np.float64) for member in members) / len(members)
-    of_mean = normalised_entropy(mean, regions=regions, aggregate=False)
-    shared = sum(normalised_entropy(member, regions=regions, aggregate=False) for member in members) / len(members)
+    information = mutual_information(members, regions=regions)
     assert (information >= 0).all() and (information <= 1).all()
-    np.testing.assert_allclose(information + shared, of_mean, atol=2e-6)
+    of_region = (
+        [np.stack([1 - probs, probs], 1) for probs in members] if regions else [probs[None] for probs in members]
+    )
+    expected = []
+    for each in zip(*of_region):  # a region, or all classes
+        mean = sum(probs.astype(np.float64) for probs in each) / len(each)
+        expected.append(normalised_entropy(mean) - sum(map(normalised_entropy, each)) / len(each))
+    np.testing.assert_allclose(information, np.max(expected, 0), atol=2e-6)
 
 
 def test_arrays_and_tensors_give_the_same(monkeypatch):
@@ -110,18 +105,15 @@ def test_arrays_and_tensors_give_the_same(monkeypatch):
     [
         (np.full((3, 2), 1, dtype=np.int64), "floating point"),
         (np.ones((1, 2), dtype=np.float32), "regions=True"),
-        (np.array([[0.5], [np.nan]]), "NaN"),
         (np.array([[0.5], [0.2]]), "sum to 0.7"),
         (np.array([[3.0], [-2.0]]), "logits"),
         ("probs", "str"),
     ],
 )
 def test_what_is_no_probability_is_refused(probs, message):
-    for function in SINGLE:
+    for function in (*SINGLE, lambda probs: mutual_information([probs])):
         with pytest.raises(ValueError, match=message):
             function(probs)
-    with pytest.raises(ValueError, match=message):
-        mutual_information([probs])
 
 
 def test_members_must_have_one_shape():
@@ -129,3 +121,60 @@ def test_members_must_have_one_shape():
         mutual_information([])
     with pytest.raises(ValueError, match=r"\(2, 1\) and \(2, 2\)"):
         mutual_information([np.full((2, 1), 0.5), np.full((2, 2), 0.5)])
+
+
+def make(labels: dict) -> tuple[Labels, object]:
+    content = {"labels": labels, "file_ending": ".nii.gz", "regions_class_order": [1, 2]}
+    manager = label_manager_of({"label_manager": "LabelManager"}, content, "here")
+    return Labels.of(manager, content, "here"), manager
+
+
+def disagreement(labels: dict, members: list[np.ndarray]):
+    read, manager = make(labels)
+    sums = MemberSums(
+        [read.values[channel] for channel in read.foreground],
+        lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
+        regions=read.regions,
+        to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
+    )
+    for logits in members:
+        sums.add(logits)
+    return sums.result(np.mean(members, axis=0))
+
+
+def test_sure_of_opposite_things_and_of_the_same() -> None:
+    """Two classes of three, each sure where the other is: the mean's entropy is log 2 of at most log 3."""
+    first = np.full((3, 1, 2, 2), -50.0)
+    first[0] = 0
+    second = first.copy()
+    first[1, 0, 0] = second[2, 0, 0] = 60  # the upper row: classes 1 and 2; the lower: background
+    found = disagreement(CLASSES, [first, second])
+    expected = np.log(2) / np.log(3)
+    np.testing.assert_allclose(found.mutual_information[0], [[expected] * 2, [0, 0]], atol=1e-3)
+    assert found.foreground_mutual_information == pytest.approx(expected, abs=1e-3)  # the mean is a tie: foreground
+    np.testing.assert_array_equal(found.voxels, [[2, 0], [0, 2]])
+    np.testing.assert_array_equal(found.dice, [0, 0])
+    np.testing.assert_array_equal(disagreement(CLASSES, [first, first]).dice, [1, np.nan])
+    background = np.zeros_like(first)
+    background[0] = 9
+    nothing = disagreement(CLASSES, [background, background])
+    assert np.isnan(nothing.dice).all() and np.isnan(nothing.foreground_mutual_information)
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS])
+def test_disagreement_in_blocks_is_that_of_whole_arrays(labels, monkeypatch) -> None:
+    monkeypatch.setattr(voxel_uncertainty, "_MEMBER_BLOCK_VOXELS", 17)
+    read, manager = make(labels)
+    rng = np.random.default_rng(0)
+    members = [rng.normal(scale=3, size=(len(read.values), 3, 7, 5)).astype(np.float16) for _ in range(3)]
+    found = disagreement(labels, members)
+    probs = [manager.apply_inference_nonlin(logits).numpy() for logits in members]
+    information = mutual_information(probs, regions=read.regions)
+    np.testing.assert_allclose(found.mutual_information, information, atol=2e-3)
+    segmentations = [np.asarray(manager.convert_probabilities_to_segmentation(p)) for p in probs]
+    for i, channel in enumerate(read.foreground):
+        masks = [read.mask(segmentation, channel) for segmentation in segmentations]
+        assert found.dice[i] == pytest.approx(np.mean([count_overlap(a, b).dice for a, b in combinations(masks, 2)]))
+        np.testing.assert_array_equal(found.voxels[:, i], [mask.sum() for mask in masks])
+    average = np.asarray(manager.convert_logits_to_segmentation(np.mean(members, axis=0)))
+    assert found.foreground_mutual_information == pytest.approx(information[average != 0].mean(), abs=1e-3)

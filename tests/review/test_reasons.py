@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.numbers.least_certain_place import least_certain_place
-from nnunet_nacl.numbers.voxel_uncertainty import confidence
+from nnunet_nacl.numbers.voxel_uncertainty import confidence, least_certain_place
 from nnunet_nacl.review.reasons import reasons_to_look
 from nnunet_nacl.review.row import CaseReview, StructureReview
 

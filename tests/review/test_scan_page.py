@@ -18,7 +18,7 @@ from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.nnunet.preprocessed_case import for_pictures
-from nnunet_nacl.numbers.least_certain_place import Place
+from nnunet_nacl.numbers.voxel_uncertainty import Place
 from nnunet_nacl.review.review_list import ReviewList, page_of, pictures_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.review.scan_page import all_pages, editor_lines
