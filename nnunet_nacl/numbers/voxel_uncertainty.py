@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -151,7 +151,8 @@ def mean_uncertainty(
     return {name: float(np.average(of.astype(np.float64), weights=weights)) for name, of in named.items()}
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """The index of a voxel, and the probability channel of the structure that the doubt there is most about."""
 
     index: tuple[int, ...]
