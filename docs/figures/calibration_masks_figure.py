@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from nnunet_nacl.compare.figures import draw_reliability
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.numbers.calibration_error import nll_per_row
 from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
-from nnunet_nacl.show.reliability import draw_reliability
 
 DOCS = Path(__file__).resolve().parents[1]
 

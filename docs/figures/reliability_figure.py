@@ -14,9 +14,9 @@ import numpy as np
 
 from nnunet_nacl.case.document import read_document
 from nnunet_nacl.case.results import CaseResult
+from nnunet_nacl.compare.figures import draw_reliability
 from nnunet_nacl.numbers import BinStats, ece
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
-from nnunet_nacl.show.reliability import draw_reliability
 
 MASKS = ("foreground", "predicted", "all")
 

@@ -14,7 +14,9 @@ from nnunet_nacl.cli.options import add_shared, number_of_processes
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
+    from nnunet_nacl.compare.comparison import Comparison
     from nnunet_nacl.compare.entries import Entry
+    from nnunet_nacl.show.tables import Table
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 
@@ -69,14 +71,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    from nnunet_nacl.compare.alignment import align
-    from nnunet_nacl.compare.comparison import ALPHA, Comparison
-    from nnunet_nacl.compare.comparison_file import check_output_folder, remove_temporaries, write_comparison
-    from nnunet_nacl.compare.comparison_json import comparison_to_json
+    from nnunet_nacl.compare.comparison import Comparison
+    from nnunet_nacl.compare.dataset import align
     from nnunet_nacl.compare.entries import read_entries
     from nnunet_nacl.compare.figures import write_figures
-    from nnunet_nacl.compare.learned_dice import open_maps, presence_by_entry, quality_by_entry
-    from nnunet_nacl.compare.resolution import Options, locate, read_documents
+    from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, make_page, write_comparison
+    from nnunet_nacl.compare.predictions import Options, locate, measured
+    from nnunet_nacl.compare.promises import open_maps, promises_of
     from nnunet_nacl.compare.tables import comparison_tables, write_tables
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
 
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     entries, folder = _ranked(args, read_entries(args.entries)), Path(args.o)
     options = Options(
         plans=args.p,
-        configuration=args.c,
+        configuration=args.c or "",
         folds=args.f,
         references=args.gt,
         dataset_json=args.djfile,
@@ -95,30 +96,38 @@ def run(args: argparse.Namespace) -> int:
         num_processes=number_of_processes(args.np),
         progress=True,
     )
-    check_output_folder(folder)
-    remove_temporaries(folder)
     selections = [locate(dataset, entries, options) for dataset in args.d or [None]]
     maps = [open_maps(selection, _maps(args.map or ())) for selection in selections]
     names = [selection.name for selection in selections]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"-d names {twice} twice; name each data set once.")
-    datasets = [align(selection, read_documents(selection)) for selection in selections]
+    check_output_folder(folder)
+    datasets = [align(selection, measured(selection)) for selection in selections]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    below = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
-    quality = {
-        dataset.name: quality_by_entry(selection, dataset, of_maps)
-        for selection, dataset, of_maps in zip(selections, datasets, maps)
-    }
-    presence = {dataset.name: presence_by_entry(entries, dataset) for dataset in datasets}
-    tables = comparison_tables(comparison, quality, presence, below)
+    bad = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
+    promises = {data.name: promises_of(*found) for data, found in zip(datasets, zip(selections, datasets, maps))}
+    tables = comparison_tables(comparison, promises, bad)
     written = write_tables(tables, folder, comparison.notes)
-    figures = write_figures(comparison, quality, folder, progress=True)
+    figures = write_figures(comparison, promises, folder, progress=True)
     settings = {key: getattr(args, key) for key in ("allow_missing", "allow_training_cases", "groups")}
     command = shlex.join(["nnunet_nacl", *args.argv])
     document = comparison_to_json(comparison, written, figures, command=command, settings=settings)
     path = write_comparison(document, folder)
+    _print(comparison, tables)
+    where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
+    print(f"\nwritten: {path}, {where}")
+    if not args.no_page:
+        page = make_page(document, tables, folder)
+        print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _print(comparison: Comparison, tables: Sequence[Table]) -> None:
+    """The tables but for the tests, of which what is clear has a line; and the notes."""
+    from nnunet_nacl.compare.comparison import ALPHA
+
     print("\n\n".join(table.to_text() for table in tables if not table.id.startswith("statistics")))
-    for dataset in datasets:
+    for dataset in comparison.datasets:
         print(f"\n{dataset.where}, p < {ALPHA} after Holm's correction:")
         clear = comparison.tests(dataset).query("verdict not in ('none', 'untested')")
         for row in clear.itertuples():
@@ -126,14 +135,6 @@ def run(args: argparse.Namespace) -> int:
         print("  no difference\n" * clear.empty, end="")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
-    where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
-    print(f"\nwritten: {path}, {where}")
-    if not args.no_page:
-        from nnunet_nacl.show.page import make_page
-
-        page = make_page(document, tables, folder)
-        print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:

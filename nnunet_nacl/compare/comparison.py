@@ -1,4 +1,4 @@
-"""A comparison: a table of values, and the means and tests that follow from it, computed once."""
+"""A comparison: the values of all data sets, and the means and tests that follow from them, computed once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.compare.alignment import Dataset
-from nnunet_nacl.compare.columns import Column, column_values, family_of, make_columns
+from nnunet_nacl.compare.dataset import Column, Dataset, make_columns
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.calibration_error import nanmean
@@ -34,7 +33,7 @@ class Comparison:
 
     Attributes:
         entries: In the order given.
-        datasets: In the order given, each with the results of all entries.
+        datasets: In the order given, each with the records of all entries.
         n_bootstrap: Number of bootstrap draws.
         seed: Of the random numbers that the draws are made with.
 
@@ -57,55 +56,32 @@ class Comparison:
                 )
 
     @property
-    def names(self) -> list[str]:
-        """Names of the entries."""
-        return [entry.name for entry in self.entries]
-
-    @property
     def labels(self) -> dict[str, str]:
-        """Label by name."""
+        """Label of each entry by name."""
         return {entry.name: entry.label for entry in self.entries}
-
-    @property
-    def ranked(self) -> list[str]:
-        """Names of the entries that are tested and can be called best: all but those that know the truth."""
-        return [entry.name for entry in self.entries if entry.ranked]
 
     def id_of(self, kind: str, dataset: Dataset) -> str:
         """Name of the files of a table or figure of a data set: among several, it has the data set's name in it."""
         return f"{kind}_{dataset.name}" if len(self.datasets) > 1 else kind
 
-    @cached_property
+    @property
     def notes(self) -> list[str]:
         """Sentences for every output."""
         return [note for dataset in self.datasets for note in (*dataset.notes, *_few(dataset))]
 
     @cached_property
     def columns(self) -> dict[str, Column]:
-        """By id."""
+        """The columns of all data sets, by id."""
         return make_columns([dataset.structures for dataset in self.datasets])
-
-    def columns_of(self, dataset: Dataset) -> dict[str, Column]:
-        """The columns that this data set has, titles with its own names of structures."""
-        return make_columns([dataset.structures])
-
-    @cached_property
-    def values(self) -> dict[str, pd.DataFrame]:
-        """By data set: a row a case, and of each column and method (``[column][name]``) its value; NaN if undefined.
-
-        ``HD95_mm`` of all structures is the mean over those of the case that have a distance for all entries.
-        """
-        return {dataset.name: _values(dataset, self.names) for dataset in self.datasets}
 
     @cached_property
     def means(self) -> dict[tuple[str, str, str], Interval]:
-        """By data set, column and name: mean over the cases with a value, and its interval."""
+        """By data set, column and entry: mean over the cases with a value, and its interval."""
+        draws: dict[str, Any] = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
         return {
-            (dataset.name, column, name): mean_interval(
-                values, n_bootstrap=self.n_bootstrap, seed=self.seed, groups=dataset.groups
-            )
+            (dataset.name, column, name): mean_interval(values, groups=dataset.groups, **draws)
             for dataset in self.datasets
-            for (column, name), values in self.values[dataset.name].items()
+            for (column, name), values in dataset.values.items()
         }
 
     def mean(self, dataset: Dataset, column_id: str, name: str) -> float:
@@ -121,8 +97,7 @@ class Comparison:
 
     def averaged(self, dataset: Dataset, metric: str) -> list[str]:
         """Keys of the structures that :meth:`mean` averages: those that have a mean for every entry."""
-        values = self.values[dataset.name]
-        return [key for key in dataset.structures if values[f"{metric}:{key}"].notna().any().all()]
+        return [key for key in dataset.structures if dataset.values[f"{metric}:{key}"].notna().any().all()]
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
@@ -133,14 +108,14 @@ class Comparison:
         ``p_holm`` is p after Holm's correction, NaN where no test was made, and ``verdict`` is :func:`verdict_of`.
         """
         draws: dict[str, Any] = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
-        reference, rows = self.names[0], []
+        reference, rows = self.entries[0].name, []
+        tested = [entry.name for entry in self.entries if entry.ranked and entry.name != reference]
         for dataset in self.datasets:
-            for column_id, column in self.columns_of(dataset).items():
-                family = family_of(column_id, column)
+            for column_id, column in dataset.columns.items():
+                family, values = column.family, dataset.values[column_id]
                 if family is None or (column.structure is not None and len(dataset.structures) == 1):
                     continue  # a single structure is the mean as well
-                values = self.values[dataset.name][column_id]
-                for name in [name for name in self.ranked if name != reference]:
+                for name in tested:
                     paired = paired_difference(values[reference], values[name], groups=dataset.groups, **draws)
                     rows.append((dataset.name, column_id, family, name, reference, *astuple(paired)))
         result = pd.DataFrame(rows, columns=_TESTS)
@@ -190,17 +165,3 @@ def _few(dataset: Dataset) -> list[str]:
         return []
     intervals = "intervals are too narrow to rely on." if dataset.n_patients > 1 else "there are no intervals."
     return [f"{dataset.name}: only {dataset.size}, fewer than {FEWEST_FOR_A_TEST}: no test is made, and {intervals}"]
-
-
-def _values(dataset: Dataset, names: Sequence[str]) -> pd.DataFrame:
-    tables = {
-        name: pd.DataFrame([column_values(case) for case in dataset.results[name]], index=list(dataset.cases))
-        for name in names
-    }
-    # A structure that one trainer missed has a Dice of 0 but no distance, and those that are hard to find have the
-    # largest: without it, whoever misses it would look closer than whoever finds it. So it counts for none.
-    distances = [table[[f"HD95_mm:{key}" for key in dataset.structures]] for table in tables.values()]
-    missed = np.isnan(distances).any(axis=0)
-    for table, distance in zip(tables.values(), distances):
-        table["HD95_mm"] = [nanmean(case) for case in distance.mask(missed).to_numpy()]
-    return pd.concat(tables, axis=1).swaplevel(axis=1)

@@ -15,9 +15,9 @@ from nnunet_nacl.nnunet.locate import fold_folders, fold_of
 from nnunet_nacl.training.variants import STOCK
 
 STOCK_LABEL = "Dice + CE (stock)"
-_METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 CALIBRATED = "+calibrated"
 """What may follow a trainer's name: its predictions are compared as their calibration map leaves them."""
+_METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
         labels.add(entry.label)
     titles = {model: entry.trainer or _title(Path(model)) for model, entry in zip(models, entries)}
     # a folder that is no trainer's has no settings, so it is not asked which of them all share
-    ours = [model for model, title in titles.items() if title.startswith(PREFIX)]
-    titles |= zip(ours, short_labels([titles[model] for model in ours]))
+    trainers = [model for model, title in titles.items() if title.startswith(PREFIX)]
+    titles |= zip(trainers, short_labels([titles[model] for model in trainers]))
     result = []
     for entry, model in zip(entries, models):
         label = titles[model]
@@ -152,14 +152,14 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
     shared = set.intersection(*map(set, tokens)) if matches and all(matches) else set()
     labels: list[str] = []
     taken: set[str] = set()
-    for trainer, match, own in zip(trainers, matches, tokens):
+    for trainer, match, words in zip(trainers, matches, tokens):
         if match is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
         dice, method = match[1] or trainer == PREFIX, match[2] or STOCK.method
-        stock = dice and method == STOCK.method and "anneal" not in own
+        stock = dice and method == STOCK.method and "anneal" not in words
         method = STOCK_LABEL if stock else f"{'Dice + ' if dice else ''}{method}"
-        labels.append(" ".join([method, *(token for token in own if token not in shared)]))
+        labels.append(" ".join([method, *(token for token in words if token not in shared)]))
     return [_different(label, taken) for label in labels]
 
 

@@ -9,18 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_nacl.case.results import MASKS, detected_in
-from nnunet_nacl.compare.alignment import Dataset
-from nnunet_nacl.compare.columns import CALIBRATION_METRICS, MAIN_COLUMNS
+from nnunet_nacl.case.results import MASKS
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.comparison_file import TABLES
+from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, Dataset
+from nnunet_nacl.compare.promises import Promises
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.quality_report import quality_report
 from nnunet_nacl.show import case_tables as cases
 from nnunet_nacl.show.tables import Rows, Table, frames, number, ten_worst
 
+TABLES = "tables"
+"""Folder beside comparison.json."""
 NOT_TESTED = "not tested"
 _TEN_WORST = " The ten worst are shown, all are in the CSV."
 _QUALITY = (
@@ -42,23 +43,21 @@ def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = (
 
 def comparison_tables(
     comparison: Comparison,
-    quality: Mapping[str, Mapping[str, pd.DataFrame]],
-    presence: Mapping[str, Mapping[str, LearnedPresence]],
+    promises: Mapping[str, Mapping[str, Promises]],
     bad: Mapping[str, Mapping[str, float]],
 ) -> list[Table]:
     """All tables: an overview of several data sets, then those of each, named after it; none without a row.
 
     Args:
         comparison: What was computed.
-        quality: By data set and name of an entry.
-        presence: In the same way.
-        bad: By data set and nnU-Net's key of a structure, the Dice below which a case is bad.
+        promises: By data set and name of an entry.
+        bad: By data set and nnU-Net's key of a structure the Dice below which a case is bad.
     """
     makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
     tables = [_overview(makers)] if len(makers) > 1 else []
     tables += [table for make in makers.values() for table in make.of_values()]
     for name, make in makers.items():
-        tables += make.of_cases(quality[name], presence[name], bad[name])
+        tables += make.of_cases(promises[name], bad[name])
     return [table for table in tables if len(table.values)]
 
 
@@ -79,7 +78,7 @@ class _Tables:
 
     def __init__(self, comparison: Comparison, dataset: Dataset) -> None:
         self.comparison, self.dataset = comparison, dataset
-        self.labels, self.columns = comparison.labels, comparison.columns_of(dataset)
+        self.labels, self.columns = comparison.labels, dataset.columns
         self.unranked = [entry.label for entry in comparison.entries if not entry.ranked]
 
     def make(self, kind: str, title: str, caption: str, rows: Rows, decimals: int = 3, **more: Any) -> Table:
@@ -164,19 +163,13 @@ class _Tables:
         )
         return self.make("statistics", f"Differences to {comparison.entries[0].label}", caption, rows, csv=tests)
 
-    def of_cases(
-        self,
-        quality: Mapping[str, pd.DataFrame],
-        presence: Mapping[str, LearnedPresence],
-        bad: Mapping[str, float],
-    ) -> Iterator[Table]:
+    def of_cases(self, promises: Mapping[str, Promises], bad: Mapping[str, float]) -> Iterator[Table]:
         """What is promised of single cases."""
-        labels, names = self.labels, self.dataset.structures
-        reports = {labels[name]: quality_report(rows, bad) for name, rows in quality.items()}
-        notes = "".join(
-            f" {labels[name]}: {text}." for name, rows in quality.items() for text in rows.attrs.get("notes", ())
-        )
-        better = {"MAE predicted": "lower", "rho": "higher"} if reports else {}
+        names = self.dataset.structures
+        found = {self.labels[name]: of_entry for name, of_entry in promises.items()}
+        reports = {label: quality_report(of_entry.table, bad) for label, of_entry in found.items()}
+        notes = "".join(f" {label}: {text}." for label, of_entry in found.items() for text in of_entry.caveats)
+        better = {"MAE predicted": "lower", "rho": "higher"}
         yield self.make("quality", "Quality as promised", _QUALITY + notes, cases.quality_rows(reports), better=better)
         below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in bad.items())
         caption = (
@@ -184,7 +177,13 @@ class _Tables:
             "found by looking at so many percent (so many cases), in an order."
         )
         yield self.make("workload", "Cases to look at", caption, cases.workload_rows(reports))
-        detected = {labels[name]: detected_in(results) for name, results in self.dataset.results.items()}
+        detected = {
+            self.labels[name]: {
+                key: Detected.of(rows.Dice, rows.TP + rows.FN > 0, rows.TP + rows.FP > 0)
+                for key, rows in table.groupby("key", sort=False)
+            }
+            for name, table in self.dataset.table.groupby("entry", sort=False)
+        }
         caption = (
             "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
             "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."
@@ -195,7 +194,7 @@ class _Tables:
             "for structures that some scans lack, how probably one is in the scan, learned from other patients. Brier "
             "score, beside that of a constant (the share of the other patients), AUROC and ECE."
         )
-        rows = cases.presence_rows({labels[name]: learned for name, learned in presence.items()}, names)
+        rows = cases.presence_rows({label: of.presence for label, of in found.items() if of.presence}, names)
         yield self._worst("presence", "Is it there", caption, rows, cases.PROBABILITY, cases.by_brier)
 
     def _worst(self, kind: str, title: str, caption: str, rows: Rows, name: str, value: Any) -> Table:
@@ -204,7 +203,7 @@ class _Tables:
 
     def _undefined(self, column_ids: Iterable[str]) -> str:
         """Names the cases that have no value: they are left out of a mean."""
-        parts, values = [], self.comparison.values[self.dataset.name]
+        parts, values = [], self.dataset.values
         for column in column_ids:
             if column in ("Dice", "HD95_mm") and len(self.dataset.structures) > 1:
                 continue  # the structures' columns tell it

@@ -1,10 +1,12 @@
-"""A study of three trainers that is made once and copied."""
+"""A study of three trainers that is made once and copied; and the figures that were saved."""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from tests.compare.models import Study, make_study
@@ -34,3 +36,16 @@ def study(made_study, tmp_path, monkeypatch) -> Study:
     for name, value in copy.environment.items():
         monkeypatch.setenv(name, value)
     return copy
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """Every figure that would have been saved, in order; its file stays empty."""
+    figures: list[Figure] = []
+
+    def save(self: Figure, path: Path, **keywords) -> None:
+        figures.append(self)
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    return figures

@@ -1,69 +1,80 @@
-"""What a comparison computes: values, pairs, families of tests and means."""
+"""What a comparison computes: values, pairs, families of tests and means; and the tables of it."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from nnunet_nacl.compare.columns import CALIBRATION_METRICS, column_values, make_columns
-from nnunet_nacl.compare.comparison import verdict_of
+from nnunet_nacl.compare.comparison import Comparison, verdict_of
+from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, make_columns
+from nnunet_nacl.compare.tables import comparison_tables
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
-from tests.compare.synthetic import STRUCTURES, make_case, make_comparison, make_dataset, with_structure
-from tests.compare.test_tables import tables_of
+from nnunet_nacl.show.tables import Table
+from tests.compare.synthetic import STRUCTURES, THREE, make_comparison, make_dataset, row_of, with_structure
 
-THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
+NOTHING = Overlap(0, 0, 0, 200)
 
 
-def test_columns_hold_what_the_evaluation_says():
-    case = make_case("a", np.random.default_rng(0), 1.0)
-    columns, values = make_columns([STRUCTURES]), column_values(case)
-    assert values.keys() == columns.keys()
-    assert values["Dice:2"] == case.dice["2"]
-    assert values["Dice"] == pytest.approx(np.mean(list(case.dice.values())))
-    assert values["HD95_mm:1"] == case.metrics["1"].HD95_mm
-    for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
-        for mask in ("foreground", "predicted", "all"):
-            assert values[f"{metric}:{mask}"] == mask_metrics(case.bins[mask])[metric]
+def tables_of(comparison: Comparison) -> dict[str, Table]:
+    """By id, without those of promises."""
+    nothing = {dataset.name: {} for dataset in comparison.datasets}
+    bad = {dataset.name: dict.fromkeys(dataset.structures, 0.8) for dataset in comparison.datasets}
+    return {table.id: table for table in comparison_tables(comparison, nothing, bad)}
+
+
+def test_values_are_those_of_the_records():
+    dataset = make_dataset(THREE, cases=3)
+    assert dataset.values.columns.tolist() == [(column, name) for column in dataset.columns for name in THREE]
+    assert dataset.values.index.tolist() == list(dataset.cases)
+    for name, records in dataset.records.items():
+        for record in records:
+            values = dataset.values.xs(name, axis=1, level=1).loc[record.case]
+            rows = record.structures
+            assert values["Dice:2"] == rows.Dice["2"] and values["HD95_mm:1"] == rows.HD95_mm["1"]
+            assert values["Dice"] == pytest.approx(rows.Dice.mean()) and values["HD95_mm"] == rows.HD95_mm.mean()
+            for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
+                for mask in ("foreground", "predicted", "all"):
+                    assert values[f"{metric}:{mask}"] == mask_metrics(record.bins[mask])[metric]
     assert all(metric.meaning for metric in CALIBRATION_METRICS.values())
-    assert columns["HD95_mm:1"].title == "HD95 Anterior (mm)" and columns["Dice"].better == "higher"
 
 
 def test_columns_of_several_data_sets_name_structures_where_they_agree():
-    columns = make_columns([{"1": "Anterior", "2": "Posterior"}, {"1": "Liver"}])
+    columns = make_columns([STRUCTURES, {"1": "Liver"}])
     assert columns["Dice:1"].title == "DSC structure 1" and columns["Dice:2"].title == "DSC Posterior"
-    case = replace(make_case("a", np.random.default_rng(0), 1.0), metrics={})
-    assert math.isnan(column_values(case)["Dice"]) and "Dice:1" not in column_values(case)
+    assert columns["HD95_mm:2"].title == "HD95 Posterior (mm)" and columns["Dice"].better == "higher"
 
 
 def test_every_trainer_is_compared_with_the_first():
     comparison = make_comparison(THREE, cases=8)
-    rows = list(comparison.statistics.itertuples())
-    assert {(row.trainer, row.reference) for row in rows} == {(name, "nnUNetTrainer") for name in list(THREE)[1:]}
+    rows, values = comparison.statistics, comparison.datasets[0].values
+    pairs = set(zip(rows.trainer, rows.reference))
+    assert pairs == {(name, "nnUNetTrainer") for name in list(THREE)[1:]}
     # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 7 masks but for that ECE
     expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 40}
-    assert {family: sum(row.family == family for row in rows) for family in expected} == expected
-    values = comparison.values["Dataset001_Made"]
-    for row in rows:
+    assert rows.family.value_counts().to_dict() == expected
+    for row in rows.itertuples():
         first, second = values[row.column]["nnUNetTrainer"], values[row.column][row.trainer]
         assert row.difference == pytest.approx(second.mean() - first.mean())
         assert row.p == wilcoxon_p(second - first)
-    for family in expected:
-        members = [row for row in rows if row.family == family]
-        assert [row.p_holm for row in members] == holm([row.p for row in members])
+    for _, members in rows.groupby("family"):
+        assert members.p_holm.tolist() == holm(members.p.tolist())
 
 
 def test_a_clear_winner_is_better_in_every_direction():
     comparison = make_comparison({"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 4.0}, cases=12)
-    verdicts = {row.column: row.verdict for row in comparison.statistics.itertuples()}
+    verdicts = dict(zip(comparison.statistics["column"], comparison.statistics.verdict))
     assert verdicts["Dice"] == verdicts["Dice:1"] == "better"  # higher
     assert verdicts["NLL:all"] == verdicts["Brier:all"] == "better"  # lower
-    reverse = make_comparison({"nnUNetTrainerNACL": 4.0, "nnUNetTrainer": 0.5}, cases=12)
-    assert {row.column: row.verdict for row in reverse.statistics.itertuples()}["Dice"] == "worse"
+    reverse = make_comparison({"nnUNetTrainerNACL": 4.0, "nnUNetTrainer": 0.5}, cases=12).statistics
+    assert dict(zip(reverse["column"], reverse.verdict))["Dice"] == "worse"
 
 
 def test_a_mean_against_most_cases_is_mixed():
@@ -78,70 +89,111 @@ def test_a_mean_against_most_cases_is_mixed():
 
 def test_few_cases_are_not_tested_and_said_so():
     comparison = make_comparison(cases=5)
-    assert {row.verdict for row in comparison.statistics.itertuples()} == {"untested"}
+    assert set(comparison.statistics.verdict) == {"untested"}
     [few], [single] = comparison.notes, make_comparison(cases=1).notes
     assert "only 5 cases" in few and few.endswith("intervals are too narrow to rely on.")
     assert "only 1 case," in single and single.endswith("there are no intervals.")
     assert not make_comparison(cases=6).notes
 
 
-def test_undefined_values_leave_their_pairs_out():
+def test_undefined_values_leave_their_pairs_out_and_means_are_nnunets():
     dataset = make_dataset(THREE, cases=8)
-    nothing = Overlap(0, 0, 0, 200)
-    results = dataset.results["nnUNetTrainerNACL"]
-    results[2] = with_structure(results[2], "1", nothing, math.nan)
+    records = dataset.records["nnUNetTrainerNACL"]
+    records[2] = with_structure(records[2], "1", NOTHING, math.nan)
     comparison = make_comparison(THREE, datasets=[dataset])
-    found = {(row.column, row.trainer): row for row in comparison.statistics.itertuples()}
-    assert found["Dice:1", "nnUNetTrainerNACL"].n == found["HD95_mm:1", "nnUNetTrainerNACL"].n == 7
-    assert found["Dice:1", "nnUNetTrainerCE"].n == found["Dice:2", "nnUNetTrainerNACL"].n == 8
-    values = comparison.values[dataset.name]
-    assert values["Dice"]["nnUNetTrainerNACL"].iloc[2] == values["Dice:2"]["nnUNetTrainerNACL"].iloc[2]
+    n = comparison.statistics.set_index(["column", "trainer"]).n
+    assert n["Dice:1", "nnUNetTrainerNACL"] == n["HD95_mm:1", "nnUNetTrainerNACL"] == 7
+    assert n["Dice:1", "nnUNetTrainerCE"] == n["Dice:2", "nnUNetTrainerNACL"] == 8
+    values = dataset.values.xs("nnUNetTrainerNACL", axis=1, level=1)
+    assert values["Dice"].iloc[2] == values["Dice:2"].iloc[2]
+    structures = [np.nanmean([record.structures.Dice[key] for record in records]) for key in STRUCTURES]
+    assert comparison.mean(dataset, "Dice", "nnUNetTrainerNACL") == pytest.approx(sum(structures) / 2)
+    assert comparison.mean(dataset, "ECE:all", "nnUNetTrainerNACL") == values["ECE:all"].mean()
 
 
 def test_a_missed_structure_brings_no_trainer_closer():
     dataset = make_dataset(THREE, cases=8)
     near, far = Overlap(50, 0, 0, 150), Overlap(10, 50, 50, 90)
-    for results, hd95 in zip(dataset.results.values(), (math.nan, 30.0, 40.0)):
+    for records, hd95 in zip(dataset.records.values(), (math.nan, 30.0, 40.0)):
         missed = math.isnan(hd95)
-        results[5] = with_structure(results[5], "1", near, 2.0)
-        results[5] = with_structure(results[5], "2", Overlap(0, 0, 60, 140) if missed else far, hd95)
-        results[6] = with_structure(with_structure(results[6], "1", near, math.nan), "2", near, math.nan)
-    values = make_comparison(THREE, datasets=[dataset]).values[dataset.name]
+        records[5] = with_structure(records[5], "1", near, 2.0)
+        records[5] = with_structure(records[5], "2", Overlap(0, 0, 60, 140) if missed else far, hd95)
+        records[6] = with_structure(with_structure(records[6], "1", near, math.nan), "2", near, math.nan)
+    values = dataset.values
     # the first found only what is easy: a mean over what each found would call it the closest by far
-    assert [values["HD95_mm"][name].iloc[5] for name in THREE] == [2, 2, 2]
-    assert [values["HD95_mm:2"][name].iloc[5] for name in THREE] == pytest.approx([math.nan, 30, 40], nan_ok=True)
+    assert values["HD95_mm"].iloc[5].tolist() == [2, 2, 2] and values["HD95_mm"].iloc[6].isna().all()
+    assert values["HD95_mm:2"].iloc[5].tolist() == pytest.approx([math.nan, 30, 40], nan_ok=True)
     assert values["Dice"]["nnUNetTrainer"].iloc[5] == pytest.approx((1 + 0) / 2)  # no overlap
-    for name in THREE:
-        assert values["HD95_mm"][name].iloc[4] == np.mean(
-            [values[f"HD95_mm:{key}"][name].iloc[4] for key in STRUCTURES]
-        )
-        assert math.isnan(values["HD95_mm"][name].iloc[6])
-
-
-def test_mean_of_all_structures_is_nnunets():
-    dataset = make_dataset(THREE, cases=4)
-    results = dataset.results["nnUNetTrainer"]
-    results[0] = with_structure(results[0], "1", Overlap(0, 0, 0, 200), math.nan)
-    comparison = make_comparison(THREE, datasets=[dataset])
-    structures = [np.nanmean([case.dice[key] for case in results]) for key in STRUCTURES]
-    assert comparison.mean(dataset, "Dice", "nnUNetTrainer") == pytest.approx(sum(structures) / 2)
-    assert comparison.mean(dataset, "ECE:all", "nnUNetTrainer") == pytest.approx(
-        np.nanmean([case.ece("all") for case in results])
-    )
 
 
 def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
     dataset = make_dataset(THREE, cases=7)
-    results = dataset.results["nnUNetTrainer"]
-    for i in range(7):
-        results[i] = with_structure(results[i], "2", Overlap(0, 0, 50, 150), math.nan)
+    records = dataset.records["nnUNetTrainer"]
+    records[:] = [with_structure(record, "2", Overlap(0, 0, 50, 150), math.nan) for record in records]
     comparison = make_comparison(THREE, datasets=[dataset])
-    for name in THREE:
-        anterior, posterior = (np.nanmean([case.dice[key] for case in dataset.results[name]]) for key in STRUCTURES)
-        assert comparison.mean(dataset, "Dice", name) == pytest.approx((anterior + posterior) / 2)
-        distance = np.nanmean([case.metrics["1"].HD95_mm for case in dataset.results[name]])
-        assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(distance)
-    assert comparison.averaged(dataset, "Dice") == ["1", "2"] and comparison.averaged(dataset, "HD95_mm") == ["1"]
-    assert tables_of(comparison)["discrimination"].caption.endswith(
-        "so in no mean over structures: HD95 Posterior (mm)."
-    )
+    for name, records in dataset.records.items():
+        means = pd.concat([record.structures for record in records]).groupby(level=0).mean()
+        assert comparison.mean(dataset, "Dice", name) == pytest.approx(means.Dice.mean())
+        assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(means.HD95_mm["1"])
+    caption = tables_of(comparison)["discrimination"].caption
+    assert caption.endswith("so in no mean over structures: HD95 Posterior (mm).")
+
+
+def test_of_many_structures_the_worst_are_shown_and_the_csv_has_all():
+    names = {str(i): f"organ {i}" for i in range(1, 15)}
+    dataset = make_dataset(THREE, cases=8)
+    for records in dataset.records.values():
+        for i, record in enumerate(records):
+            rows = {key: row_of(Overlap(100 - 5 * int(key), 5 * int(key), 0, 95), 1.0) for key in names}
+            if i == 0:  # of a structure that is not shown, and of one that is
+                rows |= dict.fromkeys(("2", "9"), row_of(NOTHING, math.nan))
+            records[i] = replace(record, structures=pd.DataFrame.from_dict(rows, orient="index"))
+    made = make_comparison(THREE, datasets=[replace(dataset, structures=names)])
+    tables = tables_of(made)
+    table = tables["discrimination"]
+    assert list(table.values)[1:12] == [*(f"DSC organ {i}" for i in range(5, 15)), "DSC mean"]
+    assert table.values["DSC mean"].iloc[2] == made.mean(made.datasets[0], "Dice", "nnUNetTrainerNACL")
+    assert "all are in the CSV" in table.caption
+    assert "DSC organ 9, CE: 1 (case_00)" in table.caption and "organ 2" not in table.caption
+    full = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert [row["method"] for row in full] == ["stock", "CE", "NACL"] and len(full[0]) == 1 + 2 * 15
+    assert float(full[1]["DSC organ 1"]) == made.mean(made.datasets[0], "Dice:1", "nnUNetTrainerCE")
+    statistics = tables["statistics"]
+    assert "DSC organ 2" not in statistics.values["metric"].tolist() and '"Dice:2"' in statistics.to_csv()
+
+
+def test_captions_say_where_no_test_can_pass():
+    # 12 tests of 8 cases: 12 * 2 / 2**8 = 0.09 and 40 times that; 4 tests: 0.03
+    caption = tables_of(make_comparison(THREE, cases=8))["statistics"].caption
+    assert "however clear the difference: discrimination, calibration_masks. " in caption
+    caption = tables_of(make_comparison(THREE, cases=12))["statistics"].caption
+    assert "however clear" not in caption  # 40 * 2 / 2**12 = 0.02
+    assert make_comparison(cases=5).powerless(make_dataset(THREE)) == []  # no test was made at all
+
+
+def test_cells_hold_the_means_and_the_tests():
+    dataset = make_dataset(THREE, cases=8)
+    records = dataset.records["nnUNetTrainerNACL"]
+    records[3] = with_structure(records[3], "2", Overlap(0, 0, 5, 195), math.nan)
+    comparison = make_comparison(THREE, datasets=[dataset])
+    tables = tables_of(comparison)
+    masks = tables["calibration_masks"]
+    row = masks.values.query("mask == 'union' and method == 'CE'").index[0]
+    for title, metric in {"ECE": "ECE", "CECE": "CECE_mean", "NLL": "NLL", "Brier": "Brier"}.items():
+        value = comparison.mean(dataset, f"{metric}:union", "nnUNetTrainerCE")
+        assert masks.values[title][row] == value and masks.texts[title][row] == f"{value:.4f}"
+    full = list(csv.DictReader(io.StringIO(tables["statistics"].to_csv())))
+    assert len(full) == 56 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
+    shown = tables["statistics"].texts
+    assert shown["verdict"].tolist()[12:16] == ["worse", "worse", "", ""] and shown["p"][0] == "0.008"
+    found = tables["detected"].texts
+    assert found["structure"].eq("Posterior").all() and found["missed"].tolist() == ["0 of 8", "0 of 8", "1 of 8"]
+
+
+def test_several_data_sets_have_an_overview():
+    datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    tables = tables_of(make_comparison(THREE, datasets=datasets))
+    assert len(tables) == 1 + 2 * 4 and "calibration_masks_Dataset002_Made" in tables
+    overview = tables["overview"].values
+    assert list(overview)[:3] == ["method", "DSC Dataset001_Made", "DSC Dataset002_Made"]
+    assert overview.iloc[1, 2] == tables["discrimination_Dataset002_Made"].values["DSC mean"][1]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrate.workflow import calibrate
-from nnunet_nacl.compare.alignment import align
+from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
-from nnunet_nacl.compare.learned_dice import quality_by_entry
-from nnunet_nacl.compare.resolution import Options, locate, read_documents
+from nnunet_nacl.compare.predictions import Options, locate, measured
+from nnunet_nacl.compare.promises import promises_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -39,7 +39,7 @@ def model(request, tmp_path, monkeypatch):
 def gather(*names: str):
     options = Options(plans=PLANS, configuration=CONFIGURATION)
     located = locate("999", read_entries([("-tr", name) for name in names]), options)
-    return located, align(located, read_documents(located))
+    return located, align(located, measured(located))
 
 
 def fit(study):
@@ -61,10 +61,10 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     _, dataset = gather(TRAINER, CALIBRATED)
     change = calibration.effect["NLL all"]
     for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):
-        nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.results[name]]
+        nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.records[name]]
         assert np.mean(nll) == pytest.approx(change[when]["mean"], rel=1e-6)
-    for plain, result in zip(*dataset.results.values()):
-        assert result.dice == plain.dice  # a map changes no label
+    for plain, result in zip(*dataset.records.values()):
+        assert result.structures.Dice.equals(plain.structures.Dice)  # a map changes no label
         folder = model.validation(TRAINER, int(result.case[-2]))
         probs = maps[result.case](np.load(folder / f"{result.case}.npz")["probabilities"])
         truth = read(model.root / "nnUNet_preprocessed" / dataset.name / "gt_segmentations" / f"{result.case}.nii.gz")
@@ -90,12 +90,12 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration) | {"quality": None}))
     names = [TRAINER, CALIBRATED]
     found = gather(*names)
-    assert not any(DICE[1] in rows for rows in quality_by_entry(*found, {}).values())
+    assert not any(promises.has_intervals for promises in promises_of(*found, {}).values())
     keys = list(found[1].structures)
     rows = quality_of(dict.fromkeys(keys, values))
     learned = learn(rows, {}, dict.fromkeys(rows.case, 0), as_deployed=False)
     document = encode(calibration) | {"quality": {"learned": encode(learned)}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
-    predicted = quality_by_entry(*found, {})
-    assert [DICE[1] in predicted[name] for name in names] == [False, True]
-    assert predicted[names[1]].predicted_dice.notna().all()
+    promises = promises_of(*found, {})
+    assert [promises[name].has_intervals for name in names] == [False, True]
+    assert np.isfinite(promises[names[1]].table[DICE[0]]).all()

@@ -1,13 +1,21 @@
-"""Which figures a comparison has, that they are drawn, and that their words hold their numbers."""
+"""The figures of a comparison: which there are, that they show the numbers given, and what they refuse."""
 
 from __future__ import annotations
 
+import math
 import re
 
-from nnunet_nacl.compare.figures import write_figures
-from tests.compare.synthetic import make_comparison
+import numpy as np
+import pandas as pd
+import pytest
 
-THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
+from nnunet_nacl.compare.figures import draw_differences, draw_predicted_dice, draw_reliability, write_figures
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.numbers import BinStats, count_masks, ece
+from tests.compare.synthetic import THREE, make_comparison
+from tests.numbers.test_counting import random_classes
+from tests.show.looks import all_text, marked, points
+
 KINDS = ["main_differences", "reliability_foreground", "reliability_predicted", "reliability_all", "differences"]
 
 
@@ -19,6 +27,108 @@ def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interv
     for entry in entries:
         assert entry["files"] == [f"figures/{entry['id']}.{ending}" for ending in ("png", "svg")]
         text = (tmp_path / entry["files"][1]).read_text()
-        drawn = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
-        assert "Only-fold-zero" in drawn and "1 case" in drawn
-        assert not re.search(r"\b(nan|inf)\b", f"{drawn} {entry['alt']} {entry['caption']}".lower())
+        texts = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
+        assert "Only-fold-zero" in texts and "1 case" in texts
+        assert not re.search(r"\b(nan|inf)\b", f"{texts} {entry['alt']} {entry['caption']}".lower())
+
+
+def row(label="NACL", title="ECE", difference=-0.1, low=-0.2, high=-0.05, n=40, p_holm=0.03, verdict="better"):
+    return locals()
+
+
+def test_differences_and_their_intervals_are_the_numbers(tmp_path, drawn):
+    nothing = {"difference": math.nan, "low": math.nan, "high": math.nan, "n": 0, "p_holm": math.nan}
+    rows = [
+        row("CE", p_holm=0.04),
+        row("NACL", difference=0.01, low=-0.1, high=0.2, p_holm=1e-9, verdict="worse"),
+        row("LS", **nothing, verdict="untested"),
+        row("SVLS", low=math.nan, high=math.nan),
+        row("CE", "HD95 (mm)", 1.5, 1, 2, p_holm=0.5, verdict="none"),
+    ]
+    better = {"ECE": "lower", "HD95 (mm)": "lower"}
+    draw_differences(pd.DataFrame(rows), tmp_path / "forest.png", reference="CE+Dice (stock)", better=better)
+    errors, hd95 = drawn[0].axes
+    shown = {line.get_label(): tuple(line.get_xydata()[0]) for line in errors.lines if line.get_gid() is None}
+    assert shown == {"CE": (-0.1, 0), "NACL": (0.01, 1), "SVLS": (-0.1, 3)}
+    assert points(marked(errors, "interval")) == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
+    assert points(marked(hd95, "interval")) == [(1, 0, 2, 0)]
+    assert all(panel.get_xlim()[0] < 0 < panel.get_xlim()[1] for panel in (errors, hd95)), "no difference is seen"
+    text = all_text(drawn[0])
+    for words in ("HD95 (mm)", "< 0.001", "0.040", "n = 0 to 40 cases.", "better than CE+Dice (stock)", "no value"):
+        assert words in text
+    assert "no difference shown" in text and "ECE: no value for LS." in text
+
+
+def stats(seed: int = 0) -> BinStats:
+    return count_masks(*random_classes(seed, 3, (8, 9, 10), 2.0))["all"]
+
+
+def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_path, drawn):
+    sums = stats()
+    low, high = np.full(15, np.nan), np.full(15, np.nan)
+    low[9], high[9], low[14], high[14] = 0.5, 0.7, 0.8, 0.9
+    draw_reliability({"NACL": sums, "CE": sums}, tmp_path / "figure.png", bands={"NACL": (low, high)})
+    count, correct, confidence = sums.count[0], sums.correct[0], sums.confidence[0]
+    full = np.flatnonzero(count)
+    accuracy, mean = correct[full] / count[full], confidence[full] / count[full]
+    upper, other, lower, _ = drawn[0].axes
+    bars = sorted((bar.get_x(), bar.get_height()) for bar in marked(upper, "accuracy"))
+    assert np.array(bars) == pytest.approx(np.stack([sums.edges[full], accuracy], axis=1))
+    for mark, bins in (("over", mean > accuracy), ("under", mean <= accuracy)):
+        assert bins.any()
+        gaps = np.array([(bar.get_x(), bar.get_y(), bar.get_height()) for bar in marked(upper, mark)])
+        expected = np.stack([sums.edges[full], np.minimum(accuracy, mean), abs(accuracy - mean)], axis=1)[bins]
+        assert gaps == pytest.approx(expected)
+    tops = sorted(line[:, 1].tolist() for lines in marked(upper, "top") for line in lines.get_segments())
+    assert np.array(tops) == pytest.approx(np.stack([accuracy, accuracy], axis=1)[accuracy.argsort()])
+    assert [bar.get_height() for bar in marked(lower, "share")] == pytest.approx((count / count.sum()).tolist())
+    ends = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
+    assert np.ravel(points(marked(upper, "band"))) == pytest.approx(np.ravel(ends)) and not marked(other, "band")
+    text = all_text(drawn[0])
+    assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval over cases" in text
+
+
+def test_reliability_of_empty_and_region_sums(tmp_path, drawn):
+    probs = np.random.default_rng(0).random((2, 50)).astype(np.float32)
+    regions = count_masks(probs, probs > 0.7, regions=True)["all"]
+    draw_reliability({"none": BinStats.zeros(3), "regions": regions}, tmp_path / "figure.png")
+    assert "no voxel" in all_text(drawn[0])
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one method"):
+        draw_reliability({}, tmp_path / "figure.png")
+    with pytest.raises(ValueError, match="'.jpg'"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.jpg")
+    with pytest.raises(ValueError, match="band of 'b'.* fits no method"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"b": ([0] * 15, [1] * 15)})
+    with pytest.raises(ValueError, match="band of 'a', of shape .2, 3."):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([0] * 3, [1] * 3)})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError):
+        draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")
+
+
+def test_predicted_dice_its_intervals_and_coverage_are_the_numbers(tmp_path, drawn):
+    nan = math.nan
+    rows = pd.DataFrame(
+        {
+            "key": "1",
+            "Dice": [0.85, 0.6, nan, 0.5],
+            "predicted_dice": [0.8, 0.9, 0.7, 0.6],
+            "predicted_dice_low": [0.7, 0.8, 0.6, nan],
+            "predicted_dice_high": [0.85, 0.95, 0.8, nan],
+        }
+    )
+    draw_predicted_dice(rows, {"1": "posterior"}, tmp_path / "dice.png")
+    (panel,) = drawn[0].axes
+    shown = [line for line in panel.lines if line.get_linestyle() == "None"]
+    assert points(shown) == [(0.8, 0.85), (0.9, 0.6), (0.6, 0.5)]
+    assert len({line.get_marker() for line in shown}) == 3  # within, outside, without an interval
+    assert points(marked(panel, "interval")) == [(0.8, 0.7, 0.8, 0.85), (0.9, 0.8, 0.9, 0.95)]
+    (identity,) = marked(panel, "identity")
+    assert identity.get_slope() == 1 and identity.get_xy1() == (0, 0)
+    assert panel.get_xlim() == panel.get_ylim() and panel.get_xlim()[0] < 0.5
+    text = all_text(drawn[0])
+    assert "posterior 1 of 2 (50 %) within" in text and "90 % interval" in text
+    assert "left out: posterior (1 of 4)." in text

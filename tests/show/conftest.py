@@ -1,30 +1,15 @@
-"""The figures that were saved, and a comparison to make a page of."""
+"""A comparison to make a page of, reviewed scans, and a browser."""
 
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from tests.runs.folders import CLASSES, describe, random_case, write_image, write_json, write_prediction
 from tests.runs.predictions import SPACING_MM, reviewed
 from tests.show.study import Study, make_study
-
-
-@pytest.fixture
-def drawn(monkeypatch) -> list[Figure]:
-    """Every figure that would have been saved, in order; its file stays empty."""
-    figures: list[Figure] = []
-
-    def save(self: Figure, path: Path, **keywords) -> None:
-        figures.append(self)
-        path.touch()
-
-    monkeypatch.setattr(Figure, "savefig", save)
-    return figures
 
 
 @pytest.fixture

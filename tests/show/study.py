@@ -12,11 +12,10 @@ from typing import Any
 
 from nnunet_nacl.case.results import EvaluationSettings
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.comparison_json import comparison_to_json
 from nnunet_nacl.compare.entries import Entry
+from nnunet_nacl.compare.page import comparison_to_json, make_page
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.show.layout import save_figure
-from nnunet_nacl.show.page import make_page
 from nnunet_nacl.show.tables import Table, frames
 from tests.compare.synthetic import make_dataset
 
@@ -73,12 +72,12 @@ def _comparison(
     labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool
 ) -> tuple[dict[str, Any], list[Table]]:
     """What `compare` makes of 8 cases, with one table and one figure."""
+    made = make_dataset(dict(zip(NAMES, (1.0, 1.5, 2.5))), name=DATASET, notes=[HOSTILE_NOTE] * hostile)
+    for records in made.records.values():
+        records[0] = replace(records[0], case=cases[0])
+    settings = EvaluationSettings(boundary_mm=3.0)
     dataset = replace(
-        make_dataset(dict(zip(NAMES, (1.0, 1.5, 2.5))), name=DATASET, notes=[HOSTILE_NOTE] * hostile),
-        configuration="3d_fullres",
-        structures=structures,
-        cases=(*cases, *(f"case_{i:02}" for i in range(2, 8))),
-        settings=EvaluationSettings(boundary_mm=3.0),
+        made, configuration="3d_fullres", structures=structures, cases=(cases[0], *made.cases[1:]), settings=settings
     )
     comparison = Comparison([Entry(name, label, name) for name, label in labels.items()], [dataset], n_bootstrap=1000)
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.comparison_file import write_comparison
-from nnunet_nacl.compare.comparison_json import comparison_to_json
 from nnunet_nacl.compare.entries import read_entries
+from nnunet_nacl.compare.page import comparison_to_json, write_comparison
 from nnunet_nacl.compare.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.figures.panels import draw_rank_heatmap
@@ -23,7 +22,7 @@ from nnunet_nacl_paper.figures.settings import HYPER, by_network, by_number, sho
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
 from tests.compare.synthetic import make_comparison, make_dataset
-from tests.compare.test_tables import tables_of
+from tests.compare.test_comparison import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 NAN = math.nan
@@ -86,7 +85,7 @@ def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
             means = [dataset.mean(column, name) for name in names]
             assert means == [comparison.mean(own, column, name) for name in names]
             values = dataset.table(column, names)
-            np.testing.assert_array_equal(values, comparison.values[own.name][column][names].to_numpy())
+            np.testing.assert_array_equal(values, own.values[column][names].to_numpy())
         positions.append(np.argsort(np.argsort([-dataset.mean("Dice", name) for name in names])) + 1)
     sums, within = ranks_of(read)
     assert sums["Dice"].tolist() == np.sum(positions, axis=0).tolist()

@@ -10,10 +10,9 @@ import pytest
 from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.case.document import read_document
 from nnunet_nacl.case.results import EvaluationSettings
-from nnunet_nacl.compare import resolution as module
-from nnunet_nacl.compare.alignment import align
+from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
-from nnunet_nacl.compare.resolution import Options, locate, read_documents
+from nnunet_nacl.compare.predictions import Options, locate, measured
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_folder
@@ -28,13 +27,7 @@ def gather(names=NAMES, paths=(), dataset="999", **options):
     """What the command line does before it computes."""
     arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
     located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
-    return align(located, read_documents(located))
-
-
-@pytest.fixture
-def collect(study):
-    """Function that gathers the study."""
-    return gather
+    return align(located, measured(located))
 
 
 def remove_case(study, trainer: str, fold: int, case: str) -> None:
@@ -42,141 +35,126 @@ def remove_case(study, trainer: str, fold: int, case: str) -> None:
         path.unlink()
 
 
-def test_all_folds_and_cases_by_default(study, collect):
-    found = collect()
+def test_all_folds_and_cases_by_default(study):
+    found = gather()
     assert (found.name, found.folds, found.regions) == (DATASET, ("0", "1"), False)
     assert found.structures == {"1": "anterior", "2": "posterior"} and len(found.cases) == 6
     assert found.cases == tuple(sorted(found.cases)) and not found.notes
-    for trainer, results in found.results.items():
-        assert [result.case for result in results] == list(found.cases)
+    for trainer, records in found.records.items():
+        assert [record.case for record in records] == list(found.cases)
         own = read_document(study.validation(trainer, 1) / "calibration.json")
-        assert results[3].ece("all") == own.cases[0].ece("all") and (study.validation(trainer) / "calibration.json")
-    assert found.results[NAMES[0]][0].ece("all") != found.results[NAMES[1]][0].ece("all")
+        assert found.values["ECE:all"][trainer].iloc[3] == own.cases[0].ece("all")
+    assert found.values["ECE:all"].iloc[0].nunique() == 3
 
 
-def test_a_missing_fold_is_listed(study, collect):
+def test_a_missing_fold_is_listed(study):
     shutil.rmtree(study.model(NAMES[1]) / "fold_1")
     with pytest.raises(UserError, match=r"nnUNetTrainerCE has no fold 1 \(it has 0\).*-f 0.*--allow-missing") as error:
-        collect()
+        gather()
     assert "nnUNetTrainerNACL has" not in str(error.value)
-    assert collect(folds=["0"]).folds == ("0",) and not collect(folds=["0"]).notes
-    found = collect(allow_missing=True)
+    assert gather(folds=["0"]).folds == ("0",) and not gather(folds=["0"]).notes
+    found = gather(allow_missing=True)
     assert found.folds == ("0",) and len(found.cases) == 3
     assert "fold 0 only" in found.notes[0] and "nnUNetTrainerCE has no fold 1" in found.notes[0]
-
-
-def test_no_fold_in_common(study, collect):
-    with pytest.raises(UserError, match="no fold in common: nnUNetTrainer has no fold 7"):
-        collect(folds=["7"])
-
-
-def test_a_fold_whose_validation_kept_no_probabilities_is_not_there(study, collect):
+    # one whose validation kept no probabilities
     for path in (*study.validation(NAMES[0], 1).glob("*.npz"), study.validation(NAMES[0], 1) / "calibration.json"):
         path.unlink()
-    with pytest.raises(UserError, match="no fold 1 .*--predict"):
-        collect()
+    with pytest.raises(UserError, match="nnUNetTrainer has no fold 1 .*--predict"):
+        gather()
+    with pytest.raises(UserError, match="no fold in common: nnUNetTrainer has no fold 7"):
+        gather(folds=["7"])
 
 
-def test_fold_all(study, collect):
+def test_fold_all(study):
     for trainer in NAMES:
         validation = study.validation(trainer, "all")
         for fold in (0, 1):
             shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
         (validation / "calibration.json").unlink()
-    found = collect(folds=["all"], allow_training_cases=True)
+    found = gather(folds=["all"], allow_training_cases=True)
     assert len(found.cases) == 6
-    assert collect().folds == ("0", "1")
+    assert gather().folds == ("0", "1")
     for trainer in NAMES:
         for fold in (0, 1):
             shutil.rmtree(study.model(trainer) / f"fold_{fold}")
-    assert collect(allow_training_cases=True).folds == ("all",)
+    assert gather(allow_training_cases=True).folds == ("all",)
     with pytest.raises(UserError, match="fold_all is trained on all cases.*--allow-training-cases"):
-        collect()
+        gather()
 
 
-def test_a_missing_case_is_listed(study, collect):
+def test_a_missing_case_is_listed(study):
     remove_case(study, NAMES[2], 1, "case_12")
     with pytest.raises(UserError, match="nnUNetTrainerNACL lacks 1 of 6 cases: case_12.*--allow-missing") as error:
-        collect()
+        gather()
     assert "case_12.nii.gz and .npz are missing" in str(error.value)
-    found = collect(allow_missing=True)
+    found = gather(allow_missing=True)
     assert "case_12" not in found.cases and len(found.cases) == 5
-    assert all(len(results) == 5 for results in found.results.values())
+    assert all(len(records) == 5 for records in found.records.values())
     assert "5 of 6 cases" in found.notes[0] and "case_12" in found.notes[0]
     for trainer, left in zip(NAMES, ("case_00", "case_01", "case_02")):
         for case in {"case_00", "case_01", "case_02"} - {left}:
             remove_case(study, trainer, 0, case)
     with pytest.raises(UserError, match="No case is left"):
-        collect(folds=["0"], allow_missing=True)
+        gather(folds=["0"], allow_missing=True)
 
 
-def test_other_labels_are_refused(study, collect):
+def test_other_labels_are_refused(study):
     path = study.model(NAMES[1]) / "dataset.json"
     content = json.loads(path.read_text())
     write_json(path, content | {"labels": {"background": 0, "head": 1, "tail": 2}})
     with pytest.raises(UserError, match="1 head, 2 tail.*1 anterior, 2 posterior"):
-        collect()
+        gather()
 
 
-def test_other_settings_are_refused_before_any_work(study, collect, monkeypatch):
+def test_other_settings_are_refused(study):
     evaluate_folder(
         study.validation(NAMES[1]),
         settings=EvaluationSettings(n_bins=10),
         output=study.validation(NAMES[1]) / "calibration.json",
     )
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate_folder", None)
-        with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
-            collect()
+    with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
+        gather()
     for trainer in (NAMES[0], NAMES[2]):  # those that are there are kept for all
         (study.validation(trainer) / "calibration.json").unlink()
-    assert collect(folds=["0"]).settings == EvaluationSettings(n_bins=10)
+    assert gather(folds=["0"]).settings == EvaluationSettings(n_bins=10)
 
 
-def test_a_second_run_measures_nothing(study, collect, monkeypatch):
-    first = collect()
-
-    def fail(*_):
-        raise AssertionError("measured again")
-
-    monkeypatch.setattr("nnunet_nacl.nnunet.prediction_folder.PredictionFolder.load", fail)
-    again = collect()
-    assert again.results[NAMES[0]][0].dice == first.results[NAMES[0]][0].dice
-    # probabilities may be deleted once they are measured
+def test_probabilities_may_be_deleted_once_they_are_measured(study):
+    first = gather()
     for trainer in NAMES:
         for path in study.model(trainer).rglob("*.npz"):
             path.unlink()
-    assert collect().cases == first.cases
+    assert gather().values.equals(first.values)
 
 
-def test_other_splits_are_refused(study, collect):
+def test_other_splits_are_refused(study):
     first, second = (study.validation(NAMES[1], fold) for fold in (0, 1))
     (study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()
     for ending in ("npz", "pkl", "nii.gz"):
         (first / f"case_00.{ending}").rename(second / f"case_00.{ending}")
     with pytest.raises(UserError, match="case_00 lies in fold 0 of nnUNetTrainer, but in fold 1 of nnUNetTrainerCE"):
-        collect()
+        gather()
     shutil.copy(second / "case_00.npz", first / "case_00.npz")
     with pytest.raises(UserError, match="nnUNetTrainerCE: case case_00 lies in fold 0 and in fold 1"):
-        collect()
+        gather()
 
 
-def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
+def test_a_repeated_training_in_another_folder(study, tmp_path):
     other = tmp_path / "results2" / DATASET / study.model(NAMES[2]).name
     shutil.copytree(study.model(NAMES[2]), other)
-    found = collect([NAMES[0], NAMES[2], f"again={other}"])
-    assert list(found.results) == [NAMES[0], NAMES[2], str(other)]
-    assert found.results[str(other)][3].dice == found.results[NAMES[2]][3].dice
-    assert collect([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
+    found = gather([NAMES[0], NAMES[2], f"again={other}"])
+    assert list(found.records) == [NAMES[0], NAMES[2], str(other)]
+    assert found.values["Dice:1"][str(other)].equals(found.values["Dice:1"][NAMES[2]])
+    assert gather([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
     with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
-        collect([str(other), str(study.model(NAMES[0]))], dataset="998")
+        gather([str(other), str(study.model(NAMES[0]))], dataset="998")
     other = other.rename(other.with_name("nnUNetTrainerNACL__nnUNetPlans__2d"))
-    assert collect([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
+    assert gather([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
     plans = json.loads((other / "plans.json").read_text())
     write_json(other / "plans.json", plans | {"dataset_name": "Dataset001_Other"})
     (tmp_path / "nnunet" / "nnUNet_preprocessed" / "Dataset001_Other" / "gt_segmentations").mkdir(parents=True)
     with pytest.raises(UserError, match="trained on Dataset001_Other, not on Dataset999_Synthetic"):
-        collect([NAMES[0], str(other)])
+        gather([NAMES[0], str(other)])
 
 
 def copy_predictions(study, trainer: str, fold: int, folder):
@@ -188,22 +166,20 @@ def copy_predictions(study, trainer: str, fold: int, folder):
     return folder
 
 
-def test_folders_and_documents_beside_a_model(study, collect, tmp_path):
+def test_folders_and_documents_beside_a_model(study, tmp_path):
     folder = copy_predictions(study, NAMES[2], 0, tmp_path / "ensemble")
     document = study.validation(NAMES[1]) / "calibration.json"
-    found = collect(NAMES[:1], [f"Ens={folder}", document], folds=["0"])
-    assert list(found.results) == [NAMES[0], str(folder), str(document)]
-    assert (
-        found.results[str(folder)][1].dice
-        == read_document(study.validation(NAMES[2]) / "calibration.json").cases[1].dice
-    )
+    found = gather(NAMES[:1], [f"Ens={folder}", document], folds=["0"])
+    assert list(found.records) == [NAMES[0], str(folder), str(document)]
+    expected = read_document(study.validation(NAMES[2]) / "calibration.json").cases[1].dice
+    assert found.values["Dice:1"][str(folder)].iloc[1] == expected["1"]
     assert (folder / "calibration.json").is_file()
     assert [note for note in found.notes if note.startswith("Ens: its networks may have been trained on cases")]
     assert not [note for note in found.notes if "nnUNetTrainerCE" in note]  # a fold's validation, so it is known
     # deleted probabilities and an unreadable plans.json are no obstacle once there is a document
     for path in (*folder.glob("*.npz"), folder / "plans.json"):
         path.unlink()
-    assert collect(NAMES[:1], [f"Ens={folder}"], folds=["0"]).cases == found.cases
+    assert gather(NAMES[:1], [f"Ens={folder}"], folds=["0"]).cases == found.cases
 
 
 def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
@@ -234,23 +210,23 @@ def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
     assert not [note for note in gather([], [folder, raw], None).notes if "calibration map" in note]
 
 
-def test_cases_of_the_training_are_refused_where_it_is_certain(study, collect, tmp_path):
+def test_cases_of_the_training_are_refused_where_it_is_certain(study, tmp_path):
     folder = copy_predictions(study, NAMES[2], 0, tmp_path / "predicted")
     copy_predictions(study, NAMES[2], 1, folder)
     write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": "imagesTr"})
     paths = [f"Five={folder}"]
     with pytest.raises(UserError, match="Five: .*6 of them .*in no single fold's validation.*--allow-training-cases"):
-        collect(NAMES[:1], paths)
-    note = collect(NAMES[:1], paths, allow_training_cases=True).notes[0]
+        gather(NAMES[:1], paths)
+    note = gather(NAMES[:1], paths, allow_training_cases=True).notes[0]
     assert note.startswith("Five: its networks were trained on cases that they are compared on (6 of them (case_00")
     for path in folder.glob("case_1*"):  # what is left fold 0 alone could have predicted
         path.unlink()
     (folder / "calibration.json").unlink()
-    [note] = collect(NAMES[:1], paths, folds=["0"]).notes
+    [note] = gather(NAMES[:1], paths, folds=["0"]).notes
     assert "may have been trained" in note and "which folds predicted them is not recorded" in note
     splits = study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json"
     write_json(splits, [{"train": ["case_90"], "val": ["case_91"]}] * 2)
-    assert not collect([], [*paths, study.validation(NAMES[1]) / "calibration.json"], dataset=None).notes
+    assert not gather([], [*paths, study.validation(NAMES[1]) / "calibration.json"], dataset=None).notes
     write_json(splits, [{"train": ["case_00"], "val": ["case_01", "case_02"]}] * 2)
     with pytest.raises(UserError, match="CE: .*1 of them .case_00. is in the training part of fold 0"):
-        collect([], [f"CE={study.validation(NAMES[1])}", *paths], dataset=None)
+        gather([], [f"CE={study.validation(NAMES[1])}", *paths], dataset=None)

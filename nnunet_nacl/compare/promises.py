@@ -1,4 +1,4 @@
-"""Promised quality of every entry's cases, with intervals of predicted Dice where a map has learned of them.
+"""What is promised of every entry's cases: predicted Dice, with intervals where a map has learned them, and presence.
 
 What `nnunet_nacl calibrate` learned of a model, it learned from its validation cases. So it is not asked about them: of
 each case the same is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie in
@@ -9,22 +9,41 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, map_path_of
-from nnunet_nacl.case.table import table
-from nnunet_nacl.compare.alignment import Dataset
-from nnunet_nacl.compare.entries import Entry
-from nnunet_nacl.compare.resolution import Predictions, Selection
+from nnunet_nacl.compare.dataset import Dataset
+from nnunet_nacl.compare.predictions import Predictions, Selection
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.learned_quality import predict_dice_parts
+from nnunet_nacl.numbers.learned_quality import DICE, predict_dice_parts
 from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.review.same_networks import check_same_networks
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What is promised of an entry's cases, beside what is true.
+
+    Attributes:
+        table: A row for each case and structure; predicted Dice has intervals where other cases taught them.
+        caveats: What must be said beside the intervals.
+        presence: How probably a structure is in a scan, by what others taught; None for a model as its map leaves it,
+            since that is learned before a map.
+    """
+
+    table: pd.DataFrame
+    caveats: Sequence[str] = ()
+    presence: LearnedPresence | None = None
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether other cases taught how far predicted Dice is off."""
+        return DICE[1] in self.table
 
 
 def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
@@ -59,43 +78,27 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
     return maps
 
 
-def quality_by_entry(
-    selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap]
-) -> dict[str, pd.DataFrame]:
-    """By name of every entry its table; what must be said beside its intervals is among the ``attrs`` as ``notes``.
-
-    Intervals have the calibrated entries of models whose calibration_map.json has learned of them, and those of
-    ``maps``.
-    """
+def promises_of(selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap]) -> dict[str, Promises]:
+    """By name of every entry; those have intervals that ``maps`` or a calibrated model's own map have learned of."""
+    patients, result = dict(zip(dataset.cases, dataset.groups or dataset.cases)), {}
     places = {place.entry.name: place for place in selection.predictions}
-    result = {}
-    for name, cases in dataset.results.items():
-        rows = table(cases)
+    for name, table in dataset.table.groupby("entry", sort=False):
+        if places[name].entry.calibrated:
+            result[name] = Promises(_by_other_parts(places[name], dataset, table))
+            continue
+        presence, caveats = learn_presence(table, patients), list[str]()
         if name in maps:
-            rows = maps[name].learned.predict_dice(rows)
-            rows.attrs["notes"] = maps[name].caveats(dataset.cases)
-        elif places[name].entry.calibrated:
-            rows = _by_other_parts(places[name], dataset, rows)
-        result[name] = rows
+            table, caveats = maps[name].learned.predict_dice(table), maps[name].caveats(dataset.cases)
+        result[name] = Promises(table, caveats, presence)
     return result
 
 
-def presence_by_entry(entries: Sequence[Entry], dataset: Dataset) -> dict[str, LearnedPresence]:
-    """By name of an entry, how probably a structure is in a scan, by what others taught.
-
-    Not of a model as its map leaves it: presence is learned before a map.
-    """
-    patients = dict(zip(dataset.cases, dataset.groups or dataset.cases))
-    networks = [entry.name for entry in entries if not entry.calibrated]
-    return {name: learn_presence(table(dataset.results[name]), patients) for name in networks}
-
-
-def _by_other_parts(place: Predictions, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+def _by_other_parts(place: Predictions, dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """With intervals, if the model's map has learned of these cases."""
     path = place.folder.folder.parent.parent / MAP_FILE if place.folder else None
     if path is None or not path.is_file():
-        return rows
+        return table
     record = CalibrationMap.load(path)
     if record.learned is None or not record.part_of.keys() >= set(dataset.cases):
-        return rows
-    return predict_dice_parts(rows, record.groups, record.part_of)
+        return table
+    return predict_dice_parts(table, record.groups, record.part_of)

@@ -7,13 +7,12 @@ import math
 
 import pytest
 
-from nnunet_nacl.compare.comparison_file import check_output_folder, remove_temporaries, write_comparison
-from nnunet_nacl.compare.comparison_json import comparison_to_json
+from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, write_comparison
 from nnunet_nacl.compare.tables import write_tables
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.overlap import Overlap
 from tests.compare.synthetic import make_comparison, make_dataset, with_structure
-from tests.compare.test_tables import tables_of
+from tests.compare.test_comparison import tables_of
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
 
@@ -28,29 +27,27 @@ def write(comparison, folder, figures=()):
 
 def test_the_file_holds_every_number(tmp_path):
     dataset = make_dataset(TRAINERS, cases=8, notes=["something was left out"])
-    results = dataset.results["nnUNetTrainer"]
-    results[1] = with_structure(results[1], "1", Overlap(0, 0, 0, 200), math.nan)
+    records = dataset.records["nnUNetTrainer"]
+    records[1] = with_structure(records[1], "1", Overlap(0, 0, 0, 200), math.nan)
     comparison = make_comparison(TRAINERS, datasets=[dataset])
     path = write(comparison, tmp_path)
     assert "NaN" not in path.read_text()
     data = json.loads(path.read_text())
-    assert [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
+    assert data["schema_version"] == 4 and [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
     assert data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is True
     assert data["settings"]["evaluation"]["n_bins"] == 15 and data["settings"]["confidence"] == 0.95
     [entry] = data["datasets"]
     assert entry["cases"] == list(dataset.cases)
+    assert list(entry["values"]) == list(entry["means"]) == list(data["columns"])
     for column, by_trainer in entry["values"].items():
-        assert column in data["columns"]
         for name, values in by_trainer.items():
-            expected = comparison.values[dataset.name][column][name].tolist()
+            expected = dataset.values[column][name].tolist()
             assert values == [None if math.isnan(value) else value for value in expected]
     assert entry["means"]["Dice:1"]["nnUNetTrainer"]["n"] == 7
     row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
     assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
     assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]  # lower is better
-    for table in data["tables"]:
-        for name in table["files"]:
-            assert (tmp_path / name).is_file()
+    assert all((tmp_path / name).is_file() for table in data["tables"] for name in table["files"])
     assert "something was left out" in (tmp_path / "tables" / "calibration.csv").read_text()
 
 
@@ -79,33 +76,20 @@ def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     assert precious.exists() and path.exists()
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000])
-def test_a_damaged_file_is_replaced(tmp_path, content):
+def test_only_what_a_comparison_wrote_is_replaced_be_it_cut_short(tmp_path):
+    write(make_comparison(TRAINERS), tmp_path)
     path = tmp_path / "comparison.json"
-    path.write_bytes(content)
+    path.write_text(path.read_text()[:200])
+    left = tmp_path / "tables" / ".0123456789ab.nnunet_nacl.tmp"
+    left.write_text("")
     check_output_folder(tmp_path)
-    assert json.loads(write(make_comparison(TRAINERS), tmp_path).read_text())["schema_version"] == 4
-
-
-@pytest.mark.parametrize("content", ["[]", "{}", '{"schema_version": 1, "metric_per_case": []}', '{"tables": [1]}'])
-def test_only_a_comparison_is_replaced(tmp_path, content):
-    (tmp_path / "comparison.json").write_text(content)
-    with pytest.raises(UserError, match="is not a comparison of this package and would be lost"):
-        check_output_folder(tmp_path)
-    write(make_comparison(TRAINERS), tmp_path / "other")
-    check_output_folder(tmp_path / "other")
-
-
-def test_what_killed_runs_left_is_removed(tmp_path):
-    left = [f"{place}.0123456789ab.nnunet_nacl.tmp" for place in ("", "tables/", "figures/")]
-    for name in (*left, "figures/mine.tmp", ".mine"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    remove_temporaries(tmp_path)
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
-        ".mine",
-        "figures/mine.tmp",
-    ]
+    assert not left.exists() and json.loads(write(make_comparison(TRAINERS), tmp_path).read_text())["datasets"]
+    for name in ("comparison.json", "report.html"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / name).write_text('{"tables": [1]}')
+        with pytest.raises(UserError, match=f"{name} was not written by nnunet_nacl and would be lost"):
+            check_output_folder(tmp_path / "other")
+        (tmp_path / "other" / name).unlink()
 
 
 def test_output_must_be_a_folder(tmp_path):
@@ -115,8 +99,6 @@ def test_output_must_be_a_folder(tmp_path):
         check_output_folder(file)
     with pytest.raises(UserError, match="no file can be written"):
         check_output_folder(file / "below")
-    check_output_folder(tmp_path / "new" / "folder")
-    assert not (tmp_path / "new").exists()  # a comparison that fails leaves nothing behind
     (tmp_path / "figures").write_text("")
     with pytest.raises(UserError, match="figures"):
         check_output_folder(tmp_path)

@@ -1,0 +1,176 @@
+"""What `nnunet_nacl compare` leaves in its folder beside tables and figures: comparison.json and the page of it.
+
+What the keys of comparison.json mean stands in docs/reference/files.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nnunet_nacl
+from nnunet_nacl.case.results import MASK_NOTES, MASKS
+from nnunet_nacl.compare.comparison import Comparison
+from nnunet_nacl.compare.dataset import Dataset
+from nnunet_nacl.compare.figures import FIGURES, MAIN_DIFFERENCES
+from nnunet_nacl.compare.tables import NOT_TESTED, TABLES
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
+from nnunet_nacl.json_files import read_json
+from nnunet_nacl.numbers.calibration_error import MASK_METRICS
+from nnunet_nacl.numbers.statistics import CONFIDENCE
+from nnunet_nacl.show.rendering import render_page
+from nnunet_nacl.show.tables import Table
+
+COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
+SCHEMA_VERSION = 4  # keys may be added within a version
+_ENTRY = ("name", "label", "trainer", "ranked")
+_DATASET = ("name", "configuration", "plans", "folds", "regions", "structures", "cases", "patients", "n_patients")
+_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+_LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
+
+
+def check_output_folder(folder: Path) -> None:
+    """Fail before the work rather than after it; what killed runs left there is removed.
+
+    Raises:
+        UserError: No comparison can be written there, or it would replace what no comparison wrote.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"-o {folder} is a file; give a folder.")
+    check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
+    for path in (folder / COMPARISON_FILE, folder / TABLES / "table.csv", folder / FIGURES / "figure.png"):
+        check_writable(path)
+
+
+def comparison_to_json(
+    comparison: Comparison,
+    tables: Sequence[Mapping[str, Any]],
+    figures: Sequence[Mapping[str, Any]],
+    *,
+    command: str,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of comparison.json.
+
+    Args:
+        comparison: What was computed.
+        tables: One entry per table: ``id``, ``dataset``, ``title``, ``caption``, ``files``.
+        figures: One entry per figure: ``id``, ``dataset``, ``title``, ``caption``, ``alt``, ``files``.
+        command: What the user typed.
+        settings: What the user chose beside the draws: ``allow_missing``, ``allow_training_cases``, ``groups``.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "settings": {
+            "n_bootstrap": comparison.n_bootstrap,
+            "seed": comparison.seed,
+            "confidence": CONFIDENCE,
+            **settings,
+            "evaluation": vars(comparison.datasets[0].settings),
+        },
+        "notes": comparison.notes,
+        "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in comparison.entries],
+        "columns": {column_id: asdict(column) for column_id, column in comparison.columns.items()},
+        "tables": list(tables),
+        "statistics": [_statistic(comparison, row) for row in comparison.statistics.to_dict("records")],
+        "figures": list(figures),
+        "datasets": [_dataset(comparison, dataset) for dataset in comparison.datasets],
+    }
+
+
+def _statistic(comparison: Comparison, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``statistics``: how many patients are better and worse stands in place of how many are lower."""
+    lower, higher = row.pop("n_lower"), row.pop("n_higher")
+    up = comparison.columns[row["column"]].better == "higher"
+    n_better, n_worse = (higher, lower) if up else (lower, higher)
+    return row | {"n_better": n_better, "n_worse": n_worse, "n_equal": row["n_patients"] - n_better - n_worse}
+
+
+def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
+    values: dict[str, dict[str, Any]] = {column: {} for column in dataset.columns}
+    means: dict[str, dict[str, Any]] = {column: {} for column in dataset.columns}
+    for (column, name), of_cases in dataset.values.items():
+        values[column][name] = of_cases.tolist()
+        means[column][name] = asdict(comparison.means[dataset.name, column, name])
+    return {**{key: getattr(dataset, key) for key in _DATASET}, "values": values, "means": means}
+
+
+def write_comparison(document: dict[str, Any], folder: Path) -> Path:
+    """Write comparison.json, last of all, and remove files that only the one before it lists."""
+    path = folder / COMPARISON_FILE
+    before = _listed(path)
+    if before:  # which its page shows
+        (folder / PAGE_NAME).unlink(missing_ok=True)
+    write_atomically(path, to_json_text(document))
+    for name in before - _listed(path):
+        place = folder / name
+        # only what lies where this package puts it: the old file may have been edited by hand
+        if place.parent in (folder / TABLES, folder / FIGURES) and lies_inside(place, folder):
+            place.unlink()
+    return path
+
+
+def _listed(path: Path) -> set[str]:
+    """Files that a comparison.json names; none where it is missing, damaged or something else."""
+    try:
+        document = read_json(path)
+        return {str(name) for entry in (*document["tables"], *document["figures"]) for name in entry["files"]}
+    except (UserError, KeyError, TypeError):
+        return set()
+
+
+def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> Path:
+    """Write report.html into the output folder of `nnunet_nacl compare`, which has just written all else.
+
+    Args:
+        data: Content of comparison.json.
+        tables: Its tables.
+        folder: Holds the figures.
+
+    Returns:
+        Its path.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
+    main = {figure["dataset"]: figure for figure in figures if figure["id"].startswith(MAIN_DIFFERENCES)}
+    used, settings = {column["mask"] for column in data["columns"].values()}, data["settings"]
+    evaluation, date = settings["evaluation"], data["created"].partition("T")[0]
+    text = render_page(
+        "page.html",
+        data=data,
+        date=date,
+        main=main,
+        tables=tables,
+        figures=[figure for figure in figures if figure not in main.values()],
+        not_tested=NOT_TESTED,
+        tested=any(row["verdict"] != "untested" for row in data["statistics"]),
+        facts={
+            "Compared on": date,
+            "Reference": data["trainers"][0]["label"],
+            "Confidence bins": evaluation["n_bins"],
+            "Bootstrap draws": f"{settings['n_bootstrap']:,}, seed {settings['seed']}",
+            "Level of the intervals": f"{100 * settings['confidence']:g} %",
+            "Made with": data["generated_by"],
+        },
+        calibration_metrics=MASK_METRICS,
+        masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
+    )
+    write_atomically(folder / PAGE_NAME, text)
+    return folder / PAGE_NAME
+
+
+def _embedded(folder: Path, files: Sequence[str]) -> str:
+    """The value of ``src`` for one of the two files of a figure: SVG unless it is large, else PNG."""
+    found = {Path(name).suffix: folder / name for name in files}
+    suffix = ".svg" if found[".svg"].stat().st_size <= _LARGEST_SVG else ".png"
+    return f"data:{_TYPES[suffix]};base64,{base64.b64encode(found[suffix].read_bytes()).decode()}"

@@ -1,0 +1,389 @@
+"""The predictions of each entry: where they lie, which folds and cases may be compared, and a record of each case.
+
+A fold's ``validation`` holds the cases that its network was not trained on; fold_all was trained on all of them.
+nnUNetv2_predict records neither the trainer nor the folds that it used, only (in plans.json) the data set: cases that
+are in no split of that data set were trained on by none of its networks. If one run of it predicted cases from the
+validation parts of several folds, every choice of folds was trained on some of them. For ensembles and for other
+tools' predictions nothing is known of cases that are in the splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
+from nnunet_nacl.case.document import FILE_NAME, Evaluation, read_document
+from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.case.table import HasTables
+from nnunet_nacl.compare.entries import Entry
+from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.nnunet.locate import (
+    PREDICT_ARGUMENTS,
+    calibrate_command,
+    find_above,
+    fold_folders,
+    is_measured,
+    model_folder,
+    read_plans,
+    splits_of,
+    validated_fold,
+    validation_folder,
+)
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
+from nnunet_nacl.runs.heldout import HeldOut
+
+
+@dataclass(frozen=True)
+class Options:
+    """How what is compared is found and measured.
+
+    Attributes:
+        plans: Name of the plans, of models by name.
+        configuration: ``2d``, ``3d_fullres``, ..., of models by name; empty where there are none.
+        folds: Of models; None takes those that are present for all.
+        references: Ground truth of folders given by path; None finds nnU-Net's own.
+        dataset_json: dataset.json of such folders; None looks in them and up to two levels above.
+        plans_json: plans.json of such folders; found in the same way.
+        allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
+        allow_training_cases: Compare, with a note, cases on which a network was trained.
+        groups: Which cases are of one patient, see :func:`~nnunet_nacl.calibrate.patient_groups.read_groups`; None
+            takes it from the calibration maps of the models.
+        num_processes: Cases measured at the same time.
+        progress: Show progress bars.
+    """
+
+    plans: str = "nnUNetPlans"
+    configuration: str = ""
+    folds: Sequence[str] | None = None
+    references: Path | None = None
+    dataset_json: Path | None = None
+    plans_json: Path | None = None
+    allow_missing: bool = False
+    allow_training_cases: bool = False
+    groups: str | None = None
+    num_processes: int = 1
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one entry that have one document.
+
+    Attributes:
+        entry: Whose they are.
+        fold: Of a model's validation folder; empty for everything else.
+        document: Its calibration.json, whether it is there or not.
+        folder: Where they lie; None where the document is all that is known of them.
+    """
+
+    entry: Entry
+    fold: str
+    document: Path
+    folder: PredictionFolder | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is compared on one data set, before anything is measured.
+
+    Attributes:
+        name: Of the data set.
+        predictions: Of all entries, in their order.
+        folds: Of the models; empty where only paths are compared.
+        options: How they were found.
+        notes: Sentences for every output.
+    """
+
+    name: str
+    predictions: Sequence[Predictions]
+    folds: Sequence[str]
+    options: Options
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of some predictions.
+
+    Attributes:
+        name: Of the entry.
+        records: Of the cases.
+        folds: Of each case the fold whose validation part it is in, or an empty text.
+        structures: Names by nnU-Net's key, in the order of the channels.
+        regions: Whether the structures are sigmoid regions.
+        settings: How they were measured.
+        problems: What is wrong with cases that have no record, by name.
+        notes: Sentences for every output.
+    """
+
+    name: str
+    records: Sequence[HasTables]
+    folds: Sequence[str]
+    structures: dict[str, str]
+    regions: bool
+    settings: EvaluationSettings
+    problems: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def measured(selection: Selection) -> list[Measured]:
+    """A record of each case of all predictions; what was not measured yet, or is newer, is measured first.
+
+    All are measured with the settings of those that are there already, so that a user's choice of masks is kept.
+
+    Raises:
+        UserError: A document cannot be read, the predictions cannot be evaluated, two were measured with other
+            settings, or networks were trained on the cases.
+    """
+    files = [place.document for place in selection.predictions]
+    documents = {path: read_document(path) for path in files if path.is_file()}
+    settings = next((document.settings for document in documents.values()), EvaluationSettings())
+    for place in selection.predictions:
+        if place.document in documents and (differing := documents[place.document].settings.differing(settings)):
+            raise UserError(
+                f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other settings "
+                f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its {FILE_NAME}."
+            )
+    result = []
+    for place in selection.predictions:
+        folder, path = place.folder, place.document
+        if folder and not (path in documents and _is_current(documents[path], folder)):
+            title = ", fold ".join(filter(None, (place.entry.label, place.fold)))
+            documents[path] = evaluate_folder(
+                folder,
+                settings=settings,
+                chill=False,
+                output=path,
+                num_processes=selection.options.num_processes,
+                progress=selection.options.progress and title,
+            )
+        found, records = documents[path], documents[path].cases
+        if folder and place.entry.calibrated:
+            held_out, maps = HeldOut({"": folder}, settings), part_maps(folder)
+            records = [held_out.through(record, maps[record.case]) for record in records]
+        cases: dict[str, set[str]] = {}  # a model's own document holds all folds
+        folders: dict[str, Path] = {}
+        folds = []
+        for record in records:
+            recorded = Path(record.probabilities_file).parent
+            where = folder.folder if folder else recorded if recorded.is_dir() else path.parent
+            folds.append(place.fold or validated_fold(where))
+            folders.setdefault(folds[-1], where)
+            cases.setdefault(folds[-1], set()).add(record.case)
+        notes = [
+            note
+            for fold, where in folders.items()
+            for note in _check_training_cases(place.entry, fold, where, cases[fold], selection.options)
+        ]
+        common = found.names, found.regions, found.settings, found.problems, notes
+        result.append(Measured(place.entry.name, records, folds, *common))
+    return result
+
+
+def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
+    """Whether the predictions and their ground truth are those that the document was made from."""
+    results, labels = {case.case: case for case in document.cases}, folder.labels
+    if document.names != structures_of(labels):
+        return False
+    try:
+        cases, problems = folder.cases(known=results)
+    except UserError:
+        return True  # no predictions are left, only what is known of them
+    if problems or {files.case for files in cases} != set(results):
+        return False
+    try:
+        return all(came_from(results[files.case], files, labels, document.settings) for files in cases)
+    except OSError:
+        return False
+
+
+def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
+    """By case of a fold, the map that was fitted to the other parts of the cross-fit.
+
+    Raises:
+        UserError: `nnunet_nacl calibrate` has not been run on these predictions.
+    """
+    fold = folder.folder.parent.resolve()
+    path, checkpoint = fold.parent / MAP_FILE, fold / "checkpoint_final.pth"
+    command = f"run `{calibrate_command(fold.parent, fold.parent.name.rpartition('__')[2])}`"
+    if not path.is_file():
+        raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
+    record, name = CalibrationMap.load(path), fold.name.removeprefix("fold_")
+    if checkpoint.is_file() and name in record.checkpoint_sha256:
+        check_networks(path, record, {name: sha256(checkpoint)})
+    maps = record.part_maps
+    lacking = [files.case for files in folder.cases(known=maps)[0] if files.case not in maps]
+    if lacking or not maps:
+        problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
+        raise UserError(f"{path}: {problem}; {command} again.")
+    return maps
+
+
+def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Selection:
+    """Find the models' folds and the folders on a data set; nothing is measured.
+
+    Args:
+        dataset: Name or number; may be None where no model is compared.
+        entries: What is compared.
+        options: How.
+
+    Raises:
+        UserError: Something is missing, or belongs to another data set.
+    """
+    models = [entry for entry in entries if entry.is_model]
+    selection = Selection("", [], [], options)
+    folders: dict[str, Path] = {}
+    if models:
+        name, folders, notes = _find_models(dataset or "", models, options)
+        folds, left_out = common_folds(name, folders, options.folds, options.allow_missing)
+        selection = Selection(name, [], folds, options, notes + left_out)
+    predictions = [place for entry in entries for place in _predictions_of(entry, selection, folders.get(entry.name))]
+    name = selection.name
+    if not models:
+        named = (place.folder.plans.get("dataset_name") for place in predictions if place.folder)
+        name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
+    for place in predictions:
+        if place.folder and not place.document.is_file():  # errors come before hours of work, notes when all is known
+            cases = {files.case for files in place.folder.cases()[0]}
+            _check_training_cases(place.entry, place.fold, place.folder.folder, cases, options)
+    return replace(selection, name=name, predictions=predictions)
+
+
+def _find_models(dataset: str, entries: Sequence[Entry], options: Options) -> tuple[str, dict[str, Path], list[str]]:
+    """The data set's full name, each trainer's model folder, and a note on each that is of another configuration."""
+    plans, configuration = options.plans, options.configuration
+    models = {
+        entry.name: entry.path or model_folder(dataset, entry.trainer or "", plans, configuration) for entry in entries
+    }
+    notes = []
+    for entry in entries:
+        _, its_plans, its_configuration = models[entry.name].resolve().name.split("__")
+        if entry.path is not None and (its_plans, its_configuration) != (plans, configuration):
+            notes.append(f"{entry.label} is a model of {its_configuration}, {its_plans}.")
+    by_name = [models[entry.name].parent.name for entry in entries if entry.path is None]
+    if by_name:
+        return by_name[0], models, notes
+    name = models[entries[0].name].resolve().parent.name
+    number = name.removeprefix("Dataset").split("_")[0]
+    if dataset != name and not (dataset.isdecimal() and number.isdecimal() and int(dataset) == int(number)):
+        raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
+    return name, models, notes
+
+
+def common_folds(
+    dataset: str, models: Mapping[str, Path], wanted: Sequence[str] | None, allow_missing: bool
+) -> tuple[list[str], list[str]]:
+    """The folds to compare, those asked for or all that are present, and notes about them.
+
+    Raises:
+        UserError: A fold is not present for all, and ``allow_missing`` is not set or leaves none.
+    """
+    present = {name: _folds_of(model) for name, model in models.items()}
+    if wanted is None:
+        numbered = {fold for folds in present.values() for fold in folds if fold != "all"}
+        # fold_all holds the same cases as the folds: only on its own
+        wanted = sorted(numbered, key=int) or ["all"]
+    wanted = list(dict.fromkeys(wanted))
+    lacking = {name: [fold for fold in wanted if fold not in folds] for name, folds in present.items()}
+    listed = "; ".join(
+        f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
+        for name, folds in lacking.items()
+        if folds
+    )
+    common = [fold for fold in wanted if all(fold not in folds for folds in lacking.values())]
+    if not listed:
+        return wanted, []
+    if common and allow_missing:
+        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
+    train = "Measure the others (`nnunet_nacl evaluate ... --predict`)"
+    if not common:
+        raise UserError(f"{dataset}: no fold in common: {listed}. {train}, or choose others with -f.")
+    raise UserError(
+        f"{dataset}: folds are missing: {listed}. {train}, choose -f {' '.join(common)}, or pass --allow-missing to "
+        "compare on what all have."
+    )
+
+
+def _folds_of(model: Path) -> list[str]:
+    """Folds with a validation that can be measured, or was."""
+    folds = [fold for fold, folder in fold_folders(model).items() if is_measured(validation_folder(folder))]
+    return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
+
+
+def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> Iterator[Predictions]:
+    options = selection.options
+    if model:
+        for fold, folder in find_fold_folders(model, selection.folds).items():
+            trained_on = folder.plans.get("dataset_name")
+            if entry.path is not None and trained_on != selection.name:
+                raise UserError(
+                    f"{model} was trained on {trained_on}, not on {selection.name}; compare models of the same data "
+                    "set."
+                )
+            if entry.calibrated:
+                part_maps(folder)  # where there are none, it is said before hours of work
+            yield Predictions(entry, fold, folder.folder / FILE_NAME, folder)
+    elif (path := entry.path) and path.is_dir():
+        found: PredictionFolder | None = None  # where they cannot be measured (again), the document stands for them
+        try:
+            found = PredictionFolder.open(
+                path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+            )
+            found.cases()
+        except UserError:
+            if not (path / FILE_NAME).is_file():
+                raise
+            found = None
+        yield Predictions(entry, validated_fold(path), path / FILE_NAME, found)
+    elif path:
+        yield Predictions(entry, "", path, None)
+
+
+def _check_training_cases(entry: Entry, fold: str, folder: Path, cases: set[str], options: Options) -> list[str]:
+    """Notes on what was trained on an entry's cases, or fitted to them; UserError for networks that certainly were."""
+    label = entry.label
+    certain, why = _trained_on(folder, fold, cases, options.plans_json)
+    if certain and not options.allow_training_cases:
+        raise UserError(
+            f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of other "
+            "cases, or pass --allow-training-cases to compare them with a note."
+        )
+    were = "were" if certain else "may have been"
+    notes = [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
+    if seen := cases & fitted_cases(folder):
+        notes.append(
+            f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which "
+            "flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
+        )
+    return notes
+
+
+def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) -> tuple[bool, str]:
+    """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any."""
+    if fold == "all":
+        return True, "fold_all is trained on all cases, those of its validation included"
+    try:
+        dataset = read_plans(find_above(folder, "plans.json", plans, "-pfile")).get("dataset_name", "")
+    except UserError:
+        dataset = ""
+    splits = splits_of(dataset)
+    if fold:
+        seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
+        return bool(seen), f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
+    if not splits:
+        return False, "there is no plans.json beside the predictions, or no splits_final.json of its data set"
+    inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
+    if not inside:
+        return False, ""
+    if (folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
+        return True, f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
+    return False, f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+
+
+def _counted(cases: set[str]) -> str:
+    return f"{len(cases)} of them ({some(sorted(cases), 3)}) {'is' if len(cases) == 1 else 'are'}"
