@@ -94,7 +94,7 @@ def calibrate_model(
     check_output_map(path)
     network = {"device": device, "step_size": step_size, "mirroring": mirroring}
     inference: Inference = {}
-    opened = TrainedModel.open(place, folds=folds, checkpoint=checkpoint, with_map=False) if place else None
+    opened = TrainedModel.open(place, folds, checkpoint) if place else None
     if opened is None:
         log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
         folders = {"": _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)}

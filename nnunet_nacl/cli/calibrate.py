@@ -121,10 +121,10 @@ def _take_given(args: argparse.Namespace, model) -> int:
     from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.nnunet.locate import folds_with
-    from nnunet_nacl.nnunet.trained_model import TrainedModel
+    from nnunet_nacl.review.calibrated_model import CalibratedModel
 
     given, folds = Path(args.map), args.f or folds_with(model, args.chk)
-    TrainedModel.open(model, folds=folds, checkpoint=args.chk, calibration_map=given)  # refuses that of other networks
+    CalibratedModel.open(model, folds, args.chk).with_map(given)  # refuses that of other networks
     check_output_map(model / MAP_FILE)
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")

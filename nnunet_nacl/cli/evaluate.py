@@ -129,7 +129,7 @@ def _of_model(
         from nnunet_nacl.nnunet.trained_model import TrainedModel
         from nnunet_nacl.nnunet.validation_folders import predict_validation
 
-        opened, network = TrainedModel.open(model, folds=args.f, checkpoint=args.chk, with_map=False), network_of(args)
+        opened, network = TrainedModel.open(model, args.f, args.chk), network_of(args)
         folders = {
             fold: predict_validation(opened, fold, network, settings=settings, num_processes=processes)
             for fold in opened.folds

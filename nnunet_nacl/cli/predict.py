@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.errors import termination_as_interrupt
     from nnunet_nacl.nnunet.scans import Scans
-    from nnunet_nacl.nnunet.trained_model import TrainedModel
+    from nnunet_nacl.review.calibrated_model import CalibratedModel
     from nnunet_nacl.review.deliver import NOT_YET, Delivery, deliver
     from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.scan_page import all_pages
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given = Path(args.map) if args.map else None
-    model = TrainedModel.open(model_of(args), folds=args.f, checkpoint=args.chk, calibration_map=given)
+    model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(given)
     quality = model.quality
     unknown = " ".join(model.missing) or "the map has learned nothing."
     delivery = Delivery(

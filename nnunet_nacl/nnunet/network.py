@@ -24,11 +24,9 @@ from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import quiet
 from nnunet_nacl.nnunet.preprocessed_case import GridCase
-from nnunet_nacl.nnunet.profile import profile
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import check_model, read_checkpoint
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement, MemberSums
-from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
 
 _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check that the scan's intensities are in the "
@@ -275,20 +273,11 @@ def export_logits(
     return ExportedLogits(segmentation, np.asarray(shown[0]), properties, axes, label_manager)
 
 
-def segment_case(
-    model: TrainedModel, predicted: GridCase, maps: Sequence[str] = (), findings: Sequence[int] = ()
-) -> ReviewedCase:
-    """Make the segmentation, by nnU-Net's own export, and look at it.
+def export_case(model: TrainedModel, predicted: GridCase) -> tuple[Case, ExportedLogits]:
+    """A case as nnU-Net's own export makes it of what the networks answer: nnUNetv2_predict's, bit by bit on the CPU.
 
-    The segmentation is nnUNetv2_predict's, bit by bit on the CPU: a map changes no label. What the folds disagree about
-    is that of the networks as they are. Everything else is found inside nnU-Net's crop: outside, all is background for
-    certain.
-
-    Args:
-        model: The model.
-        predicted: With what its networks answer.
-        maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
-        findings: Channels of the structures whose components are listed.
+    Returns:
+        The case, without a truth, and its probabilities again, as the networks gave them.
     """
     from nnunetv2.configuration import default_num_processes
 
@@ -296,29 +285,27 @@ def segment_case(
     managers = model.configuration_manager, model.plans_manager, manager
     with quiet():
         exported = export_logits(predicted.values, properties, *managers, num_threads=default_num_processes)
-    segmentation, place = exported.segmentation, Geometry.of(properties)
-    case = Case(predicted.case, model.labels, place, segmentation, exported, properties=properties)
-    case = case.through(model.calibration)
-    members = _on_image(predicted.disagreement, model, exported, "mutual_information" in maps)
-    reviewed = review_case(case, members=members, maps=maps, differences=predicted.differences, findings=findings)
-    seen = profile(predicted.channels, segmentation, model.labels, properties, model.plans_manager.transpose_forward)
-    return replace(reviewed, finished=replace(reviewed.finished, profile=tuple(seen.tolist())))
+    place = Geometry.of(properties)
+    return Case(predicted.case, model.labels, place, exported.segmentation, exported, properties=properties), exported
 
 
-def _on_image(
-    folds: Disagreement | None, model: TrainedModel, exported: ExportedLogits, mapped: bool
-) -> Disagreement | None:
-    """What the folds disagree about, in voxels of the image; the map is brought to its grid as nnU-Net does logits."""
-    if folds is None:
-        return None
+def on_image(folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool) -> Disagreement:
+    """What the folds disagree about, in voxels of the image; its map is brought to that grid as nnU-Net does logits.
+
+    Args:
+        folds: In voxels of the network's grid.
+        model: The model.
+        exported: The case.
+        with_map: Else its map stays as it is.
+    """
     folds = replace(folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size))
-    if not mapped:
+    if not with_map:
         return folds
-    image_spacing = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
-    grid_spacing = list(model.configuration_manager.spacing)
-    grid_spacing = [*image_spacing[: len(image_spacing) - len(grid_spacing)], *grid_spacing]  # 2D: slices stay apart
+    configuration = model.configuration_manager
+    image_mm = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
+    grid_mm = [*image_mm[: len(image_mm) - len(configuration.spacing)], *configuration.spacing]  # 2D: slices stay apart
     values, shape = folds.mutual_information[None].astype(np.float32), exported.logits.shape[1:]
-    inside = model.configuration_manager.resampling_fn_probabilities(values, shape, grid_spacing, image_spacing)
+    inside = np.asarray(configuration.resampling_fn_probabilities(values, shape, grid_mm, image_mm))
     information = np.zeros(exported.shape, np.float32)
-    information[exported.crop] = np.asarray(inside)[0].clip(0, 1).transpose(exported.transpose_backward)
+    information[exported.crop] = inside[0].clip(0, 1).transpose(exported.transpose_backward)
     return replace(folds, mutual_information=information)

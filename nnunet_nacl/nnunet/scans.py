@@ -15,10 +15,10 @@ from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
 from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS
-from nnunet_nacl.nnunet.network import Network, segment_case
+from nnunet_nacl.nnunet.network import Network
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.preprocessed_case import GridCase, read_and_preprocess
-from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.review.calibrated_model import CalibratedModel, segment_case
 from nnunet_nacl.review.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.runs.ledger import sign
@@ -46,7 +46,7 @@ class Scans:
         export_processes: Cases that are exported at the same time, after the network; 0 exports them in this process.
     """
 
-    model: TrainedModel
+    model: CalibratedModel
     images: Path
     delivery: Delivery
     codes: Path | None = None

@@ -15,11 +15,11 @@ from nnunet_nacl.calibrate.calibration_map import Probabilities
 from nnunet_nacl.calibrate.map_file import structures_of
 from nnunet_nacl.case.findings import StructureFindings, finding_channels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.network import Network, segment_case
+from nnunet_nacl.nnunet.network import Network
 from nnunet_nacl.nnunet.preprocessed_case import preprocess
-from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.review.calibrated_model import CalibratedModel, segment_case
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.row import CaseReview
 
@@ -138,7 +138,7 @@ class Predictor:
         unlike: float = DEFAULT_UNLIKE,
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
-        self._model = TrainedModel.open(Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given)
+        self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
         self._any_size, self._unlike = any_size, unlike
         names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None

@@ -106,8 +106,8 @@ def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.scans import Scans
-    from nnunet_nacl.nnunet.trained_model import TrainedModel
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+    from nnunet_nacl.review.calibrated_model import CalibratedModel
     from nnunet_nacl.review.deliver import Delivery
     from nnunet_nacl.review.scan_pictures import draw_scan
 
@@ -115,7 +115,7 @@ def predicting(root: Path, which: str, classes: int):
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
     calibration = LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num)))
     opened = PredictionFolder.open(root, need_reference=False)
-    model = TrainedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), calibration)
+    model = CalibratedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), calibration)
     draw, options = partial(draw_scan, root / which), {"probabilities": which.endswith("npz"), "findings": (1, 2)}
     delivery = Delivery(root / which, draw, calibration, **options)
     return Scans(model, root, delivery)

@@ -13,7 +13,7 @@ from nnunet_nacl.calibrate.map_file import map_of_folds, sha256
 from nnunet_nacl.calibrate.stored_map import loaded_map
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet import held_out_prediction
-from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.review.calibrated_model import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
     make_model,
@@ -85,7 +85,7 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert document["inference"] == {"step_size": 0.5, "mirroring": True}
     hashes = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert document["checkpoint_sha256"] == hashes
-    assert TrainedModel.open(model).calibration is not None
+    assert CalibratedModel.open(model).with_map().calibration is not None
 
     cases = json.loads((place / "calibration.json").read_text())["metric_per_case"]
     agree = [one["members_dice"] for case in cases for one in case["quality"]["structures"].values()]
@@ -175,7 +175,7 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert "note: the map is drawn to that of the model" in printed
     assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
     assert {each["form"] for each in found["forms"]} == {"temperature", "shift", "given", "conditional"}
-    assert TrainedModel.open(model).calibration is not None
+    assert CalibratedModel.open(model).with_map().calibration is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
     again = json.loads(path.read_text())

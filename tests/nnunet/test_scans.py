@@ -23,10 +23,10 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet import scans as scan_source
-from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.expected_dice import expected_dice
 from nnunet_nacl.numbers.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.numbers.voxel_uncertainty import mutual_information
+from nnunet_nacl.review.calibrated_model import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,
@@ -244,7 +244,7 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
     assert predict(folder, scans, tmp_path / "ours", "--save_probabilities", "-maps") == 0
     document = json.loads((tmp_path / "ours" / "prediction.json").read_text())
     assert document["calibrated"] is True
-    model = TrainedModel.open(folder)
+    model = CalibratedModel.open(folder).with_map()
     relabelled = 0
     for row in rows(tmp_path / "ours"):
         case = row["case"]

@@ -10,7 +10,7 @@ import pytest
 from nnunet_nacl.calibrate.calibration_map import SCHEMA_VERSION
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.review.calibrated_model import CalibratedModel
 from tests.mutated_json import mutations
 from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 
@@ -39,7 +39,7 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
         for where, value, changed in mutations(text, PER_FILE):
             path.write_text(changed)
             try:
-                use(TrainedModel.open(model))
+                use(CalibratedModel.open(model).with_map())
             except UserError as error:  # the fingerprint is optional
                 if "\n" in str(error) or name == "dataset_fingerprint.json":
                     failed.append((where, value, error))
@@ -56,13 +56,12 @@ def test_a_map_of_another_version_is_not_taken_for_none(model):
     path.write_text(text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 1'))
     try:
         with pytest.raises(UserError, match="schema version 1, .*calibrate again"):
-            TrainedModel.open(model)
-        assert TrainedModel.open(model, with_map=False).record is None  # such as for calibrating again
+            CalibratedModel.open(model).with_map()
     finally:
         path.write_text(text)
 
 
-def use(opened: TrainedModel) -> None:
+def use(opened: CalibratedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
     assert opened.opened.num_channels and opened.labels.names and opened.previous_stage in (None, "3d_lowres")
     opened.grid_shape(SPACING_MM, SHAPE)
