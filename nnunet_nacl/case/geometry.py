@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-_SPACING_TOLERANCE = 1e-2  # relative; file formats round
-_DIRECTION_TOLERANCE = 1e-2
+_SPACING_TOLERANCE, _DIRECTION_TOLERANCE = 1e-2, 1e-2  # the first relative; file formats round
 _ORIGIN_TOLERANCE_VOXELS = 0.5
 _SAME_SPACING = 1.01
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's patient coordinates to DICOM's: x and y grow the other way
@@ -55,16 +54,14 @@ class Geometry:
     @property
     def unit(self) -> str:
         """Of a voxel's size: ``ml``, ``mm2`` in 2D, ``pixels`` for pictures, whose spacing is no length."""
-        if not self.is_2d:
-            return "ml"
-        return "pixels" if self.affine is None else "mm2"
+        return "ml" if not self.is_2d else "pixels" if self.affine is None else "mm2"
 
     @property
     def voxel_size(self) -> float:
         """Volume or area of a voxel in ``unit``."""
-        if self.unit == "pixels":
-            return 1.0
-        return float(np.prod(self.spacing_mm[1:] if self.is_2d else self.spacing_mm)) / (1 if self.is_2d else 1000)
+        if self.unit == "ml":
+            return float(np.prod(self.spacing_mm)) / 1000
+        return float(np.prod(self.spacing_mm[1:])) if self.unit == "mm2" else 1.0
 
     @property
     def directions(self) -> np.ndarray | None:
@@ -85,19 +82,17 @@ def geometry_difference(
     that file formats introduce by rounding, and origins less than half a voxel apart, are none.
 
     Args:
-        first: Of an image.
-        second: Of the other.
-        first_shape: Spatial shape of the first array.
-        second_shape: That of the second.
+        first: Where the one image lies.
+        second: Where the other lies.
+        first_shape: Spatial shape of the one.
+        second_shape: Spatial shape of the other.
 
     Returns:
         For example ``"spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 1.0)"``.
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"
-    compared: list[tuple[str, Any, Any, float, float]] = [
-        ("spacing", first.spacing_mm, second.spacing_mm, _SPACING_TOLERANCE, 0)
-    ]
+    compared: list[Any] = [("spacing", first.spacing_mm, second.spacing_mm, _SPACING_TOLERANCE, 0)]
     if first.affine is not None and second.affine is not None:
         if first.affine.shape != second.affine.shape:
             return f"{len(first.affine) - 1} and {len(second.affine) - 1} dimensions"

@@ -71,54 +71,38 @@ class Labels:
         import torch
 
         # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
-        flat = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1)
-        return (
-            torch.cat([part.max(0)[1].short() for part in flat.split(1 << 16, dim=1)]).numpy().reshape(probs.shape[1:])
-        )
+        parts = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1).split(1 << 16, dim=1)
+        return torch.cat([part.max(0)[1].short() for part in parts]).numpy().reshape(probs.shape[1:])
 
     def check(self, segmentation: np.ndarray, path: Path, *, is_truth: bool) -> None:
-        """UserError where a label map holds values that dataset.json does not have.
+        """UserError where a label map, in the file ``path``, holds values that dataset.json does not have.
 
-        Args:
-            segmentation: The label map.
-            path: Its file, for the message.
-            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+        The ground truth alone may hold the ignore label.
         """
-        allowed = set(self.all_values)
-        if self.ignore_label is not None and is_truth:
-            allowed.add(self.ignore_label)
+        allowed = {*self.all_values, *([] if self.ignore_label is None or not is_truth else [self.ignore_label])}
         unknown = [str(value).removesuffix(".0") for value in np.unique(segmentation) if value not in allowed]
         if unknown:
             what = "ground truth" if is_truth else "prediction"
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise UserError(
                 f"{path}: the {what} holds the label {shown}, which dataset.json does not have "
-                f"({', '.join(str(v) for v in sorted(allowed))}); correct the file or dataset.json."
+                f"({', '.join(map(str, sorted(allowed)))}); correct the file or dataset.json."
             )
 
     @classmethod
     def of(cls, manager: Any, dataset_json: dict[str, Any], source: Path) -> Labels:
-        """What nnU-Net's label manager knows, with the names of dataset.json.
+        """What nnU-Net's label manager knows, with the names of dataset.json, which belongs to the folder ``source``.
 
-        Args:
-            manager: The label manager.
-            dataset_json: Content of dataset.json.
-            source: The folder that it belongs to, for the message.
-
-        Raises:
-            UserError: The classes are not 0, 1, 2, ...
+        UserError where the classes are not 0, 1, 2, ...
         """
-        if manager.has_regions:
-            values = tuple(_as_value(region) for region in manager.foreground_regions)
-        else:
-            values = tuple(int(value) for value in manager.all_labels)
-            if values != tuple(range(len(values))):
-                raise UserError(f"dataset.json of {source}: labels must be 0, 1, 2, ..., got {values}.")
+        all_values, regions = tuple(map(int, manager.all_labels)), bool(manager.has_regions)
+        if not regions and all_values != tuple(range(len(all_values))):
+            raise UserError(f"dataset.json of {source}: labels must be 0, 1, 2, ..., got {all_values}.")
+        values = tuple(map(_as_value, manager.foreground_regions)) if regions else all_values
         by_value = {_as_value(value): name for name, value in dataset_json["labels"].items()}
         names = tuple(by_value.get(value, str(value)) for value in values)
-        all_values = tuple(int(value) for value in manager.all_labels)
-        order = tuple(int(label) for label in manager.regions_class_order) if manager.has_regions else ()
-        return cls(names, values, bool(manager.has_regions), manager.ignore_label, all_values, order)
+        order = tuple(map(int, manager.regions_class_order)) if regions else ()
+        return cls(names, values, regions, manager.ignore_label, all_values, order)
 
 
 def smallest_type(segmentation: np.ndarray) -> np.ndarray:

@@ -19,9 +19,8 @@ Box = tuple[slice, ...]
 class Probabilities:
     """(C, *spatial) probabilities, C the K classes with the background, or the R regions.
 
-    Axes are in the order of nnU-Net's reader. A source says what ``shape``, ``num_channels``, ``regions``, ``crop`` and
-    ``in_box`` are; the rest follows. This base is the source of a case without probabilities: what is asked of it
-    raises ValueError.
+    Axes are in the order of nnU-Net's reader. A source says what the attributes, ``crop`` and ``in_box`` are; the rest
+    follows. This base is the source of a case without probabilities: what is asked of it raises ValueError.
 
     Attributes:
         shape: Of the image.
@@ -87,12 +86,7 @@ class Probabilities:
 
 
 class SavedProbabilities(Probabilities):
-    """Probabilities in memory, as they were read.
-
-    Args:
-        probs: (C, *spatial).
-        regions: Whether they are of sigmoid regions.
-    """
+    """Probabilities in memory, as they were read."""
 
     block_bytes = 64 << 20  # nothing is made for a block but what is computed from it
 
@@ -114,18 +108,9 @@ class SavedProbabilities(Probabilities):
         """A view of them."""
         return self.probs[(slice(None), *where)]
 
-    def whole(self) -> np.ndarray:
-        """They are in memory already."""
-        return self.probs
-
 
 class CalibratedProbabilities(Probabilities):
-    """The probabilities of another source, through a calibration map.
-
-    Args:
-        source: As the network gave them.
-        map: Acts on each voxel by itself.
-    """
+    """The probabilities of another source, through a calibration map, which acts on each voxel by itself."""
 
     def __init__(self, source: Probabilities, map: LogOddsMap) -> None:
         self.source, self.map = source, map
