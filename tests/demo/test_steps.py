@@ -30,13 +30,12 @@ FIRST = ["convert_MSD_dataset", "plan_and_preprocess", "preprocess"]
 class FakeNnunet:
     """Leaves the files that nnU-Net's commands would leave."""
 
-    def __init__(self):
+    def __init__(self, root: Path):
+        self.root, self.dataset = root, DATASET
         self.waves: list[list[str]] = []
-        self.environment: dict[str, str] = {}
         self.compared: list = []
         self.predicted: list = []
-        self.stop_at: str | None = None
-        self.dataset = DATASET
+        self.stop_at = "nowhere"
         self.exception: BaseException = KeyboardInterrupt()
 
     @property
@@ -45,23 +44,24 @@ class FakeNnunet:
         return [command for wave in self.waves for command in wave if "nnUNetv2" in command]
 
     def __call__(self, commands, environment):
-        self.environment = dict(environment)
+        self.environment = environment
         self.waves.append([shlex.join(command) for command, _ in commands])
         for (program, *arguments), log in commands:
             if log:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.touch()
-            self.interrupted = self.stop_at is not None and self.stop_at in shlex.join([program, *arguments])
+            self.interrupted = self.stop_at in shlex.join([program, *arguments])
             if program == "nnunet_nacl":
-                getattr(self, arguments[0])(build_parser(arguments).parse_args(arguments))
-            else:
-                getattr(self, program)(arguments)
+                args = build_parser(arguments).parse_args(arguments)
+                {"compare": self.compared, "predict": self.predicted}.get(arguments[0], []).append(args)
+            elif make := getattr(self, program, None):
+                make(arguments)
             if self.interrupted:
-                self.stop_at = None
+                self.stop_at = "nowhere"
                 raise self.exception
 
     def place(self, kind, *more):
-        return Path(self.environment[f"nnUNet_{kind}"], self.dataset, *more)
+        return self.root.joinpath(f"nnUNet_{kind}", self.dataset, *more)
 
     def nnUNetv2_convert_MSD_dataset(self, arguments):
         for part in ("imagesTr", "labelsTr", "imagesTs"):
@@ -74,18 +74,13 @@ class FakeNnunet:
 
     def nnUNetv2_plan_and_preprocess(self, arguments):
         self.place("preprocessed").mkdir(exist_ok=True)
-        plans = make_plans()
-        plans["configurations"]["3d_fullres"] = make_plans(3)["configurations"]["3d_fullres"]
-        self.place("preprocessed", "nnUNetPlans.json").write_text(json.dumps(plans))
-
-    def nnUNetv2_preprocess(self, arguments):
-        pass
+        self.place("preprocessed", "nnUNetPlans.json").write_text(json.dumps(make_plans()))
 
     def nnUNetv2_train(self, arguments):
         _, configuration, fold, _, trainer, *_ = arguments
         folder = self.place("results", f"{trainer}__nnUNetPlans__{configuration}", f"fold_{fold}")
         (folder / "validation").mkdir(parents=True, exist_ok=True)
-        for name in ("dataset.json", "plans.json", "calibration.json"):
+        for name in ("dataset.json", "plans.json"):
             (folder.parent / name).touch()
         assert ("--c" in arguments) == (folder / "checkpoint_latest.pth").is_file()
         (folder / "checkpoint_latest.pth").touch()
@@ -93,23 +88,10 @@ class FakeNnunet:
             (folder / "validation" / "a.npz").touch()
             (folder / "validation" / "summary.json").touch()
 
-    def evaluate(self, arguments):
-        assert (arguments.dilated, arguments.boundary) == (4, 4)
-
-    def calibrate(self, arguments):
-        pass
-
-    def predict(self, arguments):
-        self.predicted.append(arguments)
-
-    def compare(self, arguments):
-        arguments.tr = [name for flag, name in arguments.entries if flag == "-tr"]
-        self.compared.append(arguments)
-
 
 @pytest.fixture
-def nnunet(monkeypatch):
-    fake = FakeNnunet()
+def nnunet(monkeypatch, tmp_path):
+    fake = FakeNnunet(tmp_path / "demo")
     monkeypatch.setattr(module, "run_together", fake)
     return fake
 
@@ -126,11 +108,15 @@ def demo(tmp_path, monkeypatch, nnunet):
     monkeypatch.setattr(module, "write_virtual_brains", write)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
 
-    def run(*arguments, folder=tmp_path / "demo"):
-        words = ["demo", "-o", str(folder), "-device", "cpu", *arguments]
+    def run(*arguments):
+        words = ["demo", "-o", str(nnunet.root), "-device", "cpu", *arguments]
         module.Demo(build_parser(words).parse_args(words)).run()
 
     return run
+
+
+def trainers_of(compared) -> list[str]:
+    return [name for flag, name in compared.entries if flag == "-tr"]
 
 
 def kinds(commands):
@@ -147,7 +133,7 @@ def test_the_stock_commands_run_in_order_and_are_shown(demo, nnunet, capsys):
     printed = capsys.readouterr().out
     assert all(f"$ {command}\n" in printed for wave in nnunet.waves for command in wave)
     (compared,) = nnunet.compared
-    assert compared.tr == [*TRAINERS, *(f"{trainer}+calibrated" for trainer in TRAINERS)]
+    assert trainers_of(compared) == [*TRAINERS, *(f"{trainer}+calibrated" for trainer in TRAINERS)]
     assert compared.unranked == ["true probabilities"]
     splits = json.loads(nnunet.place("preprocessed", "splits_final.json").read_text())
     assert [sorted(fold["val"]) for fold in splits].count(["a"]) == 1 and len(splits) == 5
@@ -159,7 +145,7 @@ def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, n
     assert nnunet.waves[3] == [f"nnUNetv2_train {DATASET} 2d 0 -tr {name} --npz -device cuda"]
     assert "nnUNet_n_proc_DA" not in nnunet.environment
     plans = json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())
-    assert set(plans["configurations"]) == {"2d", "3d_fullres"}
+    assert set(plans["configurations"]) == {"2d"}
 
 
 def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
@@ -196,7 +182,7 @@ def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
     nnunet.stop_at = f"calibrate -d {DATASET} -c 2d_small -f 0 -tr {TRAINERS[0]}"
     nnunet.exception = CommandFailed("few")
     demo()
-    assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated" for trainer in TRAINERS[1:]]
+    assert trainers_of(nnunet.compared[0])[3:] == [f"{trainer}+calibrated" for trainer in TRAINERS[1:]]
     assert "few\nThe comparison goes on without it." in capsys.readouterr().out
     assert nnunet.predicted[0].tr == TRAINERS[1]
 
@@ -207,16 +193,6 @@ def test_a_foreign_data_set_in_the_folder_is_left_alone(demo, tmp_path):
     with pytest.raises(UserError, match="was not made by.*another -o"):
         demo()
     assert foreign.exists()
-
-
-def test_data_sets_share_a_folder(demo, nnunet, tmp_path):
-    demo()
-    nnunet.waves.clear()
-    (tmp_path / "Task91_Others").mkdir()
-    nnunet.dataset = "Dataset091_Others"
-    demo("--data", str(tmp_path / "Task91_Others"))
-    assert nnunet.predicted[-1].bad == nnunet.compared[-1].bad == ["0.8"]
-    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"] and "_40epochs_50iters" in nnunet.commands[-1]
 
 
 @pytest.mark.parametrize("folder", ["/nowhere/Task01_None", "."])

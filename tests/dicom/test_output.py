@@ -27,9 +27,9 @@ from tests.runs.folders import REGIONS  # noqa: E402
 RAS = ("-orientation", "RAS")
 READERS = {
     "SimpleITKIO": ("-orientation", "LAS"),
-    "SimpleITKIOWithReorient": (),
+    "SimpleITKIOWithReorient": RAS,
     "NibabelIO": ("-orientation", "SPR"),
-    "NibabelIOWithReorient": (),
+    "NibabelIOWithReorient": RAS,
 }
 
 
@@ -56,8 +56,15 @@ def study(tmp_path) -> Path:
     return tmp_path / "study"
 
 
-def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
-    here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+@pytest.fixture
+def codes(tmp_path) -> Path:
+    return write_codes(tmp_path / "codes.json")
+
+
+def predict(model: Path, scans: Path, output: Path, codes: Path | None, *arguments: object) -> int:
+    here = ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar"]
+    if codes:
+        here += ["-codes", str(codes), *(() if "-orientation" in arguments else RAS)]
     return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *here, *map(str, arguments)])
 
 
@@ -91,12 +98,11 @@ def same_places(found, expected) -> bool:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, reader) -> None:
+def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, reader) -> None:
     folder = make_model(tmp_path, channels=("CT",), seed=7)
     plans = json.loads((folder / "plans.json").read_text()) | {"image_reader_writer": reader}
     (folder / "plans.json").write_text(json.dumps(plans))
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(folder, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *READERS[reader]) == 0
+    assert predict(folder, study, tmp_path / "out", codes, "-maps", "probabilities", *READERS[reader]) == 0
     objects = written(tmp_path / "out")
     assert objects.keys() == {"segmentation", "probabilities", "report"}
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
@@ -112,22 +118,20 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, reader)
     assert np.abs(np.sort(list(one.values())) - np.sort(list(other.values()))).max() < 1e-6
 
 
-def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, monkeypatch) -> None:
+def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, codes, monkeypatch) -> None:
     labels = tmp_path / "raw" / "Dataset999_Synthetic" / "labelsTr"
     labels.mkdir(parents=True)
     for i, orientation in enumerate(("RAS", "RAS", "LPS")):
         sitk.WriteImage(sitk.DICOMOrient(sitk.Image(4, 5, 6, sitk.sitkUInt8), orientation), labels / f"{i}.nii.gz")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(model, study, tmp_path / "found", "-codes", codes) == 0
-    assert predict(model, study, tmp_path / "given", "-codes", codes, "-orientation", "RAS") == 0
+    assert predict(model, study, tmp_path / "found", None, "-codes", codes) == 0
+    assert predict(model, study, tmp_path / "given", codes) == 0
     one, other = (next((tmp_path / name).glob("*.nii.gz")) for name in ("found", "given"))
     assert orientation_of([one]) == "RAS" and one.read_bytes() == other.read_bytes()
 
 
-def test_what_the_objects_say(tmp_path, model, study) -> None:
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(model, study, tmp_path / "out", "-codes", codes, *RAS) == 0
+def test_what_the_objects_say(tmp_path, model, study, codes) -> None:
+    assert predict(model, study, tmp_path / "out", codes) == 0
     objects = written(tmp_path / "out")
     assert objects.keys() == {"segmentation", "report"}
     seg, image = hd.seg.segread(objects["segmentation"]), pydicom.dcmread(next(study.iterdir()))
@@ -163,7 +167,7 @@ def test_what_the_objects_say(tmp_path, model, study) -> None:
 def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:
     folder = make_model(tmp_path, labels=REGIONS, channels=("CT",), seed=3)
     codes = write_codes(tmp_path / "codes.json", {"whole": CODES["anterior"], "core": CODES["posterior"]})
-    assert predict(folder, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *RAS) == 0
+    assert predict(folder, study, tmp_path / "out", codes, "-maps", "probabilities") == 0
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
     labels, objects = points_of_nifti(nifti), written(tmp_path / "out")
     assert same_places(points_of_segment(objects["segmentation"], 1), labels)
@@ -183,7 +187,7 @@ def test_compressed_images_and_names_of_any_script(tmp_path) -> None:
         image = pydicom.dcmread(path)
         image.compress(pydicom.uid.RLELossless)
         image.save_as(path)
-    assert predict(folder, study, tmp_path / "out", "-codes", codes, *RAS) == 0
+    assert predict(folder, study, tmp_path / "out", codes) == 0
     objects = written(tmp_path / "out")
     seg = hd.seg.segread(objects["segmentation"])
     assert seg.PatientName == "Müller^Jörg" and [one.SegmentLabel for one in seg.SegmentSequence] == ["Größe", "部"]
@@ -191,18 +195,17 @@ def test_compressed_images_and_names_of_any_script(tmp_path) -> None:
     assert [group.tracking_identifier for group in groups] == ["Größe", "部"]
 
 
-def test_the_objects_are_as_the_standard_wants_them(tmp_path, model, study) -> None:
+def test_the_objects_are_as_the_standard_wants_them(tmp_path, model, study, codes) -> None:
     program = shutil.which("dciodvfy")
     if program is None:
         pytest.skip("needs dciodvfy (Debian: apt-get install dicom3tools)")
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(model, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *RAS) == 0
+    assert predict(model, study, tmp_path / "out", codes, "-maps", "probabilities") == 0
     for path in written(tmp_path / "out").values():
         found = subprocess.run([program, str(path)], capture_output=True, text=True, errors="replace")
         assert "Error" not in found.stderr + found.stdout
 
 
-def test_series_without_a_patient(tmp_path, model, study) -> None:
+def test_series_without_a_patient(tmp_path, model, study, codes) -> None:
     removed = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber Modality"
     for path in study.iterdir():
         image = pydicom.dcmread(path)
@@ -210,7 +213,7 @@ def test_series_without_a_patient(tmp_path, model, study) -> None:
             delattr(image, name)
         image.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
         image.save_as(path)
-    assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
+    assert predict(model, study, tmp_path / "out", codes) == 0
     objects = written(tmp_path / "out")
     assert objects["segmentation"].name.startswith("series_")
     seg = hd.seg.segread(objects["segmentation"])
@@ -218,7 +221,7 @@ def test_series_without_a_patient(tmp_path, model, study) -> None:
     assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
 
 
-def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
+def test_presence_is_reported_and_an_empty_structure_stays(tmp_path, model, study, codes, monkeypatch) -> None:
     write = DicomMaker.write
 
     def without_posterior(maker, case, columns, *others):
@@ -227,7 +230,7 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
         return write(maker, replace(case, segmentation=labels), said, *others)
 
     monkeypatch.setattr(DicomMaker, "write", without_posterior)
-    assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
+    assert predict(model, study, tmp_path / "out", codes) == 0
     objects = written(tmp_path / "out")
     assert len(hd.seg.segread(objects["segmentation"]).SegmentSequence) == 2
     groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
@@ -235,7 +238,7 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
     assert values == [{"118565006": 1.5, "PRESENCE": 0.75}, {"118565006": 0.0, "PRESENCE": 0.25}]
 
 
-def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself(tmp_path, model) -> None:
+def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself(tmp_path, model, codes) -> None:
     study = tmp_path / "study"
     write_series(study, scan(), number=1)
     for path in write_series(tmp_path / "more", scan(1), number=2):
@@ -243,28 +246,26 @@ def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself
     (broken,) = (path for i, path in enumerate(write_series(tmp_path / "third", scan(2), number=4)) if i == 4)
     broken.write_bytes(broken.read_bytes()[:-50])
     shutil.move(tmp_path / "third", study / "third")
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(model, study, tmp_path / "out", "-codes", codes, *RAS) == 1
+    assert predict(model, study, tmp_path / "out", codes) == 1
     rows = read_list(tmp_path / "out")
     assert {row["case"][:2] for row in rows[:2]} == {"1_", "2_"} and rows[2]["case"].startswith("4_")
     assert f"third/{broken.name}: its voxels cannot be read" in rows[2]["problem"]
     assert len(list((tmp_path / "out" / "dicom").iterdir())) == 4
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
-    assert predict(model, study, tmp_path / "out", "-codes", codes, "--continue_prediction", *RAS) == 1
+    assert predict(model, study, tmp_path / "out", codes, "--continue_prediction") == 1
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
-    other = write_codes(tmp_path / "codes.json", CODES | {"anterior": CODES["anterior"] | {"code": "1"}})
-    assert predict(model, study, tmp_path / "out", "-codes", other, "--continue_prediction", *RAS) == 1
+    write_codes(codes, CODES | {"anterior": CODES["anterior"] | {"code": "1"}})
+    assert predict(model, study, tmp_path / "out", codes, "--continue_prediction") == 1
     assert all(path.stat().st_mtime_ns > before[path] for path in before)
 
 
-def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, capsys) -> None:
+def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, codes, capsys) -> None:
     def refused(scans, *arguments, network=model):
-        assert predict(network, scans, tmp_path / "out", *arguments) == 2
+        assert predict(network, scans, tmp_path / "out", None, *arguments) == 2
         return capsys.readouterr().err
 
     assert "-codes FILE, with a code for anterior, posterior" in refused(study, "-orientation", "RAS")
     assert "-orientation" in refused(study)
-    codes = write_codes(tmp_path / "codes.json")
     assert "three letters" in refused(study, "-codes", codes, "-orientation", "RAL")
     scans = make_scans(tmp_path / "scans")
     for path in scans.glob("*_0001.nii.gz"):
@@ -275,15 +276,14 @@ def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, s
     assert not (tmp_path / "out").exists()
 
 
-def test_codes_that_are_missing_or_damaged_are_named(tmp_path) -> None:
+def test_codes_that_are_missing_or_damaged_are_named(tmp_path, codes) -> None:
     def refused(content):
         with pytest.raises(UserError) as error:
-            read_codes(write_codes(tmp_path / "codes.json", content), ["anterior", "posterior"])
+            read_codes(write_codes(tmp_path / "other.json", content), ["anterior", "posterior"])
         return str(error.value)
 
-    assert read_codes(write_codes(tmp_path / "codes.json"), list(CODES)) == CODES
+    assert read_codes(codes, list(CODES)) == CODES
     assert "no code for posterior; add" in refused({"anterior": CODES["anterior"]})
-    assert "no code for anterior, posterior" in refused({})
     assert "anterior.meaning: Field required" in refused(CODES | {"anterior": {"code": "1", "category": "Tissue"}})
     assert "category 'Organ'; there are AnatomicalStructure" in refused(
         CODES | {"anterior": CODES["anterior"] | {"category": "Organ"}}
@@ -305,12 +305,9 @@ UNFIT |= {"PatientSex": "X", "PatientName": "Doe^Jane\\Roe^Max"}
 
 
 @pytest.mark.parametrize("attribute", UNFIT)
-def test_a_header_that_no_object_can_be_made_with_is_named_before_the_networks_run(
-    tmp_path, model, capsys, attribute
-) -> None:
+def test_a_header_that_no_object_can_be_made_with_is_named_first(tmp_path, model, codes, capsys, attribute) -> None:
     with pydicom.config.disable_value_validation():
         paths = write_series(tmp_path / "study", scan(), **{attribute: UNFIT[attribute]})
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(model, tmp_path / "study", tmp_path / "out", "-codes", codes, *RAS) == 2
+    assert predict(model, tmp_path / "study", tmp_path / "out", codes) == 2
     assert f"{paths[0]}: no DICOM object can be made with its header (" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.nii.gz"))

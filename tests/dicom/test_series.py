@@ -7,17 +7,12 @@ import os
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 pydicom = pytest.importorskip("pydicom", reason="needs pydicom: pip install 'nnunet_nacl[dicom]'")
 
-from nnunet_nacl.dicom.series import (  # noqa: E402
-    affine_of_series,
-    find_series,
-    image_of_series,
-    is_dicom,
-    orientation_of,
-    read_headers,
-)
+from nnunet_nacl.dicom import series  # noqa: E402
+from nnunet_nacl.dicom.series import affine_of_series, find_series, image_of_series, orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import ORIGIN_MM, SHAPE, SPACING_MM, oblique, scan, write_series  # noqa: E402
 from tests.processes import run_warm  # noqa: E402
@@ -32,6 +27,21 @@ def only(folder):
     return problem
 
 
+def volume(folder, orientation="LPS") -> sitk.Image:
+    """The image of a folder's one series."""
+    (files,) = find_series(folder)[0].values()
+    with image_of_series(files, orientation) as path:
+        image = sitk.ReadImage(str(path))
+        assert orientation_of([path, path.with_name("absent"), path]) == orientation
+    assert not path.exists()
+    return image
+
+
+def refused(folder, path) -> None:
+    with pytest.raises(UserError, match=f"{path}: its voxels cannot be read"):
+        volume(folder)
+
+
 def test_slices_are_in_the_order_of_their_places_whatever_the_files_are_called(tmp_path):
     paths = write_series(tmp_path / "a" / "b", scan(), order=np.random.default_rng(1).permutation(len(scan())))
     found, problems = find_series(tmp_path)
@@ -42,22 +52,16 @@ def test_slices_are_in_the_order_of_their_places_whatever_the_files_are_called(t
 
 def test_a_pipe_among_the_files_is_passed_over_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "IM0001")
-    assert run_warm(is_dicom, tmp_path / "IM0001", folder=tmp_path, timeout_s=60).returncode == 0
+    assert run_warm(series.is_dicom, tmp_path / "IM0001", folder=tmp_path, timeout_s=60).returncode == 0
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAR"])
 def test_the_image_lies_where_the_headers_say(tmp_path, orientation):
-    import SimpleITK as sitk
-
     values = scan()
-    write_series(tmp_path, values, order=list(range(len(values)))[::-1])
-    ((files),) = find_series(tmp_path)[0].values()
-    with image_of_series(files, orientation) as path:
-        image = sitk.ReadImage(str(path))
-        assert orientation_of([path, tmp_path / "absent", path]) == orientation
-    assert not path.exists() and orientation_of([]) == ""
-    assert (sitk.GetArrayFromImage(image).shape == values.shape) == (orientation != "SAR")
-    turn, affine = oblique(), affine_of_series(read_headers(files))
+    files = write_series(tmp_path, values, order=list(range(len(values)))[::-1])
+    image = volume(tmp_path, orientation)
+    assert (sitk.GetArrayFromImage(image).shape == values.shape) == (orientation != "SAR") and orientation_of([]) == ""
+    turn, affine = oblique(), affine_of_series(series.read_headers(files))
     for k, j, i in ((0, 0, 0), (8, 16, 13), (4, 0, 13)):
         place = np.array(ORIGIN_MM) + turn @ (np.array((i, j, k)) * SPACING_MM[::-1])
         index = image.TransformPhysicalPointToIndex(place.tolist())
@@ -84,25 +88,17 @@ def rounded(values, digits=9):
     ids=["axes not quite orthogonal", "a slice not quite in its row"],
 )
 def test_image_and_headers_agree_where_headers_are_not_exact(tmp_path, changes):
-    import SimpleITK as sitk
-
-    write_series(tmp_path, scan(), **changes)
-    (files,) = find_series(tmp_path)[0].values()
-    with image_of_series(files, "LPS") as path:
-        image = sitk.ReadImage(str(path))
-    affine = affine_of_series(read_headers(files))
+    affine = affine_of_series(series.read_headers(write_series(tmp_path, scan(), **changes)))
+    image = volume(tmp_path)
     for corner in ((0, 0, 0), (13, 0, 0), (0, 16, 0), (13, 16, 8)):
         np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(corner), (affine @ (*corner, 1))[:3], atol=1e-4)
         np.testing.assert_allclose((affine @ (*corner, 1))[:3], PLACES[0] + oblique() @ (corner * STEP_MM), atol=0.2)
 
 
 def test_a_scale_of_each_slice_is_applied(tmp_path):
-    import SimpleITK as sitk
-
     values = scan()
     write_series(tmp_path, values, RescaleSlope={i: 1 + i / 8 for i in range(len(values))})
-    with image_of_series(next(iter(find_series(tmp_path)[0].values())), "LPS") as path:
-        found = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    found = sitk.GetArrayFromImage(volume(tmp_path))
     scale = 1 + np.arange(len(values))[:, None, None] / 8
     np.testing.assert_allclose(found, (values + 10) * scale - 10, atol=1e-3)
 
@@ -115,7 +111,6 @@ def test_what_is_no_image_is_passed_over(tmp_path):
     report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = BasicTextSRStorage
     report.save_as(tmp_path / "report")
     (tmp_path / "notes.txt").write_text("nothing")
-    assert not is_dicom(tmp_path / "notes.txt") and not is_dicom(tmp_path / "absent") and is_dicom(paths[0])
     found, problems = find_series(tmp_path)
     assert len(found) == 1 and not problems
     assert find_series(tmp_path / "absent") == ({}, {})
@@ -187,9 +182,7 @@ def test_a_damaged_file_is_named(tmp_path):
     paths = write_series(tmp_path, scan())
     whole = paths[4].read_bytes()
     paths[4].write_bytes(whole[:-100])
-    (files,) = find_series(tmp_path)[0].values()
-    with pytest.raises(UserError, match=f"{paths[4]}: its voxels cannot be read"), image_of_series(files, "LPS"):
-        pass
+    refused(tmp_path, paths[4])
     paths[4].write_bytes(whole.replace(b"2.5 ", b"2,5 "))  # the thickness
     assert "a damaged header (could not convert string to float: '2,5')" in only(tmp_path)
     paths[4].write_bytes(whole[:500])  # in the middle of the header
@@ -214,10 +207,7 @@ BAD_PIXELS = {
 @pytest.mark.parametrize("fault", BAD_PIXELS)
 def test_other_pixel_data_than_the_header_says_are_not_read(tmp_path, fault):
     paths = write_series(tmp_path, scan(), **BAD_PIXELS[fault])
-    (files,) = find_series(tmp_path)[0].values()
-    named = paths[0 if "rows" in fault else 4]
-    with pytest.raises(UserError, match=f"{named}: its voxels cannot be read"), image_of_series(files, "LPS"):
-        pass
+    refused(tmp_path, paths[0 if "rows" in fault else 4])
 
 
 def test_a_compressed_slice_that_ends_early_is_not_read(tmp_path):
@@ -226,9 +216,7 @@ def test_a_compressed_slice_that_ends_early_is_not_read(tmp_path):
     (frame,) = pydicom.encaps.generate_frames(image.PixelData, number_of_frames=1)
     image.PixelData = pydicom.encaps.encapsulate([frame[:-4]])
     image.save_as(path)
-    (files,) = find_series(tmp_path)[0].values()
-    with pytest.raises(UserError, match=f"{path}: its voxels cannot be read"), image_of_series(files, "LPS"):
-        pass
+    refused(tmp_path, path)
 
 
 def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path):
@@ -242,9 +230,7 @@ def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path)
         image.PixelData, image.Rows = pydicom.encaps.encapsulate([stream.getvalue()]), SHAPE[1] - 2
         image["PixelData"].is_undefined_length = True
         image.save_as(path)
-    (files,) = find_series(tmp_path)[0].values()
-    with pytest.raises(UserError, match="IM0000: its voxels cannot be read"), image_of_series(files, "LPS"):
-        pass
+    refused(tmp_path, tmp_path / "IM0000")
 
 
 SYNTAXES = ["ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"]
@@ -254,8 +240,6 @@ SYNTAXES += ["JPEGLSLossless"]
 @pytest.mark.parametrize("signed", [0, 1])
 @pytest.mark.parametrize("syntax", [*SYNTAXES, "each slice another"])
 def test_voxels_are_the_same_in_each_transfer_syntax(tmp_path, syntax, signed):
-    import SimpleITK as sitk
-
     values = scan() - 60 * signed
     for i, name in enumerate(SYNTAXES if syntax == "each slice another" else [syntax]):
         paths = write_series(tmp_path / f"{i}", values, syntax=name, PixelRepresentation=signed)
@@ -265,13 +249,11 @@ def test_voxels_are_the_same_in_each_transfer_syntax(tmp_path, syntax, signed):
             image = pydicom.dcmread(path)
             image.SeriesInstanceUID = image.StudyInstanceUID = image.FrameOfReferenceUID = "1.2.3"
             image.save_as(path)
-    (files,) = find_series(tmp_path / "0")[0].values()
-    with image_of_series(files, "LPS") as path:
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), values)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume(tmp_path / "0")), values)
 
 
 def test_without_the_packages_it_is_said_what_to_install(tmp_path, monkeypatch):
     write_series(tmp_path, scan())
-    monkeypatch.setattr("nnunet_nacl.dicom.series.util.find_spec", lambda name: None)
+    monkeypatch.setattr(series.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'nnunet_nacl\[dicom\]'"):
         find_series(tmp_path)
