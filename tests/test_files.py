@@ -51,19 +51,6 @@ def test_one_at_a_time_holds_a_lock_until_it_ends(tmp_path):
         assert run_warm(hold, path, folder=tmp_path).returncode == 0
 
 
-def test_a_lock_that_goes_while_it_is_waited_for_is_made_again(tmp_path, monkeypatch):
-    path, real = tmp_path / ".lock", fcntl.flock
-
-    def gone_first(*arguments):
-        monkeypatch.setattr(fcntl, "flock", real)
-        path.unlink()
-        real(*arguments)
-
-    monkeypatch.setattr(fcntl, "flock", gone_first)
-    with locked(path) as held:
-        assert held and run_warm(hold, path, folder=tmp_path).returncode == 1
-
-
 def test_nothing_is_removed_where_no_lock_tells_whose_it_is(tmp_path, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -54,10 +54,10 @@ class CalibrationRecorder:
         """Log the values of all ranks together, NaN where one has failed; it takes part, since the others wait."""
         trainer, values = self._trainer, {ECE_KEY: float("nan"), NLL_KEY: float("nan")}
         with self._harmless():
-            own: Any = self._seen and [BinStats.merge(stats) for stats in zip(*self._seen)]
-            ranks = [own] * (dist.get_world_size() if trainer.is_ddp else 1)
+            of_rank: Any = self._seen and [BinStats.merge(stats) for stats in zip(*self._seen)]
+            ranks = [of_rank] * (dist.get_world_size() if trainer.is_ddp else 1)
             if trainer.is_ddp:
-                dist.all_gather_object(ranks, own)
+                dist.all_gather_object(ranks, of_rank)
             if all(ranks):
                 foreground, every = map(BinStats.merge, zip(*ranks))
                 values = {ECE_KEY: ece(foreground), NLL_KEY: nll(every)}

@@ -69,18 +69,18 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
     UserError for an empty argument, as a variable of the shell leaves that is not set: as a path it is this folder.
     """
-    known = {flag: action for action in parser._actions for flag in action.option_strings}
-    plain = {flag.strip("-").replace("-", "_"): flag for flag in known}
+    flags = {flag: action for action in parser._actions for flag in action.option_strings}
+    plain = {flag.strip("-").replace("-", "_"): flag for flag in flags}
     for before, argument in zip(["the subcommand", *arguments], arguments):
         flag, equals, value = argument.partition("=")
-        if flag in known and known[flag].nargs == argparse.REMAINDER:
+        if flag in flags and flags[flag].nargs == argparse.REMAINDER:
             return  # what follows is for another program
-        owner, text = (flag, value) if equals and flag in known else (before, argument)
-        if not text.strip() and (owner not in known or known[owner].default != ""):
-            where = "of" if owner in known else "after"
+        owner, text = (flag, value) if equals and flag in flags else (before, argument)
+        if not text.strip() and (owner not in flags or flags[owner].default != ""):
+            where = "of" if owner in flags else "after"
             raise UserError(f"the argument {where} {owner} is empty; give a value, or leave it out.")
-        if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in known:
-            alike = difflib.get_close_matches(flag, known, 1)
+        if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in flags:
+            alike = difflib.get_close_matches(flag, flags, 1)
             near = plain.get(flag.strip("-").replace("-", "_")) or (alike[0] if alike else None)
             parser.error(f"there is no flag {flag}{f'; did you mean {near}?' if near else ''}")
 

@@ -54,9 +54,9 @@ def _overview() -> str:
 
 
 def _explain(name: str) -> str:
-    known = {trainer.name: trainer for trainer in registered_trainers()}
-    if name in known and not known[name].is_ours:
-        return f"{name}: registered by {known[name].package}; see there."
+    registered = {trainer.name: trainer for trainer in registered_trainers()}
+    if name in registered and not registered[name].is_ours:
+        return f"{name}: registered by {registered[name].package}; see there."
     if name == PREFIX:
         return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
     try:
@@ -64,7 +64,7 @@ def _explain(name: str) -> str:
     except ValueError as error:
         raise UserError(str(error)) from error
     if variant is None:
-        meant = suggest(name, list(known))
+        meant = suggest(name, list(registered))
         hint = f"did you mean {meant}?" if meant else "`nnunet_nacl trainers` lists them."
         raise UserError(f"{name} is none of these trainers; {hint}")
     formula = METHODS[variant.method].formula + (" + Dice" if variant.dice else "")

@@ -36,10 +36,6 @@ _FEW_SCANS = 10  # more are not predicted in passing
 _POLL_S = 0.5
 
 
-class CommandFailed(UserError):
-    """A command ended with an error; the message holds the end of its log."""
-
-
 class Demo:
     """The demo on arguments as `nnunet_nacl demo` has them.
 
@@ -199,7 +195,7 @@ class Demo:
             try:
                 self._once(name, "nnunet_nacl", "calibrate", *self._options(trainer))
                 calibrated.append(trainer)
-            except CommandFailed as error:  # too few validation cases, perhaps: no reason to lose the comparison
+            except UserError as error:  # too few validation cases, perhaps: no reason to lose the comparison
                 print(f"{error}\nThe comparison goes on without it.")
         return calibrated
 
@@ -234,7 +230,7 @@ def run_together(commands: Sequence[tuple[list[str], Path | None]], environment:
         environment: All variables.
 
     Raises:
-        CommandFailed: A command failed; the others are stopped.
+        UserError: A command failed, whose log's end is shown; the others are stopped.
     """
     running: list[subprocess.Popen] = []
     try:
@@ -250,7 +246,7 @@ def run_together(commands: Sequence[tuple[list[str], Path | None]], environment:
         for (command, log), status in zip(commands, statuses):
             if status:
                 told = f"; the end of {log}:\n{log.read_text(errors='replace')[-1000:]}" if log else ""
-                raise CommandFailed(f"this command ended with status {status}:\n  $ {shlex.join(command)}{told}")
+                raise UserError(f"this command ended with status {status}:\n  $ {shlex.join(command)}{told}")
     finally:
         for process in running:
             with contextlib.suppress(ProcessLookupError):

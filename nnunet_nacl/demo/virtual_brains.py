@@ -49,12 +49,9 @@ Template = tuple[np.ndarray, np.ndarray, np.ndarray]
 def write_virtual_brains(folder: Path, num_training: int = 36, num_test: int = 4) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears when it is complete.
 
-    The same files are made each time; a subject does not depend on how many there are. Of the folds in
-    splits_final.json the first validates on the last five ninths of the training subjects, 20 of 36, of which more than
-    nine are hurried: enough for intervals and flags. The other four share the rest.
-
-    Raises:
-        UserError: nilearn is not installed.
+    Files are made alike each time; a subject does not depend on how many there are. Of the folds in splits_final.json
+    the first validates on the last five ninths of the training subjects, 20 of 36, of which more than nine are hurried:
+    enough for intervals and flags. The other four share the rest. UserError where nilearn is not installed.
     """
     import nibabel
 
@@ -134,23 +131,18 @@ def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generat
 def load_template() -> Template:
     """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid; nothing is downloaded.
 
-    CSF is what the brain mask leaves after grey and white matter; background is what the three leave.
-
-    Raises:
-        UserError: nilearn is not installed.
+    CSF is what the brain mask leaves after grey and white matter; background is what the three leave. UserError where
+    nilearn is not installed.
     """
     try:
         from nilearn import datasets
     except ImportError as error:
-        raise UserError(
-            "the demo's virtual brains need the package nilearn: pip install 'nnunet_nacl[demo]', or give a task of "
-            "the Decathlon with --data"
-        ) from error
+        how = "pip install 'nnunet_nacl[demo]', or give a task of the Decathlon with --data"
+        raise UserError(f"the demo's virtual brains need the package nilearn: {how}") from error
     kinds = ("template", "brain_mask", "gm_template", "wm_template")
     images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
-    t1, mask, *matter = (
-        ndimage.gaussian_filter(np.float32(image.dataobj), SPACING_MM / 4, truncate=3) for image in images
-    )
+    volumes = (np.float32(image.dataobj) for image in images)
+    t1, mask, *matter = (ndimage.gaussian_filter(volume, SPACING_MM / 4, truncate=3) for volume in volumes)
     matter = np.clip(matter, 0, 1)
     matter = matter / np.maximum(matter.sum(0), 1)
     csf = np.maximum(np.clip(mask, 0, 1) - matter.sum(0), 0)

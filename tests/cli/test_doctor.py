@@ -70,17 +70,6 @@ def test_an_nnunet_that_is_old_or_broken_is_named_with_the_fix(
     assert "is not defined" not in result.stdout and result.stderr == ""
 
 
-def test_unset_folders_are_noted_and_fail_only_if_strict(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(doctor, "_checks", lambda: [doctor.check_folder(variable) for variable in VARIABLES])
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    assert main(["doctor"]) == 0
-    assert '-> export nnUNet_results="/path/to/nnUNet_results"' in capsys.readouterr().out
-    assert main(["doctor", "--strict"]) == 1
-
-
 @pytest.mark.parametrize(("value", "status"), [(f"/mine{os.pathsep}{bridge_folder()}", "OK"), ("/mine", "FAIL")])
 def test_a_missing_registration_is_told_with_what_to_export(monkeypatch, value, status) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", value)

@@ -16,7 +16,7 @@ import pytest
 
 from nnunet_nacl import demo as module
 from nnunet_nacl.cli.main import build_parser
-from nnunet_nacl.demo import CommandFailed, add_small_configuration, run_together
+from nnunet_nacl.demo import add_small_configuration, run_together
 from nnunet_nacl.demo.virtual_brains import BAD
 from nnunet_nacl.errors import UserError, termination_as_interrupt
 from nnunet_nacl.files import locked
@@ -148,9 +148,13 @@ def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, n
     assert set(plans["configurations"]) == {"2d"}
 
 
-def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
-    with locked(tmp_path / "demo" / ".lock", "taken"), pytest.raises(UserError, match="another demo.*-o"):
+def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(demo, nnunet):
+    with locked(nnunet.root / ".lock", "taken"), pytest.raises(UserError, match="another demo.*-o"):
         demo()
+    nnunet.place("raw").mkdir(parents=True)
+    with pytest.raises(UserError, match="was not made by.*another -o"):
+        demo()
+    assert nnunet.place("raw").exists()
 
 
 @pytest.mark.parametrize(
@@ -180,19 +184,11 @@ def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
     nnunet.stop_at = f"calibrate -d {DATASET} -c 2d_small -f 0 -tr {TRAINERS[0]}"
-    nnunet.exception = CommandFailed("few")
+    nnunet.exception = UserError("few")
     demo()
     assert trainers_of(nnunet.compared[0])[3:] == [f"{trainer}+calibrated" for trainer in TRAINERS[1:]]
     assert "few\nThe comparison goes on without it." in capsys.readouterr().out
     assert nnunet.predicted[0].tr == TRAINERS[1]
-
-
-def test_a_foreign_data_set_in_the_folder_is_left_alone(demo, tmp_path):
-    foreign = tmp_path / "demo" / "nnUNet_raw" / DATASET
-    foreign.mkdir(parents=True)
-    with pytest.raises(UserError, match="was not made by.*another -o"):
-        demo()
-    assert foreign.exists()
 
 
 @pytest.mark.parametrize("folder", ["/nowhere/Task01_None", "."])
@@ -237,7 +233,7 @@ def test_if_one_fails_its_log_is_shown_and_the_others_and_their_workers_are_stop
     pid = str(tmp_path / "pid")
     waits = f"import pathlib, time\nwhile not pathlib.Path({pid!r}).exists(): time.sleep(0.02)\n"
     failing = waits + "print('line 39.'); raise SystemExit(3)"
-    with pytest.raises(CommandFailed, match=r"(?s)status 3.*\$ .* -c .*2\.log.*line 39\."):
+    with pytest.raises(UserError, match=r"(?s)status 3.*\$ .* -c .*2\.log.*line 39\."):
         run_together(
             [
                 (python(_WITH_WORKER.format(pid=pid)), tmp_path / "1.log"),

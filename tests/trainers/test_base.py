@@ -8,7 +8,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
@@ -60,13 +59,6 @@ def test_the_schedule_is_that_of_the_name(make_trainer, name: str, settings: dic
     assert {key: getattr(trainer, key) for key in settings} == settings
 
 
-def test_the_optimiser_is_nnunets(prepared) -> None:
-    ours, stock = prepared("nnUNetTrainerNACL_100epochs"), prepared("nnUNetTrainer")
-    assert type(ours.optimizer) is type(stock.optimizer) is torch.optim.SGD
-    assert ours.optimizer.defaults == stock.optimizer.defaults
-    assert isinstance(ours.lr_scheduler, PolyLRScheduler) and ours.lr_scheduler.max_steps == 100
-
-
 @pytest.mark.parametrize(("method", "num_epochs", "first_low"), [("NACL", 1, 1), ("NACL", 4, 2), ("DiceCE", 5, 3)])
 def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: int) -> None:
     """Its rate falls to a tenth at half of the training."""
@@ -79,29 +71,6 @@ def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: i
         rates.append(group["lr"])
         assert trainer.lr_scheduler.get_last_lr() == rates[-1:]
     assert rates == pytest.approx([1e-3] * first_low + [1e-4] * (num_epochs - first_low))
-
-
-def continued(prepared, name: str, tmp_path, epochs_done: int):
-    """A new trainer of that name that has loaded what another one saved."""
-    first = prepared(name)
-    for epoch in range(epochs_done):
-        start_epoch(first, epoch)
-        first.network(torch.ones(1, 1, 4, 4)).sum().backward()
-        first.optimizer.step()
-    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
-    second = prepared(name)
-    second.load_checkpoint(str(tmp_path / "checkpoint.pth"))
-    assert second.current_epoch == epochs_done
-    assert torch.equal(second.network.weight, first.network.weight)
-    return second
-
-
-@pytest.mark.parametrize(("epochs_done", "rate"), [(1, 1e-3), (2, 1e-4)])
-def test_the_rate_of_adam_goes_on_after_loading(prepared, tmp_path, epochs_done: int, rate: float) -> None:
-    trainer = continued(prepared, "nnUNetTrainerNACL_4epochs_adam", tmp_path, epochs_done)
-    trainer.on_train_epoch_start()
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
-    assert trainer.optimizer.state_dict()["state"]  # Adam's moments came along
 
 
 def test_a_checkpoint_is_replaced_only_by_a_complete_one(prepared, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

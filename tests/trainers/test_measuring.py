@@ -97,23 +97,3 @@ def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator,
     assert len(list(validation_of(trainer).glob("*.nii.gz"))) == len(CASES)
     assert "calibration was not evaluated" in log_of(trainer) and "cannot be watched: AssertionError" in log_of(trainer)
     assert not (validation_of(trainer) / "calibration.json").exists()
-
-
-def test_a_folder_that_cannot_be_measured_is_validated_as_before(validator, monkeypatch):
-    trainer = validator()
-    (Path(trainer.output_folder_base) / "dataset.json").write_text("{")
-    trainer.perform_actual_validation(False)
-    assert len(list(validation_of(trainer).glob("*.nii.gz"))) == len(CASES)
-    assert "WARNING: calibration is not measured in this validation: UserError" in log_of(trainer)
-
-
-def test_a_validation_that_failed_leaves_nnunet_as_it_was(validator, monkeypatch):
-    trainer, original = validator(), module.export_prediction_from_logits
-
-    def broken(*_, **__):
-        raise RuntimeError("no space left")
-
-    monkeypatch.setattr(module, "compute_metrics_on_folder", broken)
-    with pytest.raises(RuntimeError, match="no space left"):
-        trainer.perform_actual_validation(False)
-    assert module.export_prediction_from_logits is original

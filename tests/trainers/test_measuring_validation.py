@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.case.document import read_document
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.runs import ledger
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from tests.trainers.validation import CASES
 
@@ -72,41 +68,6 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
     evaluate()
     assert len(predicted_cases) == len(CASES) and (folder / "calibration.json").read_bytes() != found
-
-
-@pytest.fixture
-def full_at_case_3(monkeypatch, request):
-    """A disk without room from the third segmentation on, which SimpleITK does not notice."""
-    written, write_seg = [], SimpleITKIO.write_seg
-
-    def write(self, array, path, properties):
-        written.append(path)
-        write_seg(self, array, path, properties)
-        if len(written) > 2:
-            os.truncate(path, 30)
-
-    monkeypatch.setattr(SimpleITKIO, "write_seg", write)
-
-
-def test_what_the_disk_does_not_hold_gets_no_name(validator, full_at_case_3, predicted_cases, monkeypatch, capsys):
-    trainer = validator("classes", name="nnUNetTrainer")
-    fold = Path(trainer.output_folder)
-    trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
-    folder = fold / "validation_checkpoint_final"
-    (folder / ".0123456789ab.nnunet_nacl.tmp").mkdir(parents=True)  # what a kill leaves
-    evaluate(status=1)
-    assert capsys.readouterr().err.count(": truncated or corrupt") == 3
-    assert {path.name for path in folder.glob("*.gz")} == {"case_0.nii.gz", "case_1.nii.gz"}
-    assert not list(folder.glob(".*"))
-    predicted_cases.clear()
-
-    def full(path: Path, text: str) -> None:  # not even a line
-        raise UserError(f"{path}: no space left")
-
-    monkeypatch.setattr(ledger, "write_atomically", full)
-    evaluate(status=2)
-    assert "case_2.problem: no space left" in capsys.readouterr().err
-    assert len(predicted_cases) == 1
 
 
 def calibrate(*arguments, status=0) -> None:

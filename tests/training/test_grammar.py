@@ -16,15 +16,6 @@ from nnunet_nacl.training.grammar import MAX_NAME_LENGTH, METHODS, PREFIX, TOKEN
 ANY_TOKEN = "|".join(token.pattern for token in TOKENS)
 
 
-def built_in_trainers() -> list[str]:
-    """The classes that nnU-Net's own search can find, read from its files without importing them."""
-    names = []
-    for folder in Path(nnunetv2.__path__[0], "training").rglob("*.py"):
-        tree = ast.parse(folder.read_text(encoding="utf-8"))
-        names += [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    return sorted(set(names))
-
-
 @st.composite
 def variants(draw: st.DrawFn) -> Variant:
     """Any variant that has a name; a setting that equals the default is left out, as the grammar wants it."""

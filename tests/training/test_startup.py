@@ -96,13 +96,3 @@ def test_uninstalling_an_editable_install_leaves_nothing(
     environment.pip("uninstall", "--yes", "nnunet_nacl")
     assert environment.files() == before
     assert folders(environment) == [""]
-
-
-def test_target_folder_works_by_hand(tmp_path: Path, wheel: Path, new_environment: Callable) -> None:
-    # `pip install --target` puts the files where Python does not read startup files.
-    environment, target = new_environment(), tmp_path / "target"
-    environment.pip("install", "--no-deps", "--target", str(target), str(wheel))
-    assert folders(environment, PYTHONPATH=str(target)) == [""]
-    code = "from nnunet_nacl.cli.main import main; main(['doctor', '--path'])"
-    folder = environment.run(code, PYTHONPATH=str(target)).strip()
-    assert (Path(folder) / "nnunet_nacl_bridge.py").is_file()
