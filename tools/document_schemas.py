@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 from nnunet_nacl.calibrate import calibration_map
-from nnunet_nacl.case import document
+from nnunet_nacl.case import evaluation
 from nnunet_nacl.review import outcome_json, prediction_json
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
-    "calibration": (document.Evaluation, document.SCHEMA_VERSION),
+    "calibration": (evaluation.EvaluationDocument, evaluation.SCHEMA_VERSION),
     "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
     "outcome": (outcome_json.Outcome, outcome_json.SCHEMA_VERSION),
     "prediction": (prediction_json.PredictionRecord, prediction_json.SCHEMA_VERSION),

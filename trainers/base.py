@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import random
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,6 +68,7 @@ class CalibrationTrainer(nnUNetTrainer):
         regions = bool(self.label_manager.has_regions)  # nnU-Net appends the ignore mask to their target
         self.label_space = LabelSpace(regions, None if regions else self.label_manager.ignore_label)
         self.calibration_recorder = CalibrationRecorder(self, self.label_space)
+        self._weights: Path | None = None  # checkpoint whose weights the network has
 
     def _build_loss(self) -> nn.Module:
         # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
@@ -159,6 +161,7 @@ class CalibrationTrainer(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         """Set this epoch's weight of the Dice term where it is annealed."""
         super().on_train_epoch_start()
+        self._weights = None
         if self.variant.anneal:
             weight = max(0.0, 1 - 2 * self.current_epoch / self.num_epochs)
             loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
@@ -192,10 +195,16 @@ class CalibrationTrainer(nnUNetTrainer):
             return
         super().save_checkpoint(f"{filename}.tmp")
         os.replace(f"{filename}.tmp", filename)
+        self._weights = Path(filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """nnU-Net's; which file the weights are from is remembered."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self._weights = Path(filename_or_checkpoint) if isinstance(filename_or_checkpoint, str) else None
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""
-        with measured_validation(self):
+        with measured_validation(self, self._weights):
             super().perform_actual_validation(save_probabilities)
 
 

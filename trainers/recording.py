@@ -96,10 +96,14 @@ def harmless(log: Callable[[str], None], what: str, told: set[str]) -> Iterator[
 
 
 @contextmanager
-def measured_validation(trainer: stock_module.nnUNetTrainer) -> Iterator[None]:
+def measured_validation(trainer: stock_module.nnUNetTrainer, weights: Path | None = None) -> Iterator[None]:
     """Around nnU-Net's validation: its workers measure each case that they export, and rank 0 writes calibration.json.
 
     A failure of that is a warning in the training log, never a lost validation.
+
+    Args:
+        trainer: With the network that predicts.
+        weights: Checkpoint whose weights these are; None where that is not known.
     """
     validation = Path(trainer.output_folder, "validation")
     references = Path(trainer.preprocessed_dataset_folder_base, "gt_segmentations")
@@ -109,7 +113,7 @@ def measured_validation(trainer: stock_module.nnUNetTrainer) -> Iterator[None]:
         from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
         validation.mkdir(parents=True, exist_ok=True)
-        export = MeasuredExport(PredictionFolder.open(validation, references))
+        export = MeasuredExport(PredictionFolder.open(validation, references), _made_by(weights))
         pickle.dumps(export)  # or nnU-Net's workers would never get it
         setattr(stock_module, _EXPORT, export)
     try:
@@ -118,14 +122,37 @@ def measured_validation(trainer: stock_module.nnUNetTrainer) -> Iterator[None]:
         setattr(stock_module, _EXPORT, stock)
     if trainer.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
         with harmless(log, "calibration was not evaluated", set()):
-            from nnunet_nacl.case.document import FILE_NAME
-            from nnunet_nacl.files import remove_leftovers
-            from nnunet_nacl.runs.evaluate import evaluate_folder
+            _evaluate(validation, references, log)
 
-            output = validation / FILE_NAME
-            remove_leftovers(validation)
-            evaluation = evaluate_folder(validation, references, output=output, num_processes=default_num_processes)
-            for case, problem in evaluation.problems.items():
-                log(f"WARNING: calibration: {case}: {problem}")
-            means = (f"{mask} {evaluation.mean_ece(mask):.4f}" for mask in ("foreground", "predicted", "all"))
-            log(f"Calibration (mean over {len(evaluation.cases)} cases): ECE {', '.join(means)}; more in {output}")
+
+def _made_by(weights: Path | None) -> dict[str, Any]:
+    """What records say of the network that predicts, as nnU-Net does; nothing where its checkpoint is not known."""
+    from nnunet_nacl.calibrate.map_file import sha256
+
+    known = {"step_size": 0.5, "mirroring": True}
+    return {"checkpoint": sha256(weights), **known} if weights is not None and weights.is_file() else {}
+
+
+def _evaluate(validation: Path, references: Path, log: Callable[[str], None]) -> None:
+    from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
+    from nnunet_nacl.case.record import RECORDS, CaseRecord
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.files import remove_leftovers
+    from nnunet_nacl.nnunet.held_out import measure_folder
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.records import Work
+
+    output, work = validation / FILE_NAME, Work(with_sample=True)
+    remove_leftovers(validation)
+    folder = PredictionFolder.open(validation, references)
+    found = measure_folder(folder, work, validation / RECORDS, jobs=default_num_processes)
+    records = [record for record in found.values() if isinstance(record, CaseRecord)]
+    problems = {case: problem for case, problem in found.items() if isinstance(problem, str)}
+    for case, problem in problems.items():
+        log(f"WARNING: calibration: {case}: {problem}")
+    if not records:
+        raise UserError("no case could be measured.")
+    evaluation = Evaluation(records, folder.labels, work.settings, problems)
+    evaluation.write(output)
+    means = (f"{mask} {evaluation.calibration['mean'][mask]['ECE']:.4f}" for mask in ("foreground", "predicted", "all"))
+    log(f"Calibration (mean over {len(records)} cases): ECE {', '.join(means)}; more in {output}")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.case.sampling import draw_sample
-from nnunet_nacl.numbers.case_voxels import HeldOutCase, pack
+from nnunet_nacl.case.probabilities import SavedProbabilities
+from nnunet_nacl.case.sample import draw_sample
+from nnunet_nacl.numbers.case_voxels import Voxels, pack
 from nnunet_nacl.numbers.crossfit import CrossFit, choose, cross_fit, parts_of
 from nnunet_nacl.numbers.fitting import case_loss
-from nnunet_nacl.numbers.log_odds_map import log_odds, most_probable, network_box
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def fit_arrays(
     """See :meth:`nnunet_nacl.calibrate.calibration_map.CalibrationMap.fit`."""
     if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
         raise ValueError(f"one label map, and group, is needed for each of {len(probabilities)} cases.")
-    voxels = [draw_sample(_case(np.asarray(p), np.asarray(y), regions)).voxels() for p, y in zip(probabilities, labels)]
+    voxels = [_voxels(np.asarray(p), np.asarray(y), regions) for p, y in zip(probabilities, labels)]
     patients = [str(group) for group in (range(len(labels)) if groups is None else groups)]
     parts = parts_of(patients)
     tried = cross_fit(voxels, parts, groups=patients)
@@ -52,8 +52,8 @@ def fit_arrays(
     return ArrayFit(tried, chosen, patients, parts, nll)
 
 
-def _case(probs: np.ndarray, labels: np.ndarray, regions: bool) -> HeldOutCase:
-    """The voxels of a case inside the network's crop."""
+def _voxels(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Voxels:
+    """A sample of a case's voxels."""
     expected = probs.shape if regions else probs.shape[1:]
     highest = 1 if regions else len(probs) - 1
     if labels.shape != expected or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
@@ -61,22 +61,8 @@ def _case(probs: np.ndarray, labels: np.ndarray, regions: bool) -> HeldOutCase:
             f"labels must have the shape {expected} and values from 0 to {highest}, got {labels.shape} with "
             f"{labels.min(initial=0)} to {labels.max(initial=0)}."
         )
-    if (box := network_box(probs, regions)) is None:
-        raise ValueError("nothing but certain background; leave this case out.")
-    odds = log_odds(probs[(slice(None), *box)], regions).flatten(1)
-    inside = probs[(slice(None), *box)].reshape(len(probs), -1)
-    chosen: np.ndarray = np.asarray(most_probable(_tensor(inside), regions))
     if regions:
-        target = pack(labels[(slice(None), *box)].reshape(len(labels), -1).astype(bool), len(labels))
-        label = pack(chosen, len(labels))
+        target = pack(labels.astype(bool), len(labels))
     else:
-        kind = np.uint8 if len(probs) <= 256 else np.uint16
-        target, label = labels[box].ravel().astype(kind), chosen.astype(kind)
-    masks, outside = np.zeros(len(target), np.uint8), np.zeros((0, 3), np.int64)
-    return HeldOutCase(target, label, masks, outside, regions, lambda: iter([odds]))
-
-
-def _tensor(values: np.ndarray):
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(values))
+        target = labels.astype(np.uint8 if len(probs) <= 256 else np.uint16)
+    return draw_sample(SavedProbabilities(probs, regions), target).voxels()

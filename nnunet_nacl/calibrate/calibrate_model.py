@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, CalibrationSet, Inference
-from nnunet_nacl.calibrate.map_file import (
-    APPLIED_FILE,
-    MAP_FILE,
-    check_output_map,
-    map_of_folds,
-    structures_of,
-)
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds, structures_of
 from nnunet_nacl.calibrate.patient_groups import read_groups
-from nnunet_nacl.calibrate.workflow import calibrate
+from nnunet_nacl.calibrate.workflow import fit
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.nnunet.held_out_prediction import predict_labelled
+from nnunet_nacl.nnunet.held_out import (
+    NNUNETS_OWN,
+    HeldOut,
+    check_held_out,
+    measure_folder,
+    measure_images,
+    measure_validation,
+    records_folder,
+)
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessed_case import learn_profiles
+from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
-from nnunet_nacl.nnunet.validation_folders import check_held_out, inference_in, inference_of, validation_folders
-from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, patients_needed
-from nnunet_nacl.runs.heldout import HeldOut
+from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA
+from nnunet_nacl.numbers.scan_score import patients_needed
 
 
 def calibrate_model(
@@ -93,39 +95,41 @@ def calibrate_model(
     path = Path(output) if output else (place or folder or Path()) / MAP_FILE
     check_output_map(path)
     network = {"device": device, "step_size": step_size, "mirroring": mirroring}
-    inference: Inference = {}
     opened = TrainedModel.open(place, folds, checkpoint) if place else None
+    work, records = Work(with_sample=True), path.with_name(f"{path.stem}_records")
     if opened is None:
         log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
-        folders = {"": _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)}
+        predictions = _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)
+        held_out = HeldOut(predictions.labels, folders={"": predictions})
+        place_of_records = records_folder(predictions.folder, records.parent)
+        held_out.add("", measure_folder(predictions, work, place_of_records, jobs=num_processes, title="measure"))
     elif folder is None:
-        folders = validation_folders(opened, network, num_processes=num_processes, log=log)
-        inference = inference_of(next(iter(folders.values())).folder)
+        held_out = measure_validation(opened, network, work, jobs=num_processes, any_age=any_age, log=log)
     else:
-        predicted = path.with_name(f"{path.stem}_predictions")
-        log(f"{folder} is taken for images: folds {', '.join(opened.folds)} predict them into {predicted}.")
-        truth = Path(labels or "")
-        folders = {"": predict_labelled(opened, network, folder, truth, predicted, num_processes=num_processes)}
-        inference = inference_in(network)
+        log(f"{folder} is taken for images: folds {', '.join(opened.folds)} predict them; records go to {records}.")
+        held_out = measure_images(opened, network, folder, Path(labels or ""), records, work, jobs=num_processes)
     networks = dict(zip(opened.folds, opened.hashes)) if opened else {}
-    held_out = HeldOut(folders)
-    if opened and folder is None and not any_age:
-        _check_age(opened, held_out.predicted_ns)
-    patients = read_groups(groups, list(held_out.files)) if groups else None
+    patients = read_groups(groups, list(held_out.records)) if groups else None
+    inference: Inference = {}
+    if opened:
+        made_by = {**NNUNETS_OWN, **held_out.made_by}
+        inference = {"step_size": made_by["step_size"], "mirroring": made_by["mirroring"]}
     of_folds = None
     if place and folder:
-        known = held_out.first.labels
+        known = held_out.labels
         of_folds = map_of_folds(place / MAP_FILE, structures_of(known), known.regions, networks, inference)
-    record = calibrate(
-        held_out,
+    record = fit(
+        held_out.records,
+        held_out.labels,
+        folds=held_out.fold,
+        patients=patients,
         form=form,
-        groups=patients,
         centre=of_folds and of_folds[0],
         as_deployed=folder is not None,
-        num_processes=num_processes,
+        problems=held_out.problems,
         progress=True,
     )
-    record, notes = _with_profiles(record, held_out, opened, folder, num_processes)
+    record, notes = _with_profiles(record, held_out, opened, num_processes)
     if opened and opened.previous_stage:
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
     if any(each.form == "given" for each in record.forms):
@@ -139,7 +143,7 @@ def calibrate_model(
     record = replace(
         record,
         source=str(place or (folder or Path()).resolve()),
-        folds=sorted(folders),
+        folds=sorted(set(held_out.fold.values())),
         inference=inference,
         checkpoint_sha256=networks,
         calibration_set=CalibrationSet.of(record.part_of, patients, networks),
@@ -158,29 +162,19 @@ def _open_predictions(folder: Path, labels: Path, dataset_json: Path | None, pla
     return PredictionFolder.open(folder, labels, dataset_json=dataset_json, plans=plans)
 
 
-def _check_age(model: TrainedModel, predicted_ns: Mapping[str, int]) -> None:
-    """UserError where a fold's checkpoint is younger than its oldest prediction, whose time is given by fold."""
-    for fold, oldest in predicted_ns.items():
-        if oldest < (model.folder / f"fold_{fold}" / model.checkpoint).stat().st_mtime_ns:
-            raise UserError(
-                f"predictions of fold {fold} are older than {model.checkpoint}: this network did not make them. "
-                "Predict again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder "
-                "changed the times."
-            )
-
-
 def _with_profiles(
-    record: CalibrationMap, held_out: HeldOut, model: TrainedModel | None, images: Path | None, num_processes: int
+    record: CalibrationMap, held_out: HeldOut, model: TrainedModel | None, num_processes: int
 ) -> tuple[CalibrationMap, list[str]]:
-    """The record with what its scans look like; and why that is not known."""
+    """The map with what its scans look like; and why that is not known."""
     if record.quality is None or record.quality.why_not:
         return record, []
     why = "predictions alone do not tell; name the model (-d, -c), and give images"
     if model:
         cases = [case for part in record.cross_fit.values() for case in part.cases]
-        files, patients = [held_out.files[case] for case in cases], [record.groups.get(case, case) for case in cases]
+        patients = [record.groups.get(case, case) for case in cases]
         try:
-            profiles = learn_profiles(held_out.first, files, patients, model, images, num_processes=num_processes)
+            records = [held_out.records[case] for case in cases]
+            profiles = learn_profiles(records, patients, model, num_processes=num_processes)
             return replace(record, quality=replace(record.quality, profiles=profiles)), []
         except UserError as error:
             why = str(error)

@@ -17,9 +17,9 @@ from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, Self, TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.calibrate.effect import CertainBackground, Change
 from nnunet_nacl.calibrate.stored_map import StoredMap, loaded_map, stored_map
-from nnunet_nacl.case.effect import CertainBackground, Change
-from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, decode, encode, read_dict

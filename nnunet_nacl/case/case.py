@@ -1,4 +1,4 @@
-"""A case: what is there of its truth, its segmentation and its probabilities, and where they lie."""
+"""A case in memory: its segmentation, its probabilities block by block, and its truth if there is one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nnunet_nacl.case.probabilities import CalibratedProbabilities, Probabilitie
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
+from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Truth:
     Attributes:
         labels: (*spatial) label map, 0 where it is ignored.
         valid: (*spatial) False where it is ignored; None where nothing is.
-        around: The masks ``dilated`` and ``boundary``.
+        around: (*spatial) the masks ``dilated`` and ``boundary``.
     """
 
     labels: np.ndarray
@@ -75,9 +76,16 @@ class Case:
         labels: The structures of its data set.
         geometry: Where the image lies.
         segmentation: (*spatial) predicted label map.
-        probabilities: Their source.
+        probabilities: Their source, as the network gave them.
         truth: (*spatial) ground-truth label map, ignored voxels still marked; None where there is none.
         properties: What nnU-Net's reader said of the segmentation, for whoever writes another one.
+        images: Files of the scan; empty where they are not known.
+        image: (*spatial) its first channel in half precision, scaled to [0, 1]; None where it was not read.
+        networks: Names of the networks whose mean the probabilities are.
+        disagreement: Of these networks; None with one.
+        differences: How the image differs from the training's, in words.
+        profile: What the scan looks like; empty where no image was read.
+        made_by: How the probabilities were made, as far as it is known, as in its record.
     """
 
     name: str
@@ -87,7 +95,13 @@ class Case:
     probabilities: Probabilities = Probabilities()
     truth: Any = None
     properties: dict[str, Any] = field(default_factory=dict)
-    _truth: dict[Any, Truth] = field(default_factory=dict, kw_only=True, repr=False)
+    images: tuple[Path, ...] = ()
+    image: np.ndarray | None = None
+    networks: tuple[str, ...] = ("",)
+    disagreement: Disagreement | None = None
+    differences: tuple[str, ...] = ()
+    profile: tuple[float, ...] = ()
+    made_by: dict[str, Any] = field(default_factory=dict)
     _near: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, kw_only=True, repr=False)
 
     @property
@@ -102,7 +116,7 @@ class Case:
         return replace(self, probabilities=CalibratedProbabilities(self.probabilities, calibration))
 
     def truth_and_masks(self, dilation_mm: float, boundary_mm: float) -> Truth:
-        """The truth and the masks around it, which take as long as all the rest: made once.
+        """The truth and the masks around it.
 
         Args:
             dilation_mm: Radius of ``dilated``.
@@ -113,18 +127,15 @@ class Case:
         """
         if self.truth is None:
             raise ValueError(f"{self.name} has no ground truth.")
-        key = dilation_mm, boundary_mm
-        if key not in self._truth:
-            truth, ignore = self.truth, self.labels.ignore_label
-            valid = None if ignore is None else truth != ignore
-            if valid is not None:
-                truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
-            around = {
-                "dilated": dilated_mask(truth, dilation_mm, self.spacing_mm, valid=valid),
-                "boundary": boundary_mask(truth, boundary_mm, self.spacing_mm, valid=valid),
-            }
-            self._truth[key] = Truth(truth, valid, around)
-        return self._truth[key]
+        truth, ignore = self.truth, self.labels.ignore_label
+        valid = None if ignore is None else truth != ignore
+        if valid is not None:
+            truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
+        around = {
+            "dilated": dilated_mask(truth, dilation_mm, self.spacing_mm, valid=valid),
+            "boundary": boundary_mask(truth, boundary_mm, self.spacing_mm, valid=valid),
+        }
+        return Truth(truth, valid, around)
 
     def near(self, predicted: np.ndarray, radius_mm: float) -> np.ndarray:
         """(*spatial) voxels within a distance of a prediction, itself included, also where the truth is ignored.

@@ -1,110 +1,284 @@
-"""Measures a case: segmentation metrics, sums for calibration, and expected quality."""
+"""Measures a case: the one loop over its probabilities, from which its record, and the maps of uncertainty, come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from nnunet_nacl.case.case import Case, CaseFiles
-from nnunet_nacl.case.case_quality import QualitySums
-from nnunet_nacl.case.findings import label_components
+from nnunet_nacl.case.case import Case, Truth
+from nnunet_nacl.case.findings import Components, label_components
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.results import CaseResult, Distances, EvaluationSettings, Structure
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
+from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.case.sample import Sample, draw_sample
+from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.numbers.case_voxels import pack
 from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, ProbabilityHistogram, count_expected
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import count_overlap
 from nnunet_nacl.numbers.surface import bounding_box, surface_distances
-from nnunet_nacl.runs.ledger import sign as sign_files
+from nnunet_nacl.numbers.voxel_uncertainty import (
+    Place,
+    confidence,
+    label_confidence,
+    least_certain_place,
+    mean_uncertainty,
+    normalised_entropy,
+)
 
-_COMPUTATION = 4  # raise it when a number changes for the same files
+_OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
+"""Value of a map of uncertainty outside nnU-Net's crop, where all is background for certain."""
+
+_OF_NETWORKS = "mutual_information"
+"""The map that compares networks; 0 outside the crop."""
+
+MAPS = (*_OUTSIDE, _OF_NETWORKS)
+
+PROBABILITIES = "probabilities"
+"""Stands for a map of every class or region: ``probability_<channel>_<name>``."""
 
 
-def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseResult:
-    """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
+@dataclass(eq=False)
+class Views:
+    """Where a network is uncertain, voxel by voxel; arrays in the axis order of nnU-Net's reader.
+
+    Attributes:
+        maps: (*spatial) float32 by name.
+        doubt: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
+        place: The voxel where the network is least certain.
+    """
+
+    maps: dict[str, np.ndarray]
+    doubt: np.ndarray
+    place: Place | None = None
+
+    @classmethod
+    def of(cls, case: Case, maps: Sequence[str]) -> Views:
+        """As they are outside the crop; what compares networks is whole."""
+        shape, made = case.segmentation.shape, dict[str, np.ndarray]()
+        for name in maps:
+            if name == _OF_NETWORKS:
+                of_networks = case.disagreement
+                made[name] = of_networks.mutual_information if of_networks else np.zeros(shape, np.float32)
+            elif name == PROBABILITIES:
+                background = "" if case.labels.regions else _channel_maps(case.labels)[0]
+                made |= {each: np.full(shape, each == background, np.float32) for each in _channel_maps(case.labels)}
+            else:
+                made[name] = np.full(shape, _OUTSIDE[name], np.float32)
+        return cls(made, np.zeros(shape, np.float32))
+
+    def add(self, where: Box, probs: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
+        """Take the (C, *block) probabilities and the (*block) label map of a box of the image."""
+        checked: dict[str, Any] = {"regions": labels.regions, "check_values": False}
+        self.doubt[where] = 1 - confidence(probs, **checked)
+        if "confidence" in self.maps:
+            channels = labels.channels_of(segmentation)
+            self.maps["confidence"][where] = label_confidence(probs, channels, regions=labels.regions)
+        if "entropy" in self.maps:
+            self.maps["entropy"][where] = normalised_entropy(probs, **checked)
+        for channel, name in enumerate(_channel_maps(labels)):
+            if name in self.maps:
+                self.maps[name][where] = probs[channel]
+
+
+def _channel_maps(labels: Labels) -> list[str]:
+    """Names of the maps of single channels."""
+    plain = (re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.") for structure in labels.names)
+    return [f"probability_{channel}_{name}" for channel, name in enumerate(plain)]
+
+
+def measure(
+    case: Case,
+    calibration: LogOddsMap | None = None,
+    *,
+    settings: EvaluationSettings = EvaluationSettings(),
+    with_sample: bool = False,
+    findings: Sequence[int] = (),
+) -> CaseRecord:
+    """Measure a case, block by block. Ignored voxels count nowhere.
 
     Args:
-        files: Its files.
-        case: With truth and probabilities.
-        settings: What is measured.
+        case: With its probabilities. What needs a ground truth is measured where there is one.
+        calibration: Map that the probabilities are taken through; it changes no label. None leaves them.
+        settings: What is measured beside a ground truth.
+        with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
+        findings: Channels of the structures whose connected components are listed.
+
+    Returns:
+        The record, without its key.
 
     Raises:
-        UserError: The probabilities are not probabilities.
+        ValueError: The case has no probabilities, they are not probabilities, or there is nothing to sample.
     """
-    labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
-    masks = truth.around | {"near": case.near(case.segmentation != 0, settings.dilation_mm)}
-    saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
-    quality = QualitySums(labels)
+    return measure_and_view(case, calibration, None, settings, with_sample, findings)
 
-    stats, n_changed = dict[str, BinStats](), 0
-    try:
-        for where, probs in case.probabilities.blocks():
-            segmentation, valid = case.segmentation[where], None if truth.valid is None else truth.valid[where]
-            target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
-            options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins, "valid": valid}
-            inside = {name: mask[where] for name, mask in masks.items()}
-            block = count_masks(probs, target, segmentation=chosen, extra_masks=inside, **options)
-            stats = {mask: stats[mask] + sums if stats else sums for mask, sums in block.items()}
-            quality.add(probs, segmentation, valid)
-            if saved:
-                changed = labels.label_map(probs) != segmentation
-                n_changed += int(np.count_nonzero(changed if valid is None else changed & valid))
-    except ValueError as error:
-        raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-    metrics = {
-        labels.key(channel): _structure(
-            labels.mask(truth.labels, channel),
-            labels.mask(case.segmentation, channel),
-            truth.valid,
-            case.spacing_mm,
-        )
-        for channel in labels.foreground
-    }
-    n_true = {key: structure.n_ref for key, structure in metrics.items()}
-    pieces = {
-        labels.key(channel): int(label_components(labels.mask(truth.labels, channel))[1].max(initial=0))
-        for channel in labels.foreground
-    }
-    result = CaseResult(
-        case=files.case,
-        **files.places,
-        metrics=metrics,
-        bins={},
-        largest_label=int(truth.labels.max(initial=0)),
-        n_changed_voxels=n_changed,
-        quality=quality.of_case(n_true, pieces, case.geometry),
+
+def measure_and_view(
+    case: Case,
+    calibration: LogOddsMap | None,
+    views: Views | None,
+    settings: EvaluationSettings = EvaluationSettings(),
+    with_sample: bool = False,
+    findings: Sequence[int] = (),
+) -> CaseRecord:
+    """:func:`measure`, which fills maps of uncertainty in the same loop.
+
+    Args:
+        case: See there, as the other arguments.
+        calibration: See there.
+        views: The maps, as :meth:`Views.of` begins them; None makes none.
+        settings: See there.
+        with_sample: See there.
+        findings: See there.
+    """
+    labels, network = case.labels, case.probabilities
+    source = network if calibration is None else CalibratedProbabilities(network, calibration)
+    truth = None if case.truth is None else case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
+    masks = {} if truth is None else truth.around | {"near": case.near(case.segmentation != 0, settings.dilation_mm)}
+    sums, components = _Sums(labels), [Components(case, channel) for channel in findings]
+    bins, n_changed = dict[str, BinStats](), 0
+    for where in source.boxes(source.box if truth is None else None):
+        (probs, raw), segmentation = source.beside_network(where), case.segmentation[where]
+        valid = None if truth is None or truth.valid is None else truth.valid[where]
+        if truth is not None:
+            block = count_masks(
+                probs,
+                labels.channels_of(truth.labels[where]),
+                segmentation=labels.channels_of(segmentation),
+                extra_masks={name: mask[where] for name, mask in masks.items()},
+                regions=labels.regions,
+                n_bins=settings.n_bins,
+                valid=valid,
+            )
+            bins = {mask: bins[mask] + of_block if bins else of_block for mask, of_block in block.items()}
+            is_changed = labels.label_map(raw) != segmentation
+            n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
+        sums.add(probs, raw, segmentation, valid)
+        for structure in components:
+            structure.add(where, probs)
+        if views is not None:
+            views.add(where, probs, segmentation, labels)
+    if views is not None:
+        views.place = least_certain_place(views.doubt, source.in_box, labels.foreground, case.spacing_mm)
+    scan: dict[str, Any] = {"unit": case.geometry.unit, "voxel_volume": case.geometry.voxel_size, **sums.means}
+    members = case.disagreement
+    scan["mutual_information"] = members.foreground_mutual_information if members else math.nan
+    scan["n_members"] = len(case.networks)
+    if truth is not None:
+        scan |= {"n_changed_voxels": n_changed, "largest_label": int(truth.labels.max(initial=0))}
+    return CaseRecord(
+        case.name,
+        _structures(case, truth, sums),
+        scan,
+        bins=bins,
+        sample=_sample(case, truth, settings) if with_sample and truth is not None else None,
+        findings=tuple(structure.findings() for structure in components),
+        differences=case.differences,
+        profile=case.profile,
+        made_by=case.made_by,
     )
-    return result.with_bins(stats)
 
 
-def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier: Any = None) -> dict[str, Any]:
-    """What the result of a case depends on, see :func:`nnunet_nacl.runs.ledger.sign`."""
-    depends = {
-        "computation": _COMPUTATION,
-        "labels": [*labels.listed, labels.ignore_label],
-        "settings": vars(settings),
-    }
-    read = {"probabilities": files.probabilities, "reference": files.reference, "segmentation": files.segmentation}
-    made = sign_files(read, depends, earlier if isinstance(earlier, Mapping) else None)
-    return made if files.derived is None else made | {"derived": files.derived}
+class _Sums:
+    """Sums over the blocks of a case, from which the quality of its segmentation is predicted."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels, num = labels, len(labels.foreground)
+        self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
+        self.network = ProbabilityHistogram.of(np.zeros((num, 0)))
+        self.largest = np.zeros(num)
+        self._uncertainty, self._n_predicted = dict.fromkeys(("entropy", "confidence"), 0.0), 0
+
+    def add(self, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, valid: np.ndarray | None) -> None:
+        """Count a block: its probabilities, those that the network gave, label map, and what is not ignored."""
+        labels, is_predicted = self._labels, segmentation > 0 if valid is None else (segmentation > 0) & valid
+        self.overlap += count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
+        first = labels.foreground[0]
+        self.network += ProbabilityHistogram.of(raw[first:], valid)
+        where = True if valid is None else valid
+        largest = probs[first:].max(tuple(range(1, probs.ndim)), initial=0, where=where)
+        self.largest = np.maximum(self.largest, largest)
+        if n := int(np.count_nonzero(is_predicted)):
+            chosen = labels.channels_of(segmentation)[..., is_predicted]
+            means = mean_uncertainty(probs[:, is_predicted], chosen, regions=labels.regions)
+            for name in self._uncertainty:
+                self._uncertainty[name] += means[name] * n
+            self._n_predicted += n
+
+    @property
+    def means(self) -> dict[str, float]:
+        """``entropy`` and ``confidence`` over the segmented structures; NaN where there are none."""
+        n = self._n_predicted
+        return {name: total / n if n else math.nan for name, total in self._uncertainty.items()}
 
 
-def _structure(
-    truth: np.ndarray,
-    predicted: np.ndarray,
-    valid: np.ndarray | None,
-    spacing_mm: Sequence[float],
-) -> Structure:
-    overlap = count_overlap(truth, predicted, valid)
+def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
+    """A row for each structure, see :func:`nnunet_nacl.case.table.table`."""
+    labels, size, members = case.labels, case.geometry.voxel_size, case.disagreement
+    rows, dice, network_dice = dict[str, dict[str, Any]](), sums.overlap.dice, sums.network.largest_dice
+    for i, channel in enumerate(labels.foreground):
+        mask = labels.mask(case.segmentation, channel)
+        pieces = np.bincount(label_components(mask)[1].ravel())[1:]  # voxels of each
+        row: dict[str, Any] = {"name": labels.names[channel]}
+        if truth is not None:
+            row |= _beside_truth(labels.mask(truth.labels, channel), mask, truth.valid, case)
+        row |= {
+            "volume": float(sums.overlap.chosen[i] * size),
+            "pieces": len(pieces),
+            "largest_piece": float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
+            "predicted_dice": float(dice[i]),
+            "predicted_volume": float(sums.overlap.expected[i] * size),
+            "max_probability": float(sums.largest[i]),
+            "network_volume": float(sums.network.expected[i] * size),
+            "network_dice": float(network_dice[i]),
+            "members_dice": float(members.dice[i]) if members else math.nan,
+        }
+        if members:
+            row |= {f"volume {name}": float(n[i] * size) for name, n in zip(case.networks, members.voxels)}
+        rows[labels.key(channel)] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case) -> dict[str, float]:
+    """What compares the segmentation of a structure with its truth."""
+    overlap, n_pieces = count_overlap(truth, predicted, valid), int(label_components(truth)[1].max(initial=0))
     if valid is not None:
         truth, predicted = truth & valid, predicted & valid
     box = bounding_box(truth | predicted)
     if box is not None:  # with a voxel around it, so that no axis of an image becomes one of length 1
         box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
         truth, predicted = truth[box], predicted[box]
-    in_mm = surface_distances(truth, predicted, spacing_mm)
-    in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
-    distances: Distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
-    return Structure(overlap.tp, overlap.fp, overlap.fn, overlap.tn, in_mm.assd, distances, {})
+    in_mm = surface_distances(truth, predicted, case.spacing_mm)
+    in_voxels = in_mm if set(case.spacing_mm) == {1.0} else surface_distances(truth, predicted)
+    return {
+        "TP": overlap.tp,
+        "FP": overlap.fp,
+        "FN": overlap.fn,
+        "TN": overlap.tn,
+        "Dice": overlap.dice,
+        "IoU": overlap.iou,
+        "HD95_mm": in_mm.hausdorff(),
+        "HD95_voxels": in_voxels.hausdorff(),
+        "ASSD_mm": in_mm.assd,
+        "true_volume": (overlap.tp + overlap.fn) * case.geometry.voxel_size,
+        "true_pieces": n_pieces,
+    }
+
+
+def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
+    labels = case.labels
+    if labels.regions:
+        target = pack((labels.mask(truth.labels, channel) for channel in labels.foreground), len(labels.values))
+    else:
+        target = truth.labels.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
+    near = partial(case.near, radius_mm=settings.dilation_mm)
+    return draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near)

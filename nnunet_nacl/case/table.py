@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from nnunet_nacl.case.results import MASKS
+from nnunet_nacl.case.settings import MASKS
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 
@@ -65,7 +65,7 @@ def scores(records: Iterable[HasTables]) -> pd.DataFrame:
     """A row for each case, by its name, with its calibration: columns ``ECE:foreground``, ``NLL:all`` and so on.
 
     The metrics are those of :func:`~nnunet_nacl.numbers.calibration_error.mask_metrics`, on each of
-    :data:`~nnunet_nacl.case.results.MASKS`; ``n_voxels:MASK`` is how many voxels the mask has.
+    :data:`~nnunet_nacl.case.settings.MASKS`; ``n_voxels:MASK`` is how many voxels the mask has.
     """
     return pd.DataFrame.from_dict(
         {

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.cli.options import (
     MODEL,
@@ -20,9 +19,10 @@ from nnunet_nacl.cli.options import (
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunet_nacl.case.document import Evaluation
-    from nnunet_nacl.case.results import EvaluationSettings
+    from nnunet_nacl.case.evaluation import Evaluation
+    from nnunet_nacl.case.settings import EvaluationSettings
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.review.predicted_quality import QualityOfMap
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
@@ -71,13 +71,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    from nnunet_nacl.case.results import EvaluationSettings
+    from nnunet_nacl.calibrate.map_file import map_of
+    from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
+    from nnunet_nacl.case.settings import EvaluationSettings
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.errors import one_line
-    from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.files import can_write, check_ours, check_writable, write_atomically
+    from nnunet_nacl.nnunet.held_out import measure_folders
+    from nnunet_nacl.nnunet.records import Work
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, parse_bad, read_bad
-    from nnunet_nacl.runs.folds import default_output, evaluate_folds
 
     _check(args)
     try:
@@ -85,22 +88,36 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from None
     bad, processes = parse_bad(args.bad or ()), number_of_processes(args.np)
-    folders, title, quality = _of_model(args, settings, processes) if args.d is not None else _of_folder(args)
-    output = Path(args.o or default_output(folders))
+    calibration, quality = None, None
+    if args.d is not None:
+        folders, title = _of_model(args, settings, processes)
+    else:
+        folders, title, calibration, quality = _of_folder(args)
+    output = Path(args.o or _default_output(folders))
+    if output.suffix != ".json":
+        raise UserError(f"{output}: the output file must end with .json.")
+    check_writable(output)
+    check_ours([output])
     if args.csv:
         check_csv(output.with_suffix(".csv"))
-    evaluation, output, failed = evaluate_folds(
-        folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
-    )
-    print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases"), every=args.verbose))
-    _print_quality(evaluation, quality, read_bad(bad, evaluation.names, default=DEFAULT_BAD), output, args.verbose)
+    work = Work(calibration, settings)
+    measured = measure_folders(folders, work, beside=output.parent, jobs=processes, chill=args.chill, progress=True)
+    records, labels = list(measured.records.values()), measured.labels
+    evaluation = Evaluation(records, labels, settings, measured.problems)
+    for fold, folder in folders.items() if len(folders) > 1 else ():
+        of_fold = [record for record in records if measured.fold[record.case] == fold]
+        if of_fold and can_write(folder.folder):
+            Evaluation(of_fold, labels, settings, {}).write(folder.folder / FILE_NAME)
+    print(table_text(evaluation, one_line(f"{title}: {len(records)} cases"), every=args.verbose))
+    known = map_of(next(iter(folders.values())).folder)
+    known |= _report_quality(evaluation, quality, read_bad(bad, evaluation.names, default=DEFAULT_BAD), args.verbose)
+    evaluation.write(output, **known)
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
         print(f"written: {output.with_suffix('.csv')}")
-    problems = failed | evaluation.problems
-    report_problems("evaluate", problems, "could not be evaluated")
-    return 1 if problems else 0
+    report_problems("evaluate", evaluation.problems, "could not be evaluated")
+    return 1 if evaluation.problems else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -118,75 +135,80 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-i PREDICTIONS and -gt LABELS go together: the folder with their ground truth is needed.")
 
 
+def _default_output(folders: Mapping[str, PredictionFolder]) -> Path:
+    """Where calibration.json goes: into the folder of a single fold, or into the model folder.
+
+    There it is named after the checkpoint where `--predict` made the predictions, beside that of the validations.
+    """
+    from nnunet_nacl.case.evaluation import FILE_NAME
+
+    first = next(iter(folders.values())).folder
+    if len(folders) == 1:
+        return first / FILE_NAME
+    return first.parent.parent / FILE_NAME.replace(".", f"{first.name.removeprefix('validation')}.")
+
+
 def _of_model(
     args: argparse.Namespace, settings: EvaluationSettings, processes: int
-) -> tuple[dict[str, PredictionFolder], str, None]:
+) -> tuple[dict[str, PredictionFolder], str]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
+    from nnunet_nacl.nnunet.held_out import open_predicted, predict_validation
     from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
+    from nnunet_nacl.nnunet.records import Work
+    from nnunet_nacl.nnunet.trained_model import TrainedModel
 
     model = model_of(args)
     if args.predict:
-        from nnunet_nacl.nnunet.trained_model import TrainedModel
-        from nnunet_nacl.nnunet.validation_folders import predict_validation
-
         opened, network = TrainedModel.open(model, args.f, args.chk), network_of(args)
-        folders = {
-            fold: predict_validation(opened, fold, network, settings=settings, num_processes=processes)
-            for fold in opened.folds
-        }
+        for fold in opened.folds:
+            predict_validation(opened, fold, network, Work(settings=settings, with_sample=True), jobs=processes)
+        folders = {fold: open_predicted(opened, fold) for fold in opened.folds}
     else:
         folders = find_fold_folders(model, args.f)
-    return folders, f"{model.parent.name}, {model.name}, fold {' '.join(folders)}", None
+    return folders, f"{model.parent.name}, {model.name}, fold {' '.join(folders)}"
 
 
-def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], str, QualityOfMap | None]:
-    """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
+def _of_folder(
+    args: argparse.Namespace,
+) -> tuple[dict[str, PredictionFolder], str, LogOddsMap | None, QualityOfMap | None]:
+    """A folder of predictions; what it is called, the map of -map, and what this has learned of Dice."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import open_map
     from nnunet_nacl.review.same_networks import check_same_networks
 
     folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
-    expected = folder.with_expected()
+    expected = {"": folder.with_expected()}
     if not args.map:
-        return {"": expected}, str(folder.folder), None
+        return expected, str(folder.folder), None, None
     if note := check_same_networks(Path(args.map), folder):
         print(f"note: {note}", file=sys.stderr)
     calibration, quality, _ = open_map(Path(args.map), folder)
     if calibration is not None:  # beside what was measured of the predictions as they are
-        expected = replace(expected, calibration=calibration)
         args.o = args.o or str(args.i / "calibrated" / "calibration.json")
-    return {"": expected}, f"{folder.folder} through {args.map}", quality
+    return expected, f"{folder.folder} through {args.map}", calibration, quality
 
 
-def _print_quality(
-    evaluation: Evaluation,
-    quality: QualityOfMap | None,
-    bad: Mapping[str, float],
-    output: Path,
-    every: bool,
-) -> None:
-    """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
+def _report_quality(
+    evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float], every: bool
+) -> dict[str, Any]:
+    """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
     from nnunet_nacl.calibrate.map_file import sha256
-    from nnunet_nacl.case.results import detected_in
-    from nnunet_nacl.case.table import table
-    from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.json_files import read_dict
+    from nnunet_nacl.calibrate.workflow import detected_in
     from nnunet_nacl.numbers.presence import learn_presence
     from nnunet_nacl.numbers.quality_report import quality_report
     from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text
 
-    if text := detected_text(detected_in(evaluation.cases), evaluation.names, every=every):
+    rows, notes, patients = evaluation.table, [], {}
+    if text := detected_text(detected_in(rows), evaluation.names, every=every):
         print(f"\n{text}")
-    rows, notes, patients = table(evaluation.cases), [], {}
     if quality:
         notes, patients = quality.caveats(rows.case), quality.record.groups
         rows = quality.learned.predict_dice(rows)
     print(f"\n{quality_text(rows, bad)}")
-    presence = learn_presence(rows, patients)
-    if text := presence_text(presence, evaluation.names, every=every):
+    if text := presence_text(learn_presence(rows, patients), evaluation.names, every=every):
         print(f"\n{text}")
-    if quality:
-        print("".join(f"note: {note}\n" for note in notes), end="")
-        report = {"map_sha256": sha256(quality.path), "notes": notes}
-        report |= quality_report(rows, bad).to_json()
-        write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": report}))
+    if not quality:
+        return {}
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    report = {"map_sha256": sha256(quality.path), "notes": notes}
+    return {"predicted_quality": report | quality_report(rows, bad).to_json()}

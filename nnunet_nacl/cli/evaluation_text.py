@@ -7,11 +7,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.document import Evaluation
-from nnunet_nacl.case.results import MASK_NOTES
+from nnunet_nacl.case.evaluation import Evaluation
+from nnunet_nacl.case.settings import MASK_NOTES
 from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import check_writable, to_csv_text
-from nnunet_nacl.json_files import encode
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.show.tables import ten_worst, text_of
 
@@ -29,7 +28,7 @@ def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) 
         every: Every structure, not the worst only.
     """
     means, undefined, names = evaluation.mean, evaluation.undefined, evaluation.names
-    n_defined = {key: evaluation.n_cases - len(undefined["Dice"].get(key, ())) for key in names}
+    n_defined = {key: len(evaluation.records) - len(undefined["Dice"].get(key, ())) for key in names}
     rows = [{"structure": f"{key} {names[key]}", **_segmentation(means[key]), "cases": n_defined[key]} for key in names]
     shown, more = ten_worst(rows, "structure", itemgetter("Dice"), every)
     mean = {"structure": "mean", **_segmentation(evaluation.foreground_mean), "cases": ""}
@@ -44,11 +43,10 @@ def table_text(evaluation: Evaluation, title: str = "", *, every: bool = False) 
         ]
         lines += ["", f"calibration, {heading}", text_of(by_mask, decimals=4)]
     lines += ["", *(f"  {mask}: {note.format(**vars(evaluation.settings))}" for mask, note in MASK_NOTES.items())]
-    if changed := sum(case.n_changed_voxels > 0 for case in evaluation.cases):
+    if changed := sum(record.scan["n_changed_voxels"] > 0 for record in evaluation.records):
         lines.append(
-            f"\nIn {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
-            "(postprocessed, or an npz left from an earlier run?): Dice and confidence are the "
-            "segmentation's."
+            f"\nIn {changed} of {len(evaluation.records)} cases the segmentation differs from what the probabilities "
+            "say (postprocessed, or an npz left from an earlier run?): Dice and confidence are the segmentation's."
         )
     return "\n".join(lines)
 
@@ -80,13 +78,10 @@ def _counted(cases: Sequence[str]) -> str:
 
 def csv_text(evaluation: Evaluation) -> str:
     """One value a line: scope (case, mean, pooled), case, structure, mask, metric, value; empty if undefined."""
-    cases: list[tuple[str, str, dict, dict]]
-    cases = [
-        ("case", case.case, {key: encode(one) for key, one in case.metrics.items()}, case.calibration)
-        for case in evaluation.cases
-    ]
-    mean = ("mean", "", evaluation.mean, evaluation.calibration["mean"])
-    pooled: tuple[str, str, dict, Any] = ("pooled", "", {}, evaluation.calibration["pooled"])
+    Scope = tuple[str, str, dict[str, Any], dict[str, Any]]
+    cases: list[Scope] = [("case", case["case"], case["metrics"], case["calibration"]) for case in evaluation.cases]
+    mean: Scope = ("mean", "", evaluation.mean, evaluation.calibration["mean"])
+    pooled: Scope = ("pooled", "", {}, evaluation.calibration["pooled"])
     return to_csv_text(_HEADER, (row for scope in (*cases, mean, pooled) for row in _rows(*scope)))
 
 

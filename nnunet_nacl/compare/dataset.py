@@ -11,7 +11,7 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE
 from nnunet_nacl.calibrate.patient_groups import read_groups
-from nnunet_nacl.case.results import MASKS, EvaluationSettings
+from nnunet_nacl.case.settings import MASKS, EvaluationSettings
 from nnunet_nacl.case.table import HasTables, scores, table
 from nnunet_nacl.compare.predictions import Measured, Selection
 from nnunet_nacl.errors import UserError, some

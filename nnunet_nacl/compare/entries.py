@@ -103,8 +103,8 @@ def _read(flag: str, argument: str) -> Entry:
     label, rest = " ".join(label.split()), rest.strip()
     path, name = Path(rest), (rest.rstrip(os.sep) or rest) + CALIBRATED * calibrated
     if flag == "-i":
-        if not (path.is_dir() or path.is_file()):  # a pipe would never end
-            raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
+        if not path.is_dir():
+            raise UserError(f"-i {rest}: no such folder; give a folder of predictions.")
         return Entry(name, label, path=path)
     if not (os.sep in rest or (path.is_dir() and fold_folders(path))):
         return Entry(name, label, rest, calibrated=calibrated)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.case.results import MASK_NOTES, MASKS
+from nnunet_nacl.case.settings import MASK_NOTES, MASKS
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.dataset import Dataset
 from nnunet_nacl.compare.figures import FIGURES, MAIN_DIFFERENCES

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
-from nnunet_nacl.case.document import FILE_NAME, Evaluation, read_document
-from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
+from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.case.table import HasTables
+from nnunet_nacl.case.under import under
 from nnunet_nacl.compare.entries import Entry
-from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.errors import UserError, list_problems, some
+from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
 from nnunet_nacl.nnunet.locate import (
     PREDICT_ARGUMENTS,
     calibrate_command,
@@ -33,9 +35,9 @@ from nnunet_nacl.nnunet.locate import (
     validation_folder,
 )
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.nnunet.saved import recorded_cases
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
-from nnunet_nacl.runs.heldout import HeldOut
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of one entry that have one document.
+    """A folder of predictions of one entry.
 
     Attributes:
         entry: Whose they are.
-        fold: Of a model's validation folder; empty for everything else.
-        document: Its calibration.json, whether it is there or not.
-        folder: Where they lie; None where the document is all that is known of them.
+        fold: Whose validation part it is; empty for everything else.
+        folder: Where they lie.
     """
 
     entry: Entry
     fold: str
-    document: Path
-    folder: PredictionFolder | None
+    folder: PredictionFolder
 
 
 @dataclass(frozen=True)
@@ -132,74 +132,69 @@ class Measured:
 
 
 def measured(selection: Selection) -> list[Measured]:
-    """A record of each case of all predictions; what was not measured yet, or is newer, is measured first.
+    """A record of each case of all predictions; what was not measured yet, or has changed, is measured first.
 
     All are measured with the settings of those that are there already, so that a user's choice of masks is kept.
 
     Raises:
-        UserError: A document cannot be read, the predictions cannot be evaluated, two were measured with other
-            settings, or networks were trained on the cases.
+        UserError: The predictions cannot be evaluated, two were measured with other settings, or networks were trained
+            on the cases.
     """
-    files = [place.document for place in selection.predictions]
-    documents = {path: read_document(path) for path in files if path.is_file()}
-    settings = next((document.settings for document in documents.values()), EvaluationSettings())
-    for place in selection.predictions:
-        if place.document in documents and (differing := documents[place.document].settings.differing(settings)):
-            raise UserError(
-                f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other settings "
-                f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its {FILE_NAME}."
-            )
+    options = selection.options
+    settings = common_settings(
+        {f"{f'fold {it.fold} of ' if it.fold else ''}{it.entry.name}": it.folder for it in selection.predictions}
+    )
     result = []
     for place in selection.predictions:
-        folder, path = place.folder, place.document
-        if folder and not (path in documents and _is_current(documents[path], folder)):
-            title = ", fold ".join(filter(None, (place.entry.label, place.fold)))
-            documents[path] = evaluate_folder(
-                folder,
-                settings=settings,
-                chill=False,
-                output=path,
-                num_processes=selection.options.num_processes,
-                progress=selection.options.progress and title,
-            )
-        found, records = documents[path], documents[path].cases
-        if folder and place.entry.calibrated:
-            held_out, maps = HeldOut({"": folder}, settings), part_maps(folder)
-            records = [held_out.through(record, maps[record.case]) for record in records]
-        cases: dict[str, set[str]] = {}  # a model's own document holds all folds
-        folders: dict[str, Path] = {}
-        folds = []
-        for record in records:
-            recorded = Path(record.probabilities_file).parent
-            where = folder.folder if folder else recorded if recorded.is_dir() else path.parent
-            folds.append(place.fold or validated_fold(where))
-            folders.setdefault(folds[-1], where)
-            cases.setdefault(folds[-1], set()).add(record.case)
-        notes = [
-            note
-            for fold, where in folders.items()
-            for note in _check_training_cases(place.entry, fold, where, cases[fold], selection.options)
-        ]
-        common = found.names, found.regions, found.settings, found.problems, notes
-        result.append(Measured(place.entry.name, records, folds, *common))
+        folder, entry = place.folder, place.entry
+        title = ", fold ".join(filter(None, (entry.label, place.fold)))
+        work = Work(settings=settings, with_sample=entry.calibrated)
+        found = measure_folder(
+            folder,
+            work,
+            records_folder(folder.folder),
+            jobs=options.num_processes,
+            chill=False,
+            title=title if options.progress else "",
+        )
+        records = [record for _, record in sorted(found.items()) if isinstance(record, CaseRecord)]
+        problems = {name: problem for name, problem in sorted(found.items()) if isinstance(problem, str)}
+        if not records:
+            raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
+        if entry.calibrated:
+            maps = part_maps(folder)
+            records = [under(record, maps[record.case]) for record in records]
+        cases = {record.case for record in records}
+        notes = _check_training_cases(entry, place.fold, folder.folder, cases, options)
+        names = structures_of(folder.labels)
+        common = names, folder.labels.regions, settings, problems, notes
+        result.append(Measured(entry.name, records, [place.fold] * len(records), *common))
     return result
 
 
-def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
-    """Whether the predictions and their ground truth are those that the document was made from."""
-    results, labels = {case.case: case for case in document.cases}, folder.labels
-    if document.names != structures_of(labels):
-        return False
-    try:
-        cases, problems = folder.cases(known=results)
-    except UserError:
-        return True  # no predictions are left, only what is known of them
-    if problems or {files.case for files in cases} != set(results):
-        return False
-    try:
-        return all(came_from(results[files.case], files, labels, document.settings) for files in cases)
-    except OSError:
-        return False
+def common_settings(folders: Mapping[str, PredictionFolder]) -> EvaluationSettings:
+    """What is measured of folders: as in the records that are there, else the defaults.
+
+    Args:
+        folders: By what messages call them.
+
+    Raises:
+        UserError: Two were measured with other settings.
+    """
+    chosen: EvaluationSettings | None = None
+    for name, folder in folders.items():
+        for case in sorted(recorded_cases(folder.folder))[:1]:
+            record = find_record(folder.folder / RECORDS, case)
+            if record is None:
+                continue
+            settings = EvaluationSettings(**record.key["settings"]["measured"])
+            if chosen is not None and (differing := settings.differing(chosen)):
+                raise UserError(
+                    f"{name} was evaluated with other settings ({differing}); run `nnunet_nacl evaluate` with the same "
+                    f"options for all, or delete its folder {RECORDS}."
+                )
+            chosen = chosen or settings
+    return chosen or EvaluationSettings()
 
 
 def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
@@ -245,11 +240,12 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
     predictions = [place for entry in entries for place in _predictions_of(entry, selection, folders.get(entry.name))]
     name = selection.name
     if not models:
-        named = (place.folder.plans.get("dataset_name") for place in predictions if place.folder)
+        named = (place.folder.plans.get("dataset_name") for place in predictions)
         name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
     for place in predictions:
-        if place.folder and not place.document.is_file():  # errors come before hours of work, notes when all is known
-            cases = {files.case for files in place.folder.cases()[0]}
+        known = recorded_cases(place.folder.folder)
+        if not known:  # errors come before hours of work, notes when all is known
+            cases = {files.case for files in place.folder.cases(known=known)[0]}
             _check_training_cases(place.entry, place.fold, place.folder.folder, cases, options)
     return replace(selection, name=name, predictions=predictions)
 
@@ -327,21 +323,13 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
                 )
             if entry.calibrated:
                 part_maps(folder)  # where there are none, it is said before hours of work
-            yield Predictions(entry, fold, folder.folder / FILE_NAME, folder)
-    elif (path := entry.path) and path.is_dir():
-        found: PredictionFolder | None = None  # where they cannot be measured (again), the document stands for them
-        try:
-            found = PredictionFolder.open(
-                path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
-            )
-            found.cases()
-        except UserError:
-            if not (path / FILE_NAME).is_file():
-                raise
-            found = None
-        yield Predictions(entry, validated_fold(path), path / FILE_NAME, found)
-    elif path:
-        yield Predictions(entry, "", path, None)
+            yield Predictions(entry, fold, folder)
+    elif entry.path:
+        found = PredictionFolder.open(
+            entry.path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+        )
+        found.cases(known=recorded_cases(entry.path))
+        yield Predictions(entry, validated_fold(entry.path), found)
 
 
 def _check_training_cases(entry: Entry, fold: str, folder: Path, cases: set[str], options: Options) -> list[str]:

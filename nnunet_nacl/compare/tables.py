@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_nacl.case.results import MASKS
+from nnunet_nacl.case.settings import MASKS
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, Dataset
 from nnunet_nacl.compare.promises import Promises

@@ -13,7 +13,7 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.case.document import FILE_NAME
+from nnunet_nacl.case.evaluation import FILE_NAME
 from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.files import is_file_name
 from nnunet_nacl.json_files import decode, read_dict, read_json

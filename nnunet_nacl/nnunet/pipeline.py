@@ -15,27 +15,30 @@ from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
+from nnunet_nacl.nnunet.records import guarded
 from nnunet_nacl.nnunet.trust import TRUSTED
-from nnunet_nacl.runs.side_by_side import Task, guarded
 
 CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
 """How processes are started."""
 
-OneCase = TypeVar("OneCase", bound=Task)
-Step = Callable[[OneCase, Any], Any]  # what is made of a case and of what the step before gave
+Step = Callable[[Any, Any], Any]
+"""What is made of a case, given its name and what the step before gave."""
 
 
 def pipeline(
-    cases: Iterable[OneCase],
-    read: Callable[[OneCase], Any],
-    predict: Step[OneCase],
-    export: Step[OneCase],
+    names: Iterable[Any],
+    read: Callable[[Any], Any],
+    predict: Step,
+    export: Step,
     *,
     readers: int,
     exporters: int,
-) -> Generator[tuple[OneCase, Any], None, None]:
+    path_of: Callable[[Any], Path] = attrgetter("path"),
+) -> Generator[tuple[Any, Any], None, None]:
     """Take cases through three steps; a broken case, or one whose process is killed, costs only itself.
 
     A case is taken only when there is room for it, so memory does not grow with their number: each worker holds one,
@@ -43,45 +46,46 @@ def pipeline(
     is killed, they end with the case that they are at.
 
     Args:
-        cases: Can be pickled, as what the steps but ``predict`` are and give.
-        read: Of a case what the network is given.
+        names: Of the cases.
+        read: Of a case what the network is given; can be pickled, as its result.
         predict: What the network makes of that; called in this process.
         export: What is kept of that.
         readers: Processes that read; 0 reads here.
         exporters: Processes that export; 0 exports here.
+        path_of: The largest file of a case, for messages; can be pickled.
 
     Yields:
         Each case and what ``export`` gave, or the line that says what went wrong, in the order in which they finish.
     """
-    prepared = _through(partial(_first, read), ((case, None) for case in cases), readers, "read")
-    answered = _through(predict, prepared, 0)
-    yield from _through(export, answered, exporters, "exported")
+    prepared = _through(partial(_first, read), ((name, None) for name in names), readers, path_of, "read")
+    answered = _through(predict, prepared, 0, path_of)
+    yield from _through(export, answered, exporters, path_of, "exported")
 
 
-def _first(read: Callable[[OneCase], Any], case: OneCase, nothing: None) -> Any:
-    return read(case)
+def _first(read: Callable[[Any], Any], name: Any, nothing: None) -> Any:
+    return read(name)
 
 
 def _through(
-    step: Step[OneCase], items: Iterable[tuple[OneCase, Any]], processes: int, did: str = ""
-) -> Generator[tuple[OneCase, Any], None, None]:
+    step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path], did: str = ""
+) -> Generator[tuple[Any, Any], None, None]:
     """Cases and what a step makes of each, or the line that a step before left."""
     if not processes:
         for case, value in items:
             if not isinstance(value, str):
-                value = _guarded(step, case, value)
+                value = _guarded(step, path_of, case, value)
             yield case, value
             del value  # it is large, and the next is made before it would be replaced
         return
     source, more = iter(items), True
-    waiting, finished = deque[tuple[OneCase, Any]](), deque[tuple[OneCase, Any]]()
+    waiting, finished = deque[tuple[Any, Any]](), deque[tuple[Any, Any]]()
     workers: dict[Connection, Any] = {}
     idle: list[Connection] = []
-    busy: dict[Connection, OneCase] = {}
+    busy: dict[Connection, Any] = {}
     try:
         while True:
             while waiting and len(busy) < processes:
-                pipe = idle.pop() if idle else _start(step, workers)
+                pipe = idle.pop() if idle else _start(step, path_of, workers)
                 busy[pipe] = waiting[0][0]
                 with contextlib.suppress(OSError):  # it is dead, which is found below
                     pipe.send(waiting.popleft())
@@ -95,7 +99,7 @@ def _through(
                 except Exception:  # dead, or too large for the memory: what follows in the pipe cannot be read
                     workers[pipe].kill()
                     why = f"the process that {did} it was killed, for lack of memory or over a damaged file"
-                    finished.append((case, f"{case.path}: {why}; run again with fewer processes."))
+                    finished.append((case, f"{path_of(case)}: {why}; run again with fewer processes."))
             if finished:  # before more is asked for, which may take long
                 yield finished.popleft()
             elif room:
@@ -112,9 +116,9 @@ def _through(
             pipe.close()
 
 
-def _start(step: Step[OneCase], workers: dict[Connection, Any]) -> Connection:
+def _start(step: Step, path_of: Callable[[Any], Path], workers: dict[Connection, Any]) -> Connection:
     here, there = CONTEXT.Pipe()
-    arguments = there, pickle.dumps(step), TRUSTED.get()
+    arguments = there, pickle.dumps((step, path_of)), TRUSTED.get()
     workers[here] = CONTEXT.Process(target=_work, args=arguments, daemon=True)
     workers[here].start()
     there.close()  # the worker's is the only one, so that its death can be read from the pipe
@@ -127,11 +131,11 @@ def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
     import torch
 
     torch.set_num_threads(1)
-    step = pickle.loads(pickled)
+    step, path_of = pickle.loads(pickled)
     with contextlib.suppress(EOFError, OSError):  # the other end is closed
         while True:
-            pipe.send(_guarded(step, *pipe.recv()))  # no name keeps either
+            pipe.send(_guarded(step, path_of, *pipe.recv()))  # no name keeps either
 
 
-def _guarded(step: Step[OneCase], case: OneCase, value: Any) -> Any:
-    return guarded(case.path, partial(step, case, value))
+def _guarded(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> Any:
+    return guarded(path_of(name), partial(step, name, value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import CaseFiles
 from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import channels_apart, quiet, read_images
-from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.profile import profile, profile_names
+from nnunet_nacl.nnunet.records import side_by_side
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.surface import bounding_box
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
-from nnunet_nacl.runs.side_by_side import each_case
 
 _MOST_TIMES = 30  # the voxels of the training's largest image: the header of a larger one will be wrong
 _MOST_VOXELS = 2**40  # 4 TiB a channel
@@ -54,7 +53,7 @@ class GridCase:
     case: str
     values: np.ndarray
     properties: dict[str, Any]
-    image: np.ndarray
+    image: np.ndarray | None
     channels: np.ndarray
     differences: tuple[str, ...]
     disagreement: Disagreement | None = None
@@ -150,23 +149,24 @@ def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
         ) from None
 
 
+def read_preprocessed(data_set: Any, case: str) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """(C, *grid) image of a preprocessed case, segmentation of the stage before, and properties; UserError."""
+    try:
+        data, _, before, properties = data_set.load_case(case)
+        return np.array(data[:]), None if before is None else before[:], properties
+    except Exception as error:  # blosc2, NumPy and pickle raise anything
+        raise UserError(f"{case}: its preprocessed image cannot be read ({error}).") from None
+
+
 def learn_profiles(
-    folder: PredictionFolder,
-    cases: Sequence[CaseFiles],
-    patients: Sequence[str],
-    model: TrainedModel,
-    images: Path | None = None,
-    *,
-    num_processes: int = 1,
+    records: Sequence[CaseRecord], patients: Sequence[str], model: TrainedModel, *, num_processes: int = 1
 ) -> CalibrationProfiles:
-    """What the calibration scans look like; a bar on stderr shows how far it is.
+    """What calibration scans look like. Records of predicted images tell; of others the preprocessed images are read.
 
     Args:
-        folder: Of one fold, whose labels and reader all share.
-        cases: The scans, with their segmentations.
+        records: Of the scans.
         patients: To whom each belongs.
-        model: Whose preprocessed validation cases these are.
-        images: Or a folder of other images that they are, which are preprocessed again.
+        model: That predicted them.
         num_processes: Scans at the same time.
 
     Raises:
@@ -174,45 +174,31 @@ def learn_profiles(
     """
     from tqdm import tqdm
 
-    if images is None:
-        data_set = preprocessed_cases(model, [case.case for case in cases])
-        read: Callable[[str], Any] = partial(_read_preprocessed, data_set)
-    else:
-        read = partial(_preprocess, model, {case.case: case for case in find_input_cases(images, model.opened)[0]})
-    work, rows = partial(_profile, folder, model.plans_manager.transpose_forward, read), {}
-    for case, outcome in tqdm(each_case(work, cases, num_processes), "look at", len(cases), unit="scan", leave=False):
-        if isinstance(outcome, str):
-            raise UserError(outcome)
-        rows[case.case] = outcome
-    names = profile_names(folder.labels, folder.channel_names)
-    return CalibrationProfiles.learn(names, np.stack([rows[case.case] for case in cases]), patients)
+    profiles = {record.case: np.array(record.profile, float) for record in records}
+    segmentations = {record.case: record.key["files"].get("segmentation") for record in records}
+    if todo := [case for case, known in profiles.items() if not len(known)]:
+        paths = {case: Path(file["path"]) for case, file in segmentations.items() if file}
+        look = partial(_profile, model, preprocessed_cases(model, todo), paths)
+        outcomes = side_by_side(look, todo, num_processes, partial(_path, paths))
+        for case, outcome in tqdm(outcomes, "look at", len(todo), unit="scan", leave=False):
+            if isinstance(outcome, str):
+                raise UserError(outcome)
+            profiles[case] = outcome
+    names = profile_names(model.labels, model.opened.channel_names)
+    return CalibrationProfiles.learn(names, np.stack([profiles[record.case] for record in records]), patients)
 
 
-def _profile(
-    folder: PredictionFolder, transpose: Sequence[int], read: Callable[[str], Any], case: CaseFiles
-) -> np.ndarray:
-    if case.segmentation is None:
-        raise UserError(f"{case.path}: it has no segmentation beside it.")
-    image, properties = read(case.case)
-    channels = np.asarray(image[: folder.num_channels], np.float16)
-    return profile(channels, folder.read_labels(case.segmentation)[0], folder.labels, properties, transpose)
+def _path(paths: Mapping[str, Path], case: str) -> Path:
+    return paths.get(case, Path(case))
 
 
-def _read_preprocessed(data_set: Any, case: str) -> tuple[np.ndarray, Mapping[str, Any]]:
-    try:
-        data, _, _, properties = data_set.load_case(case)
-        return data[:], properties
-    except Exception as error:  # blosc2, NumPy and pickle raise anything
-        raise UserError(f"{case}: its preprocessed image cannot be read ({error}).") from None
-
-
-def _preprocess(
-    model: TrainedModel, inputs: Mapping[str, InputCase], case: str
-) -> tuple[np.ndarray, Mapping[str, Any]]:
-    if case not in inputs:
-        raise UserError(f"{case}: its image is gone.")
-    prepared = read_and_preprocess(model, inputs[case], any_size=True)
-    return prepared.values, prepared.properties
+def _profile(model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case: str) -> np.ndarray:
+    if case not in paths:
+        raise UserError(f"{case}: it has no segmentation beside its probabilities.")
+    data, _, properties = read_preprocessed(data_set, case)
+    image = np.asarray(data[: model.opened.num_channels], np.float16)
+    segmentation = model.opened.read_labels(paths[case])[0]
+    return profile(image, segmentation, model.labels, properties, model.plans_manager.transpose_forward)
 
 
 def _check_image(model: TrainedModel, image: np.ndarray, properties: dict[str, Any], source: Sequence[object]) -> None:

@@ -22,10 +22,10 @@ from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.locate import fold_folders
+from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_json import PredictedCases
-from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.ledger import Ledger, sign
 from nnunet_nacl.runs.side_by_side import each_case
@@ -117,7 +117,9 @@ class SavedPredictions:
         probs: np.ndarray | Path | None = None
         if delivery.probabilities:
             probs = files.probabilities if delivery.calibration is None else case.probabilities.whole()
-        written = write_reviewed(folder, reviewed, delivery.output, source=files, probabilities=probs)
+        written = write_case(
+            folder, reviewed.case, delivery.output, maps=reviewed.maps, saved=files.probabilities, probabilities=probs
+        )
         return finished, pictures + written
 
     def _begin(self, names: set[str], ledger: Ledger) -> None:

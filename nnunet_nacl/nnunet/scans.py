@@ -16,11 +16,11 @@ from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
 from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.network import Network
+from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.review.calibrated_model import CalibratedModel, segment_case
 from nnunet_nacl.review.deliver import Delivery, Source, Written
-from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.runs.ledger import sign
 
 _COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
@@ -190,7 +190,7 @@ class Scans:
         finished, pictures = delivery.draw(model.opened, reviewed, answered.image, case.images)
         # the network's own, as nnUNetv2_predict saves them
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
-        written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
+        written = write_case(model.opened, reviewed.case, delivery.output, maps=reviewed.maps, probabilities=probs)
         if maker is not None:
             row, maps = reviewed.finished.row, reviewed.maps.items()
             completed = (model.quality.complete(row) if model.quality else row).structures

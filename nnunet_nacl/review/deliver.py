@@ -21,13 +21,13 @@ from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
-from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.review.review_list import DRAW_SEED, RECORDS, RESEARCH, Pages, ReviewList, places_of_list, remove_list
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase

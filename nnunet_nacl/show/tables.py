@@ -79,7 +79,7 @@ def named_together(reasons: Mapping[str, str]) -> list[str]:
 
 
 def effect_text(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
-    """A line for each value of :func:`~nnunet_nacl.case.effect.changes`; ``-`` where it is undefined.
+    """A line for each value of :func:`~nnunet_nacl.calibrate.effect.changes`; ``-`` where it is undefined.
 
     Args:
         effect: By name of the value.

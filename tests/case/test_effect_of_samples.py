@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.effect import count_sample
+from nnunet_nacl.case.under import count_sample
 from nnunet_nacl.case.sampling import draw_sample
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from nnunet_nacl.case.effect import CertainBackground, certain_background, changes
+from nnunet_nacl.calibrate.effect import CertainBackground, certain_background, changes
 from nnunet_nacl.numbers.case_voxels import Voxels
 from tests.numbers.problems import chosen
 

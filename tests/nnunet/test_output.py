@@ -12,7 +12,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.prediction_output import open_output, write_map
+from nnunet_nacl.nnunet.output import open_output, write_map
 from tests.processes import full_disk
 
 DATA = SimpleNamespace(dataset_json={}, plans={}, file_ending=".nii.gz")

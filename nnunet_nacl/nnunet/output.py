@@ -9,11 +9,12 @@ import pickle
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import CaseFiles
+from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import (
@@ -30,7 +31,6 @@ from nnunet_nacl.files import (
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import check_name, verified
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.review.reviewed_case import ReviewedCase
 
 MAPS = "maps"
 """Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
@@ -95,23 +95,25 @@ def open_output(
             remove_leftovers(output)  # of workers that were killed
 
 
-def write_reviewed(
+def write_case(
     folder: PredictionFolder,
-    reviewed: ReviewedCase,
+    case: Case,
     output: Path,
     *,
-    source: CaseFiles | None = None,
+    maps: Mapping[str, np.ndarray] = MappingProxyType({}),
+    saved: Path | None = None,
     probabilities: np.ndarray | Path | None = None,
 ) -> tuple[Path, ...]:
     """Write the segmentation of a case, and its maps into a folder of their own; a killed run leaves no half file.
 
     Args:
         folder: Of the data set: its file format and reader.
-        reviewed: The case.
+        case: With its segmentation.
         output: The folder to write to.
-        source: The saved prediction that it was made from; None for one that never was.
-        probabilities: To save, or the file to copy, which keeps its time and its .pkl; without a ``source`` that is
-            made. None: there shall be none, and an earlier run's are removed.
+        maps: (*spatial) by name.
+        saved: The npz of the prediction that it was made from; None for one that never was.
+        probabilities: To save, or the file to copy, which keeps its time and its .pkl; without ``saved`` that is made.
+            None: there shall be none, and an earlier run's are removed.
 
     Returns:
         What was written.
@@ -119,12 +121,12 @@ def write_reviewed(
     Raises:
         UserError: A file cannot be written; the message names it.
     """
-    case, name = reviewed.case, reviewed.case.name
+    name = case.name
     segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
     try:
         with temporary_folder(output) as work:  # nnU-Net does not look into folders
             if probabilities is not None:
-                _save_probabilities(work / npz, work / pkl, probabilities, source, case.properties)
+                _save_probabilities(work / npz, work / pkl, probabilities, saved, case.properties)
             for file in (npz, pkl):
                 if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
                     (output / file).unlink(missing_ok=True)
@@ -135,26 +137,26 @@ def write_reviewed(
         path, reason = output / segmentation, error.strerror or first_line(error)
         raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None
     remove_leftovers(output / MAPS / name)
-    for which, values in reviewed.maps.items():
+    for which, values in maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
         written += write_map(values, path, folder.reader, case.properties)
     return tuple(written)
 
 
 def _save_probabilities(
-    npz: Path, pkl: Path, probabilities: np.ndarray | Path, source: CaseFiles | None, properties: dict[str, Any]
+    npz: Path, pkl: Path, probabilities: np.ndarray | Path, saved: Path | None, properties: dict[str, Any]
 ) -> None:
     if isinstance(probabilities, Path):
         shutil.copyfile(probabilities, npz)
     else:
         np.savez_compressed(npz, probabilities=probabilities)
-    if source is None:
+    if saved is None:
         with open(pkl, "wb") as file:
             pickle.dump(properties, file)
         return
-    status = source.probabilities.stat()
+    status = saved.stat()
     os.utime(npz, ns=(status.st_atime_ns, status.st_mtime_ns))
-    if (known := source.probabilities.with_suffix(".pkl")).is_file():
+    if (known := saved.with_suffix(".pkl")).is_file():
         shutil.copyfile(known, pkl)
 
 

@@ -1,0 +1,184 @@
+"""The record of a case: all that is kept of it, in one file that is written whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import NonNegativeInt
+
+from nnunet_nacl.case.findings import StructureFindings
+from nnunet_nacl.case.key import FileKey, Key
+from nnunet_nacl.case.sample import Sample
+from nnunet_nacl.case.settings import MASKS
+from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.files import regular_only, replacing, to_json_text
+from nnunet_nacl.json_files import Number, Size, decode, encode
+from nnunet_nacl.numbers.binning import BinStats
+
+RECORDS = "records"
+"""Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
+
+FORMAT = 1
+"""Raise it when a number changes for the same files, or the file holds something else."""
+
+_SHARES = ("Dice", "IoU", "largest_piece", "predicted_dice", "max_probability", "network_dice", "members_dice")
+_SUMS = tuple(field.name for field in fields(BinStats))
+_NO_KEY: Key = {"files": {}, "settings": {}}
+
+
+@dataclass(frozen=True, eq=False)
+class CaseRecord:
+    """All that is kept of a case.
+
+    Attributes:
+        case: Its name.
+        structures: A row for each structure, by nnU-Net's key; columns as :func:`nnunet_nacl.case.table.table` says.
+        scan: Values of the case as a whole, by column of that table.
+        bins: By mask, sums for its calibration; empty without a ground truth.
+        sample: Voxels that stand for the case; None without a ground truth.
+        findings: Connected components of the structures that were asked for.
+        differences: How its image differs from the training's, in words.
+        profile: (F,) what the scan looks like, see :mod:`nnunet_nacl.nnunet.profile`; empty where no image was read.
+        place: Where the network is least certain, in words; empty where there is no picture.
+        picture: Base64 PNG through that place; empty where there is none.
+        size: Width and height of the picture in pixels.
+        image: File of its first channel, of a DICOM series its first; empty where it is not known.
+        pictures: JSON of the pictures of the scan's page; empty where there are none.
+        files: By place in the output folder, what was written of the case.
+        made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256), ``step_size`` and
+            ``mirroring``.
+        key: What it depends on.
+    """
+
+    case: str
+    structures: pd.DataFrame
+    scan: dict[str, Any]
+    bins: dict[str, BinStats] = field(default_factory=dict)
+    sample: Sample | None = None
+    findings: tuple[StructureFindings, ...] = ()
+    differences: tuple[str, ...] = ()
+    profile: tuple[float, ...] = ()
+    place: str = ""
+    picture: str = ""
+    size: tuple[int, int] = (0, 0)
+    image: str = ""
+    pictures: bytes = b""
+    files: dict[str, FileKey] = field(default_factory=dict)
+    made_by: dict[str, Any] = field(default_factory=dict)
+    key: Key = field(default_factory=lambda: _NO_KEY)
+
+    def save(self, path: Path) -> None:
+        """Write the file under a temporary name, then rename it; UserError where that is not possible."""
+        numbers = self.structures.drop(columns="name")
+        scan = {name: value for name, value in self.scan.items() if name != "unit"}
+        header = _Header(
+            FORMAT,
+            **{name: getattr(self, name) for name in _KEPT},
+            keys=list(map(str, self.structures.index)),
+            names=list(self.structures["name"]),
+            columns={str(name): values.astype(float).tolist() for name, values in numbers.items()},
+            scan=scan,
+            unit=self.scan["unit"],
+        )
+        text = to_json_text(encode(header)).encode()
+        arrays: dict[str, Any] = {"header": np.frombuffer(text, np.uint8)}
+        if self.bins:
+            arrays |= {f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS]) for name in _SUMS}
+        if self.sample is not None:
+            arrays |= {f"sample_{name}": values for name, values in self.sample.arrays.items()}
+        if self.pictures:
+            arrays["pictures"] = np.frombuffer(self.pictures, np.uint8)
+        with (
+            replacing(path) as temporary,
+            open(temporary, "xb") as file,
+        ):
+            np.savez_compressed(file, **arrays)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the JSON text in a record's file holds."""
+
+    format: int
+    case: str
+    keys: list[str]
+    names: list[str]
+    columns: dict[str, list[Size]]
+    scan: dict[str, Number]
+    unit: str
+    findings: tuple[StructureFindings, ...]
+    differences: tuple[str, ...]
+    profile: tuple[Number, ...]
+    place: str
+    picture: str
+    size: tuple[NonNegativeInt, NonNegativeInt]
+    image: str
+    files: dict[str, FileKey]
+    made_by: dict[str, Any]
+    key: Key
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format}, not {FORMAT}")
+        lengths = {len(self.names), *map(len, self.columns.values())}
+        if not self.keys or lengths != {len(self.keys)}:
+            raise ValueError("columns must have a value for each structure")
+        if large := [name for name in _SHARES if any(value > 1 + 1e-6 for value in self.columns.get(name, ()))]:
+            raise ValueError(f"columns.{large[0]}: a value is above 1")
+
+
+_KEPT = ("case", "findings", "differences", "profile", "place", "picture", "size", "image", "files", "made_by", "key")
+
+
+def read_record(path: Path) -> CaseRecord:
+    """Inverse of :meth:`CaseRecord.save`.
+
+    Raises:
+        UserError: The file is missing, broken or of another version, or its numbers do not belong together.
+    """
+    try:
+        with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
+            header = decode(_Header, json.loads(data["header"].tobytes()), path)
+            bins, sample, pictures = dict[str, BinStats](), None, b""
+            if "bins_count" in data.files:
+                sums = [data[f"bins_{name}"] for name in _SUMS]
+                bins = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
+            if "sample_log_odds" in data.files:
+                drawn = {name.name: data[f"sample_{name.name}"] for name in fields(Sample)}
+                sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
+                if sample.num_structures != len(header.keys):
+                    raise ValueError(f"a sample of {sample.num_structures} structures, not {len(header.keys)}")
+            if "pictures" in data.files:
+                pictures = data["pictures"].tobytes()
+    except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
+        raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
+    structures = pd.DataFrame(header.columns, index=header.keys)
+    structures.insert(0, "name", header.names)
+    kept = {name: getattr(header, name) for name in _KEPT}
+    return CaseRecord(
+        structures=structures,
+        scan={"unit": header.unit} | header.scan,
+        bins=bins,
+        sample=sample,
+        pictures=pictures,
+        **kept,
+    )
+
+
+def record_path(folder: Path, case: str) -> Path:
+    """Where the record of a case lies in a folder of records."""
+    return folder / f"{case}.npz"
+
+
+def find_record(folder: Path, case: str) -> CaseRecord | None:
+    """The record of a case in a folder of records; None where there is none that this version can read."""
+    try:
+        record = read_record(record_path(folder, case))
+    except UserError:
+        return None
+    return record if record.case == case else None

@@ -1,0 +1,221 @@
+"""A model's networks as a source of cases: of images, or of its preprocessed validation cases."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.key import Key, make_key
+from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.nnunet.image_files import spacing_file
+from nnunet_nacl.nnunet.input_cases import InputCase
+from nnunet_nacl.nnunet.network import ExportedLogits, Network, export_case, on_image
+from nnunet_nacl.nnunet.pipeline import pipeline
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.preprocessed_case import (
+    GridCase,
+    preprocessed_cases,
+    read_and_preprocess,
+    read_preprocessed,
+    with_stage_before,
+)
+from nnunet_nacl.nnunet.profile import profile
+from nnunet_nacl.nnunet.records import Source
+from nnunet_nacl.nnunet.saved import key_of_prediction
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+
+
+class NetworkSource(Source):
+    """Cases that a model's networks predict; their segmentations are nnU-Net's, bit by bit.
+
+    Args:
+        model: The model; its folds are averaged.
+        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        references: Folder of the ground truth; None for cases without.
+        readers: Cases that are read at the same time, in processes of their own; 0 reads them in this one.
+        with_disagreement: Bring the map of what the folds disagree about to the image.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        network: Mapping[str, Any],
+        *,
+        references: Path | None = None,
+        readers: int = 0,
+        with_disagreement: bool = False,
+    ) -> None:
+        self.model, self.network, self.references, self.readers = model, network, references, readers
+        self.with_disagreement = with_disagreement
+        self.problems: dict[str, str] = {}
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Networks and settings that decide about the numbers, in JSON values."""
+        hashes = dict(zip(self.model.folds, self.model.hashes))
+        return {"checkpoints": hashes} | {name: self.network[name] for name in ("step_size", "mirroring")}
+
+    @abstractmethod
+    def read(self, name: str) -> GridCase:
+        """What the network is given of a case; UserError where it cannot be predicted."""
+
+    def case(self, name: str) -> Case:
+        """The case, predicted in this process."""
+        return self.finish(Network(self.model, **self.network).predict(self.read(name)))
+
+    def each(
+        self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int
+    ) -> Generator[tuple[str, CaseRecord | str], None, None]:
+        """Each case's record: the next cases are read, and those before worked on, while one is predicted here.
+
+        Args:
+            names: Of the cases.
+            work: What is done with a case; can be pickled.
+            jobs: Processes that work on predicted cases; 0 or 1 works on them in this one.
+        """
+        networks = Network(self.model, **self.network)
+        steps = self.read, lambda name, prepared: networks.predict(prepared), partial(_work_on, self, work)
+        yield from pipeline(names, *steps, readers=self.readers, exporters=jobs if jobs > 1 else 0, path_of=self.path)
+
+    def finish(self, answered: GridCase) -> Case:
+        """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
+        model, name = self.model, answered.case
+        case, exported = export_case(model, answered)
+        members = answered.disagreement
+        if members is not None:
+            members = on_image(members, model, exported, with_map=self.with_disagreement)
+        transpose = model.plans_manager.transpose_forward
+        seen = profile(answered.channels, case.segmentation, model.labels, answered.properties, transpose)
+        return replace(
+            case,
+            truth=self._truth(name, case.geometry, exported),
+            images=self.images(name),
+            image=answered.image,
+            networks=tuple(f"fold_{fold}" for fold in model.folds),
+            disagreement=members,
+            differences=answered.differences,
+            profile=tuple(seen.tolist()),
+            made_by=self.made_by,
+        )
+
+    def images(self, name: str) -> tuple[Path, ...]:
+        """Files of a case's image; empty where they are not known."""
+        return ()
+
+    def _truth(self, name: str, place: Geometry, exported: ExportedLogits) -> np.ndarray | None:
+        if self.references is None:
+            return None
+        like = f"image of {name}", place, exported.shape
+        opened = self.model.opened
+        return opened.read_labels(self.references / f"{name}{opened.file_ending}", is_truth=True, like=like)[0]
+
+
+def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:
+    return work(source.finish(answered))
+
+
+class Images(NetworkSource):
+    """Images, named as nnU-Net wants it, or DICOM series.
+
+    Args:
+        model: The model.
+        network: See :class:`NetworkSource`.
+        cases: The images, see :func:`~nnunet_nacl.nnunet.input_cases.find_input_cases`.
+        any_size: Predict scans of any size, which may take hours.
+        check: Called with the files of a DICOM series before it is predicted; can be pickled.
+        **options: Of :class:`NetworkSource`.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        network: Mapping[str, Any],
+        cases: Sequence[InputCase],
+        *,
+        any_size: bool = False,
+        check: Callable[[Sequence[Path]], object] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, network, **options)
+        self.cases = {case.case: case for case in cases}
+        self.names, self._any_size, self._check = list(self.cases), any_size, check
+
+    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
+        """Contents of the images, and of the truth where there is one; networks, and how they are used."""
+        case, files = self.cases[name], dict[str, Path | None]()
+        for i, path in enumerate(case.images):
+            files[f"slice {i}" if case.orientation else path.name] = path
+            if spacing := spacing_file(path):
+                files[spacing.name] = spacing
+        if case.previous:
+            files["previous"] = case.previous
+        if self.references is not None:
+            files["reference"] = self.references / f"{name}{self.model.opened.file_ending}"
+        axes = {"orientation": case.orientation} if case.orientation else {}
+        return make_key(files, self.made_by | axes | settings, earlier)
+
+    def path(self, name: str) -> Path:
+        """The first image."""
+        return self.cases[name].path
+
+    def images(self, name: str) -> tuple[Path, ...]:
+        """Files of the channels, or the slices of a series."""
+        return self.cases[name].images
+
+    def read(self, name: str) -> GridCase:
+        """The image, read and preprocessed as nnUNetv2_predict does."""
+        prepared = read_and_preprocess(self.model, self.cases[name], any_size=self._any_size)
+        if self._check is not None:
+            self._check(self.cases[name].images)
+        return prepared
+
+
+class ValidationCases(NetworkSource):
+    """Preprocessed validation cases of one fold, predicted by its network as nnU-Net's final validation does.
+
+    Args:
+        model: The model; of its folds only the one named is used.
+        network: See :class:`NetworkSource`.
+        fold: Its name.
+        folder: Of the fold's predictions, with their ground truth, into which segmentations are written.
+        names: Of the cases.
+    """
+
+    key_follows_files = True
+
+    def __init__(
+        self, model: TrainedModel, network: Mapping[str, Any], fold: str, folder: PredictionFolder, names: Sequence[str]
+    ) -> None:
+        digest = model.hashes[model.folds.index(fold)]
+        super().__init__(replace(model, folds=(fold,), hashes=(digest,)), network, references=folder.reference_folder)
+        self.folder, self.names = folder, names
+        self._dataset = preprocessed_cases(model, names)
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """The one checkpoint, and how it was used."""
+        return {"checkpoint": self.model.hashes[0]} | {name: self.network[name] for name in ("step_size", "mirroring")}
+
+    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
+        """That of the predicted case in its folder; by whom it was predicted stands in the record."""
+        return key_of_prediction(self.folder, name, settings, earlier)
+
+    def path(self, name: str) -> Path:
+        """Its segmentation."""
+        return self.folder.folder / f"{name}{self.folder.file_ending}"
+
+    def read(self, name: str) -> GridCase:
+        """The preprocessed case, as nnU-Net left it."""
+        data, before, properties = read_preprocessed(self._dataset, name)
+        channels = data.astype(np.float16)
+        if before is not None and self.model.previous_stage:
+            data = with_stage_before(self.model, data, before)
+        return GridCase(name, data, properties, None, channels, ())
