@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.case.document import read_document
-from nnunet_nacl.case.results import CaseResult
+from nnunet_nacl.case.record import CaseRecord, read_record
 from nnunet_nacl.compare.figures import draw_reliability
 from nnunet_nacl.numbers import BinStats, ece
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
@@ -21,7 +20,7 @@ from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 MASKS = ("foreground", "predicted", "all")
 
 
-def draw(cases: list[CaseResult], path: Path, *, title: str, subtitle: str) -> None:
+def draw(cases: list[CaseRecord], path: Path, *, title: str, subtitle: str) -> None:
     """Write the figure, and print the error of each mask: pooled over voxels, and as mean over cases.
 
     Args:
@@ -47,12 +46,12 @@ def draw(cases: list[CaseResult], path: Path, *, title: str, subtitle: str) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("documents", nargs="+", type=Path, metavar="CALIBRATION_JSON")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RECORDS", help="folders of records")
     parser.add_argument("-o", required=True, type=Path, metavar="FILE")
     parser.add_argument("-title", default="One network, three masks")
     parser.add_argument("-subtitle", default="")
     arguments = parser.parse_args()
-    cases = [case for path in arguments.documents for case in read_document(path).cases]
+    cases = [read_record(path) for folder in arguments.folders for path in sorted(folder.glob("*.npz"))]
     draw(cases, arguments.o, title=arguments.title, subtitle=arguments.subtitle)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.case.evaluation import FILE_NAME
+from nnunet_nacl.case.record import RECORDS
 from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.files import is_file_name
 from nnunet_nacl.json_files import decode, read_dict, read_json
@@ -215,9 +215,9 @@ def predicted_folder(fold: Path, checkpoint: str) -> Path:
 def validation_folder(fold: Path) -> Path:
     """nnU-Net's validation folder, unless only `nnunet_nacl evaluate --predict` has measured this fold."""
     own, predicted = fold / "validation", predicted_folder(fold, "checkpoint_final.pth")
-    return predicted if (predicted / FILE_NAME).is_file() and not is_measured(own) else own
+    return predicted if is_measured(predicted) and not is_measured(own) else own
 
 
 def is_measured(folder: Path) -> bool:
     """Whether predictions can be measured, or were."""
-    return (folder / FILE_NAME).is_file() or any(folder.glob("*.npz"))
+    return any(folder.glob("*.npz")) or any((folder / RECORDS).glob("*.npz"))

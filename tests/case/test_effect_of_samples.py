@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.under import count_sample
 from nnunet_nacl.case.sampling import draw_sample
+from nnunet_nacl.case.under import count_sample
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.runs.evaluate import evaluate_case
