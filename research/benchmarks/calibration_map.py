@@ -63,13 +63,12 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.case.record import read_record
     from nnunet_nacl.numbers.crossfit import STRENGTHS
     from nnunet_nacl.numbers.fitting import FORMS, fit_affine, fit_conditional
-    from nnunet_nacl.runs.sample_files import read_sample
 
-    labels = PredictionFolder.open(folders[0].parent, need_reference=False).labels
-    cases = [read_sample(path, labels).voxels() for folder in folders for path in sorted(folder.glob("*.sample"))]
+    records = [read_record(path) for folder in folders for path in sorted(folder.glob("*.npz"))]
+    cases = [record.sample.voxels() for record in records if record.sample is not None]
     total = sum(len(one.target) for one in cases)
     print(f"{len(cases)} cases, {total:,} voxels")
     centre = fit_affine(cases, "temperature")

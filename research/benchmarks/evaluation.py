@@ -25,9 +25,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
     pin_to_one_core(args.core)
+    from nnunet_nacl.nnunet.held_out import measure_folder
     from nnunet_nacl.nnunet.image_files import read_probabilities
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.runs.evaluate import evaluate_folder
+    from nnunet_nacl.nnunet.records import Work
 
     folder = PredictionFolder.open(args.folder)
     files, _ = folder.cases(chill=True)
@@ -38,15 +39,15 @@ def main() -> None:
     times: dict[str, list[tuple[float, float]]] = {}
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:
-            output = Path(temporary) / "calibration.json"
+            records = Path(temporary) / "records"
             for name, function in {
                 "np.load of the npz": lambda: [np.load(f.probabilities)["probabilities"] for f in files],
                 "reading the npz as the evaluation does": lambda: [
                     read_probabilities(f.probabilities, folder.labels, shape[1:], "") for f, shape in zip(files, shapes)
                 ],
                 "loading cases: npz, truth, segmentation": lambda: [folder.load(f) for f in files],
-                "evaluating and writing, all of it": lambda: evaluate_folder(folder, output=output),  # noqa: B023
-                "again, nothing changed": lambda: evaluate_folder(folder, output=output),  # noqa: B023
+                "measuring, with records": lambda: measure_folder(folder, Work(), records),  # noqa: B023
+                "again, nothing changed": lambda: measure_folder(folder, Work(), records),  # noqa: B023
             }.items():
                 start, wall = time.process_time(), time.perf_counter()
                 function()
