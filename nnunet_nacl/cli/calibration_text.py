@@ -58,7 +58,7 @@ def verdict(record: CalibrationMap) -> str:
     sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
     text = f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
     learned = record.learned
-    costs = [cost for cost in flag_costs(learned.scores) if not math.isnan(cost.flagged)] if learned else []
+    costs = list(flag_costs(learned.scores).dropna(subset="flagged").itertuples()) if learned else []
     if costs:
         looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs)
         text += f" To find 9 of 10 scans with a Dice {looked} of the scans."
@@ -99,7 +99,7 @@ def _slopes(record: CalibrationMap) -> list[str]:
 def _flag_lines(scores: ScanScores) -> list[str]:
     """What it costs to find nine of ten bad scans."""
     rows, unknown, needed = [], dict[str, str](), patients_needed(1 - Fraction(str(DEFAULT_FIND)))
-    for cost in flag_costs(scores):
+    for cost in flag_costs(scores).itertuples():
         if math.isnan(cost.flagged):
             unknown[f"{cost.bad:g}"] = f"{cost.n_patients} patients have such a scan, it takes {needed}"
             continue

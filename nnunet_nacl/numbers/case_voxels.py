@@ -18,29 +18,8 @@ MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted", "near")
 
 
 @dataclass(frozen=True)
-class HeldOutCase:
-    """What calibration needs of one case: N voxels that the network saw and that have a truth.
-
-    Attributes:
-        target: (N,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
-        label: (N,) most probable class, or the integer of the regions that are predicted.
-        masks: (N,) bits of ``MASK_BITS`` for each.
-        outside: (V, 3) target, masks and number of the voxels that the network did not see.
-        regions: Whether the structures are regions.
-        odds: Gives (m, n) log-odds block by block, in the order of the voxels.
-    """
-
-    target: np.ndarray
-    label: np.ndarray
-    masks: np.ndarray
-    outside: np.ndarray
-    regions: bool
-    odds: Callable[[], Iterator[Tensor]]
-
-
-@dataclass(frozen=True)
 class LabelVoxels:
-    """Voxels of a case, but for certain background, which no map changes.
+    """Voxels of one label, but for certain background, which no map changes.
 
     Attributes:
         odds: (m, n) clipped log-odds; of a region (1, n).
@@ -82,12 +61,9 @@ class Voxels:
     @cached_property
     def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
         """By label and, of regions, by region (else 0): the voxels that a map changes."""
-        inner = torch.nonzero(~is_certain(self.log_odds)).ravel()
+        inner, result = torch.nonzero(~is_certain(self.log_odds)).ravel(), {}
         weights = self.all_weights / self.all_weights.sum() / (len(self.target) if self.regions else 1)
-        result = {}
-        for place, (label, target) in enumerate(
-            zip(self.label, self.target) if self.regions else [(self.label, self.target)]
-        ):
+        for place, (label, target) in enumerate(zip(torch.atleast_2d(self.label), torch.atleast_2d(self.target))):
             own = slice(place, place + 1) if self.regions else slice(None)
             for value in label[inner].unique().tolist():
                 here = inner[label[inner] == value]
@@ -111,7 +87,7 @@ def voxels_by_label(cases: Sequence[Voxels]) -> Iterator[tuple[int, int, LabelVo
     """Label, region (0 of classes) and the voxels of all cases that have both, in order."""
     for label, place in sorted(set().union(*(case.by_label for case in cases))):
         own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
-        yield label, place, LabelVoxels(*(torch.cat([one[name] for one in own], -1) for name in own[0]))
+        yield label, place, LabelVoxels(*(torch.cat([voxels[name] for voxels in own], -1) for name in own[0]))
 
 
 def structures_there(cases: Iterable[Voxels]) -> np.ndarray:
@@ -125,16 +101,37 @@ def structures_there(cases: Iterable[Voxels]) -> np.ndarray:
 
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
     """``num`` boolean arrays of one shape as integers, the first in bit 0."""
-    dtype, packed = np.min_scalar_type((1 << num) - 1), None
-    for bit, one in enumerate(inside):
-        moved = one.astype(dtype) << dtype.type(bit)
-        packed = moved if packed is None else packed | moved
-    return np.zeros((), dtype) if packed is None else packed
+    dtype = np.min_scalar_type((1 << num) - 1)
+    packed = np.zeros((), dtype)
+    for bit, mask in enumerate(inside):
+        packed = packed | mask.astype(dtype) << dtype.type(bit)
+    return packed
 
 
 def unpack(packed: np.ndarray, num: int) -> np.ndarray:
     """Inverse of :func:`pack`, as uint8."""
     return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class HeldOutCase:
+    """What calibration needs of one case: N voxels that the network saw and that have a truth.
+
+    Attributes:
+        target: (N,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
+        label: (N,) most probable class, or the integer of the regions that are predicted.
+        masks: (N,) bits of ``MASK_BITS`` for each.
+        outside: (V, 3) target, masks and number of the voxels that the network did not see.
+        regions: Whether the structures are regions.
+        odds: Gives (m, n) log-odds block by block, in the order of the voxels.
+    """
+
+    target: np.ndarray
+    label: np.ndarray
+    masks: np.ndarray
+    outside: np.ndarray
+    regions: bool
+    odds: Callable[[], Iterator[Tensor]]
 
 
 def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,11 @@ from nnunet_nacl.numbers.fitting import AFFINE_FORMS, RIDGE, case_loss, fit_affi
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
-"""Ridges of conditional maps, the strongest first; weaker ones are not tried once one does worse on left-out cases than
-the one before."""
-
+"""Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the one before."""
 LEAST_PARTS, MOST_PARTS = 5, 10
+
+ByCase: TypeAlias = Mapping[str, Hashable] | pd.Series
+"""A patient, or a part of a cross-fit, by case."""
 
 
 def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[str]:
@@ -38,23 +40,29 @@ def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[
     names = sorted(set(groups))
     if len(names) < 2:
         raise ValueError("all cases belong to one patient: nothing is left to test on.")
-    order = np.random.default_rng(0).permutation(len(names))
+    order = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
     if folds is not None and len(set(folds)) > 1 and len(names) == len(groups):
-        fold_of, split = dict(zip(groups, folds)), -(-LEAST_PARTS // len(set(folds)))
-        dealt: dict[str, int] = {}
-        part = {}
-        for name in (names[i] for i in order):
-            fold = fold_of[name]
-            dealt[fold] = place = dealt.get(fold, -1) + 1
-            part[name] = f"fold_{fold}" + (f"_part_{place % split}" if split > 1 else "")
+        fold, split = pd.Series(folds, groups).loc[order], -(-LEAST_PARTS // len(set(folds)))
+        place = fold.groupby(fold).cumcount() % split
+        part = {name: f"fold_{fold[name]}" + f"_part_{place[name]}" * (split > 1) for name in order}
     else:
-        part = {names[i]: f"part_{place % min(MOST_PARTS, len(names))}" for place, i in enumerate(order)}
+        part = {name: f"part_{place % min(MOST_PARTS, len(names))}" for place, name in enumerate(order)}
     return [part[group] for group in groups]
 
 
-def patients_of(cases: Iterable[str], patients: Mapping[str, Hashable] | pd.Series) -> list:
+def patients_of(cases: Iterable[str], patients: ByCase) -> list:
     """To whom each case belongs; a case that ``patients`` lack is a patient of its own."""
     return [patients.get(case, case) for case in cases]
+
+
+def by_others(parts: Sequence[Hashable], predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """(n, ...) what is predicted of each of n cases by what the cases of other parts teach.
+
+    ``predict`` takes two (n,) masks, of the cases that teach and of those to predict, and gives values of the latter.
+    """
+    number = pd.factorize(pd.Series(list(parts)))[0]
+    found = [predict(number != part, number == part) for part in range(number.max() + 1)]
+    return np.concatenate(found)[np.argsort(np.argsort(number, kind="stable"))]
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,7 @@ def cross_fit(
         progress: Called after each fit.
 
     Returns:
-        One for each form and ridge that was tried, poorer ones first: the affine forms, a given centre, then
-        conditional maps.
+        For each form and ridge that was tried, poorer ones first: affine forms, a given centre, conditional maps.
     """
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
     shown: dict[str | None, list[Voxels]] = {None: list(cases)}
@@ -137,7 +144,7 @@ def cross_fit(
     for ((form, ridge), maps), loss in zip(tried.items(), losses):
         excess = loss - least
         score = FormScore(form, ridge, float(loss.mean()), float(excess.mean()), error_of_mean(excess, patients))
-        result.append(CrossFit(score, maps.pop(None), {str(part): each for part, each in maps.items()}))
+        result.append(CrossFit(score, maps.pop(None), {str(part): fitted for part, fitted in maps.items()}))
     return result
 
 
@@ -158,10 +165,8 @@ def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
             left-out cases are no worse than those of the best by more than one standard error over patients.
     """
     if form != "auto":
-        return min((each for each in fits if each.score.form == form), key=lambda each: each.score.nll)
-    centre = "given" if any(each.score.form == "given" for each in fits) else "temperature"
-    among = [each for each in fits if each.score.form in (centre, "conditional")]
-    best = min(among, key=lambda each: each.score.nll)
-    return next(
-        each for each in among if each is best or each.score.excess - best.score.excess <= each.score.standard_error
-    )
+        return min((fit for fit in fits if fit.score.form == form), key=lambda fit: fit.score.nll)
+    centre = "given" if any(fit.score.form == "given" for fit in fits) else "temperature"
+    among = [fit for fit in fits if fit.score.form in (centre, "conditional")]
+    best = min(among, key=lambda fit: fit.score.nll)
+    return next(fit for fit in among if fit is best or fit.score.excess - best.score.excess <= fit.score.standard_error)

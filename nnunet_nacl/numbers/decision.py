@@ -27,10 +27,10 @@ def decide_for_dice(
 
     E_k = 2 sum_{s = k} p_k / den_k with den_k = sum p_k + |s = k| (:mod:`~nnunet_nacl.numbers.expected_dice`). From the
     most probable labels on, each round gives every voxel the class with the largest (2 p_k - E_k) / den_k, 0 for the
-    background, E_k and den_k being those of the round before: what the sum grows by, to first order. In the optimum a
-    voxel belongs to k only where p_k > E_k / 2; such thresholds are RankSEG's (Dai and Li, JMLR 24, 2023; Nordström et
-    al., 2023). The iteration can cycle, so it ends on a state that it has seen or after ``max_rounds``, and the best
-    state counts: never worse than the most probable labels. A structure that these lack stays absent.
+    background, E_k and den_k being those of the round before: what the sum grows by, to first order. Such thresholds
+    are RankSEG's (Dai and Li, JMLR 24, 2023; Nordström et al., 2023). The iteration can cycle, so it ends on a state
+    that it has seen or after ``max_rounds``, and the best state counts: never worse than the most probable labels. A
+    structure that these lack stays absent.
 
     Regions: each is decided by itself, in where p_r > E_r / 2; then they are painted in nnU-Net's order, and states are
     compared by the E_r of what is painted. Every voxel is decided, and the ignore label is never the result.

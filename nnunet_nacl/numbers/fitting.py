@@ -20,14 +20,11 @@ from nnunet_nacl.numbers.case_voxels import LabelVoxels, Voxels, structures_ther
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_loss, probabilities, with_total
 
 AFFINE_FORMS = ("temperature", "shift")
-"""One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
-
+"""One slope; one slope and an offset per structure: the same for every label."""
 FORMS = (*AFFINE_FORMS, "conditional")
 """Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
-
 RIDGE = 1e-6
 """Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes would diverge."""
-
 SMALLEST_SLOPE = 0.01
 LIKELY, OFTEN = 0.01, 0.001
 """A structure matters at a label where its probability is above the first in at least this share of the voxels."""
@@ -79,9 +76,8 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
     At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
     of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All else stays as the
     centre has it, and so do labels that no case has, and structures that no truth has: cases without them do not tell
-    how probable they are where they can be. The labels are problems of their own, so the time grows with what
-    matters at each. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the coefficients of log p and
-    -log(1 - p), which are a and a + g.
+    how probable they are where they can be. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the
+    coefficients of log p and -log(1 - p), which are a and a + g.
 
     Args:
         cases: To fit to.
@@ -96,7 +92,8 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
     regions, rows = cases[0].regions, centre.coefficients()
     there = structures_there(cases)
     for label, place, voxels in voxels_by_label(cases):
-        share, mean = shares_above(voxels, LIKELY)
+        probs, weights = probabilities(voxels.odds, False)[1:], voxels.weights / voxels.weights.sum()
+        share, mean = (((probs > LIKELY).double() @ weights).numpy(), (probs @ weights).numpy())
         matter = np.flatnonzero((share >= OFTEN) & (there[place] if regions else there))
         if not len(matter):
             continue
@@ -120,11 +117,8 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
 def class_model(
     voxels: LabelVoxels, base: Tensor, free: np.ndarray, row: np.ndarray
 ) -> tuple[LinearLogits, np.ndarray]:
-    """Voxels with one label, by changes of the (m, m + 2) coefficients that are free, and the lowest of these.
-
-    Structures without any enter as one constant beside the background.
-    """
-    matter, kept = np.flatnonzero(free.any(1)), np.flatnonzero(~free.any(1))
+    """Voxels with one label, by changes of the (m, m + 2) coefficients that are free, and the lowest of these."""
+    matter, kept = np.flatnonzero(free.any(1)), np.flatnonzero(~free.any(1))  # these are one constant beside background
     features = torch.cat([voxels.odds[matter], with_total(voxels.odds)[-1:], torch.ones_like(base[:1])])
     rest = torch.cat([torch.zeros_like(base[:1]), base[kept]]).logsumexp(0, keepdim=True)
     place = torch.zeros(1 + len(base)).long()
@@ -145,20 +139,11 @@ def region_model(voxels: LabelVoxels, base: Tensor, row: np.ndarray) -> tuple[Li
 
 
 def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, number: int) -> np.ndarray:
-    """(q,) parameters x at which the sum of losses over ``number`` plus ridge / 2 |x|^2 is smallest.
+    """(q,) parameters x, at least ``lowest``, at which the sum of losses over ``number`` plus ridge / 2 |x|^2 is least.
 
     L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit matrix: a dozen passes
     over the voxels do, instead of fifty. What has a bound in x is proportional to a coordinate of its own, which has
-    one, too.
-
-    Args:
-        models: What depends on x.
-        lowest: (q,) lower bounds, at most 0; -inf for none.
-        ridge: Above 0 unless the Hessian is regular.
-        number: Of cases.
-
-    Raises:
-        ValueError: It did not settle.
+    one, too. ValueError if it does not settle.
     """
     start, bounded = np.zeros(len(lowest)), np.isfinite(lowest)
     hessian = sum(model.hessian(start) for model in models) / number + ridge * np.eye(len(start))
@@ -181,12 +166,6 @@ def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, n
     return np.maximum(turn @ found.x, lowest)
 
 
-def shares_above(voxels: LabelVoxels, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the voxels where each structure's probability is above a threshold, and its mean probability; (m,)."""
-    probs, weights = probabilities(voxels.odds, False)[1:], voxels.weights / voxels.weights.sum()
-    return ((probs > threshold).double() @ weights).numpy(), (probs @ weights).numpy()
-
-
 def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
     """Mean negative log likelihood of a case under a map, in nats."""
     loss = voxels.certain_loss
@@ -200,7 +179,7 @@ def logits_of(calibration: LogOddsMap, odds: Tensor, label: int, region: int | N
     """(m, n) u' of voxels with one label; (1, n) of a region."""
     if region is None:
         return calibration.logits(odds, label)
-    row = calibration.row(label)[region]
+    row = calibration.coefficients()[label, region]
     return torch.from_numpy(row[:-1] @ with_total(odds).numpy() + row[-1])[None]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, smallest_threshold
@@ -78,35 +79,36 @@ class Flags:
         Raises:
             UserError: There are too few patients for a share that was given.
         """
-        of_scans, are_bad = scores.of_scans(bad), scores.are_bad(bad)
-        asked = [] if find is None and miss is not None else [("-find", DEFAULT_FIND if find is None else find)]
-        asked += [] if miss is None else [("-miss", miss)]
-        thresholds, why_not = [], ""
-        n_patients = {"-find": len(set(scores.patient[are_bad])), "-miss": len(set(scores.patient))}
-        for flag, share in asked:
-            rate, n = 1 - Fraction(str(share)) if flag == "-find" else Fraction(str(share)), n_patients[flag]
-            thresholds.append(smallest_threshold(of_scans, are_bad, scores.patient, rate, of_bad=flag == "-find"))
+        of_scans, are_bad, patient = scores.of_scans(bad), scores.are_bad(bad), scores.patient
+        find = DEFAULT_FIND if (given := find) is None and miss is None else find
+        thresholds, why_not, n_bad = [-math.inf], "", len(set(patient[are_bad]))
+        for flag, share in (("-find", find), ("-miss", miss)):
+            if share is None:
+                continue
+            of_bad = flag == "-find"
+            rate, n = (1 - Fraction(str(share)), n_bad) if of_bad else (Fraction(str(share)), len(set(patient)))
+            thresholds.append(smallest_threshold(of_scans, are_bad, patient, rate, of_bad=of_bad))
             if math.isnan(thresholds[-1]):
-                whose = "calibration patients" + " with a bad scan" * (flag == "-find")
-                best = math.floor(1000 * n / (n + 1)) / 1000 if flag == "-find" else math.ceil(1000 / (n + 1)) / 1000
+                whose = "calibration patients" + " with a bad scan" * of_bad
+                best = math.floor(1000 * n / (n + 1)) / 1000 if of_bad else math.ceil(1000 / (n + 1)) / 1000
                 why_not = f"{flag} {share:g} takes {patients_needed(rate)} {whose}, there are {n}"
                 why_not += f"; with these {flag} {best:g} can be had" if n else ""
-                if find is not None or flag == "-miss":
+                if given is not None or not of_bad:
                     raise UserError(f"{why_not}.")
         threshold = max(thresholds)
         flagged = ~(of_scans > threshold) if not why_not else np.zeros(len(of_scans), bool)
         return cls(
-            {names[key]: float(limit) for key, limit in bad.items()},
-            next((share for flag, share in asked if flag == "-find"), None),
-            miss,
-            threshold if math.isfinite(threshold) else None,
-            len(of_scans),
-            n_patients["-find"],
-            float(are_bad.mean()),
-            float(flagged[are_bad].mean()) if are_bad.any() else math.nan,
-            float(flagged.mean()),
-            why_not,
-            "" if len(bad) == len(names) else some([names[key] for key in bad]),
+            bad={names[key]: float(limit) for key, limit in bad.items()},
+            find=find,
+            miss=miss,
+            threshold=threshold if math.isfinite(threshold) else None,
+            n_scans=len(of_scans),
+            n_bad_patients=n_bad,
+            share_bad=float(are_bad.mean()),
+            share_found=float(flagged[are_bad].mean()) if are_bad.any() else math.nan,
+            share_flagged=float(flagged.mean()),
+            why_not=why_not,
+            counted="" if len(bad) == len(names) else some([names[key] for key in bad]),
         )
 
     def flags(self, score: float) -> bool:
@@ -158,13 +160,13 @@ def read_bad(
     Raises:
         UserError: There is no such structure, one has two values or none, or a value is no Dice.
     """
-    known = {name: key for key, name in structures.items()} | {key: key for key in structures}
+    keys = {name: key for key, name in structures.items()} | {key: key for key in structures}
 
     def key_of(name: str, flag: str) -> str:
-        if name not in known:
-            there = ", ".join(f"{each} ({key})" for key, each in structures.items())
+        if name not in keys:
+            there = ", ".join(f"{known} ({key})" for key, known in structures.items())
             raise UserError(f"{flag} {name}: there is no such structure; there are {there}.")
-        return known[name]
+        return keys[name]
 
     by_key: dict[str, float] = {}
     for name, value in (given if isinstance(given, Mapping) else {ALL: given}).items():
@@ -177,9 +179,9 @@ def read_bad(
     result = {key: by_key.get(key, others) for key in structures if key in counted}
     if count and (without := [structures[key] for key, value in result.items() if value is None]):
         raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
-    if not (named := {key: value for key, value in result.items() if value is not None}):
-        raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
-    return named
+    if named := {key: value for key, value in result.items() if value is not None}:
+        return named
+    raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
 
 
 def parse_bad(texts: Sequence[str]) -> dict[str, float]:
@@ -190,9 +192,8 @@ def parse_bad(texts: Sequence[str]) -> dict[str, float]:
         try:
             number = float(value if name or not equals else "")
         except ValueError:
-            raise UserError(
-                f"-bad {text}: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
-            ) from None
+            expected = "a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
+            raise UserError(f"-bad {text}: {expected}") from None
         if name in values:
             raise UserError(f"-bad {' '.join(texts)}: {name or 'all structures'} cannot have two values.")
         values[name] = _dice(number)
@@ -217,67 +218,40 @@ def _percent(share: float) -> str:
 
 
 def _counts(share: float) -> tuple[str, str]:
-    """A share as ``9`` of ``10``."""
+    """Two numbers that make a share: ``9`` of ``10``."""
     exact = Fraction(str(share))
     of = next((power for power in (10, 100, 1000) if (exact * power).denominator == 1), None)
     return (f"{exact * of}", f"{of}") if of else (f"{100 * share:g}", "100")
 
 
-@dataclass(frozen=True)
-class FlagCost:
-    """Of one Dice below which a scan is bad, whatever the structure.
+def flag_costs(scores: ScanScores) -> pd.DataFrame:
+    """What it costs to find ``DEFAULT_FIND`` of the bad scans, a row for each of ``LIMITS``; all structures count.
 
-    Attributes:
-        bad: That Dice.
-        share_bad: Share of the calibration scans that are bad.
-        n_patients: Patients with a bad one.
-        flagged: Share of the scans that is flagged; NaN where there are too few patients.
-        interval: Of 95 % of that share, by the bootstrap over patients.
-        by_entropy: The same share where the mean entropy orders the scans; NaN where it cannot find as many.
-        at_random: Where nothing orders them.
+    Columns: ``bad``, the Dice below which a scan is bad; ``share_bad``, the share of the calibration scans that are;
+    ``n_patients``, patients with a bad one; ``flagged``, the share of the scans that is, NaN where there are too few
+    patients, and its 95 % ``interval`` by the bootstrap over patients; ``by_entropy``, that share where the mean
+    entropy orders the scans, NaN where it cannot find as many; ``at_random``, where nothing orders them.
     """
-
-    bad: float
-    share_bad: float
-    n_patients: int
-    flagged: float
-    interval: tuple[float, float]
-    by_entropy: float
-    at_random: float
-
-
-def flag_costs(scores: ScanScores, limits: Sequence[float] = LIMITS, find: float = DEFAULT_FIND) -> list[FlagCost]:
-    """The cost of finding a share of the bad scans, for each Dice below which they may be called bad.
-
-    Args:
-        scores: Of the calibration scans; all their structures count.
-        limits: Dice below which a scan is bad.
-        find: Share of the bad scans to be flagged.
-    """
-    rate, patient, entropy = 1 - Fraction(str(find)), scores.patient, -np.array(scores.entropy, float)
+    rate, patient, entropy = 1 - Fraction(str(DEFAULT_FIND)), scores.patient, -np.array(scores.entropy, float)
     costs = []
-    for limit in limits:
+    for limit in LIMITS:
         by_structure = dict.fromkeys(scores.score, limit)
         of_scans, are_bad = scores.of_scans(by_structure), scores.are_bad(by_structure)
         n = len(set(patient[are_bad]))
-        flagged, by_entropy = (_flagged(values, are_bad, patient, rate) for values in (of_scans, entropy))
-        interval, at_random = (math.nan, math.nan), math.nan
+        cost = {"bad": limit, "share_bad": are_bad.mean(), "n_patients": n}
+        cost |= {"flagged": _flagged(of_scans, are_bad, patient, rate), "interval": (math.nan, math.nan)}
+        cost |= {"by_entropy": _flagged(entropy, are_bad, patient, rate), "at_random": math.nan}
         if n >= patients_needed(rate):
-            draws = [_flagged(*_drawn(of_scans, are_bad, patient, counts), rate) for counts in _patients(patient)]
-            interval = percentile_interval(np.array(draws))
-            at_random = float(1 - (rate * (n + 1) - 1) / n)
-        costs.append(FlagCost(limit, float(are_bad.mean()), n, flagged, interval, by_entropy, at_random))
-    return costs
+            drawn = resamples(int(patient.max()) + 1, _DRAWS, 0).astype(int)  # how often each patient is
+            draws = [_flagged(*_drawn(of_scans, are_bad, patient, counts), rate) for counts in drawn]
+            cost |= {"interval": percentile_interval(np.array(draws)), "at_random": float(1 - (rate * (n + 1) - 1) / n)}
+        costs.append(cost)
+    return pd.DataFrame(costs)
 
 
 def _flagged(score: np.ndarray, bad: np.ndarray, patient: np.ndarray, rate: Fraction) -> float:
     threshold = smallest_threshold(score, bad, patient, rate, of_bad=True)
     return math.nan if math.isnan(threshold) else float(np.mean(~(score > threshold)))
-
-
-def _patients(patient: np.ndarray) -> np.ndarray:
-    """How often each patient is drawn, by draw."""
-    return resamples(int(patient.max()) + 1, _DRAWS, 0).astype(int)
 
 
 def _drawn(

@@ -1,27 +1,26 @@
 """What held-out cases teach about true Dice and volume, beside those that calibrated probabilities predict.
 
 Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
-arXiv 2402.10665), predicted volume their sum. Both are off, for the voxels of an image err together. How they are off
-is alike from case to case, and is learned from cases that the network did not train on. Errors of Dice are alike
-wherever it lies; those of volumes grow with the volume, so they are taken relative to the predicted volume plus one
-voxel. (On the logarithm, cases without the structure lie so far off that a third of them made intervals five times as
-wide.) A mean error that is not 0 shifts the interval; the prediction stays what the probabilities say.
+arXiv 2402.10665), predicted volume their sum. Both are off, for the voxels of an image err together; how far is alike
+from case to case, and is learned from cases that the network did not train on. Errors of Dice are alike wherever it
+lies; those of volumes grow with the volume, so they are taken relative to the predicted volume plus one voxel. (On the
+logarithm, cases without the structure lie so far off that a third of them made intervals five times as wide.) A mean
+error that is not 0 shifts the interval; the prediction stays what the probabilities say.
 
 Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: the mean
 error that a case is judged by has not seen its patient, and a patient with several cases counts as one (Lee, Barber and
 Willett 2023 treat such hierarchies). For a new patient like those before, an interval of level 1 - alpha typically
-holds the true value with a probability of 1 - alpha; of predictions that are given, jackknife+ is proven to hold it
-with at least 1 - 2 alpha. Here that proof does not cover the whole way: predictions follow from calibration maps, and
-those of the other cases from maps that were fitted with that patient. Maps have few parameters, so little is shared,
-but what the intervals hold is known by trial. "Like those before" is exchangeability: the patients could have come in
-any order. It breaks with another scanner, another disease, or another network than the errors were learned with, the
-average of five folds instead of one fold included.
+holds the true value with a probability of 1 - alpha. The proof (at least 1 - 2 alpha) is for predictions that are
+given; these follow from calibration maps, those of the other cases from maps that were fitted with that patient, so
+what the intervals hold is known by trial. "Like those before" is exchangeability: it breaks with another scanner,
+another disease, or another network than the errors were learned with, the average of five folds instead of one fold
+included.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -32,7 +31,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field, NonNegativeInt
 
 from nnunet_nacl.json_files import Array, Number, Patients, Share, Size
-from nnunet_nacl.numbers.crossfit import parts_of, patients_of
+from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
 from nnunet_nacl.numbers.presence import present_by_others
 from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, structure_score
 
@@ -90,16 +89,12 @@ class StructureEstimate:
             predicted: (n,) predicted Dice or volume. NaN, a structure that was not segmented, is left out.
             true: (n,) true Dice (0 where the truth is empty) or volume. NaN is left out.
             patients: (n,) to whom each case belongs.
-            bounds: The least and the greatest possible value.
-            voxel: Of volumes, that of a voxel: errors are then relative to the predicted volume plus this.
+            bounds, voxel: See the attributes.
 
         Raises:
             ValueError: Lengths differ, or ``voxel`` is not positive.
         """
         x, y = np.asarray(predicted, float), np.asarray(true, float)
-        if not len(x) == len(y) == len(patients):
-            sizes = f"{len(x)}, {len(y)} and {len(patients)}"
-            raise ValueError(f"predicted, true and patients must be of the same cases, got {sizes}.")
         usable = ~np.isnan(x + y)
         number = pd.factorize(pd.Series(list(patients), dtype=object)[usable])[0]
         return cls((y - x)[usable] / _scale(x[usable], voxel), number, DEFAULT_ALPHA, bounds, voxel)
@@ -112,11 +107,9 @@ class StructureEstimate:
     @property
     def why_no_interval(self) -> str:
         """Why there is no interval, in words; empty if there is."""
-        needed = patients_needed(self.alpha)
-        if self.n_patients >= needed:
+        if self.n_patients >= (needed := patients_needed(self.alpha)):
             return ""
-        level = f"{100 * (1 - self.alpha):g} %"
-        return f"{self.n_patients} patients tell of it, an interval of {level} needs {needed}"
+        return f"{self.n_patients} patients tell of it, an interval of {100 * (1 - self.alpha):g} % needs {needed}"
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -125,8 +118,7 @@ class StructureEstimate:
         means = np.bincount(self.patient, self.difference) / counts
         others = ((means.sum() - means) / (self.n_patients - 1))[self.patient]
         away = np.abs(self.difference - others)
-        weight = 1 / counts[self.patient] / (self.n_patients + 1)
-        level = 1 - self.alpha
+        weight, level = 1 / counts[self.patient] / (self.n_patients + 1), 1 - self.alpha
         return np.array([-_quantile(away - others, weight, level), _quantile(others + away, weight, level)])
 
     def predict(self, predicted: ArrayLike) -> np.ndarray:
@@ -165,9 +157,8 @@ class Coverage:
 
     Attributes:
         share: The share; NaN where n is 0.
-        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
-            cases a patient it is somewhat too narrow.
-        high: Upper end.
+        low, high: Its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several cases a
+            patient it is somewhat too narrow.
         n: Cases with a true value and an interval.
     """
 
@@ -219,17 +210,15 @@ class EstimateCheck:
 def check_estimate(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], **options: Any
 ) -> EstimateCheck:
-    """Predict each case by what the cases of other patients teach, in parts; (n,) values and ``options`` as in fit."""
+    """Predict each case by what the cases of other patients teach; arguments as :meth:`StructureEstimate.fit`."""
     x, y = np.asarray(predicted, float), np.asarray(true, float)
     usable = ~np.isnan(x + y)
     x, y, names = x[usable], y[usable], [str(name) for name, use in zip(patients, usable) if use]
     if len(set(names)) < 2:
         return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
-    parts = np.array(parts_of(names))
-    middle, low, high = predict_parts(x, y, names, parts.tolist(), **options).T
-    number = pd.factorize(pd.Series(names))[0]
-    weight = 1 / np.bincount(number)[number]
-    constant = [np.average(y[parts != part], weights=weight[parts != part]) for part in parts]
+    parts, weight = parts_of(names), 1 / pd.Series(names).map(pd.Series(names).value_counts()).to_numpy()
+    middle, low, high = predict_parts(x, y, names, parts, **options).T
+    constant = by_others(parts, lambda rest, own: np.full(own.sum(), np.average(y[rest], weights=weight[rest])))
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
     bias, width = float(np.mean(middle - y)), float(np.mean(high - low))
     return EstimateCheck(error, error_of_constant, bias, coverage(low, high, y), width, len(y))
@@ -238,22 +227,16 @@ def check_estimate(
 def predict_parts(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], parts: Sequence[Hashable], **options: Any
 ) -> np.ndarray:
-    """(n, 3) intervals of each case by what the cases of other parts teach, as :meth:`StructureEstimate.predict`.
+    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what the cases of other parts teach.
 
-    Args:
-        predicted: (n,) predicted values, NaN where undefined.
-        true: (n,) true ones.
-        patients: To whom each case belongs.
-        parts: Part of each case; a patient's cases lie in one part.
-        **options: Of :meth:`StructureEstimate.fit`.
+    The arguments are those of :meth:`StructureEstimate.fit`, and the part of each case; a patient's lie in one part.
     """
-    x, y = np.asarray(predicted, float), np.asarray(true, float)
-    result = np.empty((len(x), 3))
-    for part in set(parts):
-        here = np.array([other == part for other in parts])
-        names = [name for name, inside in zip(patients, here) if not inside]
-        result[here] = StructureEstimate.fit(x[~here], y[~here], names, **options).predict(x[here])
-    return result
+    x, y, names = np.asarray(predicted, float), np.asarray(true, float), np.array(patients, object)
+
+    def predict(others: np.ndarray, own: np.ndarray) -> np.ndarray:
+        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), **options).predict(x[own])
+
+    return by_others(parts, predict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,8 +246,7 @@ class LearnedQuality:
     Attributes:
         as_deployed: Whether the cases were predicted as they will be in use (a held-out folder), not by the single
             networks of a cross-validation.
-        dice: By structure.
-        volume: By structure.
+        dice, volume: By structure.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
 
@@ -301,8 +283,8 @@ class LearnedQuality:
 
 def learn(
     table: pd.DataFrame,
-    patients: Mapping[str, Hashable] | pd.Series,
-    parts: Mapping[str, Hashable] | pd.Series,
+    patients: ByCase,
+    parts: ByCase,
     *,
     as_deployed: bool,
     ignore_label: bool = False,
@@ -340,9 +322,7 @@ def learn(
     return LearnedQuality(as_deployed, **estimates, checks=checks, scores=scores)
 
 
-def predict_dice_parts(
-    table: pd.DataFrame, patients: Mapping[str, Hashable] | pd.Series, parts: Mapping[str, Hashable] | pd.Series
-) -> pd.DataFrame:
+def predict_dice_parts(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.DataFrame:
     """A table of held-out cases with the columns of ``DICE``, each case's by what the cases of other parts teach.
 
     ``patients`` and ``parts`` as in :func:`learn`.

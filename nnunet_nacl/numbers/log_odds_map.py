@@ -31,12 +31,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_nacl.numbers.surface import bounding_box
+
 CLIP = 15.0
 """Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""
-
 CERTAIN = 1e-6
 """A voxel where no structure has a higher probability is background for certain, and stays as it is."""
-
 SLOPES = (0.5, 1.0, 1.5, 2.0)
 """Of temperatures under which sums are kept: multiples of the first."""
 
@@ -89,11 +89,6 @@ class LogOddsMap:
         return self.offsets.shape[1]
 
     @property
-    def num_channels(self) -> int:
-        """Probability channels that it takes."""
-        return self.num_structures + (not self.regions)
-
-    @property
     def num_labels(self) -> int:
         """Labels that a voxel can have: the classes, or out of and in a region."""
         return 2 if self.regions else self.num_structures + 1
@@ -116,13 +111,11 @@ class LogOddsMap:
 
     def coefficients(self) -> np.ndarray:
         """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row for every label."""
-        rows = coefficient_rows(self.slopes, self.offsets, self.regions)
+        slopes, num = self.slopes, self.num_structures
+        if slopes.ndim == 2:
+            slopes = slopes[..., None] * (np.array([1.0, 0.0]) if self.regions else np.eye(num, num + 1))
+        rows = np.concatenate([slopes, self.offsets[..., None]], -1)
         return np.broadcast_to(rows, (self.num_labels, *rows.shape[1:])).copy()
-
-    def row(self, label: int) -> np.ndarray:
-        """(m, m + 2) a_ckj, g_ck and b_ck of one label c, or (R, 3) of regions."""
-        here = slice(None) if self.is_affine else slice(label, label + 1)
-        return coefficient_rows(self.slopes[here], self.offsets[here], self.regions)[0]
 
     def logits(self, odds: Tensor, label: int) -> Tensor:
         """(m, n) u' of voxels with one label, by their (m, n) clipped log-odds."""
@@ -145,7 +138,7 @@ class LogOddsMap:
         return torch.where(is_certain(odds), probabilities(odds, self.regions), mapped)
 
     def _mapped(self, odds: Tensor, label: Tensor) -> Tensor:
-        """The same of voxels that are not background for certain."""
+        """Calibrated probabilities of voxels that are not background for certain."""
         near = clipped(odds, self.regions)
         if self.is_affine:
             return probabilities(self.logits(near, 0), self.regions)
@@ -175,8 +168,8 @@ class LogOddsMap:
         Raises:
             ValueError: The number of channels is not that of the map.
         """
-        if len(probs) != self.num_channels:
-            raise ValueError(f"this map is for {self.num_channels} channels, got probabilities of shape {probs.shape}.")
+        if len(probs) != (channels := self.num_structures + (not self.regions)):
+            raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
         result = probs.astype(np.float64 if probs.dtype == np.float64 else np.float32)
         box = network_box(probs, self.regions) if inside is None else inside
         if box is None or not result[(slice(None), *box)].size:
@@ -198,12 +191,41 @@ class LogOddsMap:
         return result
 
 
-def coefficient_rows(slopes: np.ndarray, offsets: np.ndarray, regions: bool) -> np.ndarray:
-    """(P, m, m + 2) or (P, R, 3) rows of a map's slopes, in either shape, and offsets."""
-    if slopes.ndim == 2:
-        num = slopes.shape[1]
-        slopes = slopes[..., None] * (np.array([1.0, 0.0]) if regions else np.eye(num, num + 1))
-    return np.concatenate([slopes, offsets[..., None]], -1)
+def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
+    """(m, ...) log-odds against the background, log p_k - log p_0, or of each region, log p - log(1 - p).
+
+    Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's probability of
+    exactly 1 counts as halfway to 1 from the largest number below it: float32's sigmoid is 1 from z = 17 on, and what
+    z was cannot be known from it.
+
+    Args:
+        probs: (C, ...) probabilities of any floating type.
+        regions: Whether they are of sigmoid regions.
+
+    Returns:
+        float32, or float64 if that was given.
+    """
+    probs = torch.as_tensor(np.ascontiguousarray(probs) if isinstance(probs, np.ndarray) else probs)
+    step = torch.finfo(probs.dtype).eps
+    if probs.dtype != torch.float64:
+        probs = probs.float()
+    logs = probs.clamp_min(_SMALLEST).log()
+    return logs - (1 - probs.double()).clamp_min(step / 4).log().to(probs.dtype) if regions else logs[1:] - logs[:1]
+
+
+def probabilities(odds: Tensor, regions: bool) -> Tensor:
+    """(C, ...) probabilities of (m, ...) log-odds: inverse of :func:`log_odds`."""
+    return odds.sigmoid() if regions else torch.cat([torch.zeros_like(odds[:1]), odds]).softmax(0)
+
+
+def most_probable(probs: Tensor, regions: bool) -> Tensor:
+    """(n,) most probable class, the lower one of equals; or (R, n) whether the region is predicted."""
+    return probs > 0.5 if regions else torch.max(probs, 0)[1]
+
+
+def is_certain(odds: Tensor) -> Tensor:
+    """(n,) whether no structure has a probability above ``CERTAIN``, by (m, n) log-odds to the background (or out)."""
+    return odds.amax(0) <= math.log(CERTAIN)
 
 
 def clipped(odds: Tensor, regions: bool) -> Tensor:
@@ -217,23 +239,6 @@ def clipped(odds: Tensor, regions: bool) -> Tensor:
 def with_total(odds: Tensor) -> Tensor:
     """(m + 1, n) clipped log-odds, and v = log(1 + sum_j exp u_j) below them."""
     return torch.cat([odds, torch.logsumexp(torch.cat([torch.zeros_like(odds[:1]), odds]), 0, keepdim=True)])
-
-
-def is_certain(odds: Tensor) -> Tensor:
-    """(n,) whether no structure has a probability above ``CERTAIN``, by (m, n) log-odds to the background (or out)."""
-    return odds.amax(0) <= math.log(CERTAIN)
-
-
-def most_probable(probs: Tensor, regions: bool) -> Tensor:
-    """(n,) most probable class, the lower one of equals; or (R, n) whether the region is predicted."""
-    return probs > 0.5 if regions else torch.max(probs, 0)[1]
-
-
-def probabilities(odds: Tensor, regions: bool) -> Tensor:
-    """(C, ...) probabilities of (m, ...) log-odds: inverse of :func:`log_odds`."""
-    if regions:
-        return odds.sigmoid()
-    return torch.cat([torch.zeros_like(odds[:1]), odds]).softmax(0)
 
 
 def tempered(odds: Tensor, regions: bool) -> Iterator[Tensor]:
@@ -250,32 +255,14 @@ def is_label(label: Tensor, num: int) -> Tensor:
     return label.bool() if label.ndim == 2 else label == torch.arange(1, num + 1)[:, None]
 
 
-def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
-    """Log-odds against the background, log p_k - log p_0, or of each region, log p - log(1 - p).
-
-    Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's probability of
-    exactly 1 counts as halfway to 1 from the largest number below it: float32's sigmoid is 1 from z = 17 on, and what
-    z was cannot be known from it.
-
-    Args:
-        probs: (C, ...) probabilities of any floating type.
-        regions: Whether they are of sigmoid regions.
-
-    Returns:
-        (m, ...) float32, or float64 if that was given.
-    """
-    probs = torch.as_tensor(np.ascontiguousarray(probs) if isinstance(probs, np.ndarray) else probs)
-    step = torch.finfo(probs.dtype).eps
-    if probs.dtype != torch.float64:
-        probs = probs.float()
-    if regions:
-        return probs.clamp_min(_SMALLEST).log() - (1 - probs.double()).clamp_min(step / 4).log().to(probs.dtype)
-    logs = probs.clamp_min(_SMALLEST).log()
-    return logs[1:] - logs[:1]
+def log_loss(rest: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+    """(n,) log loss of the true class, 0 being ``rest``."""
+    every = torch.cat([rest[None], logits])
+    return every.logsumexp(0) - every.gather(0, target[None])[0]
 
 
 def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] | None:
-    """The part of the image that the network saw: nnU-Net's crop.
+    """The part of the image that the network saw, nnU-Net's crop; None if no structure has any probability anywhere.
 
     nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout). Inside, a
     probability of exactly 0 takes logits more than 100 apart. So the box of the voxels where any structure has a
@@ -284,19 +271,5 @@ def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] |
     Args:
         probs: (C, *spatial) probabilities.
         regions: Whether they are of sigmoid regions.
-
-    Returns:
-        A slice for each spatial axis; None if no structure has any probability anywhere.
     """
-    seen = (probs if regions else probs[1:]).max(axis=0) > 0
-    if not seen.any():
-        return None
-    axes = range(seen.ndim)
-    hits = [np.flatnonzero(seen.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
-    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
-
-
-def log_loss(rest: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-    """(n,) log loss of the true class, 0 being ``rest``."""
-    every = torch.cat([rest[None], logits])
-    return every.logsumexp(0) - every.gather(0, target[None])[0]
+    return bounding_box((probs if regions else probs[1:]).max(axis=0) > 0)

@@ -12,7 +12,7 @@ half a no at the mean of the features.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_files import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
-from nnunet_nacl.numbers.crossfit import parts_of, patients_of
+from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
@@ -45,9 +45,7 @@ class LearnedProbability:
         slopes: (F,) of the standardised features.
         centre: (F,) mean of each feature.
         spread: (F,) its standard deviation, 1 where all are alike.
-        n: What it was learned from.
-        n_yes: How many of these were a yes.
-        n_patients: How many patients they are of.
+        n: Rows that it was learned from, of which ``n_yes`` were a yes, of ``n_patients`` patients.
 
     Raises:
         ValueError: Lists do not belong together, or a spread is not positive.
@@ -66,16 +64,13 @@ class LearnedProbability:
             raise ValueError("its lists do not belong together")
 
     @classmethod
-    def fit(cls, features: ArrayLike, yes: ArrayLike, patients: Sequence[Hashable]) -> LearnedProbability:
+    def fit(cls, features: ArrayLike, yes: ArrayLike, patients: Iterable[Hashable]) -> LearnedProbability:
         """Learn from rows, all of which weigh the same.
 
         Args:
-            features: (n, F) finite numbers, n and F at least 1.
+            features: (n, F) finite numbers, n and F at least 1, else ValueError.
             yes: (n,) whether it is so.
             patients: (n,) to whom each row belongs.
-
-        Raises:
-            ValueError: There is no row, lengths differ, or a feature is not a finite number.
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
@@ -102,20 +97,15 @@ class LearnedProbability:
 
 
 def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Hashable]) -> np.ndarray:
-    """(n,) probability of each row by what the rows of other patients teach, in at most ten parts.
-
-    Returns:
-        NaN where there are fewer than two patients.
-    """
-    probability, y = np.full(len(features), math.nan), np.asarray(yes, float)
+    """(n,) probability of each row by what the rows of other patients teach; NaN where there are fewer than two."""
+    y, names = np.asarray(yes, float), np.array(patients, object)
     if len(set(patients)) < 2:
-        return probability
-    parts = np.array(parts_of([str(patient) for patient in patients]))
-    for part in np.unique(parts):
-        here = parts == part
-        names = [name for name, inside in zip(patients, here) if not inside]
-        probability[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
-    return probability
+        return np.full(len(y), math.nan)
+
+    def predict(others: np.ndarray, own: np.ndarray) -> np.ndarray:
+        return LearnedProbability.fit(features[others], y[others], names[others]).predict(features[own])
+
+    return by_others(parts_of([str(patient) for patient in patients]), predict)
 
 
 @dataclass(frozen=True)
@@ -196,22 +186,19 @@ def presence_features(network_volume: ArrayLike, network_dice: ArrayLike, voxel:
     return np.stack([volume, np.log(np.maximum(np.asarray(network_dice, float), _LEAST_DICE))], 1)
 
 
-def learn_presence(table: pd.DataFrame, patients: Mapping[str, Hashable] | pd.Series) -> LearnedPresence:
-    """Learn from held-out cases as the network gave them, of structures that some of them lack.
+def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
+    """Learn from held-out cases of structures that some of them lack, and check it on patients that were left out.
 
     Args:
         table: Of :func:`nnunet_nacl.case.table.table`, at least one case.
         patients: By case; a case that is not there is a patient of its own.
-
-    Returns:
-        With the checks on patients that it has not seen.
     """
     found = LearnedPresence(float(table.voxel_volume.median()), {}, [])
     for key, rows in table.groupby("key", sort=False):
-        always_there = (rows.true_volume > 0).all()
-        if not always_there or (rows.true_pieces > 1).mean() > _IN_PIECES:
+        is_always = (rows.true_volume > 0).all()
+        if not is_always or (rows.true_pieces > 1).mean() > _IN_PIECES:
             found.listed.append(str(key))
-        if not always_there:
+        if not is_always:
             _learn(found, str(key), rows, patients_of(rows.case, patients))
     return found
 
@@ -237,18 +224,11 @@ def _learn(found: LearnedPresence, key: str, rows: pd.DataFrame, patients: Seque
         found.why_not[key] = f"no better than the {CONSTANT}"
 
 
-def present_by_others(
-    table: pd.DataFrame, patients: Mapping[str, Hashable] | pd.Series, parts: Mapping[str, Hashable] | pd.Series
-) -> pd.Series:
-    """Probability of each row's structure to be in the case, by what the cases of the other parts teach.
+def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.Series:
+    """Probability that the structure of each row is in its case, by what the cases of the other parts teach.
 
-    Args:
-        table: As :func:`learn_presence` takes it.
-        patients: By case; a case that is not there is a patient of its own.
-        parts: Part by case; a patient's cases lie in one part.
-
-    Returns:
-        By the table's index; NaN where nothing was learned.
+    By the table's index, NaN where nothing was learned. ``table`` and ``patients`` as :func:`learn_presence` takes
+    them, ``parts`` by case; a patient's cases lie in one part.
     """
     present, part = pd.Series(math.nan, table.index), table.case.map(parts)
     for name in part.unique():

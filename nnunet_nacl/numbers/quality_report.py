@@ -23,13 +23,7 @@ _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class WorkloadRow:
-    """One row of the table "look at x % of the cases, catch y % of the bad ones".
-
-    Attributes:
-        looked_at: Share of the cases that are looked at.
-        n_cases: How many these are, rounded up.
-        caught: Share of the bad cases that are among them; NaN where no case is bad.
-    """
+    """Look at a share of the cases, ``n_cases`` rounded up, to catch a share of the bad ones; NaN where none is bad."""
 
     looked_at: float
     n_cases: int
@@ -43,8 +37,7 @@ class QualityReport:
     Attributes:
         threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ.
         error: Mean absolute error of predicted Dice, over structures of cases.
-        coverage: Of its intervals; None where there are none.
-        width: Mean width of the intervals; NaN where there are none.
+        coverage, width: Of its intervals, and their mean width; None and NaN where there are none.
         orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``FOLDS`` where
             several predicted the cases, ``oracle``, ``random``.
         workload: Rows by share, by name of the order; cases without any structure first.
@@ -124,32 +117,23 @@ def compare_orders(true: ArrayLike, orders: Mapping[str, ArrayLike]) -> dict[str
     from scipy.stats import spearmanr
 
     columns = {name: np.asarray(values, float) for name, values in {**orders, "oracle": true}.items()}
-    cases = pd.DataFrame(columns).dropna().assign(random=0.0)
-    ordered = len(cases) > 2 and np.ptp(cases.oracle) > 0
-    return {
-        name: {
-            "AURC": aurc(cases[name], 1 - cases.oracle),
-            "rho": float(spearmanr(cases[name], cases.oracle).statistic)
-            if ordered and np.ptp(cases[name]) > 0
-            else math.nan,
-        }
-        for name in cases
-    }
+    cases, result = pd.DataFrame(columns).dropna().assign(random=0.0), {}
+    for name, trust in cases.items():
+        ordered = len(cases) > 2 and np.ptp(cases.oracle) > 0 and np.ptp(trust) > 0
+        rho = float(spearmanr(trust, cases.oracle).statistic) if ordered else math.nan
+        result[str(name)] = {"AURC": aurc(trust, 1 - cases.oracle), "rho": rho}
+    return result
 
 
 def aurc(trust: ArrayLike, risk: ArrayLike) -> float:
     """Area under the risk-coverage curve: mean over k = 1..n of the mean risk of the k most trusted cases.
 
-    Lower is better: the mean risk where the order says nothing, less where what is trusted is good. (Geifman and
-    El-Yaniv 2017; over segmentations with risk 1 - Dice as in Zenk et al., Medical Image Analysis 2025.)
+    Lower is better: the mean risk where the order says nothing, less where what is trusted is good; NaN without a case.
+    (Geifman and El-Yaniv 2017; over segmentations with risk 1 - Dice as in Zenk et al., Medical Image Analysis 2025.)
 
     Args:
-        trust: (n,) finite values, such as predicted Dice or confidence. Equal values are taken in random order: the
-            mean over all orders.
+        trust: (n,) finite values, such as predicted Dice. Equal values count as the mean over all their orders.
         risk: (n,) of the same cases.
-
-    Returns:
-        A mean of risks; NaN without a case.
     """
     values = np.asarray(risk, float)
     if not len(values):
@@ -163,8 +147,7 @@ def workload(
     """What looking at the least trusted cases finds.
 
     Args:
-        trust: (n,) one value per case; NaN, a case of which nothing is known, is looked at first. Equal values in
-            random order: the mean over all orders.
+        trust: (n,) NaN, a case of which nothing is known, is looked at first. Equal values count as in :func:`aurc`.
         true: (n,) true Dice; NaN is left out.
         threshold: A case is bad where its true Dice is below.
         shares: How many to look at, each in [0, 1].

@@ -93,17 +93,13 @@ class ScanScores:
         patients: Sequence[Hashable],
         always: Sequence[str],
     ) -> ScanScores:
-        """Of (n,) values, with four digits: the file stays small; see the attributes."""
+        """Of (n,) values, kept with four digits: the file stays small."""
         score, dice = ({key: _rounded(values) for key, values in of.items()} for of in (score, dice))
         number = pd.factorize(pd.Series(list(patients), dtype=object))[0]
         return cls(score, dice, _rounded(entropy), number, list(always))
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
-        """(n,) score of each scan; NaN where no structure has one.
-
-        Args:
-            bad: By structure that counts, the Dice below which it is bad.
-        """
+        """(n,) score of each scan by the Dice below which each structure that counts is bad; NaN where none has one."""
         return np.fmin.reduce([np.array(self.score[key]) - limit for key, limit in bad.items()])
 
     def are_bad(self, bad: Mapping[str, float]) -> np.ndarray:

@@ -4,8 +4,8 @@ A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), i
 logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread of the calibration scans:
 1.4826 times the median absolute deviation; where that is below 0.05, as of a count that most scans share, the standard
 deviation, at least 0.05. A gap, as of a structure that was not segmented, takes no part: it counts as the median. The
-score of a scan is its mean distance to the ``NEIGHBOURS`` nearest calibration scans of other patients; that of a
-calibration scan is found without its patient, in scale, too. With n patients
+score of a scan is its mean distance to the five nearest calibration scans of other patients; that of a calibration scan
+is found without its patient, in scale, too. With n patients
 
     p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
 
@@ -24,15 +24,14 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.json_files import Number, Patients
+from nnunet_nacl.numbers.scan_score import patients_needed
 
 DEFAULT_UNLIKE = 0.05
 LOG = "log "
 """Begins the name of a number that is a logarithm."""
-NEIGHBOURS = 5
-MOST_NAMED = 3
-"""Numbers of a profile that a reason names."""
 FEWEST_TO_COMPARE = 20
 """Scans of a batch without which its scores are not compared with those of the calibration scans."""
+_NEIGHBOURS, _MOST_NAMED = 5, 3
 _LEAST_SPREAD = 0.05
 _STANDS_OUT = 3.0  # spreads from the median
 
@@ -71,11 +70,9 @@ class CalibrationProfiles:
 
     def why_not(self, unlike: float) -> str:
         """Why no scan can be unlike at this level, in words; empty if one can."""
-        if (self.n_patients + 1) * unlike >= 1 - 1e-9:
+        if self.n_patients >= (needed := patients_needed(unlike)):
             return ""
-        return (
-            f"it takes {math.ceil(1 / unlike - 1 - 1e-9)} patients to tell at {unlike:g}, there are {self.n_patients}"
-        )
+        return f"it takes {needed} patients to tell at {unlike:g}, there are {self.n_patients}"
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -83,12 +80,11 @@ class CalibrationProfiles:
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """(n,) of the calibration scans, each found without its patient."""
+        """(n,) of the calibration scans, each found without its patient; NaN where there is no other."""
         result = np.full(len(self.patient), math.nan)
-        for number in range(self.n_patients):
+        for number in range(self.n_patients if self.n_patients > 1 else 0):
             here = self.patient == number
-            if not here.all():
-                result[here] = _distances(self._table[here], self._table[~here])
+            result[here] = _distances(self._table[here], self._table[~here])
         return result
 
     def score(self, profile: np.ndarray) -> float:
@@ -102,10 +98,10 @@ class CalibrationProfiles:
         return float((1 + shares.sum()) / (self.n_patients + 1)) if self.n_patients > 1 else math.nan
 
     def stands_out(self, profile: np.ndarray) -> list[str]:
-        """The two or three numbers of an (F,) profile that are farthest off, in words."""
+        """The at most three numbers of an (F,) profile that are farthest off, in words."""
         middle, spread = _scale(self._table)
         away = np.nan_to_num(np.abs(profile - middle) / spread)
-        order = [i for i in np.argsort(-away)[:MOST_NAMED] if away[i] >= _STANDS_OUT] or [int(np.argmax(away))]
+        order = [i for i in np.argsort(-away)[:_MOST_NAMED] if away[i] >= _STANDS_OUT] or [int(np.argmax(away))]
         words = []
         for i in order:
             numbers = np.array([profile[i], np.nanmin(self._table[:, i]), np.nanmax(self._table[:, i])])
@@ -161,21 +157,16 @@ class UnlikeScans:
                 f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans: intervals and flags are not "
                 f"supported there (were all like them, so many had a probability of {self.probability:.2g}{tested})."
             )
-        if self.two_sample <= self.level:  # NaN is not
-            return (
-                f"No scan is unlike the calibration scans by itself, but {farther}: rely less on intervals and flags."
-            )
-        return ""
+        alone = f"No scan is unlike the calibration scans by itself, but {farther}: rely less on intervals and flags."
+        return alone if self.two_sample <= self.level else ""  # NaN is not
 
 
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
     """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like the calibration scans.
 
     P-values that share their calibration scans are not independent: the number of small ones has a beta-binomial
-    distribution with k and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics 51, 2023).
-
-    Returns:
-        NaN where no p can be so small.
+    distribution with k and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics 51, 2023). NaN where
+    no p can be so small.
     """
     from scipy.stats import betabinom
 
@@ -185,13 +176,11 @@ def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> f
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(F,) median and spread; NaN and 1 of a number that no scan has."""
-    known = ~np.isnan(values).all(0)
-    middle, spread = np.full(values.shape[1], math.nan), np.ones(values.shape[1])
-    middle[known] = np.nanmedian(values[:, known], 0)
-    away = 1.4826 * np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
-    of_all = np.nanstd(values[:, known], 0)
-    spread[known] = np.maximum(np.where(away > _LEAST_SPREAD, away, of_all), _LEAST_SPREAD)
-    return middle, spread
+    table = pd.DataFrame(values)
+    middle = table.median()
+    away = 1.4826 * (table - middle).abs().median()
+    spread = away.where(away > _LEAST_SPREAD, table.std(ddof=0)).clip(lower=_LEAST_SPREAD)
+    return middle.to_numpy(), spread.fillna(1.0).to_numpy()
 
 
 def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -200,4 +189,4 @@ def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     middle, spread = _scale(others)
     scaled, known = (np.nan_to_num((values - middle) / spread) for values in (profiles, others))
-    return np.sort(cdist(scaled, known), 1)[:, :NEIGHBOURS].mean(1)
+    return np.sort(cdist(scaled, known), 1)[:, :_NEIGHBOURS].mean(1)

@@ -188,9 +188,8 @@ def test_what_is_no_map(slopes, offsets):
         LogOddsMap(slopes, offsets)
 
 
-def test_a_map_knows_the_predictions_that_it_is_for():
-    classes, regions = LogOddsMap.identity(3), LogOddsMap.identity(3, regions=True)
-    assert (classes.num_structures, classes.num_channels, classes.num_labels) == (3, 4, 4)
-    assert (regions.num_structures, regions.num_channels, regions.num_labels) == (3, 3, 2)
+def test_other_channels_are_refused():
     with pytest.raises(ValueError, match="4 channels"):
-        classes(np.full((3, 2), 1 / 3))
+        LogOddsMap.identity(3)(np.full((3, 2), 1 / 3))
+    with pytest.raises(ValueError, match="3 channels"):
+        LogOddsMap.identity(3, regions=True)(np.full((4, 2), 1 / 4))
