@@ -150,7 +150,7 @@ def _read_mask(mask: Tensor | np.ndarray, name: str, spatial: tuple[int, ...], d
 
 
 class _GroupSums:
-    """Sums of disjoint groups of voxels, by the names of further masks; ``exact``: plain ones in double precision."""
+    """Sums of disjoint groups of voxels; with ``exact`` plain ones are summed in double precision, too."""
 
     def __init__(self, extra: Sequence[str], zero: BinStats, regions: bool, exact: bool, device: torch.device) -> None:
         self._extra, self._n_bins, self._regions, self._exact = extra, zero.n_bins, regions, exact
@@ -159,7 +159,7 @@ class _GroupSums:
         self._sums = {name: array.double().repeat(groups, *[1] * array.ndim) for name, array in arrays.items()}
 
     def by_mask(self) -> dict[str, BinStats]:
-        """The sums of all, the foreground, the predicted foreground, their union and the further masks."""
+        """Sums of every mask, from those of the groups in it."""
         groups = np.arange(len(self._sums["count"]))
         truth, predicted, *extra = ((groups >> bit & 1).astype(bool) for bit in range(_FIRST_EXTRA + len(self._extra)))
         chosen = {"all": groups >= 0, "foreground": truth, "predicted": predicted, "union": truth | predicted}
@@ -204,14 +204,9 @@ class _GroupSums:
             brier = 2 * (1 - own).square()
         else:
             truth = truth.long()[None]
-            if labels is not None:
-                winner = labels.long()[None]
-                confidence = probs.gather(0, winner)
-            else:
-                confidence, winner = probs.gather(0, truth), truth.clone()
-                unsure = where_true(~(confidence > 0.5 + SUM_TOLERANCE))  # else no other class is more probable
-                confidence[:, unsure], winner[:, unsure] = probs.index_select(1, unsure).max(0, keepdim=True)
-            foreground, right, own = winner[0] != 0, winner == truth, double.gather(0, truth)
+            winner = probs.max(0, keepdim=True)[1] if labels is None else labels.long()[None]
+            confidence, own = probs.gather(0, winner), double.gather(0, truth)
+            foreground, right = winner[0] != 0, winner == truth
             brier = double.square().sum(0) + 1 - 2 * own
 
         def add(name: str, key: Tensor, values: Tensor | None = None, among: Tensor | None = None) -> None:

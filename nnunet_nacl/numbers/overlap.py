@@ -14,7 +14,7 @@ from nnunet_nacl.json_files import Share
 
 
 class Overlap(NamedTuple):
-    """Voxel counts of one structure: in both masks, in the prediction alone, in the truth alone, in neither."""
+    """Voxels of a structure in truth and prediction, in the prediction alone, in the truth alone, in neither."""
 
     tp: int
     fp: int
@@ -23,20 +23,15 @@ class Overlap(NamedTuple):
 
     @property
     def dice(self) -> float:
-        """2 TP / (2 TP + FP + FN), NaN where the structure is in neither segmentation."""
-        return dice(self.tp, self.fp, self.fn)
+        """2 TP / (2 TP + FP + FN), as nnU-Net: NaN where the structure is in neither segmentation."""
+        total = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / total if total else math.nan
 
     @property
     def iou(self) -> float:
         """TP / (TP + FP + FN), NaN where the structure is in neither segmentation."""
         union = self.tp + self.fp + self.fn
         return self.tp / union if union else math.nan
-
-
-def dice(tp: int, fp: int, fn: int) -> float:
-    """Dice similarity coefficient 2 TP / (2 TP + FP + FN), as nnU-Net: NaN where there is nothing to count."""
-    total = 2 * tp + fp + fn
-    return 2 * tp / total if total else math.nan
 
 
 def count_overlap(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None) -> Overlap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,15 +15,13 @@ from nnunet_nacl.numbers.counting import BUILT_IN_MASKS, count_masks
 
 
 class CalibrationMetric:
-    """Calibration errors of everything seen so far, with the life cycle of a torchmetrics metric.
+    """Calibration errors of everything seen so far, in a few kilobytes, with the life cycle of a torchmetrics metric.
 
-    It keeps :class:`BinStats` only: a few kilobytes, however many voxels pass. With torch.distributed initialised,
-    :meth:`compute` adds the sums of all ranks first; every rank must call it.
+    With torch.distributed initialised, :meth:`compute` adds the sums of all ranks first; every rank must call it.
 
     Args:
         num_classes: K classes with the background, or R regions.
-        mask: ``all``, ``foreground``, ``predicted`` or ``union``; see
-            :func:`~nnunet_nacl.numbers.counting.count_masks`.
+        mask: ``all``, ``foreground``, ``predicted`` or ``union``, see ``count_masks``.
         regions: Whether the heads are sigmoid regions.
         ignore_label: Label of voxels to leave out (classes only).
         n_bins: Number of confidence bins.
@@ -65,27 +64,20 @@ class CalibrationMetric:
             valid: (B, *spatial) or (B, 1, *spatial), False where a voxel is ignored.
         """
         channels, shape = self._zero.num_classes, tuple(prediction.shape)
-        if prediction.ndim < 2 or shape[1] != channels or not prediction.is_floating_point():
+        if shape[1:2] != (channels,) or not prediction.is_floating_point():
             raise ValueError(
                 f"prediction must be floating point, (B, {channels}, *spatial), got {prediction.dtype} {shape}."
             )
-        one_map = (shape[0], *shape[2:])
-        shapes = [shape] if self.regions else [one_map, (shape[0], 1, *shape[2:])]
-        if tuple(target.shape) not in shapes:
-            raise ValueError(f"target must be {' or '.join(map(str, shapes))}, got {tuple(target.shape)}.")
-        probs = prediction.detach().transpose(0, 1)  # (K, B, *spatial): the batch is one more spatial axis
+        # (K, B, *spatial): the batch is one more spatial axis
+        probs, target, valid = (
+            array if array is None or array.ndim < prediction.ndim else array.transpose(0, 1)
+            for array in (prediction.detach(), target, valid)
+        )
         if self.from_logits:
             probs = probs if probs.dtype == torch.float64 else probs.float()
             probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
-        sums = count_masks(
-            probs,
-            target.transpose(0, 1) if self.regions else target.reshape(one_map),
-            valid=None if valid is None else valid.reshape(one_map),
-            ignore_label=self.ignore_label,
-            regions=self.regions,
-            n_bins=self._zero.n_bins,
-        )
-        self.stats = self.stats + sums[self.mask]
+        options: Any = {"ignore_label": self.ignore_label, "regions": self.regions, "n_bins": self._zero.n_bins}
+        self.stats = self.stats + count_masks(probs, target, valid=valid, **options)[self.mask]
 
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: n_voxels, and those of ``MASK_METRICS`` by name."""

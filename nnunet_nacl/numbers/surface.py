@@ -16,19 +16,16 @@ _ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances of one structure, in mm if the spacing was; empty where it is missing in either segmentation.
+    """Distances, in mm if the spacing was, from each surface voxel of one mask to the nearest one of the other.
 
-    Attributes:
-        to_truth: Distance of each surface voxel of the prediction to the nearest one of the truth.
-        to_prediction: Distance of each surface voxel of the truth to the nearest one of the prediction.
+    Both are empty where a mask is.
     """
 
     to_truth: np.ndarray
     to_prediction: np.ndarray
 
     def hausdorff(self, percentile: float = 95.0) -> float:
-        """Percentile of both directions' distances together (medpy's definition): 95 gives HD95, 100 the Hausdorff
-        distance; NaN where there is none."""
+        """Percentile of both directions' distances together, as medpy's; 100 gives the Hausdorff distance; or NaN."""
         both = np.concatenate((self.to_truth, self.to_prediction))
         return float(np.percentile(both, percentile)) if both.size else float("nan")
 
@@ -103,9 +100,6 @@ def dilated_mask(
         radius_mm: Radius; 0 gives the foreground itself.
         spacing_mm: Voxel size along each axis.
         valid: False where a voxel is ignored; such voxels neither grow nor are in the mask.
-
-    Returns:
-        Boolean mask.
 
     Raises:
         ValueError: The radius is negative or the spacing does not fit.

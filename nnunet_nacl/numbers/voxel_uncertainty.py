@@ -1,8 +1,8 @@
 """What is uncertain: confidence and entropy of each voxel, what an ensemble's members disagree about, where to look.
 
-Confidence, entropy and mutual information lie in [0, 1]. Classes (softmax) have one form. Regions (sigmoid) are
-two-class problems, in or out, so each region r with probability p_r has a binary form; what stands for the voxel is its
-least certain region. A mean over regions would let the certain regions of a voxel hide the uncertain one.
+Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems, in or out, so each
+region r with probability p_r has a binary form; its least certain region stands for the voxel, since a mean over
+regions would let certain regions hide the uncertain one.
 """
 
 from __future__ import annotations
@@ -37,13 +37,10 @@ def confidence(probs: Array, *, regions: bool = False, check_values: bool = True
     Args:
         probs: (K, *spatial) class probabilities or (R, *spatial) region probabilities, any floating type.
         regions: Whether these are sigmoid regions.
-        check_values: Check that the values are probabilities, and sum to 1 if they are classes'.
+        check_values: ValueError for values that are no probabilities, or do not sum to 1 over classes.
 
     Returns:
         (*spatial) array or tensor, as given; float32, or float64 for float64.
-
-    Raises:
-        ValueError: Wrong shape or type, or values that are no probabilities.
 
     Example:
         >>> confidence(np.array([[0.7], [0.2], [0.1]]))
@@ -70,17 +67,14 @@ def normalised_entropy(probs: Array, *, regions: bool = False, check_values: boo
 
 
 def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False) -> Array:
-    """What the members disagree about: H(mean_m p_m) - mean_m H(p_m), H the normalised entropy.
+    """What M members disagree about: H(mean_m p_m) - mean_m H(p_m), H the normalised entropy; (*spatial).
 
-    From 0 (all members say the same, however unsure) to 1 (each sure, all K classes equally often), in units of log K.
-    Regions: of the region with the largest, in units of log 2. With one member it is 0 by definition.
+    From 0 (all members say the same, however unsure, or there is one) to 1 (each sure, all K classes equally often), in
+    units of log K. Regions: of the region with the largest, in units of log 2.
 
     Args:
         members: M arrays or tensors of one shape, or one with a leading axis of members; see :func:`confidence`.
         regions: Whether these are sigmoid regions.
-
-    Returns:
-        (*spatial) array or tensor.
 
     Raises:
         ValueError: No member, members of several shapes, or values that are no probabilities.
@@ -140,9 +134,9 @@ def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = F
 def mean_uncertainty(
     probs: np.ndarray, labels: np.ndarray, *, regions: bool = False, weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Means of normalised ``entropy`` and of the labels' ``confidence`` over n voxels, weighted by (n,) ``weights``.
+    """Means of normalised ``entropy`` and of the labels' ``confidence`` over (C, n) voxels; NaN without any.
 
-    (K, n) or (R, n) probabilities and delivered labels as for :func:`label_confidence`; NaN without a voxel.
+    ``labels`` as for :func:`label_confidence`; ``weights`` (n,) of the voxels, None for equal ones.
     """
     if not probs.size:
         return {"entropy": math.nan, "confidence": math.nan}

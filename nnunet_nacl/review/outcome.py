@@ -21,7 +21,7 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import coverage
-from nnunet_nacl.numbers.overlap import dice
+from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.review.outcome_json import (
     DRAWN,
     FLAGGED,
@@ -149,7 +149,7 @@ def _dice(joint: np.ndarray, labels: Labels) -> dict[str, float]:
     for channel in labels.foreground:
         of = np.atleast_1d(labels.values[channel])
         tp = joint[np.ix_(of, of)].sum()
-        values[labels.names[channel]] = float(dice(tp, joint[:, of].sum() - tp, joint[of].sum() - tp))
+        values[labels.names[channel]] = float(Overlap(tp, joint[:, of].sum() - tp, joint[of].sum() - tp, 0).dice)
     return values
 
 

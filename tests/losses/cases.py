@@ -38,12 +38,11 @@ OTHER_VALUES = {
 
 def other_settings(method: Method) -> dict:
     """All settings of a method at values that are not their defaults."""
-    settings = {name: OTHER_VALUES.get(name, default) for name, default in method.defaults.items()}
-    if "padding" in settings:
-        settings["padding"] = "valid" if settings["padding"] == "replicate" else "replicate"
+    settings = {}
     for name, default in method.defaults.items():
-        if settings[name] == default:
-            settings[name] = 1.5 * default
+        padding = "valid" if default == "replicate" else "replicate"
+        settings[name] = padding if name == "padding" else OTHER_VALUES.get(name, default)
+        settings[name] = 1.5 * default if settings[name] == default else settings[name]
     return settings
 
 
@@ -64,12 +63,9 @@ CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in 
 
 PRIORS = ("mean", "gaussian", "svls")
 PADDINGS = ("valid", "background", "zeros", "replicate")
-PENALTIES = ("l1", "l2")
-SPACES = ("logits", "softmax")
-REDUCTIONS = ("mean", "sum")
 PENALTY_FORMS = [
     {"penalty": penalty, "space": space, "reduction": reduction}
-    for penalty, space, reduction in itertools.product(PENALTIES, SPACES, REDUCTIONS)
+    for penalty, space, reduction in itertools.product(("l1", "l2"), ("logits", "softmax"), ("mean", "sum"))
 ]
 
 

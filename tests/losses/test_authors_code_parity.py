@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +22,20 @@ AUTHORS_LOSSES = {
     "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
     "nacl_gaussian_sigma2": ("nacl", {**AUTHORS_GAUSSIAN, "sigma": 2.0}, "2d"),
 }
-for _penalty in ("l1", "l2"):
-    for _space in ("logits", "softmax"):
-        for _prior, _settings in (("mean", AUTHORS_MEAN), ("gaussian", AUTHORS_GAUSSIAN)):
-            AUTHORS_LOSSES[f"nacl_{_prior}_{_penalty}_{_space}"] = (
-                "nacl",
-                {**_settings, "penalty": _penalty, "space": _space},
-                "2d",
-            )
-for _margin in (5, 1):
-    AUTHORS_LOSSES[f"mbls_m{_margin}"] = ("mbls", {"margin": float(_margin)}, "2d")
-for _gamma in (0, 2, 3):
-    AUTHORS_LOSSES[f"focal_gamma{_gamma}"] = ("focal", {"gamma": float(_gamma)}, "2d")
-for _alpha in (0.1, 0.3):
-    AUTHORS_LOSSES[f"ls_alpha{_alpha}"] = ("label_smoothing", {"smoothing": _alpha}, "2d")
-for _alpha in (0.1, 1):
-    AUTHORS_LOSSES[f"ecp_alpha{_alpha}"] = ("ecp", {"penalty_weight": float(_alpha)}, "2d")
-for _sigma in (1, 2):
-    for _dims in ("2d", "3d"):
-        AUTHORS_LOSSES[f"svls_{_dims}_sigma{_sigma}"] = ("svls", {"sigma": float(_sigma)}, _dims)
+for _penalty, _space in itertools.product(("l1", "l2"), ("logits", "softmax")):
+    for _prior, _settings in (("mean", AUTHORS_MEAN), ("gaussian", AUTHORS_GAUSSIAN)):
+        _settings = {**_settings, "penalty": _penalty, "space": _space}
+        AUTHORS_LOSSES[f"nacl_{_prior}_{_penalty}_{_space}"] = ("nacl", _settings, "2d")
+for _key, _name, _setting, _values in (
+    ("mbls_m", "mbls", "margin", (5, 1)),
+    ("focal_gamma", "focal", "gamma", (0, 2, 3)),
+    ("ls_alpha", "label_smoothing", "smoothing", (0.1, 0.3)),
+    ("ecp_alpha", "ecp", "penalty_weight", (0.1, 1)),
+    ("svls_2d_sigma", "svls", "sigma", (1, 2)),
+    ("svls_3d_sigma", "svls", "sigma", (1, 2)),
+):
+    for _value in _values:
+        AUTHORS_LOSSES[f"{_key}{_value}"] = (_name, {_setting: float(_value)}, "3d" if "3d" in _key else "2d")
 
 
 @functools.cache

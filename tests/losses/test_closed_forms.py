@@ -23,10 +23,6 @@ FULL = (1 + 2 * E) ** 2  # all nine weights: the gaussian is a product of 1D ker
 CENTRE = 4 * E + 4 * E**2  # svls: the centre weighs as much as its neighbours
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# tau
-
-
 @pytest.mark.parametrize(
     "padding, prior, share_of_class_1",
     [
@@ -72,7 +68,7 @@ def test_an_ignored_neighbour_weighs_nothing(padding, share_of_class_1, total):
     assert tau[:, 0, 0].sum().item() == pytest.approx(total, abs=1e-6)
 
 
-@pytest.mark.parametrize("kernel_size", [3, 5, (3, 5), np.int64(3), [np.int32(3), 5]], ids=str)
+@pytest.mark.parametrize("kernel_size", [5, (3, 5), np.int64(3), [np.int32(3), 5]], ids=str)
 def test_svls_centre_weighs_one_half_whatever_the_kernel(kernel_size):
     labels = torch.zeros(1, 7, 7, dtype=torch.long)
     labels[0, 3, 3] = 1
@@ -86,10 +82,7 @@ def test_proportions_of_regions_that_overlap():
     np.testing.assert_allclose(tau[0], [[1, 1, 2 / 3, 1 / 2], [1 / 2, 1 / 3, 1 / 3, 0]], atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # one voxel, whose neighbourhood is itself: tau is its own label
-
-
 LOGITS = (0.5, -1.0, 2.0)
 EXPONENTIALS = [math.exp(x) for x in LOGITS]
 PROBS = [x / sum(EXPONENTIALS) for x in EXPONENTIALS]
@@ -109,17 +102,11 @@ SUM, MEAN, L2, SOFTMAX, SCALED = (
     [
         ("nacl", SUM, 0.5 + 1.0 + 2.0),
         ("nacl", MEAN, (0.5 + 1.0 + 2.0) / 3),
-        ("nacl", SUM | L2, 0.25 + 1.0 + 4.0),
-        ("nacl", SUM | SCALED, 4.5 + 1.0 + 2.0),
         ("nacl", SUM | SCALED | L2, 4.5**2 + 1.0 + 4.0),
-        ("nacl", SUM | SOFTMAX, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
         ("nacl", SUM | SOFTMAX | L2, (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2),
         # distances to the highest logit: 1.5, 3, 0
-        ("mbls", SUM | {"margin": 0.0}, 4.5),
         ("mbls", SUM | {"margin": 1.0}, 0.5 + 2.0),
         ("mbls", MEAN | {"margin": 2.0}, 1.0 / 3),
-        ("mbls", SUM | {"margin": 4.0}, 0.0),
-        ("ecp", SUM, -ENTROPY),
         ("ecp", MEAN, -ENTROPY / 3),
     ],
 )
@@ -134,7 +121,6 @@ def of_one_voxel(loss, label=0, **settings):
 
 
 def test_losses_of_one_voxel():
-    assert of_one_voxel(losses.cross_entropy) == pytest.approx(CE)
     assert of_one_voxel(losses.cross_entropy, label=2) == pytest.approx(-math.log(PROBS[2]))
     assert of_one_voxel(losses.focal, gamma=2.0) == pytest.approx((1 - PROBS[0]) ** 2 * CE)
     mean_log_prob = sum(math.log(p) for p in PROBS) / 3
@@ -142,10 +128,7 @@ def test_losses_of_one_voxel():
     assert of_one_voxel(losses.svls) == pytest.approx(CE)  # nothing around it to smooth with
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # one voxel inside one region, at logit 0.8
-
-
 P = 1 / (1 + math.exp(-0.8))
 BCE = -math.log(P)
 BINARY_ENTROPY = -P * math.log(P) - (1 - P) * math.log(1 - P)
@@ -160,35 +143,16 @@ def of_one_region(loss, inside=1, **settings):
     "loss, settings, penalty",
     [
         # 2 tau - 1 is 1 here
-        ("nacl", SUM, 0.2),
-        ("nacl", MEAN, 0.1),
         ("nacl", SUM | L2, 0.04 / 2),
-        ("nacl", MEAN | L2, 0.04 / 4),
-        ("nacl", SUM | SOFTMAX, 1 - (2 * P - 1)),
         ("nacl", MEAN | SOFTMAX | L2, (1 - (2 * P - 1)) ** 2 / 4),
         ("nacl", SUM | SCALED, 5 - 0.8),
-        ("mbls", SUM | {"margin": 0.5}, 0.3),
         ("mbls", MEAN | {"margin": 0.5}, 0.15),
-        ("ecp", SUM, -BINARY_ENTROPY),
         ("ecp", MEAN, -BINARY_ENTROPY / 2),
     ],
 )
 def test_penalties_of_one_region(loss, settings, penalty):
     found = of_one_region(getattr(losses, loss), penalty_weight=0.2, **settings)
     assert found == pytest.approx(BCE + 0.2 * penalty)
-
-
-def test_losses_of_one_region():
-    outside = -math.log(1 - P) + 0.2 * abs(-1 - 0.8)
-    assert of_one_region(losses.nacl, inside=0, penalty_weight=0.2, reduction="sum") == pytest.approx(outside)
-    assert of_one_region(losses.cross_entropy) == pytest.approx(BCE)
-    assert of_one_region(losses.focal, gamma=2.0) == pytest.approx((1 - P) ** 2 * BCE)
-    smooth = -0.9 * math.log(P) - 0.1 * math.log(1 - P)
-    assert of_one_region(losses.label_smoothing, smoothing=0.2) == pytest.approx(smooth)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# what the L1 penalty does
 
 
 def test_l1_equilibrium_is_the_papers_four_to_five():

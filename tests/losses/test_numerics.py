@@ -15,7 +15,6 @@ from tests.losses.cases import (
     CONFIGURED_IDS,
     IGNORE,
     PENALTY_FORMS,
-    assert_same,
     pairwise,
     problem,
     value_and_gradient,
@@ -23,7 +22,6 @@ from tests.losses.cases import (
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 SPACES = ["classes_ignore", "regions_mask"]
-SPACE = pytest.mark.parametrize("label_space", SPACES)
 ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type
 SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smallest numbers
 
@@ -31,10 +29,6 @@ SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smalle
 def assert_rounded(gradient: np.ndarray, expected: np.ndarray, dtype: torch.dtype):
     """The expected gradient but for its rounding to the logits' type, with room for a unit in the last place."""
     np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=SMALLEST[dtype] + 1e-12)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# half precision
 
 
 @pairwise(name__settings=CONFIGURED, label_space=SPACES, dtype=list(ROUNDING))
@@ -88,10 +82,6 @@ def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, d
     np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=noise)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# logits of magnitude 1e4
-
-
 EXTREME = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -132,11 +122,7 @@ def test_logits_of_magnitude_1e4(name, settings, label_space, dtype):
         np.testing.assert_allclose(gradient[keep], expected[keep], rtol=tolerance, atol=1e-6 * largest + 2**-24)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# something is missing
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
 @ALL_LOSSES
 def test_no_valid_voxel_gives_zero_and_zero_gradient(name, settings, regions, dtype):
@@ -149,20 +135,6 @@ def test_no_valid_voxel_gives_zero_and_zero_gradient(name, settings, regions, dt
     assert loss.item() == 0
     (65536 * loss).backward()
     assert (logits.grad == 0).all()
-    with torch.no_grad():
-        assert CASES[name].function(logits, target, **settings, **where).item() == 0
-
-
-@pairwise(name__settings=CONFIGURED, label_space=SPACES, spatial=[(1,), (1, 1), (1, 5), (1, 1, 1), (3, 1, 2)])
-def test_axes_of_one_voxel(name, settings, label_space, spatial):
-    logits, target, where = problem(label_space, spatial, seed=36)
-    result = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
-    assert np.isfinite(result[1]).all()
-    assert_same(result, CASES[name].reference(logits, target, **settings, **where))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# counts that narrow integers or floats would lose
 
 
 @pytest.mark.parametrize("kernel_size, size", [(7, 9), (41, 33)])
@@ -177,24 +149,3 @@ def test_wide_kernels_count_right(kernel_size, size):
     np.testing.assert_allclose(tau[middle], [alone, 1 - alone], atol=1e-7)
     seen_from_corner = min(kernel_size // 2 + 1, size) ** 3
     np.testing.assert_allclose(tau[0, :, 0, 0, 0], [1 / seen_from_corner, 1 - 1 / seen_from_corner], atol=1e-6)
-    padded = losses.neighborhood_proportions(labels, 2, kernel_size=kernel_size, padding="background")
-    np.testing.assert_allclose(padded[0, 1, 0, 0, 0], (seen_from_corner - 1) / kernel_size**3, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.float32], ids=str)
-def test_many_classes(dtype):
-    logits, target, _ = problem("classes", (4, 5), channels=200, batch=1)
-    for name in CASES:
-        settings = {"penalty_weight": 2.0} if name in ("nacl", "mbls", "ecp") else {}
-        result = value_and_gradient(CASES[name].function, logits, target.to(dtype), **settings)
-        assert_same(result, CASES[name].reference(logits, target, **settings))
-
-
-def test_unsigned_labels_with_a_negative_ignore_label():
-    """-1 is not 255."""
-    logits, target, _ = problem("classes", (2, 2), channels=256, batch=1)
-    target[0, 0, 0, 0] = 255
-    for name in CASES:
-        expected = value_and_gradient(CASES[name].function, logits, target, ignore_label=-1)
-        result = value_and_gradient(CASES[name].function, logits, target.to(torch.uint8), ignore_label=-1)
-        assert_same(result, expected)

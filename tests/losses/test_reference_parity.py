@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -26,10 +28,10 @@ SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
 
 
 @pairwise(prior=PRIORS, padding=PADDINGS, label_space=LABEL_SPACES, spatial=SPATIAL)
-def test_nacl_in_every_prior_padding_penalty_space_and_reduction(prior, padding, label_space, spatial):
+def test_nacl_in_every_prior_padding_penalty_space_reduction_and_scale(prior, padding, label_space, spatial):
     logits, target, where = problem(label_space, spatial, seed=1)
-    for form in PENALTY_FORMS:
-        settings = {"prior": prior, "padding": padding, "penalty_weight": 0.4, **form, **where}
+    for form, scale in itertools.product(PENALTY_FORMS, (1.0, 5.0)):
+        settings = {"prior": prior, "padding": padding, "penalty_weight": 0.4, "prior_scale": scale, **form, **where}
         result = value_and_gradient(losses.nacl, logits, target, **settings)
         assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
 
@@ -70,16 +72,6 @@ def test_svls_kernels(kernel_size, sigma, padding, label_space):
     settings = {"kernel_size": kernel_size, "sigma": sigma, "padding": padding, **where}
     result = value_and_gradient(losses.svls, logits, target, **settings)
     assert_same(result, reference.svls(logits, target, **settings))
-
-
-@SPACE
-@pytest.mark.parametrize("prior_scale", [0.5, 5.0])
-def test_prior_scale(prior_scale, label_space):
-    logits, target, where = problem(label_space, (5, 4), seed=5)
-    for form in PENALTY_FORMS:
-        settings = {"prior_scale": prior_scale, **form, **where}
-        result = value_and_gradient(losses.nacl, logits, target, **settings)
-        assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
 
 
 @pairwise(margin=[0.0, 1.0, 4.0], reduction=["mean", "sum"], label_space=LABEL_SPACES)

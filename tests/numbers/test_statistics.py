@@ -50,8 +50,6 @@ def test_patients_are_drawn_with_all_their_cases():
     # patient a has three cases of value 0, b one of value 1: draws aa, ab, ba, bb have the means 0, 1/4, 1/4, 1
     interval = mean_interval([0, NAN, 0, 1, 0], groups=["a", "b", "a", "b", "a"], **OPTIONS)
     assert (interval.mean, interval.low, interval.high, interval.n) == (0.25, 0, 1, 4)
-    few = mean_interval([0.2] * 9 + [0.4] * 9, groups=["a"] * 9 + ["b"] * 9, **OPTIONS)
-    assert (few.low, few.high) == pytest.approx((0.2, 0.4))  # as wide as two cases', not as eighteen
     alone = mean_interval([0, 1], groups=["a", "a"], **OPTIONS)
     assert (alone.mean, alone.n) == (0.5, 2) and math.isnan(alone.low)
     with pytest.raises(ValueError, match="2 values and 1 groups"):
@@ -103,21 +101,14 @@ def test_wilcoxon_drops_zeros_and_undefined():
     assert wilcoxon_p([*differences, NAN]) == wilcoxon_p(differences)
     expected = scipy.stats.wilcoxon([*differences, 0.0, 0.0], zero_method="wilcox").pvalue
     assert wilcoxon_p([*differences, 0.0, 0.0]) == expected
-
-
-def test_wilcoxon_without_any_difference_is_one():
     assert wilcoxon_p(np.zeros(8)) == 1 and math.isnan(wilcoxon_p(np.zeros(5)))
 
 
 @settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
-def test_holm_is_the_closure_of_bonferroni(p_values):
-    assert holm(p_values) == pytest.approx(slow.holm(p_values))
-
-
-def test_holm_counts_only_what_is_tested():
-    with_untested = holm([0.02, NAN, 0.01])
-    assert with_untested[::2] == pytest.approx([0.02, 0.02]) and math.isnan(with_untested[1])
+def test_holm_is_the_closure_of_bonferroni_over_what_is_tested(p_values):
+    corrected = holm([*p_values, NAN])
+    assert corrected[:-1] == pytest.approx(slow.holm(p_values)) and math.isnan(corrected[-1])
 
 
 def test_bands_hold_the_pooled_accuracy():
@@ -128,13 +119,7 @@ def test_bands_hold_the_pooled_accuracy():
     low, high = bin_accuracy_bands(count, correct, **OPTIONS)
     pooled = correct[:, :3].sum(0) / count[:, :3].sum(0)
     assert (low[:3] <= pooled).all() and (pooled <= high[:3]).all() and np.isnan([low[3], high[3]]).all()
-    # cases that agree exactly leave no doubt
-    low, high = bin_accuracy_bands([[10], [20]], [[5], [10]], **OPTIONS)
-    assert low == high == 0.5
     assert np.isnan(bin_accuracy_bands([[10]], [[5]], **OPTIONS)).all()
-
-
-def test_bands_draw_cases_not_voxels():
     # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
     low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)
     assert (low[0], high[0]) == (0, 1)
@@ -150,5 +135,3 @@ def test_a_patient_counts_by_the_mean_of_its_cases():
     assert found.rank_biserial == pytest.approx(19 / 21)
     interval = mean_interval(values, n_bootstrap=2000, seed=0, groups=groups)
     assert (found.low, found.high) == (interval.low, interval.high)
-    single = paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0)
-    assert single == paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0, groups=list("abcdefgh"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from nnunet_nacl.numbers import count_masks, ece
+from nnunet_nacl.numbers import count_masks
+from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.streaming import CalibrationMetric
 
 
@@ -27,8 +28,7 @@ def test_batches_give_the_same_as_everything_at_once(mask):
         metric.update(logits, target)
     probs = torch.softmax(torch.cat([logits for logits, _ in everything]), 1).transpose(0, 1)
     stats = count_masks(probs, torch.cat([target for _, target in everything])[:, 0])[mask]
-    assert metric.compute()["ECE"] == pytest.approx(ece(stats), abs=1e-9)
-    assert metric.compute()["n_voxels"] == stats.n_voxels
+    assert metric.compute() == pytest.approx(mask_metrics(stats), abs=1e-9)
     other = CalibrationMetric(3, mask=mask)
     other.load_state_dict(metric.state_dict())
     assert other.compute() == metric.compute()
@@ -38,14 +38,17 @@ def test_batches_give_the_same_as_everything_at_once(mask):
     assert metric.stats.n_voxels == 0 and metric.compute()["ECE"] != metric.compute()["ECE"]
 
 
-def test_regions_ignore_label_and_probabilities():
+def test_regions_ignore_label_mask_probabilities_and_classifiers():
     logits, target = next(batches(1))
+    inside = torch.arange(3).view(1, 3, 1, 1) == target
     regions = CalibrationMetric(3, regions=True)
-    regions.update(logits, (torch.arange(3).view(1, 3, 1, 1) == target))
-    assert regions.stats.count.shape == (3, 15)
-    ignoring = CalibrationMetric(3, ignore_label=2, from_logits=False)
-    ignoring.update(torch.softmax(logits, 1), target[:, 0])
-    assert ignoring.stats.n_voxels == int((target != 2).sum())
+    regions.update(logits, inside)
+    expected = count_masks(torch.sigmoid(logits).transpose(0, 1), inside.transpose(0, 1), regions=True)["all"]
+    assert regions.compute() == pytest.approx(mask_metrics(expected))
+    for target_or_map, valid in ((target, target != 1), (target[:, 0], (target != 1)[:, 0])):
+        ignoring = CalibrationMetric(3, ignore_label=2, from_logits=False)
+        ignoring.update(torch.softmax(logits, 1), target_or_map, valid)
+        assert ignoring.stats.n_voxels == int((target == 0).sum())
     classifier = CalibrationMetric(3)
     classifier.update(torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1]))
     assert classifier.stats.n_voxels == 5
@@ -57,7 +60,7 @@ def test_regions_ignore_label_and_probabilities():
         (lambda: CalibrationMetric(3, mask="boundary"), "boundary"),
         (lambda: CalibrationMetric(1), "at least 2"),
         (lambda: CalibrationMetric(2).update(torch.zeros(1, 3, 4), torch.zeros(1, 4)), r"\(B, 2, \*spatial\)"),
-        (lambda: CalibrationMetric(2).update(torch.zeros(1, 2, 4), torch.zeros(1, 5)), r"\(1, 4\) or \(1, 1, 4\)"),
+        (lambda: CalibrationMetric(2).update(torch.zeros(1, 2, 4), torch.zeros(1, 5)), r"\(1, 4\), got \(1, 5\)"),
         (lambda: CalibrationMetric(2).update(torch.zeros(1, 2, 4).int(), torch.zeros(1, 4)), "floating"),
     ],
 )

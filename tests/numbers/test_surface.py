@@ -1,4 +1,4 @@
-"""Masks and surface distances against all-pairs loops."""
+"""Masks and surface distances against all-pairs loops and medpy."""
 
 from __future__ import annotations
 
@@ -49,8 +49,27 @@ def test_surface_distances_are_the_nearest(seed, shape, density):
     a, b = surface_voxels(truth), surface_voxels(predicted)
     np.testing.assert_allclose(distances.to_prediction, distance_to_nearest(a, b, spacing), atol=1e-12)
     np.testing.assert_allclose(distances.to_truth, distance_to_nearest(b, a, spacing), atol=1e-12)
-    swapped = surface_distances(predicted, truth, spacing)
-    assert swapped.hausdorff() == pytest.approx(distances.hausdorff())
+
+
+def blob(rng, shape, radius):
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    centre = rng.uniform(-0.4, 0.4, size=(len(shape),) + (1,) * len(shape))
+    return (((grid - centre) ** 2).sum(0) < radius**2) ^ (rng.random(shape) < 0.02)
+
+
+@pytest.mark.parametrize("shape", [(14, 20, 17), (25, 31), (1, 12, 13)])
+@pytest.mark.parametrize("seed", range(3))
+def test_medpy_distances(shape, seed):
+    binary = pytest.importorskip("medpy.metric.binary")
+    rng = np.random.default_rng(seed)
+    truth, predicted = blob(rng, shape, 0.6), blob(rng, shape, 0.5)
+    spacing = tuple(rng.uniform(0.4, 3.0, len(shape)))
+    distances = surface_distances(truth, predicted, spacing)
+    spacing = [spacing[a] for a, n in enumerate(shape) if n > 1]  # medpy takes a single slice for surface all over
+    truth, predicted = truth.squeeze(), predicted.squeeze()
+    assert distances.hausdorff(95) == pytest.approx(binary.hd95(predicted, truth, spacing), abs=1e-9)
+    assert distances.hausdorff(100) == pytest.approx(binary.hd(predicted, truth, spacing), abs=1e-9)
+    assert distances.assd == pytest.approx(binary.assd(predicted, truth, spacing), abs=1e-9)
 
 
 def test_overlap_counts_valid_voxels_only():
