@@ -24,7 +24,6 @@ probabilities alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +36,6 @@ CLIP = 15.0
 """Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""
 CERTAIN = 1e-6
 """A voxel where no structure has a higher probability is background for certain, and stays as it is."""
-SLOPES = (0.5, 1.0, 1.5, 2.0)
-"""Of temperatures under which sums are kept: multiples of the first."""
 
 _SMALLEST = float(torch.finfo(torch.float32).tiny)  # as the metrics clip
 _BLOCK = 1 << 20  # probabilities at a time
@@ -239,15 +236,6 @@ def clipped(odds: Tensor, regions: bool) -> Tensor:
 def with_total(odds: Tensor) -> Tensor:
     """(m + 1, n) clipped log-odds, and v = log(1 + sum_j exp u_j) below them."""
     return torch.cat([odds, torch.logsumexp(torch.cat([torch.zeros_like(odds[:1]), odds]), 0, keepdim=True)])
-
-
-def tempered(odds: Tensor, regions: bool) -> Iterator[Tensor]:
-    """(m, n) probabilities of the structures at each of ``SLOPES``; 0 where background is certain."""
-    root = (clipped(odds, regions) * SLOPES[0]).exp_()
-    power, changes = root, (~is_certain(odds)).to(odds)
-    for _ in SLOPES:
-        yield power * (changes / (1 + (power if regions else power.sum(0))))
-        power = power * root
 
 
 def is_label(label: Tensor, num: int) -> Tensor:

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nnunet_nacl.numbers.case_voxels import HeldOutCase, Voxels, read_voxels, unpack
+from nnunet_nacl.numbers.case_voxels import Voxels
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.runs.heldout import HeldOut
 
 
 def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:
@@ -55,18 +54,3 @@ def quality_of(structures: dict, entropy=math.nan, voxel: float = 1.0) -> pd.Dat
         cases = [f"case_{i}" for i in range(len(values[0]))]
         frames.append(pd.DataFrame({"case": cases, "key": key, "unit": "ml", "voxel_volume": voxel, **columns}))
     return pd.concat(frames).sort_index(kind="stable").reset_index(drop=True)
-
-
-def read_held_out(held_out: HeldOut, case: str) -> HeldOutCase:
-    """All voxels of a case."""
-    folder = held_out.folders[held_out.fold[case]]
-    return read_voxels(folder.load(held_out.files[case]), folder.labels, held_out.settings)
-
-
-def all_voxels(case: HeldOutCase) -> Voxels:
-    """For a fit to more than a sample."""
-    odds = torch.cat(list(case.odds()), 1)
-    label, truth = (
-        unpack(codes, len(odds)) if case.regions else codes.astype(np.int64) for codes in (case.label, case.target)
-    )
-    return Voxels(odds, torch.from_numpy(label), torch.from_numpy(truth))
