@@ -122,30 +122,32 @@ class Network:
             regions=labels.regions,
             to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
         )
-        data, answers = torch.from_numpy(case.values), len(self._weights)
-        average: Any = None
-        for weights in self._weights:
-            self._predictor.list_of_parameters = [weights]
-            try:
-                logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
-            except RuntimeError as error:
-                if "Encountered inf" not in str(error):
-                    raise
-                raise UserError(_OVERFLOW) from None
-            if logits.isnan().any():
-                raise UserError(_OVERFLOW)
-            if answers > 1:
-                sums.add(logits.numpy())
-            if average is None:
-                average = logits
-            else:
-                average += logits  # in half precision, and in the order of the folds: as nnU-Net does
-        if answers == 1:
-            return replace(case, values=average.numpy())
-        average /= answers
-        found = sums.result(average.numpy())
+        data = torch.from_numpy(case.values)
+        total = self._answer(self._weights[0], data)
+        if len(self._weights) == 1:
+            return replace(case, values=total.numpy())
+        sums.add(total.numpy())
+        for weights in self._weights[1:]:
+            logits = self._answer(weights, data)
+            sums.add(logits.numpy())
+            total += logits  # in half precision, and in the order of the folds: as nnU-Net does
+        total /= len(self._weights)
+        found = sums.result(total.numpy())
         found = replace(found, mutual_information=found.mutual_information.astype(np.float16))
-        return replace(case, values=average.numpy(), disagreement=found)
+        return replace(case, values=total.numpy(), disagreement=found)
+
+    def _answer(self, weights: Any, data: torch.Tensor) -> torch.Tensor:
+        """(C, *grid) logits of a fold on the CPU."""
+        self._predictor.list_of_parameters = [weights]
+        try:
+            logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            raise UserError(_OVERFLOW) from None
+        if logits.isnan().any():
+            raise UserError(_OVERFLOW)
+        return logits
 
 
 class ExportedLogits(Probabilities):

@@ -79,9 +79,7 @@ def _through(
         return
     source, more = iter(items), True
     waiting, finished = deque[tuple[Any, Any]](), deque[tuple[Any, Any]]()
-    workers: dict[Connection, Any] = {}
-    idle: list[Connection] = []
-    busy: dict[Connection, Any] = {}
+    workers, idle, busy = dict[Connection, Any](), list[Connection](), dict[Connection, Any]()
     try:
         while True:
             while waiting and len(busy) < processes:

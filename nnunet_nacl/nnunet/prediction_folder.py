@@ -67,7 +67,7 @@ class PredictionFolder:
         plans: str | os.PathLike | None = None,
         need_reference: bool = True,
     ) -> PredictionFolder:
-        """Find what belongs to a folder of predictions.
+        """Find what belongs to a folder of predictions; UserError where a folder or file is missing or unreadable.
 
         Args:
             folder: The predictions.
@@ -75,16 +75,12 @@ class PredictionFolder:
             dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
             plans: Path of plans.json; None looks there too.
             need_reference: Without it no ground truth is looked for, and cases are read without.
-
-        Raises:
-            UserError: A folder or file is missing or unreadable.
         """
-        folder = Path(folder)
+        folder, references = Path(folder), None if reference_folder is None else Path(reference_folder)
         check_folder(folder, "the predictions")
         check_name(folder)
         dataset = read_dataset(find_above(folder, "dataset.json", dataset_json, "-djfile"))
         plan = read_plans(find_above(folder, "plans.json", plans, "-pfile"))
-        references = None if reference_folder is None else Path(reference_folder)
         if references is None and need_reference:
             references = find_references(plan.get("dataset_name"), folder)
         if references is not None:
@@ -180,9 +176,9 @@ class PredictionFolder:
     def files(self, case: str) -> CaseFiles:
         """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
         segmentation = self.folder / f"{case}{self.file_ending}"
-        reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
+        reference = self.reference_folder and self.reference_folder / segmentation.name
+        derived = self.calibration and self.calibration.to_json()
         found = segmentation if segmentation.is_file() else None
-        derived = None if self.calibration is None else self.calibration.to_json()
         return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
 
     def images(self, case: str) -> list[Path]:

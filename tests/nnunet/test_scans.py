@@ -22,7 +22,6 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.nnunet import scans as scan_source
 from nnunet_nacl.numbers.expected_dice import expected_dice
 from nnunet_nacl.numbers.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.numbers.voxel_uncertainty import mutual_information
@@ -480,9 +479,7 @@ def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys, name)
     assert (f"-chk {name}: give the name of a file" if "." in name else f"has no fold with a {name}") in error
 
 
-@pytest.mark.parametrize(
-    "name", ["scan_0.nii.gz", "index.html", "review.csv", "structures.csv", "scans.csv", "dataset.json", "maps/a.txt"]
-)
+@pytest.mark.parametrize("name", ["scan_0.nii.gz", "index.html", "dataset.json", "maps/a.txt"])
 def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys) -> None:
     """Whatever its subfolders are called; nnU-Net's own record of its arguments makes it none of ours either."""
     out = tmp_path / "out"
@@ -501,20 +498,6 @@ def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
     assert predict(model, tmp_path / "empty", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "holds no images" in error and "scan_0000.mha" in error and "*.nii.gz" in error
-
-
-def test_a_second_run_on_a_folder_is_refused(tmp_path, model, scans, monkeypatch, capsys) -> None:
-    real, out = scan_source.segment_case, tmp_path / "out"
-
-    def beside_others(*arguments, **keywords):
-        monkeypatch.setattr(scan_source, "segment_case", real)
-        assert predict(model, scans, out) == 2
-        return real(*arguments, **keywords)
-
-    monkeypatch.setattr(scan_source, "segment_case", beside_others)
-    assert predict(model, scans, out) == 0
-    assert capsys.readouterr().err.count("another run is at work in") == 1
-    assert segmentations(out).keys() == {"scan_0", "scan_1"} and not list(out.rglob(".*"))
 
 
 def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:

@@ -1,20 +1,139 @@
-"""What plans.json, dataset.json and checkpoints name is called by nnU-Net only if it is of the kind that is meant."""
+"""Files that others made: checkpoints are read as numbers, and what they name must be of the kind that is meant."""
 
 from __future__ import annotations
 
+import contextvars
 import copy
-import json
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from nnunet_nacl import Predictor
+from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.trust import check_model, find_reader, label_manager_of
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.trust import TRUSTED, check_model, find_reader, label_manager_of, read_checkpoint
 from tests.nnunet.untrained import plans_json
-from tests.numbers.models import architecture
+from tests.numbers.models import architecture, give_map, make_trained
+from tests.processes import run_warm
+from tests.runs.crafted_numbers import CRAFTED
+from tests.runs.folders import write_image, write_json
+
+CONTENT = {
+    "network_weights": {"layer.weight": torch.ones(300, 300)},
+    "optimizer_state": {"state": {0: {"momentum_buffer": torch.ones(3)}}},
+    "grad_scaler_state": None,
+    "logging": {"ema_fg_dice": [np.float64(0.5), np.float32(0.25)], "epoch": [np.int64(3), 4.0]},
+    "_best_ema": np.float64(0.5),
+    "trainer_name": "nnUNetTrainer",
+    "init_args": {"configuration": "2d", "fold": 0, "device": torch.device("cpu")},
+    "inference_allowed_mirroring_axes": (0, 1),
+}
+
+
+class Harmful:
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_what_nnunet_writes_is_read(tmp_path, mmap):
+    torch.save(CONTENT, tmp_path / "checkpoint.pth")
+    found = read_checkpoint(tmp_path / "checkpoint.pth", mmap=mmap)
+    assert found["logging"] == CONTENT["logging"] and found["init_args"] == CONTENT["init_args"]
+    assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
+
+
+@pytest.mark.parametrize("kind", ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+def test_every_number_keeps_its_type_and_bytes(tmp_path, kind):
+    number = np.dtype(kind).type(np.frombuffer(b"\x01\x3c\x03\x40\x05\x06\x07\x40", kind)[0])
+    torch.save(CONTENT | {"_best_ema": number}, tmp_path / "checkpoint.pth")
+    found = read_checkpoint(tmp_path / "checkpoint.pth")["_best_ema"]
+    assert type(found) is type(number) and found.tobytes() == number.tobytes()
+
+
+def read_each(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        try:
+            print(f"{path.stem}: {read_checkpoint(path)['_best_ema']}")
+        except UserError as error:
+            print(f"{path.stem}: refused, {error}")
+
+
+def test_numbers_that_numpy_would_not_write_are_refused_and_no_memory_is_read(tmp_path):
+    (tmp_path / "files").mkdir()
+    for name, number in CRAFTED.items():
+        torch.save(CONTENT | {"_best_ema": number}, tmp_path / "files" / f"{name}.pth")
+    ended = run_warm(read_each, tmp_path / "files", folder=tmp_path)
+    assert ended.returncode == 0
+    for name, line in zip(sorted(CRAFTED), ended.stdout.splitlines(), strict=True):
+        assert line.startswith(f"{name}: refused, {tmp_path / 'files' / name}.pth: cannot be read as ")
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_the_form_of_older_versions_of_pytorch_and_numpy_is_read(tmp_path, mmap):
+    content = {key: value for key, value in CONTENT.items() if key != "inference_allowed_mirroring_axes"}
+    torch.save(content, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    legacy = (tmp_path / "legacy.pth").read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    (tmp_path / "legacy.pth").write_bytes(legacy)
+    found = read_checkpoint(tmp_path / "legacy.pth", mmap=mmap)
+    assert found["logging"] == CONTENT["logging"]
+    assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
+
+
+def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
+    path, made = tmp_path / "checkpoint.pth", tmp_path / "made"
+    torch.save(CONTENT | {"extra": Harmful(made)}, path)
+    for mmap in (False, True):
+        with pytest.raises(UserError, match="checkpoint.pth: .*it can run code.*--trust_checkpoint"):
+            read_checkpoint(path, mmap=mmap)
+    assert not made.exists()
+    token = TRUSTED.set(True)
+    try:
+        assert read_checkpoint(path)["trainer_name"] == "nnUNetTrainer" and made.is_dir()
+    finally:
+        TRUSTED.reset(token)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04nothing", b"\x80\x02}q\x00."])
+def test_what_is_no_checkpoint_is_named(tmp_path, content):
+    (tmp_path / "checkpoint.pth").write_bytes(content)
+    with pytest.raises(UserError, match="checkpoint.pth: (cannot be read as|not) a checkpoint"):
+        read_checkpoint(tmp_path / "checkpoint.pth")
+    with pytest.raises(UserError, match="none.pth: No such file"):
+        read_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(UserError, match=f"{tmp_path}: Is a directory; correct the path."):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"init_args": {"configuration": 5}},
+        {"trainer_name": None},
+        {"network_weights": []},
+        {"inference_allowed_mirroring_axes": "xy"},
+    ],
+    ids=str,
+)
+def test_what_nnunet_does_not_write_is_named_in_one_line(tmp_path, changes):
+    torch.save(CONTENT | changes, tmp_path / "checkpoint.pth")
+    with pytest.raises(
+        UserError, match=f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
+    ) as caught:
+        read_checkpoint(tmp_path / "checkpoint.pth", mmap=True)
+    assert "\n" not in str(caught.value)
+
 
 CHANNELS = {"channel_names": {"0": "CT", "1": "PET"}, "file_ending": ".nii.gz", "labels": {"background": 0, "a": 1}}
 NETWORKS = "dynamic_network_architectures.architectures"
@@ -143,10 +262,68 @@ def test_networks_of_packages_that_register_trainers_pass(monkeypatch, tmp_path)
 
 
 def test_a_folder_of_predictions_is_opened_only_if_its_names_pass():
-    plans = json.loads(json.dumps(plans_json()))
+    plans = plans_json()
     with pytest.raises(UserError, match="plans.json of FOLDER: label_manager is 'softmax_helper_dim0'"):
         label_manager_of(plans | {"label_manager": "softmax_helper_dim0"}, CHANNELS, "FOLDER")
     with pytest.raises(UserError, match="plans.json of FOLDER: image_reader_writer is 'sitk'"):
         find_reader(plans | {"image_reader_writer": "sitk"}, CHANNELS, "FOLDER")
     with pytest.raises(UserError, match="dataset.json of FOLDER: overwrite_image_reader_writer is 'sitk'"):
         find_reader(plans, CHANNELS | {"overwrite_image_reader_writer": "sitk"}, "FOLDER")
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A model with scans and labels beside it; loading its weights makes the folder RAN."""
+    (tmp_path / "harmful.py").write_text(f"import os\ndef run(weights):\n    os.mkdir({str(tmp_path / 'RAN')!r})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "harmful", raising=False)
+    model = make_trained(tmp_path / "nnunet", folds=2, cases=1)
+    plans = read_dict(model.folder / "plans.json")
+    mock = {"network_class_name": "unittest.mock.Mock", "arch_kwargs": {"load_state_dict.side_effect": "harmful.run"}}
+    mock["_kw_requires_import"] = ["load_state_dict.side_effect"]
+    plans["configurations"]["3d_fullres"]["architecture"] = mock
+    write_json(model.folder / "plans.json", plans)
+    give_map(model)
+    for name, value in model.environment.items():
+        monkeypatch.setenv(name, value)
+    results = model.environment["nnUNet_results"]  # nnU-Net reads it when it is imported, which may have been before
+    monkeypatch.setattr("nnunetv2.utilities.file_path_utilities.nnUNet_results", results)
+    for name, ending in (("scans", "_0000"), ("labels", "")):
+        (tmp_path / name).mkdir()
+        image = np.random.default_rng(0).integers(0, 3, (6, 14, 12)).astype(np.uint8)
+        write_image(image, tmp_path / name / f"case{ending}.nii.gz", (2.0, 1.0, 0.5))
+    return model
+
+
+MODEL = ("-d", "Dataset999_Synthetic", "-c", "3d_fullres")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "-i", "scans", "-o", "out", "-m", "{model}", "-device", "cpu", "-npp", "0", "-nps", "0"),
+        ("calibrate", "-i", "scans", "-gt", "labels", "-m", "{model}", "-o", "map.json", "-device", "cpu", "-np", "1"),
+        ("evaluate", *MODEL, "--predict", "-device", "cpu", "-np", "1"),
+        (),
+    ],
+    ids=["predict", "calibrate images", "evaluate", "Python"],
+)
+def test_a_model_that_was_not_looked_at_runs_nothing(foreign, command, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    if command:
+        main([word.format(model=foreign.folder) for word in command])
+        error = capfd.readouterr().err.splitlines()[-1]
+    else:
+        with pytest.raises(UserError) as caught:
+            Predictor(foreign.folder, device="cpu")
+        error = str(caught.value)
+    assert not (tmp_path / "RAN").exists()
+    assert f"plans.json of {foreign.folder}: network_class_name is 'unittest.mock.Mock', which does not" in error
+    assert "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it." in error
+
+
+def test_a_model_that_is_trusted_is_nnunets_matter(foreign, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["predict", "-i", "scans", "-o", "out", "-m", str(foreign.folder), "-device", "cpu", "-npp", "0"]
+    contextvars.copy_context().run(main, [*command, "-nps", "0", "--trust_checkpoint"])
+    assert (tmp_path / "RAN").is_dir()
