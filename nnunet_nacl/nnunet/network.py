@@ -11,7 +11,6 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,8 @@ _OVERFLOW = (
 
 
 def build_predictor(
-    folder: Path,
+    model: TrainedModel,
     folds: Sequence[str],
-    checkpoint: str,
     *,
     device: str = "cuda",
     step_size: float = 0.5,
@@ -48,9 +46,8 @@ def build_predictor(
     """nnU-Net's predictor with the networks of a model's folds, once its files were judged. No other place builds any.
 
     Args:
-        folder: The model folder.
-        folds: Its folds.
-        checkpoint: File in each.
+        model: The model.
+        folds: Some of its folds.
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
@@ -69,11 +66,11 @@ def build_predictor(
         raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
     if not devices[device]:
         raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
-    heads = [read_checkpoint(folder / f"fold_{fold}" / checkpoint, mmap=True) for fold in folds]
-    plans, dataset_json = (read_dict(folder / name) for name in ("plans.json", "dataset.json"))
+    heads = [read_checkpoint(model.folder / f"fold_{fold}" / model.checkpoint) for fold in folds]
+    plans, dataset_json = (read_dict(model.folder / name) for name in ("plans.json", "dataset.json"))
     try:
         with quiet():
-            check_model(plans, dataset_json, heads[0], folder)
+            check_model(plans, dataset_json, heads[0], model.folder)
             predictor = nnUNetPredictor(
                 tile_step_size=step_size,
                 use_mirroring=mirroring,
@@ -82,11 +79,11 @@ def build_predictor(
                 verbose=verbose,
                 allow_tqdm=False,
             )
-            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+            predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
     except UserError:
         raise
     except Exception as error:  # an unknown trainer, weights of another network, ...
-        raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+        raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
     return predictor
 
 
@@ -106,7 +103,7 @@ class Network:
 
     def __init__(self, model: TrainedModel, **options: Any) -> None:
         self._model = model
-        self._predictor = build_predictor(model.folder, model.folds, model.checkpoint, **options)
+        self._predictor = build_predictor(model, model.folds, **options)
         self._weights = self._predictor.list_of_parameters
 
     @torch.inference_mode()

@@ -62,7 +62,7 @@ class TrainedModel:
         opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL
         chosen = trained_folds(folder, name, folds)
         paths = [folder / f"fold_{fold}" / name for fold in chosen]
-        heads = [read_checkpoint(path, mmap=True) for path in paths]  # weights stay on the disk
+        heads = [read_checkpoint(path) for path in paths]  # weights stay on the disk
         if not opened.num_channels:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         configuration, trainer = heads[0]["init_args"]["configuration"], heads[0]["trainer_name"]

@@ -45,8 +45,8 @@ class _Checkpoint(TypedDict):
     inference_allowed_mirroring_axes: NotRequired[tuple[int, ...] | None]
 
 
-def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """The content of a checkpoint of nnU-Net, on the CPU; ``mmap`` leaves the weights on the disk.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of nnU-Net, on the CPU; its weights stay on the disk until they are used.
 
     UserError if it is missing, damaged, none of nnU-Net's, or, unless it is trusted, holds more than tensors, plain
     values and NumPy's numbers.
@@ -57,7 +57,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         open(path, "rb", opener=regular_only).close()
         in_zip = zipfile.is_zipfile(path)  # PyTorch's form before 1.6 is none, and is read as a whole
         with torch.serialization.safe_globals([(made, name) for name, made in _NUMBERS_OF_NUMPY.items()]):
-            content = torch.load(path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=mmap and in_zip)
+            content = torch.load(path, map_location="cpu", weights_only=not TRUSTED.get(), mmap=in_zip)
     except OSError as error:
         raise UserError(describe(error, path)) from None
     except Exception as error:  # torch raises anything on broken bytes
@@ -156,13 +156,6 @@ def check_names(content: Mapping[str, Any], file: str, judges: Mapping[str, Call
                 raise UserError(f"{file}: {key} is {name!r:.200}, which does not belong there: {_IF_TRUSTED}")
 
 
-def check_network(network: Mapping[str, Any], file: str) -> None:
-    """UserError where a configuration's ``architecture`` names a class, or imports an argument, that is no layer."""
-    check_names(network, file, {"network_class_name": _is_layer})
-    imported = (*network.get("_kw_requires_import", ()), "conv_op")  # which nnUNetTrainerBN imports in any case
-    check_names(network.get("arch_kwargs", {}), file, dict.fromkeys(imported, _is_layer))
-
-
 def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
     """nnU-Net's label manager; UserError if it does not take the files, which belong to the folder ``source``."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -189,10 +182,8 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Pat
     with quiet():
         check_names(plans, f"plans.json of {source}")
         check_names(dataset_json, f"dataset.json of {source}")
-        try:
+        with contextlib.suppress(KeyError, RuntimeError):
             return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
-        except (KeyError, RuntimeError):
-            pass
         try:
             return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
         except RuntimeError as error:
@@ -207,7 +198,10 @@ def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
     """
     configuration, file = plans_manager.get_configuration(name), f"plans.json of {folder}"
     check_names(configuration.configuration, file)
-    check_network(configuration.configuration["architecture"], file)
+    network = configuration.configuration["architecture"]
+    check_names(network, file, {"network_class_name": _is_layer})
+    imported = (*network.get("_kw_requires_import", ()), "conv_op")  # which nnUNetTrainerBN imports in any case
+    check_names(network.get("arch_kwargs", {}), file, dict.fromkeys(imported, _is_layer))
     if configuration.preprocessor_class is None:
         named = configuration.preprocessor_name
         raise UserError(f"{file}: nnU-Net has no preprocessor_name {named!r}; repair the file, or plan again.")
@@ -215,13 +209,9 @@ def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
 
 
 def check_model(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint: dict[str, Any], folder: Path) -> None:
-    """Judge all that nnU-Net looks up when it predicts with a model: UserError where it is something else.
+    """Judge all that nnU-Net looks up when it predicts with the model in ``folder``, by the contents of its files.
 
-    Args:
-        plans: Content of plans.json.
-        dataset_json: Content of dataset.json.
-        checkpoint: Content of the first fold's.
-        folder: The model's, for the message.
+    UserError where something else is named than is meant.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 

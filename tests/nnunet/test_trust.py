@@ -46,10 +46,9 @@ class Harmful:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("mmap", [False, True])
-def test_what_nnunet_writes_is_read(tmp_path, mmap):
+def test_what_nnunet_writes_is_read(tmp_path):
     torch.save(CONTENT, tmp_path / "checkpoint.pth")
-    found = read_checkpoint(tmp_path / "checkpoint.pth", mmap=mmap)
+    found = read_checkpoint(tmp_path / "checkpoint.pth")
     assert found["logging"] == CONTENT["logging"] and found["init_args"] == CONTENT["init_args"]
     assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
 
@@ -80,13 +79,12 @@ def test_numbers_that_numpy_would_not_write_are_refused_and_no_memory_is_read(tm
         assert line.startswith(f"{name}: refused, {tmp_path / 'files' / name}.pth: cannot be read as ")
 
 
-@pytest.mark.parametrize("mmap", [False, True])
-def test_the_form_of_older_versions_of_pytorch_and_numpy_is_read(tmp_path, mmap):
+def test_the_form_of_older_versions_of_pytorch_and_numpy_is_read(tmp_path):
     content = {key: value for key, value in CONTENT.items() if key != "inference_allowed_mirroring_axes"}
     torch.save(content, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     legacy = (tmp_path / "legacy.pth").read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     (tmp_path / "legacy.pth").write_bytes(legacy)
-    found = read_checkpoint(tmp_path / "legacy.pth", mmap=mmap)
+    found = read_checkpoint(tmp_path / "legacy.pth")
     assert found["logging"] == CONTENT["logging"]
     assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
 
@@ -94,9 +92,8 @@ def test_the_form_of_older_versions_of_pytorch_and_numpy_is_read(tmp_path, mmap)
 def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
     path, made = tmp_path / "checkpoint.pth", tmp_path / "made"
     torch.save(CONTENT | {"extra": Harmful(made)}, path)
-    for mmap in (False, True):
-        with pytest.raises(UserError, match="checkpoint.pth: .*it can run code.*--trust_checkpoint"):
-            read_checkpoint(path, mmap=mmap)
+    with pytest.raises(UserError, match="checkpoint.pth: .*it can run code.*--trust_checkpoint"):
+        read_checkpoint(path)
     assert not made.exists()
     token = TRUSTED.set(True)
     try:
@@ -131,7 +128,7 @@ def test_what_nnunet_does_not_write_is_named_in_one_line(tmp_path, changes):
     with pytest.raises(
         UserError, match=f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
     ) as caught:
-        read_checkpoint(tmp_path / "checkpoint.pth", mmap=True)
+        read_checkpoint(tmp_path / "checkpoint.pth")
     assert "\n" not in str(caught.value)
 
 
