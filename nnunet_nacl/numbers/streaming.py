@@ -69,10 +69,9 @@ class CalibrationMetric:
                 f"prediction must be floating point, (B, {channels}, *spatial), got {prediction.dtype} {shape}."
             )
         # (K, B, *spatial): the batch is one more spatial axis
-        probs, target, valid = (
-            array if array is None or array.ndim < prediction.ndim else array.transpose(0, 1)
-            for array in (prediction.detach(), target, valid)
-        )
+        probs = prediction.detach().transpose(0, 1)
+        target = target.transpose(0, 1) if target.ndim == prediction.ndim else target
+        valid = valid.transpose(0, 1) if valid is not None and valid.ndim == prediction.ndim else valid
         if self.from_logits:
             probs = probs if probs.dtype == torch.float64 else probs.float()
             probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
