@@ -173,8 +173,7 @@ def _of_folder(
 ) -> tuple[dict[str, PredictionFolder], str, LogOddsMap | None, QualityOfMap | None]:
     """A folder of predictions; what it is called, the map of -map, and what this has learned of Dice."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.review.predicted_quality import open_map
-    from nnunet_nacl.review.same_networks import check_same_networks
+    from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
 
     folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
     expected = {"": folder.with_expected()}

@@ -87,9 +87,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.nnunet.scans import Scans
     from nnunet_nacl.review.calibrated_model import CalibratedModel
     from nnunet_nacl.review.deliver import NOT_YET, Delivery, deliver
+    from nnunet_nacl.review.pictures import draw_scan
+    from nnunet_nacl.review.review_list import Aims
     from nnunet_nacl.review.reviewed_case import choose_maps
-    from nnunet_nacl.review.scan_page import all_pages
-    from nnunet_nacl.review.scan_pictures import draw_scan
     from nnunet_nacl.review.slicer import check_images
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
@@ -106,11 +106,13 @@ def run(args: argparse.Namespace) -> int:
         maps=() if args.maps is None else choose_maps(args.maps, len(model.folds)),
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
-        unlike=_level(args.unlike),
-        pages=args.pages,
-        flags=flags_of(args, structures_of(model.labels), quality, unknown),
+        aims=Aims(
+            flags_of(args, structures_of(model.labels), quality, unknown),
+            _level(args.unlike),
+            number_to_draw(args),
+            args.pages,
+        ),
         command=shlex.join(["nnunet_nacl", *args.argv]),
-        also=number_to_draw(args),
     )
     scans = Scans(
         model,
@@ -140,7 +142,6 @@ def run(args: argparse.Namespace) -> int:
             listed, problems = deliver(
                 source,
                 delivery,
-                page=all_pages,
                 title="predict",
                 again=not args.continue_prediction,
                 progress=not args.disable_progress_bar,
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
         write_for_slicer(delivery.output, listed, images, model.opened.file_ending)
     if delivery.maps:
         print(f"maps: {delivery.output / 'maps'}/SCAN/")
-    if n_waiting := list(listed.problems.values()).count(NOT_YET):
+    if n_waiting := list(listed.about.problems.values()).count(NOT_YET):
         print(f"{n_waiting} scans of other parts are not done yet; the run that ends last lists them.")
     report_problems("predict", problems)
     return 1 if problems else 0

@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
 def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
     from nnunet_nacl.files import check_ours, to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
+    from nnunet_nacl.review.list_files import OUTCOME, OUTCOME_PAGE
     from nnunet_nacl.review.outcome import read_outcome
-    from nnunet_nacl.review.outcome_json import OUTCOME, OUTCOME_PAGE
     from nnunet_nacl.review.outcome_page import outcome_lines, outcome_page
 
     check_ours([output / OUTCOME, output / OUTCOME_PAGE])
@@ -96,11 +96,10 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
     from nnunet_nacl.review.deliver import Delivery, deliver
-    from nnunet_nacl.review.predicted_quality import open_map
+    from nnunet_nacl.review.pictures import draw_scan
+    from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
+    from nnunet_nacl.review.review_list import Aims
     from nnunet_nacl.review.reviewed_case import choose_maps
-    from nnunet_nacl.review.same_networks import check_same_networks
-    from nnunet_nacl.review.scan_page import all_pages
-    from nnunet_nacl.review.scan_pictures import draw_scan
     from nnunet_nacl.review.slicer import check_images
 
     processes, output = number_of_processes(args.np), Path(args.o)
@@ -111,6 +110,8 @@ def _review(args: argparse.Namespace) -> int:
     if map_path:
         note = check_same_networks(map_path, folder)
         calibration, quality, unknown = open_map(map_path, folder)
+    why_not = unknown or "give the map that predicts it, -map."
+    flags = flags_of(args, structures_of(folder.labels), quality, why_not)
     delivery = Delivery(
         output,
         partial(draw_scan, None if args.pages == "none" else output),
@@ -120,17 +121,15 @@ def _review(args: argparse.Namespace) -> int:
         maps,
         args.save_probabilities,
         finding_channels(folder.labels, args.findings, quality.listed if quality else ()),
-        flags_of(args, structures_of(folder.labels), quality, unknown or "give the map that predicts it, -map."),
+        Aims(flags, also=number_to_draw(args), pages=args.pages),
         shlex.join(["nnunet_nacl", *args.argv]),
         (note,) if note else (),
-        also=number_to_draw(args),
-        pages=args.pages,
     )
     source = SavedPredictions(folder, delivery).source(num_processes=processes)
     images = {case.case: folder.images(case.case)[0] for case in source.cases if args.slicer}
     if args.slicer:
         check_images(images.values(), output)
-    listed, problems = deliver(source, delivery, page=all_pages, title="review", again=args.overwrite, progress=True)
+    listed, problems = deliver(source, delivery, title="review", again=args.overwrite, progress=True)
     print_list(listed, output, "cases")
     if args.slicer:
         write_for_slicer(output, listed, images, folder.file_ending)

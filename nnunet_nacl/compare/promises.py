@@ -21,8 +21,7 @@ from nnunet_nacl.compare.predictions import Predictions, Selection
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.learned_quality import DICE, predict_dice_parts
 from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
-from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
-from nnunet_nacl.review.same_networks import check_same_networks
+from nnunet_nacl.review.predicted_quality import QualityOfMap, check_same_networks, open_map
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from nnunet_nacl.runs.side_by_side import each_case
 
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")
-_COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SavedPredictions:
             "maps": list(delivery.maps),
             "save_probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
-            "pictures": delivery.pages != "none",
+            "pictures": delivery.aims.pages != "none",
         }
         document: PredictedCases = {
             "predictions": {"folder": os.path.abspath(place)} | map_of(place),

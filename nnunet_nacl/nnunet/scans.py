@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import Inference
+from nnunet_nacl.case.table import table
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
@@ -21,9 +22,11 @@ from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.review.calibrated_model import CalibratedModel, segment_case
 from nnunet_nacl.review.deliver import Delivery, Source, Written
+from nnunet_nacl.review.list_files import structure_columns
+from nnunet_nacl.review.review_list import completed
 from nnunet_nacl.runs.ledger import sign
 
-_COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 6  # raise it when another segmentation or number comes from the same files
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Scans:
             "maps": list(delivery.maps),
             "save_probabilities": delivery.probabilities,
             "findings": list(delivery.findings),
-            "pictures": delivery.pages != "none",
+            "pictures": delivery.aims.pages != "none",
             **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
         }
         record = {
@@ -192,14 +195,13 @@ class Scans:
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_case(model.opened, reviewed.case, delivery.output, maps=reviewed.maps, probabilities=probs)
         if maker is not None:
-            row, maps = reviewed.finished.row, reviewed.maps.items()
-            completed = (model.quality.complete(row) if model.quality else row).structures
-            columns = [structure.columns(row.unit, ()) for structure in completed]
+            columns = structure_columns(completed(table([finished]), model.quality))
             if not model.quality:  # then no Dice is reported
-                columns = [{name: value for name, value in one.items() if "dice" not in name} for one in columns]
-            fractions = [values for name, values in maps if name.startswith("probability_")]  # of the background, too
-            fractions = fractions[-len(model.labels.foreground) :]
-            written += maker.write(reviewed.case, columns, case.images, delivery.output, fractions)
+                columns = columns.loc[:, ~columns.columns.str.contains("dice")]
+            maps = [values for name, values in reviewed.maps.items() if name.startswith("probability_")]
+            fractions = maps[-len(model.labels.foreground) :]  # without the background's
+            rows = columns.to_dict("records")
+            written += maker.write(reviewed.case, rows, case.images, delivery.output, fractions)
         return finished, pictures + written
 
     def _work(

@@ -103,7 +103,14 @@ def segment_case(
     folds = predicted.disagreement
     members = folds and on_image(folds, model, exported, with_map="mutual_information" in maps)
     case = case.through(model.calibration)
-    reviewed = review_case(case, members=members, maps=maps, differences=predicted.differences, findings=findings)
+    reviewed = review_case(
+        case,
+        members=members,
+        member_names=[f"fold_{fold}" for fold in model.folds],
+        maps=maps,
+        differences=predicted.differences,
+        findings=findings,
+    )
     transpose = model.plans_manager.transpose_forward
     seen = profile(predicted.channels, exported.segmentation, model.labels, predicted.properties, transpose)
     return replace(reviewed, finished=replace(reviewed.finished, profile=tuple(seen.tolist())))

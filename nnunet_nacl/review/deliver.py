@@ -23,13 +23,13 @@ from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.review.list_files import RECORDS, RESEARCH, places_of_list, remove_list
+from nnunet_nacl.review.pages import write_list
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import DRAW_SEED, RECORDS, RESEARCH, Pages, ReviewList, places_of_list, remove_list
+from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import Ledger, contents
 from nnunet_nacl.runs.run import run
@@ -40,7 +40,7 @@ Written = tuple[FinishedCase, tuple[Path, ...]]
 """What is kept of a case, and its files."""
 
 Draw = Callable[[PredictionFolder, ReviewedCase, np.ndarray | None, Sequence[Path]], Written]
-"""What is kept of a case, with pictures: :func:`nnunet_nacl.review.scan_pictures.draw_scan`."""
+"""What is kept of a case, with pictures: :func:`nnunet_nacl.review.pictures.draw_scan`."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,9 @@ class Delivery:
         maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
-        flags: By which score cases are flagged; None: by none.
+        aims: Of the list.
         command: For the document.
         notes: What whoever uses the list must know, beside what the source says.
-        unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
-        also: Cases to be drawn by chance among those that are not flagged.
-        pages: Which scans get a page: ``flagged``, ``all`` or ``none``.
     """
 
     output: Path
@@ -72,12 +69,9 @@ class Delivery:
     maps: tuple[str, ...] = ()
     probabilities: bool = False
     findings: tuple[int, ...] = ()
-    flags: Flags | None = None
+    aims: Aims = Aims()
     command: str = ""
     notes: tuple[str, ...] = ()
-    unlike: float = DEFAULT_UNLIKE
-    also: int = 0
-    pages: str = "flagged"
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,6 @@ def deliver(
     source: Source,
     delivery: Delivery,
     *,
-    page: Pages,
     title: str = "",
     again: bool = False,
     progress: bool = False,
@@ -136,7 +129,6 @@ def deliver(
     Args:
         source: The cases.
         delivery: What becomes of them.
-        page: Makes the pages of them all (:func:`nnunet_nacl.review.scan_page.all_pages`).
         title: Of the progress bar.
         again: Do the cases again that an earlier run finished.
         progress: Show the bar on stderr, with the time left.
@@ -188,23 +180,18 @@ def deliver(
             seen = {case: contents(signature) for case, signature in sorted(signatures.items())}
             same = [os.path.abspath(output), map_file, source.document, seen]  # a run that goes on keeps its marks
             run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
-            listed = ReviewList(
+            about = About(
                 str(data.plans.get("dataset_name") or data.folder.name),
-                done,
                 list(structures.values()),
                 source.members,
-                delivery.quality,
-                delivery.flags,
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
                 [*delivery.notes, *source.notes(done)],
                 source.made,
-                delivery.unlike,
                 run_id,
-                delivery.pages,
                 data.file_ending,
-                delivery.also,
             )
-            listed.write(output, page)
+            listed = review_list(done.values(), delivery.quality, delivery.aims, about)
+            write_list(listed, output)
             record: PredictionRecord = {
                 "schema_version": SCHEMA_VERSION,
                 "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
@@ -216,13 +203,13 @@ def deliver(
                 **source.document,
                 "problems": wrong,
                 "not_predicted_yet": waiting,
-                "flags": encode(delivery.flags),
-                "unlike": encode(listed.unlike_scans),
+                "flags": encode(delivery.aims.flags),
+                "unlike": encode(listed.unlike),
                 "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
-                "notes": [*listed.notes, listed.reservation, RESEARCH],
-                "n_cases": len(listed.rows),
-                "n_to_look_at": listed.n_to_look_at,
-                "drawn": {"seed": DRAW_SEED, "cases": listed.drawn} if delivery.also else None,
+                "notes": [*about.notes, listed.reservation, RESEARCH],
+                "n_cases": len(listed.scans),
+                "n_to_look_at": len(listed.cases("is_flagged")),
+                "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if delivery.aims.also else None,
             }
             write_atomically(output / DOCUMENT, to_json_text(record))
     problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nnunet_nacl.review.outcome_json import DRAWN, FLAGGED, OTHER, Outcome
+from nnunet_nacl.review.outcome import DRAWN, FLAGGED, OTHER, Outcome
 from nnunet_nacl.show.rendering import render_page
 from nnunet_nacl.show.tables import Rows, frames, number, text_of
 

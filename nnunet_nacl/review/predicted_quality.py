@@ -6,29 +6,25 @@ not tell who made them, so a folder must say that it is calibrated (``calibratio
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
-from nnunet_nacl.calibrate.map_file import (
-    APPLIED_FILE,
-    map_of,
-    read_map,
-    sha256,
-    structures_of,
-)
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, check_networks, map_of, read_map, sha256, structures_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.nnunet.locate import fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.review.row import CaseReview
+from nnunet_nacl.review.prediction_json import UsedModel
 
 
 @dataclass(frozen=True)
@@ -87,41 +83,15 @@ class QualityOfMap:
             raise UserError(f"-bad: {self.why_no_flags}")
         return Flags.of(self.learned.scores, bad, structures, find, miss)
 
-    def complete(self, review: CaseReview, bad: Mapping[str, float] | None = None) -> CaseReview:
-        """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence.
-
-        Args:
-            review: The row.
-            bad: By name of each structure that counts, the Dice below which it is bad; None: all count, from 0.
-        """
-        structures, learned = [], self.learned
-        silent, always = learned.says_nothing, learned.scores.always
-        for key, structure in zip(self.record.names, review.structures):
-            known: dict[str, Any] = {
-                "dice_interval": tuple(learned.dice[key].predict(structure.predicted_dice)[1:].tolist()),
-                "says_nothing": key in silent,
-                "always": key in always,
-                "bad": 0.0 if bad is None else bad.get(structure.name, math.nan),
-            }
-            if review.unit == self.of_map.unit:
-                interval = learned.volume[key].predict(structure.predicted_volume)[1:]
-                known["volume_interval"] = tuple(interval.tolist())
-                if self.presence:
-                    known["present"] = self.presence.present_probability(key, *structure.network)
-            elif bad is not None:
-                known["bad"] = math.nan  # scores were learned with presence, which nothing is known of here
-            structures.append(replace(structure, **known))
-        return replace(review, structures=tuple(structures))
-
-    def compare(self, review: CaseReview, profile: Sequence[float], level: float) -> CaseReview:
-        """The row with how probable such an image is, and, where that is at most the level, what is odd about it."""
+    def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
+        """How probable an image with such a profile is; and, where that is at most the level, what is odd about it."""
         known, values = self.of_map.profiles, np.array(profile, float)
         if known is None or len(values) != len(known.names) or known.n_patients < 2:
-            return review
-        p, words = known.p_value(values), ""
-        if p <= level + 1e-9 and not known.why_not(level):
-            words = f"unlike the {len(known.patient)} calibration scans: {'; '.join(known.stands_out(values))}"
-        return replace(review, unlike_p=p, unlike=words)
+            return math.nan, ""
+        p = known.p_value(values)
+        if p > level + 1e-9 or known.why_not(level):
+            return p, ""
+        return p, f"unlike the {len(known.patient)} calibration scans: {'; '.join(known.stands_out(values))}"
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions.
@@ -170,3 +140,47 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
     if of_map and learned and not why_not:
         quality = QualityOfMap(path, record, of_map, learned, not calibrated)
     return None if calibrated else calibration, quality, why_not
+
+
+def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
+    """Compare checkpoints, and trainer, plans and configuration, where both the map and the folder state them.
+
+    A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the checkpoints; of other folders
+    nobody knows. A folder that a map calibrated before is of that map's networks.
+
+    Returns:
+        A note where it cannot be known; empty where the checkpoints are the same.
+
+    Raises:
+        UserError: They are of other networks.
+    """
+    record, folder = CalibrationMap.load(path), predictions.folder.resolve()
+    if (folder / APPLIED_FILE).is_file() or record.source == str(folder):
+        return ""
+    model, networks = _model_of(folder)
+    check_networks(path, record, networks)
+    if networks and networks.keys() <= record.checkpoint_sha256.keys():
+        return ""
+    stated = model.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
+    learned = Path(record.source).name.split("__")
+    for here, there in zip(stated, learned if len(learned) == 3 else ()):
+        if here not in ("", there):
+            raise UserError(f"{path} was learned with {there}, {folder} has {here}; give the map of this model.")
+    return (
+        f"Whether {path} was learned from the networks that predicted {folder} cannot be known from their files: it "
+        "holds for no others."
+    )
+
+
+def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
+    """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty where unknown."""
+    if folder.name.startswith("validation") and (fold := fold_of(folder.parent)):
+        made_by = folder / "predicted_by.json"
+        known = read_dict(made_by) if made_by.is_file() else {}
+        checkpoint = folder.parent / Path(str(known.get("checkpoint", "checkpoint_final.pth"))).name
+        return folder.parents[1].name, {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
+    with contextlib.suppress(UserError):  # nnU-Net's own predictions have none
+        document = folder / "prediction.json"
+        model = decode(UsedModel, read_dict(document).get("model"), document)
+        return Path(model["folder"]).name, model["checkpoints_sha256"]
+    return "", {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import Probabilities
 from nnunet_nacl.calibrate.map_file import structures_of
@@ -20,42 +20,23 @@ from nnunet_nacl.nnunet.preprocessed_case import preprocess
 from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.calibrated_model import CalibratedModel, segment_case
-from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.review.row import CaseReview
-
-
-@dataclass(frozen=True)
-class PredictedStructure:
-    """What is predicted of one structure of an image.
-
-    Attributes:
-        name: Its name.
-        dice: Predicted Dice; NaN where it was not segmented.
-        dice_interval: 90 % interval of the true Dice; NaN where no map has learned it.
-        volume_ml: Of the segmentation; NaN of 2D images and pictures without spacing, see ``quality`` there.
-        volume_ml_interval: 90 % interval of the true volume; NaN likewise, and where no map has learned it.
-        present: Probability that it is in the image; NaN where no map has learned it.
-    """
-
-    name: str
-    dice: float
-    dice_interval: tuple[float, float]
-    volume_ml: float
-    volume_ml_interval: tuple[float, float]
-    present: float
+from nnunet_nacl.review.review_list import Aims, review_list
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What is predicted of one image, all arrays in the axis order of the image.
 
-    ``answer["LV cavity"]`` is what is predicted of that structure.
+    ``answer["LV cavity"]`` is the row of that structure.
 
     Attributes:
         segmentation: (*spatial) label map, uint8 or uint16.
-        quality: Of each structure predicted Dice and volume (ml; mm2 for 2D images, pixels without spacing) with 90 %
-            intervals and the probability that it is there, NaN where no map has learned them; pieces, and members'
-            disagreement.
+        structures: A row for each structure, by name: ``predicted_dice`` with ``dice_low`` and ``dice_high``, the 90 %
+            interval of the true Dice; ``volume``, of the segmentation, ``predicted_volume`` with ``volume_low`` and
+            ``volume_high``, and their ``unit``: ml, mm2 of 2D images, pixels without spacing; ``present``, the
+            probability that it is in the image; ``pieces``, ``members_dice`` and all else that
+            :func:`~nnunet_nacl.review.review_list.completed` has. NaN where it was not segmented, or no map has learned
+            it.
         findings: Connected parts of the structures that the map names.
         reasons: Why the image needs a look, in words; empty where nothing was found.
         flag: Whether there is one; None where ``bad`` was not given to the predictor, which then only ranks.
@@ -64,21 +45,18 @@ class Answer:
     """
 
     segmentation: np.ndarray
-    quality: CaseReview
+    structures: pd.DataFrame
     findings: tuple[StructureFindings, ...]
     reasons: list[str]
     flag: bool | None
     least_certain: tuple[int, ...]
     probabilities: Probabilities | None
 
-    def __getitem__(self, name: str) -> PredictedStructure:
-        """What is predicted of a structure; KeyError, which names those that there are, for another name."""
-        rows = {structure.name: structure for structure in self.quality.structures}
-        if name not in rows:
-            raise KeyError(f"{name}; there are {', '.join(rows)}")
-        row, in_ml = rows[name], self.quality.unit == "ml"
-        volume, interval = (row.volume, row.volume_interval) if in_ml else (math.nan, (math.nan, math.nan))
-        return PredictedStructure(name, row.predicted_dice, row.dice_interval, volume, interval, row.present)
+    def __getitem__(self, name: str) -> pd.Series:
+        """The row of a structure; KeyError, which names those that there are, for another name."""
+        if name not in self.structures.index:
+            raise KeyError(f"{name}; there are {', '.join(self.structures.index)}")
+        return self.structures.loc[name]
 
 
 class Predictor:
@@ -113,8 +91,7 @@ class Predictor:
         >>> answer.segmentation.shape == image.shape[1:]
         True
         >>> structure = answer["anterior"]
-        >>> low, high = structure.dice_interval  # of the true Dice
-        >>> bool(0 <= structure.dice <= 1 and 0 <= low <= high <= 1)
+        >>> bool(0 <= structure.predicted_dice <= 1 and 0 <= structure.dice_low <= structure.dice_high <= 1)
         True
         >>> answer.flag == bool(answer.reasons)
         True
@@ -196,14 +173,12 @@ class Predictor:
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
         reviewed = segment_case(model, answered, (), self._findings)
-        listed = ReviewList(
-            "", {case: reviewed.finished}, (), model.folds, model.quality, self._flags, unlike=self._unlike
-        )
-        reasons = list(listed.reasons[case])
+        listed = review_list([reviewed.finished], model.quality, Aims(self._flags, self._unlike))
+        reasons = list(listed.scans.reasons[case])
         return Answer(
             reviewed.case.segmentation,
-            listed.rows[0],
-            listed.findings[case],
+            listed.structures.set_index("name"),
+            reviewed.finished.findings,
             reasons,
             bool(reasons) if self._flags else None,
             reviewed.place.index,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.case_quality import QualitySums
-from nnunet_nacl.case.findings import Components, StructureFindings
+from nnunet_nacl.case.findings import Components, StructureFindings, label_components
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import Number
+from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.voxel_uncertainty import (
     Disagreement,
     Place,
@@ -22,7 +26,6 @@ from nnunet_nacl.numbers.voxel_uncertainty import (
     least_certain_place,
     normalised_entropy,
 )
-from nnunet_nacl.review.row import CaseReview, make_row
 
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
 """Value of a map outside nnU-Net's crop, where all is background for certain."""
@@ -56,7 +59,9 @@ class FinishedCase:
     """What is kept of a case for the lists.
 
     Attributes:
-        row: Of the list.
+        case: Name of the case.
+        rows: By nnU-Net's key of each structure what is measured of it.
+        scan: Values of the case as a whole.
         differences: How its image differs from the training's, in words.
         findings: Components of the structures that were asked for.
         place: Where the network is least certain, in words; empty where there is no picture.
@@ -66,7 +71,9 @@ class FinishedCase:
         profile: What the scan looks like, see :mod:`nnunet_nacl.nnunet.profile`; empty where no image was read.
     """
 
-    row: CaseReview
+    case: str
+    rows: dict[str, dict[str, int | Number | str]]
+    scan: dict[str, int | Number | str]
     differences: tuple[str, ...] = ()
     findings: tuple[StructureFindings, ...] = ()
     place: str = ""
@@ -74,6 +81,16 @@ class FinishedCase:
     size: tuple[int, int] = (0, 0)
     image: str = ""
     profile: tuple[Number, ...] = ()
+
+    @property
+    def structures(self) -> pd.DataFrame:
+        """See :func:`nnunet_nacl.case.table.table`."""
+        return pd.DataFrame.from_dict(self.rows, orient="index")
+
+    @property
+    def bins(self) -> dict[str, BinStats]:
+        """None: there is no ground truth."""
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +117,7 @@ def review_case(
     case: Case,
     *,
     members: Disagreement | None = None,
+    member_names: Sequence[str] = (),
     maps: Sequence[str] = (),
     differences: Sequence[str] = (),
     findings: Sequence[int] = (),
@@ -109,6 +127,7 @@ def review_case(
     Args:
         case: With its segmentation and probabilities.
         members: What the folds disagree about whose mean these probabilities are; None for one network.
+        member_names: Names of the folds, in their order.
         maps: Some of ``MAPS``, or ``PROBABILITIES``.
         differences: How the image differs from the training's.
         findings: Channels of the structures whose components are to be listed.
@@ -132,10 +151,43 @@ def review_case(
         for channel, name in enumerate(_names(labels) if PROBABILITIES in maps else ()):
             made[name][where] = probs[channel]
     place = least_certain_place(doubt, source.in_box, labels.foreground, case.spacing_mm)
-    finished = FinishedCase(
-        make_row(case, sums, members), tuple(differences), tuple(one.findings() for one in components)
-    )
-    return ReviewedCase(case, place, doubt, made, finished)
+    rows, scan = _measured(case, sums, members, member_names)
+    found = tuple(structure.findings() for structure in components)
+    return ReviewedCase(case, place, doubt, made, FinishedCase(case.name, rows, scan, tuple(differences), found))
+
+
+def _measured(
+    case: Case, sums: QualitySums, members: Disagreement | None, names: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Rows of the structures, and what is known of the whole; NaN where a structure was not segmented."""
+    labels, size, overlap = case.labels, case.geometry.voxel_size, sums.overlap
+    rows, dice, largest_dice = {}, overlap.dice, sums.network.largest_dice
+    for i, channel in enumerate(labels.foreground):
+        pieces = np.bincount(label_components(labels.mask(case.segmentation, channel))[1].ravel())[1:]  # voxels of each
+        volumes = () if members is None else members.voxels[:, i] * size
+        rows[labels.key(channel)] = {
+            "name": labels.names[channel],
+            "predicted_dice": float(dice[i]),
+            "predicted_volume": float(overlap.expected[i]) * size,
+            "volume": int(overlap.chosen[i]) * size,
+            "pieces": len(pieces),
+            "largest_piece": float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
+            "max_probability": float(sums.largest[i]),
+            "network_volume": float(sums.network.expected[i]) * size,
+            "network_dice": float(largest_dice[i]),
+            "members_dice": float(members.dice[i]) if members else math.nan,
+            **{f"volume {name}": float(volume) for name, volume in zip(names, volumes)},
+        }
+    scan = {
+        "unit": case.geometry.unit,
+        "voxel_volume": size,
+        **sums.means,
+        "n_members": 1,
+        "mutual_information": math.nan,
+    }
+    if members:
+        scan |= {"n_members": len(members.voxels), "mutual_information": members.foreground_mutual_information}
+    return rows, scan
 
 
 def _empty_maps(case: Case, maps: Sequence[str], members: Disagreement | None) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Which slice of a case is shown, which part of it, and how it is turned so that radiologists are used to the sight."""
+"""Which slice of a case is shown, which part of it, how it is turned for the eyes of radiologists, and in what size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.show.drawing import LONG_SIDE, Grid
 
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 
@@ -16,6 +15,52 @@ _ENDS = ("RL", "AP", "IS")
 _OPPOSITE = dict(zip("RLAPIS", "LRPASI"))
 # For a slice across a world axis: its name, and where its rows and its columns grow to.
 _VIEWS = {"IS": ("axial", "P", "L"), "AP": ("coronal", "I", "L"), "RL": ("sagittal", "I", "P")}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """From voxels of a slice to pixels of a picture.
+
+    Attributes:
+        shape: Rows and columns of voxels.
+        spacing_mm: Of rows and columns.
+        long_side: Fewest and most pixels of the longer side; in between, a voxel is one pixel at its finest.
+        physical: Whether the spacing is in millimetres; else in voxels.
+    """
+
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+    long_side: tuple[int, int]
+    physical: bool = True
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Height and width."""
+        return self.shape[0] * self.spacing_mm[0], self.shape[1] * self.spacing_mm[1]
+
+    @property
+    def pixel_mm(self) -> float:
+        """Side of a pixel."""
+        finest = max(self.size_mm) / min(self.spacing_mm)
+        return max(self.size_mm) / min(max(finest, self.long_side[0]), self.long_side[1])
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        height, width = (max(1, round(size / self.pixel_mm)) for size in self.size_mm)
+        return height, width
+
+    def enlarge(self, array: np.ndarray) -> np.ndarray:
+        """Voxels as blocks of pixels."""
+        rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(self.pixels, self.shape))
+        return array[rows][:, columns]
+
+    def scale_bar(self) -> tuple[float, int]:
+        """Length of a round number of millimetres that is at most 40 % of the width, and the same in pixels."""
+        longest = 0.4 * self.size_mm[1]
+        decade = 10.0 ** np.floor(np.log10(longest))
+        length = float(max(step * decade for step in (1, 2, 5) if step * decade <= longest))
+        return length, max(1, round(length / self.pixel_mm))
 
 
 @dataclass(frozen=True)
@@ -44,7 +89,7 @@ class View:
 
     @classmethod
     def around(
-        cls, occupied: np.ndarray, axis: int, index: int, geometry: Geometry, long_side: tuple[int, int] = LONG_SIDE
+        cls, occupied: np.ndarray, axis: int, index: int, geometry: Geometry, long_side: tuple[int, int]
     ) -> View:
         """The part around what is occupied in a slice, (rows, columns) as stored; ``long_side`` as in :class:`Grid`.
 
@@ -62,7 +107,7 @@ class View:
         shape = [part.stop - part.start for part in box]
         spacing = [value for i, value in enumerate(geometry.spacing_mm) if i != axis]
         i, j = (1, 0) if turned[2] else (0, 1)
-        grid = Grid((shape[i], shape[j]), (spacing[i], spacing[j]), geometry.unit != "pixels", long_side)
+        grid = Grid((shape[i], shape[j]), (spacing[i], spacing[j]), long_side, geometry.unit != "pixels")
         return cls(axis, index, box, grid, *turned)
 
     def __call__(self, volume: np.ndarray) -> np.ndarray:

@@ -14,7 +14,15 @@ from markupsafe import Markup
 
 import nnunet_nacl
 from nnunet_nacl.errors import printable
-from nnunet_nacl.show.drawing import STRUCTURE_COLORS
+
+STRUCTURE_COLORS = (
+    *("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2"),
+    *("#740AFF", "#4C005C", "#2BCE48", "#426600", "#C20088", "#5EF1F2", "#FF0010", "#94FFB5", "#FFCC99", "#990000"),
+    *("#8F7C00", "#003380", "#F0A3FF"),
+)
+"""Of structures: Okabe and Ito's palette (2008), which the colour-blind can tell apart, then of Green-Armytage's
+alphabet (Colour: Design & Creativity 5, 2010) each time the one farthest from greys and from those before. After 20
+they begin again, and numbers tell structures apart."""
 
 
 @lru_cache(maxsize=1)

@@ -68,8 +68,8 @@ def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     folder, _, case = measure(labels)
-    review = review_case(folder.load(folder.files("case_00"), truth=False)).finished.row
+    review = review_case(folder.load(folder.files("case_00"), truth=False)).finished
     found = table([case])
-    assert found.entropy[0] == pytest.approx(review.mean_foreground_entropy)
-    assert found.confidence[0] == pytest.approx(review.mean_foreground_confidence)
-    assert found.predicted_dice.min() == pytest.approx(review.lowest_predicted_dice)
+    assert found.entropy[0] == pytest.approx(review.scan["entropy"])
+    assert found.confidence[0] == pytest.approx(review.scan["confidence"])
+    assert found.predicted_dice.min() == pytest.approx(review.structures.predicted_dice.min())

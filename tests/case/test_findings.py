@@ -91,11 +91,12 @@ def test_findings_are_calibrated_and_what_the_network_said_of_the_scan_is_kept()
             for one, same, raw in zip(found.found, listed.found, before.found):
                 assert one.mean_probability == pytest.approx(same.mean_probability)
                 assert abs(one.mean_probability - raw.mean_probability) > 1e-3
-        for i, structure in enumerate(reviewed.row.structures, 1):
+        for i, structure in enumerate(reviewed.structures.itertuples(), 1):
             every = np.sort(probs[i].ravel())[::-1].astype(float)  # the best set of voxels is the first of these
             dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
-            assert structure.network == pytest.approx((every.sum() * mapped.geometry.voxel_size, dice), rel=1e-3)
-            assert structure.predicted_volume != pytest.approx(structure.network[0], rel=1e-3)
+            network = structure.network_volume, structure.network_dice
+            assert network == pytest.approx((every.sum() * mapped.geometry.voxel_size, dice), rel=1e-3)
+            assert structure.predicted_volume != pytest.approx(network[0], rel=1e-3)
 
 
 def test_regions_overlap_each_other():

@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import tifffile
@@ -73,7 +74,7 @@ def tilted(predict):
 def test_maps_agree_with_the_npz_voxel_by_voxel(tilted, tmp_path):
     out = tmp_path / "out"
     review = reviewed(tilted, out, maps=PROBABILITIES)
-    assert not review.problems and len(review.rows) == 3
+    assert not review.about.problems and len(review.scans) == 3
     for case in ("case_0", "case_1", "case_2"):
         probs = probabilities(tilted, case)
         expected = {
@@ -136,7 +137,7 @@ def test_empty_predictions_come_first(predict, tmp_path):
     segmentation[segmentation == 2] = 0  # as a postprocessing might leave it
     write_image(segmentation, folder / "case_0.nii.gz", SPACING_MM)
     review = reviewed(folder, tmp_path / "out")
-    assert [case.case for case in review.rows] == ["nearly", "sure", "case_2", "case_1", "case_0"]
+    assert [*review.scans.index] == ["nearly", "sure", "case_2", "case_1", "case_0"]
     table = {row["case"]: row for row in rows(tmp_path / "out")}
     assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
     for name in ("mean_foreground_entropy", "lowest_predicted_dice", "anterior predicted_dice"):
@@ -223,7 +224,7 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
         assert sorted(done) == sorted(expected)
         return result
 
-    assert [row.case for row in again().rows] == [row.case for row in first.rows]
+    assert [*again().scans.index] == [*first.scans.index]
     assert (out / "review.csv").read_text() == text
     again("case_0", "case_1", "case_2", overwrite=True)
     (out / "maps" / "case_0" / "case_0_entropy.nii.gz").unlink()
@@ -265,7 +266,7 @@ def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path
     (out / "maps").symlink_to(tmp_path)
     entry = {"case": case, "written": {name.format(out=out): {}}}
     (out / "review" / f"{case}.json").write_text(json.dumps(entry))
-    assert not reviewed(folder, out).problems
+    assert not reviewed(folder, out).about.problems
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
 
@@ -350,9 +351,9 @@ def test_processes_give_the_same(predict, tmp_path):
     folder = predict()
     (folder / "case_2.npz").write_bytes(b"PK")
     reviews = [reviewed(folder, tmp_path / f"out{n}", num_processes=n, maps=ALL) for n in (1, 2)]
-    assert repr(reviews[0].rows) == repr(reviews[1].rows)  # to the bit, and a NaN is a NaN
-    assert reviews[0].problems == reviews[1].problems
-    assert list(reviews[0].problems) == ["case_2"]
+    pd.testing.assert_frame_equal(reviews[0].structures, reviews[1].structures, check_exact=True)
+    problems = reviews[0].about.problems
+    assert problems == reviews[1].about.problems and list(problems) == ["case_2"]
     for path in (tmp_path / "out1" / "maps").glob("case_*/*.nii.gz"):
         np.testing.assert_array_equal(read(path), read(tmp_path / "out2" / path.relative_to(tmp_path / "out1")))
 
@@ -402,17 +403,17 @@ def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):
     write_image(np.full(SHAPE, 7, dtype=np.uint8), folder / "case_7.nii.gz", SPACING_MM)
     shutil.copy(folder / "case_0.npz", folder / "case_7.npz")
     review = reviewed(folder, tmp_path / "out")
-    assert [case.case for case in review.rows] == ["case_0"]
+    assert [*review.scans.index] == ["case_0"]
     for i, message in enumerate(
         ("truncated", "NaN", "sum to 0.5", "shape", "case_5.nii.gz is missing", "npz is missing", "label 7"), 1
     ):
-        assert message in review.problems[f"case_{i}"] and f"case_{i}" in review.problems[f"case_{i}"]
+        assert message in review.about.problems[f"case_{i}"] and f"case_{i}" in review.about.problems[f"case_{i}"]
     assert not any((tmp_path / "out" / f"case_{i}").exists() for i in range(1, 8))
     table = rows(tmp_path / "out")
     assert [(row["rank"], row["case"]) for row in table] == [("1", "case_0")] + [("", f"case_{i}") for i in range(1, 8)]
-    assert all(row["problem"] == review.problems.get(row["case"], "") for row in table)
+    assert all(row["problem"] == review.about.problems.get(row["case"], "") for row in table)
     settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    assert settings["problems"] == review.problems
+    assert settings["problems"] == review.about.problems
 
 
 @pytest.mark.parametrize(

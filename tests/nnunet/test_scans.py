@@ -272,7 +272,7 @@ def test_a_calibrated_model_predicts_dice(tmp_path, calibrated, scans) -> None:
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
         assert answer.probabilities.calibrated and answer.flag is True
-        assert answer["anterior"].dice == answer.quality.structures[0].predicted_dice
+        assert answer["anterior"].predicted_dice == answer.structures.predicted_dice.iloc[0]
         with pytest.raises(KeyError, match="there are anterior, posterior"):
             answer["liver"]
         np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], answer.segmentation)

@@ -1,143 +1,116 @@
-"""The list of cases: order and text."""
+"""The list of scans: its order, what a map adds, who is flagged or drawn, and its tables."""
 
 from __future__ import annotations
 
 import csv
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.review.review_list import REVIEW, SCANS, STRUCTURES, ReviewList
-from nnunet_nacl.review.reviewed_case import FinishedCase
-from nnunet_nacl.review.row import CaseReview, StructureReview, volume_text
+from nnunet_nacl.review.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
+from nnunet_nacl.review.reasons import volume_text
+from nnunet_nacl.review.review_list import About, Aims, review_list
+from tests.review.records import quality, record, structure
+
+NAN = math.nan
+GONE = {"dice": NAN, "pieces": 0, "largest_piece": NAN}
 
 
-def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1, **learned):
-    rows = tuple(
-        StructureReview(f"s{i}", dice + i / 10, math.nan, 2.0, 2.5, largest, pieces, 1.0, members, **learned)
-        for i in range(structures)
-    )
-    return CaseReview(case, 0.7, 0.8, math.nan, "ml", rows, len(members))
-
-
-def review_list(reviews, members=("p",), problems=None, quality=None, reasons=None, flags=None, also=0) -> ReviewList:
-    """Of cases, with why they need a look."""
-    finished = {row.case: FinishedCase(row) for row in reviews}
-    listed = ReviewList("", finished, (), members, quality, flags, problems=problems or {}, also=also)
-    vars(listed).update(reasons=reasons or {row.case: {} for row in reviews})
-    return listed
+def tables(listed) -> dict[str, list[dict[str, str]]]:
+    """Rows of the tables by their names."""
+    return {name: list(csv.DictReader(text.splitlines())) for name, text in csv_texts(listed).items()}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 1)), max_size=12))
 def test_empty_predictions_first_then_rising_predicted_dice(cases):
-    reviews = [
-        review(f"{i:02}", math.nan if empty else dice, largest=largest, pieces=0 if empty else 1, structures=2)
+    records = [
+        record(f"{i:02}", *[structure(**{"dice": dice} | (GONE if empty else {}), largest=largest)] * 2)
         for i, (dice, empty, largest) in enumerate(cases)
     ]
-    ordered = review_list(reviews).rows
-    assert sorted(r.case for r in ordered) == sorted(r.case for r in reviews)
-    n_empty = sum(r.empty for r in reviews)
-    assert all(r.empty for r in ordered[:n_empty])
-    dice = [r.structures[0].predicted_dice for r in ordered[n_empty:]]
-    assert dice == sorted(dice)
-    nearness = [r.structures[0].max_probability for r in ordered[:n_empty]]
-    assert nearness == sorted(nearness, reverse=True)
+    scans = review_list(records).scans
+    assert sorted(scans.index) == [found.case for found in records]
+    empty = scans.is_empty.tolist()
+    assert empty == sorted(empty, reverse=True)
+    assert scans.score[~scans.is_empty.astype(bool)].is_monotonic_increasing
+    assert scans.max_probability[scans.is_empty.astype(bool)].is_monotonic_decreasing
 
 
-def test_empty_predictions_of_scans_without_anything_come_last():
-    present = {"seen": 0.9, "missed": 0.6, "healthy": 0.1}
-
-    def reviews(**known):
-        dice = {"seen": {"dice": 0.9}}
-        return [
-            review(case, **dice.get(case, {"dice": math.nan, "pieces": 0}), present=known.get(case, math.nan))
-            for case in present
-        ]
-
-    assert [r.case for r in review_list(reviews(**present)).rows] == ["missed", "seen", "healthy"]
-    assert [r.case for r in review_list(reviews()).rows] == ["healthy", "missed", "seen"]
-    found = tables(reviews(**present))[STRUCTURES]
-    assert [row["present_probability"] for row in found] == ["0.6", "0.9", "0.1"]
-
-
-def test_the_lowest_score_comes_first_whatever_the_dice():
-    known = {"usual": (0.8, 0.9), "odd": (0.9, 0.02), "odder": (0.95, 0.01), "nothing known": (0.99, math.nan)}
-    rows = [review(case, dice, present=p, says_nothing=math.isnan(p)) for case, (dice, p) in known.items()]
-    rows.append(review("missed", math.nan, pieces=0, present=0.5))
-    listed = review_list(rows)
-    assert [row.case for row in listed.rows] == ["nothing known", "odder", "odd", "missed", "usual"] and listed.scored
-    found = tables(rows)[REVIEW]
-    assert [row["score"] for row in found] == ["", "0.0095", "0.018", "0.5", "0.72"]
-    assert [row["worst_structure"] for row in found] == ["s0"] * 5  # what was missed too
-    assert review_list(rows[-1:]).scored and not review_list(rows[-2:-1]).scored
-    assert not review_list([review("a", 0.12344, always=True)]).scored  # a score is rounded
+def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
+    """A score is p x of what was segmented and 1 - p of what was missed; where x says nothing, p alone."""
+    seen = [record(case, structure(dice, network_dice=p)) for case, dice, p in (("b", 0.8, 0.9), ("a", 0.9, 0.02))]
+    missed, healthy = (record(case, structure(**GONE, network_dice=p)) for case, p in (("c", 0.5), ("d", 0.01)))
+    known = quality()
+    known.presence.present_probability = lambda key, volume, dice: dice
+    listed = review_list([*seen, missed, healthy], known)
+    assert listed.scans.score.to_dict() == {"a": 0.018, "c": 0.5, "b": 0.72, "d": 0.99} and listed.is_scored
+    found = tables(listed)[REVIEW]
+    assert [row["score"] for row in found] == ["0.018", "0.5", "0.72", "0.99"]
+    assert [row["worst_structure"] for row in found] == ["s0"] * 4  # what was missed too
+    silent = quality(silent=["1"])
+    listed = review_list([record("a", structure(0.99)), record("b", structure(0.1), structure(0.2))], silent)
+    assert [*listed.scans.index] == ["a", "b"] and listed.scans.score.isna().tolist() == [True, False]
+    assert not review_list([record("a", structure(0.12344))], quality(always=["1"])).is_scored  # a score is rounded
+    assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]  # as near to a structure as each other
 
 
-def quality(why_not: str = ""):
-    """A map that adds nothing to a row."""
-    learned = SimpleNamespace(as_deployed=True)
-    known = {"why_no_flags": why_not, "learned": learned, "record": SimpleNamespace(names={}), "torn": ()}
-    known |= {"of_map": SimpleNamespace(profiles=None, unit="ml")}
-    as_they_are = {"complete": lambda row, bad: row, "compare": lambda row, profile, level: row}
-    return SimpleNamespace(**as_they_are, **known)
+def test_a_map_that_learned_another_unit_predicts_dice_alone():
+    flags = Flags({"s0": 0.5}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
+    known = quality((0.4, 0.7), (1.5, 3.0), {"1": 0.9})
+    listed = review_list([record("a"), record("flat", unit="mm2")], known, Aims(flags))
+    rows = listed.structures
+    assert rows.loc["a", ["dice_low", "volume_low", "present", "score"]].tolist() == [0.4, 1.5, 0.9, 0.45 - 0.5]
+    assert rows.loc["flat", "dice_low"] == 0.4
+    assert rows.loc["flat", ["volume_low", "present", "score"]].isna().all()  # scores were learned with presence
+    written = csv_texts(listed)[STRUCTURES].splitlines()
+    assert "volume_ml" in written[0] and "area_mm2" in written[0] and len(written) == 3
 
 
 def test_the_first_sentence_says_how_many_are_flagged_by_what_and_to_which_end():
-    reasons = {"a": {"low score: s0 0.50 may be bad": ["s0"], "odd": []}, "b": {"odd": []}, "c": {}}
+    odd = {"a": ("odd",), "b": ("odd",), "c": ()}
 
-    def said(n: int = 3, **keywords) -> str:
-        cases = list(reasons)[:n]
-        listed = review_list([*map(review, cases)], reasons={case: reasons[case] for case in cases}, **keywords)
-        return listed.summary
+    def said(n: int = 3, known=None, flags=None) -> str:
+        dice = {"a": 0.05}
+        cases = [record(case, structure(dice.get(case, 0.9)), differences=odd[case]) for case in [*odd][:n]]
+        return review_list(cases, known, Aims(flags)).summary
 
     assert said() == "2 of 3 scans are flagged."
-    assert said(quality=quality("too old.")) == f"{said()} Scans cannot be flagged by a score: too old."
+    assert said(known=quality(why_not="too old.")) == f"{said()} Scans cannot be flagged by a score: too old."
     how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
-    assert said(1, quality=quality()) == f"1 of 1 scan is flagged. {how}"
-    aim = Flags({"s0": 0.7}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
+    assert said(1, quality()) == f"1 of 1 scan is flagged. {how}"
+    aim = Flags({"s0": 0.0}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
     assert said(flags=aim) == f"2 of 3 scans are flagged. {aim.aim} 1 is flagged for other reasons alone."
     assert said(1, flags=aim) == f"1 of 1 scan is flagged. {aim.aim}"
     ranked = Flags({"s0": 0.7}, 0.9, None, None, 40, 3, 0.1, 0.0, 0.0, "too few")
     assert said(flags=ranked) == f"2 of 3 scans are flagged. {ranked.aim}" and "too few" in ranked.aim
 
 
-def tables(reviews, *args, **options) -> dict[str, list[dict[str, str]]]:
-    """Rows of the tables by their names."""
-    texts = review_list(reviews, *args, **options).csv_texts()
-    return {name: list(csv.DictReader(text.splitlines())) for name, text in texts.items()}
-
-
-REVIEW_COLUMNS = [
-    *("rank", "case", "flag", "reasons", "n_structures_with_reasons", "score", "worst_structure"),
-    *("predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"),
-]
-
-
-@pytest.mark.parametrize("structures", [1, 118])
-def test_a_scan_has_one_row_of_the_same_columns_whatever_its_structures(structures):
-    known = {"dice_interval": (0.4, 0.7), "present": 0.5, "bad": 0.25}
-    reviews = [review('a "b", c', 0.1, structures=structures, **known), review("b", structures=structures)]
-    reasons = {'a "b", c': {"odd": ["s0"], "torn": ["s0", "s1"]}, "b": {}}
-    found = tables(reviews, ["p"], {"d": "d.npz is missing"}, reasons=reasons)
-    assert all(list(row) == REVIEW_COLUMNS for row in found[REVIEW])
+@pytest.mark.parametrize("n", [1, 118])
+def test_a_scan_has_one_row_of_the_same_columns_whatever_its_structures(n):
+    rows = [structure(dice) for dice in (0.1, *[0.6] * (n - 1))]
+    records = [record('a "b", c', *rows, differences=("odd", "new")), record("b", *[structure()] * n)]
+    found = tables(review_list(records, quality((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})))
+    columns = ["rank", "case", "flag", "reasons", "n_structures_with_reasons", "score", "worst_structure"]
+    columns += ["predicted_dice", "predicted_dice_low", "predicted_dice_high", "problem"]
+    assert all(list(row) == columns for row in found[REVIEW])
     assert [list(row.values()) for row in found[REVIEW]] == [
-        ["1", 'a "b", c', "yes", "odd; torn", "2", "-0.2", "s0", "0.1", "0.4", "0.7", ""],
-        ["2", "b", "no", "", "0", "0.5", "s0", "0.5", "", "", ""],
+        ["1", 'a "b", c', "yes", "odd; new", "0", "0.1", "s0", "0.1", "0.4", "0.7", ""],
+        ["2", "b", "no", "", "0", "0.5", "s0", "0.5", "0.4", "0.7", ""],
         ["", "d", "", "", "", "", "", "", "", "", "d.npz is missing"],
     ]
     assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 11
-    assert [(row["case"], row["structure"]) for row in found[STRUCTURES]] == [
-        (row.case, f"s{i}") for row in reviews for i in range(structures)
-    ]
+    names = [(case, f"s{i}") for case in ('a "b", c', "b") for i in range(n)]
+    assert [(row["case"], row["structure"]) for row in found[STRUCTURES]] == names
 
 
 def test_all_that_is_known_of_a_structure_stands_in_its_row():
-    known = {"dice_interval": (0.7, 0.9), "volume_interval": (1.5, 3.123456789), "present": 0.97, "bad": 0.25}
-    [row] = tables([review(members=(1.0, 3.0), **known)], ["p", "q"])[STRUCTURES]
+    known = quality((0.7, 0.9), (1.5, 3.123456789), {"1": 0.97})
+    flags = Flags({"s0": 0.25}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
+    [row] = tables(review_list([record("a", structure(members=(1.0, 3.0)), n_members=2)], known, Aims(flags)))[
+        STRUCTURES
+    ]
     assert row == {
         **{"case": "a", "structure": "s0", "predicted_dice": "0.5", "predicted_dice_low": "0.7"},
         **{"predicted_dice_high": "0.9", "score": "0.235", "no_better_than_constant": "", "volume_ml": "2.0"},
@@ -148,6 +121,11 @@ def test_all_that_is_known_of_a_structure_stands_in_its_row():
     }
 
 
+def test_a_list_of_no_scan_has_its_files():
+    listed = review_list([], about=About(problems={"d": "gone"}))
+    assert [row["problem"] for row in tables(listed)[REVIEW]] == ["gone"] and listed.summary.startswith("0 of 0 scans")
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(1041.2, "1040"), (12345.0, "12300"), (0.25, "0.25"), (0.0001234, "0.000123"), (0.0, "0")]
 )
@@ -156,16 +134,22 @@ def test_volumes_are_never_powers_of_ten(value, text):
 
 
 def test_scans_drawn_by_chance_are_named_and_not_flagged():
-    reasons = {f"{i:02}": {"odd": []} if i < 4 else {} for i in range(20)}
+    records = [record(f"{i:02}", differences=("odd",) * (i < 4)) for i in range(20)]
 
-    def drawn(also: int, cases) -> list[str]:
-        return review_list(map(review, cases), reasons={case: reasons[case] for case in cases}, also=also).drawn
+    def drawn(also: int, records=records) -> list[str]:
+        return sorted(review_list(records, aims=Aims(also=also)).cases("is_drawn"))
 
-    five = drawn(5, [*reasons])
-    assert len(five) == 5 and not {case for case in five if reasons[case]} and drawn(5, [*reversed(reasons)]) == five
-    assert set(drawn(6, [*reasons])) > set(five) and drawn(0, [*reasons]) == []
-    assert drawn(50, [*reasons]) == [case for case, why in reasons.items() if not why]  # no more than there are
-    listed = review_list(map(review, reasons), reasons=reasons, also=5)
-    rows = {row["case"]: row for row in csv.DictReader(listed.csv_texts()[REVIEW].splitlines())}
+    five = drawn(5)
+    assert len(five) == 5 and min(five) >= "04" and drawn(5, records[::-1]) == five
+    assert set(drawn(6)) > set(five) and drawn(0) == []
+    assert drawn(50) == [f"{i:02}" for i in range(4, 20)]  # no more than there are
+    listed = review_list(records, aims=Aims(also=5))
+    rows = {row["case"]: row for row in tables(listed)[REVIEW]}
     assert {case for case, row in rows.items() if row["reasons"] == "drawn by chance"} == set(five)
-    assert listed.n_to_look_at == 4 and {rows[case]["flag"] for case in five} == {"no"}
+    assert len(listed.cases("is_flagged")) == 4 and {rows[case]["flag"] for case in five} == {"no"}
+
+
+@pytest.mark.parametrize(("pages", "cases"), [("flagged", [*range(11), 15]), ("all", range(20)), ("none", ())])
+def test_the_flagged_and_the_ten_next_have_a_page(pages, cases):
+    records = [record(f"{i:02}", structure(i / 100), differences=("odd",) * (i in (0, 15))) for i in range(20)]
+    assert review_list(records, aims=Aims(pages=pages)).cases("has_page") == [f"{i:02}" for i in cases]

@@ -11,9 +11,8 @@ import numpy as np
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
 from nnunet_nacl.review.deliver import Delivery, deliver
+from nnunet_nacl.review.pictures import draw_scan
 from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.review.scan_page import all_pages
-from nnunet_nacl.review.scan_pictures import draw_scan
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -63,4 +62,4 @@ def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> Re
     delivery = Delivery(output, partial(draw_scan, output), **asked)
     opened = PredictionFolder.open(folder, need_reference=False)
     saved = SavedPredictions(opened, delivery)
-    return deliver(saved.source(num_processes=num_processes), delivery, page=all_pages, again=overwrite)[0]
+    return deliver(saved.source(num_processes=num_processes), delivery, again=overwrite)[0]

@@ -1,60 +1,16 @@
-"""A comparison to make a page of, reviewed scans, and a browser."""
+"""A comparison to make a page of, and a browser."""
 
 from __future__ import annotations
 
-import shutil
-
-import numpy as np
 import pytest
 
-from tests.runs.folders import CLASSES, describe, random_case, write_image, write_json, write_prediction
-from tests.runs.predictions import SPACING_MM, reviewed
+from tests.browser import chromium
 from tests.show.study import Study, make_study
+
+__all__ = ["chromium"]
 
 
 @pytest.fixture
 def study(tmp_path) -> Study:
     """Three methods on two cases."""
     return make_study(tmp_path / "out")
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A browser."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is on PATH")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-SCANS = ("it's ü", "b", "no image", 'a "<b>"')
-
-
-@pytest.fixture(scope="session")
-def reviewed_scans(tmp_path_factory):
-    """A reviewed folder of ``SCANS``, the first of 160 slices, the third without an image; and its list."""
-    parent, rng = tmp_path_factory.mktemp("reviewed scans"), np.random.default_rng(0)
-    folder, images = parent / "predictions", parent / "images"
-    folder.mkdir()
-    images.mkdir()
-    dataset, plans = describe(CLASSES, len(SCANS), ".nii.gz", "SimpleITKIO")
-    write_json(folder / "dataset.json", dataset)
-    write_json(folder / "plans.json", plans)
-    write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": str(images)})
-    for i, name in enumerate(SCANS):
-        shape = (160 if i == 0 else 6, 14, 12)
-        truth, probs, segmentation = random_case(rng, CLASSES, shape)
-        if i == len(SCANS) - 1:  # a structure is missing: flagged
-            segmentation[segmentation == 2] = 0
-        write_prediction(folder, name, probs.astype("float32"), segmentation, SPACING_MM)
-        if name != "no image":
-            image = (100 * truth + rng.integers(0, 50, shape)).astype("int16")
-            write_image(image, images / f"{name}_0000.nii.gz", SPACING_MM)
-    return parent, reviewed(folder, parent / "out")

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from nnunet_nacl.files import to_csv_text
-from nnunet_nacl.review.review_list import page_of
+from nnunet_nacl.review.list_files import page_of
 
 SLICE = "document.getElementById('slice').textContent"
 REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
@@ -56,7 +56,7 @@ def exported(page) -> list[dict[str, str]]:
 
 def test_slices_follow_keys_wheel_and_slider(browse, reviewed_scans):
     page = browse("b")
-    place = reviewed_scans[1].finished["b"].place.split(",")[0]
+    place = reviewed_scans[1].records["b"].place.split(",")[0]
     assert page.evaluate(SLICE) == place
     start = int(place.split()[2])
     numbers = [number for number, *_ in json.loads(page.locator("#slices").text_content())["slices"]]
@@ -79,27 +79,27 @@ def test_slices_follow_keys_wheel_and_slider(browse, reviewed_scans):
 
 
 def test_keys_go_from_scan_to_scan_in_the_order_of_the_list(browse, listed):
-    page = browse(listed.rows[0].case)
+    page = browse(listed.scans.index[0])
     title = "document.querySelector('h1').textContent"
     for key, rank in (("n", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("p", 0)):
         with page.expect_navigation():
             page.keyboard.press(key)
-        assert page.evaluate(title) == listed.rows[rank].case
+        assert page.evaluate(title) == listed.scans.index[rank]
     page.locator("textarea").focus()
     page.keyboard.type("no, not p")
-    assert page.evaluate(title) == listed.rows[0].case, "letters in a note are letters"
+    assert page.evaluate(title) == listed.scans.index[0], "letters in a note are letters"
 
 
 @pytest.mark.parametrize("script", ["", REFUSED, APART], ids=["shared", "refused", "apart"])
 def test_marks_stay_and_are_exported_from_every_page(browse, listed, script):
     """Wherever the browser keeps them: for all pages on disk, for none, or for each by itself."""
-    first, second = [row.case for row in listed.rows[:2]]
+    first, second = listed.scans.index[:2]
     page = browse(first, script=script)
     assert page.locator("#no-storage").is_visible() == (script == REFUSED)
     page.locator("select[name=mark]").select_option("correct")
     page.locator("textarea").fill('apex: "leaks",\nbase ü')
     [row] = exported(page)
-    known = {"run": listed.run, "case": first, "mark": "correct", "note": 'apex: "leaks",\nbase ü'}
+    known = {"run": listed.about.run, "case": first, "mark": "correct", "note": 'apex: "leaks",\nbase ü'}
     assert list(row) == ["run", "case", "mark", "note", "time"] and row.items() >= known.items()
     assert row["time"].endswith("Z")
     if script != REFUSED:
@@ -124,14 +124,14 @@ def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, 
         page.reload()
         return exported(page)
 
-    assert follow("another", {"b": good}) == follow(listed.run, None) == follow(listed.run, "text") == []
+    assert follow("another", {"b": good}) == follow(listed.about.run, None) == follow(listed.about.run, "text") == []
     bad = {"null": None, "text": "ok", "no mark": good | {"mark": "fine"}, "no note": good | {"note": 7}}
     bad |= {"no date": good | {"time": "2026"}, "to come": good | {"time": "2999-01-01T00:00:00.000Z"}}
     notes = ["=1+1", "'=1", "\t-1", '"@x', "a;=b", "a\n+1|-2", "\uff1d1", "+ & %"]
-    rows = [[listed.run, case, "ok", case, good["time"]] for case in notes]
+    rows = [[listed.about.run, case, "ok", case, good["time"]] for case in notes]
     expected = csv.DictReader(io.StringIO(to_csv_text(["run", "case", "mark", "note", "time"], rows), newline=""))
-    assert follow(listed.run, {**bad, **{case: good | {"note": case} for case in notes}}) == [*expected]
-    page.evaluate(f"localStorage.setItem('nnunet_nacl {listed.run}', '[')")
+    assert follow(listed.about.run, {**bad, **{case: good | {"note": case} for case in notes}}) == [*expected]
+    page.evaluate(f"localStorage.setItem('nnunet_nacl {listed.about.run}', '[')")
     page.goto(f"{page.url.split('#')[0]}#%")
     page.reload()
     assert exported(page) == [] and not page.locator("#no-storage").is_visible()
@@ -139,14 +139,14 @@ def test_a_link_brings_marks_of_its_run_and_a_bad_one_costs_only_itself(browse, 
 
 def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse, listed):
     page = browse()
-    flagged = [row.case for row in listed.rows if listed.reasons[row.case]]
+    flagged = listed.cases("is_flagged")
     visible = """[...document.querySelectorAll('tbody tr')].filter((row) => row.checkVisibility()).map(
         (row) => row.dataset.case)"""
-    assert 0 < len(flagged) < len(listed.rows), "else nothing is tested"
-    assert page.evaluate(visible) == [row.case for row in listed.rows]
+    assert 0 < len(flagged) < len(listed.scans), "else nothing is tested"
+    assert page.evaluate(visible) == [*listed.scans.index]
     page.get_by_label("flagged").check()
     assert page.evaluate(visible) == flagged
-    left, n = "Not seen yet: {} flagged, {} of {} in all.".format, len(listed.rows)
+    left, n = "Not seen yet: {} flagged, {} of {} in all.".format, len(listed.scans)
     assert page.locator("#left").inner_text() == left(len(flagged), n, n)
     page.get_by_label("not seen yet").check()
     page.locator("tbody tr:not([hidden]) select").first.select_option("reject")
@@ -155,7 +155,7 @@ def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse,
     page.get_by_label("flagged").uncheck()
     page.get_by_label("not seen yet").uncheck()
     page.locator("thead button").first.click()
-    assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(page.evaluate(visible)) == len(listed.rows)
+    assert page.evaluate(visible) == sorted(page.evaluate(visible)) and len(page.evaluate(visible)) == len(listed.scans)
 
 
 def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):

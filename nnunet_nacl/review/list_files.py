@@ -1,0 +1,111 @@
+"""The files of a list beside the segmentations: where they lie, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_nacl.case.findings import FINDINGS, findings_csv_text
+from nnunet_nacl.files import is_ours, to_csv_text
+from nnunet_nacl.review.prediction_json import DOCUMENT
+from nnunet_nacl.review.review_list import MEMBER, ReviewList
+
+PAGE = "index.html"
+RECORDS = "review"
+"""Folder of the run's records, of what pages are made of, and of the scans' pages."""
+REVIEW, STRUCTURES, SCANS = "review.csv", "structures.csv", "scans.csv"
+OUTCOME, OUTCOME_PAGE = "outcome.json", "outcome.html"
+RESEARCH = "Research software, not for clinical use."
+
+# Columns of the tables by those of the list; a new one is a line here, and its value in the record.
+_REVIEW = {
+    **{"rank": "rank", "case": "case", "is_flagged": "flag", "why": "reasons", "n_named": "n_structures_with_reasons"},
+    **{"score": "score", "worst_structure": "worst_structure", "predicted_dice": "predicted_dice"},
+    **{"dice_low": "predicted_dice_low", "dice_high": "predicted_dice_high", "problem": "problem"},
+}
+_SCANS = {
+    **{"case": "case", "is_empty": "empty", "empty_structures": "empty_structures", "score": "score"},
+    "lowest_predicted_dice": "lowest_predicted_dice",
+    **{name: f"mean_foreground_{name}" for name in ("entropy", "confidence", "mutual_information")},
+    **{"n_members": "n_members", "unlike_p": "unlike_p", "unlike": "unlike"},
+}
+_STRUCTURES = {
+    **{"case": "case", "name": "structure", "predicted_dice": "predicted_dice", "dice_low": "predicted_dice_low"},
+    **{"dice_high": "predicted_dice_high", "score": "score", "says_nothing": "no_better_than_constant"},
+    **{"volume": "{size}_{unit}", "predicted_volume": "predicted_{size}_{unit}"},
+    **{f"volume_{end}": f"predicted_{{size}}_{end}_{{unit}}" for end in ("low", "high")},
+    **{"present": "present_probability", "members_dice": "members_dice"},
+    **{"volume_sd": "{size}_sd_{unit}", "volume_min": "{size}_min_{unit}", "volume_max": "{size}_max_{unit}"},
+    **{name: name for name in ("pieces", "largest_piece", "max_probability")},
+}
+
+
+def csv_texts(listed: ReviewList) -> dict[str, str]:
+    """By name the content of the tables, in the order of the list; findings.csv only where there are some.
+
+    A cell is empty where a number is undefined. A case that could not be done has a row without a rank at the end of
+    review.csv: whoever works through the list must not miss it.
+    """
+    scans = listed.scans.reset_index(names="case").assign(problem=None)
+    scans["rank"] = scans.index + 1
+    scans["n_named"] = [len({name for names in reasons.values() for name in names}) for reasons in scans.reasons]
+    for column in ("is_flagged", "is_empty"):
+        scans[column] = scans[column].map({True: "yes", False: "no"})
+    review = scans[[*_REVIEW]].rename(columns=_REVIEW).astype(object)
+    failed = pd.DataFrame(listed.about.problems.items(), columns=["case", "problem"], dtype=object)
+    texts = {
+        REVIEW: _csv_text(pd.concat([review, failed])),
+        STRUCTURES: _csv_text(structure_columns(listed.structures.reset_index(names="case"))),
+        SCANS: _csv_text(scans[[*_SCANS]].rename(columns=_SCANS)),
+    }
+    findings = {case: listed.records[case].findings for case in scans.case}
+    if any(findings.values()):
+        texts[FINDINGS] = findings_csv_text(findings, scans.unit[0])
+    return texts
+
+
+def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
+    """structures.csv, of rows of :func:`~nnunet_nacl.review.review_list.completed`; names of volumes say their unit."""
+    parts, members = [], [column for column in structures if column.startswith(MEMBER)]
+    for unit, part in structures.groupby("unit", sort=False):
+        columns = {
+            column: name.format(size="volume" if unit == "ml" else "area", unit=unit)
+            for column, name in _STRUCTURES.items()
+        }
+        if len(members) > 1:
+            columns |= {member: f"{columns['volume']} {member.removeprefix(MEMBER)}" for member in members}
+        says_nothing = part.says_nothing.map({True: "yes", False: None})
+        parts.append(part.assign(says_nothing=says_nothing)[[*columns]].rename(columns=columns))
+    return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["case", "structure", "score"])
+
+
+def places_of_list(output: Path, cases: Iterable[str]) -> list[str]:
+    """Files of a run beside segmentations: tables, document, page, further pages that are there, one of each case."""
+    pages = [PAGE, *(path.name for path in output.glob("index_[0-9]*.html")), *map(page_of, cases)]
+    return [DOCUMENT, REVIEW, STRUCTURES, SCANS, FINDINGS, *pages]
+
+
+def remove_list(output: Path) -> None:
+    """Remove the list of an earlier run and what came of it, before its segmentations change; files of others stay."""
+    cases = [path.stem for path in (output / RECORDS).glob("*.html")]
+    for name in (OUTCOME, OUTCOME_PAGE, *places_of_list(output, cases)):
+        if is_ours(output / name):
+            (output / name).unlink(missing_ok=True)
+
+
+def pictures_of(case: str) -> str:
+    """Place of what the page of a scan is made of, :func:`nnunet_nacl.review.pictures.draw_scan`."""
+    return f"{RECORDS}/{case}.pictures"
+
+
+def page_of(case: str) -> str:
+    """Place of the page of a scan."""
+    return f"{RECORDS}/{case}.html"
+
+
+def _csv_text(table: pd.DataFrame) -> str:
+    """Of a table; numbers with six digits."""
+    rows = table.astype(object).itertuples(index=False, name=None)
+    return to_csv_text(list(table), ([float(f"{x:.6g}") if isinstance(x, float) else x for x in row] for row in rows))

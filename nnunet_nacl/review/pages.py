@@ -1,0 +1,209 @@
+"""The pages of a list: index.html with a picture of every scan, and review/SCAN.html to look at a scan and mark it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from nnunet_nacl.case.findings import StructureFindings
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, pictures_of, remove_list
+from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first
+from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.show.rendering import render_page
+
+LARGEST_PAGE = 10_000_000
+"""Characters of a page that shows all cases."""
+ROWS_OF_A_PAGE = 100
+MOST_FINDINGS = 5
+"""Of a structure on a page."""
+
+_UNITS = {"mm2": "mm²"}
+_MOST_STRUCTURES, _SHOWN = 4, 3  # of more, those with a reason and the worst are shown, the rest folds open
+_FOR_SCRIPT = ("slices", "first", "of", "axis")
+
+
+def write_list(listed: ReviewList, output: Path) -> None:
+    """Write the tables and pages of a list in place of those of an earlier run; UserError if one cannot be written."""
+    remove_list(output)  # another part may have written one
+    for name, text in csv_texts(listed).items():
+        write_atomically(output / name, text)
+    for name, text in all_pages(listed, output):
+        write_atomically(output / name, text)
+
+
+def all_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
+    """Place in the output folder and text of the list's pages, then of each scan's, one at a time."""
+    yield from review_page(listed).items()
+    paged = listed.cases("has_page")
+    for place, case in enumerate(paged):
+        beside = {"prev": paged[place - 1 : place] if place else [], "next": paged[place + 1 : place + 2]}
+        links = {way: f"{quote(name)}.html" for way, names in beside.items() for name in names}
+        yield page_of(case), _scan_page(listed, case, links, output)
+
+
+def review_page(listed: ReviewList) -> dict[str, str]:
+    """The page of a list, with a picture of every case that has one, by the name of its file.
+
+    Above ``LARGEST_PAGE`` it is one page for every ``ROWS_OF_A_PAGE`` cases, linked: ``index_2.html`` and so on.
+    """
+    rows = [_row(rank, scan, listed) for rank, scan in enumerate(listed.scans.itertuples(), 1)]
+    if len(text := _render_list(listed, rows)) <= LARGEST_PAGE:
+        return {PAGE: text}
+    parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
+    names = [PAGE, *(f"index_{number}.html" for number in range(2, len(parts) + 1))]
+    return {name: _render_list(listed, part, names, name) for name, part in zip(names, parts)}
+
+
+def _render_list(
+    listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[str] = (), here: str = PAGE
+) -> str:
+    """A page with some of the rows, and links to the others."""
+    names = list(listed.about.structures)
+    columns = names if len(names) <= _MOST_STRUCTURES else ["worst structures"]
+    return render_page(
+        "review.html",
+        ("marks.js", "page.js", "list.js"),
+        **_shared(listed),
+        rows=rows,
+        pages=pages,
+        here=here,
+        date=f"{datetime.now():%Y-%m-%d}",
+        columns=[*(["score"] if listed.is_scored else []), *columns],
+        flags=listed.aims.flags,
+        learned=listed.quality and listed.quality.learned,
+        is_scored=listed.is_scored,
+        is_present_known=listed.structures.present.notna().any(),
+    )
+
+
+def _shared(listed: ReviewList) -> dict[str, Any]:
+    """What both kinds of pages say."""
+    return {"list": listed, "about": listed.about, "no_intervals": _why_no_intervals(listed)}
+
+
+def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
+    record, structures = listed.records[scan.Index], listed.structures.loc[[scan.Index]]
+    cells = [_cell(scan.score, f"{scan.score:.2g}")] if listed.is_scored else []
+    is_unlike, more = bool(scan.unlike), list[str]()
+    if len(structures) > _MOST_STRUCTURES:
+        worst: list[Any] = list(worst_first(structures).itertuples())
+        named = {name for names in scan.reasons.values() for name in names} | {row.name for row in worst[:_SHOWN]}
+        lines = {row.name: f"{row.name} {', '.join(_structure_lines(row, is_unlike))}" for row in worst}
+        more = [line for name, line in lines.items() if name not in named]
+        cells.append({"lines": [line for name, line in lines.items() if name in named], "value": None})
+    else:
+        rows: list[Any] = list(structures.itertuples())
+        cells += [_cell(row.predicted_dice, *_structure_lines(row, is_unlike)) for row in rows]
+    return {
+        "rank": rank,
+        "case": scan.Index,
+        "page": quote(page_of(scan.Index)) if scan.has_page else "",
+        "reasons": scan.why,
+        "more": more,
+        "place": record.place,
+        "picture": f"data:image/png;base64,{record.picture}",
+        "size": record.size,
+        "cells": cells,
+    }
+
+
+def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Path) -> str:
+    """The page of a scan, from what the list says of it and from the pictures that were drawn of it."""
+    scan, record = listed.scans.loc[case], listed.records[case]
+    try:
+        pictures = json.loads((output / pictures_of(case)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no image was found, or the file is damaged
+        pictures = {}
+    rows: list[Any] = list(listed.structures.loc[[case]].itertuples())
+    return render_page(
+        "scan.html",
+        ("marks.js", "scan.js"),
+        **_shared(listed),
+        case=case,
+        rank=listed.scans.index.get_loc(case) + 1,
+        back=f"../{PAGE}",
+        beside=beside,
+        reasons=list(scan.reasons),
+        structures=[
+            {
+                "name": row.name,
+                "lines": _structure_lines(row, bool(scan.unlike)),
+                "why": [reason for reason, names in scan.reasons.items() if row.name in names],
+            }
+            for row in rows
+        ],
+        findings=_findings(record.findings, scan.unit),
+        place=record.place,
+        pictures=pictures,
+        data=Markup(json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures}).replace("<", "\\u003c")),
+        editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
+    )
+
+
+def _structure_lines(row: Any, is_unlike: bool) -> list[str]:
+    """What is said of a structure in a scan: predicted Dice, volume, both with intervals, what the map has learned."""
+    lines = ["not segmented" if math.isnan(row.predicted_dice) else dice_text(row)]
+    lines += ["interval not supported"] if is_unlike and not math.isnan(row.dice_low) else []
+    lines += ["predicted Dice no better than a constant"] if row.says_nothing else []
+    ends = f"{volume_text(row.volume_low)} to {volume_text(row.volume_high)}"
+    predicted = "" if math.isnan(row.volume_low) else f" (predicted {volume_text(row.predicted_volume)}, {ends})"
+    lines.append(f"{volume_text(row.volume)} {_UNITS.get(row.unit, row.unit)}{predicted}")
+    return lines if math.isnan(row.present) else [*lines, f"in the scan: {row.present:.2f}"]
+
+
+def _why_no_intervals(listed: ReviewList) -> str:
+    """Why volumes have no interval, in words; empty where they have."""
+    if not len(listed.scans) or listed.structures.volume_low.notna().any():
+        return ""
+    if listed.quality is None:
+        return "no calibration map knows such segmentations (nnunet_nacl calibrate learns one)"
+    known, unit = listed.quality.of_map.unit, listed.scans.unit.iloc[0]
+    if known != unit:
+        return f"the calibration map learned volumes in {known}, these are in {unit}"
+    return "the calibration map learned from fewer than nine patients"
+
+
+def _cell(value: float, *lines: str) -> dict[str, Any]:
+    known = not math.isnan(value)
+    return {"lines": [line if known or i else "-" for i, line in enumerate(lines)], "value": value if known else None}
+
+
+def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
+    """By editor the line that opens a scan with its segmentation, quoted for a POSIX shell and for Python.
+
+    Args:
+        image: File of the scan; empty where it is not known: then the segmentation is opened alone.
+        segmentation: Its file.
+    """
+    path = os.path.abspath(segmentation)
+    paths = {"loadVolume": image, "loadSegmentation": path}
+    calls = [f"slicer.util.{call}({json.dumps(text, ensure_ascii=False)})" for call, text in paths.items() if text]
+    python = "; ".join(calls)  # a JSON string is Python's, and in double quotes stays legible in the shell's
+    lines = {"3D Slicer": shlex.join(["Slicer", "--python-code", python])}
+    if not image or Path(image).suffix == segmentation.suffix:  # of a DICOM series it has another grid
+        lines = {"ITK-SNAP": shlex.join(["itksnap", "-g", *([image, "-s"] if image else []), path]), **lines}
+    return lines
+
+
+def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
+    """A line for each finding that is shown, the largest of each structure, and what is not shown."""
+    length, lines = "pixels" if unit == "pixels" else "mm", list[str]()
+    for structure in structures:
+        for found in structure.found[:MOST_FINDINGS]:
+            place = ", ".join(f"{value:.0f}" for value in found.centre_mm)
+            probability = f"probability {found.mean_probability:.2f}, at most {found.max_probability:.2f}"
+            size = f"{volume_text(found.volume)} {unit}, {probability}"
+            lines.append(f"{structure.name}: {size}, centre ({place}) {length}")
+        if (more := len(structure.found) - MOST_FINDINGS + structure.n_more) > 0:
+            lines.append(f"and {more} more of {structure.name} in findings.csv")
+    return lines

@@ -1,0 +1,52 @@
+"""Records of scans that nobody measured, and a map that has learned what a test says."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+from nnunet_nacl.review.reviewed_case import FinishedCase
+
+
+def structure(dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_piece=1.0, members=(), **values) -> dict:
+    """What is measured of a structure: 2 ml, and another Dice than that of the case."""
+    row = {"predicted_dice": dice, "members_dice": members_dice, "volume": 2.0, "predicted_volume": 2.5}
+    row |= {"max_probability": largest, "pieces": pieces, "largest_piece": largest_piece}
+    row |= {"network_volume": 2.5, "network_dice": 0.5} | {f"volume {name}": v for name, v in zip("pq", members)}
+    return row | values
+
+
+def record(case="a", *structures: dict, unit="ml", n_members=1, **known) -> FinishedCase:
+    """A case with structures s0, s1, ... of the keys 1, 2, ...; one where none is given."""
+    rows = {str(i): {"name": f"s{i - 1}"} | row for i, row in enumerate(structures or (structure(),), 1)}
+    scan = {"unit": unit, "entropy": 0.7, "confidence": 0.8, "mutual_information": math.nan, "n_members": n_members}
+    return FinishedCase(case, rows, scan, **known)
+
+
+class Interval:
+    """The same interval of every predicted value."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.ends = low, high
+
+    def predict(self, values):
+        """(n, 3) values with the interval."""
+        return np.column_stack([values, *(np.full(len(values), end) for end in self.ends)])
+
+
+def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), silent=(), always=(), why_not=""):
+    """What a map may have learned of two structures; ``present`` by key, else nothing."""
+    keys = [str(i) for i in range(1, 130)]
+    learned = SimpleNamespace(as_deployed=True, says_nothing=silent, scores=SimpleNamespace(always=always))
+    learned.dice, learned.volume = dict.fromkeys(keys, Interval(*dice)), dict.fromkeys(keys, Interval(*volume))
+    presence = SimpleNamespace(present_probability=lambda key, volume, dice: dict(present).get(key, math.nan))
+    return SimpleNamespace(
+        learned=learned,
+        of_map=SimpleNamespace(profiles=None, unit="ml"),
+        presence=presence,
+        torn=(),
+        why_no_flags=why_not,
+        unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),
+    )

@@ -1,0 +1,137 @@
+"""The pages of a list and of its scans: what stands on them, and what is needed to make them again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import pytest
+
+from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.review import pages as module
+from nnunet_nacl.review.list_files import page_of, pictures_of
+from nnunet_nacl.review.pages import all_pages, editor_lines, review_page, write_list
+from nnunet_nacl.review.review_list import About, Aims, review_list
+from tests.review.conftest import SCANS
+from tests.review.records import quality, record, structure
+from tests.runs.predictions import reviewed
+from tests.show.html_check import Page
+
+
+def page_of_list(n: int, known=None, flags=None) -> str:
+    """index.html of a scan whose last structure has a reason."""
+    rows = [structure(0.005 + i / 10, members_dice=0.5 if i == n - 1 else 1, members=(2.0, 2.0)) for i in range(n)]
+    about = About(structures=[f"s{i}" for i in range(n)], members=["p", "q"])
+    text = review_page(review_list([record("a", *rows)], known, Aims(flags), about))["index.html"]
+    assert not Page(text).faults
+    return text
+
+
+def test_a_row_shows_the_structures_with_reasons_and_the_worst_and_the_rest_folds_open():
+    [cell] = re.findall(r"<td[^>]*>(s0 .*?)</td>", page_of_list(9))
+    shown, folded = cell.split("<details><summary>5 more structures</summary>")
+    assert re.findall(r"s\d", shown) == ["s0", "s1", "s2", "s8"] and "s8 0.81, 2 ml" in shown
+    assert re.findall(r"s\d", folded) == ["s3", "s4", "s5", "s6", "s7"]
+    assert "<details>" not in (few := page_of_list(4)) and all(f">s{i}</th>" in few for i in range(4))
+
+
+def test_a_page_that_would_be_too_large_becomes_several(tmp_path, monkeypatch):
+    """Every scan is on one of them, by rank; a shorter list leaves no page of a longer one behind."""
+    records = [record(f"scan {i}", structure(0.9 - i / 1000), place="here", picture="A" * 50_000) for i in range(5)]
+
+    def written(cases: int) -> dict[str, str]:
+        write_list(review_list(records[:cases], aims=Aims(pages="none")), tmp_path)
+        return {path.name: path.read_text() for path in sorted(tmp_path.glob("*.html"))}
+
+    assert list(written(5)) == ["index.html"]
+    monkeypatch.setattr(module, "LARGEST_PAGE", 200_000)
+    monkeypatch.setattr(module, "ROWS_OF_A_PAGE", 2)
+    pages = written(5)
+    assert list(pages) == ["index.html", "index_2.html", "index_3.html"]
+    for (name, text), cases in zip(pages.items(), (("scan 4", "scan 3"), ("scan 2", "scan 1"), ("scan 0",))):
+        page = Page(text)
+        assert not page.faults and len(text) < 200_000
+        assert [f"scan {i}" for i in range(4, -1, -1) if f">scan {i}<" in text] == list(cases)
+        assert {link["href"] for link in page.all("a")} - {"#main"} == pages.keys() - {name}
+        assert "Review list: , 5 scans" in page.text and "0 of 5 scans are flagged" in page.text
+    assert list(written(3)) == ["index.html"]
+
+
+def test_what_flags_aim_at_stands_first_and_how_far_it_holds_below():
+    aim = Flags({"s0": 0.7, "s1": 0.7}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
+    text = page_of_list(2, quality(), aim)
+    assert f"<p>1 of 1 scan is flagged. {aim.aim}" in text and "low score: s0 0.01, s1 0.11 may be bad" in text
+    assert "<dt>Flagged for a low score</dt>" in text and "less the Dice below which it is bad" in text
+    text = page_of_list(2, quality(), ranked := replace(aim, why_not="too few"))
+    assert ranked.aim in text and "<dt>Flagged for a low score</dt>" not in text and "low score" not in text
+    assert "What flags aim at" not in text and "no threshold is validated" in text
+
+
+def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
+    known = quality((0.4, 0.6), (1.0, 3.0))
+    listed = review_list([record("a"), record("odd", profile=(1.0,))], known, about=About(structures=["s0"]))
+    text = review_page(listed)["index.html"]
+    cells = {case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")}
+    assert "0.50 (0.40 to 0.60)<br>2 ml (predicted 2.5, 1 to 3)" in cells["a"] and "not supported" not in cells["a"]
+    assert "interval not supported" in cells["odd"] and "unlike: odd." in cells["odd"]
+
+
+def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(reviewed_scans):
+    parent, listed = reviewed_scans
+    order, pages = [*listed.scans.index], {}
+    assert sorted(order) == sorted(SCANS) == sorted(listed.cases("has_page"))
+    for case in order:
+        pages[case] = page = Page(text := (parent / "out" / page_of(case)).read_text(encoding="utf-8"))
+        assert not page.faults and len(text) < 1_500_000
+        assert "default-src 'none'" in text and "https://" not in text
+        assert all(name in page.text for name in (*listed.about.structures, *listed.scans.reasons[case]))
+    ways = {case: {link.get("rel"): link["href"] for link in page.all("a")} for case, page in pages.items()}
+    assert "prev" not in ways[order[0]] and "next" not in ways[order[-1]]
+    for case, other in zip(order, order[1:]):
+        name = Path(page_of(other)).name
+        assert unquote(ways[case]["next"]) == name and unquote(ways[other]["prev"]) == Path(page_of(case)).name
+    assert "There is no picture" in pages["no image"].text
+    assert len([image for image in pages["b"].all("img") if image.get("src")]) == 3, "three planes"
+    links = {link["href"] for link in Page((parent / "out" / "index.html").read_text(encoding="utf-8")).all("a")}
+    assert {unquote(link) for link in links} >= {page_of(case) for case in SCANS}
+    runs = {p["data-run"] for page in pages.values() for p in page.all("p") if "data-run" in p}
+    assert runs == {json.loads((parent / "out" / "prediction.json").read_text())["run"]} == {listed.about.run}
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "it's", 'a "b"', "ü 脳", "$HOME `x` \\n"])
+def test_lines_for_editors_are_quoted_for_the_shell_and_for_python(tmp_path, name):
+    image, segmentation = str(tmp_path / f"{name}_0000.nii.gz"), tmp_path / f"{name}.nii.gz"
+    lines = editor_lines(image, segmentation)
+    assert shlex.split(lines["ITK-SNAP"]) == ["itksnap", "-g", image, "-s", str(segmentation)]
+    command, flag, code = shlex.split(lines["3D Slicer"])
+    opened = []
+    util = SimpleNamespace(loadVolume=opened.append, loadSegmentation=opened.append)
+    exec(code, {"slicer": SimpleNamespace(util=util)})  # as Slicer does
+    assert (command, flag, opened) == ("Slicer", "--python-code", [image, str(segmentation)])
+    alone = editor_lines("", segmentation)
+    assert shlex.split(alone["ITK-SNAP"]) == ["itksnap", "-g", str(segmentation)]
+    assert "loadVolume" not in alone["3D Slicer"]
+    assert "ITK-SNAP" not in editor_lines("/series/0001.dcm", segmentation)
+
+
+def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
+    parent, _ = reviewed_scans
+    run = reviewed(parent / "predictions", tmp_path / "out").about.run
+    pages = {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")}
+    for path in pages:
+        (tmp_path / "out" / "review" / path).unlink()
+    (parent / "images").rename(parent / "elsewhere")
+    try:
+        again = reviewed(parent / "predictions", tmp_path / "out")
+    finally:
+        (parent / "elsewhere").rename(parent / "images")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")} == pages
+    assert again.about.run == run
+    (tmp_path / "out" / pictures_of("b")).write_text("{")
+    text = dict(all_pages(again, tmp_path / "out"))[page_of("b")]
+    assert "There is no picture" in text and not Page(text).faults

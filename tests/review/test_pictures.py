@@ -1,0 +1,221 @@
+"""Pictures: which slice is shown, how it is turned, its proportions and colours, and how large all of them are."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from itertools import permutations, product
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.geometry import Geometry, slicing_axis
+from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.nnunet.preprocessed_case import for_pictures
+from nnunet_nacl.numbers.voxel_uncertainty import Place
+from nnunet_nacl.review.list_files import page_of, pictures_of
+from nnunet_nacl.review.pages import all_pages
+from nnunet_nacl.review.pictures import draw_scan, draw_slice, grey_picture
+from nnunet_nacl.review.review_list import review_list
+from nnunet_nacl.review.reviewed_case import ReviewedCase
+from nnunet_nacl.review.slices import Grid, View, anatomical_axes, crop_box
+from nnunet_nacl.show.rendering import STRUCTURE_COLORS
+from tests.review.conftest import SCANS
+from tests.review.records import record
+from tests.runs.folders import read
+from tests.show.html_check import Page
+
+LONG_SIDE = (320, 480)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "preferred", "axis"),
+    [
+        ((3, 1, 1), 2, 0),
+        ((1, 1, 3), 0, 2),
+        ((1, 1, 1), 0, 0),
+        ((1, 1, 1), 1, 1),
+        ((1, 1.005, 1), 0, 0),
+        ((1, 2, 2), 0, 1),
+        ((999, 1, 1), 1, 0),
+    ],
+)
+def test_slices_lie_across_the_largest_spacing(spacing_mm, preferred, axis):
+    assert slicing_axis(spacing_mm, {"transpose_forward": [preferred, 1, 2]}) == axis
+
+
+def test_the_part_that_is_shown_holds_all_that_is_occupied():
+    occupied = np.zeros((300, 400), bool)
+    occupied[100:160, 350:395] = True
+    assert crop_box(occupied) == (slice(70, 190), slice(327, 400))
+    occupied[:] = False
+    occupied[5, 5] = True
+    assert crop_box(occupied) == (slice(0, 29), slice(0, 29))
+    assert crop_box(np.zeros((300, 400), bool)) == (slice(0, 300), slice(0, 400))
+    assert crop_box(np.ones((40, 30), bool)) == (slice(0, 40), slice(0, 30))
+
+
+ORIENTATIONS = [
+    np.stack([sign * np.eye(3)[axis] for axis, sign in zip(order, signs)], axis=1)
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+]
+# world x grows to the left, y to the back, z to the head: rows and columns of the picture that show these
+VIEWS = {"axial": ((1, 1), (0, 1)), "coronal": ((2, -1), (0, 1)), "sagittal": ((2, -1), (1, 1))}
+
+
+def simpleitk(directions) -> Geometry:
+    n = len(directions)
+    stuff = {"spacing": (0.5, 2, 3)[:n], "origin": (7,) * n, "direction": tuple(np.ravel(directions))}
+    return Geometry.of({"spacing": (3, 2, 0.5), "sitk_stuff": stuff})
+
+
+def nibabel(**affines) -> Geometry:
+    return Geometry.of({"spacing": (3, 2, 0.5), "nibabel_stuff": affines})
+
+
+def around(axis: int, geometry: Geometry) -> View:
+    """All of the second slice across an axis of (4, 5, 6) voxels."""
+    return View.around(np.ones(np.delete((4, 5, 6), axis), bool), axis, 1, geometry, LONG_SIDE)
+
+
+def test_all_48_orientations_are_turned_as_usual_and_size_and_spacing_with_them():
+    n_turned, indices = 0, np.indices((4, 5, 6))[::-1]  # the file's first axis is the array's last
+    for directions in ORIENTATIONS:
+        views = [around(axis, simpleitk(directions)) for axis in range(3)]
+        assert {view.plane for view in views} == set(VIEWS)
+        for view in views:
+            for direction, (world, sign) in enumerate(VIEWS[view.plane]):
+                shown = view(sum(directions[world, i] * indices[i] for i in range(3)))
+                steps = np.diff(shown, axis=direction)
+                assert (np.sign(steps) == sign).all() and not np.diff(shown, axis=1 - direction).any()
+        grid, turned = views[0].grid, views[0].transpose
+        assert (grid.shape, grid.spacing_mm) == (((6, 5), (0.5, 2)) if turned else ((5, 6), (2, 0.5)))
+        n_turned += turned
+    assert n_turned == 24
+    views = [around(axis, simpleitk(np.eye(3))) for axis in range(3)]
+    assert ["".join(view.edges) for view in views] == ["RLAP", "RLSI", "APSI"]
+
+
+def test_nibabel_says_the_same_as_simpleitk():
+    for directions in ORIENTATIONS:
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag([-1, -1, 1]) @ directions * (0.5, 2, 3)
+        expected = anatomical_axes(simpleitk(directions))
+        assert anatomical_axes(nibabel(original_affine=affine)) == expected
+        assert anatomical_axes(nibabel(original_affine=np.eye(4), reoriented_affine=affine)) == expected
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((999, 1, 1)),
+        simpleitk(np.eye(2)),
+        simpleitk([[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
+        nibabel(original_affine=np.zeros((4, 4))),
+    ],
+)
+def test_unknown_orientations_are_shown_as_stored(geometry):
+    assert anatomical_axes(geometry) is None
+    volume = np.arange(120).reshape(4, 5, 6)
+    view = around(1, geometry)
+    assert (view.plane, view.edges) == ("", ()) and np.array_equal(view(volume), volume[:, 1])
+
+
+@given(
+    st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)),
+)
+@settings(max_examples=100)
+def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
+    grid = Grid(shape, spacing_mm, LONG_SIDE)
+    height, width = grid.pixels
+    assert max(height, width) <= 481 and min(height, width) >= 1
+    for pixel, size in zip((height, width), grid.size_mm):
+        assert abs(pixel * grid.pixel_mm - size) <= max(grid.pixel_mm, 1e-9)
+    assert grid.enlarge(np.zeros(shape)).shape == (height, width)
+    length, bar = grid.scale_bar()
+    assert 0 < length <= 0.4 * grid.size_mm[1] + 1e-9
+    assert bar == pytest.approx(length / grid.pixel_mm, abs=1)
+    assert f"{length:e}"[0] in "125"
+
+
+def test_every_voxel_is_a_block_at_its_place():
+    mask = np.zeros((10, 20), bool)
+    mask[3, 7] = True
+    grid = Grid(mask.shape, (2.0, 1.0), LONG_SIDE)
+    rows, columns = np.nonzero(grid.enlarge(mask))
+    assert grid.pixels == (320, 320)
+    assert (rows.min(), rows.max() + 1) == (96, 128) and (columns.min(), columns.max() + 1) == (112, 128)
+
+
+def test_the_window_runs_from_the_1st_to_the_99th_percentile():
+    image = np.linspace(0, 1, 10_000).reshape(100, 100)
+    image[0, 0], image[-1, -1] = -1e6, 1e6  # metal
+    grey = grey_picture(image, Grid((100, 100), (1, 1), LONG_SIDE)).astype(int)
+    assert grey.min() == 0 and grey.max() == 255 and abs(np.median(grey) - 127) <= 4
+    for flat in (np.full((5, 5), 7.0), np.full((5, 5), np.nan)):
+        assert len(np.unique(grey_picture(flat, Grid((5, 5), (1, 1), LONG_SIDE)))) == 1
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top(regions):
+    image, values = np.zeros((40, 40)), ((1, 2), 2) if regions else (0, 1, 2)
+    labels = Labels(("out", "in") if regions else ("", "out", "in"), values, regions, None, (0, 1, 2))
+    segmentation = np.zeros((40, 40), np.uint8)
+    segmentation[5:35, 5:35], segmentation[15:25, 15:25] = 1, 2
+    png = draw_slice(image, segmentation, labels, Grid((40, 40), (1, 1), LONG_SIDE), (), (0, 0))
+    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    colors = [np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in STRUCTURE_COLORS]
+    grey = shown[8, 310]
+    assert shown.shape == (320, 320, 3) and np.abs(grey - 127).max() <= 3
+    assert np.abs(shown[41, 160] - colors[0]).max() <= 2, "two pixels wide"
+    assert np.abs(shown[121, 160] - colors[1]).max() <= 2
+    for place, color in (((80, 80), 0), ((160, 160), 1), ((43, 160), 0)):
+        assert np.abs(shown[place] - (0.65 * grey + 0.35 * colors[color])).max() <= 1
+
+
+def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_one(reviewed_scans):
+    parent, listed = reviewed_scans
+    drawn = json.loads((parent / "out" / pictures_of("b")).read_text())
+    numbers = [number for number, *_ in drawn["slices"]]
+    assert drawn["first"] in numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and drawn["of"] == 6
+    assert f"axial slice {drawn['first']} of 6" in listed.records["b"].place
+    [layers] = [layers for number, *layers in drawn["slices"] if number == drawn["first"]]
+    grey, lines, doubt = (Image.open(io.BytesIO(base64.b64decode(layer))) for layer in layers)
+    assert (grey.format, lines.format, doubt.format) == ("JPEG", "PNG", "PNG") and list(lines.size) == drawn["size"]
+    assert max(lines.size) == 320 and max(grey.size) <= 320
+    segmentation = read(parent / "out" / "b.nii.gz")
+    for number, _, lines, _ in drawn["slices"]:
+        alpha = Image.open(io.BytesIO(base64.b64decode(lines))).convert("RGBA").getchannel("A")
+        assert alpha.getextrema() == (0, 255 * segmentation[number - 1].any()), "clear beside the outlines"
+    many = json.loads((parent / "out" / pictures_of(SCANS[0])).read_text())
+    numbers = [number for number, *_ in many["slices"]]
+    assert len(numbers) == 64 and many["first"] in numbers and many["of"] == 160
+    assert set(np.diff(numbers)) <= {1, 2, 3, 4}
+    text = Page((parent / "out" / page_of(SCANS[0])).read_text(encoding="utf-8")).text
+    assert "64 are here, evenly spaced through the structures" in text
+
+
+def test_a_page_stays_small_whatever_the_image(tmp_path):
+    """Noise, with small pieces of eight structures throughout."""
+    rng, shape = np.random.default_rng(0), (70, 330, 330)
+    labels = Labels(tuple(map(str, range(9))), tuple(range(9)), False, None, tuple(range(9)))
+    segmentation = np.kron(rng.integers(0, 9, (7, 33, 33)), np.ones((10, 10, 10), np.int8))
+    case, index = Case("noise", labels, Geometry((1.0, 1.0, 1.0)), segmentation), (40, 165, 165)
+    scan = ReviewedCase(case, Place(index, 1), rng.random(shape, np.float32), {}, record("noise"))
+    image, folder = for_pictures(rng.random(shape, np.float32)), SimpleNamespace(plans={})
+    finished, [path] = draw_scan(tmp_path, folder, scan, image, [Path("noise_0000.nii.gz")])
+    text = path.read_text()
+    assert 500_000 < len(text) < 1_400_000 and json.loads(text)["first"] == 41
+    assert 41 in [number for number, *_ in json.loads(text)["slices"]]
+    page = dict(all_pages(review_list([finished]), tmp_path))[page_of("noise")]
+    assert 500_000 < len(page) < 1_500_000 and not Page(page).faults
+    assert draw_scan(None, folder, scan, image, [Path("noise_0000.nii.gz")]) == (finished, ())
