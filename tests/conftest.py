@@ -35,20 +35,19 @@ SHARED = {
     "wheel_environment": "installed",
     "editable_environment": "installed",
     "installed": "installed",
-    "workspace": "trained",
-    "trained": "trained",
+    "workspace": "workspace",
     "made_study": "study",
 }
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a group for each shared fixture, else for each file; those that train come first."""
+    """For `--dist loadgroup`: a group for each shared fixture, else for each file; what takes longest comes first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         group = next((SHARED[name] for name in SHARED if name in fixtures), item.path.stem)
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "trained")
+    items.sort(key=lambda item: "integration" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

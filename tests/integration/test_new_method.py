@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.environments import build_wheel, copy_sources
 from tests.integration import tiny_data as tiny
-from tests.integration.chains import NACL_2D
 from tests.integration.workspace import epochs_in, training_log
 
+pytestmark = pytest.mark.slow
 TRAINER = "nnUNetTrainerDicePoly_alpha0p5_2epochs_2iters"
 
 # 1. A row in nnunet_nacl/methods.py.
@@ -65,8 +67,8 @@ def test_a_method_needs_a_row_and_a_loss(workspace, clean_environ: dict[str, str
     assert "function poly" in printed and "PolyLoss(epsilon=0.5" in printed
     told = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
     assert "-log p_y + alpha (1 - p_y) + Dice" in told and "alpha<x>       0.5" in told
-    arguments = (NACL_2D.dataset_id, "2d", "0", "-tr", TRAINER, "-device", "cpu")
+    arguments = (tiny.TASK_ID, "2d", "0", "-tr", TRAINER, "-device", "cpu")
     workspace.run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA="0", **environ)
-    fold = workspace.model_folder(NACL_2D.dataset_id, TRAINER, NACL_2D.plans_name, "2d") / "fold_0"
+    fold = workspace.model_folder(tiny.TASK_ID, TRAINER, "nnUNetPlans", "2d") / "fold_0"
     assert (fold / "checkpoint_final.pth").is_file() and epochs_in(training_log(fold)) == [0, 1]
     assert "PolyLoss(epsilon=0.5, " in tiny.read_json(fold / "debug.json")["loss"]

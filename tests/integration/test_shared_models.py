@@ -17,6 +17,7 @@ from tests.numbers.models import make_trained
 from tests.pages import ROOT, blocks
 from tests.runs.folders import write_json
 
+pytestmark = pytest.mark.slow
 OURS = "nnUNetTrainerNACL_k5"
 EXPORT = "from nnunetv2.model_sharing.entry_points import export_pretrained_model_entry as main; main()"
 INSTALL = (

@@ -10,6 +10,7 @@ import pytest
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace, epochs_in, kill, training_log, wait_for
 
+pytestmark = pytest.mark.slow
 SNAKEFILE = Path(__file__).parents[2] / "workflow" / "Snakefile"
 TRAINERS = ["nnUNetTrainerCE_30epochs_2iters", "nnUNetTrainerLS_30epochs_2iters"]
 

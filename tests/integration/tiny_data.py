@@ -30,49 +30,28 @@ LABEL_SPACES = {
     },
 }
 DATASET_IDS = {name: TASK_ID + number for number, name in enumerate(LABEL_SPACES)}
-THICK_SLICES_ID = 905
 
 PLANS = {"default": "nnUNetPlans", "resenc": "nnUNetResEncUNetMPlans", "anisotropic": "nnUNetAnisotropicPlans"}
 
 
-def make_task(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], seed: int) -> Path:
-    """A Decathlon task: balls with a core and a speck in noise, arrays of ``shape`` (z, y, x)."""
-    rng = np.random.default_rng(seed)
+def make_task(folder: Path) -> Path:
+    """A Decathlon task: balls with a core and a speck in noise."""
+    rng, shape = np.random.default_rng(1), np.array([20, 22, 24])
     for name in ("imagesTr", "labelsTr", "imagesTs"):
         (folder / name).mkdir(parents=True)
-    size_mm = np.array(shape) * spacing_mm
-    position_mm = np.indices(shape) * np.reshape(spacing_mm, (3, 1, 1, 1))
-    cases = [f"blob_{number:03d}" for number in range(1, NUM_TRAINING + 2)]
+    cases = [f"blob_{number:03d}.nii.gz" for number in range(1, NUM_TRAINING + 2)]
     for case in cases:
-        center_mm = size_mm * rng.uniform(0.4, 0.6, 3)
-        distance_mm = np.linalg.norm(position_mm - center_mm.reshape(3, 1, 1, 1), axis=0)
-        radius_mm = size_mm.min() * rng.uniform(0.3, 0.38)
-        labels = (distance_mm < radius_mm).astype(np.uint8) + (distance_mm < 0.6 * radius_mm)
-        labels[distance_mm < 0.3 * radius_mm] = 3
+        center = shape * rng.uniform(0.4, 0.6, 3)
+        distance = np.linalg.norm(np.indices(shape) - center.reshape(3, 1, 1, 1), axis=0)
+        radius = shape.min() * rng.uniform(0.3, 0.38)
+        labels = np.sum([distance < share * radius for share in (1, 0.6, 0.3)], axis=0)
         image = sitk.GetImageFromArray((100 * labels + rng.normal(0, 25, shape)).astype(np.float32))
-        truth = sitk.GetImageFromArray(labels.astype(np.uint8))
-        for volume in (image, truth):
-            volume.SetSpacing(tuple(float(step) for step in spacing_mm[::-1]))
-        if case == cases[-1]:
-            sitk.WriteImage(image, str(folder / "imagesTs" / f"{case}.nii.gz"))
-        else:
-            sitk.WriteImage(image, str(folder / "imagesTr" / f"{case}.nii.gz"))
-            sitk.WriteImage(truth, str(folder / "labelsTr" / f"{case}.nii.gz"))
-    files = [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in cases[:-1]]
-    write_json(
-        folder / "dataset.json",
-        {
-            "name": "Blobs",
-            "description": "generated",
-            "tensorImageSize": "3D",
-            "modality": {"0": "MRI"},
-            "labels": {"0": "background", "1": "shell", "2": "core", "3": "speck"},
-            "numTraining": NUM_TRAINING,
-            "numTest": 1,
-            "training": files,
-            "test": [f"./imagesTs/{cases[-1]}.nii.gz"],
-        },
-    )
+        sitk.WriteImage(image, str(folder / ("imagesTs" if case == cases[-1] else "imagesTr") / case))
+        if case != cases[-1]:
+            sitk.WriteImage(sitk.GetImageFromArray(labels.astype(np.uint8)), str(folder / "labelsTr" / case))
+    entries = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "shell", "2": "core", "3": "speck"}}
+    counts = {"numTraining": NUM_TRAINING, "numTest": 1, "training": cases[:-1], "test": cases[-1:]}
+    write_json(folder / "dataset.json", {"name": "Blobs", "tensorImageSize": "3D", **entries, **counts})
     return folder
 
 
@@ -86,7 +65,7 @@ def write_fingerprint(dataset_id: int) -> None:
 
 
 def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> Path:
-    """The converted and planned data set once more, with labels of another meaning; its plans."""
+    """The converted and planned data set once more, with labels of another meaning; the folder of its plans."""
     name = f"Dataset{DATASET_IDS[label_space]}_{label_space.title().replace('_', '')}"
     shutil.copytree(converted, converted.with_name(name))
     copied = planned.with_name(name)
@@ -96,9 +75,9 @@ def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> P
     description = {**read_json(converted / "dataset.json"), **LABEL_SPACES[label_space]}
     for folder in (converted.with_name(name), copied):
         write_json(folder / "dataset.json", description)
-    plans_file = copied / f"{PLANS['default']}.json"
-    write_json(plans_file, {**read_json(planned / plans_file.name), "dataset_name": name})
-    return plans_file
+    plans = read_json(planned / f"{PLANS['default']}.json")
+    write_json(copied / f"{PLANS['default']}.json", {**plans, "dataset_name": name})
+    return copied
 
 
 def shrink_plans(plans_file: Path) -> None:
@@ -151,22 +130,13 @@ def _shrunk(configuration: dict) -> dict:
     shrunk = copy.deepcopy(configuration)
     settings = shrunk["architecture"]["arch_kwargs"]
     num_axes = len(configuration["patch_size"])
-    # Three outputs of the decoder: the deep supervision gives the last one no weight.
-    stages = 4
-    thin = [1 if settings["kernel_sizes"][stage][0] == 1 else 0 for stage in range(2)]  # of thick slices
-    kernels = [[3] * num_axes for _ in range(stages)]
-    strides = [[1] * num_axes] + [[2] * num_axes for _ in range(stages - 1)]
-    for stage in range(2):
-        if num_axes == 3 and thin[stage]:
-            kernels[stage][0] = strides[stage + 1][0] = 1
-    settings.update(n_stages=stages, features_per_stage=[4, 8, 8, 8], kernel_sizes=kernels, strides=strides)
-    for depth in ("n_conv_per_stage", "n_blocks_per_stage"):
-        if depth in settings:
-            settings[depth] = [1] * stages
+    stages = 4  # three outputs of the decoder: the deep supervision gives the last one no weight
+    settings.update(n_stages=stages, features_per_stage=[4, 8, 8, 8], kernel_sizes=[[3] * num_axes] * stages)
+    settings["strides"] = [[1] * num_axes] + [[2] * num_axes] * (stages - 1)
+    for depth in {"n_conv_per_stage", "n_blocks_per_stage"} & settings.keys():
+        settings[depth] = [1] * stages
     settings["n_conv_per_stage_decoder"] = [1] * (stages - 1)
-    shrunk["patch_size"] = [8 if num_axes == 3 and axis == 0 and thin[0] else 16 for axis in range(num_axes)]
-    shrunk["batch_size"] = 2
-    return shrunk
+    return shrunk | {"patch_size": [16] * num_axes, "batch_size": 2}
 
 
 def read_json(path: Path) -> dict:

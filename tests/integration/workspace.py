@@ -91,6 +91,10 @@ class Workspace:
         """Where nnU-Net keeps the trained model."""
         return self.dataset_folder(self.results, dataset_id) / f"{trainer}__{plans}__{configuration}"
 
+    def images(self, dataset_id: int) -> Path:
+        """The folder of the unlabelled case."""
+        return self.dataset_folder(self.raw, dataset_id) / "imagesTs"
+
     @staticmethod
     def dataset_folder(parent: Path, dataset_id: int) -> Path:
         (folder,) = parent.glob(f"Dataset{dataset_id:03d}_*")
