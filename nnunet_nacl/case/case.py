@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,44 +11,9 @@ import numpy as np
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import CalibratedProbabilities, Probabilities
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case.
-
-    ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
-    opened without ground truth. ``derived`` names, in JSON values, the map through which the case is read: a result
-    holds for one map only.
-    """
-
-    case: str
-    probabilities: Path
-    reference: Path | None
-    segmentation: Path | None
-    derived: Any = None
-
-    @property
-    def path(self) -> Path:
-        """The largest of them."""
-        return self.probabilities
-
-    @property
-    def truth(self) -> Path:
-        """The reference; UserError where there is none."""
-        if self.reference is None:
-            raise UserError(f"{self.case} was opened without ground truth; give the folder that holds it.")
-        return self.reference
-
-    @property
-    def places(self) -> dict[str, Any]:
-        """Where the files lie, as a result names them."""
-        files = {"probabilities": self.probabilities, "reference": self.truth, "prediction": self.segmentation}
-        return {f"{name}_file": os.path.abspath(path or self.probabilities) for name, path in files.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
-from nnunet_nacl.files import checksum
+from nnunet_nacl.files import checksum, regular_only
 
 
 class FileKey(TypedDict):
@@ -81,10 +82,8 @@ def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
 
 def npz_digest(path: Path) -> str:
     """The checksum of the probabilities in an npz file, from its directory; of a broken one, none."""
-    import zipfile
-
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
             return f"{archive.getinfo('probabilities.npy').CRC:08x}"
     except Exception:  # zipfile raises many kinds on broken bytes; reading the file says what is wrong
         return ""

@@ -212,7 +212,7 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
     if checkpoint.is_file() and name in record.checkpoint_sha256:
         check_networks(path, record, {name: sha256(checkpoint)})
     maps = record.part_maps
-    lacking = [files.case for files in folder.cases(known=maps)[0] if files.case not in maps]
+    lacking = [case for case in folder.cases(known=maps)[0] if case not in maps]
     if lacking or not maps:
         problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
         raise UserError(f"{path}: {problem}; {command} again.")
@@ -245,7 +245,7 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
     for place in predictions:
         known = recorded_cases(place.folder.folder)
         if not known:  # errors come before hours of work, notes when all is known
-            cases = {files.case for files in place.folder.cases(known=known)[0]}
+            cases = set(place.folder.cases(known=known)[0])
             _check_training_cases(place.entry, place.fold, place.folder.folder, cases, options)
     return replace(selection, name=name, predictions=predictions)
 

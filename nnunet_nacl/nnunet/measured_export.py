@@ -81,7 +81,7 @@ class MeasuredExport:
 
     def _measure(self, case: str, logits: np.ndarray, properties: Mapping[str, Any], axes: Sequence[int]) -> None:
         folder = self.folder
-        made = folder.load(folder.files(case), probabilities=False)
+        made = folder.load(case, probabilities=False)
         exported = ExportedLogits(made.segmentation, logits, properties, axes, folder.label_manager)
         record = self.work(replace(made, probabilities=exported, made_by=dict(self.made_by)))
         key = key_of_prediction(folder, case, self.work.key, None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import Case, CaseFiles
+from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry, geometry_difference
 from nnunet_nacl.case.labels import Labels, smallest_type
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
@@ -34,7 +34,6 @@ from nnunet_nacl.nnunet.locate import (
     validation_folder,
 )
 from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class PredictionFolder:
         dataset_json: Content of dataset.json.
         plans: Content of plans.json.
         expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
-        calibration: Map that the probabilities of each case are taken through when it is read; None leaves them.
     """
 
     folder: Path
@@ -55,7 +53,6 @@ class PredictionFolder:
     dataset_json: dict[str, Any]
     plans: dict[str, Any]
     expected: tuple[str, ...] | None = None
-    calibration: LogOddsMap | None = None
 
     @classmethod
     def open(
@@ -136,50 +133,49 @@ class PredictionFolder:
         """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
         return find_reader(self.plans, self.dataset_json, self.folder)
 
-    def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[CaseFiles], dict[str, str]]:
-        """The cases that can be read, and what is wrong with the others.
+    def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[str], dict[str, str]]:
+        """Names of the cases that can be read, in order, and by name what is wrong with the others.
 
         Args:
             chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
-            known: Cases that need no probabilities, because their sums are known.
-
-        Returns:
-            Files of the complete cases in alphabetic order, and problems by case name.
+            known: Cases that need no probabilities, because they have a record.
 
         Raises:
             UserError: There is no prediction at all.
         """
         ending = self.file_ending
-        names, others = list_folder(self.folder)
-        segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
-        probabilities = {name[:-4] for name in names if name.endswith(".npz")}
+        files, others = list_folder(self.folder)
+        segmentations = {file.removesuffix(ending) for file in files if file.endswith(ending)}
+        probabilities = {file.removesuffix(".npz") for file in files if file.endswith(".npz")}
         if not segmentations | probabilities:
             none = f"no *{ending}, as dataset.json has it, no *.npz"
             raise UserError(f"{self.folder} holds no predictions ({none}); {RERUN}.")
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
-            files, npz = self.files(case), self.folder / f"{case}.npz"
-            if files.reference is not None and not files.reference.is_file():
-                problems[case] = f"{files.reference}: no ground truth of this case; add it or remove the prediction."
+            reference, npz = self.files(case).get("reference"), self.folder / f"{case}.npz"
+            if reference is not None and not reference.is_file():
+                problems[case] = f"{reference}: no ground truth of this case; add it or remove the prediction."
             elif self.expected is not None and case not in self.expected:
                 problems[case] = f"{npz} is not in the validation split of this fold; remove what others left."
             elif case not in probabilities and case not in known:
                 fault = "is no file, or a link that leads nowhere" if npz.name in others else "is missing"
                 problems[case] = f"{npz} {fault}; {RERUN}."
             else:
-                found.append(files)
+                found.append(case)
         if self.expected is not None and not chill:
             for case in sorted(set(self.expected) - segmentations - probabilities):
                 problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
         return found, problems
 
-    def files(self, case: str) -> CaseFiles:
-        """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
+    def files(self, case: str) -> dict[str, Path | None]:
+        """Where the ``segmentation`` of a case lies, None if there is none, and where its other files belong.
+
+        These are ``probabilities`` and, where there is ground truth, ``reference``.
+        """
         segmentation = self.folder / f"{case}{self.file_ending}"
-        reference = self.reference_folder and self.reference_folder / segmentation.name
-        derived = self.calibration and self.calibration.to_json()
-        found = segmentation if segmentation.is_file() else None
-        return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
+        files = {"segmentation": segmentation if segmentation.is_file() else None}
+        files["probabilities"] = self.folder / f"{case}.npz"
+        return files | ({"reference": self.reference_folder / segmentation.name} if self.reference_folder else {})
 
     def images(self, case: str) -> list[Path]:
         """The files of a case's channels; UserError without any.
@@ -206,38 +202,35 @@ class PredictionFolder:
             raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
         raise UserError(f"{places[0] / case}_0000{self.file_ending}: no such image.")
 
-    def load(self, files: CaseFiles, *, truth: bool = True, probabilities: bool = True) -> Case:
-        """Read one case, through the folder's map where it has one.
+    def load(self, case: str, *, probabilities: bool = True) -> Case:
+        """Read one case, with its truth where the folder was opened with one.
 
         Args:
-            files: The case's.
-            truth: Read the ground truth; without it there must be a segmentation, which tells where the image lies.
-            probabilities: Read the probabilities; without them there must be a segmentation.
+            case: Its name.
+            probabilities: Read the probabilities, from which the segmentation follows if there is none.
 
         Raises:
             UserError: A file is missing, cannot be read or does not fit the others; the message names it.
         """
-        if files.segmentation is None and not (truth and probabilities):
-            also = "" if truth else ", and with it where the image lies"
-            raise UserError(f"{self.folder / files.case}{self.file_ending} is missing{also}; {RERUN}.")
+        path, npz, reference = map(self.files(case).get, ("segmentation", "probabilities", "reference"))
+        if path is None and not (reference and probabilities):
+            also = "" if reference else ", and with it where the image lies"
+            raise UserError(f"{self.folder / case}{self.file_ending} is missing{also}; {RERUN}.")
         segmentation: Any = None
-        true: Any = None
-        properties: dict[str, Any] = {}
-        like = None
-        if files.segmentation is not None:
-            segmentation, properties = self.read_labels(files.segmentation)
-            place, shape, beside = properties, segmentation.shape, f"segmentation {files.segmentation.name}"
-            like = f"prediction {files.segmentation}", Geometry.of(properties), shape
-        if truth:
-            true, place = self.read_labels(files.truth, is_truth=True, like=like)
-            shape, beside = true.shape, f"ground truth {files.truth.name}"
+        truth: Any = None
+        like, properties = None, dict[str, Any]()
+        if path is not None:
+            segmentation, properties = self.read_labels(path)
+            place, shape, beside = Geometry.of(properties), segmentation.shape, f"segmentation {path.name}"
+            like = f"prediction {path}", place, shape
+        if reference is not None:
+            truth, of_truth = self.read_labels(reference, is_truth=True, like=like)
+            place, shape, beside = Geometry.of(of_truth), truth.shape, f"ground truth {reference.name}"
         source = Probabilities()
-        if probabilities:
-            probs = read_probabilities(files.probabilities, self.labels, shape, beside)
-            source = SavedProbabilities(probs, self.labels.regions)
-            segmentation = self.labels.label_map(probs) if segmentation is None else segmentation
-        case = Case(files.case, self.labels, Geometry.of(place), segmentation, source, true, properties)
-        return case.through(self.calibration) if probabilities else case
+        if probabilities and npz is not None:
+            source = SavedProbabilities(read_probabilities(npz, self.labels, shape, beside), self.labels.regions)
+            segmentation = self.labels.label_map(source.probs) if segmentation is None else segmentation
+        return Case(case, self.labels, place, segmentation, source, truth, properties)
 
     def read_labels(
         self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None

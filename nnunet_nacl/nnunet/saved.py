@@ -25,8 +25,7 @@ class SavedPredictions(Source):
 
     def __init__(self, folder: PredictionFolder, *, chill: bool = True, known: Collection[str] = ()) -> None:
         self.folder = folder
-        found, self.problems = folder.cases(chill=chill, known=known)
-        self.names = [files.case for files in found]
+        self.names, self.problems = folder.cases(chill=chill, known=known)
 
     def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
         """Contents of segmentation, probabilities and truth, and what the labels mean."""
@@ -34,19 +33,16 @@ class SavedPredictions(Source):
 
     def path(self, name: str) -> Path:
         """The probabilities."""
-        return self.folder.files(name).probabilities
+        return self.folder.folder / f"{name}.npz"
 
     def case(self, name: str) -> Case:
         """The case, with its truth where the folder was opened with one."""
-        return self.folder.load(self.folder.files(name), truth=self.folder.reference_folder is not None)
+        return self.folder.load(name)
 
 
 def key_of_prediction(folder: PredictionFolder, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
     """What the record of a predicted case depends on; OSError if a file cannot be read."""
-    labels, at = folder.labels, folder.files(name)
-    files = {"segmentation": at.segmentation, "probabilities": at.probabilities}
-    if at.reference is not None:
-        files["reference"] = at.reference
+    labels, files = folder.labels, folder.files(name)
     spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
     meaning = {"labels": [list(labels.names), labels.listed, labels.ignore_label, list(labels.order)]}
     return make_key({**files, **{what: path for what, path in spacings.items() if path}}, meaning | settings, earlier)

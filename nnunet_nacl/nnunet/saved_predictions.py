@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from nnunet_nacl.calibrate.map_file import (
     sha256,
     structures_of,
 )
-from nnunet_nacl.case.case import CaseFiles
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
@@ -33,6 +33,20 @@ from nnunet_nacl.runs.side_by_side import each_case
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")
 _COMPUTATION = 5  # raise it when another segmentation or number comes from the same files
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case."""
+
+    case: str
+    probabilities: Any
+    segmentation: Any
+
+    @property
+    def path(self) -> Path:
+        """The largest of them."""
+        return self.probabilities
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,8 @@ class SavedPredictions:
         """
         folder, delivery, labels = self.folder, self.delivery, self.folder.labels
         _check_probabilities(folder.folder)
-        cases, unusable = folder.cases()
+        names, unusable = folder.cases()
+        cases = [CaseFiles(name, *map(folder.files(name).get, ("probabilities", "segmentation"))) for name in names]
         for files in [files for files in cases if files.case in _NO_NAMES]:
             why = f"no folder for maps can have the name {files.case!r}; rename the case."
             unusable[files.case] = f"{files.path}: {why}"
@@ -106,7 +121,7 @@ class SavedPredictions:
             UserError: A file cannot be read, does not fit or cannot be written; the message names it.
         """
         folder, delivery = self.folder, self.delivery
-        case = folder.load(files, truth=False).through(delivery.calibration)
+        case = folder.load(files.case).through(delivery.calibration)
         try:
             reviewed = review_case(case, maps=delivery.maps, findings=delivery.findings)
         except ValueError as error:

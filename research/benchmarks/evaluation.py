@@ -31,21 +31,22 @@ def main() -> None:
     from nnunet_nacl.nnunet.records import Work
 
     folder = PredictionFolder.open(args.folder)
-    files, _ = folder.cases(chill=True)
-    folder.load(files[0])  # imports
-    megabytes = sum(f.probabilities.stat().st_size for f in files) / 2**20
-    shapes = [np.load(f.probabilities)["probabilities"].shape for f in files]
+    cases, _ = folder.cases(chill=True)
+    folder.load(cases[0])  # imports
+    files = [folder.folder / f"{case}.npz" for case in cases]
+    megabytes = sum(file.stat().st_size for file in files) / 2**20
+    shapes = [np.load(file)["probabilities"].shape for file in files]
     voxels = sum(map(math.prod, shapes)) / 1e6
     times: dict[str, list[tuple[float, float]]] = {}
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:
             records = Path(temporary) / "records"
             for name, function in {
-                "np.load of the npz": lambda: [np.load(f.probabilities)["probabilities"] for f in files],
+                "np.load of the npz": lambda: [np.load(file)["probabilities"] for file in files],
                 "reading the npz as the evaluation does": lambda: [
-                    read_probabilities(f.probabilities, folder.labels, shape[1:], "") for f, shape in zip(files, shapes)
+                    read_probabilities(file, folder.labels, shape[1:], "") for file, shape in zip(files, shapes)
                 ],
-                "loading cases: npz, truth, segmentation": lambda: [folder.load(f) for f in files],
+                "loading cases: npz, truth, segmentation": lambda: [folder.load(case) for case in cases],
                 "measuring, with records": lambda: measure_folder(folder, Work(), records),  # noqa: B023
                 "again, nothing changed": lambda: measure_folder(folder, Work(), records),  # noqa: B023
             }.items():

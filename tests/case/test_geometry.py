@@ -34,25 +34,25 @@ def mirror_in_space(path) -> None:
 def test_readers_that_turn_images_do_not_care_how_they_are_stored(tmp_path, reader):
     model = make_model(tmp_path, reader=reader, cases=1)
     folder = PredictionFolder.open(model.validation(), model.references)
-    [files], _ = folder.cases()
-    before = folder.load(files)
-    store_mirrored(files.reference)
-    after = folder.load(files)
+    [case], _ = folder.cases()
+    before = folder.load(case)
+    store_mirrored(folder.files(case)["reference"])
+    after = folder.load(case)
     np.testing.assert_array_equal(after.truth, before.truth)
-    store_mirrored(files.segmentation)
-    np.testing.assert_array_equal(folder.load(files).segmentation, before.segmentation)
+    store_mirrored(folder.files(case)["segmentation"])
+    np.testing.assert_array_equal(folder.load(case).segmentation, before.segmentation)
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_truth_that_faces_the_other_way_is_refused(tmp_path, reader):
     model = make_model(tmp_path, reader=reader, cases=1)
     folder = PredictionFolder.open(model.validation(), model.references)
-    [files], _ = folder.cases()
-    mirror_in_space(files.reference)
+    [case], _ = folder.cases()
+    mirror_in_space(folder.files(case)["reference"])
     # a reader that turns both images the same way sees another position instead: the mirror image lies elsewhere
     name = "origin" if reader.endswith("Reorient") else "direction"
     with pytest.raises(UserError, match=rf"other geometry than the prediction .*\({name} "):
-        folder.load(files)
+        folder.load(case)
 
 
 def test_differences_that_formats_make_are_none():

@@ -272,7 +272,7 @@ def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path
 
 def killed(folder, output):
     """A review that is killed when its third segmentation lies there, and nothing says so yet."""
-    written, write = [], saved_predictions.write_reviewed
+    written, write = [], saved_predictions.write_case
 
     def write_and_die(*arguments, **options):
         written.append(write(*arguments, **options))
@@ -280,7 +280,7 @@ def killed(folder, output):
             os.kill(os.getpid(), signal.SIGKILL)
         return written[-1]
 
-    saved_predictions.write_reviewed = write_and_die
+    saved_predictions.write_case = write_and_die
     reviewed(folder, output, findings=(1,))
 
 
