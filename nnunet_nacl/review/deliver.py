@@ -24,7 +24,7 @@ from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.review.list_files import RECORDS, RESEARCH, places_of_list, remove_list
+from nnunet_nacl.review.list_files import RECORDS, RESEARCH, places_of_list, promises, remove_list
 from nnunet_nacl.review.pages import write_list
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
@@ -209,6 +209,7 @@ def deliver(
                 "notes": [*about.notes, listed.reservation, RESEARCH],
                 "n_cases": len(listed.scans),
                 "n_to_look_at": len(listed.cases("is_flagged")),
+                "scans": promises(listed),
                 "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if delivery.aims.also else None,
             }
             write_atomically(output / DOCUMENT, to_json_text(record))

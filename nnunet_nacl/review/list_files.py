@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_nacl.case.findings import FINDINGS, findings_csv_text
+from nnunet_nacl.errors import printable
 from nnunet_nacl.files import is_ours, to_csv_text
-from nnunet_nacl.review.prediction_json import DOCUMENT
+from nnunet_nacl.review.prediction_json import DOCUMENT, ListedScan
 from nnunet_nacl.review.review_list import MEMBER, ReviewList
 
 PAGE = "index.html"
@@ -50,6 +51,7 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
     """
     scans = listed.scans.reset_index(names="case").assign(problem=None)
     scans["rank"] = scans.index + 1
+    scans["n_members"] = scans.n_members.astype(int)
     scans["n_named"] = [len({name for names in reasons.values() for name in names}) for reasons in scans.reasons]
     for column in ("is_flagged", "is_empty"):
         scans[column] = scans[column].map({True: "yes", False: "no"})
@@ -76,9 +78,21 @@ def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
         }
         if len(members) > 1:
             columns |= {member: f"{columns['volume']} {member.removeprefix(MEMBER)}" for member in members}
-        says_nothing = part.says_nothing.map({True: "yes", False: None})
-        parts.append(part.assign(says_nothing=says_nothing)[[*columns]].rename(columns=columns))
+        part = part.assign(
+            says_nothing=part.says_nothing.map({True: "yes", False: None}), pieces=part.pieces.astype(int)
+        )
+        parts.append(part[[*columns]].rename(columns=columns))
     return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["case", "structure", "score"])
+
+
+def promises(listed: ReviewList) -> dict[str, ListedScan]:
+    """By case, as pages name it, what prediction.json keeps of the list, with six digits, in its order."""
+    kept: dict[str, ListedScan] = {}
+    for case, is_flagged in listed.scans.is_flagged.items():
+        rows = listed.structures.loc[[case], ["name", "predicted_dice", "dice_low", "dice_high"]]
+        values = {name: tuple(float(f"{x:.6g}") for x in dice) for name, *dice in rows.itertuples(index=False)}
+        kept[printable(str(case))] = {"flagged": bool(is_flagged), "structures": values}
+    return kept
 
 
 def places_of_list(output: Path, cases: Iterable[str]) -> list[str]:

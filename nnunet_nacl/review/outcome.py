@@ -11,22 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import Number, read_dict
+from nnunet_nacl.json_files import Number, decode, read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import Coverage, coverage
 from nnunet_nacl.numbers.overlap import Overlap
-from nnunet_nacl.review.list_files import RECORDS, REVIEW, STRUCTURES
-from nnunet_nacl.review.prediction_json import DOCUMENT
-from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks, read_table
+from nnunet_nacl.review.list_files import RECORDS
+from nnunet_nacl.review.prediction_json import DOCUMENT, Drawn, ListedScan
+from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
 
 SCHEMA_VERSION = 1
 FLAGGED, DRAWN, OTHER = GROUPS = ("flagged", "drawn by chance", "other")
@@ -125,15 +125,19 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         UserError: A file cannot be read or does not belong to the list; corrected labels have another geometry than the
             delivered ones, or labels that dataset.json does not have.
     """
-    groups, promised, limits, run = _read_list(output)
+    fix = "make its list again"
+    listed = decode(_Listed, read_dict(output / DOCUMENT), f"{output}: not an output folder of this version", fix=fix)
+    drawn, limits = (listed.get("drawn") or {"cases": []})["cases"], (listed["flags"] or {"bad": {}})["bad"]
+    groups = {case: FLAGGED if scan["flagged"] else OTHER for case, scan in listed["scans"].items()}
+    groups |= {case: DRAWN for case in groups if case in drawn}
     folder = PredictionFolder.open(output, need_reference=False)
     images = cases_of_images(output / RECORDS, groups, folder.file_ending)
-    marked = read_marks(marks, groups, images, run)
+    marked = read_marks(marks, groups, images, listed.get("run"))
     files = {} if corrected is None else corrected_files(corrected, groups, images, folder.file_ending)
     copies = corrected is not None and corrected.resolve() == (output / RECORDS / TO_EDIT).resolve()
     warnings, cases = list[str](), []
     for case, group in groups.items():
-        mark, n_changed, structures = marked.get(case, ""), None, {}
+        mark, n_changed, structures = marked.get(case, ""), None, dict[str, tuple[float, ...]]()
         if case in files:
             joint = _joint_counts(folder, case, files[case])
             n_changed = int(joint.sum() - np.trace(joint))
@@ -141,8 +145,9 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
                 n_changed = None
             else:
                 warnings += _renumbered(joint, files[case])
+                promised = listed["scans"][case]["structures"]
                 structures = {
-                    name: (value, *promised[case].get(name, (math.nan, math.nan, math.nan)))
+                    name: (value, *promised.get(name, (math.nan, math.nan, math.nan)))
                     for name, value in _dice(joint, folder.labels).items()
                 }
         if mark or structures:
@@ -164,22 +169,17 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     )
 
 
-def _read_list(output: Path) -> tuple[dict[str, str], dict[str, dict[str, tuple[float, ...]]], dict[str, float], Any]:
-    """Group of each scan, its promises by structure, the Dice below which each is bad, and the run's id."""
-    document = read_dict(output / DOCUMENT)
-    rows, structures = read_table(output / REVIEW), read_table(output / STRUCTURES)
-    try:
-        drawn = (document.get("drawn") or {}).get("cases", [])
-        limits = {name: float(limit) for name, limit in (document["flags"] or {}).get("bad", {}).items()}
-        groups = {row["case"]: FLAGGED if row["flag"] == "yes" else OTHER for row in rows if row["rank"]}
-        groups |= {case: DRAWN for case in groups if case in drawn}
-        promised: dict[str, dict[str, tuple[float, ...]]] = {case: {} for case in groups}
-        for row in structures:
-            numbers = (row[f"predicted_dice{end}"] or math.nan for end in ("", "_low", "_high"))
-            promised[row["case"]][row["structure"]] = tuple(map(float, numbers))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{output}: not an output folder of this version ({error!r}); make its list again.") from None
-    return groups, promised, limits, document.get("run")
+class _Bad(TypedDict):
+    bad: dict[str, float]
+
+
+class _Listed(TypedDict):
+    """What prediction.json says of the list."""
+
+    run: NotRequired[str]
+    flags: _Bad | None
+    drawn: NotRequired[Drawn | None]
+    scans: dict[str, ListedScan]
 
 
 def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibrate.calibration_map import UsedMap
+from nnunet_nacl.json_files import Number
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.unlike import UnlikeScans
 
@@ -44,6 +45,18 @@ class Drawn(TypedDict):
     cases: list[str]
 
 
+class ListedScan(TypedDict):
+    """What the list promises of a scan, by which `nnunet_nacl review -back` judges it.
+
+    Attributes:
+        flagged: Whether there is a reason to look.
+        structures: By name predicted Dice and the ends of its 90 % interval; null where it is not known.
+    """
+
+    flagged: bool
+    structures: dict[str, tuple[Number, ...]]
+
+
 class PredictedCases(TypedDict, total=False):
     """What prediction.json says of cases and settings: see :class:`PredictionRecord`."""
 
@@ -78,6 +91,7 @@ class PredictionRecord(PredictedCases):
         n_to_look_at: Those with a reason to look.
         problems: By scan why it could not be done.
         drawn: Scans that are not flagged, and were drawn by chance to be looked at, too; null for none.
+        scans: Those that were done, in the order of the list.
         not_predicted_yet: Scans of parts that are not done.
         model: Of predict.
         calibrated: Of predict: whether probabilities are calibrated.
@@ -105,5 +119,6 @@ class PredictionRecord(PredictedCases):
     n_cases: int
     n_to_look_at: int
     problems: dict[str, str]
+    scans: dict[str, ListedScan]
     not_predicted_yet: NotRequired[list[str]]
     drawn: NotRequired[Drawn | None]

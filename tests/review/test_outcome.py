@@ -10,7 +10,6 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.review.outcome import read_outcome, unseen_bad
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, describe, write_image, write_json
@@ -39,17 +38,13 @@ def made(tmp_path):
         dataset, plans = describe(labels, 6, ".nii.gz", "SimpleITKIO")
         write_json(output / "dataset.json", dataset)
         write_json(output / "plans.json", plans)
-        write_json(output / "prediction.json", {"flags": flags, "drawn": {"seed": 0, "cases": ["c", "d", "e"]}})
         names = [name for name in labels if name not in ("background", "ignore")]
-        lists, values = [], []
-        for rank, case in enumerate([*"abcde", "-f"], 1):
-            lists.append([rank, case, "yes" if case in "ab" else "no"])
-            values += [[case, names[0], 0.9, 0.8, 1.0], [case, names[1], "", "", ""]]
+        promised = {names[0]: (0.9, 0.8, 1.0), names[1]: (None, None, None)}
+        scans = {case: {"flagged": case in "ab", "structures": promised} for case in (*"abcde", "-f")}
+        drawn = {"seed": 0, "cases": ["c", "d", "e"]}
+        write_json(output / "prediction.json", {"flags": flags, "drawn": drawn, "scans": scans})
+        for case in scans:
             write_image(delivered(), output / f"{case}.nii.gz", SPACING_MM)
-        columns = ["case", "structure", "predicted_dice", "predicted_dice_low", "predicted_dice_high"]
-        table = to_csv_text(["rank", "case", "flag"], [*lists, ["", "failed", ""]])
-        (output / "review.csv").write_text(table)
-        (output / "structures.csv").write_text(to_csv_text(columns, values))
         for case, array in corrected.items():
             write_image(array, back / f"{case}.nii.gz", spacing)
         return output, back
@@ -121,8 +116,8 @@ def test_another_geometry_is_an_error(made):
 
 def test_folders_of_earlier_versions_are_named(made):
     output, back = made({"a": half()})
-    (output / "review.csv").write_text("rank,case\n1,a\n")
-    with pytest.raises(UserError, match=r"out: not an output folder of this version \(KeyError\('flag'\)\)"):
+    write_json(output / "prediction.json", {"flags": None, "scans": {"a": {"flagged": True}}})
+    with pytest.raises(UserError, match=r"out: not an output folder of this version: scans\.a\.structures: .*again"):
         read_outcome(output, [], back)
 
 
