@@ -10,14 +10,8 @@ import torch
 
 from nnunet_nacl import losses
 
-
-def proportions(labels, **settings):
-    """tau of a nested list of labels, without its batch axis: (K, *spatial)."""
-    return losses.neighborhood_proportions(torch.tensor(labels)[None], 2, **settings)[0]
-
-
-LONE_CORNER = [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
-IGNORED_BESIDE_IT = torch.tensor([[1, 0, 1], [1, 1, 1], [1, 1, 1]], dtype=torch.bool)[None]
+LONE_CORNER = torch.tensor([[[1, 0, 0], [0, 0, 0], [0, 0, 0]]])
+IGNORED_BESIDE_IT = torch.tensor([[[1, 0, 1], [1, 1, 1], [1, 1, 1]]], dtype=torch.bool)
 E = math.exp(-1 / 2)  # weight of a neighbour across an edge at sigma 1; across a corner it is E^2
 FULL = (1 + 2 * E) ** 2  # all nine weights: the gaussian is a product of 1D kernels (E, 1, E)
 CENTRE = 4 * E + 4 * E**2  # svls: the centre weighs as much as its neighbours
@@ -34,16 +28,14 @@ CENTRE = 4 * E + 4 * E**2  # svls: the centre weighs as much as its neighbours
         ("replicate", "mean", 4 / 9),
         ("valid", "gaussian", 1 / (1 + E) ** 2),
         ("zeros", "gaussian", 1 / FULL),
-        ("background", "gaussian", 1 / FULL),
         ("replicate", "gaussian", (1 + E) ** 2 / FULL),
         ("valid", "svls", CENTRE / (CENTRE + 2 * E + E**2)),
-        ("zeros", "svls", 1 / 2),
         ("background", "svls", 1 / 2),
         ("replicate", "svls", (CENTRE + 2 * E + E**2) / (2 * CENTRE)),
     ],
 )
 def test_proportions_at_a_corner(padding, prior, share_of_class_1):
-    tau = proportions(LONE_CORNER, padding=padding, prior=prior)
+    tau = losses.neighborhood_proportions(LONE_CORNER, 2, padding=padding, prior=prior)[0]
     assert tau[1, 0, 0].item() == pytest.approx(share_of_class_1, abs=1e-6)
     outside = {"mean": 5 / 9, "gaussian": 1 - (1 + E) ** 2 / FULL, "svls": (2 * E + 3 * E**2) / (2 * CENTRE)}[prior]
     total = 1 - outside if padding == "zeros" else 1
@@ -63,31 +55,27 @@ def test_proportions_at_a_corner(padding, prior, share_of_class_1):
     ],
 )
 def test_an_ignored_neighbour_weighs_nothing(padding, share_of_class_1, total):
-    tau = proportions(LONE_CORNER, padding=padding, valid=IGNORED_BESIDE_IT)
-    assert tau[1, 0, 0].item() == pytest.approx(share_of_class_1, abs=1e-6)
-    assert tau[:, 0, 0].sum().item() == pytest.approx(total, abs=1e-6)
+    tau = losses.neighborhood_proportions(LONE_CORNER, 2, padding=padding, valid=IGNORED_BESIDE_IT)[0, :, 0, 0]
+    assert [tau[1].item(), tau.sum().item()] == pytest.approx([share_of_class_1, total], abs=1e-6)
 
 
-@pytest.mark.parametrize("kernel_size", [5, (3, 5), np.int64(3), [np.int32(3), 5]], ids=str)
-def test_svls_centre_weighs_one_half_whatever_the_kernel(kernel_size):
+def test_proportions_of_any_kernel_and_of_regions_that_overlap():
     labels = torch.zeros(1, 7, 7, dtype=torch.long)
     labels[0, 3, 3] = 1
-    tau = losses.neighborhood_proportions(labels, 2, prior="svls", kernel_size=kernel_size, sigma=1.7)
-    assert tau[0, 1, 3, 3].item() == pytest.approx(0.5, abs=1e-6)
-
-
-def test_proportions_of_regions_that_overlap():
+    for kernel_size in (5, (3, 5), np.int64(3), [np.int32(3), 5]):  # the svls centre weighs one half in each
+        tau = losses.neighborhood_proportions(labels, 2, prior="svls", kernel_size=kernel_size, sigma=1.7)
+        assert tau[0, 1, 3, 3].item() == pytest.approx(0.5, abs=1e-6)
     regions = torch.tensor([[[1, 1, 1, 0]], [[0, 1, 0, 0]]])[None, :, 0]  # (1, 2, 4): one axis
     tau = losses.neighborhood_proportions(regions, None)
     np.testing.assert_allclose(tau[0], [[1, 1, 2 / 3, 1 / 2], [1 / 2, 1 / 3, 1 / 3, 0]], atol=1e-6)
 
 
-# one voxel, whose neighbourhood is itself: tau is its own label
+# one voxel of class 0, whose neighbourhood is itself: tau is its own label; and one inside one region, at logit 0.8
 LOGITS = (0.5, -1.0, 2.0)
-EXPONENTIALS = [math.exp(x) for x in LOGITS]
-PROBS = [x / sum(EXPONENTIALS) for x in EXPONENTIALS]
-CE = -math.log(PROBS[0])  # the voxel is of class 0
-ENTROPY = -sum(p * math.log(p) for p in PROBS)
+PROBS = [math.exp(x) / sum(math.exp(y) for y in LOGITS) for x in LOGITS]
+CE, ENTROPY = -math.log(PROBS[0]), -sum(p * math.log(p) for p in PROBS)
+P = 1 / (1 + math.exp(-0.8))
+BCE, BINARY_ENTROPY = -math.log(P), -P * math.log(P) - (1 - P) * math.log(1 - P)
 SUM, MEAN, L2, SOFTMAX, SCALED = (
     {"reduction": "sum"},
     {"reduction": "mean"},
@@ -111,32 +99,12 @@ SUM, MEAN, L2, SOFTMAX, SCALED = (
     ],
 )
 def test_penalties_of_one_voxel(loss, settings, penalty):
-    found = of_one_voxel(getattr(losses, loss), penalty_weight=0.2, **settings)
-    assert found == pytest.approx(CE + 0.2 * penalty)
+    assert of_one_voxel(loss, penalty_weight=0.2, **settings) == pytest.approx(CE + 0.2 * penalty)
 
 
-def of_one_voxel(loss, label=0, **settings):
-    logits = torch.tensor(LOGITS, dtype=torch.float64)[None, :, None, None]
-    return loss(logits, torch.full((1, 1, 1, 1), label), **settings).item()
-
-
-def test_losses_of_one_voxel():
-    assert of_one_voxel(losses.cross_entropy, label=2) == pytest.approx(-math.log(PROBS[2]))
-    assert of_one_voxel(losses.focal, gamma=2.0) == pytest.approx((1 - PROBS[0]) ** 2 * CE)
-    mean_log_prob = sum(math.log(p) for p in PROBS) / 3
-    assert of_one_voxel(losses.label_smoothing, smoothing=0.3) == pytest.approx(0.7 * CE - 0.3 * mean_log_prob)
-    assert of_one_voxel(losses.svls) == pytest.approx(CE)  # nothing around it to smooth with
-
-
-# one voxel inside one region, at logit 0.8
-P = 1 / (1 + math.exp(-0.8))
-BCE = -math.log(P)
-BINARY_ENTROPY = -P * math.log(P) - (1 - P) * math.log(1 - P)
-
-
-def of_one_region(loss, inside=1, **settings):
-    target = torch.full((1, 1, 1, 1), inside)
-    return loss(torch.full((1, 1, 1, 1), 0.8, dtype=torch.float64), target, regions=True, **settings).item()
+def of_one_voxel(loss, label=0, logits=LOGITS, **settings):
+    logits = torch.tensor(logits, dtype=torch.float64)[None, :, None, None]
+    return getattr(losses, loss)(logits, torch.full((1, 1, 1, 1), label), **settings).item()
 
 
 @pytest.mark.parametrize(
@@ -151,8 +119,16 @@ def of_one_region(loss, inside=1, **settings):
     ],
 )
 def test_penalties_of_one_region(loss, settings, penalty):
-    found = of_one_region(getattr(losses, loss), penalty_weight=0.2, **settings)
+    found = of_one_voxel(loss, 1, [0.8], regions=True, penalty_weight=0.2, **settings)
     assert found == pytest.approx(BCE + 0.2 * penalty)
+
+
+def test_losses_of_one_voxel():
+    assert of_one_voxel("cross_entropy", label=2) == pytest.approx(-math.log(PROBS[2]))
+    assert of_one_voxel("focal", gamma=2.0) == pytest.approx((1 - PROBS[0]) ** 2 * CE)
+    mean_log_prob = sum(math.log(p) for p in PROBS) / 3
+    assert of_one_voxel("label_smoothing", smoothing=0.3) == pytest.approx(0.7 * CE - 0.3 * mean_log_prob)
+    assert of_one_voxel("svls") == pytest.approx(CE)  # nothing around it to smooth with
 
 
 def test_l1_equilibrium_is_the_papers_four_to_five():
