@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs, where_true
+from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs, read_tensor, where_true
 
 _LOWEST, _BINS = 1e-3, 160
 _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
@@ -111,11 +111,6 @@ def expected_dice(
 ) -> np.ndarray:
     """(S,) expected Dice of each structure of a segmentation, NaN where it is absent there.
 
-    Example:
-        >>> probs = np.array([[0.1, 0.4, 0.9], [0.9, 0.6, 0.1]])
-        >>> expected_dice(probs, np.array([1, 1, 0])).round(3)  # 2 * 1.5 / (1.6 + 2)
-        array([0.833])
-
     Args:
         probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
             floating type, any device. Sums are float64, in blocks: extra memory does not grow with the image.
@@ -125,6 +120,11 @@ def expected_dice(
 
     Raises:
         ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
+
+    Example:
+        >>> probs = np.array([[0.1, 0.4, 0.9], [0.9, 0.6, 0.1]])
+        >>> expected_dice(probs, np.array([1, 1, 0])).round(3)  # 2 * 1.5 / (1.6 + 2)
+        array([0.833])
     """
     return count_expected(probs, segmentation, regions=regions, valid=valid).dice
 
@@ -137,7 +137,7 @@ def count_expected(
     valid: Tensor | np.ndarray | None = None,
 ) -> ExpectedOverlap:
     """The sums behind :func:`expected_dice`, which has the arguments and errors; all 0 where no voxel is valid."""
-    probs, segmentation = torch.as_tensor(probs).detach(), torch.as_tensor(segmentation)
+    probs, segmentation = torch.as_tensor(probs).detach(), read_tensor(segmentation, "segmentation")
     check_probs(probs, regions)
     spatial = tuple(probs.shape[1:])
     shapes = [tuple(array.shape) for array in (segmentation, valid) if array is not None]

@@ -137,8 +137,7 @@ class PairedDifference:
         mean_reference, mean: Of the reference and of the trainer over them.
         difference, low, high: Mean of the paired differences with the ends of its 95 % interval.
         n_lower, n_higher: Patients in whose cases the trainer's value is on average lower, and higher.
-        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby 2014): the direction that
-            Wilcoxon's test sees, and how clear it is; 0 if all differences are 0.
+        rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks without zeros, -1 to 1 (Kerby 2014); 0 without any.
         p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST`` patients.
     """
 
@@ -200,10 +199,9 @@ def paired_difference(
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test (scipy): are the patients' differences symmetric about 0?
 
-    Differences of exactly 0 say nothing about a direction and are dropped, as Wilcoxon (1945) did. scipy takes the
-    exact distribution for up to 50 differences without ties or zeros, else the normal approximation with its
-    correction for ties (small samples with ties: the permutation distribution). NaN is undefined and left out; p is 1
-    if all differences are 0, NaN with fewer than ``FEWEST_FOR_A_TEST``.
+    Zeros say nothing about a direction and are dropped, as Wilcoxon (1945) did. The distribution is exact for up to 50
+    differences without ties or zeros, else approximated with a correction for ties (permuted in small samples). NaN is
+    left out; p is 1 if all differences are 0, NaN with fewer than ``FEWEST_FOR_A_TEST``.
     """
     from scipy.stats import wilcoxon
 

@@ -47,10 +47,10 @@ def confidence(probs: Array, *, regions: bool = False, check_values: bool = True
         array([0.7])
     """
 
-    def of(chunk: Tensor) -> Tensor:
-        return (torch.maximum(chunk, 1 - chunk).amin(0) if regions else chunk.amax(0))[None]
+    def surest(chunk: Tensor) -> Tensor:
+        return torch.maximum(chunk, 1 - chunk).amin(0) if regions else chunk.amax(0)
 
-    return _by_block(of, probs, regions, check_values)[0]
+    return _by_block(surest, probs, regions, check_values)[0]
 
 
 def normalised_entropy(probs: Array, *, regions: bool = False, check_values: bool = True) -> Array:
@@ -63,7 +63,7 @@ def normalised_entropy(probs: Array, *, regions: bool = False, check_values: boo
         >>> normalised_entropy(np.array([[0.5], [0.5]]))
         array([1.])
     """
-    return _by_block(lambda chunk: _entropies(chunk, regions).amax(0, True), probs, regions, check_values)[0]
+    return _by_block(lambda chunk: _entropies(chunk, regions).amax(0), probs, regions, check_values)[0]
 
 
 def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False) -> Array:
@@ -134,10 +134,7 @@ def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = F
 def mean_uncertainty(
     probs: np.ndarray, labels: np.ndarray, *, regions: bool = False, weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Means of normalised ``entropy`` and of the labels' ``confidence`` over (C, n) voxels; NaN without any.
-
-    ``labels`` as for :func:`label_confidence`; ``weights`` (n,) of the voxels, None for equal ones.
-    """
+    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``; NaN without any."""
     if not probs.size:
         return {"entropy": math.nan, "confidence": math.nan}
     sure, entropy = label_confidence(probs, labels, regions=regions), normalised_entropy(probs, regions=regions)
@@ -260,9 +257,10 @@ def _compare(
     table = region_table(structures, max(labels.max(initial=0) for labels in inside)).numpy().astype(float)
     n_labels = table.shape[1]
     voxels = np.stack([table @ np.bincount(labels, minlength=n_labels) for labels in inside])
-    pairs = np.empty((0, len(table)))
+    pairs = []
     for a, b in combinations(range(len(inside)), 2):
         joint = np.bincount(inside[a] * n_labels + inside[b], minlength=n_labels**2).reshape(n_labels, n_labels)
         common, size = np.einsum("sa,ab,sb->s", table, joint.astype(float), table), voxels[a] + voxels[b]
-        pairs = np.vstack([pairs, np.divide(2 * common, size, out=np.full(len(table), np.nan), where=size > 0)])
-    return np.array([nanmean(pair) for pair in pairs.T]), voxels.astype(np.int64)
+        pairs.append(2 * common / np.where(size > 0, size, np.nan))
+    dice = np.array([nanmean(of_structure) for of_structure in np.reshape(pairs, (-1, len(table))).T])
+    return dice, voxels.astype(np.int64)
