@@ -14,7 +14,7 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
 from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.files import can_write, check_writable
+from nnunet_nacl.files import can_write, check_writable, remove_leftovers
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import find_input_cases
 from nnunet_nacl.nnunet.locate import predicted_folder
@@ -277,10 +277,13 @@ def predict_validation(
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
     source = ValidationCases(model, network, fold, folder, names)
     place = folder.folder / RECORDS
-    for name in names:  # what another checkpoint of this name, or other settings, predicted is removed
+    remove_leftovers(folder.folder)
+    # what another checkpoint of this name, or other settings, predicted is removed; one that a kill left without its
+    # record must be what this network predicts
+    for name in names:
         record, path = find_record(place, name), source.path(name)
-        if folder.folder.name != "validation" and path.is_file():
-            if record is None or not record.made_by:
+        if folder.folder.name != "validation" and path.is_file() and record is not None:
+            if not record.made_by:
                 raise UserError(f"{folder.folder} holds predictions of something else ({path.name}); move them away.")
             if record.made_by != source.made_by:
                 path.unlink()

@@ -65,10 +65,12 @@ class Source(ABC):
     Attributes:
         names: Of the cases that can be had.
         problems: By name, why others cannot.
+        key_follows_files: Whether the work on a case writes files that its key depends on.
     """
 
     names: Sequence[str]
     problems: dict[str, str]
+    key_follows_files = False
 
     @abstractmethod
     def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
@@ -155,7 +157,7 @@ def records_of(
         if isinstance(outcome, str):
             yield name, one_line(outcome)
             continue
-        record = replace(outcome, key=keys[name])
+        record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else keys[name])
         if folder is not None:
             try:
                 record.save(record_path(folder, name))

@@ -12,10 +12,12 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.calibrate.map_file import sha256
-from nnunet_nacl.case.document import read_document
+from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.nnunet.held_out import measure_folder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import Work
+from tests.trainers.test_measuring import assert_alike
 from tests.trainers.validation import CASES
 
 
@@ -44,21 +46,20 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     evaluate()
     folder = fold / "validation_checkpoint_final"
     assert len(predicted_cases) == len(CASES) and not (fold / "validation").exists()
-    assert not list(folder.glob("*.npz")) and not (folder / "calibration.json.partial").exists()
+    assert not list(folder.glob("*.npz"))
     found = (folder / "calibration.json").read_bytes()
     module.nnUNetTrainer.perform_actual_validation(trainer, True)
-    expected = evaluate_folder(fold / "validation")
-    for one, other in zip(read_document(folder / "calibration.json").cases, expected.cases):
-        assert Path(one.prediction_file).read_bytes() == Path(other.prediction_file).read_bytes()
-        assert one.ece("predicted") == pytest.approx(other.ece("predicted"), abs=1e-6)
+    expected = measure_folder(PredictionFolder.open(fold / "validation"), Work(with_sample=True), None)
+    for case in CASES:
+        assert_alike(read_record(folder / "records" / f"{case}.npz"), expected[case])
+        name = f"{case}.nii.gz"
+        assert (folder / name).read_bytes() == (fold / "validation" / name).read_bytes()
 
     predicted_cases.clear()
     evaluate()
     assert not predicted_cases and (folder / "calibration.json").read_bytes() == found
-    truncated = folder / "case_1.nii.gz"
-    truncated.write_bytes(truncated.read_bytes()[:-20])
-    (folder / "calibration_samples" / "case_3.sample").unlink()
-    (folder / "case_4.nii.gz").unlink()
+    for name in ("records/case_3.npz", "case_4.nii.gz", "case_1.nii.gz", "records/case_1.npz"):  # as kills leave it
+        (folder / name).unlink()
     evaluate()
     assert len(predicted_cases) == 3
     predicted_cases.clear()
@@ -81,7 +82,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
     trainer.save_checkpoint(str(checkpoint))
     calibrate("-step_size", 1)
-    said = "folds 0: not all validation cases have probabilities or samples of this version by checkpoint_final.pth"
+    said = "folds 0: not all validation cases have probabilities or records of this version by checkpoint_final.pth"
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
     assert document["n_cases"] == len(CASES)
@@ -93,7 +94,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     calibrate()
     assert not predicted_cases and said not in capsys.readouterr().err
     assert json.loads((fold.parent / "calibration_map.json").read_text())["inference"]["step_size"] == 1.0
-    (place / "calibration_samples" / "case_3.sample").unlink()
+    (place / "records" / "case_3.npz").unlink()
     calibrate("-step_size", 1)
     assert len(predicted_cases) == 1
     predicted_cases.clear()
@@ -113,18 +114,16 @@ def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_ta
     module.nnUNetTrainer.perform_actual_validation(trainer, True)
     lost, image = fold / "validation" / "case_3.npz", fold / "validation" / "case_1.nii.gz"
     expected = {path: path.read_bytes() for path in (lost, lost.with_suffix(".pkl"), image)}
-    probs = np.load(lost)["probabilities"]
     predicted_cases.clear()
     calibrate()
     assert not predicted_cases
     found = json.loads((fold.parent / "calibration_map.json").read_text())
-    sample = lost.parent / "calibration_samples" / "case_3.sample"
-    for path in (lost, sample, image, image.with_name("case_1.npz")):
+    records = lost.parent / "records"
+    for path in (lost, records / lost.name, image, image.with_name("case_1.npz"), records / "case_1.npz"):
         path.unlink()
     (fold / "validation" / ".0123456789ab.nnunet_nacl.tmp").mkdir()  # what a kill leaves
     calibrate()
     assert len(predicted_cases) == 2 and not (fold / "validation_checkpoint_final").exists()
-    np.testing.assert_array_equal(np.load(lost)["probabilities"], probs)
     assert image.read_bytes() == expected[image] and not list(fold.glob("validation/.*"))
     again = json.loads((fold.parent / "calibration_map.json").read_text())
     slopes = [np.ravel(one["maps"]["temperature"]["slopes"]) for one in (found, again)]
@@ -154,11 +153,14 @@ def test_calibrating_and_comparing_need_no_probabilities(validator, without_figu
             parameter.mul_(document["maps"]["temperature"]["slopes"][0][0])
     trainer.save_checkpoint(str(fold / "checkpoint_divided.pth"))
     evaluate("-chk", "checkpoint_divided.pth")
-    exact = read_document(fold / "validation_checkpoint_divided" / "calibration.json")
-    before = read_document(fold / "validation_checkpoint_final" / "calibration.json")
-    means = [np.mean([mask_metrics(case.bins["all"])["NLL"] for case in one.cases]) for one in (before, exact)]
+    evaluate()
+    means = [
+        json.loads((fold / f"validation_checkpoint_{name}" / "calibration.json").read_text())["calibration"]["mean"]
+        for name in ("final", "divided")
+    ]
+    means = [mean["all"]["NLL"] for mean in means]
     estimated = document["effect"]["NLL all"]
-    assert len(exact.cases) == 5 and means[0] == pytest.approx(estimated["before"]["mean"])
+    assert means[0] == pytest.approx(estimated["before"]["mean"])
     assert means[1] < means[0] and means[1] == pytest.approx(estimated["after"]["mean"], abs=0.02)  # cross-fitted
     arguments = ["compare", "-d", "910", "-c", "2d", "-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "-np", "1"]
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
