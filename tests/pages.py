@@ -24,14 +24,3 @@ def blocks(text: str) -> list[tuple[str, str]]:
     return found + [
         ("", re.sub("^ {4}", "", one, flags=re.MULTILINE)) for one in _INDENTED.findall(rest) if one.strip()
     ]
-
-
-def slug(heading: str) -> str:
-    """The anchor that GitHub and the site give to a heading."""
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
-    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
-
-
-def anchors(text: str) -> set[str]:
-    """All anchors of a page."""
-    return {slug(found) for found in re.findall(r"^#+ (.*)$", _FENCE.sub("", text), re.MULTILINE)}

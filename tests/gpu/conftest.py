@@ -6,18 +6,11 @@ NNUNET_NACL_GPU_TESTS_DEVICE=cpu runs them on the CPU instead, which shows that 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.integration.conftest import workspace  # noqa: F401  (a fixture)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.gpu)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import torch
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace, epochs_in, training_log
 
+pytestmark = pytest.mark.gpu
 TRAINER, COMPILED = "nnUNetTrainerNACL_2epochs_3iters", "nnUNetTrainerNACL_3epochs_3iters"
 
 

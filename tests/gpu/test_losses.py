@@ -1,15 +1,15 @@
-"""Losses on a GPU are those of the CPU, in every precision, compiled, scaled and distributed."""
+"""Losses on a GPU are those of the CPU, in every precision, compiled and scaled."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from nnunet_nacl.losses.label_space import LabelSpace
 from nnunet_nacl_trainers.recording import count_batch
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
+
+pytestmark = pytest.mark.gpu
 
 # What a gradient is rounded to in each type; all is computed in float32.
 PRECISIONS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -67,31 +67,6 @@ def test_compiled_by_the_default_backend(name, settings, device):
     assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
 
 
-@pytest.mark.parametrize("name", ["nacl", "svls", "cross_entropy"])
-def test_a_compiled_training_step(name, device):
-    torch._dynamo.reset()
-    image, target, where = problem("classes_ignore", (12, 10), seed=64, batch=4)
-    image, target = image.float().to(device), target.to(device)
-    loss, gradients = CASES[name].module(**where), []
-    for compiled in (False, True):
-        trained = network(device)
-
-        def step(trained=trained):
-            return loss(trained(image), target)
-
-        (torch.compile(step) if compiled else step)().backward()
-        gradients.append(trained.weight.grad)
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
-
-
-def test_nothing_valid_is_zero(device):
-    logits, target, where = problem("classes_ignore", (5, 4), seed=65)
-    for case in CASES.values():
-        nothing = torch.full_like(target, IGNORE).to(device)
-        value, gradient = value_and_gradient(case.module(**where), logits.float().to(device), nothing)
-        assert value == 0 and not gradient.any()
-
-
 @pytest.mark.parametrize(
     "space", [LabelSpace(ignore_label=IGNORE), LabelSpace(regions=True)], ids=["classes", "regions"]
 )
@@ -102,32 +77,3 @@ def test_calibration_of_a_validation_batch(space, device):
     for stats, expected in zip(found, count_batch(logits.half(), target, space)):
         assert stats.nll == pytest.approx(expected.nll, rel=1e-5)
         assert stats.confidence.sum() == pytest.approx(expected.confidence.sum(), rel=1e-5)
-
-
-def one_rank(rank, device, rendezvous, results):
-    # two processes of one GPU: NCCL refuses that, gloo takes tensors of a GPU
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    try:
-        gradients = []
-        for name, settings in CONFIGURED:
-            image, target, where = problem("classes", (6, 5), seed=66, batch=4)
-            part = slice(2 * rank, 2 * rank + 2)
-            trained = torch.nn.parallel.DistributedDataParallel(network(device))
-            loss = CASES[name].module(**settings, **where)
-            loss(trained(image[part].float().to(device)), target[part].to(device)).backward()
-            gradients.append(trained.module.weight.grad.cpu())
-        torch.save(gradients, f"{results}/{rank}.pt")
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-def test_two_processes_give_the_gradients_of_one(tmp_path, device):
-    mp.start_processes(one_rank, args=(device, tmp_path / "rendezvous", tmp_path), nprocs=2, start_method="spawn")
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    for number, (name, settings) in enumerate(CONFIGURED):
-        image, target, where = problem("classes", (6, 5), seed=66, batch=4)
-        alone = network(device)
-        CASES[name].module(**settings, **where)(alone(image.float().to(device)), target.to(device)).backward()
-        for rank in ranks:
-            torch.testing.assert_close(rank[number], alone.weight.grad.cpu(), rtol=1e-4, atol=1e-6)

@@ -16,9 +16,7 @@ from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.page import comparison_to_json, write_comparison
 from nnunet_nacl.compare.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
-from nnunet_nacl_paper.figures.panels import draw_rank_heatmap
-from nnunet_nacl_paper.figures.radar import draw_radar
-from nnunet_nacl_paper.figures.settings import HYPER, by_network, by_number, short
+from nnunet_nacl_paper.figures.settings import HYPER, by_number
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
 from tests.compare.synthetic import make_comparison, make_dataset
@@ -134,13 +132,6 @@ def test_settings_are_found_by_their_names(names, token, expected) -> None:
     assert {shared.removeprefix("nnUNetTrainer"): list(values) for shared, values in found.items()} == expected
 
 
-def test_networks_are_found_by_their_names() -> None:
-    names = ["nnUNetTrainerNACL_unet_adam", "nnUNetTrainerNACL_adam", "nnUNetTrainerMbLS_unet_adam"]
-    found = by_network(dict(zip(names, names)))
-    assert found == {"nnUNetTrainerNACL_adam": {"unet": names[0], "nnU-Net's": names[1]}}
-    assert short(["nnUNetTrainerNACL_l2_adam", "nnUNetTrainerCE_adam"]) == ["NACL l2", "CE"]
-
-
 def test_relative_difference_in_percent() -> None:
     interval = relative_difference([1, 2, 3, NAN], [2, 2, 5, 9], **OPTIONS)
     assert interval.mean == pytest.approx(50) and interval.n == 3 and interval.low <= 50 <= interval.high
@@ -151,23 +142,6 @@ def test_relative_difference_in_percent() -> None:
         assert math.isnan(relative_difference(reference, [1, 1], **OPTIONS).mean)
     assert math.isnan(relative_difference([1], [2], **OPTIONS).low)
     assert math.isnan(relative_difference([1, 1], [2, 3], groups=["a", "a"], **OPTIONS).low)
-
-
-def test_radars_of_equal_and_missing_values_are_rows_of_points(tmp_path) -> None:
-    for name, values in (("equal", [0.5, 0.5, 0.5]), ("missing", [0.5, NAN, 0.7]), ("polygon", [0.5, 0.6, 0.7])):
-        files = draw_radar(["a", "b", "c"], {"NACL": values}, tmp_path / name, better="lower", metric="ECE", title="T")
-        text = files[1].read_text()
-        assert ("Outward is better" in text) == (name == "polygon")
-        assert ("No value for NACL: b." in text) == (name == "missing")
-
-
-def test_undefined_ranks_are_dashes_and_the_same_figure_has_the_same_bytes(tmp_path) -> None:
-    ranks = np.array([[1, NAN], [2, NAN]])
-    one, two = (
-        draw_rank_heatmap(["A", "B"], ["DSC", "HD"], ranks, tmp_path / name, decimals=0, title="R") for name in "xy"
-    )
-    assert [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
-    assert one[1].read_text().count(">-<") == 2
 
 
 def test_a_folder_without_a_comparison_is_refused(tmp_path, capsys) -> None:

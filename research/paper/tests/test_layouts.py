@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from pathlib import Path
-
 import pytest
 from miniatures import MINIATURES
 
@@ -56,27 +52,6 @@ def test_a_missing_file_is_named(name, gone, tmp_path) -> None:
     with pytest.raises(InputError, match="missing; a case of") as error:
         find(name, folder)
     assert str(error.value).startswith(str(folder / gone)) and "\n" not in str(error.value)
-
-
-def test_a_patients_folder_without_any_case_is_named(tmp_path) -> None:
-    folder = MINIATURES["kits19"](tmp_path)
-    for path in (folder / "data" / "case_00001").iterdir():
-        path.unlink()
-    with pytest.raises(InputError, match=r"case_00001: holds no case; KiTS 2019 has case_00000/imaging\.nii\.gz"):
-        find("kits19", folder)
-
-
-def test_a_folder_that_cannot_be_read_is_no_folder_without_cases(tmp_path, monkeypatch) -> None:
-    folder, scandir = MINIATURES["acdc"](tmp_path), os.scandir
-
-    def refuse(path):
-        if Path(path).name == "patient002":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(InputError, match="patient002: Permission denied; change its permissions"):
-        find("acdc", folder)
 
 
 def test_files_may_be_uncompressed_and_folders_links(tmp_path) -> None:

@@ -7,7 +7,6 @@ import pytest
 import SimpleITK as sitk
 from miniatures import MINIATURES, save
 
-from nnunet_nacl_paper.datasets.challenges import CHALLENGES
 from nnunet_nacl_paper.main import main
 
 
@@ -48,12 +47,3 @@ def test_problems_are_one_line_each_and_the_exit_status_says_so(tmp_path, capsys
     assert prepare("acdc", folder, "-o", tmp_path) == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert said.startswith(f"nnunet_nacl_paper prepare: error: {folder}: holds no case of ACDC; expected files such as")
-
-
-def test_the_help_shows_every_challenge_with_its_files_and_preparation(capsys) -> None:
-    with pytest.raises(SystemExit):
-        prepare("-h")
-    shown = capsys.readouterr().out
-    for challenge in CHALLENGES.values():
-        assert f"{challenge.name:<11} {challenge.number}" in shown and challenge.preparation in shown
-        assert all(file in shown for file in challenge.layouts[0].example.split(", "))

@@ -124,14 +124,6 @@ def test_both_frames_and_both_scans_of_a_patient_are_on_one_side(tmp_path) -> No
         assert not sides[0] & sides[1] and not sides[2] & (sides[0] | sides[1]) and all(sides)
 
 
-def test_leave_one_out_has_a_fold_for_every_patient_that_is_not_for_testing(tmp_path) -> None:
-    result = run("mrbrains18", MINIATURES["mrbrains18"](tmp_path))
-    folds = json.loads((result.folder / "splits_final.json").read_text())
-    everyone = {file.removesuffix(".nii.gz") for file in files(result.folder / "labelsTr")}
-    assert sorted(fold["val"] for fold in folds) == sorted([case] for case in everyone) and len(folds) == 5
-    assert all({*fold["train"], *fold["val"]} == everyone and len(fold["train"]) == 4 for fold in folds)
-
-
 def test_a_finished_case_is_not_done_again(tmp_path, monkeypatch) -> None:
     folder = MINIATURES["acdc"](tmp_path / "in")
     done = []
@@ -198,14 +190,6 @@ def test_what_the_disk_does_not_hold_is_a_problem_and_made_by_the_next_run(tmp_p
     assert images[0].read_bytes() == before
 
 
-def test_a_decathlon_image_with_one_volume_lacks_a_modality(tmp_path) -> None:
-    folder = MINIATURES["prostate"](tmp_path / "in")
-    path = folder / "Task05_Prostate" / "imagesTr" / "prostate_01.nii.gz"
-    save(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0], path)
-    (problem,) = run("prostate", folder).problems.values()
-    assert problem.startswith(f"{path}: has size (14, 12, 6)") and "2 volumes (T2, ADC)" in problem
-
-
 def test_what_a_crop_cuts_off_is_counted(tmp_path) -> None:
     truth = np.zeros((80, 40, 40), np.uint8)
     truth[30:50, 10:20, 10:20] = 2  # in the middle
@@ -248,12 +232,3 @@ def test_nothing_that_was_prepared_otherwise_is_overwritten(tmp_path, nnunet) ->
         run("acdc", folder, number=1000)
     with pytest.raises(InputError, match="must be 0 or more, got -1"):
         run("acdc", folder, seed=-1)
-
-
-def test_without_nnunets_folders_it_asks_where_to(tmp_path, monkeypatch) -> None:
-    folder = MINIATURES["prostate"](tmp_path / "in")
-    for name in NNUNET_FOLDERS:
-        monkeypatch.delenv(name)
-    with pytest.raises(InputError, match="nnUNet_raw is not set"):
-        run("prostate", folder)
-    assert run("prostate", folder, output=tmp_path / "here").folder == tmp_path / "here" / "Dataset704_ProstatePaper"

@@ -15,7 +15,7 @@ from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.numbers import count_masks, count_overlap
 from nnunet_nacl.numbers.surface import surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
-from nnunet_nacl_paper.protocol import mean_scores, scores_of
+from nnunet_nacl_paper.protocol import scores_of
 from tests.numbers.test_counting import random_classes
 from tests.reference.metrics import class_metrics, distance_to_nearest, weighted_gap
 from tests.runs.folders import REGIONS, make_model, read, write_image, write_prediction
@@ -65,14 +65,6 @@ def test_agrees_with_the_definition(seed):
     dsc, distance, ece, cece = slow(probs, truth)
     assert scores.dsc == dsc and scores.hd95_voxels == pytest.approx(distance)
     assert scores.ece == ece and scores.cece == cece
-
-
-def test_mean_leaves_out_cases_without_foreground():
-    probs, truth = random_classes(0, 3, (4, 5, 6), 3.0)
-    cases = [scored(probs, truth), scored(probs, np.zeros_like(truth))]
-    assert np.isnan(cases[1].ece) and cases[1].dsc == {"1": 1.0, "2": 1.0}
-    mean = mean_scores(cases)
-    assert mean.ece == cases[0].ece and mean.dsc["1"] == (cases[0].dsc["1"] + 1) / 2
 
 
 def evaluate(model, *flags):
