@@ -23,18 +23,14 @@ PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 _FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
 
 
-class _Dataset(TypedDict):
-    """What is read of dataset.json."""
-
+class _Dataset(TypedDict):  # what is read of dataset.json
     labels: dict[str, Any]
     file_ending: str
     channel_names: NotRequired[dict[str, Any]]
     modality: NotRequired[dict[str, Any]]
 
 
-class _Plans(TypedDict):
-    """What is read of plans.json."""
-
+class _Plans(TypedDict):  # what is read of plans.json
     dataset_name: NotRequired[str]
     image_reader_writer: NotRequired[str]
     configurations: NotRequired[dict[str, dict[str, Any]]]
@@ -153,12 +149,9 @@ def validated_fold(folder: Path) -> str:
 
 
 def fold_folders(model: Path) -> dict[str, Path]:
-    """The folders of a model's folds by fold, in nnU-Net's order: that of their names.
+    """The folders of a model's folds by fold, in the order of their names; OSError if the model cannot be read.
 
     Others whose names begin like those are left out, which is said on standard error, once.
-
-    Raises:
-        OSError: The model folder cannot be read.
     """
     folds = {}
     for folder in sorted(entry for entry in model.iterdir() if entry.name.startswith("fold_") and entry.is_dir()):
@@ -192,8 +185,7 @@ def folds_with(model: Path, name: str) -> list[str]:
 def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | None = None) -> tuple[str, ...]:
     """The folds that are asked for, each once; else every numbered one with the checkpoint, or fold_all.
 
-    Raises:
-        UserError: There is none, or one that is asked for is no fold's name or has no such checkpoint.
+    UserError if there is none, or one that is asked for is no fold's name or has no such checkpoint.
     """
     present = folds_with(model, checkpoint)
     chosen = folds_asked_for(folds or [fold for fold in present if fold != "all"] or present)

@@ -94,12 +94,7 @@ def check_step_size(step_size: float) -> None:
 
 
 class Network:
-    """The networks of a model's folds on a device.
-
-    Args:
-        model: The model.
-        **options: See :func:`build_predictor`, which raises UserError.
-    """
+    """The networks of a model's folds on a device; ``options`` are those of :func:`build_predictor`."""
 
     def __init__(self, model: TrainedModel, **options: Any) -> None:
         self._model = model
@@ -150,12 +145,10 @@ class Network:
 class ExportedLogits(Probabilities):
     """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never all in memory.
 
-    C is the number of channels: the K classes with the background, or the R regions.
-
     Args:
         segmentation: (*spatial) label map in the axis order of the reader, as nnU-Net writes it.
-        logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them; nnU-Net's transposed
-            axis order, inside its crop.
+        logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them, C the K classes or R
+            regions; nnU-Net's transposed axis order, inside its crop.
         properties: Of the case, as nnU-Net's preprocessing returned them.
         transpose_backward: Which transposed axis each axis of the reader is.
         label_manager: nnU-Net's, of the data set.
@@ -218,14 +211,10 @@ class ExportedLogits(Probabilities):
 
 
 def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
-    """A copy of nnU-Net's plans manager whose label managers pass on the logits that nnU-Net shows them.
+    """A copy of nnU-Net's plans manager whose label managers call ``seen`` with the logits that nnU-Net shows them.
 
     nnU-Net makes the label map of the logits or, where it saves probabilities too, of those; either way it asks the
     label manager once, with all the resampled logits.
-
-    Args:
-        plans_manager: nnU-Net's.
-        seen: Called with the logits, before they are worked on.
     """
     watching, original = copy.copy(plans_manager), plans_manager.get_label_manager
     watching.get_label_manager = lambda *args, **options: _watched(original(*args, **options), seen)
@@ -257,9 +246,9 @@ def export_logits(
     Args:
         logits: (C, *preprocessed) of the network, a tensor on the CPU or an array.
         properties: Of the case, as nnU-Net's preprocessing returned them.
-        configuration_manager: nnU-Net's.
-        plans_manager: nnU-Net's.
-        label_manager: nnU-Net's; it stays as it is.
+        configuration_manager: nnU-Net's, as the two that follow, which all stay as they are.
+        plans_manager: Of the model.
+        label_manager: Of the data set.
         num_threads: Of PyTorch.
     """
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape

@@ -48,15 +48,12 @@ class TrainedModel:
 
     @classmethod
     def open(cls, folder: Path, folds: Sequence[str | int] | None = None, checkpoint: str | None = None) -> Self:
-        """Find out what a model has.
+        """Find out what a model has; UserError where a file is missing, damaged or none of nnU-Net's.
 
         Args:
             folder: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION.
             folds: 0, 1, ... or ``all``; None takes every numbered fold that is trained, fold_all where there is none.
             checkpoint: File name; None takes checkpoint_final.pth.
-
-        Raises:
-            UserError: A file is missing, damaged or none of nnU-Net's.
         """
         check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
         opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,18 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.case.key import file_key
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.input_cases import find_input_cases
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.preprocessed_case import learn_profiles, read_and_preprocess
+from nnunet_nacl.nnunet.output import write_case
+from nnunet_nacl.nnunet.predicted import Images
+from nnunet_nacl.nnunet.preprocessed_case import learn_profiles
 from nnunet_nacl.nnunet.profile import MOST_STRUCTURES, TrainingRange, profile, profile_names
+from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from tests.nnunet.untrained import calibrate, make_model, make_scans
@@ -139,10 +143,8 @@ def test_flat_images_of_one_slice_and_tiny_ones_have_numbers():
     assert math.isfinite(tiny["mean inside (MR 0)"])
 
 
-# --- of models ---
-
-
 HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+NETWORK = {"device": "cpu", "step_size": 0.5, "mirroring": True}
 
 
 @pytest.fixture(autouse=True)
@@ -151,65 +153,61 @@ def threads(monkeypatch) -> None:
     monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
 
 
-def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
-    return main(["predict", *map(str, ("-i", scans, "-o", output, "-m", model, *HERE, *arguments))])
-
-
-def give_profiles(model: Path, profiles: CalibrationProfiles) -> None:
-    path = model / "calibration_map.json"
-    content = json.loads(path.read_text())
-    content["quality"] |= {"profiles": encode(profiles)}
-    path.write_text(to_json_text(content))
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    return make_scans(tmp_path / "scans", 6)
 
 
 @pytest.fixture
-def predicted(tmp_path, monkeypatch) -> tuple[Path, Path, PredictionFolder]:
-    """A calibrated model of one fold, six scans, preprocessed too, and what `predict` makes of them."""
+def model(tmp_path) -> TrainedModel:
+    """Of one fold, with a map in its folder."""
+    folder = make_model(tmp_path)
+    calibrate(folder)
+    return TrainedModel.open(folder)
+
+
+def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, tmp_path, monkeypatch):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 6)
-    calibrate(model)
-    assert predict(model, scans, tmp_path / "out") == 0
-    opened = TrainedModel.open(model)
-    place = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres"
+    place, records = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "nnUNetPlans_3d_fullres", []
     place.mkdir(parents=True)
-    for case in find_input_cases(scans, opened.opened)[0]:
-        ready = read_and_preprocess(opened, case)
-        nnUNetDatasetBlosc2.save_case(ready.values, ready.values[:1] * 0, ready.properties, str(place / case.case))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    return model, scans, PredictionFolder.open(tmp_path / "out", need_reference=False)
-
-
-def test_calibration_and_new_scans_are_looked_at_in_the_same_way(predicted, tmp_path):
-    model, scans, folder = predicted
-    opened = TrainedModel.open(model)
-    names = [f"scan_{i}" for i in range(6)]
-    cases = [folder.files(name) for name in names]
-    profiles = learn_profiles(folder, cases, names, opened)
-    entries = [json.loads(path.read_text()) for path in (tmp_path / "out" / "review").rglob("*.json")]
-    kept = {entry["row"]["case"]: entry["profile"] for entry in entries if "row" in entry}
-    seen = [np.array([math.nan if value is None else value for value in kept[name]], float) for name in names]
-    np.testing.assert_allclose(np.array(profiles.values, float), seen, atol=1e-5)
-    assert np.ptp(seen, axis=0).max() > 0.01
-    of_images = learn_profiles(folder, cases, names, opened, scans)
-    np.testing.assert_array_equal(np.array(of_images.values, float), np.array(profiles.values, float))
-    (scans / "scan_3_0000.nii.gz").unlink()
-    (scans / "scan_3_0001.nii.gz").unlink()
-    with pytest.raises(UserError, match="scan_3: its image is gone"):
-        learn_profiles(folder, cases, names, opened, scans)
-    for path in (tmp_path / "preprocessed").rglob("scan_4*"):
+    names, source = [f"scan_{i}" for i in range(6)], Images(model, NETWORK, find_input_cases(scans, model.opened)[0])
+    for name in names:
+        ready, case = source.read(name), source.case(name)
+        nnUNetDatasetBlosc2.save_case(ready.values, ready.values[:1] * 0, ready.properties, str(place / name))
+        write_case(model.opened, case, tmp_path)
+        records.append(Work()(case))
+    seen = learn_profiles(records, names, model)
+    np.testing.assert_allclose(np.array(seen.values, float), [record.profile for record in records], atol=1e-5)
+    assert np.ptp(np.array(seen.values, float), axis=0).max() > 0.01
+    files = [{"segmentation": file_key(tmp_path / f"{name}.nii.gz")} for name in names]
+    unseen = [replace(each, profile=(), key={"files": at, "settings": {}}) for each, at in zip(records, files)]
+    read = learn_profiles(unseen, names, model)
+    np.testing.assert_allclose(np.array(read.values, float), np.array(seen.values, float), atol=1e-5)
+    for path in place.glob("scan_4*"):
         path.unlink()
     with pytest.raises(UserError, match="scan_4: its preprocessed image cannot be read"):
-        learn_profiles(folder, cases, names, opened)
+        learn_profiles(unseen, names, model)
+    with pytest.raises(UserError, match="scan_0: it has no segmentation beside its probabilities"):
+        learn_profiles([replace(records[0], profile=())], names[:1], model)
 
 
-def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(predicted, tmp_path, capsys):
-    model, scans, folder = predicted
-    profiles = learn_profiles(folder, [folder.files(f"scan_{i}") for i in range(6)], range(6), TrainedModel.open(model))
+def predict(model: TrainedModel, scans: Path, output: Path, *arguments: object) -> int:
+    return main(["predict", *map(str, ("-i", scans, "-o", output, "-m", model.folder, *HERE, *arguments))])
+
+
+def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans, tmp_path, capsys):
+    assert predict(model, scans, tmp_path / "out") == 0
+    source = Images(model, NETWORK, find_input_cases(scans, model.opened)[0])
+    profiles = learn_profiles([Work()(source.case(name)) for name in source.names], source.names, model)
     near = np.array(profiles.values, float)
     spread = np.random.default_rng(0).normal(0, 0.02, (40, near.shape[1]))
     spread[:, profiles.names.index("log spacing along z")] += math.log(4)  # the scans have 2 mm
-    give_profiles(model, CalibrationProfiles.learn(profiles.names, near[0] + spread, range(40)))
+    path, patients = model.folder / "calibration_map.json", list(map(str, range(40)))
+    content = json.loads(path.read_text())
+    content["quality"] |= {"profiles": encode(CalibrationProfiles.learn(profiles.names, near[0] + spread, patients))}
+    path.write_text(to_json_text(content))
     assert {(row["unlike_p"], row["unlike"]) for row in read_list(tmp_path / "out")} == {("", "")}  # without profiles
     capsys.readouterr()
     assert predict(model, scans, tmp_path / "far") == 0
