@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     drawn = True
     if learned := record.learned:
-        from nnunet_nacl.show.flag_figure import draw_flags
+        from nnunet_nacl.calibrate.flag_figure import draw_flags
 
         try:
             print(f"figure: {draw_flags(learned.scores, output.with_suffix('.png'))}")

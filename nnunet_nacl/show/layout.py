@@ -54,9 +54,8 @@ _SETTINGS = {
     "ytick.color": GREY,
     "text.parse_math": False,  # a name may hold a dollar sign
     "text.hinting": "no_hinting",  # else texts are up to 6 % wider than measured
-    # Text stays text: it can be searched, selected, translated, edited for a journal and read aloud, and files are
-    # smaller. Where the font is missing another one is taken; DejaVu Sans, by which the room is measured, is among the
-    # widest, so that nothing overlaps then.
+    # Text stays text, which can be searched and edited. Where the font is missing another one is taken; DejaVu Sans, by
+    # which the room is measured, is among the widest, so that nothing overlaps then.
     "svg.fonttype": "none",
     "svg.hashsalt": "nnunet_nacl",
     "pdf.fonttype": 42,
@@ -71,15 +70,13 @@ def figure_settings() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, title: str = "") -> Path:
-    """Write a figure so that a killed run leaves the old file or the new one, never half of it.
-
-    The same figure gives the same bytes on every run: no date, and names inside an SVG that follow from its content.
+    """Write a figure, whole or not at all: the same figure gives the same bytes on every run.
 
     Args:
         figure: What to write.
-        path: Where to write, and what is returned; the suffix chooses PNG, SVG or PDF. Missing folders are made.
+        path: Where to write, and what is returned; the suffix chooses PNG, SVG or PDF.
         dpi: Resolution of a PNG.
-        title: Title in the file's metadata.
+        title: In the file's metadata.
 
     Raises:
         ValueError: The suffix is another one.
@@ -136,8 +133,7 @@ def new_panels(
 
     Args:
         count: Number of panels.
-        panel: Width and height in inches with titles and labels; narrower where all would be wider than
-            :data:`MAX_WIDTH`.
+        panel: Width and height in inches with titles and labels; narrower where all would be too wide.
         columns: Of panels beside each other; default: at most three.
         keywords: Of :meth:`matplotlib.figure.Figure.subplots`.
     """

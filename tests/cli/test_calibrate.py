@@ -50,7 +50,7 @@ def test_a_map_whose_figure_has_no_room_is_written_all_the_same(make, monkeypatc
     def full(scores, path):
         raise UserError(f"{path}: No space left on device.")
 
-    monkeypatch.setattr("nnunet_nacl.show.flag_figure.draw_flags", full)
+    monkeypatch.setattr("nnunet_nacl.calibrate.flag_figure.draw_flags", full)
     model = make()
     assert calibrate(model) == 1
     assert "the map is written, its figure is not: " in capsys.readouterr().err

@@ -81,8 +81,7 @@ def test_dice_intervals_and_what_is_bad(made):
 
 def test_regions_overlap(made):
     output, back = made({"a": half()}, REGIONS)
-    outcome = read_outcome(output, [], back)
-    whole, core = outcome.cases[0].structures.values()
+    whole, core = read_outcome(output, [], back).cases[0].structures.values()
     assert whole[0] == 2 * 50 / 200 and core[0] == 0
 
 
@@ -106,16 +105,12 @@ def test_renumbered_labels_are_pointed_out_and_others_are_errors(made):
         read_outcome(output, [], back)
 
 
-def test_another_geometry_is_an_error(made):
+def test_what_does_not_belong_to_the_list_is_an_error(made):
     output, back = made({"a": delivered()}, spacing=(1.0, 1.0, 1.0))
     with pytest.raises(UserError, match=r"a\.nii\.gz: other geometry than the delivered .*spacing"):
         read_outcome(output, [], back)
     with pytest.raises(UserError, match="the delivered segmentation itself"):
         read_outcome(output, [], output)
-
-
-def test_folders_of_earlier_versions_are_named(made):
-    output, back = made({"a": half()})
     write_json(output / "prediction.json", {"flags": None, "scans": {"a": {"flagged": True}}})
     with pytest.raises(UserError, match=r"out: not an output folder of this version: scans\.a\.structures: .*again"):
         read_outcome(output, [], back)

@@ -8,12 +8,16 @@ import pytest
 
 from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.review.predicted_quality import check_same_networks
 from tests.numbers.models import make_trained, map_to_json
 from tests.runs.folders import CLASSES, write_json
 
 OTHER = "0" * 64
+KNOWN, UNKNOWN = "", "cannot be known from their files"
 
 
 @pytest.fixture
@@ -22,33 +26,19 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def say(model, tmp_path, capsys):
-    """Function that runs commands with a map of given content on a folder: status of `review`, and what it says."""
+def say(model, tmp_path):
+    """Function that compares a folder with a map of given content: the note, or the error."""
 
-    def run(folder, **content) -> tuple[int, str]:
+    def say(folder, **content) -> str:
         structures = {"1": "anterior", "2": "posterior"}
         whole = map_to_json({"temperature": LogOddsMap([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
         write_json(tmp_path / "map.json", whole | {"source": str(model.folder)} | content)
-        given = "-map", str(tmp_path / "map.json"), "-np", "1"
-        capsys.readouterr()
-        truth = "-gt", str(model.references)
-        status = main(["review", "-i", str(folder), "-o", str(tmp_path / "out"), *given])
-        said = "".join(capsys.readouterr())
-        command = ["evaluate", "-i", str(folder), *truth, "--chill", "-o", str(tmp_path / "c.json"), *given]
-        evaluated = main(command)
-        assert (evaluated == 2) == (status == 2)
-        also = "".join(capsys.readouterr())
-        for part in ("other networks than those of fold", "cannot be known", "give the map of this model"):
-            assert (part in said) == (part in also)
-        which = ["-i", f"A={folder}", f"B={model.validation(1)}", "-map", f"A={tmp_path / 'map.json'}"]
-        assert main(["compare", *which, *truth, "-o", str(tmp_path / "compared")]) == 2
-        also = "".join(capsys.readouterr())  # where the networks may be the same, that it has learned nothing
-        for part in ("other networks than those of fold", "give the map of this model"):
-            assert (part in said) == (part in also)
-        assert ("has learned nothing" in also) == (status == 0)
-        return status, said
+        try:
+            return check_same_networks(tmp_path / "map.json", PredictionFolder.open(folder, need_reference=False))
+        except UserError as error:
+            return f"error: {error}"
 
-    return run
+    return say
 
 
 def digests(model) -> dict[str, str]:
@@ -56,17 +46,29 @@ def digests(model) -> dict[str, str]:
 
 
 def test_a_validation_is_of_the_checkpoint_beside_it(model, say):
-    ours = digests(model)
-    status, said = say(model.validation(0), checkpoint_sha256=ours)
-    assert status == 0 and "cannot be known" not in said
-    status, said = say(model.validation(0), checkpoint_sha256=ours | {"0": OTHER})
-    assert status == 2 and "fitted to other networks than those of fold 0" in said
+    ours, validation = digests(model), model.validation(0)
+    assert say(validation, checkpoint_sha256=ours) == KNOWN
+    assert "fitted to other networks than those of fold 0" in say(validation, checkpoint_sha256=ours | {"0": OTHER})
     shutil.move(model.folder / "fold_0" / "checkpoint_final.pth", model.folder / "fold_0" / "checkpoint_best.pth")
-    status, said = say(model.validation(0), checkpoint_sha256=ours | {"0": OTHER})
-    assert status == 0 and "cannot be known" in said
-    write_json(model.validation(0) / "predicted_by.json", {"checkpoint": "checkpoint_best.pth"})
-    assert say(model.validation(0), checkpoint_sha256=ours)[0] == 0
-    assert say(model.validation(0), checkpoint_sha256=ours | {"0": OTHER})[0] == 2
+    assert UNKNOWN in say(validation, checkpoint_sha256=ours | {"0": OTHER})
+    write_json(validation / "predicted_by.json", {"checkpoint": "checkpoint_best.pth"})
+    assert say(validation, checkpoint_sha256=ours) == KNOWN
+    assert say(validation, checkpoint_sha256=ours | {"0": OTHER}).startswith("error")
+
+
+def test_every_command_says_so(model, say, tmp_path, capsys):
+    ours, folder = digests(model), model.validation(0)
+    truth, given = ("-gt", str(model.references)), ("-map", str(tmp_path / "map.json"), "-np", "1")
+    for digest, said in ((OTHER, "other networks than those of fold"), (ours["0"], "has learned nothing")):
+        say(folder, checkpoint_sha256=ours | {"0": digest})
+        status = 2 if digest == OTHER else 0
+        commands = [["review", "-i", str(folder), "-o", str(tmp_path / "out"), *given]]
+        commands.append(["evaluate", "-i", str(folder), *truth, "--chill", "-o", str(tmp_path / "c.json"), *given])
+        for command in commands:
+            assert main(command) == status and (status == 0 or said in capsys.readouterr().err)
+        which = ["-i", f"A={folder}", f"B={model.validation(1)}", "-map", f"A={tmp_path / 'map.json'}"]
+        assert main(["compare", *which, *truth, "-o", str(tmp_path / "compared")]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
@@ -77,12 +79,11 @@ def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
     made_by = {"folder": str(model.folder), "dataset": None, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
     made_by |= {"checkpoint": "checkpoint_final.pth", "checkpoints_sha256": ours}
     write_json(folder / "prediction.json", {"model": made_by})
-    status, said = say(folder, checkpoint_sha256=ours)
-    assert status == 0 and "cannot be known" not in said
-    assert say(folder, checkpoint_sha256={"0": ours["0"], "1": OTHER})[0] == 2
+    assert say(folder, checkpoint_sha256=ours) == KNOWN
+    assert say(folder, checkpoint_sha256={"0": ours["0"], "1": OTHER}).startswith("error")
     other = model.folder.with_name("nnUNetTrainerCE__nnUNetPlans__3d_fullres")
-    status, said = say(folder, source=str(other))  # a map that names no checkpoints
-    assert status == 2 and "learned with nnUNetTrainerCE" in said and "give the map of this model" in said
+    said = say(folder, source=str(other))  # a map that names no checkpoints
+    assert "learned with nnUNetTrainerCE" in said and "give the map of this model" in said
 
 
 def test_of_a_folder_of_nnunetv2_predict_only_the_plans_are_known(model, say, tmp_path):
@@ -91,11 +92,8 @@ def test_of_a_folder_of_nnunetv2_predict_only_the_plans_are_known(model, say, tm
     shutil.copy(model.folder / "dataset.json", folder)
     plans = read_dict(model.folder / "plans.json")
     write_json(folder / "plans.json", plans | {"plans_name": "nnUNetPlans"})
-    status, said = say(folder, checkpoint_sha256=digests(model))  # as of an average of the folds
-    assert status == 0 and "cannot be known from their files" in said
-    assert "cannot be known from their files" in (tmp_path / "out" / "prediction.json").read_text()
+    assert UNKNOWN in say(folder, checkpoint_sha256=digests(model))  # as of an average of the folds
     write_json(folder / "plans.json", plans | {"plans_name": "nnUNetResEncUNetLPlans"})
-    status, said = say(folder, checkpoint_sha256=digests(model))
-    assert status == 2 and "learned with nnUNetPlans" in said and "has nnUNetResEncUNetLPlans" in said
-    assert say(folder, source=str(folder))[0] == 0  # a map of this folder
-    assert "cannot be known" not in say(folder, source=str(folder))[1]
+    said = say(folder, checkpoint_sha256=digests(model))
+    assert "learned with nnUNetPlans" in said and "has nnUNetResEncUNetLPlans" in said
+    assert say(folder, source=str(folder)) == KNOWN  # a map of this folder
