@@ -176,11 +176,13 @@ def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> f
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(F,) median and spread; NaN and 1 of a number that no scan has."""
-    table = pd.DataFrame(values)
-    middle = table.median()
-    away = 1.4826 * (table - middle).abs().median()
-    spread = away.where(away > _LEAST_SPREAD, table.std(ddof=0)).clip(lower=_LEAST_SPREAD)
-    return middle.to_numpy(), spread.fillna(1.0).to_numpy()
+    known = ~np.isnan(values).all(0)
+    middle, spread = np.full(values.shape[1], math.nan), np.ones(values.shape[1])
+    middle[known] = np.nanmedian(values[:, known], 0)
+    away = 1.4826 * np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
+    of_all = np.nanstd(values[:, known], 0)
+    spread[known] = np.maximum(np.where(away > _LEAST_SPREAD, away, of_all), _LEAST_SPREAD)
+    return middle, spread
 
 
 def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -42,17 +42,13 @@ def test_no_patient_is_split_and_parts_are_of_like_size():
 
 def test_patients_from_a_name_or_a_file(tmp_path):
     cases = ["patient001_frame01", "patient001_frame12", "patient002_frame01"]
-    assert list(read_groups("^(patient[0-9]+)", cases).values()) == ["patient001", "patient001", "patient002"]
-    assert list(read_groups("patient[0-9]+", cases).values()) == ["patient001", "patient001", "patient002"]
-    path = tmp_path / "groups.json"
-    path.write_text(json.dumps({case: case[:10] for case in cases}))
-    assert read_groups(str(path), cases) == {case: case[:10] for case in cases}
+    patients, path = {case: case[:10] for case in cases}, tmp_path / "groups.json"
+    path.write_text(json.dumps(patients))
+    for given in ("^(patient[0-9]+)", "patient[0-9]+", str(path)):
+        assert read_groups(given, cases) == patients
     path.write_text(json.dumps({cases[0]: ["x"]}))
-    for given, message in (
-        (str(path), "patient001_frame01.*valid string"),
-        ("(", "regular expression"),
-        ("subject", "no patient for 3 cases"),
-    ):
+    wrong = {str(path): "patient001_frame01.*valid string", "(": "regular expression", "subject": "for 3 cases"}
+    for given, message in wrong.items():
         with pytest.raises(UserError, match=message):
             read_groups(given, cases)
 
@@ -88,13 +84,11 @@ def test_every_form_and_strength_is_fitted_as_if_alone(truth):
 
 
 def test_a_given_centre_is_what_few_cases_are_drawn_to():
-    many, few = drawn_from(MATRICES, cases=12, voxels=2000), drawn_from(MATRICES, cases=6, voxels=150, seed=5)
-    centre = choose(cross_fit(many, thirds(12))).map
+    few, centre = drawn_from(MATRICES, cases=6, voxels=150, seed=5), MATRICES
     found = cross_fit(few, thirds(6), centre=centre)
     chosen = choose(found)
     assert chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is centre
-    assert all(part is centre for part in chosen.part_maps.values())
-    away = [np.abs(each.map.coefficients() - centre.coefficients()).max() for each in found[3:]]
+    away = [np.abs(fit.map.coefficients() - centre.coefficients()).max() for fit in found[3:]]
     assert away == sorted(away) and away[0] > 0
     shifted = LogOddsMap(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
     chosen = choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), centre=centre))
@@ -104,12 +98,12 @@ def test_a_given_centre_is_what_few_cases_are_drawn_to():
 def test_scores_are_of_the_cases_left_out():
     cases, parts = drawn_from(MATRICES, cases=8, voxels=300), thirds(8)
     found = cross_fit(cases, parts)
-    losses = np.array([[case_loss(c, one.part_maps[part]) for c, part in zip(cases, parts)] for one in found])
+    losses = np.array([[case_loss(c, fit.part_maps[part]) for c, part in zip(cases, parts)] for fit in found])
     best = losses[losses.mean(1).argmin()]
-    for one, loss in zip(found, losses):
-        assert one.score.nll == pytest.approx(loss.mean(), rel=1e-12)
-        assert one.score.excess == pytest.approx((loss - best).mean(), abs=1e-12) and one.score.excess >= 0
-        assert one.score.standard_error == pytest.approx((loss - best).std(ddof=1) / np.sqrt(8), abs=1e-12)
+    for fit, loss in zip(found, losses):
+        assert fit.score.nll == pytest.approx(loss.mean(), rel=1e-12)
+        assert fit.score.excess == pytest.approx((loss - best).mean(), abs=1e-12) and fit.score.excess >= 0
+        assert fit.score.standard_error == pytest.approx((loss - best).std(ddof=1) / np.sqrt(8), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +120,11 @@ def test_what_acts_by_label_has_to_earn_its_place(truth, form):
 def test_the_standard_error_of_an_excess_is_over_patients():
     cases = drawn_from(LogOddsMap([0.7], [0.5]), cases=6, voxels=300)
     patients, parts = [str(i) for i in range(6)], thirds(6)
-    alone, once = (cross_fit(cases, parts, groups=g) for g in (None, patients))
+    once = cross_fit(cases, parts, groups=patients)
     twice = cross_fit(cases + cases, parts * 2, groups=patients * 2)
-    for one, same, again in zip(alone, once, twice):
-        assert one.score == same.score
-        # the same again tells nothing new
-        assert again.score.standard_error == pytest.approx(one.score.standard_error, rel=1e-2, abs=1e-9)
-    assert alone[0].score.standard_error > 0
+    for fit, again in zip(once, twice):  # cases once more tell nothing new
+        assert again.score.standard_error == pytest.approx(fit.score.standard_error, rel=1e-2, abs=1e-9)
+    assert once[0].score.standard_error > 0
     values = np.array([1.0, 3.0, 8.0])  # variance 13
     assert error_of_mean(values, np.arange(3)) == pytest.approx(np.sqrt(13 / 3))
     assert np.isnan(error_of_mean(values, np.zeros(3)))

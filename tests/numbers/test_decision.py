@@ -66,11 +66,6 @@ def test_between_the_argmax_and_the_best_and_what_is_absent_stays_absent(probs, 
         assert total(probs, decided) <= reference.largest_total(probs) + 1e-12
 
 
-def test_no_round_gives_the_argmax_with_ties_to_the_lower_class():
-    probs = np.array([[0.4, 0.2, 0.2], [0.4, 0.4, 0.3], [0.2, 0.4, 0.5]])
-    assert decide_for_dice(probs, max_rounds=0).tolist() == [0, 1, 2]
-
-
 def test_regions_are_decided_one_by_one_and_painted_in_order():
     rng = np.random.default_rng(2)
     logits = gaussian_filter(rng.normal(size=(3, 20, 20)), (0, 2, 2)) * 20
@@ -89,13 +84,11 @@ def test_regions_are_decided_one_by_one_and_painted_in_order():
     assert max(totals) > totals[0]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_any_floating_type_and_more_than_one_block(dtype):
+def test_half_precision_and_more_than_one_block():
     probs = smooth_probabilities(np.random.default_rng(1), 3, (70, 70, 70))
-    decided, other = decide_for_dice(probs), decide_for_dice(torch.from_numpy(probs).to(dtype))
+    decided, other = decide_for_dice(probs), decide_for_dice(torch.from_numpy(probs).half())
     assert probs.size > 3 * (1 << 18) and (decided != probs.argmax(0)).any()
-    tolerance = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float64: 1e-5}[dtype]
-    assert np.count_nonzero(decided != other) < 3 * tolerance * decided.size
+    assert np.count_nonzero(decided != other) < 3e-3 * decided.size
 
 
 def test_agrees_with_rankseg_in_mean_dice():

@@ -1,4 +1,4 @@
-"""Fits with known answers, and against scipy's optimisers."""
+"""The loss against loops, fits with known answers, and against scipy's optimisers with autograd's derivatives."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from nnunet_nacl.numbers.case_voxels import Voxels
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped
 from tests.numbers.problems import chosen, drawn_from, exact_for
-from tests.numbers.test_likelihood import torch_loss
+from tests.reference.calibration import mean_loss
 
 MATRICES = LogOddsMap(
     [
@@ -26,6 +27,63 @@ MATRICES = LogOddsMap(
 REGIONS = LogOddsMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
 IDENTITY = LogOddsMap.identity(2)
 IDENTITY_REGIONS = LogOddsMap.identity(2, True)
+
+
+NUM = 3
+
+
+def some_voxels(regions: bool, weighted: bool = True, spread: float = 9.0, voxels: int = 200, seed: int = 0) -> Voxels:
+    """Some log-odds beyond the clipping, some of certain background; half of the truths are as predicted."""
+    rng = np.random.default_rng(seed)
+    odds = torch.from_numpy(rng.normal(-2, spread, (NUM, voxels)).astype(np.float32))
+    odds[:, :20] -= 20
+    label = chosen(odds, regions)
+    other = torch.from_numpy(rng.integers(0, 2 if regions else NUM + 1, label.shape))
+    target = torch.where(torch.from_numpy(rng.random(label.shape) < 0.5), label, other)
+    weights = torch.from_numpy(rng.uniform(0.5, 9, voxels)) if weighted else None
+    return Voxels(odds, label, target, weights)
+
+
+def some_map(regions: bool, full: bool = False, seed: int = 1) -> LogOddsMap:
+    rng = np.random.default_rng(seed)
+    labels = 2 if regions else NUM + 1
+    slopes = rng.uniform(0.4, 1.4, (labels, NUM))
+    if full:
+        more = rng.uniform(-0.3, 0.3, (labels, NUM, 1 if regions else NUM + 1))
+        slopes = np.concatenate([slopes[..., None], more], 2) if regions else more + slopes[..., None] * np.eye(NUM, 4)
+    return LogOddsMap(slopes, rng.normal(size=(labels, NUM)), regions)
+
+
+def torch_loss(voxels: Voxels, coefficients: torch.Tensor) -> torch.Tensor:
+    """Mean loss under ``LogOddsMap.coefficients``, which autograd can derive."""
+    odds, num, label = voxels.log_odds, len(voxels.log_odds), voxels.label.long()
+    certain = odds.amax(0) <= np.log(1e-6)
+    u = torch.where(certain, odds, clipped(odds, voxels.regions)).double()
+    ones = torch.ones_like(u)
+    if voxels.regions:
+        rows = torch.stack([coefficients[label[r], r] for r in range(num)])  # (R, N, 3)
+        x = (rows * torch.stack([u, torch.log1p(u.exp()), ones], -1)).sum(-1)
+        x = torch.where(certain, u, x)
+        loss = binary_cross_entropy_with_logits(x, voxels.target.double(), reduction="none").mean(0)
+    else:
+        features = torch.cat([u, torch.log1p(u.exp().sum(0, keepdim=True)), ones[:1]])
+        x = torch.where(certain, u, torch.einsum("nkf,fn->kn", coefficients[label], features))
+        loss = cross_entropy(torch.cat([0 * x[:1], x]).T, voxels.target.long(), reduction="none")
+    return (loss * voxels.all_weights).sum() / voxels.all_weights.sum()
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_is_that_of_loops_over_voxels(regions, weighted):
+    voxels, calibration = some_voxels(regions, weighted), some_map(regions)
+    odds, weights = voxels.log_odds.double().T.tolist(), voxels.all_weights.tolist()
+    logits = odds if regions else [[0.0, *each] for each in odds]
+    target = voxels.target.numpy().T.tolist()
+    expected = mean_loss(logits, target, weights, calibration.slopes, calibration.offsets, regions)
+    assert case_loss(voxels, calibration) == pytest.approx(expected, rel=1e-6)  # log-odds in float32
+    full = some_map(regions, full=True)
+    expected = float(torch_loss(voxels, torch.from_numpy(full.coefficients())))
+    assert case_loss(voxels, full) == pytest.approx(expected, rel=1e-9)
 
 
 def one_region(odds, inside, weights):
@@ -75,16 +133,6 @@ def test_scipy_finds_the_same(truth, given, centred):
     expected = minimize(objective, np.zeros(start.numel()), jac=True, method="BFGS", options=options)
     found = fit_conditional(cases, centre, ridge)
     np.testing.assert_allclose(found.coefficients(), start.numpy() + expected.x.reshape(start.shape), atol=1e-4)
-
-
-def test_what_nobody_has_keeps_the_centre():
-    cases = drawn_from(MATRICES, cases=3, voxels=500)
-    centre = fit_affine(cases, "temperature")
-    keep = [case.label != 1 for case in cases]
-    cases = [Voxels(case.log_odds[:, k], case.label[k], case.target[k]) for case, k in zip(cases, keep)]
-    found = fit_conditional(cases, centre, 1e-3)
-    np.testing.assert_array_equal(found.coefficients()[1], centre.coefficients()[1])
-    assert (np.abs(found.coefficients() - centre.coefficients())[[0, 2]] > 1e-3).any((1, 2)).all()
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -159,3 +207,26 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     found = fit_conditional([voxels], LogOddsMap.identity(num), ridge)
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
     assert objective(found.coefficients().ravel())[0] <= best.fun + 1e-9
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_certain_background_has_a_loss_but_no_part_in_the_fit(regions):
+    odds = torch.full((NUM, 4), -14.0)
+    label = torch.zeros((NUM, 4) if regions else 4, dtype=torch.long)
+    target = label.clone()
+    target[..., 0] = 1
+    voxels = Voxels(odds, label, target)
+    tiny = np.exp(-14)
+    # each region is a case of its own; of the classes three share the rest
+    true, rest = (tiny / (1 + tiny), 1 / (1 + tiny)) if regions else (tiny / (1 + 3 * tiny), 1 / (1 + 3 * tiny))
+    assert case_loss(voxels, some_map(regions)) == pytest.approx(-(np.log(true) + 3 * np.log(rest)) / 4, rel=1e-6)
+    assert not voxels.by_label
+
+
+def test_huge_log_odds_give_a_finite_loss_and_map():
+    odds = torch.tensor([[65504.0, -65504.0, 0.0], [-65504.0, 65504.0, 65504.0]])
+    voxels = Voxels(odds, chosen(odds, False), torch.tensor([2, 1, 0]))
+    # u = (15, 0), (0, 15), (0, 15), each wrong by 15
+    identity = LogOddsMap.identity(2)
+    assert case_loss(voxels, identity) == pytest.approx(15 + np.log(1 + 2 * np.exp(-15)), rel=1e-6)
+    assert np.isfinite(fit_conditional([voxels], identity, 1e-3).coefficients()).all()

@@ -93,16 +93,17 @@ def test_the_smallest_threshold_is_that_of_the_definition(scans, rate, of_bad):
     assert found == pytest.approx(by_definition(scans, rate, of_bad), abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize(("rate", "n"), [("0.1", 9), ("0.05", 19), ("0.2", 4), ("0.3", 3), ("0.01", 99)])
-def test_patients_are_counted_in_whole_numbers(rate, n):
+def test_patients_are_counted_in_whole_numbers():
     """In floats 1 / 10 is more than 1 - 0.9, and 1 / 20 more than 1 - 0.95."""
-    assert patients_needed(Fraction(rate)) == n
-
-    def threshold(patients: int) -> float:
-        who = np.arange(patients)
-        return smallest_threshold(who / 8, who >= 0, who, Fraction(rate), of_bad=True)
-
-    assert threshold(n) == (n - 1) / 8 and math.isnan(threshold(n - 1))
+    needed = {"0.1": 9, "0.05": 19, "0.2": 4, "0.3": 3, "0.01": 99}
+    assert {rate: patients_needed(Fraction(rate)) for rate in needed} == needed
+    assert {rate: patients_needed(float(rate)) for rate in needed} == needed
+    for rate, n in needed.items():
+        few, enough = (
+            smallest_threshold(who / 8, who >= 0, who, Fraction(rate), of_bad=True)
+            for who in (np.arange(n - 1), np.arange(n))
+        )
+        assert math.isnan(few) and enough == (n - 1) / 8
 
 
 PATIENTS = 20_000

@@ -39,7 +39,7 @@ def like() -> CalibrationProfiles:
 def test_scans_like_them_are_unlike_as_often_as_the_level_says_or_less(most):
     """Each draw has other calibration scans of 19 patients, and new patients, of whom a random scan is looked at."""
     rng, draws = np.random.default_rng(0), []
-    for _ in range(250):
+    for _ in range(150):
         values, patients = scans_of(rng, 39, most)
         known = learned(values[patients < 19], patients[patients < 19])
         first = [np.flatnonzero(patients == number)[0] for number in range(19, 39)]
@@ -52,14 +52,6 @@ def test_scans_like_them_are_unlike_as_often_as_the_level_says_or_less(most):
             assert share.mean() > 0.8 * level - error
     if most == 1:
         assert np.mean(np.array(draws) <= 0.05 + 1e-9) == pytest.approx(0.05, abs=0.012)  # 0.10 without the "+1"
-
-
-def test_patients_weigh_the_same_however_many_scans_they_have():
-    rng = np.random.default_rng(0)
-    values, far = rng.normal(size=(40, 3)), [[9.0, 0, 0]] * 6
-    known = learned(np.r_[values, far], [*range(40), *[40] * 6])
-    assert known.n_patients == 41
-    assert known.p_value(np.array([-6.0, 0, 0])) == pytest.approx(2 / 42)  # less odd than the last patient alone
 
 
 def test_left_out_scores_are_found_without_the_patient():
@@ -100,7 +92,7 @@ def test_a_batch_is_counted(like):
     assert UnlikeScans.of(like, [], 0.05).text == ""
 
 
-@pytest.mark.parametrize(("level", "needed"), [(0.05, 19), (0.1, 9), (0.01, 99)])
+@pytest.mark.parametrize(("level", "needed"), [(0.05, 19), (0.01, 99)])
 def test_too_few_patients_can_tell_nothing(level, needed):
     values, far = np.random.default_rng(0).normal(size=(needed, 3)), np.full(3, 100.0)
     enough, few = learned(values), learned(values[1:])
@@ -125,18 +117,14 @@ def test_gaps_take_no_part(like):
     assert "heart" not in " ".join(like.stands_out(profile))
     some = values.copy()
     some[:30, 2:] = math.nan
-    p = learned(some).p_value(np.array([0.1, 0.1, math.nan, math.nan]))
-    assert p > 0.3
+    assert learned(some).p_value(np.array([0.1, 0.1, math.nan, math.nan])) > 0.3
 
 
 def test_numbers_that_never_change_do_not_divide_by_zero():
     values = np.random.default_rng(0).normal(size=(40, 4))
     values[:, 1] = math.log(2)
-    known = learned(values)
-    like, other = np.array([0, math.log(2), 0, 0]), np.array([0, math.log(6), 0, 0])
-    assert known.p_value(like) > 0.5
-    assert known.p_value(like + np.array([0, 0.02, 0, 0])) > 0.5  # two percent
-    assert known.p_value(other) == pytest.approx(1 / 41)
+    known, like, other = learned(values), np.array([0, math.log(2.04), 0, 0]), np.array([0, math.log(6), 0, 0])
+    assert known.p_value(like) > 0.5 and known.p_value(other) == pytest.approx(1 / 41)
     assert known.stands_out(other) == ["spacing along z 6, they have 2 to 2"]
     farthest = known.stands_out(np.array([9, math.log(2), 99, math.log(40)]))
     assert [words.split()[:2] for words in farthest][:2] == [["in", "heart"], ["noise", "9,"]]
@@ -151,16 +139,11 @@ def test_a_count_that_most_scans_share_hides_no_other_number():
     assert known.p_value(np.array([1.6, math.log(2)])) == pytest.approx(1 / 41)
 
 
-def test_what_is_stored_is_read_with_its_gaps(like):
+def test_a_file_keeps_gaps_and_is_checked(like):
     values = np.array(like.values)
     values[3, 2] = math.nan
     known = learned(values)
     again = decode(CalibrationProfiles, encode(known), "profiles")
     np.testing.assert_array_equal(again.scores, known.scores)
-    assert known.scores[3] < 5
-
-
-@pytest.mark.parametrize("patient", [[0, 1], []])
-def test_lists_that_do_not_belong_together_are_refused(patient):
     with pytest.raises(ValueError, match="belong together"):
-        CalibrationProfiles(["a"], [[1.0]] * 3, np.array(patient, int))
+        CalibrationProfiles(["a"], [[1.0]] * 3, np.array([0, 1]))
