@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.probabilities import CalibratedProbabilities, Probabilities
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.case.probabilities import Probabilities
 from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 
@@ -43,6 +42,7 @@ class Case:
         probabilities: Their source, as the network gave them.
         truth: (*spatial) ground-truth label map, ignored voxels still marked; None where there is none.
         properties: What nnU-Net's reader said of the segmentation, for whoever writes another one.
+        saved: The npz file that the probabilities were read from; None where there is none.
         images: Files of the scan; empty where they are not known.
         image: (*spatial) its first channel in half precision, scaled to [0, 1]; None where it was not read.
         networks: Names of the networks whose mean the probabilities are.
@@ -59,6 +59,7 @@ class Case:
     probabilities: Probabilities = Probabilities()
     truth: Any = None
     properties: dict[str, Any] = field(default_factory=dict)
+    saved: Path | None = None
     images: tuple[Path, ...] = ()
     image: np.ndarray | None = None
     networks: tuple[str, ...] = ("",)
@@ -72,12 +73,6 @@ class Case:
     def spacing_mm(self) -> tuple[float, ...]:
         """Voxel spacing in the order of the axes."""
         return self.geometry.spacing_mm
-
-    def through(self, calibration: LogOddsMap | None) -> Case:
-        """The case with its probabilities as a map calibrates them, as it is without one. Its segmentation stays."""
-        if calibration is None:
-            return self
-        return replace(self, probabilities=CalibratedProbabilities(self.probabilities, calibration))
 
     def truth_and_masks(self, dilation_mm: float, boundary_mm: float) -> Truth:
         """The truth and the masks around it.

@@ -19,6 +19,7 @@ from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.case.sample import Sample, draw_sample
 from nnunet_nacl.case.settings import EvaluationSettings
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.case_voxels import pack
 from nnunet_nacl.numbers.counting import count_masks
@@ -45,6 +46,21 @@ MAPS = (*_OUTSIDE, _OF_NETWORKS)
 
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
+
+
+def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
+    """Names of the maps to write; UserError for one that there is not, or that compares networks where there is one.
+
+    Args:
+        wanted: Some of ``MAPS``, or ``PROBABILITIES``; none for all of ``MAPS`` that there can be.
+        n_networks: How many are averaged.
+    """
+    for name in wanted:
+        if name not in (*MAPS, PROBABILITIES):
+            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAPS, PROBABILITIES))}.")
+        if name == _OF_NETWORKS and n_networks == 1:
+            raise UserError(f"the map {name} compares folds: predict with several (nnunet_nacl predict -f).")
+    return tuple(dict.fromkeys(wanted)) or MAPS[: 2 if n_networks == 1 else 3]
 
 
 @dataclass(eq=False)

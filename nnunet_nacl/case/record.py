@@ -48,7 +48,7 @@ class CaseRecord:
         picture: Base64 PNG through that place; empty where there is none.
         size: Width and height of the picture in pixels.
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
-        pictures: JSON of the pictures of the scan's page; empty where there are none.
+        pictures: JSON of the pictures of the scan's page; empty where there are none, and in a record that was read.
         files: By place in the output folder, what was written of the case.
         made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256), ``step_size`` and
             ``mirroring``.
@@ -144,7 +144,7 @@ def read_record(path: Path) -> CaseRecord:
     try:
         with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
             header = decode(_Header, json.loads(data["header"].tobytes()), path)
-            bins, sample, pictures = dict[str, BinStats](), None, b""
+            bins, sample = dict[str, BinStats](), None
             if "bins_count" in data.files:
                 sums = [data[f"bins_{name}"] for name in _SUMS]
                 bins = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
@@ -153,21 +153,22 @@ def read_record(path: Path) -> CaseRecord:
                 sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
                 if sample.num_structures != len(header.keys):
                     raise ValueError(f"a sample of {sample.num_structures} structures, not {len(header.keys)}")
-            if "pictures" in data.files:
-                pictures = data["pictures"].tobytes()
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
     structures = pd.DataFrame(header.columns, index=header.keys)
     structures.insert(0, "name", header.names)
     kept = {name: getattr(header, name) for name in _KEPT}
-    return CaseRecord(
-        structures=structures,
-        scan={"unit": header.unit} | header.scan,
-        bins=bins,
-        sample=sample,
-        pictures=pictures,
-        **kept,
-    )
+    scan = {"unit": header.unit} | header.scan
+    return CaseRecord(structures=structures, scan=scan, bins=bins, sample=sample, **kept)
+
+
+def read_pictures(path: Path) -> dict[str, Any]:
+    """The pictures in a record's file, see :attr:`CaseRecord.pictures`; none where it is damaged or has none."""
+    try:
+        with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
+            return json.loads(data["pictures"].tobytes())
+    except Exception:  # zipfile, zlib and NumPy raise anything on broken bytes
+        return {}
 
 
 def record_path(folder: Path, case: str) -> Path:

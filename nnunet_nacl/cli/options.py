@@ -122,10 +122,10 @@ def number_to_draw(args: argparse.Namespace) -> int:
 
 def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path], ending: str) -> None:
     """What ``--slicer`` asks for, in the order of the list; prints what to open."""
-    from nnunet_nacl.review.list_files import RECORDS
+    from nnunet_nacl.review.list_files import PAGES
     from nnunet_nacl.review.slicer import TO_EDIT, write_mappings
 
-    folder = output / RECORDS
+    folder = output / PAGES
     kept = write_mappings(folder, output, {case: images[case] for case in listed.scans.index}, ending)
     print(f"3D Slicer: open {folder} in SegmentationReview")
     if kept:

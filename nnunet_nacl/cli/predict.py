@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
@@ -73,7 +73,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--trust_checkpoint")
     add("--save_probabilities", action="store_true", help="save nnU-Net's probabilities (npz, pkl) too")
     add("--verbose", action="store_true", help="let nnU-Net say what it does")
-    add("--continue_prediction", action="store_true", help="keep the scans that an earlier run finished")
+    add("--overwrite", action="store_true", help="do every scan again (default: only what changed)")
+    add("--continue_prediction", action="store_true", help="as ever: finished scans are kept anyway")
     add("--disable_progress_bar", action="store_true", help="show no progress bar")
 
 
@@ -81,81 +82,73 @@ def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
     from nnunet_nacl.calibrate.map_file import structures_of
     from nnunet_nacl.case.findings import finding_channels
+    from nnunet_nacl.case.measure import choose_maps
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.errors import termination_as_interrupt
-    from nnunet_nacl.nnunet.scans import Scans
     from nnunet_nacl.review.calibrated_model import CalibratedModel
-    from nnunet_nacl.review.deliver import NOT_YET, Delivery, deliver
-    from nnunet_nacl.review.pictures import draw_scan
+    from nnunet_nacl.review.deliver import NOT_YET, deliver, dicom_maker, find_scans, predict_source
+    from nnunet_nacl.review.delivery import Delivery
     from nnunet_nacl.review.review_list import Aims
-    from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.slicer import check_images
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
+    scans, output, previous = Path(args.i), Path(args.o), args.prev_stage_predictions
     given = Path(args.map) if args.map else None
     model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(given)
     quality = model.quality
     unknown = " ".join(model.missing) or "the map has learned nothing."
+    maps = () if args.maps is None else choose_maps(args.maps, len(model.folds))
+    flags, unlike = flags_of(args, structures_of(model.labels), quality, unknown), _level(args.unlike)
+    found = find_scans(model, scans, Path(previous) if previous else None, args.orientation)
+    maker = dicom_maker(model, scans, found[0], Path(args.codes) if args.codes else None, args.orientation)
+    network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
+    source, about = predict_source(
+        model,
+        network,
+        scans,
+        found,
+        parts=(args.num_parts, args.part_id),
+        check=maker.check if maker else None,
+        any_size=args.any_size,
+        readers=readers,
+        exporters=exporters,
+        with_disagreement="mutual_information" in maps,
+    )
+    aims = Aims(flags, unlike, number_to_draw(args), args.pages)
+    about = replace(about, aims=aims, command=shlex.join(["nnunet_nacl", *args.argv]))
     delivery = Delivery(
-        Path(args.o),
-        partial(draw_scan, None if args.pages == "none" else Path(args.o)),
-        model.calibration,
-        quality,
-        model.map_path,
-        maps=() if args.maps is None else choose_maps(args.maps, len(model.folds)),
+        calibration=model.calibration,
+        output=output,
+        data=model.opened,
+        quality=quality,
+        maps=maps,
         probabilities=args.save_probabilities,
         findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
-        aims=Aims(
-            flags_of(args, structures_of(model.labels), quality, unknown),
-            _level(args.unlike),
-            number_to_draw(args),
-            args.pages,
-        ),
-        command=shlex.join(["nnunet_nacl", *args.argv]),
+        pictures=args.pages != "none",
+        dicom=maker,
     )
-    scans = Scans(
-        model,
-        Path(args.i),
-        delivery,
-        codes=Path(args.codes) if args.codes else None,
-        orientation=args.orientation,
-        previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
-        any_size=args.any_size,
-        num_parts=args.num_parts,
-        part=args.part_id,
-        preprocessing_processes=readers,
-        export_processes=exporters,
-    )
-    network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
-    source = scans.source(network)
-    images = {case.case: case.path for case in source.cases}
+    images = {name: source.path(name) for name in source.names}
     if args.slicer:
-        check_images(images.values(), delivery.output)
+        check_images(images.values(), output)
     if args.m:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
     _set_threads(args.device)
+    title = "" if args.disable_progress_bar else "predict"
     try:
         with termination_as_interrupt():
-            listed, problems = deliver(
-                source,
-                delivery,
-                title="predict",
-                again=not args.continue_prediction,
-                progress=not args.disable_progress_bar,
-            )
+            listed, problems = deliver(source, delivery, about, again=args.overwrite, title=title)
     except KeyboardInterrupt:
-        kept = "the finished scans are kept; go on with the same command and --continue_prediction"
-        print(f"\nstopped: {kept}", file=sys.stderr)
+        print("\nstopped: the finished scans are kept; go on with the same command", file=sys.stderr)
         raise
 
-    print_list(listed, delivery.output)
+    print_list(listed, output)
     if args.slicer:
-        write_for_slicer(delivery.output, listed, images, model.opened.file_ending)
-    if delivery.maps:
-        print(f"maps: {delivery.output / 'maps'}/SCAN/")
+        write_for_slicer(output, listed, images, model.opened.file_ending)
+    if maps:
+        print(f"maps: {output / 'maps'}/SCAN/")
     if n_waiting := list(listed.about.problems.values()).count(NOT_YET):
         print(f"{n_waiting} scans of other parts are not done yet; the run that ends last lists them.")
     report_problems("predict", problems)

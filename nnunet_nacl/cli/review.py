@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.cli.options import (
@@ -91,15 +91,14 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibrate.map_file import structures_of
     from nnunet_nacl.case.findings import finding_channels
+    from nnunet_nacl.case.measure import choose_maps
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
-    from nnunet_nacl.review.deliver import Delivery, deliver
-    from nnunet_nacl.review.pictures import draw_scan
+    from nnunet_nacl.review.deliver import deliver, review_source
+    from nnunet_nacl.review.delivery import Delivery
     from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
     from nnunet_nacl.review.review_list import Aims
-    from nnunet_nacl.review.reviewed_case import choose_maps
     from nnunet_nacl.review.slicer import check_images
 
     processes, output = number_of_processes(args.np), Path(args.o)
@@ -112,24 +111,27 @@ def _review(args: argparse.Namespace) -> int:
         calibration, quality, unknown = open_map(map_path, folder)
     why_not = unknown or "give the map that predicts it, -map."
     flags = flags_of(args, structures_of(folder.labels), quality, why_not)
-    delivery = Delivery(
-        output,
-        partial(draw_scan, None if args.pages == "none" else output),
-        calibration,
-        quality,
-        map_path,
-        maps,
-        args.save_probabilities,
-        finding_channels(folder.labels, args.findings, quality.listed if quality else ()),
-        Aims(flags, also=number_to_draw(args), pages=args.pages),
-        shlex.join(["nnunet_nacl", *args.argv]),
-        (note,) if note else (),
+    source, run = review_source(folder, map_path)
+    run = replace(
+        run,
+        aims=Aims(flags, also=number_to_draw(args), pages=args.pages),
+        command=shlex.join(["nnunet_nacl", *args.argv]),
+        notes=[note] if note else [],
     )
-    source = SavedPredictions(folder, delivery).source(num_processes=processes)
-    images = {case.case: folder.images(case.case)[0] for case in source.cases if args.slicer}
+    delivery = Delivery(
+        calibration=calibration,
+        output=output,
+        data=folder,
+        quality=quality,
+        maps=maps,
+        probabilities=args.save_probabilities,
+        findings=finding_channels(folder.labels, args.findings, quality.listed if quality else ()),
+        pictures=args.pages != "none",
+    )
+    images = {name: folder.images(name)[0] for name in source.names if args.slicer}
     if args.slicer:
         check_images(images.values(), output)
-    listed, problems = deliver(source, delivery, title="review", again=args.overwrite, progress=True)
+    listed, problems = deliver(source, delivery, run, jobs=processes, again=args.overwrite, title="review")
     print_list(listed, output, "cases")
     if args.slicer:
         write_for_slicer(output, listed, images, folder.file_ending)

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.key import Key, make_key
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.nnunet.image_files import spacing_file
 from nnunet_nacl.nnunet.input_cases import InputCase
-from nnunet_nacl.nnunet.network import ExportedLogits, Network, export_case, on_image
+from nnunet_nacl.nnunet.network import Network, export_case, on_image
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessed_case import (
@@ -41,6 +40,8 @@ class NetworkSource(Source):
         network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
         references: Folder of the ground truth; None for cases without.
         readers: Cases that are read at the same time, in processes of their own; 0 reads them in this one.
+        exporters: Cases that are worked on at the same time, after the network, in processes of their own; 0 works on
+            them in this one. None: as many as cases at the same time are asked for, and 0 for one.
         with_disagreement: Bring the map of what the folds disagree about to the image.
     """
 
@@ -51,10 +52,11 @@ class NetworkSource(Source):
         *,
         references: Path | None = None,
         readers: int = 0,
+        exporters: int | None = None,
         with_disagreement: bool = False,
     ) -> None:
-        self.model, self.network, self.references, self.readers = model, network, references, readers
-        self.with_disagreement = with_disagreement
+        self.model, self.network, self.references = model, network, references
+        self.readers, self.exporters, self.with_disagreement = readers, exporters, with_disagreement
         self.problems: dict[str, str] = {}
 
     @property
@@ -79,43 +81,48 @@ class NetworkSource(Source):
         Args:
             names: Of the cases.
             work: What is done with a case; can be pickled.
-            jobs: Processes that work on predicted cases; 0 or 1 works on them in this one.
+            jobs: Cases at the same time.
         """
+        exporters = self.exporters if self.exporters is not None else jobs if jobs > 1 else 0
         networks = Network(self.model, **self.network)
         steps = self.read, lambda name, prepared: networks.predict(prepared), partial(_work_on, self, work)
-        yield from pipeline(names, *steps, readers=self.readers, exporters=jobs if jobs > 1 else 0, path_of=self.path)
+        yield from pipeline(names, *steps, readers=self.readers, exporters=exporters, path_of=self.path)
 
     def finish(self, answered: GridCase) -> Case:
         """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
-        model, name = self.model, answered.case
-        case, exported = export_case(model, answered)
-        members = answered.disagreement
-        if members is not None:
-            members = on_image(members, model, exported, with_map=self.with_disagreement)
-        transpose = model.plans_manager.transpose_forward
-        seen = profile(answered.channels, case.segmentation, model.labels, answered.properties, transpose)
-        return replace(
-            case,
-            truth=self._truth(name, case.geometry, exported),
-            images=self.images(name),
-            image=answered.image,
-            networks=tuple(f"fold_{fold}" for fold in model.folds),
-            disagreement=members,
-            differences=answered.differences,
-            profile=tuple(seen.tolist()),
-            made_by=self.made_by,
-        )
+        case, name = predicted_case(self.model, answered, with_disagreement=self.with_disagreement), answered.case
+        truth: np.ndarray | None = None
+        if self.references is not None:
+            opened, place = self.model.opened, (f"image of {name}", case.geometry, case.segmentation.shape)
+            truth = opened.read_labels(self.references / f"{name}{opened.file_ending}", is_truth=True, like=place)[0]
+        return replace(case, truth=truth, images=self.images(name), made_by=self.made_by)
 
     def images(self, name: str) -> tuple[Path, ...]:
         """Files of a case's image; empty where they are not known."""
         return ()
 
-    def _truth(self, name: str, place: Geometry, exported: ExportedLogits) -> np.ndarray | None:
-        if self.references is None:
-            return None
-        like = f"image of {name}", place, exported.shape
-        opened = self.model.opened
-        return opened.read_labels(self.references / f"{name}{opened.file_ending}", is_truth=True, like=like)[0]
+
+def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False) -> Case:
+    """The case of a network's answer, on the image's grid, by nnU-Net's own export.
+
+    Args:
+        model: That answered.
+        answered: Logits, and what came with the preprocessed image.
+        with_disagreement: Bring the map of what the folds disagree about to the image.
+    """
+    case, exported = export_case(model, answered)
+    members, transpose = answered.disagreement, model.plans_manager.transpose_forward
+    if members is not None:
+        members = on_image(members, model, exported, with_map=with_disagreement)
+    seen = profile(answered.channels, case.segmentation, model.labels, answered.properties, transpose)
+    return replace(
+        case,
+        image=answered.image,
+        networks=tuple(f"fold_{fold}" for fold in model.folds),
+        disagreement=members,
+        differences=answered.differences,
+        profile=tuple(seen.tolist()),
+    )
 
 
 def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:

@@ -230,7 +230,8 @@ class PredictionFolder:
         if probabilities and npz is not None:
             source = SavedProbabilities(read_probabilities(npz, self.labels, shape, beside), self.labels.regions)
             segmentation = self.labels.label_map(source.probs) if segmentation is None else segmentation
-        return Case(case, self.labels, place, segmentation, source, truth, properties)
+        saved = npz if probabilities else None
+        return Case(case, self.labels, place, segmentation, source, truth, properties, saved)
 
     def read_labels(
         self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None

@@ -117,6 +117,7 @@ def records_of(
     names: Sequence[str] | None = None,
     jobs: int = 1,
     again: bool = False,
+    only_found: bool = False,
     title: str = "",
 ) -> Iterator[tuple[str, CaseRecord | str]]:
     """The record of each case of a source, or the line that says why there is none.
@@ -131,6 +132,7 @@ def records_of(
         names: Some of the source's; None: all.
         jobs: Cases at the same time; 1 starts no process.
         again: Make all records anew.
+        only_found: Make none.
         title: Of the progress bar on stderr; empty shows none.
     """
     from tqdm import tqdm
@@ -151,9 +153,9 @@ def records_of(
             yield name, replace(old[name], key=keys[name])
         else:
             todo.append(name)
-    outcomes = source.each(todo, work, jobs) if todo else iter(())
-    bar = {"total": len(names), "initial": len(names) - len(todo), "unit": "case", "disable": not (title and todo)}
-    for name, outcome in tqdm(outcomes, title, **bar):
+    outcomes = source.each(todo, work, jobs) if todo and not only_found else iter(())
+    silent, n_done = only_found or not (title and todo), len(names) - len(todo)
+    for name, outcome in tqdm(outcomes, title, len(names), initial=n_done, unit="case", disable=silent):
         if isinstance(outcome, str):
             yield name, one_line(outcome)
             continue
@@ -168,7 +170,7 @@ def records_of(
             for place in old[name].files.keys() - record.files.keys():
                 if lies_inside(work.output / place, work.output):
                     (work.output / place).unlink(missing_ok=True)
-        yield name, record
+        yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
 
 
 def _holds(record: CaseRecord, key: Key, work: Work) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +10,10 @@ from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.locate import calibrate_command
-from nnunet_nacl.nnunet.network import export_case, on_image
-from nnunet_nacl.nnunet.preprocessed_case import GridCase
-from nnunet_nacl.nnunet.profile import TrainingRange, profile
+from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
-from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
 
 
 @dataclass(frozen=True)
@@ -82,35 +78,3 @@ class CalibratedModel(TrainedModel):
         """Spacing and size of the images of the training; of the calibration scans where those are not known."""
         profiles = self.quality.of_map.profiles if self.quality else None
         return TrainingRange.find(self.folder, self.opened.plans, profiles)
-
-
-def segment_case(
-    model: CalibratedModel, predicted: GridCase, maps: Sequence[str] = (), findings: Sequence[int] = ()
-) -> ReviewedCase:
-    """Make the segmentation, by nnU-Net's own export, and look at it.
-
-    The segmentation is nnUNetv2_predict's, bit by bit on the CPU: a map changes no label. What the folds disagree about
-    is that of the networks as they are. Everything else is found inside nnU-Net's crop: outside, all is background for
-    certain.
-
-    Args:
-        model: The model.
-        predicted: With what its networks answer.
-        maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
-        findings: Channels of the structures whose components are listed.
-    """
-    case, exported = export_case(model, predicted)
-    folds = predicted.disagreement
-    members = folds and on_image(folds, model, exported, with_map="mutual_information" in maps)
-    case = case.through(model.calibration)
-    reviewed = review_case(
-        case,
-        members=members,
-        member_names=[f"fold_{fold}" for fold in model.folds],
-        maps=maps,
-        differences=predicted.differences,
-        findings=findings,
-    )
-    transpose = model.plans_manager.transpose_forward
-    seen = profile(predicted.channels, exported.segmentation, model.labels, predicted.properties, transpose)
-    return replace(reviewed, finished=replace(reviewed.finished, profile=tuple(seen.tolist())))

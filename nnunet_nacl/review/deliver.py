@@ -1,137 +1,93 @@
-"""Cases in; segmentations, maps, the review list and its page out: the one way, wherever the cases come from."""
+"""Cases in; segmentations, maps, the review list and its pages out: the one way, wherever the cases come from."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import nnunet_nacl
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, named_map, structures_of
-from nnunet_nacl.dicom.output import DICOM
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of, named_map, sha256, structures_of
+from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
+from nnunet_nacl.dicom.output import DICOM, DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, list_problems, one_line
-from nnunet_nacl.files import locked, to_json_text, write_atomically
-from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.files import lies_inside, locked, to_json_text, write_atomically
+from nnunet_nacl.json_files import encode, read_dict
+from nnunet_nacl.nnunet.image_files import RERUN
+from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
+from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS, fold_folders
 from nnunet_nacl.nnunet.output import MAPS, open_output
+from nnunet_nacl.nnunet.predicted import Images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.review.list_files import RECORDS, RESEARCH, places_of_list, promises, remove_list
+from nnunet_nacl.nnunet.records import Source, records_of
+from nnunet_nacl.nnunet.saved import SavedPredictions
+from nnunet_nacl.review.calibrated_model import CalibratedModel
+from nnunet_nacl.review.delivery import Delivery
+from nnunet_nacl.review.list_files import RESEARCH, places_of_list, promises, remove_list
 from nnunet_nacl.review.pages import write_list
-from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
-from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.runs.ledger import Ledger, contents
-from nnunet_nacl.runs.run import run
 
 NOT_YET = "not predicted yet: run the part that has it."
-
-Written = tuple[FinishedCase, tuple[Path, ...]]
-"""What is kept of a case, and its files."""
-
-Draw = Callable[[PredictionFolder, ReviewedCase, np.ndarray | None, Sequence[Path]], Written]
-"""What is kept of a case, with pictures: :func:`nnunet_nacl.review.pictures.draw_scan`."""
+_ARGUMENTS = "review_args.json"
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What becomes of the cases; can be pickled.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the documents of a run say beside its cases.
 
     Attributes:
-        output: Folder to write to.
-        draw: What is kept of a case.
-        calibration: Map that probabilities are taken through; None leaves them.
-        quality: What the map has learned; None where nothing is known.
-        map_path: The file of the map; None where there is none.
-        maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
-        probabilities: Save the probabilities too (npz and pkl).
-        findings: Channels of the structures whose components are listed.
-        aims: Of the list.
-        command: For the document.
-        notes: What whoever uses the list must know, beside what the source says.
-    """
-
-    output: Path
-    draw: Draw
-    calibration: LogOddsMap | None = None
-    quality: QualityOfMap | None = None
-    map_path: Path | None = None
-    maps: tuple[str, ...] = ()
-    probabilities: bool = False
-    findings: tuple[int, ...] = ()
-    aims: Aims = Aims()
-    command: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where cases come from, and how they are worked on.
-
-    Attributes:
-        data: Labels, reader and plans of the cases.
-        cases: Those that can be done, of all parts.
-        unusable: Why others cannot, by case.
-        sign: What the result of a case depends on, given the earlier signature: see
-            :func:`nnunet_nacl.runs.ledger.sign`.
-        work: Gives what comes of each case: a line where something is wrong.
         places: Folders that the cases come from, which the output must not lie in.
-        record: Name and content of the file that tells whose the output folder is.
+        arguments: Name and content of the file that tells whose the output folder is.
         document: What prediction.json says of cases and settings.
         made: How the segmentations were made, for the page: text by heading.
-        notes: What whoever uses the list must know, given the names of the finished cases.
+        aims: Of the list.
+        map_path: The file of the map; None where there is none.
+        command: As it was given.
+        notes: What whoever uses the list must know.
         members: Names of the networks that are averaged; one if there is nothing to average.
-        begin: Called with the ledger when the output folder is there.
+        applied: What calibration_applied.json says; None writes none.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
     """
 
-    data: PredictionFolder
-    cases: Sequence[Any]
-    unusable: Mapping[str, str]
-    sign: Callable[[Any, Any], dict[str, Any]]
-    work: Callable[[Sequence[Any]], Generator[tuple[Any, Written | str], None, None]]
     places: Sequence[Path]
-    record: tuple[str, Mapping[str, Any]]
+    arguments: tuple[str, Mapping[str, Any]]
     document: PredictedCases
     made: Mapping[str, str]
-    notes: Callable[[Iterable[str]], list[str]]
-    members: Sequence[str]
-    begin: Callable[[Ledger], None] = lambda ledger: None
+    aims: Aims = Aims()
+    map_path: Path | None = None
+    command: str = ""
+    notes: Sequence[str] = ()
+    members: Sequence[str] = ("",)
+    applied: Mapping[str, Any] | None = None
     num_parts: int = 1
     part: int = 0
 
 
 def deliver(
-    source: Source,
-    delivery: Delivery,
-    *,
-    title: str = "",
-    again: bool = False,
-    progress: bool = False,
+    source: Source, delivery: Delivery, run: Run, *, jobs: int = 1, again: bool = False, title: str = ""
 ) -> tuple[ReviewList, dict[str, str]]:
     """Do every case of a source, or of one part of it.
 
     The output becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and its tables beside
-    the segmentations. A case that cannot be done costs only itself. Every file gets its name when it is whole, and a
-    file of its own says that a case is finished, from which files and settings: the same run goes on where it was.
+    the segmentations. A case that cannot be done costs only itself. Every file gets its name when it is whole, and the
+    record of a case is written last: the same run goes on where it was.
 
     Args:
         source: The cases.
         delivery: What becomes of them.
-        title: Of the progress bar.
+        run: What is said of the run.
+        jobs: Cases at the same time.
         again: Do the cases again that an earlier run finished.
-        progress: Show the bar on stderr, with the time left.
+        title: Of the progress bar; empty shows none.
 
     Returns:
         The list, which holds the cases of all parts, and what is wrong with the cases of this one.
@@ -139,95 +95,264 @@ def deliver(
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
     """
-    output, data = delivery.output, source.data
-    structures = structures_of(data.labels)
-    map_file = named_map(delivery.map_path) if delivery.map_path else None
-    places = places_of_list(output, [case.case for case in source.cases])
-    names = (*places, MAPS, DICOM, RECORDS, APPLIED_FILE)
-    list_lock, signatures = output / ".nnunet_nacl.list.lock", dict[str, dict[str, Any]]()
-
-    def sign(case: Any, earlier: Any) -> dict[str, Any]:
-        signatures[case.case] = source.sign(case, earlier or signatures.get(case.case))
-        return signatures[case.case]
-
-    with open_output(output, source.places, data, source.record, names, part=source.part), ExitStack() as stack:
-        ledger = Ledger(output / RECORDS)
+    output, data, names = delivery.output, delivery.data, list(source.names)
+    places = (*places_of_list(output, names), MAPS, DICOM, RECORDS, APPLIED_FILE)
+    list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
+    with open_output(output, run.places, data, run.arguments, places, part=run.part):
         with locked(list_lock):
             remove_list(output)
-        source.begin(ledger)
-        do: Any = partial(
-            run,
-            sign=sign,
-            restore=_restore,
-            entry_of=lambda result: encode(result[0]),
-            written=lambda case, result: result[1],
-            output=output,
-        )
-        mine, options = source.cases[source.part :: source.num_parts], {"title": title, "progress": progress}
-        finished, problems = do(
-            mine, lambda todo: stack.enter_context(closing(source.work(todo))), ledger, again=again, **options
-        )
-        for case, problem in problems.items() if source.num_parts > 1 else ():
-            with contextlib.suppress(UserError):  # this run still ends with the problem
-                ledger.remember_problem(case, problem)
-        unusable = {case: one_line(problem) for case, problem in source.unusable.items()}
-        done, wrong = {case: result[0] for case, result in finished.items()}, problems
+        if run.applied is not None:
+            (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
+        if run.applied:
+            write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
+        if isinstance(source, SavedPredictions):
+            _remove_others(output, set(names))
+        options: dict[str, Any] = {"names": names[run.part :: run.num_parts], "jobs": jobs, "again": again}
+        outcomes = dict(records_of(source, delivery, records, title=title, **options))
+        problems = {name: text for name, text in outcomes.items() if isinstance(text, str)}
+        done = {name: record for name, record in outcomes.items() if isinstance(record, CaseRecord)}
+        n_finished = len(done)
+        unusable = {name: one_line(problem) for name, problem in source.problems.items()}
         with locked(list_lock):  # the part that writes it last knows what all have finished
-            if source.num_parts > 1:
-                done, wrong = _of_all_parts(source, output, do)
-            waiting = [case.case for case in source.cases if case.case not in done and case.case not in wrong]
-            wrong = dict(sorted({**wrong, **unusable}.items()))
-            seen = {case: contents(signature) for case, signature in sorted(signatures.items())}
-            same = [os.path.abspath(output), map_file, source.document, seen]  # a run that goes on keeps its marks
-            run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
-            about = About(
-                str(data.plans.get("dataset_name") or data.folder.name),
-                list(structures.values()),
-                source.members,
-                {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-                [*delivery.notes, *source.notes(done)],
-                source.made,
-                run_id,
-                data.file_ending,
-            )
-            listed = review_list(done.values(), delivery.quality, delivery.aims, about)
-            write_list(listed, output)
-            record: PredictionRecord = {
-                "schema_version": SCHEMA_VERSION,
-                "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-                "run": run_id,
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "command": delivery.command,
-                "calibration_map": map_file,
-                "maps": list(delivery.maps),
-                **source.document,
-                "problems": wrong,
-                "not_predicted_yet": waiting,
-                "flags": encode(delivery.aims.flags),
-                "unlike": encode(listed.unlike),
-                "members_dice_threshold": LOWEST_MEMBERS_DICE if len(source.members) > 1 else None,
-                "notes": [*about.notes, listed.reservation, RESEARCH],
-                "n_cases": len(listed.scans),
-                "n_to_look_at": len(listed.cases("is_flagged")),
-                "scans": promises(listed),
-                "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if delivery.aims.also else None,
-            }
-            write_atomically(output / DOCUMENT, to_json_text(record))
-    problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))
-    if problems and not finished:
-        raise UserError(f"{source.places[0]}: no case could be done.{list_problems(problems)}")
+            if run.num_parts > 1:
+                found = dict(records_of(source, delivery, records, names=names, only_found=True))
+                done = {name: record for name, record in found.items() if isinstance(record, CaseRecord)}
+            waiting = [name for name in names if name not in done and name not in problems]
+            wrong = dict(sorted({**{n: t for n, t in problems.items() if n not in done}, **unusable}.items()))
+            listed = _write(delivery, run, done, wrong, waiting)
+    problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
+    if problems and not n_finished:
+        raise UserError(f"{run.places[0]}: no case could be done.{list_problems(problems)}")
     return listed, problems
 
 
-def _restore(case: Any, entry: dict[str, Any]) -> Written | None:
-    with contextlib.suppress(UserError):  # from another version, or edited
-        return decode(FinishedCase, entry, case.case), ()
-    return None
+def _write(
+    delivery: Delivery, run: Run, done: Mapping[str, CaseRecord], wrong: Mapping[str, str], waiting: Sequence[str]
+) -> ReviewList:
+    """Write the list, its pages and prediction.json."""
+    output, data = delivery.output, delivery.data
+    map_file = named_map(run.map_path) if run.map_path else None
+    seen = {
+        name: {file: key and key["digest"] for file, key in record.key["files"].items()}
+        for name, record in sorted(done.items())
+    }
+    same = [os.path.abspath(output), map_file, run.document, seen]  # a run that goes on keeps its marks
+    run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
+    notes = [*run.notes, *_of_others(delivery, run, {*done, *wrong, *waiting})]
+    if delivery.quality and "predictions" in run.document:
+        notes += delivery.quality.caveats(done)
+    about = About(
+        str(data.plans.get("dataset_name") or data.folder.name),
+        list(structures_of(data.labels).values()),
+        run.members,
+        {**wrong, **dict.fromkeys(waiting, NOT_YET)},
+        notes,
+        run.made,
+        run_id,
+        data.file_ending,
+    )
+    listed = review_list([done[name] for name in sorted(done)], delivery.quality, run.aims, about)
+    write_list(listed, output)
+    document: PredictionRecord = {
+        "schema_version": SCHEMA_VERSION,
+        "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+        "run": run_id,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": run.command,
+        "calibration_map": map_file,
+        "maps": list(delivery.maps),
+        **run.document,
+        "problems": dict(wrong),
+        "not_predicted_yet": list(waiting),
+        "flags": encode(run.aims.flags),
+        "unlike": encode(listed.unlike),
+        "members_dice_threshold": LOWEST_MEMBERS_DICE if len(run.members) > 1 else None,
+        "notes": [*notes, listed.reservation, RESEARCH],
+        "n_cases": len(listed.scans),
+        "n_to_look_at": len(listed.cases("is_flagged")),
+        "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if run.aims.also else None,
+        "scans": promises(listed),
+    }
+    write_atomically(output / DOCUMENT, to_json_text(document))
+    return listed
 
 
-def _of_all_parts(source: Source, output: Path, do: Any) -> tuple[dict[str, FinishedCase], dict[str, str]]:
-    """What is finished now, and why some cases could not be done."""
-    ledger = Ledger(output / RECORDS)
-    finished = {case: result[0] for case, result in do(source.cases, lambda todo: (), ledger)[0].items()}
-    names = {case.case for case in source.cases} - finished.keys()
-    return finished, {case: problem for case, problem in ledger.problems.items() if case in names}
+def _of_others(delivery: Delivery, run: Run, listed: set[str]) -> list[str]:
+    """That segmentations lie in the folder that are not of this run's scans."""
+    output, ending = delivery.output, delivery.data.file_ending
+    others = sorted({path.name.removesuffix(ending) for path in output.glob(f"*{ending}")} - listed)
+    if not others:
+        return []
+    shown = ", ".join(map(one_line, others[:3])) + (", ..." if len(others) > 3 else "")
+    return [
+        f"{output} holds {len(others)} segmentation{'s' * (len(others) > 1)} of scans that are not in "
+        f"{run.places[0]} ({shown}): of an earlier run, and not in this list."
+    ]
+
+
+def _remove_others(output: Path, names: set[str]) -> None:
+    """Remove what is of other predictions than these: nothing of them may lie beside the new ones."""
+    for path in sorted((output / RECORDS).glob("*.npz")):
+        record = None if path.stem in names else find_record(output / RECORDS, path.stem)
+        for place in record.files if record else ():
+            if lies_inside(output / place, output):
+                (output / place).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # other files are there
+                    (output / place).parent.rmdir()
+        if record:
+            record_path(output / RECORDS, record.case).unlink(missing_ok=True)
+
+
+def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[SavedPredictions, Run]:
+    """A folder of predictions with probabilities as cases, and what documents say of it.
+
+    Args:
+        folder: The predictions; opened without a ground truth.
+        map_path: The map that calibrates them; None for none.
+
+    Raises:
+        UserError: The folder cannot be used, or holds no probabilities.
+    """
+    place, labels = folder.folder, folder.labels
+    if next(place.glob("*.npz"), None) is None:
+        for validation in (place / "validation", *(fold / "validation" for fold in fold_folders(place).values())):
+            if next(validation.glob("*.npz"), None) is not None:
+                raise UserError(f"{place} holds no predictions, but {validation} does: give that.")
+        raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
+    source = SavedPredictions(folder)
+    for name in {"", ".", ".."}.intersection(source.names):
+        source.names = [other for other in source.names if other != name]
+        source.problems[name] = f"{source.path(name)}: no folder for maps can have the name {name!r}; rename the case."
+    applied: dict[str, Any] = {}
+    if map_path is not None and not (place / APPLIED_FILE).is_file():
+        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": sha256(map_path)}
+    elif (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+        applied = read_dict(place / APPLIED_FILE)
+    return source, Run(
+        places=[place],
+        arguments=(_ARGUMENTS, {"generated_by": "nnunet_nacl review", "predictions": os.path.abspath(place)}),
+        document={
+            "predictions": {"folder": os.path.abspath(place)} | map_of(place),
+            "dataset": folder.plans.get("dataset_name"),
+            "form": "least certain region of each voxel" if labels.regions else "classes",
+            "structures": structures_of(labels),
+        },
+        made={
+            "Predictions": str(place),
+            "Calibrated by": str(map_path or "no map"),
+            "Segmentations": "as they were predicted",
+        },
+        map_path=map_path,
+        members=[place.resolve().name],
+        applied={"generated_by": "nnunet_nacl review", **applied} if applied else {},
+    )
+
+
+def find_scans(
+    model: CalibratedModel, images: Path, previous: Path | None, orientation: str
+) -> tuple[list[InputCase], dict[str, str]]:
+    """The scans of a folder that a model can predict, and what is wrong with others; UserError for a wrong cascade."""
+    stage = model.previous_stage
+    if stage and previous is None:
+        raise UserError(
+            f"a cascade: this network needs the segmentations of {stage}. Predict them with that configuration's "
+            "original checkpoint, and give their folder with -prev_stage_predictions."
+        )
+    if previous is not None and not stage:
+        raise UserError(f"-prev_stage_predictions {previous}: {model.configuration} is no stage of a cascade.")
+    return find_input_cases(images, model.opened, previous, orientation=orientation)
+
+
+def dicom_maker(
+    model: CalibratedModel, images: Path, cases: Sequence[InputCase], codes: Path | None, orientation: str
+) -> DicomMaker | None:
+    """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
+    if not any(case.orientation for case in cases):
+        if (codes or orientation) and cases:
+            raise UserError(f"-codes and -orientation go with DICOM series; {images} holds other images.")
+        return None
+    names = [model.labels.names[channel] for channel in model.labels.foreground]
+    if codes is None:
+        raise UserError(f"{images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
+    several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
+    serial = model.hashes[0] if len(model.hashes) == 1 else several
+    return DicomMaker(read_codes(codes, names), model.folder.name, serial)
+
+
+def predict_source(
+    model: CalibratedModel,
+    network: Mapping[str, Any],
+    images: Path,
+    scans: tuple[Sequence[InputCase], dict[str, str]],
+    *,
+    parts: tuple[int, int] = (1, 0),
+    check: Callable[[Sequence[Path]], object] | None = None,
+    **options: Any,
+) -> tuple[Images, Run]:
+    """A folder of scans and the networks of a model as cases, and what documents say of them.
+
+    Args:
+        model: The model.
+        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        images: Folder of the scans.
+        scans: What :func:`find_scans` found there.
+        parts: Runs that share the scans, and which of them this is, from 0.
+        check: Of a DICOM series before it is predicted.
+        **options: Of :class:`~nnunet_nacl.nnunet.predicted.Images`.
+
+    Raises:
+        UserError: The number of the part does not fit.
+    """
+    cases, problems = scans
+    num_parts, part = parts
+    if not 0 <= part < num_parts:
+        raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
+    if part >= len(cases):
+        print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
+    source = Images(model, network, cases, check=check, **options)
+    source.problems = problems
+    used, training = {"step_size": network["step_size"], "mirroring": network["mirroring"]}, model.training.whose
+    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
+    notes += model.other_inference(used["step_size"], used["mirroring"])
+    if model.quality is not None:
+        notes += model.quality.caveats((), several=len(model.folds) > 1)
+    return source, Run(
+        places=[images],
+        arguments=(
+            PREDICT_ARGUMENTS,
+            {
+                "list_of_lists_or_source_folder": str(images.resolve()),
+                "generated_by": "nnunet_nacl predict",
+                "num_parts": num_parts,
+                "part_id": part,
+            },
+        ),
+        document={
+            "images": str(images.resolve()),
+            "model": {
+                "folder": str(model.folder.resolve()),
+                "dataset": model.opened.plans.get("dataset_name"),
+                "trainer": model.trainer,
+                "configuration": model.configuration,
+                "checkpoint": model.checkpoint,
+                "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
+            },
+            "calibrated": model.calibration is not None,
+            "step_size": used["step_size"],
+            "mirroring": used["mirroring"],
+            "training_range": training or None,
+        },
+        made={
+            "Scans": str(images),
+            "Model": model.folder.name,
+            "Folds": ", ".join(model.folds),
+            "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
+            "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
+            "Spacing and size": f"compared with {training or 'nothing'} (axes z, y, x as nnU-Net's)",
+        },
+        map_path=model.map_path,
+        notes=notes,
+        members=[f"fold_{fold}" for fold in model.folds],
+        num_parts=num_parts,
+        part=part,
+    )

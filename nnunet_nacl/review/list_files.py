@@ -14,8 +14,8 @@ from nnunet_nacl.review.prediction_json import DOCUMENT, ListedScan
 from nnunet_nacl.review.review_list import MEMBER, ReviewList
 
 PAGE = "index.html"
-RECORDS = "review"
-"""Folder of the run's records, of what pages are made of, and of the scans' pages."""
+PAGES = "review"
+"""Folder of the scans' pages, and of what is made for an editor."""
 REVIEW, STRUCTURES, SCANS = "review.csv", "structures.csv", "scans.csv"
 OUTCOME, OUTCOME_PAGE = "outcome.json", "outcome.html"
 RESEARCH = "Research software, not for clinical use."
@@ -103,20 +103,15 @@ def places_of_list(output: Path, cases: Iterable[str]) -> list[str]:
 
 def remove_list(output: Path) -> None:
     """Remove the list of an earlier run and what came of it, before its segmentations change; files of others stay."""
-    cases = [path.stem for path in (output / RECORDS).glob("*.html")]
+    cases = [path.stem for path in (output / PAGES).glob("*.html")]
     for name in (OUTCOME, OUTCOME_PAGE, *places_of_list(output, cases)):
         if is_ours(output / name):
             (output / name).unlink(missing_ok=True)
 
 
-def pictures_of(case: str) -> str:
-    """Place of what the page of a scan is made of, :func:`nnunet_nacl.review.pictures.draw_scan`."""
-    return f"{RECORDS}/{case}.pictures"
-
-
 def page_of(case: str) -> str:
     """Place of the page of a scan."""
-    return f"{RECORDS}/{case}.html"
+    return f"{PAGES}/{case}.html"
 
 
 def _csv_text(table: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import Coverage, coverage
 from nnunet_nacl.numbers.overlap import Overlap
-from nnunet_nacl.review.list_files import RECORDS
+from nnunet_nacl.review.list_files import PAGES
 from nnunet_nacl.review.prediction_json import DOCUMENT, Drawn, ListedScan
 from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
 
@@ -131,10 +131,10 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     groups = {case: FLAGGED if scan["flagged"] else OTHER for case, scan in listed["scans"].items()}
     groups |= {case: DRAWN for case in groups if case in drawn}
     folder = PredictionFolder.open(output, need_reference=False)
-    images = cases_of_images(output / RECORDS, groups, folder.file_ending)
+    images = cases_of_images(output / PAGES, groups, folder.file_ending)
     marked = read_marks(marks, groups, images, listed.get("run"))
     files = {} if corrected is None else corrected_files(corrected, groups, images, folder.file_ending)
-    copies = corrected is not None and corrected.resolve() == (output / RECORDS / TO_EDIT).resolve()
+    copies = corrected is not None and corrected.resolve() == (output / PAGES / TO_EDIT).resolve()
     warnings, cases = list[str](), []
     for case, group in groups.items():
         mark, n_changed, structures = marked.get(case, ""), None, dict[str, tuple[float, ...]]()

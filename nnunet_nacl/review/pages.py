@@ -15,8 +15,9 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from nnunet_nacl.case.findings import StructureFindings
+from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, pictures_of, remove_list
+from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.show.rendering import render_page
@@ -120,10 +121,7 @@ def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
 def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Path) -> str:
     """The page of a scan, from what the list says of it and from the pictures that were drawn of it."""
     scan, record = listed.scans.loc[case], listed.records[case]
-    try:
-        pictures = json.loads((output / pictures_of(case)).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no image was found, or the file is damaged
-        pictures = {}
+    pictures = read_pictures(record_path(output / RECORDS, case))
     rows: list[Any] = list(listed.structures.loc[[case]].itertuples())
     return render_page(
         "scan.html",

@@ -17,16 +17,16 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
+from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import slicing_axis
 from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.measure import Views
+from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import write_atomically
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessed_case import for_pictures
 from nnunet_nacl.numbers.surface import bounding_box
-from nnunet_nacl.review.list_files import pictures_of
-from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.review.slices import Grid, View
 from nnunet_nacl.show.rendering import STRUCTURE_COLORS
 
@@ -47,58 +47,47 @@ _DOUBT_COLORS = [(255, 0, 255, round(170 * level / (_DOUBT_LEVELS - 1))) for lev
 """Clear where the network is certain, to magenta where the largest probability is a half or less."""
 
 
-def draw_scan(
-    output: Path | None,
-    folder: PredictionFolder,
-    reviewed: ReviewedCase,
-    image: np.ndarray | None = None,
-    files: Sequence[Path] = (),
-) -> tuple[FinishedCase, tuple[Path, ...]]:
-    """What is kept of a case, with a picture through the least certain place; and the file with those of its page.
+def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFolder, *, with_page: bool) -> CaseRecord:
+    """The record with a picture through the least certain place, and the pictures of the scan's page.
 
-    That is JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number that
-    is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the left,
-    right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size) through the least
-    certain place. There is none without an image.
+    These are JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number
+    that is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the
+    left, right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size) through the
+    least certain place. There is none without an image.
 
     Args:
-        output: Folder of the run; None draws no slices.
-        folder: Of the data set, on whose plans the direction of the slices depends.
-        reviewed: The case, its segmentation and row.
-        image: Of the case, see :func:`for_pictures`; None reads it.
-        files: Of the image; none looks where nnU-Net's files say. Where it is not there, there is no picture.
+        record: Of the case.
+        case: With its image; one whose image was not read is looked for where nnU-Net's files say.
+        views: Where the network is uncertain.
+        data: Of the data set, on whose plans the direction of the slices depends.
+        with_page: Draw the pictures of the page.
     """
-    name, shape = reviewed.case.name, reviewed.case.segmentation.shape
+    image, files = case.image, case.images
     try:
-        files = files or folder.images(name)
-        image = for_pictures(read_images(folder.reader, files[:1])[0][0]) if image is None else image
+        files = files or tuple(data.images(case.name))
+        image = for_pictures(read_images(data.reader, files[:1])[0][0]) if image is None else image
     except UserError:
-        return reviewed.finished, ()
-    if image.shape != shape:
-        return reviewed.finished, ()
-    axis = slicing_axis(reviewed.case.geometry.spacing_mm, folder.plans)
+        return record
+    shape = case.segmentation.shape
+    if image.shape != shape or views.place is None:
+        return record
+    axis, index = slicing_axis(case.geometry.spacing_mm, data.plans), views.place.index
     others = (i for i in range(len(shape)) if i != axis and min(n for j, n in enumerate(shape) if j != i) > 1)
-    planes = [_through_place(reviewed, image, across) for across in (axis, *(others if output else ()))]
+    planes = [_through_place(case, index, image, across) for across in (axis, *(others if with_page else ()))]
     place, picture, size = planes[0]
-    structure = reviewed.case.labels.names[reviewed.place.channel]
-    finished = replace(
-        reviewed.finished,
-        place=", ".join(filter(None, [place, f"at {structure}"])),
-        picture=picture,
-        size=size,
-        image=str(files[0].absolute()),
-    )
-    if output is None:
-        return finished, ()
-    most = LARGEST_PICTURES - sum(len(png) for _, png, _ in planes)
-    content = _slices(reviewed, image, axis, most) | {"planes": planes}
-    write_atomically(path := output / pictures_of(name), json.dumps(content))
-    return finished, (path,)
+    place = ", ".join(filter(None, [place, f"at {case.labels.names[views.place.channel]}"]))
+    pictures = b""
+    if with_page:
+        most = LARGEST_PICTURES - sum(len(png) for _, png, _ in planes)
+        content = _slices(case, views.doubt, index, image, axis, most) | {"planes": planes}
+        pictures = json.dumps(content).encode()
+    return replace(record, place=place, picture=picture, size=size, image=str(files[0].absolute()), pictures=pictures)
 
 
-def _through_place(reviewed: ReviewedCase, image: np.ndarray, axis: int) -> tuple[str, str, tuple[int, int]]:
+def _through_place(
+    case: Case, index: tuple[int, ...], image: np.ndarray, axis: int
+) -> tuple[str, str, tuple[int, int]]:
     """The slice across an axis through the least certain voxel: its name, picture (base64 PNG) and size in pixels."""
-    case, index = reviewed.case, reviewed.place.index
     ring = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     ring[tuple(value for i, value in enumerate(index) if i != axis)] = True
     view = View.around(
@@ -187,13 +176,14 @@ def painted(labels: np.ndarray, structures: Labels, width: int) -> tuple[np.ndar
     return inside, rims
 
 
-def _slices(reviewed: ReviewedCase, image: np.ndarray, axis: int, most: int) -> dict[str, Any]:
+def _slices(
+    case: Case, doubt: np.ndarray, index: tuple[int, ...], image: np.ndarray, axis: int, most: int
+) -> dict[str, Any]:
     """Slices through the structures, evenly spaced and with the least certain place, in at most so many characters.
 
     Every slice shows the same part of the image in the same grey window. Layers have the size that they need: grey and
     doubt a pixel a voxel, outlines finer.
     """
-    case, index = reviewed.case, reviewed.place.index
     box = bounding_box(case.segmentation != 0) or tuple(slice(0, n) for n in image.shape)
     box = tuple(slice(min(part.start, i), max(part.stop, i + 1)) for part, i in zip(box, index))
     occupied = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
@@ -210,15 +200,15 @@ def _slices(reviewed: ReviewedCase, image: np.ndarray, axis: int, most: int) -> 
     layers: list[tuple[int, Any, str, str]] = []
     for at, value in zip(views, values):
         _, rims = painted(view.grid.enlarge(at(case.segmentation)), case.labels, 1)
-        scaled = (small.enlarge(at(reviewed.doubt)) * (2 * (_DOUBT_LEVELS - 1))).round().clip(0, _DOUBT_LEVELS - 1)
+        scaled = (small.enlarge(at(doubt)) * (2 * (_DOUBT_LEVELS - 1))).round().clip(0, _DOUBT_LEVELS - 1)
         lines = _palette(rims, _LINE_COLORS[: len(case.labels.foreground) + 1])  # few colours take few bits a pixel
         grey = Image.fromarray(grey_picture(value, small, window))
         layers.append((at.index + 1, grey, lines, _palette(scaled.astype(np.uint8), _DOUBT_COLORS)))
     about = {"first": view.index + 1, "of": image.shape[axis], "axis": view.plane, "edges": view.edges}
     while True:
         for quality in _QUALITIES:
-            drawn = [(n, _saved(grey, "JPEG", quality=quality), lines, doubt) for n, grey, lines, doubt in layers]
-            if sum(len(grey) + len(lines) + len(doubt) for _, grey, lines, doubt in drawn) <= most:
+            drawn = [(n, _saved(grey, "JPEG", quality=quality), lines, clouds) for n, grey, lines, clouds in layers]
+            if sum(len(grey) + len(lines) + len(clouds) for _, grey, lines, clouds in drawn) <= most:
                 return {"slices": drawn, **about, "size": view.grid.pixels[::-1]}
         kept = next(i for i, (n, *_) in enumerate(layers) if n == view.index + 1) % 2
         layers = layers[kept::2]  # every second, the least certain one among them

@@ -14,12 +14,15 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import Probabilities
 from nnunet_nacl.calibrate.map_file import structures_of
 from nnunet_nacl.case.findings import StructureFindings, finding_channels
+from nnunet_nacl.case.measure import Views, measure_and_view
+from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.network import Network
+from nnunet_nacl.nnunet.predicted import predicted_case
 from nnunet_nacl.nnunet.preprocessed_case import preprocess
 from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.review.calibrated_model import CalibratedModel, segment_case
+from nnunet_nacl.review.calibrated_model import CalibratedModel
 from nnunet_nacl.review.review_list import Aims, review_list
 
 
@@ -172,17 +175,20 @@ class Predictor:
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
-        reviewed = segment_case(model, answered, (), self._findings)
-        listed = review_list([reviewed.finished], model.quality, Aims(self._flags, self._unlike))
+        segmented = predicted_case(model, answered)
+        views = Views.of(segmented, ())
+        record = measure_and_view(segmented, model.calibration, views, findings=self._findings)
+        listed = review_list([record], model.quality, Aims(self._flags, self._unlike))
         reasons = list(listed.scans.reasons[case])
+        source = segmented.probabilities
+        if model.calibration is not None:
+            source = CalibratedProbabilities(source, model.calibration)
         return Answer(
-            reviewed.case.segmentation,
+            segmented.segmentation,
             listed.structures.set_index("name"),
-            reviewed.finished.findings,
+            record.findings,
             reasons,
             bool(reasons) if self._flags else None,
-            reviewed.place.index,
-            Probabilities(reviewed.case.probabilities.whole(), model.calibration is not None)
-            if probabilities
-            else None,
+            views.place.index if views.place else (),
+            Probabilities(source.whole(), model.calibration is not None) if probabilities else None,
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
 from nnunet_nacl.nnunet.locate import list_folder
-from nnunet_nacl.review.list_files import RECORDS
+from nnunet_nacl.review.list_files import PAGES
 
 MAPPINGS = ("mapping.csv", "mappings.csv")
 TO_EDIT = "to_edit"
@@ -44,7 +44,7 @@ _EDITED = re.compile(r"(.+?)(?:_edited)?_mask_(\d[\d_:-]*)\.nii\.gz")
 
 def check_images(images: Iterable[Path], output: Path) -> None:
     """UserError for images that the extension cannot read or tell apart, and for mappings that no run wrote."""
-    check_ours(output / RECORDS / name for name in MAPPINGS)
+    check_ours(output / PAGES / name for name in MAPPINGS)
     by_name: dict[str, str] = {}
     for image in map(os.path.abspath, images):
         ending = next(filter(image.endswith, _ENDINGS), "")

@@ -1,1 +1,0 @@
-"""What is done to many cases: measured, sampled, remembered, in several processes."""
