@@ -39,7 +39,7 @@ def like() -> CalibrationProfiles:
 def test_scans_like_them_are_unlike_as_often_as_the_level_says_or_less(most):
     """Each draw has other calibration scans of 19 patients, and new patients, of whom a random scan is looked at."""
     rng, draws = np.random.default_rng(0), []
-    for _ in range(150):
+    for _ in range(250):
         values, patients = scans_of(rng, 39, most)
         known = learned(values[patients < 19], patients[patients < 19])
         first = [np.flatnonzero(patients == number)[0] for number in range(19, 39)]
