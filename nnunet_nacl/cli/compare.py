@@ -23,7 +23,7 @@ HELP = "compare trainers, ensembles or any predictions on the same cases: tables
 _DESCRIPTION = """\
 Compares segmentation and calibration on the same cases, with paired differences to the first entry, intervals and
 tests, and makes one page of it. An entry is a trained model (-tr; +calibrated behind it) or predictions with
-probabilities (-i), measured first where they have no calibration.json. More: docs/how-to/compare.md
+probabilities (-i), measured first where they were not. More: docs/how-to/compare.md
 """
 
 _EPILOG = """\
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     model = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER"
-    path = "[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference"
+    path = "[LABEL=]FOLDER of predictions; the first entry is the reference"
     for flag, metavar, text in (("-tr", "TRAINER", model), ("-i", "PATH", path)):
         # in one list, which keeps the order of both
         entry = partial(lambda flag, text: (flag, text), flag)
@@ -96,16 +96,15 @@ def run(args: argparse.Namespace) -> int:
         num_processes=number_of_processes(args.np),
         progress=True,
     )
-    selections = [locate(dataset, entries, options) for dataset in args.d or [None]]
-    maps = [open_maps(selection, _maps(args.map or ())) for selection in selections]
-    names = [selection.name for selection in selections]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"-d names {twice} twice; name each data set once.")
+    selections = {selection.name: selection for selection in (locate(d, entries, options) for d in args.d or [None])}
+    if len(selections) < len(args.d or ()):
+        raise UserError(f"-d names one of {', '.join(selections)} twice; name each data set once.")
+    maps = {name: open_maps(selection, _maps(args.map or ())) for name, selection in selections.items()}
     check_output_folder(folder)
-    datasets = [align(selection, measured(selection)) for selection in selections]
+    datasets = [align(selection, measured(selection)) for selection in selections.values()]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     bad = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
-    promises = {data.name: promises_of(*found) for data, found in zip(datasets, zip(selections, datasets, maps))}
+    promises = {data.name: promises_of(selections[data.name], data, maps[data.name]) for data in datasets}
     tables = comparison_tables(comparison, promises, bad)
     written = write_tables(tables, folder, comparison.notes)
     figures = write_figures(comparison, promises, folder, progress=True)

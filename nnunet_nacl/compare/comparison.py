@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.compare.dataset import Column, Dataset, make_columns
+from nnunet_nacl.compare.dataset import OVERLAP, Column, Dataset, make_columns
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.calibration_error import nanmean
@@ -74,30 +74,36 @@ class Comparison:
         """The columns of all data sets, by id."""
         return make_columns([dataset.structures for dataset in self.datasets])
 
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Number and seed of the bootstrap's draws, as arguments."""
+        return {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
+
     @cached_property
     def means(self) -> dict[tuple[str, str, str], Interval]:
         """By data set, column and entry: mean over the cases with a value, and its interval."""
-        draws: dict[str, Any] = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
         return {
-            (dataset.name, column, name): mean_interval(values, groups=dataset.groups, **draws)
+            (dataset.name, column, name): mean_interval(values, groups=dataset.groups, **self.draws)
             for dataset in self.datasets
             for (column, name), values in dataset.values.items()
         }
 
-    def mean(self, dataset: Dataset, column_id: str, name: str) -> float:
-        """What tables show: for all structures together nnU-Net's foreground mean (the mean of structures' means).
+    @cached_property
+    def shown_means(self) -> dict[str, pd.DataFrame]:
+        """By data set what tables show: a row an entry, a column for each id.
 
-        nnU-Net has no such mean where a structure has no value in any case; here it is that of the other structures.
+        For all structures together it is nnU-Net's foreground mean, the mean of structures' means: of those that have a
+        value in some case of every entry.
         """
-        if column_id in ("Dice", "HD95_mm"):
-            ids = [f"{column_id}:{key}" for key in self.averaged(dataset, column_id)]
-            return nanmean(self.means[dataset.name, structure_id, name].mean for structure_id in ids)
-        interval = self.means.get((dataset.name, column_id, name))
-        return interval.mean if interval else float("nan")
-
-    def averaged(self, dataset: Dataset, metric: str) -> list[str]:
-        """Keys of the structures that :meth:`mean` averages: those that have a mean for every entry."""
-        return [key for key in dataset.structures if dataset.values[f"{metric}:{key}"].notna().any().all()]
+        result = {}
+        for dataset in self.datasets:
+            rows = [[self.means[dataset.name, c, name].mean for c in dataset.columns] for name in dataset.records]
+            shown = pd.DataFrame(rows, list(dataset.records), list(dataset.columns))
+            for metric in OVERLAP:
+                of_structures = shown[[f"{metric}:{key}" for key in dataset.structures]].dropna(axis="columns")
+                shown[metric] = [nanmean(row) for row in of_structures.to_numpy()]
+            result[dataset.name] = shown
+        return result
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
@@ -107,7 +113,6 @@ class Comparison:
         corrected together; then come the fields of :class:`~nnunet_nacl.numbers.statistics.PairedDifference`;
         ``p_holm`` is p after Holm's correction, NaN where no test was made, and ``verdict`` is :func:`verdict_of`.
         """
-        draws: dict[str, Any] = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
         reference, rows = self.entries[0].name, []
         tested = [entry.name for entry in self.entries if entry.ranked and entry.name != reference]
         for dataset in self.datasets:
@@ -116,13 +121,12 @@ class Comparison:
                 if family is None or (column.structure is not None and len(dataset.structures) == 1):
                     continue  # a single structure is the mean as well
                 for name in tested:
-                    paired = paired_difference(values[reference], values[name], groups=dataset.groups, **draws)
+                    paired = paired_difference(values[reference], values[name], groups=dataset.groups, **self.draws)
                     rows.append((dataset.name, column_id, family, name, reference, *astuple(paired)))
         result = pd.DataFrame(rows, columns=_TESTS)
         result["p_holm"] = result.groupby(["dataset", "family"]).p.transform(holm)
-        result["verdict"] = [
-            verdict_of(row, row.p_holm, self.columns[row.column].better) for row in result.itertuples()
-        ]
+        better = [self.columns[column].better for column in result["column"]]
+        result["verdict"] = [verdict_of(row, row.p_holm, up) for row, up in zip(result.itertuples(), better)]
         return result
 
     def tests(self, dataset: Dataset) -> pd.DataFrame:
@@ -139,17 +143,12 @@ class Comparison:
 
 
 def verdict_of(paired: Any, p_holm: float, better: str) -> str:
-    """What a test says of a method.
-
-    Args:
-        paired: With ``difference`` and ``rank_biserial``.
-        p_holm: p after correction.
-        better: ``lower`` or ``higher``.
+    """What a test says of a method, by its :class:`~nnunet_nacl.numbers.statistics.PairedDifference` and p.
 
     Returns:
         ``better`` or ``worse`` than the reference where ``p_holm`` is below 0.05; ``mixed`` where the mean difference
         then points the other way than the ranks, that is than most cases do; ``none`` otherwise; ``untested`` with too
-        few cases.
+        few cases. ``better`` tells whether ``lower`` or ``higher`` values are.
     """
     if np.isnan(p_holm):
         return "untested"

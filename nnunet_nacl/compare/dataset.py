@@ -20,7 +20,7 @@ from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
 MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 """What is shown first of every comparison."""
-_OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
+OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
 _SHOWN = 8  # so many problems of single cases are shown
 
 
@@ -71,7 +71,7 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
     for key, name in (item for names_by_key in structures for item in names_by_key.items()):
         names[key] = name if names.get(key, name) == name else f"structure {key}"
     result = {}
-    for metric, (short, better, unit) in _OVERLAP.items():
+    for metric, (short, better, unit) in OVERLAP.items():
         for structure, name in names.items():
             title = f"{short} {name}".rstrip() + (f" ({unit})" if unit else "")
             column_id = f"{metric}:{structure}" if structure else metric
@@ -129,14 +129,13 @@ class Dataset:
     @property
     def size(self) -> str:
         """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
-        cases, patients = len(self.cases), self.n_patients
-        size = f"{cases} case{'s' * (cases != 1)}"
-        return f"{size} of {patients} patient{'s' * (patients != 1)}" if self.patients else size
+        counts = {"case": len(self.cases)} | ({"patient": self.n_patients} if self.patients else {})
+        return " of ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items())
 
     @property
     def where(self) -> str:
         """Data set, configuration, folds and number of cases."""
-        folds = f"fold{'s' if len(self.folds) > 1 else ''} {', '.join(self.folds)}" if self.folds else ""
+        folds = f"fold{'s' * (len(self.folds) > 1)} {', '.join(self.folds)}" if self.folds else ""
         return ", ".join(filter(None, (self.name, self.configuration, folds, self.size)))
 
     @cached_property
@@ -158,7 +157,7 @@ class Dataset:
         that one entry missed has a Dice of 0 but no distance, and those that are hard to find have the largest: without
         it, whoever misses it would look closer than whoever finds it. So its distance counts for none.
         """
-        own = self.table.set_index(["case", "entry", "key"])[list(_OVERLAP)]
+        own = self.table.set_index(["case", "entry", "key"])[list(OVERLAP)]
         for_all = own["HD95_mm"].groupby(["case", "key"]).transform("count") == len(self.records)
         means = own.assign(HD95_mm=own["HD95_mm"].where(for_all)).groupby(["case", "entry"]).agg(nanmean)
         by_structure = own.unstack("key")
@@ -186,13 +185,12 @@ def align(selection: Selection, found: Sequence[Measured]) -> Dataset:
             raise UserError(
                 f"{part.name} has the structures {these}, the first entry {others}; compare models of the same labels."
             )
-    rows = [(part.name, record.case, fold, record) for part in found for record, fold in zip(part.records, part.folds)]
+    rows = [(part.name, record.case, part.fold, record) for part in found for record in part.records]
     frame = pd.DataFrame(rows, columns=["entry", "case", "fold", "record"])
     _check_folds(frame)
-    by_case = frame.pivot(index="case", columns="entry", values="record")
-    common, left_out = _common_cases(
-        selection, by_case, [(p.name, *problem) for p in found for problem in p.problems.items()]
-    )
+    by_case = frame.pivot(index="case", columns="entry", values="record")[frame.entry.unique()]
+    problems = [(part.name, *problem) for part in found for problem in part.problems.items()]
+    common, left_out = _common_cases(selection, by_case, problems)
     return Dataset(
         name=selection.name,
         configuration=options.configuration if selection.folds else "",
@@ -202,7 +200,7 @@ def align(selection: Selection, found: Sequence[Measured]) -> Dataset:
         structures=dict(first.structures),
         settings=first.settings,
         cases=tuple(common),
-        records={name: by_case.loc[common, name].tolist() for name in frame.entry.unique()},
+        records={name: by_case.loc[common, name].tolist() for name in by_case},
         patients=_patients(selection, common),
         notes=[*selection.notes, *(note for part in found for note in part.notes), *left_out],
     )
@@ -229,33 +227,29 @@ def _common_cases(
     selection: Selection, by_case: pd.DataFrame, problems: Sequence[tuple[str, str, str]]
 ) -> tuple[list[str], list[str]]:
     """The cases that all have, and a note where some are left out."""
-    there = by_case.notna().reindex(sorted({*by_case.index, *(case for _, case, _ in problems)}), fill_value=False)
-    lacking = {
-        name: there.index[~there[name]].tolist()
-        for name in dict.fromkeys(p.entry.name for p in selection.predictions)
-        if not there[name].all()
-    }
-    common = there.index[there.all(axis=1)].tolist()
+    everything = sorted({*by_case.index, *(case for _, case, _ in problems)})
+    lacks = by_case.isna().reindex(everything, fill_value=True)
+    common = lacks.index[~lacks.any(axis=1)].tolist()
+    lacking = {name: lacks.index[lacks[name]].tolist() for name in lacks if lacks[name].any()}
     if not lacking:
         return common, []
-    listed = "; ".join(
-        f"{name} lacks {len(cases)} of {len(there)} cases: {some(cases)}" for name, cases in lacking.items()
-    )
+    counts = (f"{name} lacks {len(own)} of {len(lacks)} cases: {some(own)}" for name, own in lacking.items())
+    listed = f"{'; '.join(counts)}."
     if common and selection.options.allow_missing:
-        kept = f"compared on the {len(common)} of {len(there)} cases that all entries have"
-        return common, [f"{selection.name}: {kept}. {listed}."]
+        kept = f"compared on the {len(common)} of {len(lacks)} cases that all entries have"
+        return common, [f"{selection.name}: {kept}. {listed}"]
     advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
     advice = advice if common else "No case is left to compare."
     why = [f"  {case}: {text.replace(', or pass --chill', '')}" for name, case, text in problems if name in lacking]
     more = [f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else []
-    raise UserError("\n".join([f"{selection.name}: {listed}. {advice}", *why[:_SHOWN], *more]))
+    raise UserError("\n".join([f"{selection.name}: {listed} {advice}", *why[:_SHOWN], *more]))
 
 
 def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
     patients = read_groups(selection.options.groups, cases)
     if selection.options.groups is None:
-        models = [p.folder.folder.parent.parent for p in selection.predictions if p.folder and p.entry.is_model]
+        models = [place.folder.folder.parent.parent for place in selection.predictions if place.entry.is_model]
         maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
         groups = next(filter(None, (CalibrationMap.load(path).groups for path in maps)), {})
         patients = {case: groups.get(case, case) for case in cases}

@@ -27,8 +27,8 @@ class Entry:
     Attributes:
         name: Unique among those compared: the trainer's class name, or the path as it was given.
         label: What people read, unique too.
-        trainer: The class name; None for predictions or a document, whatever made them.
-        path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
+        trainer: The class name; None for predictions, whatever made them.
+        path: The model folder, or the folder of predictions; None finds the model in nnUNet_results.
         calibrated: Whether a model's predictions are compared as its calibration map leaves them.
         ranked: Whether it takes part in tests, and can be called best; not if it knows the truth.
     """
@@ -51,7 +51,7 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
 
     Args:
         arguments: Flag and value. After ``-tr`` a trainer's name or the path of a model folder (one that holds
-            ``fold_X``), either with ``+calibrated`` behind it; after ``-i`` the path of a document or a folder; each
+            ``fold_X``), either with ``+calibrated`` behind it; after ``-i`` a folder of predictions; each
             with an optional ``LABEL=`` before it.
 
     Returns:

@@ -39,16 +39,8 @@ FIGURES = "figures"
 """Folder beside comparison.json."""
 
 
-class DescribedFigure(NamedTuple):
-    """A figure before it is drawn.
-
-    Attributes:
-        kind: How its files are called; of several data sets with the data set's name behind.
-        title: Heading.
-        caption: What it shows and how it is read.
-        alt: Its numbers in one or two sentences, for whoever cannot see it.
-        draw: Function of a path and :class:`~nnunet_nacl.show.layout.Frame`.
-    """
+class _Figure(NamedTuple):
+    """A figure before it is drawn; ``alt`` has its numbers for whoever cannot see it."""
 
     kind: str
     title: str
@@ -81,7 +73,7 @@ def write_figures(
     from tqdm import tqdm
 
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    figures = [(data, f) for data in comparison.datasets for f in figures_of(comparison, data, promises[data.name])]
+    figures = [(data, f) for data in comparison.datasets for f in _figures_of(comparison, data, promises[data.name])]
     entries = []
     for dataset, figure in tqdm(figures, desc="figures", disable=not progress, leave=False):
         name = comparison.id_of(figure.kind, dataset)
@@ -96,7 +88,7 @@ def write_figures(
     return entries
 
 
-def figures_of(comparison: Comparison, dataset: Dataset, promises: Mapping[str, Promises]) -> Iterator[DescribedFigure]:
+def _figures_of(comparison: Comparison, dataset: Dataset, promises: Mapping[str, Promises]) -> Iterator[_Figure]:
     """The figures of a data set in the order in which they are read."""
     yield from _differences(comparison, dataset, MAIN_DIFFERENCES)
     for mask in ("foreground", "predicted", "all"):
@@ -107,32 +99,28 @@ def figures_of(comparison: Comparison, dataset: Dataset, promises: Mapping[str, 
             yield _predicted_dice(f"predicted_dice_{i}", entry.label, dataset.structures, found)
 
 
-def _intervals(dataset: Dataset) -> str:
-    return f"95 % bootstrap intervals over {dataset.unit}"
-
-
-def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> DescribedFigure:
+def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> _Figure:
     stats, bands = {}, {}
-    draws: dict[str, Any] = {"n_bootstrap": comparison.n_bootstrap, "seed": comparison.seed}
     for name, label in comparison.labels.items():
         of_cases = [record.bins[mask] for record in dataset.records[name]]
         stats[label] = BinStats.merge(of_cases)
         sums = (np.stack([getattr(s, what).sum(axis=0) for s in of_cases]) for what in ("count", "correct"))
         patients = list(dataset.groups or dataset.cases)
         count, correct = (pd.DataFrame(rows).groupby(patients).sum().to_numpy() for rows in sums)
-        bands[label] = bin_accuracy_bands(count, correct, **draws)
+        bands[label] = bin_accuracy_bands(count, correct, **comparison.draws)
     caption = (
-        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with {_intervals(dataset)} "
-        "as error bars; a bar below the dashed diagonal is overconfident, above it underconfident. Below, the share of "
-        "the voxels in each bin. The ECE written is that of the pooled voxels; tables give the mean over cases."
+        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with 95 % bootstrap intervals "
+        f"over {dataset.unit} as error bars; a bar below the dashed diagonal is overconfident, above it "
+        "underconfident. Below, the share of the voxels in each bin. The ECE written is that of the pooled voxels; "
+        "tables give the mean over cases."
     )
     pooled = ", ".join(f"{label} {number(ece(s))}" for label, s in stats.items())
     alt = f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}."
     draw = partial(draw_reliability, stats, bands=bands)
-    return DescribedFigure(f"reliability_{mask}", f"Reliability: {mask}", caption, alt, draw)
+    return _Figure(f"reliability_{mask}", f"Reliability: {mask}", caption, alt, draw)
 
 
-def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterator[DescribedFigure]:
+def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterator[_Figure]:
     reference, chosen, tests = comparison.entries[0].label, _DIFFERENCES[kind], comparison.tests(dataset)
     columns = {key: dataset.columns[key] for key in chosen}
     rows = pd.concat([tests[tests["column"] == key] for key in chosen])
@@ -146,17 +134,18 @@ def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterato
         if row.verdict in ("better", "worse")
     ]
     caption = (
-        f"Mean difference to {reference} over the cases in which both have a value, with {_intervals(dataset)}. p: "
-        "Wilcoxon's signed-rank test with Holm's correction over all methods and metrics of the same table; intervals "
-        "are not corrected. One training per fold stands for each method: what varies between trainings is not in them."
+        f"Mean difference to {reference} over the cases in which both have a value, with 95 % bootstrap intervals over "
+        f"{dataset.unit}. p: Wilcoxon's signed-rank test with Holm's correction over all methods and metrics of the "
+        "same table; intervals are not corrected. One training per fold stands for each method: what varies between "
+        "trainings is not in them."
     )
     alt = f"Paired differences to {reference}; p (Holm) below 0.05: {'; '.join(clear) or 'none'}."
     better = {column.title: column.better for column in columns.values()}
     draw = partial(draw_differences, rows, reference=reference, better=better)
-    yield DescribedFigure(kind, f"Differences to {reference}", caption, alt, draw)
+    yield _Figure(kind, f"Differences to {reference}", caption, alt, draw)
 
 
-def _predicted_dice(kind: str, label: str, structures: dict[str, str], promises: Promises) -> DescribedFigure:
+def _predicted_dice(kind: str, label: str, structures: dict[str, str], promises: Promises) -> _Figure:
     rows = promises.table
     caption = (
         f"Dice predicted from the probabilities against the true Dice; bars: {LEVEL} intervals, by what other cases "
@@ -167,7 +156,7 @@ def _predicted_dice(kind: str, label: str, structures: dict[str, str], promises:
     inside = ", ".join(f"{name} {n} of {n_rows} cases" for name, (n, n_rows) in counts.items())
     alt = f"Predicted against true Dice of {label}. Within their {LEVEL} interval: {inside}."
     draw = partial(draw_predicted_dice, rows, structures)
-    return DescribedFigure(kind, f"Predicted Dice: {label}", caption, alt, draw)
+    return _Figure(kind, f"Predicted Dice: {label}", caption, alt, draw)
 
 
 _ROW, _LABEL, _PANEL, _AROUND = 0.27, 2.3, 3.2, 1.1  # inches of a forest plot
@@ -198,14 +187,10 @@ def draw_differences(
         rows: One for each method and metric: ``label``, ``title`` of the metric with its unit, ``difference`` (method
             less reference), ``low`` and ``high`` of its interval, ``n`` cases, ``p_holm`` and ``verdict``, as
             :attr:`~nnunet_nacl.compare.comparison.Comparison.statistics` has them; NaN where there is none.
-        path: Where to write PNG, SVG or PDF; it is returned.
+        path: Where to write, see :func:`~nnunet_nacl.show.layout.write_figure`; it is returned.
         reference: The method that is subtracted.
         better: By title of a metric: ``higher`` or ``lower`` values are better.
         frame: What stands around the panels.
-
-    Raises:
-        ValueError: The suffix is another one.
-        UserError: The file cannot be written.
     """
     methods = list(dict.fromkeys(rows["label"]))
     labels = [layout.wrap(method, _LABEL) for method in methods]
@@ -394,12 +379,8 @@ def draw_predicted_dice(
         rows: A row for each case and structure, with columns ``key``, ``Dice``, ``predicted_dice`` and the ends of its
             interval, ``predicted_dice_low`` and ``predicted_dice_high``; NaN where there is none.
         structures: Names of the structures by key.
-        path: Where to write PNG, SVG or PDF; it is returned.
+        path: Where to write, see :func:`~nnunet_nacl.show.layout.write_figure`; it is returned.
         frame: What stands around the panels.
-
-    Raises:
-        ValueError: The suffix is another one.
-        UserError: The file cannot be written.
     """
     shown, total = rows.dropna(subset=["Dice", "predicted_dice"]), rows.key.value_counts()
     counts = [(name, (shown.key == key).sum(), total[key]) for key, name in structures.items()]

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import nnunet_nacl
 from nnunet_nacl.case.settings import MASK_NOTES, MASKS
 from nnunet_nacl.compare.comparison import Comparison
@@ -80,18 +82,19 @@ def comparison_to_json(
         "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in comparison.entries],
         "columns": {column_id: asdict(column) for column_id, column in comparison.columns.items()},
         "tables": list(tables),
-        "statistics": [_statistic(comparison, row) for row in comparison.statistics.to_dict("records")],
+        "statistics": _statistics(comparison),
         "figures": list(figures),
         "datasets": [_dataset(comparison, dataset) for dataset in comparison.datasets],
     }
 
 
-def _statistic(comparison: Comparison, row: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``statistics``: how many patients are better and worse stands in place of how many are lower."""
-    lower, higher = row.pop("n_lower"), row.pop("n_higher")
-    up = comparison.columns[row["column"]].better == "higher"
-    n_better, n_worse = (higher, lower) if up else (lower, higher)
-    return row | {"n_better": n_better, "n_worse": n_worse, "n_equal": row["n_patients"] - n_better - n_worse}
+def _statistics(comparison: Comparison) -> list[dict[str, Any]]:
+    """How many patients are better, worse and equal stands in place of how many are lower and higher."""
+    rows = comparison.statistics
+    up = np.array([comparison.columns[column].better == "higher" for column in rows["column"]], bool)
+    rows = rows.assign(n_better=rows.n_higher.where(up, rows.n_lower), n_worse=rows.n_lower.where(up, rows.n_higher))
+    rows["n_equal"] = rows.n_patients - rows.n_better - rows.n_worse
+    return rows.drop(columns=["n_lower", "n_higher"]).to_dict("records")
 
 
 def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
@@ -133,35 +136,20 @@ def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) ->
     Args:
         data: Content of comparison.json.
         tables: Its tables.
-        folder: Holds the figures.
-
-    Returns:
-        Its path.
+        folder: Holds the figures, and will hold the page, whose path is returned.
 
     Raises:
         UserError: It cannot be written.
     """
     figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
-    main = {figure["dataset"]: figure for figure in figures if figure["id"].startswith(MAIN_DIFFERENCES)}
-    used, settings = {column["mask"] for column in data["columns"].values()}, data["settings"]
-    evaluation, date = settings["evaluation"], data["created"].partition("T")[0]
+    used, evaluation = {column["mask"] for column in data["columns"].values()}, data["settings"]["evaluation"]
     text = render_page(
         "page.html",
         data=data,
-        date=date,
-        main=main,
         tables=tables,
-        figures=[figure for figure in figures if figure not in main.values()],
+        main={figure["dataset"]: figure for figure in figures if figure["id"].startswith(MAIN_DIFFERENCES)},
+        figures=[figure for figure in figures if not figure["id"].startswith(MAIN_DIFFERENCES)],
         not_tested=NOT_TESTED,
-        tested=any(row["verdict"] != "untested" for row in data["statistics"]),
-        facts={
-            "Compared on": date,
-            "Reference": data["trainers"][0]["label"],
-            "Confidence bins": evaluation["n_bins"],
-            "Bootstrap draws": f"{settings['n_bootstrap']:,}, seed {settings['seed']}",
-            "Level of the intervals": f"{100 * settings['confidence']:g} %",
-            "Made with": data["generated_by"],
-        },
         calibration_metrics=MASK_METRICS,
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
     )

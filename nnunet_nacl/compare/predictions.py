@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
@@ -49,8 +50,8 @@ class Options:
         configuration: ``2d``, ``3d_fullres``, ..., of models by name; empty where there are none.
         folds: Of models; None takes those that are present for all.
         references: Ground truth of folders given by path; None finds nnU-Net's own.
-        dataset_json: dataset.json of such folders; None looks in them and up to two levels above.
-        plans_json: plans.json of such folders; found in the same way.
+        dataset_json: Of such folders; None looks in them and up to two levels above.
+        plans_json: Of such folders; found in the same way.
         allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
         allow_training_cases: Compare, with a note, cases on which a network was trained.
         groups: Which cases are of one patient, see :func:`~nnunet_nacl.calibrate.patient_groups.read_groups`; None
@@ -112,8 +113,8 @@ class Measured:
 
     Attributes:
         name: Of the entry.
-        records: Of the cases.
-        folds: Of each case the fold whose validation part it is in, or an empty text.
+        fold: Whose validation part they are; empty for everything else.
+        records: Of the cases, in order.
         structures: Names by nnU-Net's key, in the order of the channels.
         regions: Whether the structures are sigmoid regions.
         settings: How they were measured.
@@ -122,8 +123,8 @@ class Measured:
     """
 
     name: str
+    fold: str
     records: Sequence[HasTables]
-    folds: Sequence[str]
     structures: dict[str, str]
     regions: bool
     settings: EvaluationSettings
@@ -140,23 +141,12 @@ def measured(selection: Selection) -> list[Measured]:
         UserError: The predictions cannot be evaluated, two were measured with other settings, or networks were trained
             on the cases.
     """
-    options = selection.options
-    settings = common_settings(
-        {f"{f'fold {it.fold} of ' if it.fold else ''}{it.entry.name}": it.folder for it in selection.predictions}
-    )
-    result = []
+    options, settings, result = selection.options, _common_settings(selection.predictions), []
     for place in selection.predictions:
         folder, entry = place.folder, place.entry
-        title = ", fold ".join(filter(None, (entry.label, place.fold)))
-        work = Work(settings=settings, with_sample=entry.calibrated)
-        found = measure_folder(
-            folder,
-            work,
-            records_folder(folder.folder),
-            jobs=options.num_processes,
-            chill=False,
-            title=title if options.progress else "",
-        )
+        title = ", fold ".join(filter(None, (entry.label, place.fold))) if options.progress else ""
+        work, kept_in = Work(settings=settings, with_sample=entry.calibrated), records_folder(folder.folder)
+        found = measure_folder(folder, work, kept_in, jobs=options.num_processes, chill=False, title=title)
         records = [record for _, record in sorted(found.items()) if isinstance(record, CaseRecord)]
         problems = {name: problem for name, problem in sorted(found.items()) if isinstance(problem, str)}
         if not records:
@@ -164,34 +154,25 @@ def measured(selection: Selection) -> list[Measured]:
         if entry.calibrated:
             maps = part_maps(folder)
             records = [under(record, maps[record.case]) for record in records]
-        cases = {record.case for record in records}
-        notes = _check_training_cases(entry, place.fold, folder.folder, cases, options)
-        names = structures_of(folder.labels)
-        common = names, folder.labels.regions, settings, problems, notes
-        result.append(Measured(entry.name, records, [place.fold] * len(records), *common))
+        notes = _check_training_cases(place, {record.case for record in records}, options)
+        names, regions = structures_of(folder.labels), folder.labels.regions
+        result.append(Measured(entry.name, place.fold, records, names, regions, settings, problems, notes))
     return result
 
 
-def common_settings(folders: Mapping[str, PredictionFolder]) -> EvaluationSettings:
-    """What is measured of folders: as in the records that are there, else the defaults.
-
-    Args:
-        folders: By what messages call them.
-
-    Raises:
-        UserError: Two were measured with other settings.
-    """
+def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
+    """As in the records that are there, else the defaults; UserError where two were measured with others."""
     chosen: EvaluationSettings | None = None
-    for name, folder in folders.items():
-        for case in sorted(recorded_cases(folder.folder))[:1]:
-            record = find_record(folder.folder / RECORDS, case)
-            if record is None:
+    for place in predictions:
+        for case in sorted(recorded_cases(place.folder.folder))[:1]:
+            if (record := find_record(place.folder.folder / RECORDS, case)) is None:
                 continue
             settings = EvaluationSettings(**record.key["settings"]["measured"])
             if chosen is not None and (differing := settings.differing(chosen)):
                 raise UserError(
-                    f"{name} was evaluated with other settings ({differing}); run `nnunet_nacl evaluate` with the same "
-                    f"options for all, or delete its folder {RECORDS}."
+                    f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
+                    f"settings ({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
+                    f"folder {RECORDS}."
                 )
             chosen = chosen or settings
     return chosen or EvaluationSettings()
@@ -225,29 +206,23 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
     Args:
         dataset: Name or number; may be None where no model is compared.
         entries: What is compared.
-        options: How.
+        options: How it is found.
 
     Raises:
-        UserError: Something is missing, or belongs to another data set.
+        UserError: Something is missing, belongs to another data set, or has cases on which its networks were trained.
     """
-    models = [entry for entry in entries if entry.is_model]
-    selection = Selection("", [], [], options)
-    folders: dict[str, Path] = {}
-    if models:
+    selection, folders = Selection("", [], [], options), dict[str, Path]()
+    if models := [entry for entry in entries if entry.is_model]:
         name, folders, notes = _find_models(dataset or "", models, options)
         folds, left_out = common_folds(name, folders, options.folds, options.allow_missing)
         selection = Selection(name, [], folds, options, notes + left_out)
     predictions = [place for entry in entries for place in _predictions_of(entry, selection, folders.get(entry.name))]
-    name = selection.name
-    if not models:
-        named = (place.folder.plans.get("dataset_name") for place in predictions)
-        name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
+    named = (place.folder.plans.get("dataset_name") for place in predictions)
+    name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
     for place in predictions:
-        known = recorded_cases(place.folder.folder)
-        if not known:  # errors come before hours of work, notes when all is known
-            cases = set(place.folder.cases(known=known)[0])
-            _check_training_cases(place.entry, place.fold, place.folder.folder, cases, options)
-    return replace(selection, name=name, predictions=predictions)
+        if not recorded_cases(place.folder.folder):  # errors come before hours of work, notes when all is known
+            _check_training_cases(place, set(place.folder.cases()[0]), options)
+    return replace(selection, name=selection.name or name, predictions=predictions)
 
 
 def _find_models(dataset: str, entries: Sequence[Entry], options: Options) -> tuple[str, dict[str, Path], list[str]]:
@@ -285,23 +260,19 @@ def common_folds(
         # fold_all holds the same cases as the folds: only on its own
         wanted = sorted(numbered, key=int) or ["all"]
     wanted = list(dict.fromkeys(wanted))
-    lacking = {name: [fold for fold in wanted if fold not in folds] for name, folds in present.items()}
     listed = "; ".join(
-        f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
-        for name, folds in lacking.items()
-        if folds
+        f"{name} has no fold {', '.join(lacking)} (it has {', '.join(folds) or 'none'})"
+        for name, folds in present.items()
+        if (lacking := [fold for fold in wanted if fold not in folds])
     )
-    common = [fold for fold in wanted if all(fold not in folds for folds in lacking.values())]
-    if not listed:
-        return wanted, []
-    if common and allow_missing:
-        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
-    train = "Measure the others (`nnunet_nacl evaluate ... --predict`)"
-    if not common:
-        raise UserError(f"{dataset}: no fold in common: {listed}. {train}, or choose others with -f.")
+    common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
+    if not listed or (common and allow_missing):
+        return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."] if listed else []
+    problem = "folds are missing" if common else "no fold in common"
+    advice = f"choose -f {' '.join(common)}, or pass --allow-missing to compare on what all have"
+    advice = advice if common else "or choose others with -f"
     raise UserError(
-        f"{dataset}: folds are missing: {listed}. {train}, choose -f {' '.join(common)}, or pass --allow-missing to "
-        "compare on what all have."
+        f"{dataset}: {problem}: {listed}. Measure the others (`nnunet_nacl evaluate ... --predict`), {advice}."
     )
 
 
@@ -325,17 +296,17 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
                 part_maps(folder)  # where there are none, it is said before hours of work
             yield Predictions(entry, fold, folder)
     elif entry.path:
-        found = PredictionFolder.open(
-            entry.path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
-        )
+        beside: dict[str, Any] = {"dataset_json": options.dataset_json, "plans": options.plans_json}
+        found = PredictionFolder.open(entry.path, options.references, **beside)
         found.cases(known=recorded_cases(entry.path))
         yield Predictions(entry, validated_fold(entry.path), found)
 
 
-def _check_training_cases(entry: Entry, fold: str, folder: Path, cases: set[str], options: Options) -> list[str]:
+def _check_training_cases(place: Predictions, cases: set[str], options: Options) -> list[str]:
     """Notes on what was trained on an entry's cases, or fitted to them; UserError for networks that certainly were."""
-    label = entry.label
-    certain, why = _trained_on(folder, fold, cases, options.plans_json)
+    folder = place.folder.folder
+    certain, why = _trained_on(folder, place.fold, cases, options.plans_json)
+    label = place.entry.label
     if certain and not options.allow_training_cases:
         raise UserError(
             f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of other "

@@ -60,7 +60,7 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
     left, maps = dict(given), {}
     for place in selection.predictions:
         folder, entry = place.folder, place.entry
-        if folder is None or entry.is_model:
+        if entry.is_model:
             continue
         asked = left.pop(entry.label, None) or left.pop(entry.name, None)
         path = asked or map_path_of(folder.folder)
@@ -94,10 +94,7 @@ def promises_of(selection: Selection, dataset: Dataset, maps: Mapping[str, Quali
 
 def _by_other_parts(place: Predictions, dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """With intervals, if the model's map has learned of these cases."""
-    path = place.folder.folder.parent.parent / MAP_FILE if place.folder else None
-    if path is None or not path.is_file():
-        return table
-    record = CalibrationMap.load(path)
+    record = CalibrationMap.load(place.folder.folder.parent.parent / MAP_FILE)
     if record.learned is None or not record.part_of.keys() >= set(dataset.cases):
         return table
     return predict_dice_parts(table, record.groups, record.part_of)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.settings import MASKS
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, Dataset
+from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Dataset
 from nnunet_nacl.compare.promises import Promises
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.quality_report import quality_report
 from nnunet_nacl.show import case_tables as cases
 from nnunet_nacl.show.tables import Rows, Table, frames, number, ten_worst
@@ -63,14 +63,12 @@ def comparison_tables(
 
 def _overview(makers: Mapping[str, _Tables]) -> Table:
     first = next(iter(makers.values()))
-    rows, better = [{"method": label} for label in first.labels.values()], {}
-    for column in MAIN_COLUMNS:
-        for name, make in makers.items():
-            header = f"{make.columns[column].title} {name}"
-            rows = [row | mean for row, mean in zip(rows, make.means({column: header}))]
-            better[header] = make.columns[column].better
+    chosen = [(column, name) for column in MAIN_COLUMNS for name in makers]
+    headers = {(column, name): f"{makers[name].columns[column].title} {name}" for column, name in chosen}
+    means = pd.DataFrame({header: makers[name].means[column] for (column, name), header in headers.items()})
+    better = {header: first.columns[column].better for (column, _), header in headers.items()}
     caption = "; ".join(make.dataset.where for make in makers.values()) + ": mean over cases and structures."
-    return Table("overview", "All data sets", caption, *frames(rows), better, first.unranked)
+    return Table("overview", "All data sets", caption, *frames(first.rows(means)), better, first.unranked)
 
 
 class _Tables:
@@ -79,6 +77,7 @@ class _Tables:
     def __init__(self, comparison: Comparison, dataset: Dataset) -> None:
         self.comparison, self.dataset = comparison, dataset
         self.labels, self.columns = comparison.labels, dataset.columns
+        self.means = comparison.shown_means[dataset.name]
         self.unranked = [entry.label for entry in comparison.entries if not entry.ranked]
 
     def make(self, kind: str, title: str, caption: str, rows: Rows, decimals: int = 3, **more: Any) -> Table:
@@ -86,36 +85,31 @@ class _Tables:
         frame, where = frames(rows, decimals), self.dataset.name
         return Table(name, title, caption, *frame, unranked=self.unranked, dataset=where, **more)
 
-    def means(self, headers: Mapping[str, str]) -> list[dict[str, Any]]:
-        """A row a method: its means in some columns, under these headers."""
-        mean = self.comparison.mean
-        return [
-            {"method": label} | {header: mean(self.dataset, column, name) for column, header in headers.items()}
-            for name, label in self.labels.items()
-        ]
+    def rows(self, means: pd.DataFrame) -> list[dict[Any, Any]]:
+        """A row a method, which has its label."""
+        return means.rename(index=self.labels).rename_axis("method").reset_index().to_dict("records")
 
     def of_values(self) -> Iterator[Table]:
         """Overlap and distances, calibration, and tests."""
-        names, mean = self.dataset.structures, self.comparison.mean
-        dice = [{"key": k, "Dice": mean(self.dataset, f"Dice:{k}", name)} for k in names for name in self.labels]
+        names, columns = self.dataset.structures, self.columns
+        dice = [{"key": key, "Dice": mean} for key in names for mean in self.means[f"Dice:{key}"]]
         keys = list(dict.fromkeys(row["key"] for row in ten_worst(dice, "key", itemgetter("Dice"))[0]))
-        of_means = {"Dice": "DSC mean", "HD95_mm": "HD95 mean (mm)"}
-        headers = {
-            column: of_means.get(column, self.columns[column].title)
-            for metric in of_means
-            for column in (*(f"{metric}:{key}" for key in names if len(names) > 1), metric)
-        }
-        shown = {
-            column: header for column, header in headers.items() if self.columns[column].structure in (None, *keys)
-        }
+        titles = {column_id: column.title for column_id, column in columns.items()}
+        titles |= {"Dice": "DSC mean", "HD95_mm": "HD95 mean (mm)"}
+        of_structures = names if len(names) > 1 else ()
+        ids = [column for metric in OVERLAP for column in (*(f"{metric}:{key}" for key in of_structures), metric)]
+        shown = [column for column in ids if columns[column].structure in (None, *keys)]
+        of_keys = [f"{metric}:{key}" for metric in OVERLAP for key in names]
+        lost = [titles[column] for column in of_keys if self.means[column].isna().any()]
+        without = f" Without a value for some method, so in no mean over structures: {some(lost)}." if lost else ""
         caption = (
             "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface distances (HD95, mm, "
             "both directions pooled); the mean of all structures is that of their means. Higher DSC is better, lower "
-            f"HD95.{self._undefined(shown)}{self._not_averaged()}{_TEN_WORST * (len(keys) < len(names))}"
+            f"HD95.{self._undefined(shown)}{without}{_TEN_WORST * (len(keys) < len(names))}"
         )
-        rows, csv = self.means(shown), pd.DataFrame(self.means(headers))
-        better = {header: self.columns[column].better for column, header in shown.items()}
-        yield self.make("discrimination", "Discrimination", caption, rows, better=better, csv=csv)
+        rows, all_rows = (self.rows(self.means[chosen].rename(columns=titles)) for chosen in (shown, ids))
+        better = {titles[column]: columns[column].better for column in shown}
+        yield self.make("discrimination", "Discrimination", caption, rows, better=better, csv=pd.DataFrame(all_rows))
         headers = {"ECE:foreground": "ECE foreground", "CECE_mean:foreground": "CECE foreground"}
         classes = "regions" if self.dataset.regions else "classes, background included"
         caption = (
@@ -123,11 +117,13 @@ class _Tables:
             f"background. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
             f"{self._undefined(headers)}"
         )
-        better = dict.fromkeys(headers.values(), "lower")
-        yield self.make("calibration", "Calibration", caption, self.means(headers), better=better)
+        rows = self.rows(self.means[list(headers)].rename(columns=headers))
+        yield self.make("calibration", "Calibration", caption, rows, better=dict.fromkeys(headers.values(), "lower"))
         metrics = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}
-        by_mask = {mask: self.means({f"{metric}:{mask}": title for metric, title in metrics.items()}) for mask in MASKS}
-        rows = [{"mask": mask} | row for mask, of_mask in by_mask.items() for row in of_mask]
+        rows = []
+        for mask in MASKS:
+            of_mask = pd.DataFrame({title: self.means[f"{metric}:{mask}"] for metric, title in metrics.items()})
+            rows += [{"mask": mask} | row for row in self.rows(of_mask)]
         caption = f"mean over cases; NLL in nats. Lower is better.{self._undefined(f'ECE:{mask}' for mask in MASKS)}"
         better = dict.fromkeys(metrics.values(), "lower")
         yield self.make("calibration_masks", "Calibration by mask", caption, rows, 4, better=better)
@@ -177,13 +173,8 @@ class _Tables:
             "found by looking at so many percent (so many cases), in an order."
         )
         yield self.make("workload", "Cases to look at", caption, cases.workload_rows(reports))
-        detected = {
-            self.labels[name]: {
-                key: Detected.of(rows.Dice, rows.TP + rows.FN > 0, rows.TP + rows.FP > 0)
-                for key, rows in table.groupby("key", sort=False)
-            }
-            for name, table in self.dataset.table.groupby("entry", sort=False)
-        }
+        by_entry = self.dataset.table.groupby("entry", sort=False)
+        detected = {self.labels[name]: detected_in(table) for name, table in by_entry}
         caption = (
             "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
             "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."
@@ -205,20 +196,9 @@ class _Tables:
         """Names the cases that have no value: they are left out of a mean."""
         parts, values = [], self.dataset.values
         for column in column_ids:
-            if column in ("Dice", "HD95_mm") and len(self.dataset.structures) > 1:
+            if column in OVERLAP and len(self.dataset.structures) > 1:
                 continue  # the structures' columns tell it
             for name, label in self.labels.items():
                 if missing := values.index[values[column][name].isna()].tolist():
                     parts.append(f"{self.columns[column].title}, {label}: {len(missing)} ({some(missing)})")
         return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
-
-    def _not_averaged(self) -> str:
-        """Names the structures that are in no mean over structures."""
-        lost = [
-            f"{metric}:{key}"
-            for metric in ("Dice", "HD95_mm")
-            for key in self.dataset.structures
-            if key not in self.comparison.averaged(self.dataset, metric)
-        ]
-        titles = [self.columns[column].title for column in lost]
-        return f" Without a value for some method, so in no mean over structures: {some(titles)}." if lost else ""

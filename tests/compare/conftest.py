@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from nnunet_nacl.runs.evaluate import evaluate_folder
-from tests.compare.models import Study, make_study
+from tests.compare.models import Study, make_study, measure
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0, "nnUNetTrainerNACL": 3.0}
 
@@ -23,8 +22,7 @@ def made_study(tmp_path_factory) -> Study:
             patch.setenv(name, value)
         for trainer in TRAINERS:
             for fold in (0, 1):
-                folder = study.validation(trainer, fold)
-                evaluate_folder(folder, output=folder / "calibration.json")
+                measure(study.validation(trainer, fold))
     return study
 
 

@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_nacl.case.settings import EvaluationSettings
+from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import Work
 from tests.runs.folders import make_model, write_json
 
 CONFIGURATION, PLANS = "3d_fullres", "nnUNetPlans"
@@ -54,3 +58,8 @@ def make_study(
             shutil.copytree(made.references.parent, root / "nnUNet_preprocessed" / dataset, dirs_exist_ok=True)
             shutil.rmtree(root / "made")
     return study
+
+
+def measure(folder: Path, settings: EvaluationSettings = EvaluationSettings()) -> None:
+    """Leave the records of a folder of predictions."""
+    measure_folder(PredictionFolder.open(folder), Work(settings=settings), records_folder(folder))

@@ -107,8 +107,8 @@ def test_undefined_values_leave_their_pairs_out_and_means_are_nnunets():
     values = dataset.values.xs("nnUNetTrainerNACL", axis=1, level=1)
     assert values["Dice"].iloc[2] == values["Dice:2"].iloc[2]
     structures = [np.nanmean([record.structures.Dice[key] for record in records]) for key in STRUCTURES]
-    assert comparison.mean(dataset, "Dice", "nnUNetTrainerNACL") == pytest.approx(sum(structures) / 2)
-    assert comparison.mean(dataset, "ECE:all", "nnUNetTrainerNACL") == values["ECE:all"].mean()
+    means = comparison.shown_means[dataset.name].loc["nnUNetTrainerNACL"]
+    assert means.Dice == pytest.approx(sum(structures) / 2) and means["ECE:all"] == values["ECE:all"].mean()
 
 
 def test_a_missed_structure_brings_no_trainer_closer():
@@ -133,8 +133,8 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
     comparison = make_comparison(THREE, datasets=[dataset])
     for name, records in dataset.records.items():
         means = pd.concat([record.structures for record in records]).groupby(level=0).mean()
-        assert comparison.mean(dataset, "Dice", name) == pytest.approx(means.Dice.mean())
-        assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(means.HD95_mm["1"])
+        shown = comparison.shown_means[dataset.name].loc[name]
+        assert shown.Dice == pytest.approx(means.Dice.mean()) and shown.HD95_mm == pytest.approx(means.HD95_mm["1"])
     caption = tables_of(comparison)["discrimination"].caption
     assert caption.endswith("so in no mean over structures: HD95 Posterior (mm).")
 
@@ -152,12 +152,13 @@ def test_of_many_structures_the_worst_are_shown_and_the_csv_has_all():
     tables = tables_of(made)
     table = tables["discrimination"]
     assert list(table.values)[1:12] == [*(f"DSC organ {i}" for i in range(5, 15)), "DSC mean"]
-    assert table.values["DSC mean"].iloc[2] == made.mean(made.datasets[0], "Dice", "nnUNetTrainerNACL")
+    means = made.shown_means[dataset.name]
+    assert table.values["DSC mean"].tolist() == means.Dice.tolist()
     assert "all are in the CSV" in table.caption
     assert "DSC organ 9, CE: 1 (case_00)" in table.caption and "organ 2" not in table.caption
     full = list(csv.DictReader(io.StringIO(table.to_csv())))
     assert [row["method"] for row in full] == ["stock", "CE", "NACL"] and len(full[0]) == 1 + 2 * 15
-    assert float(full[1]["DSC organ 1"]) == made.mean(made.datasets[0], "Dice:1", "nnUNetTrainerCE")
+    assert float(full[1]["DSC organ 1"]) == means["Dice:1"]["nnUNetTrainerCE"]
     statistics = tables["statistics"]
     assert "DSC organ 2" not in statistics.values["metric"].tolist() and '"Dice:2"' in statistics.to_csv()
 
@@ -180,7 +181,7 @@ def test_cells_hold_the_means_and_the_tests():
     masks = tables["calibration_masks"]
     row = masks.values.query("mask == 'union' and method == 'CE'").index[0]
     for title, metric in {"ECE": "ECE", "CECE": "CECE_mean", "NLL": "NLL", "Brier": "Brier"}.items():
-        value = comparison.mean(dataset, f"{metric}:union", "nnUNetTrainerCE")
+        value = comparison.shown_means[dataset.name][f"{metric}:union"]["nnUNetTrainerCE"]
         assert masks.values[title][row] == value and masks.texts[title][row] == f"{value:.4f}"
     full = list(csv.DictReader(io.StringIO(tables["statistics"].to_csv())))
     assert len(full) == 56 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])

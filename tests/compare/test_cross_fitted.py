@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.workflow import calibrate
+from nnunet_nacl.calibrate import workflow
 from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.predictions import Options, locate, measured
@@ -15,10 +15,11 @@ from nnunet_nacl.compare.promises import promises_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
+from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.learned_quality import DICE, learn
-from nnunet_nacl.runs.heldout import HeldOut
 from tests.compare.models import CONFIGURATION, PLANS, make_study
 from tests.numbers.problems import quality_of
 from tests.runs.folders import CLASSES, REGIONS, read
@@ -43,15 +44,10 @@ def gather(*names: str):
 
 
 def fit(study):
-    calibration = calibrate(HeldOut(find_fold_folders(study.model(TRAINER))))
+    found = measure_folders(find_fold_folders(study.model(TRAINER)), Work(with_sample=True))
+    calibration = workflow.fit(found.records, found.labels, folds=found.fold)
     (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
     return calibration
-
-
-def test_what_is_not_calibrated_names_the_command(model):
-    command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -c {CONFIGURATION}`"
-    with pytest.raises(UserError, match=command):
-        gather(TRAINER, CALIBRATED)
 
 
 def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
@@ -75,6 +71,9 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
 
 
 def test_cases_that_were_not_calibrated_are_refused(model):
+    command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -c {CONFIGURATION}`"
+    with pytest.raises(UserError, match=command):
+        gather(TRAINER, CALIBRATED)
     fit(model)
     path = model.model(TRAINER) / "calibration_map.json"
     document = json.loads(path.read_text())

@@ -8,15 +8,14 @@ import shutil
 import pytest
 
 from nnunet_nacl.calibrate.map_file import sha256
-from nnunet_nacl.case.document import read_document
-from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.case.record import read_record
+from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.predictions import Options, locate, measured
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.runs.evaluate import evaluate_folder
-from tests.compare.models import CONFIGURATION, DATASET, PLANS
+from tests.compare.models import CONFIGURATION, DATASET, PLANS, measure
 from tests.numbers.models import map_to_json
 from tests.runs.folders import write_json
 
@@ -42,8 +41,8 @@ def test_all_folds_and_cases_by_default(study):
     assert found.cases == tuple(sorted(found.cases)) and not found.notes
     for trainer, records in found.records.items():
         assert [record.case for record in records] == list(found.cases)
-        own = read_document(study.validation(trainer, 1) / "calibration.json")
-        assert found.values["ECE:all"][trainer].iloc[3] == own.cases[0].ece("all")
+        own = read_record(study.validation(trainer, 1) / "records" / "case_10.npz")
+        assert found.values["Dice:1"][trainer].iloc[3] == own.structures.Dice["1"]
     assert found.values["ECE:all"].iloc[0].nunique() == 3
 
 
@@ -57,7 +56,7 @@ def test_a_missing_fold_is_listed(study):
     assert found.folds == ("0",) and len(found.cases) == 3
     assert "fold 0 only" in found.notes[0] and "nnUNetTrainerCE has no fold 1" in found.notes[0]
     # one whose validation kept no probabilities
-    for path in (*study.validation(NAMES[0], 1).glob("*.npz"), study.validation(NAMES[0], 1) / "calibration.json"):
+    for path in study.validation(NAMES[0], 1).rglob("*.npz"):
         path.unlink()
     with pytest.raises(UserError, match="nnUNetTrainer has no fold 1 .*--predict"):
         gather()
@@ -70,7 +69,7 @@ def test_fold_all(study):
         validation = study.validation(trainer, "all")
         for fold in (0, 1):
             shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
-        (validation / "calibration.json").unlink()
+        shutil.rmtree(validation / "records")
     found = gather(folds=["all"], allow_training_cases=True)
     assert len(found.cases) == 6
     assert gather().folds == ("0", "1")
@@ -107,22 +106,18 @@ def test_other_labels_are_refused(study):
 
 
 def test_other_settings_are_refused(study):
-    evaluate_folder(
-        study.validation(NAMES[1]),
-        settings=EvaluationSettings(n_bins=10),
-        output=study.validation(NAMES[1]) / "calibration.json",
-    )
+    measure(study.validation(NAMES[1]), EvaluationSettings(n_bins=10))
     with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
         gather()
     for trainer in (NAMES[0], NAMES[2]):  # those that are there are kept for all
-        (study.validation(trainer) / "calibration.json").unlink()
+        shutil.rmtree(study.validation(trainer) / "records")
     assert gather(folds=["0"]).settings == EvaluationSettings(n_bins=10)
 
 
 def test_probabilities_may_be_deleted_once_they_are_measured(study):
     first = gather()
     for trainer in NAMES:
-        for path in study.model(trainer).rglob("*.npz"):
+        for path in study.model(trainer).glob("fold_*/validation/*.npz"):
             path.unlink()
     assert gather().values.equals(first.values)
 
@@ -160,26 +155,25 @@ def test_a_repeated_training_in_another_folder(study, tmp_path):
 def copy_predictions(study, trainer: str, fold: int, folder):
     """A fold's predictions as a folder of nnUNetv2_predict, without a document."""
     shutil.copytree(study.validation(trainer, fold), folder, dirs_exist_ok=True)
-    (folder / "calibration.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "records", ignore_errors=True)
     for name in ("dataset.json", "plans.json"):
         shutil.copy(study.model(trainer) / name, folder)
     return folder
 
 
-def test_folders_and_documents_beside_a_model(study, tmp_path):
-    folder = copy_predictions(study, NAMES[2], 0, tmp_path / "ensemble")
-    document = study.validation(NAMES[1]) / "calibration.json"
-    found = gather(NAMES[:1], [f"Ens={folder}", document], folds=["0"])
-    assert list(found.records) == [NAMES[0], str(folder), str(document)]
-    expected = read_document(study.validation(NAMES[2]) / "calibration.json").cases[1].dice
-    assert found.values["Dice:1"][str(folder)].iloc[1] == expected["1"]
-    assert (folder / "calibration.json").is_file()
+def test_folders_beside_a_model(study, tmp_path):
+    folder, validation = copy_predictions(study, NAMES[2], 0, tmp_path / "ensemble"), study.validation(NAMES[1])
+    found = gather(NAMES[:1], [f"Ens={folder}", validation], folds=["0"])
+    assert list(found.records) == [NAMES[0], str(folder), str(validation)]
+    expected = read_record(study.validation(NAMES[2]) / "records" / "case_01.npz").structures.Dice["1"]
+    assert found.values["Dice:1"][str(folder)].iloc[1] == expected
     assert [note for note in found.notes if note.startswith("Ens: its networks may have been trained on cases")]
     assert not [note for note in found.notes if "nnUNetTrainerCE" in note]  # a fold's validation, so it is known
-    # deleted probabilities and an unreadable plans.json are no obstacle once there is a document
-    for path in (*folder.glob("*.npz"), folder / "plans.json"):
+    for path in folder.glob("*.npz"):  # deleted probabilities are no obstacle once there are records
         path.unlink()
-    assert gather(NAMES[:1], [f"Ens={folder}"], folds=["0"]).cases == found.cases
+    assert gather(NAMES[:1], [f"Ens={folder}"], folds=["0"]).values.equals(
+        found.values.drop(columns=str(validation), level=1)
+    )
 
 
 def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
@@ -221,12 +215,12 @@ def test_cases_of_the_training_are_refused_where_it_is_certain(study, tmp_path):
     assert note.startswith("Five: its networks were trained on cases that they are compared on (6 of them (case_00")
     for path in folder.glob("case_1*"):  # what is left fold 0 alone could have predicted
         path.unlink()
-    (folder / "calibration.json").unlink()
+    shutil.rmtree(folder / "records")
     [note] = gather(NAMES[:1], paths, folds=["0"]).notes
     assert "may have been trained" in note and "which folds predicted them is not recorded" in note
     splits = study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json"
     write_json(splits, [{"train": ["case_90"], "val": ["case_91"]}] * 2)
-    assert not gather([], [*paths, study.validation(NAMES[1]) / "calibration.json"], dataset=None).notes
+    assert not gather([], [*paths, study.validation(NAMES[1])], dataset=None).notes
     write_json(splits, [{"train": ["case_00"], "val": ["case_01", "case_02"]}] * 2)
     with pytest.raises(UserError, match="CE: .*1 of them .case_00. is in the training part of fold 0"):
         gather([], [f"CE={study.validation(NAMES[1])}", *paths], dataset=None)

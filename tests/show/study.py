@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.results import EvaluationSettings
+from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.compare.page import comparison_to_json, make_page
@@ -82,8 +82,9 @@ def _comparison(
     comparison = Comparison([Entry(name, label, name) for name, label in labels.items()], [dataset], n_bootstrap=1000)
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     titles = {comparison.columns[column].title: column for column in columns}
+    means = comparison.shown_means[DATASET]
     rows = [
-        {"method": label} | {title: comparison.mean(dataset, column, name) for title, column in titles.items()}
+        {"method": label} | {title: means[column][name] for title, column in titles.items()}
         for name, label in labels.items()
     ]
     rows[2][list(titles)[1]] = math.nan
