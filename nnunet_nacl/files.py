@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nnunet_nacl.errors import UserError, describe
 
@@ -209,13 +210,10 @@ def regular_only(path: str, flags: int) -> int:
     return descriptor
 
 
-def checksum(source: Path | IO[bytes], digest: Any) -> str:
-    """What a file, or the rest of a stream, holds, hashed by one of hashlib's objects, in hexadecimal digits.
-
-    OSError if it cannot be read.
-    """
-    opened = open(source, "rb", opener=regular_only) if isinstance(source, Path) else contextlib.nullcontext(source)
-    with opened as file:
+def checksum(path: Path, digest: Any = None) -> str:
+    """Hexadecimal SHA-256 of a file, or what another of hashlib's objects gives; OSError if it cannot be read."""
+    digest = digest or hashlib.sha256()
+    with open(path, "rb", opener=regular_only) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

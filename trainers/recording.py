@@ -127,10 +127,10 @@ def measured_validation(trainer: stock_module.nnUNetTrainer, weights: Path | Non
 
 def _made_by(weights: Path | None) -> dict[str, Any]:
     """What records say of the network that predicts, as nnU-Net does; nothing where its checkpoint is not known."""
-    from nnunet_nacl.calibrate.map_file import sha256
+    from nnunet_nacl.files import checksum
+    from nnunet_nacl.nnunet.held_out import NNUNETS_OWN
 
-    known = {"step_size": 0.5, "mirroring": True}
-    return {"checkpoint": sha256(weights), **known} if weights is not None and weights.is_file() else {}
+    return {"checkpoint": checksum(weights), **NNUNETS_OWN} if weights is not None and weights.is_file() else {}
 
 
 def _evaluate(validation: Path, references: Path, log: Callable[[str], None]) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -138,9 +137,9 @@ def check_output_map(path: Path) -> None:
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
-def sha256(source: Path | IO[bytes]) -> str:
-    """SHA-256 of a file or stream: by it outputs name maps and checkpoints. OSError if it cannot be read."""
-    return checksum(source, hashlib.sha256())
+def sha256(path: Path) -> str:
+    """SHA-256 of a file: by it outputs name maps and checkpoints. OSError if it cannot be read."""
+    return checksum(path)
 
 
 def map_of(folder: Path) -> dict[str, str]:

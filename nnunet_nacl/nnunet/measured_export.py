@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.case.record import RECORDS, record_path
-from nnunet_nacl.files import temporary_folder
+from nnunet_nacl.files import name_finished, temporary_folder
 from nnunet_nacl.nnunet.image_files import why_broken
 from nnunet_nacl.nnunet.network import ExportedLogits, watch_plans
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -72,8 +71,7 @@ class MeasuredExport:
             export_prediction_from_logits(*given, str(work / target.name), *save, **named)
             if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
                 raise OSError(errno.ENOSPC, problem)
-            for made in sorted(work.iterdir(), key=lambda file: file.suffix == ".npz"):  # where these lie, all do
-                os.replace(made, target.parent / made.name)
+            name_finished(work, target.parent)
         try:
             self._measure(target.name, np.asarray(shown[0]), properties, plans.transpose_backward)
         except Exception as error:

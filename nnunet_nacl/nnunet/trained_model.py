@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +62,7 @@ class TrainedModel:
         if not opened.num_channels:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         configuration, trainer = heads[0]["init_args"]["configuration"], heads[0]["trainer_name"]
-        hashes = tuple(checksum(path, hashlib.sha256()) for path in paths)
+        hashes = tuple(checksum(path) for path in paths)
         model = cls(folder, opened, configuration, trainer, chosen, name, hashes)
         try:
             _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage
