@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.saved_predictions import SavedPredictions
-from nnunet_nacl.review.deliver import Delivery, deliver
-from nnunet_nacl.review.pictures import draw_scan
-from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.review.deliver import deliver, review_source
+from nnunet_nacl.review.delivery import Delivery
+from nnunet_nacl.review.review_list import Aims, ReviewList
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -57,9 +56,9 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folder, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
+def reviewed(folder, output, *, overwrite=False, num_processes=1, map_path=None, aims=Aims(), **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder."""
-    delivery = Delivery(output, partial(draw_scan, output), **asked)
     opened = PredictionFolder.open(folder, need_reference=False)
-    saved = SavedPredictions(opened, delivery)
-    return deliver(saved.source(num_processes=num_processes), delivery, again=overwrite)[0]
+    source, run = review_source(opened, map_path)
+    delivery = Delivery(output=output, data=opened, **asked)
+    return deliver(source, delivery, replace(run, aims=aims), jobs=num_processes, again=overwrite)[0]
