@@ -8,7 +8,7 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import binary_erosion, find_objects, generate_binary_structure
+from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
 _ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
@@ -66,8 +66,10 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
     box = bounding_box(mask)
     if box is None:
         return np.empty((0, mask.ndim), dtype=np.int64)
-    axes = tuple(slice(1, 2) if n == 1 else slice(None) for n in mask.shape)
-    inside = binary_erosion(mask[box], generate_binary_structure(mask.ndim, 1)[axes])
+    padded, inside = np.pad(mask[box], 1), mask[box].copy()
+    for axis in [axis for axis, length in enumerate(mask.shape) if length > 1]:
+        for shift in (-1, 1):
+            inside &= np.roll(padded, shift, axis)[(slice(1, -1),) * mask.ndim]
     return np.argwhere(mask[box] & ~inside) + [part.start for part in box]
 
 
