@@ -26,7 +26,7 @@ from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, ProbabilityHistogram, count_expected
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import count_overlap
-from nnunet_nacl.numbers.surface import bounding_box, surface_distances
+from nnunet_nacl.numbers.surface import assd, bounding_box, hausdorff, surface_distances
 from nnunet_nacl.numbers.voxel_uncertainty import (
     Place,
     confidence,
@@ -282,9 +282,9 @@ def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
         "TN": overlap.tn,
         "Dice": overlap.dice,
         "IoU": overlap.iou,
-        "HD95_mm": in_mm.hausdorff(),
-        "HD95_voxels": in_voxels.hausdorff(),
-        "ASSD_mm": in_mm.assd,
+        "HD95_mm": hausdorff(in_mm),
+        "HD95_voxels": hausdorff(in_voxels),
+        "ASSD_mm": assd(in_mm),
         "true_volume": (overlap.tp + overlap.fn) * case.geometry.voxel_size,
         "true_pieces": n_pieces,
     }

@@ -93,6 +93,5 @@ def count_sample(sample: Sample, inside: Tensor | None = None, n_bins: int = DEF
         extra_masks={name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)},
         regions=regions,
         n_bins=n_bins,
-        check_values=False,
         weights=np.concatenate([sample.weights, sample.outside[:, 2]]),
     )

@@ -57,7 +57,6 @@ def count_masks(
     ignore_label: int | None = None,
     regions: bool = False,
     n_bins: int = DEFAULT_N_BINS,
-    check_values: bool = True,
     weights: Tensor | np.ndarray | None = None,
 ) -> dict[str, BinStats]:
     """Calibration sums of one case for all masks, in bounded memory.
@@ -75,7 +74,6 @@ def count_masks(
         ignore_label: Label in ``truth`` that marks ignored voxels (classes only).
         regions: Whether the probabilities are those of sigmoid regions.
         n_bins: Number of equal bins.
-        check_values: Check that probabilities are finite, in [0, 1] and, for classes, sum to 1.
         weights: (*spatial) how many voxels each one stands for, as in a sample; None: one each.
 
     Returns:
@@ -112,8 +110,7 @@ def count_masks(
         chunk = flat[:, part]
         if chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
-        if check_values:
-            check_chunk(chunk, regions)
+        check_chunk(chunk, regions)
         keep: Any = slice(None)
         if valid is not None and not valid[part].all():
             keep = where_true(valid[part])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -14,36 +13,20 @@ from scipy.spatial import cKDTree
 _ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
 
 
-@dataclass(frozen=True)
-class SurfaceDistances:
-    """Distances, in mm if the spacing was, from each surface voxel of one mask to the nearest one of the other.
-
-    Both are empty where a mask is.
-    """
-
-    to_truth: np.ndarray
-    to_prediction: np.ndarray
-
-    def hausdorff(self, percentile: float = 95.0) -> float:
-        """Percentile of both directions' distances together, as medpy's; 100 gives the Hausdorff distance; or NaN."""
-        both = np.concatenate((self.to_truth, self.to_prediction))
-        return float(np.percentile(both, percentile)) if both.size else float("nan")
-
-    @property
-    def assd(self) -> float:
-        """Average symmetric surface distance: the mean of both directions' distances together, as medpy's; or NaN."""
-        both = np.concatenate((self.to_truth, self.to_prediction))
-        return float(both.mean()) if both.size else float("nan")
-
-
 def surface_distances(
     truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float] | None = None
-) -> SurfaceDistances:
-    """Distances between the surface voxels of two boolean masks of one shape, from centre to centre.
+) -> np.ndarray:
+    """Distance of each surface voxel of the prediction, then of the truth, to the nearest one of the other, by centres.
 
     A surface voxel has a face neighbour outside the mask, or lies at the border of the image. Axes of length 1 (2D
     images in nnU-Net's arrays) count as absent. Voxels that both surfaces share have distance 0 and are not searched.
-    ``spacing_mm`` is the voxel size along each axis; None takes 1.
+
+    Args:
+        truth, predicted: Boolean masks of one shape.
+        spacing_mm: Voxel size along each axis; None takes 1.
+
+    Returns:
+        (n,) distances in mm, or in voxels; none where a mask is empty.
 
     Raises:
         ValueError: Shapes differ or the spacing does not fit.
@@ -51,14 +34,26 @@ def surface_distances(
     if truth.shape != predicted.shape:
         raise ValueError(f"truth and predicted must have one shape, got {truth.shape} and {predicted.shape}.")
     spacing = _read_spacing(np.ones(truth.ndim) if spacing_mm is None else spacing_mm, truth.ndim)
-    surfaces = [surface_voxels(mask) for mask in (truth, predicted)]
+    surfaces = [surface_voxels(mask) for mask in (predicted, truth)]
     if not all(map(len, surfaces)):
-        return SurfaceDistances(np.empty(0), np.empty(0))
+        return np.empty(0)
     flat, points = [np.ravel_multi_index(s.T, truth.shape) for s in surfaces], [s * spacing for s in surfaces]
-    return SurfaceDistances(
-        _nearest(points[1], ~np.isin(flat[1], flat[0], assume_unique=True), points[0]),
-        _nearest(points[0], ~np.isin(flat[0], flat[1], assume_unique=True), points[1]),
-    )
+    distances = [np.zeros(len(surface)) for surface in surfaces]
+    for here, there in ((0, 1), (1, 0)):
+        search = ~np.isin(flat[here], flat[there], assume_unique=True)
+        if search.any():
+            distances[here][search] = cKDTree(points[there]).query(points[here][search])[0]
+    return np.concatenate(distances)
+
+
+def hausdorff(distances: np.ndarray, percentile: float = 95.0) -> float:
+    """Percentile of surface distances, as medpy's: 95 gives HD95, 100 the Hausdorff distance; NaN without any."""
+    return float(np.percentile(distances, percentile)) if len(distances) else float("nan")
+
+
+def assd(distances: np.ndarray) -> float:
+    """Average symmetric surface distance: the mean of the surface distances, as medpy's; NaN without any."""
+    return float(distances.mean()) if len(distances) else float("nan")
 
 
 def surface_voxels(mask: np.ndarray) -> np.ndarray:
@@ -76,13 +71,6 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
     """The smallest box that holds all of a boolean mask; None if nothing is in it."""
     return next(iter(find_objects(mask.view(np.int8))), None) if mask.size else None
-
-
-def _nearest(points: np.ndarray, search: np.ndarray, others: np.ndarray) -> np.ndarray:
-    distances = np.zeros(len(points))
-    if search.any():
-        distances[search] = cKDTree(others).query(points[search])[0]
-    return distances
 
 
 def _read_spacing(spacing_mm: Sequence[float] | np.ndarray, ndim: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.numbers import count_masks, count_overlap
-from nnunet_nacl.numbers.surface import surface_distances, surface_voxels
+from nnunet_nacl.numbers.surface import hausdorff, surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.protocol import scores_of
 from tests.numbers.test_counting import random_classes
@@ -27,7 +27,7 @@ def scored(probs, truth):
     segmentation, metrics = probs.argmax(0), {}
     for k in range(1, probs.shape[0]):
         overlap = count_overlap(truth == k, segmentation == k)
-        distance = surface_distances(truth == k, segmentation == k).hausdorff()
+        distance = hausdorff(surface_distances(truth == k, segmentation == k))
         voxels = None if math.isnan(distance) else distance
         counts = {"TP": overlap.tp, "FP": overlap.fp, "FN": overlap.fn}
         metrics[str(k)] = counts | {"distances": {"HD95_voxels": voxels}}
