@@ -6,8 +6,9 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 
-from nnunet_nacl.review.reviewed_case import FinishedCase
+from nnunet_nacl.case.record import CaseRecord
 
 
 def structure(dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_piece=1.0, members=(), **values) -> dict:
@@ -18,11 +19,11 @@ def structure(dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_pi
     return row | values
 
 
-def record(case="a", *structures: dict, unit="ml", n_members=1, **known) -> FinishedCase:
+def record(case="a", *structures: dict, unit="ml", n_members=1, **known) -> CaseRecord:
     """A case with structures s0, s1, ... of the keys 1, 2, ...; one where none is given."""
     rows = {str(i): {"name": f"s{i - 1}"} | row for i, row in enumerate(structures or (structure(),), 1)}
     scan = {"unit": unit, "entropy": 0.7, "confidence": 0.8, "mutual_information": math.nan, "n_members": n_members}
-    return FinishedCase(case, rows, scan, **known)
+    return CaseRecord(case, pd.DataFrame.from_dict(rows, orient="index"), scan, **known)
 
 
 class Interval:

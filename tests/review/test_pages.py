@@ -12,9 +12,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review import pages as module
-from nnunet_nacl.review.list_files import page_of, pictures_of
+from nnunet_nacl.review.list_files import page_of
 from nnunet_nacl.review.pages import all_pages, editor_lines, review_page, write_list
 from nnunet_nacl.review.review_list import About, Aims, review_list
 from tests.review.conftest import SCANS
@@ -132,6 +133,6 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
         (parent / "elsewhere").rename(parent / "images")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")} == pages
     assert again.about.run == run
-    (tmp_path / "out" / pictures_of("b")).write_text("{")
+    record_path(tmp_path / "out" / RECORDS, "b").write_text("{")
     text = dict(all_pages(again, tmp_path / "out"))[page_of("b")]
     assert "There is no picture" in text and not Page(text).faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,14 @@ from PIL import Image
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry, slicing_axis
 from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.measure import Views
+from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.nnunet.preprocessed_case import for_pictures
 from nnunet_nacl.numbers.voxel_uncertainty import Place
-from nnunet_nacl.review.list_files import page_of, pictures_of
+from nnunet_nacl.review.list_files import page_of
 from nnunet_nacl.review.pages import all_pages
 from nnunet_nacl.review.pictures import draw_scan, draw_slice, grey_picture
 from nnunet_nacl.review.review_list import review_list
-from nnunet_nacl.review.reviewed_case import ReviewedCase
 from nnunet_nacl.review.slices import Grid, View, anatomical_axes, crop_box
 from nnunet_nacl.show.rendering import STRUCTURE_COLORS
 from tests.review.conftest import SCANS
@@ -184,7 +186,7 @@ def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top(regions):
 
 def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_one(reviewed_scans):
     parent, listed = reviewed_scans
-    drawn = json.loads((parent / "out" / pictures_of("b")).read_text())
+    drawn = read_pictures(record_path(parent / "out" / RECORDS, "b"))
     numbers = [number for number, *_ in drawn["slices"]]
     assert drawn["first"] in numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and drawn["of"] == 6
     assert f"axial slice {drawn['first']} of 6" in listed.records["b"].place
@@ -196,7 +198,7 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
     for number, _, lines, _ in drawn["slices"]:
         alpha = Image.open(io.BytesIO(base64.b64decode(lines))).convert("RGBA").getchannel("A")
         assert alpha.getextrema() == (0, 255 * segmentation[number - 1].any()), "clear beside the outlines"
-    many = json.loads((parent / "out" / pictures_of(SCANS[0])).read_text())
+    many = read_pictures(record_path(parent / "out" / RECORDS, SCANS[0]))
     numbers = [number for number, *_ in many["slices"]]
     assert len(numbers) == 64 and many["first"] in numbers and many["of"] == 160
     assert set(np.diff(numbers)) <= {1, 2, 3, 4}
@@ -210,12 +212,15 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     labels = Labels(tuple(map(str, range(9))), tuple(range(9)), False, None, tuple(range(9)))
     segmentation = np.kron(rng.integers(0, 9, (7, 33, 33)), np.ones((10, 10, 10), np.int8))
     case, index = Case("noise", labels, Geometry((1.0, 1.0, 1.0)), segmentation), (40, 165, 165)
-    scan = ReviewedCase(case, Place(index, 1), rng.random(shape, np.float32), {}, record("noise"))
     image, folder = for_pictures(rng.random(shape, np.float32)), SimpleNamespace(plans={})
-    finished, [path] = draw_scan(tmp_path, folder, scan, image, [Path("noise_0000.nii.gz")])
-    text = path.read_text()
-    assert 500_000 < len(text) < 1_400_000 and json.loads(text)["first"] == 41
-    assert 41 in [number for number, *_ in json.loads(text)["slices"]]
-    page = dict(all_pages(review_list([finished]), tmp_path))[page_of("noise")]
+    case = replace(case, image=image, images=(Path("noise_0000.nii.gz"),))
+    views = Views({}, rng.random(shape, np.float32), Place(index, 1))
+    drawn = draw_scan(record("noise"), case, views, folder, with_page=True)
+    pictures = json.loads(drawn.pictures)
+    assert 500_000 < len(drawn.pictures) < 1_400_000 and pictures["first"] == 41
+    assert 41 in [number for number, *_ in pictures["slices"]]
+    drawn.save(record_path(tmp_path / RECORDS, "noise"))
+    page = dict(all_pages(review_list([drawn]), tmp_path))[page_of("noise")]
     assert 500_000 < len(page) < 1_500_000 and not Page(page).faults
-    assert draw_scan(None, folder, scan, image, [Path("noise_0000.nii.gz")]) == (finished, ())
+    alone = draw_scan(record("noise"), case, views, folder, with_page=False)
+    assert (alone.picture, alone.pictures) == (drawn.picture, b"")

@@ -12,9 +12,9 @@ import pytest
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.probabilities import CalibratedProbabilities, Probabilities
+from nnunet_nacl.case.measure import PROBABILITIES, Views, measure, measure_and_view
+from nnunet_nacl.case.probabilities import Probabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.review.reviewed_case import PROBABILITIES, review_case
 
 CROP = (slice(1, 11), slice(2, 13), slice(0, 9))
 SHAPE = (12, 13, 10)
@@ -57,31 +57,31 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
     case = make_case(regions)
     probs, num = case.probabilities.probs, 3 if regions else 2
     calibration = LogOddsMap(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
-    reviewed = []
+    made = []
     for block_bytes in (1 << 30, 3000, 1):
-        source: Probabilities = Blocks(probs, regions, block_bytes)
+        source = Blocks(probs, regions, block_bytes)
         assert len(list(source.boxes(CROP))) == {1 << 30: 1, 3000: 5, 1: 10}[block_bytes]
-        source = CalibratedProbabilities(source, calibration) if calibrated else source
-        reviewed.append(review_case(replace(case, probabilities=source), maps=MAPS, findings=case.labels.foreground))
-    first = reviewed[0]
+        views = Views.of(case, MAPS)
+        of_case = replace(case, probabilities=source), calibration if calibrated else None
+        made.append((views, measure_and_view(*of_case, views, findings=case.labels.foreground)))
+    (first, expected), *others = made
     assert list(first.maps)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
-    expected = first.finished.structures
     if calibrated:
-        assert expected.network_volume.iloc[0] != pytest.approx(expected.predicted_volume.iloc[0], rel=0.01)
-    for other in reviewed[1:]:
-        assert other.place == first.place
+        rows = expected.structures
+        assert rows.network_volume.iloc[0] != pytest.approx(rows.predicted_volume.iloc[0], rel=0.01)
+    for views, record in others:
+        assert views.place == first.place
         for name, values in first.maps.items():
-            np.testing.assert_allclose(other.maps[name], values, rtol=1e-6, atol=1e-6)
-        whole, of_first = (one.finished.scan | {"unit": 0} for one in (other, first))
-        assert whole == pytest.approx(of_first, nan_ok=True)
-        pd.testing.assert_frame_equal(other.finished.structures, expected, rtol=1e-6)
-        for one, same in zip(other.finished.findings, first.finished.findings):
-            assert len(one.found) == len(same.found) > 0
-            assert one.found[0].mean_probability == pytest.approx(same.found[0].mean_probability)
+            np.testing.assert_allclose(views.maps[name], values, rtol=1e-6, atol=1e-6)
+        assert record.scan | {"unit": 0} == pytest.approx(expected.scan | {"unit": 0}, nan_ok=True)
+        pd.testing.assert_frame_equal(record.structures, expected.structures, rtol=1e-6)
+        for found, same in zip(record.findings, expected.findings):
+            assert len(found.found) == len(same.found) > 0
+            assert found.found[0].mean_probability == pytest.approx(same.found[0].mean_probability)
 
 
 def test_a_large_case_is_never_whole_in_memory() -> None:
-    """Calibrated and reviewed, in a small share of the memory that its probabilities take."""
+    """Calibrated and measured, in a small share of the memory that its probabilities take."""
     probs = np.random.default_rng(0).random((16, 96, 96, 96), np.float32)
     probs /= probs.sum(0)
     case = make_case(False)
@@ -92,11 +92,11 @@ def test_a_large_case_is_never_whole_in_memory() -> None:
         case,
         labels=labels,
         segmentation=probs.argmax(0).astype(np.uint8),
-        probabilities=CalibratedProbabilities(source(probs, False, 1 << 20), calibration),
+        probabilities=source(probs, False, 1 << 20),
     )
     tracemalloc.start()
     try:
-        review_case(case)
+        measure(case, calibration)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
