@@ -94,7 +94,6 @@ def run(args: argparse.Namespace) -> int:
         allow_training_cases=args.allow_training_cases,
         groups=args.groups,
         num_processes=number_of_processes(args.np),
-        progress=True,
     )
     selections = {selection.name: selection for selection in (locate(d, entries, options) for d in args.d or [None])}
     if len(selections) < len(args.d or ()):
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     promises = {data.name: promises_of(selections[data.name], data, maps[data.name]) for data in datasets}
     tables = comparison_tables(comparison, promises, bad)
     written = write_tables(tables, folder, comparison.notes)
-    figures = write_figures(comparison, promises, folder, progress=True)
+    figures = write_figures(comparison, promises, folder)
     settings = {key: getattr(args, key) for key in ("allow_missing", "allow_training_cases", "groups")}
     command = shlex.join(["nnunet_nacl", *args.argv])
     document = comparison_to_json(comparison, written, figures, command=command, settings=settings)

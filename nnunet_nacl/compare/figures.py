@@ -50,11 +50,7 @@ class _Figure(NamedTuple):
 
 
 def write_figures(
-    comparison: Comparison,
-    promises: Mapping[str, Mapping[str, Promises]],
-    folder: Path,
-    *,
-    progress: bool = False,
+    comparison: Comparison, promises: Mapping[str, Mapping[str, Promises]], folder: Path
 ) -> list[dict[str, Any]]:
     """Write ``figures/<id>.png`` and ``.svg`` of each, with the comparison's notes at its foot.
 
@@ -62,7 +58,6 @@ def write_figures(
         comparison: What was computed.
         promises: By data set and name of an entry; methods with intervals of predicted Dice have a figure of it.
         folder: Output folder of the comparison.
-        progress: Show a progress bar on stderr.
 
     Returns:
         One entry of comparison.json per figure: ``id``, ``dataset``, ``title``, ``caption``, ``alt``, ``files``.
@@ -75,7 +70,7 @@ def write_figures(
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     figures = [(data, f) for data in comparison.datasets for f in _figures_of(comparison, data, promises[data.name])]
     entries = []
-    for dataset, figure in tqdm(figures, desc="figures", disable=not progress, leave=False):
+    for dataset, figure in tqdm(figures, desc="figures", leave=False):
         name = comparison.id_of(figure.kind, dataset)
         files = [f"{FIGURES}/{name}.{ending}" for ending in ("png", "svg")]
         frame = {"title": figure.title, "subtitle": dataset.where, "notes": comparison.notes, "also": (".svg",)}

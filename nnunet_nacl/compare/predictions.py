@@ -57,7 +57,6 @@ class Options:
         groups: Which cases are of one patient, see :func:`~nnunet_nacl.calibrate.patient_groups.read_groups`; None
             takes it from the calibration maps of the models.
         num_processes: Cases measured at the same time.
-        progress: Show progress bars.
     """
 
     plans: str = "nnUNetPlans"
@@ -70,7 +69,6 @@ class Options:
     allow_training_cases: bool = False
     groups: str | None = None
     num_processes: int = 1
-    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def measured(selection: Selection) -> list[Measured]:
     options, settings, result = selection.options, _common_settings(selection.predictions), []
     for place in selection.predictions:
         folder, entry = place.folder, place.entry
-        title = ", fold ".join(filter(None, (entry.label, place.fold))) if options.progress else ""
+        title = ", fold ".join(filter(None, (entry.label, place.fold)))
         work, kept_in = Work(settings=settings, with_sample=entry.calibrated), records_folder(folder.folder)
         found = measure_folder(folder, work, kept_in, jobs=options.num_processes, chill=False, title=title)
         records = [record for _, record in sorted(found.items()) if isinstance(record, CaseRecord)]

@@ -93,12 +93,12 @@ def test_only_what_a_comparison_wrote_is_replaced_be_it_cut_short(tmp_path):
 
 
 def test_output_must_be_a_folder(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(UserError, match="is a file"):
-        check_output_folder(file)
-    with pytest.raises(UserError, match="no file can be written"):
-        check_output_folder(file / "below")
-    (tmp_path / "figures").write_text("")
-    with pytest.raises(UserError, match="figures"):
-        check_output_folder(tmp_path)
+    for name in ("file", "figures"):
+        (tmp_path / name).write_text("")
+    for folder, words in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "a", "no file can"),
+        (tmp_path, "figures"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_output_folder(folder)

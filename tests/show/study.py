@@ -1,30 +1,24 @@
-"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json and one figure."""
+"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json, one table and one figure."""
 
 from __future__ import annotations
 
 import json
 import math
-import tempfile
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.compare.page import comparison_to_json, make_page
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.show.layout import save_figure
 from nnunet_nacl.show.tables import Table, frames
-from tests.compare.synthetic import make_dataset
+from tests.compare.synthetic import THREE, make_dataset
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
-HOSTILE_CASE = "case \"1\" & 'two' <b>"
 HOSTILE_LABEL = f'NACL "<i>" & co {"x" * 150}'
 HOSTILE_NOTE = "left out: <img src=x onerror=\"document.title='hacked'\">"
 DATASET = "Dataset999_Synthetic"
-NAMES = ("nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL")
 
 
 @dataclass(frozen=True)
@@ -35,19 +29,9 @@ class Study:
     data: dict[str, Any]
     tables: list[Table]
 
-    def write(self, **changes: Any) -> None:
-        """Write comparison.json again, with some keys changed."""
-        self.data.update(changes)
-        (self.out / "comparison.json").write_text(json.dumps(self.data))
-
-    def make_page(self) -> Path:
-        """Write the page."""
-        return make_page(self.data, self.tables, self.out)
-
-    @property
-    def page(self) -> str:
-        """The page as text."""
-        return (self.out / "report.html").read_text(encoding="utf-8")
+    def make_page(self) -> str:
+        """The page as text, once it is written."""
+        return make_page(self.data, self.tables, self.out).read_text(encoding="utf-8")
 
 
 def make_study(out: Path, *, hostile: bool = False) -> Study:
@@ -57,55 +41,31 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         out: Folder that is made.
         hostile: Names of a case, a structure and a method, and a note, would be HTML if they were not escaped.
     """
-    labels = dict(zip(NAMES, ("Dice + CE (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
-    structures = {"1": SCRIPT if hostile else "anterior", "2": "posterior"}
-    cases = [HOSTILE_CASE if hostile else "case_00", "case_01"]
-    study = Study(out, *_comparison(labels, structures, cases, hostile))
-    (out / "figures").mkdir(parents=True)
-    for name, content in _figure().items():
-        (out / "figures" / name).write_bytes(content)
-    study.write()
-    return study
-
-
-def _comparison(
-    labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool
-) -> tuple[dict[str, Any], list[Table]]:
-    """What `compare` makes of 8 cases, with one table and one figure."""
-    made = make_dataset(dict(zip(NAMES, (1.0, 1.5, 2.5))), name=DATASET, notes=[HOSTILE_NOTE] * hostile)
-    for records in made.records.values():
-        records[0] = replace(records[0], case=cases[0])
-    settings = EvaluationSettings(boundary_mm=3.0)
-    dataset = replace(
-        made, configuration="3d_fullres", structures=structures, cases=(cases[0], *made.cases[1:]), settings=settings
-    )
-    comparison = Comparison([Entry(name, label, name) for name, label in labels.items()], [dataset], n_bootstrap=1000)
+    dataset = replace(make_dataset(THREE, name=DATASET), configuration="3d_fullres")
+    labels = ["Dice + CE (stock)", "CE", "NACL"]
+    if hostile:
+        labels[2] = HOSTILE_LABEL
+        for records in dataset.records.values():
+            records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
+        cases = tuple(record.case for record in dataset.records["nnUNetTrainer"])
+        structures = {"1": SCRIPT, "2": "posterior"}
+        dataset = replace(dataset, structures=structures, cases=cases, notes=[HOSTILE_NOTE])
+    entries = [Entry(name, label, name) for name, label in zip(THREE, labels)]
+    comparison = Comparison(entries, [dataset], n_bootstrap=1000)
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
-    titles = {comparison.columns[column].title: column for column in columns}
-    means = comparison.shown_means[DATASET]
-    rows = [
-        {"method": label} | {title: means[column][name] for title, column in titles.items()}
-        for name, label in labels.items()
-    ]
-    rows[2][list(titles)[1]] = math.nan
+    titles = {column: comparison.columns[column].title for column in columns}
+    means = comparison.shown_means[DATASET][list(columns)].rename(columns=titles, index=comparison.labels)
+    rows = means.rename_axis("method").reset_index().to_dict("records")
+    rows[2][titles["HD95_mm"]] = math.nan
     ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))
     for row, (text, low, verdict) in zip(rows, ends):
         row |= {"95 % interval": (low, text), "verdict": verdict}
-    table = Table("all", "All of it", "Means over cases.", *frames(rows), dict.fromkeys(titles, "lower"))
-    figure = {"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line from 0 to 1.", "dataset": None}
-    figure["files"] = ["figures/one.png", "figures/one.svg"]
+    table = Table("all", "All of it", "Means over cases.", *frames(rows), dict.fromkeys(titles.values(), "lower"))
+    files = [f"figures/one.{ending}" for ending in ("png", "svg")]
+    figure = {"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line.", "dataset": None}
+    (out / "figures").mkdir(parents=True)
+    for name in files:
+        (out / name).write_text('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"></svg>')
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
-    data = comparison_to_json(comparison, [], [figure], command=command, settings={"allow_missing": False})
-    return json.loads(to_json_text(data | {"created": "2025-01-02T03:04:05+00:00"})), [table]
-
-
-@lru_cache(maxsize=1)
-def _figure() -> dict[str, bytes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3, 2))
-    figure.add_subplot().plot((0, 1))
-    with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("png", "svg"):
-            save_figure(figure, Path(folder) / f"one.{suffix}")
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    data = comparison_to_json(comparison, [], [figure | {"files": files}], command=command, settings={})
+    return Study(out, json.loads(to_json_text(data)), [table])

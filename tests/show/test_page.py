@@ -5,28 +5,8 @@ from __future__ import annotations
 import re
 import zipfile
 
-import pytest
-
 from tests.show.html_check import Page
-from tests.show.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, Study, make_study
-
-
-@pytest.fixture
-def read(study) -> Page:
-    study.make_page()
-    return Page(study.page)
-
-
-@pytest.fixture
-def hostile_study(tmp_path) -> Study:
-    study = make_study(tmp_path / "hostile", hostile=True)
-    study.make_page()
-    return study
-
-
-@pytest.fixture
-def hostile(hostile_study) -> Page:
-    return Page(hostile_study.page)
+from tests.show.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, make_study
 
 
 def check(page: Page) -> None:
@@ -52,44 +32,45 @@ def check(page: Page) -> None:
         assert not {"style", "onclick", "onerror", "onload"} & set(attributes)
 
 
-def test_the_page_is_valid_and_accessible(read):
+def test_the_page_is_valid_accessible_and_needs_nothing_else(tmp_path):
+    text = make_study(tmp_path / "out").make_page()
+    read = Page(text)
     check(read)
-    assert read.elements[[name for name, _ in read.elements].index("body") + 1] == (
-        "a",
-        {"class": "skip", "href": "#main"},
-    )
-
-
-def test_it_needs_nothing_else(read, study):
+    first = read.elements[[name for name, _ in read.elements].index("body") + 1]
+    assert first == ("a", {"class": "skip", "href": "#main"})
     assert not read.all("link") and not read.all("iframe")
     assert all("src" not in script for script in read.all("script"))
-    text = re.sub(r"data:image/[^\"]*", "", study.page)
+    text = re.sub(r"data:image/[^\"]*", "", text)
     assert not re.search(r"https?:|url\((?!#)|@import|//[a-z]+\.", text)
     [policy] = [meta["content"] for meta in read.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert "default-src 'none'" in policy and "img-src data:" in policy and "script-src 'sha256-" in policy
 
 
-def test_text_from_the_data_stays_text(hostile, hostile_study):
+def test_text_from_the_data_stays_text(tmp_path):
+    text = make_study(tmp_path / "hostile", hostile=True).make_page()
+    hostile = Page(text)
     check(hostile)
-    for text in (SCRIPT, HOSTILE_LABEL, HOSTILE_NOTE):
-        assert text in hostile.text and text not in hostile_study.page
+    for words in (SCRIPT, HOSTILE_LABEL, HOSTILE_NOTE):
+        assert words in hostile.text and words not in text
     assert "hacked" in hostile.text and len(hostile.all("script")) == 1 and not hostile.all("i")
 
 
-def test_no_name_turns_the_page_the_other_way(study):
+def test_no_name_turns_the_page_the_other_way(tmp_path):
+    study = make_study(tmp_path / "out")
     study.data["trainers"][1]["label"] = "CE \u202eevil\u2066 \x1b[1m\x9b\u200b"
-    study.write(notes=["half a pair: \ud800"])
-    assert study.make_page() == study.out / "report.html"
-    assert all(character.isprintable() or character in "\n\t" for character in study.page)
-    assert r"CE \u202eevil\u2066 \x1b[1m\x9b\u200b" in Page(study.page).text and "half a pair: \\ud800" in study.page
+    study.data["notes"] = ["half a pair: \ud800"]
+    text = study.make_page()
+    assert all(character.isprintable() or character in "\n\t" for character in text)
+    assert r"CE \u202eevil\u2066 \x1b[1m\x9b\u200b" in Page(text).text and "half a pair: \\ud800" in text
 
 
-def test_the_least_comparison_makes_a_page(study):
+def test_the_least_comparison_makes_a_page(tmp_path):
+    study = make_study(tmp_path / "out")
     study.data["datasets"][0]["means"] = {}
+    study.data.update(figures=[], statistics=[])
     study.tables.clear()
-    study.write(figures=[], statistics=[])
-    study.make_page()
-    assert Page(study.page).faults == [] and "<img" not in study.page
+    text = study.make_page()
+    assert Page(text).faults == [] and "<img" not in text
 
 
 def test_the_wheel_holds_the_templates(wheel):

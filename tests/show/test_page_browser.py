@@ -1,9 +1,10 @@
-"""The page in a real browser: it loads without complaint, sorts by mouse and keyboard, and fits a phone."""
+"""The page in a real browser: it loads without complaint, and sorts by mouse and keyboard."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.browser import chromium  # noqa: F401  (fixture)
 from tests.show.study import make_study
 
 ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
@@ -20,33 +21,19 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture
-def show(chromium, address):
-    """Function that shows the page, all its parts open, in a browser of these settings."""
-    contexts = []
-
-    def show(width=1280, unfold=True, **settings):
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **settings))
-        page = contexts[-1].new_page()
-        page.complaints, page.requests = [], []
-        page.on(
-            "console", lambda said: said.type in ("error", "warning", "assert") and page.complaints.append(said.text)
-        )
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: page.complaints.append(request.url))
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.goto(address)
-        if unfold:
-            page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture
-def page(show):
-    return show()
+def page(chromium, address):  # noqa: F811
+    """The page, all its parts open."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.complaints, page.requests = [], []
+    page.on("console", lambda said: said.type in ("error", "warning") and page.complaints.append(said.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("requestfailed", lambda request: page.complaints.append(request.url))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    yield page
+    context.close()
 
 
 def test_it_loads_without_complaint_and_asks_for_nothing(page):
