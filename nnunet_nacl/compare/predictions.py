@@ -36,8 +36,7 @@ from nnunet_nacl.nnunet.locate import (
     validation_folder,
 )
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
-from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.nnunet.saved import recorded_cases
+from nnunet_nacl.nnunet.records import Work, recorded_cases
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 

@@ -21,8 +21,7 @@ from nnunet_nacl.nnunet.locate import predicted_folder
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Images, ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
-from nnunet_nacl.nnunet.records import Work, records_of
-from nnunet_nacl.nnunet.saved import SavedPredictions, recorded_cases
+from nnunet_nacl.nnunet.records import SavedPredictions, Work, recorded_cases, records_of
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 
 NNUNETS_OWN: dict[str, Any] = {"step_size": 0.5, "mirroring": True}

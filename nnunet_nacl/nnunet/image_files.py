@@ -222,15 +222,6 @@ def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], bes
     return probs if dtype.isnative and dtype.itemsize in (2, 4, 8) else probs.astype(np.float64)
 
 
-def array_checksum(path: Path) -> int | None:
-    """CRC-32 of the probabilities in an npz file, from its directory; None of a broken file, as reading it will say."""
-    try:
-        with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
-            return archive.getinfo(_PROBABILITIES).CRC
-    except Exception:  # zipfile raises many kinds on broken bytes
-        return None
-
-
 def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The bytes of a member, its checksum verified."""
     content: Any = np.empty(member.file_size, dtype=np.uint8)

@@ -20,8 +20,7 @@ from nnunet_nacl.files import name_finished, temporary_folder
 from nnunet_nacl.nnunet.image_files import why_broken
 from nnunet_nacl.nnunet.network import ExportedLogits, watch_plans
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.nnunet.saved import key_of_prediction
+from nnunet_nacl.nnunet.records import Work, key_of_prediction
 
 
 @dataclass(frozen=True)

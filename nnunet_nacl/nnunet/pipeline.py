@@ -1,32 +1,123 @@
-"""Cases through three steps at once: worker processes read, this process runs networks, others export.
+"""Cases side by side in worker processes, or through three steps at once; a broken case costs only itself.
 
-Each worker has a pipe of its own, which is closed with its only writer: if it is killed, the one case that is lost is
-known. In pools, such as those of joblib, all share one: all cases fail without a word which of them it was, and if it
-was killed while it answered, the pool may wait for the other half for ever.
+Of three steps, processes read, this process runs networks, others export. There each worker has a pipe of its own,
+which is closed with its only writer: if it is killed, the one case that is lost is known. In joblib's pools all share
+one: if a process is killed, all cases fail without a word which of them it was.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
+import threading
+import time
+import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import cache, partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nnunet_nacl.nnunet.records import guarded
+from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.nnunet.trust import TRUSTED
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
 """How processes are started."""
 
 Step = Callable[[Any, Any], Any]
 """What is made of a case, given its name and what the step before gave."""
+
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], processes: int, path_of: Callable[[Item], Path]
+) -> Generator[tuple[Item, Result | str], None, None]:
+    """Call a function with each item.
+
+    Args:
+        work: Can be pickled if there are processes.
+        items: Such as names of cases.
+        processes: Items at the same time; 1 starts no process.
+        path_of: The largest file of an item, for messages; can be pickled.
+
+    Yields:
+        Each item and its result, or the line that says why there is none, in the order in which they are finished.
+
+    Raises:
+        UserError: A process was killed, for lack of memory perhaps.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    from joblib import Parallel, delayed
+
+    if min(processes, len(items)) <= 1:
+        yield from ((item, guarded(path_of(item), partial(work, item))) for item in items)
+        return
+    parallel = Parallel(min(processes, len(items)), "loky", return_as="generator_unordered", max_nbytes=None)
+    caller = TRUSTED.get(), os.getpid()  # joblib asks for later items in another thread
+    outcomes = parallel(delayed(_in_worker)(work, item, path_of(item), *caller) for item in items)
+    try:
+        for item_and_outcome in outcomes:  # noqa: UP028 - it is closed below
+            yield item_and_outcome
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, for lack of memory or over a damaged file; run again with a smaller -np, the "
+            "finished cases are kept."
+        ) from None
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that results are left
+            outcomes.close()
+
+
+def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
+    """The result of ``work``, or the line that says why there is none: a broken case must not take others with it.
+
+    Args:
+        path: The case's largest file, which the line names if the error does not.
+        work: Handles one case.
+    """
+    try:
+        return work()
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return describe(error, path)
+    except MemoryError:
+        size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
+        return f"{path}{size}: not enough memory; run with a smaller -np."
+    except Exception as error:
+        return f"{path}: unexpected {type(error).__name__}: {error}"
+
+
+@cache
+def _settle(parent: int) -> None:
+    """Once in each worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that, if killed."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
+    torch.set_num_threads(1)
+    if hasattr(os, "fork"):  # Windows does not tell that a parent has ended
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _in_worker(
+    work: Callable[[Item], Result], item: Item, path: Path, trusted: bool, parent: int
+) -> tuple[Item, Result | str]:
+    _settle(parent)
+    TRUSTED.set(trusted)
+    return item, guarded(path, partial(work, item))
 
 
 def pipeline(
@@ -37,13 +128,13 @@ def pipeline(
     *,
     readers: int,
     exporters: int,
-    path_of: Callable[[Any], Path] = attrgetter("path"),
+    path_of: Callable[[Any], Path],
 ) -> Generator[tuple[Any, Any], None, None]:
     """Take cases through three steps; a broken case, or one whose process is killed, costs only itself.
 
     A case is taken only when there is room for it, so memory does not grow with their number: each worker holds one,
     and this process one behind each step. However the iteration ends, the workers are killed with it; if this process
-    is killed, they end with the case that they are at.
+    is killed, they end with it.
 
     Args:
         names: Of the cases.
@@ -124,11 +215,8 @@ def _start(step: Step, path_of: Callable[[Any], Path], workers: dict[Connection,
 
 
 def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
+    _settle(os.getppid())
     TRUSTED.set(trusted)
-    import torch
-
-    torch.set_num_threads(1)
     step, path_of = pickle.loads(pickled)
     with contextlib.suppress(EOFError, OSError):  # the other end is closed
         while True:

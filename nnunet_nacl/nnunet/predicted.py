@@ -27,8 +27,7 @@ from nnunet_nacl.nnunet.preprocessed_case import (
     with_stage_before,
 )
 from nnunet_nacl.nnunet.profile import profile
-from nnunet_nacl.nnunet.records import Source
-from nnunet_nacl.nnunet.saved import key_of_prediction
+from nnunet_nacl.nnunet.records import Source, key_of_prediction
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 

@@ -17,8 +17,8 @@ from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import channels_apart, quiet, read_images
 from nnunet_nacl.nnunet.input_cases import InputCase
+from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.profile import profile, profile_names
-from nnunet_nacl.nnunet.records import side_by_side
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.surface import bounding_box
 from nnunet_nacl.numbers.unlike import CalibrationProfiles

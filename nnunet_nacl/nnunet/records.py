@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.key import Key, file_key, same_contents
+from nnunet_nacl.case.key import Key, file_key, make_key, same_contents
 from nnunet_nacl.case.measure import measure
-from nnunet_nacl.case.record import CaseRecord, find_record, record_path
+from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import lies_inside, remove_leftovers
-from nnunet_nacl.nnunet.trust import TRUSTED
+from nnunet_nacl.nnunet.image_files import spacing_file
+from nnunet_nacl.nnunet.pipeline import side_by_side
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -186,86 +180,40 @@ def _holds(record: CaseRecord, key: Key, work: Work) -> bool:
     return all(file["digest"] == record.files[place]["digest"] for place, file in files.items())
 
 
-def side_by_side(
-    work: Callable[[Item], Result], items: Sequence[Item], processes: int, path_of: Callable[[Item], Path]
-) -> Generator[tuple[Item, Result | str], None, None]:
-    """Call a function with each item.
+class SavedPredictions(Source):
+    """The cases of a folder as nnU-Net writes it: segmentations, probabilities, and their truth if it was opened so.
 
     Args:
-        work: Can be pickled if there are processes.
-        items: Such as names of cases.
-        processes: Items at the same time; 1 starts no process.
-        path_of: The largest file of an item, for messages; can be pickled.
-
-    Yields:
-        Each item and its result, or the line that says why there is none, in the order in which they are finished.
-
-    Raises:
-        UserError: A process was killed, for lack of memory perhaps.
+        folder: The predictions.
+        chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
+        known: Cases that need no probabilities, such as those that have a record.
     """
-    from concurrent.futures.process import BrokenProcessPool
 
-    from joblib import Parallel, delayed
+    def __init__(self, folder: PredictionFolder, *, chill: bool = True, known: Collection[str] = ()) -> None:
+        self.folder = folder
+        self.names, self.problems = folder.cases(chill=chill, known=known)
 
-    if min(processes, len(items)) <= 1:
-        yield from ((item, guarded(path_of(item), partial(work, item))) for item in items)
-        return
-    parallel = Parallel(min(processes, len(items)), "loky", return_as="generator_unordered", max_nbytes=None)
-    outcomes = parallel(delayed(_in_worker)(work, item, path_of(item), TRUSTED.get(), os.getpid()) for item in items)
-    try:
-        for item_and_outcome in outcomes:  # noqa: UP028 - it is closed below
-            yield item_and_outcome
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, for lack of memory or over a damaged file; run again with a smaller -np, the "
-            "finished cases are kept."
-        ) from None
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that results are left
-            outcomes.close()
+    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
+        """Contents of segmentation, probabilities and truth, and what the labels mean."""
+        return key_of_prediction(self.folder, name, settings, earlier)
+
+    def path(self, name: str) -> Path:
+        """The probabilities."""
+        return self.folder.folder / f"{name}.npz"
+
+    def case(self, name: str) -> Case:
+        """The case, with its truth where the folder was opened with one."""
+        return self.folder.load(name)
 
 
-def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
-    """The result of ``work``, or the line that says why there is none: a broken case must not take others with it.
-
-    Args:
-        path: The case's largest file, which the line names if the error does not.
-        work: Handles one case.
-    """
-    try:
-        return work()
-    except UserError as error:
-        return str(error)
-    except OSError as error:
-        return describe(error, path)
-    except MemoryError:
-        size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
-        return f"{path}{size}: not enough memory; run with a smaller -np."
-    except Exception as error:
-        return f"{path}: unexpected {type(error).__name__}: {error}"
+def key_of_prediction(folder: PredictionFolder, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
+    """What the record of a predicted case depends on; OSError if a file cannot be read."""
+    labels, files = folder.labels, folder.files(name)
+    spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
+    meaning = {"labels": [list(labels.names), labels.listed, labels.ignore_label, list(labels.order)]}
+    return make_key({**files, **{what: path for what, path in spacings.items() if path}}, meaning | settings, earlier)
 
 
-@cache
-def _settle(parent: int) -> None:
-    """Once in each worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that, if killed."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    if hasattr(os, "fork"):  # Windows does not tell that a parent has ended
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _in_worker(
-    work: Callable[[Item], Result], item: Item, path: Path, trusted: bool, parent: int
-) -> tuple[Item, Result | str]:
-    _settle(parent)
-    TRUSTED.set(trusted)
-    return item, guarded(path, partial(work, item))
+def recorded_cases(folder: Path) -> set[str]:
+    """Names of the cases of a folder of predictions that have a record."""
+    return {path.stem for path in (folder / RECORDS).glob("*.npz")}

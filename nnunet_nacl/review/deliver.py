@@ -25,8 +25,7 @@ from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS, fold_folders
 from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.predicted import Images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Source, records_of
-from nnunet_nacl.nnunet.saved import SavedPredictions
+from nnunet_nacl.nnunet.records import SavedPredictions, Source, records_of
 from nnunet_nacl.review.calibrated_model import CalibratedModel
 from nnunet_nacl.review.delivery import Delivery
 from nnunet_nacl.review.list_files import RESEARCH, places_of_list, promises, remove_list

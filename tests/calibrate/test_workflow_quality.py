@@ -20,7 +20,7 @@ from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.case.under import under
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
-from nnunet_nacl.nnunet.saved import SavedPredictions
+from nnunet_nacl.nnunet.records import SavedPredictions
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction

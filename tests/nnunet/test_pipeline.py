@@ -7,13 +7,14 @@ import signal
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet import pipeline as module
-from nnunet_nacl.nnunet.pipeline import pipeline
+from nnunet_nacl.nnunet.pipeline import pipeline, side_by_side
 from nnunet_nacl.nnunet.trust import TRUSTED
 from tests.processes import is_alive, run_warm
 
@@ -23,15 +24,11 @@ class Case:
     number: int
 
     @property
-    def case(self) -> str:
-        return str(self.number)
-
-    @property
     def path(self) -> Path:
         return Path(f"case_{self.number}.nii.gz")
 
 
-CASES = [Case(number) for number in range(6)]
+CASES, PATH = [Case(number) for number in range(6)], attrgetter("path")
 
 
 def read(case: Case) -> int:
@@ -82,9 +79,8 @@ def answer_too_much(case: Case, value: int | None = None) -> object:
 
 
 def outcomes(*steps, **processes) -> dict[int, object]:
-    return {
-        case.number: outcome for case, outcome in pipeline(CASES, *steps, **{"readers": 2, "exporters": 2} | processes)
-    }
+    options = {"readers": 2, "exporters": 2, "path_of": PATH} | processes
+    return {case.number: outcome for case, outcome in pipeline(CASES, *steps, **options)}
 
 
 @pytest.mark.parametrize("readers, exporters", [(0, 0), (1, 0), (0, 1), (2, 2)])
@@ -122,7 +118,7 @@ def test_a_case_is_taken_only_when_there_is_room_for_it() -> None:
             most = max(most, taken - done)
             yield case
 
-    for _ in pipeline(cases(), read, predict_all, export, readers=2, exporters=2):
+    for _ in pipeline(cases(), read, predict_all, export, readers=2, exporters=2, path_of=PATH):
         done += 1
     assert done == 30 and most <= 2 + 1 + 1 + 2 + 1 + 1  # in hand, waiting, at the network, and the one that is taken
 
@@ -136,7 +132,7 @@ def number_of_reader(case: Case) -> int:
 
 
 def test_a_stream_can_be_left_and_its_workers_end() -> None:
-    stream = pipeline(CASES, number_of_reader, predict_all, own_number, readers=1, exporters=1)
+    stream = pipeline(CASES, number_of_reader, predict_all, own_number, readers=1, exporters=1, path_of=PATH)
     _, workers = next(stream)
     assert all(map(is_alive, workers))
     stream.close()
@@ -150,7 +146,7 @@ def be_killed(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return value
 
-    for _ in pipeline(CASES, read, predict, export, readers=1, exporters=1):
+    for _ in pipeline(CASES, read, predict, export, readers=1, exporters=1, path_of=PATH):
         pass
 
 
@@ -160,3 +156,30 @@ def test_workers_end_when_the_process_of_the_network_is_killed(tmp_path) -> None
     assert len(workers) == 2
     while any(map(is_alive, workers)):  # the time limit of tests is the limit
         pass
+
+
+def square(case: Case) -> tuple[int, bool]:
+    if case.number == 2:
+        raise KeyError("a key")
+    return case.number**2, TRUSTED.get()
+
+
+def end(case: Case) -> int:
+    if case.number == 2:
+        os._exit(9)
+    return case.number
+
+
+def test_side_by_side_a_broken_case_costs_only_itself_and_a_killed_worker_is_one_line() -> None:
+    token = TRUSTED.set(True)
+    try:
+        found = [dict(side_by_side(square, CASES, processes, PATH)) for processes in (1, 2)]
+    finally:
+        TRUSTED.reset(token)
+    expected = {case: (case.number**2, True) for case in CASES}
+    assert found == [expected | {CASES[2]: "case_2.nii.gz: unexpected KeyError: 'a key'"}] * 2
+    with pytest.raises(UserError, match="a worker process was killed.*smaller -np.*kept.$"):
+        dict(side_by_side(end, CASES, 2, PATH))
+    left = side_by_side(square, CASES, 2, PATH)
+    next(left)
+    left.close()  # without a warning, which is an error in tests
