@@ -27,7 +27,6 @@ from nnunet_nacl.numbers.binning import (
     BinStats,
     bin_index,
     check_chunk,
-    check_n_bins,
     parts,
     read_probs,
     read_tensor,
@@ -83,7 +82,6 @@ def count_masks(
     Raises:
         ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
     """
-    check_n_bins(n_bins)
     extra = extra_masks or {}
     if built_in := extra.keys() & set(BUILT_IN_MASKS):
         raise ValueError(f"The mask {min(built_in)!r} is built in and cannot be given; use another name.")
