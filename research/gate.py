@@ -129,7 +129,7 @@ def run_commands(work: Path, name: str, environment: Path, side: Path) -> Path:
     for kind in ("raw", "preprocessed"):
         (folder / f"nnUNet_{kind}").symlink_to(source / f"nnUNet_{kind}")
     shutil.copytree(source / "nnUNet_results", folder / "nnUNet_results")
-    for pattern in ("calibration*", "*/calibration*", "*/validation/calibration*"):  # made anew by the commands
+    for pattern in ("calibration*", "*/calibration*", "*/validation/calibration*", "*/validation/records"):  # made anew by the commands
         for path in (folder / "nnUNet_results").glob(f"*/*/{pattern}"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     model = sorted((folder / "nnUNet_results").glob("*/*/fold_0"))[0].parent
@@ -179,6 +179,7 @@ def values_of(folder: Path) -> Iterator[tuple[str, str, object, float | None]]:
         yield "segmentations", path.name, hashlib.sha256(array.tobytes()).hexdigest(), None
     for path in sorted(folder.glob("map_*.json")):
         record = json.loads(path.read_text())
+        record |= record.get("fitted", {})  # where the map of today keeps it
         yield path.name, "form", record["form"], None
         best = min(record["forms"], key=lambda row: row["nll"]) if record["forms"] else {}
         yield path.name, "form with the lowest NLL", [best.get("form"), best.get("ridge")], None

@@ -79,7 +79,7 @@ def calibrate_model(
 
     Example:
         >>> calibration = calibrate_model(model_folder, device="cpu", log=lambda line: None)
-        >>> change = calibration.effect["NLL all"]  # on cases that the fit has not seen
+        >>> change = calibration.fitted.effect["NLL all"]  # on cases that the fit has not seen
         >>> change["after"]["mean"] < change["before"]["mean"]
         True
     """
@@ -132,7 +132,7 @@ def calibrate_model(
     record, notes = _with_profiles(record, held_out, opened, num_processes)
     if opened and opened.previous_stage:
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
-    if any(each.form == "given" for each in record.forms):
+    if any(each.form == "given" for each in record.fitted.forms):
         notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
     needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
     if few := of_folds is not None and n_patients < needed:
@@ -140,18 +140,19 @@ def calibrate_model(
             f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
             "what the model's validation cases taught."
         )
-    record = replace(
-        record,
+    origin = replace(
+        record.origin,
         source=str(place or (folder or Path()).resolve()),
         folds=sorted(set(held_out.fold.values())),
         inference=inference,
         checkpoint_sha256=networks,
-        calibration_set=CalibrationSet.of(record.part_of, patients, networks),
+        calibration_set=CalibrationSet.of(record.fitted.part_of, patients, networks),
         versions={package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")},
         settings=held_out.settings,
         notes=notes,
         problems=held_out.problems,
     )
+    record = replace(record, origin=origin)
     (replace(record, quality=of_folds[1]) if of_folds and few else record).save(path)
     return record
 
@@ -170,8 +171,8 @@ def _with_profiles(
         return record, []
     why = "predictions alone do not tell; name the model (-d, -c), and give images"
     if model:
-        cases = [case for part in record.cross_fit.values() for case in part.cases]
-        patients = [record.groups.get(case, case) for case in cases]
+        cases = [case for part in record.fitted.cross_fit.values() for case in part.cases]
+        patients = [record.fitted.groups.get(case, case) for case in cases]
         try:
             records = [held_out.records[case] for case in cases]
             profiles = learn_profiles(records, patients, model, num_processes=num_processes)

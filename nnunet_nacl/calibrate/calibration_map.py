@@ -11,26 +11,30 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, Self, TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.calibrate.effect import CertainBackground, Change
+from nnunet_nacl.calibrate.effect import CertainBackground, Change, certain_background
 from nnunet_nacl.calibrate.stored_map import StoredMap, loaded_map, stored_map
+from nnunet_nacl.case.sample import sample_arrays
 from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, decode, encode, read_dict
-from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose
+from nnunet_nacl.numbers.case_voxels import Voxels
+from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose, cross_fit, parts_of
+from nnunet_nacl.numbers.fitting import case_loss
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
 
 
@@ -124,6 +128,65 @@ class Probabilities:
 
 
 @dataclass(frozen=True, eq=False)
+class Fitted:
+    """How the map was fitted, and what it changes on cases that the fit has not seen.
+
+    Attributes:
+        n_cases: Cases of the calibration set; null where it is not known.
+        groups: Patient of each case; a case that is not there is a patient of its own.
+        forms: Each form and ridge that was tried, on cases left out.
+        nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
+        cross_fit: By part of the cases.
+        effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
+        detected: By structure, what nnU-Net's labels find of it.
+        certain_background: Shares of voxels and expected volume that no map changes.
+    """
+
+    n_cases: NonNegativeInt | None = None
+    groups: dict[str, str] = field(default_factory=dict)
+    forms: list[FormScore] = field(default_factory=list)
+    nll: Number = math.nan
+    cross_fit: dict[str, MapPart] = field(default_factory=dict)
+    effect: dict[str, Change] = field(default_factory=dict)
+    detected: dict[str, Detected] = field(default_factory=dict)
+    certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """Part of each case that the map was fitted to."""
+        return {case: name for name, part in self.cross_fit.items() for case in part.cases}
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where the cases come from, and for whom the map holds.
+
+    Attributes:
+        source: Model folder, or folder of predictions.
+        folds: Whose held-out cases they are.
+        checkpoint_sha256: By fold, of the networks; empty where it is not known.
+        inference: How the cases were predicted.
+        settings: What was measured before and after.
+        calibration_set: Its size and hash.
+        scope: For whom the map holds.
+        versions: Of the packages that made it.
+        notes: For the reader.
+        problems: By case why it could not be used.
+    """
+
+    source: str = ""
+    folds: list[str] = field(default_factory=list)
+    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
+    inference: Inference = field(default_factory=Inference)
+    settings: EvaluationSettings = EvaluationSettings()
+    calibration_set: CalibrationSet | None = None
+    scope: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class CalibrationMap:
     """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
 
@@ -133,27 +196,11 @@ class CalibrationMap:
         regions: Whether channels are sigmoid regions.
         form: Of the map in use: temperature, shift, conditional, or given, a model's map that own cases left as it is.
         maps: By form.
-        generated_by: Package and version.
         labels: Names of the rows of a map.
-        source: Model folder, or folder of predictions.
-        folds: Whose held-out cases they are.
-        n_cases: Cases of the calibration set; null where it is not known.
-        calibration_set: Its size and hash.
-        scope: For whom the map holds.
-        versions: Of the packages that made it.
-        nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
-        forms: Each form and ridge that was tried, on cases left out.
-        certain_background: Shares of voxels and expected volume that no map changes.
-        effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
-        detected: By structure, what nnU-Net's labels find of it.
-        groups: Patient of each case; a case that is not there is a patient of its own.
-        cross_fit: By part of the cases.
-        quality: What was learned about Dice and volumes.
-        inference: How the cases were predicted.
-        checkpoint_sha256: By fold, of the networks; empty where it is not known.
-        settings: What was measured before and after.
-        notes: For the reader.
-        problems: By case why it could not be used.
+        generated_by: Package and version.
+        fitted: How it was fitted, and what it changes.
+        quality: What was learned about Dice and volumes; null where nothing was.
+        origin: Where the cases come from, and for whom it holds.
 
     Raises:
         ValueError: A map is none, or of other structures, or something was learned of others.
@@ -164,33 +211,17 @@ class CalibrationMap:
     regions: bool
     form: str
     maps: dict[str, StoredMap]
-    generated_by: str = ""
     labels: list[str] = field(default_factory=list)
-    source: str = ""
-    folds: list[str] = field(default_factory=list)
-    n_cases: NonNegativeInt | None = None
-    calibration_set: CalibrationSet | None = None
-    scope: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    nll: Number = math.nan
-    forms: list[FormScore] = field(default_factory=list)
-    certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
-    effect: dict[str, Change] = field(default_factory=dict)
-    detected: dict[str, Detected] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
-    cross_fit: dict[str, MapPart] = field(default_factory=dict)
+    generated_by: str = ""
+    fitted: Fitted = field(default_factory=Fitted)
     quality: MapQuality | None = None
-    inference: Inference = field(default_factory=Inference)
-    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
-    settings: EvaluationSettings = EvaluationSettings()
-    notes: list[str] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
         if self.form not in self.maps:
             raise ValueError(f"it has no map of the form {self.form}, but {', '.join(self.maps)}")
         stored = {f"maps.{form}": each for form, each in self.maps.items()}
-        stored |= {f"cross_fit.{name}.map": part.map for name, part in self.cross_fit.items()}
+        stored |= {f"fitted.cross_fit.{name}.map": part.map for name, part in self.fitted.cross_fit.items()}
         for name, each in stored.items():
             if (num := len((each["slopes"] or [[]])[0])) != len(self.structures):  # tables of many take much memory
                 raise ValueError(f"{name}: {num} slopes for {len(self.structures)} structures")
@@ -198,7 +229,7 @@ class CalibrationMap:
                 loaded_map(each, self.regions)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        tables: dict[str, Collection[str]] = {"detected": self.detected}
+        tables: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
         if presence := self.quality and self.quality.presence:
             for name in ("present", "listed", "checks", "why_not"):
                 tables[f"quality.presence.{name}"] = getattr(presence, name)
@@ -246,35 +277,31 @@ class CalibrationMap:
             >>> bool(0.7 < calibration.transform(probabilities[0]).max() < 0.9)  # right in 80 % of the voxels
             True
         """
-        from nnunet_nacl.calibrate.array_fit import fit_arrays
-
-        fit = fit_arrays(probabilities, labels, groups, form, regions)
-        num, cases = fit.chosen.map.num_structures, [f"case {i}" for i in range(len(labels))]
-        keys = [str(i + (not regions)) for i in range(num)]
+        if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
+            raise ValueError(f"one label map, and group, is needed for each of {len(probabilities)} cases.")
+        voxels = [sample_arrays(np.asarray(p), np.asarray(y), regions).voxels() for p, y in zip(probabilities, labels)]
+        patients = [str(group) for group in (range(len(labels)) if groups is None else groups)]
+        parts, cases = parts_of(patients), [f"case {i}" for i in range(len(labels))]
+        tried = cross_fit(voxels, parts, groups=patients)
+        keys = [str(i + (not regions)) for i in range(len(tried[0].map.offsets[0]))]
         structures = dict(zip(keys, names or [f"structure {key}" for key in keys]))
-        return cls.of_fits(
-            fit.tried,
-            fit.chosen,
-            structures,
-            parts=dict(zip(cases, fit.parts)),
-            labels=["out", "in"] if regions else ["background", *(names or keys)],
-            nll=fit.nll,
-            groups=dict(zip(cases, fit.patients)) if groups is not None else {},
-        )
+        rows = ["out", "in"] if regions else ["background", *(names or keys)]
+        of_groups = dict(zip(cases, patients)) if groups is not None else {}
+        return cls.of_fits(tried, choose(tried, form), structures, rows, voxels, dict(zip(cases, parts)), of_groups)
 
     @classmethod
-    def of_maps(cls, maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str], **known) -> Self:
+    def of_maps(cls, maps: Mapping[str, LogOddsMap], form: str, structures: Mapping[str, str], **further: Any) -> Self:
         """What applies maps, and nothing else unless it is given.
 
         Args:
             maps: By form.
             form: Of the map in use.
             structures: Name of each structure by nnU-Net's key, in order.
-            **known: Further attributes.
+            **further: Attributes.
         """
         rows: list[NamedStructure] = [{"key": key, "name": name} for key, name in structures.items()]
         stored = {name: stored_map(calibration) for name, calibration in maps.items()}
-        return cls(SCHEMA_VERSION, rows, maps[form].regions, form, stored, **known)
+        return cls(SCHEMA_VERSION, rows, maps[form].regions, form, stored, **further)
 
     @classmethod
     def of_fits(
@@ -282,9 +309,10 @@ class CalibrationMap:
         tried: Sequence[CrossFit],
         chosen: CrossFit,
         structures: Mapping[str, str],
-        *,
+        labels: Sequence[str],
+        voxels: Sequence[Voxels],
         parts: Mapping[str, str],
-        **known,
+        groups: Mapping[str, str],
     ) -> Self:
         """What fits gave: of each form the best, with its ridge.
 
@@ -292,27 +320,35 @@ class CalibrationMap:
             tried: All fits.
             chosen: That in use.
             structures: Name of each structure by nnU-Net's key, in order.
+            labels: Names of the rows of a map.
+            voxels: Of each case.
             parts: Part of each case in the cross-fit.
-            **known: Further attributes.
+            groups: Patient of each case; empty where each is its own.
         """
-        fits = {name: choose(tried, name) for name in dict.fromkeys(each.score.form for each in tried)}
+        fits = {name: choose(tried, name) for name in dict.fromkeys(fit.score.form for fit in tried)}
         fits[chosen.score.form] = chosen
+        part_maps = {
+            part: MapPart([case for case, its in parts.items() if its == part], stored_map(fitted))
+            for part, fitted in chosen.part_maps.items()
+        }
         made = cls.of_maps(
-            {name: each.map for name, each in fits.items()},
+            {name: fit.map for name, fit in fits.items()},
             chosen.score.form,
             structures,
+            labels=list(labels),
             generated_by=f"nnunet_nacl {nnunet_nacl.__version__}",
-            n_cases=len(parts),
-            scope=SCOPE,
-            forms=[each.score for each in tried],
-            cross_fit={
-                part: MapPart([case for case, its in parts.items() if its == part], stored_map(fitted))
-                for part, fitted in chosen.part_maps.items()
-            },
-            **known,
+            fitted=Fitted(
+                len(parts),
+                dict(groups),
+                [fit.score for fit in tried],
+                float(np.mean([case_loss(case, chosen.map) for case in voxels])),
+                part_maps,
+                certain_background=certain_background(voxels),
+            ),
+            origin=Origin(scope=SCOPE),
         )
-        for name, each in fits.items():
-            made.maps[name]["ridge"] = each.score.ridge
+        for name, fit in fits.items():
+            made.maps[name]["ridge"] = fit.score.ridge
         return made
 
     def transform(self, probabilities: np.ndarray | Probabilities, form: str | None = None) -> np.ndarray:
@@ -361,18 +397,13 @@ class CalibrationMap:
     @property
     def part_maps(self) -> dict[str, LogOddsMap]:
         """By case that the map was fitted to, the map that was fitted to the other parts."""
-        maps = {name: loaded_map(part.map, self.regions) for name, part in self.cross_fit.items()}
-        return {case: maps[name] for case, name in self.part_of.items()}
+        maps = {name: loaded_map(part.map, self.regions) for name, part in self.fitted.cross_fit.items()}
+        return {case: maps[name] for case, name in self.fitted.part_of.items()}
 
     @property
     def names(self) -> dict[str, str]:
         """Name of each structure by nnU-Net's key, in order."""
         return {row["key"]: row["name"] for row in self.structures}
-
-    @property
-    def part_of(self) -> dict[str, str]:
-        """Part of each case that the map was fitted to."""
-        return {case: name for name, part in self.cross_fit.items() for case in part.cases}
 
     @property
     def learned(self) -> LearnedQuality | None:

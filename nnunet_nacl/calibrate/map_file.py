@@ -50,9 +50,9 @@ def named_map(path: Path) -> UsedMap:
         "file": os.path.abspath(path),
         "sha256": sha256(path),
         "form": record.form,
-        "calibration_set": encode(record.calibration_set),
-        "effect": {name: record.effect[name] for name in _HEADLINE if name in record.effect},
-        "scope": record.scope,
+        "calibration_set": encode(record.origin.calibration_set),
+        "effect": {name: record.fitted.effect[name] for name in _HEADLINE if name in record.fitted.effect},
+        "scope": record.origin.scope,
     }
 
 
@@ -64,7 +64,7 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
         record: What it holds.
         networks: By fold, SHA-256 of the checkpoints.
     """
-    known = record.checkpoint_sha256
+    known = record.origin.checkpoint_sha256
     if others := [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]:
         raise UserError(
             f"{path} was fitted to other networks than those of fold {', '.join(others)} (trained again since?); "
@@ -119,7 +119,7 @@ def map_of_folds(
     try:
         check_networks(path, record, networks)
         form = "given" if "given" in record.maps else record.form
-        if record.quality is None or record.learned is None or record.inference not in ({}, inference):
+        if record.quality is None or record.learned is None or record.origin.inference not in ({}, inference):
             return None
         if form != "given" and record.learned.as_deployed:  # of own cases
             return None
@@ -161,7 +161,7 @@ def map_path_of(folder: Path) -> Path | None:
 def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
-    return set(CalibrationMap.load(path).part_of) if path else set()
+    return set(CalibrationMap.load(path).fitted.part_of) if path else set()
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

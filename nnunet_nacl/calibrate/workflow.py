@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
-from nnunet_nacl.calibrate.effect import certain_background, changes
+from nnunet_nacl.calibrate.effect import changes
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.case.settings import MASKS
@@ -16,7 +16,7 @@ from nnunet_nacl.case.table import scores, table
 from nnunet_nacl.case.under import under
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit, parts_of
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, case_loss
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.numbers.learned_quality import learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
@@ -81,25 +81,15 @@ def fit(
     chosen = choose(tried, form)
     before = list(records.values())
     after = [under(record, chosen.part_maps[part]) for record, part in zip(before, parts)]
-    measured = table(before)
-    return CalibrationMap.of_fits(
-        tried,
-        chosen,
-        {labels.key(channel): labels.names[channel] for channel in labels.foreground},
-        parts=dict(zip(cases, parts)),
-        labels=["out", "in"] if labels.regions else list(labels.names),
-        nll=float(np.mean([case_loss(case, chosen.map) for case in voxels])),
-        certain_background=certain_background(voxels),
-        effect=changes(_values(before), _values(after), groups if patients else None),
-        detected=detected_in(measured),
-        groups=dict(zip(cases, groups)) if patients else {},
-        quality=_learn(
-            table(after),
-            dict(zip(cases, groups)),
-            dict(zip(cases, parts)),
-            as_deployed,
-            labels.ignore_label is not None,
-        ),
+    structures = {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+    rows, of_groups = ["out", "in"] if labels.regions else list(labels.names), dict(zip(cases, groups))
+    of_parts, ignore = dict(zip(cases, parts)), labels.ignore_label is not None
+    made = CalibrationMap.of_fits(tried, chosen, structures, rows, voxels, of_parts, of_groups if patients else {})
+    effect = changes(_values(before), _values(after), groups if patients else None)
+    return replace(
+        made,
+        fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before))),
+        quality=_learn(table(after), of_groups, of_parts, as_deployed, ignore),
     )
 
 

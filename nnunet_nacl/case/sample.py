@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.case.probabilities import Probabilities
+from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.numbers.case_voxels import Voxels, pack, unpack
 
 MASK_BITS = ("dilated", "boundary", "near")
@@ -160,6 +160,31 @@ def draw_sample(
     outside = _kinds(target, bits, ~seen if valid is None else valid & ~seen)
     of_voxels = target[drawn], label[drawn], bits[drawn], stratum[drawn]
     return Sample(log_odds, *of_voxels, np.stack([wanted, present], 1), outside, regions)
+
+
+def sample_arrays(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Sample:
+    """A sample of arrays in memory.
+
+    Args:
+        probs: (K, *spatial) of classes, background first, or (R, *spatial) of regions.
+        labels: (*spatial) true class; or (R, *spatial) whether a voxel is in each region.
+        regions: Whether these are sigmoid regions.
+
+    Raises:
+        ValueError: Shapes or labels do not fit, or there is nothing but certain background.
+    """
+    expected = probs.shape if regions else probs.shape[1:]
+    highest = 1 if regions else len(probs) - 1
+    if labels.shape != expected or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
+        raise ValueError(
+            f"labels must have the shape {expected} and values from 0 to {highest}, got {labels.shape} with "
+            f"{labels.min(initial=0)} to {labels.max(initial=0)}."
+        )
+    if regions:
+        target = pack(labels.astype(bool), len(labels))
+    else:
+        target = labels.astype(np.uint8 if len(probs) <= 256 else np.uint16)
+    return draw_sample(SavedProbabilities(probs, regions), target)
 
 
 def _labels(odds: Tensor, regions: bool) -> np.ndarray:

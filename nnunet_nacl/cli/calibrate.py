@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         **network_of(args),
     )
     print(calibration_text(record, verbose=args.verbose))
-    for note in record.notes:
+    for note in record.origin.notes:
         print(f"note: {note}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     drawn = True
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
             drawn = False
             print(f"nnunet_nacl calibrate: the map is written, its figure is not: {error}", file=sys.stderr)
     print(verdict(record))
-    report_problems("calibrate", record.problems, "cases could not be used")
-    return 0 if drawn and not record.problems else 1
+    report_problems("calibrate", record.origin.problems, "cases could not be used")
+    return 0 if drawn and not record.origin.problems else 1
 
 
 def _model(args: argparse.Namespace):

@@ -27,10 +27,10 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
         record: What `calibrate` found.
         verbose: Every number, not only the main ones.
     """
-    names, effect, quality = record.names, record.effect, record.quality or MapQuality()
+    names, effect, quality = record.names, record.fitted.effect, record.quality or MapQuality()
     if not verbose:
         effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
-    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.settings))}" for mask in _MASKS)
+    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.origin.settings))}" for mask in _MASKS)
     lines = [*_form(record), *(_slopes(record) if verbose else [])]
     lines += [
         "",
@@ -40,7 +40,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     lines += [""]
-    if text := detected_text(record.detected, names, every=verbose):
+    if text := detected_text(record.fitted.detected, names, every=verbose):
         lines += [text, ""]
     lines += _promises(quality, names, verbose)
     if quality.learned:
@@ -52,7 +52,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
 
 def verdict(record: CalibrationMap) -> str:
     """What the map does to confidence where something is segmented, and to labels; and what flags cost."""
-    change = record.effect["ECE predicted"]
+    change = record.fitted.effect["ECE predicted"]
     before, after = (number(change[when]["mean"]) for when in ("before", "after"))
     low, high = change["difference"]["low"], change["difference"]["high"]
     sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
@@ -67,11 +67,11 @@ def verdict(record: CalibrationMap) -> str:
 
 def _form(record: CalibrationMap) -> list[str]:
     ridge, best = record.maps[record.form].get("ridge") or math.inf, dict[str, float]()
-    for tried in record.forms:
+    for tried in record.fitted.forms:
         best[tried.form] = min(tried.nll, best.get(tried.form, math.inf))
     scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best.items())
     shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
-    size = f"{record.n_cases} cases, {len(record.cross_fit)} parts"
+    size = f"{record.fitted.n_cases} cases, {len(record.fitted.cross_fit)} parts"
     return [f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"]
 
 
@@ -88,7 +88,7 @@ def _slopes(record: CalibrationMap) -> list[str]:
         slope, total, offset = (f"{one[key]:+.3f}" for key in ("slope", "total", "offset"))
         row = {"label": record.labels[one["label"]], "structure": names[one["structure"]], "slope": slope}
         rows.append(row | {"offset": offset, "of -log p of the background": total})
-    certain = record.certain_background
+    certain = record.fitted.certain_background
     return [
         text_of(rows, keys=2),
         f"left as they are, no structure above 1e-6: {certain.voxels:.1%} of the voxels with "

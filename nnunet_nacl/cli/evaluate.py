@@ -201,7 +201,7 @@ def _report_quality(
     if text := detected_text(detected_in(rows), evaluation.names, every=every):
         print(f"\n{text}")
     if quality:
-        notes, patients = quality.caveats(rows.case), quality.record.groups
+        notes, patients = quality.caveats(rows.case), quality.record.fitted.groups
         rows = quality.learned.predict_dice(rows)
     print(f"\n{quality_text(rows, bad)}")
     if text := presence_text(learn_presence(rows, patients), evaluation.names, every=every):

@@ -251,6 +251,6 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     if selection.options.groups is None:
         models = [place.folder.folder.parent.parent for place in selection.predictions if place.entry.is_model]
         maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
-        groups = next(filter(None, (CalibrationMap.load(path).groups for path in maps)), {})
+        groups = next(filter(None, (CalibrationMap.load(path).fitted.groups for path in maps)), {})
         patients = {case: groups.get(case, case) for case in cases}
     return patients if len(set(patients.values())) < len(patients) else {}

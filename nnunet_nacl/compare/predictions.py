@@ -187,7 +187,7 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
     if not path.is_file():
         raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
     record, name = CalibrationMap.load(path), fold.name.removeprefix("fold_")
-    if checkpoint.is_file() and name in record.checkpoint_sha256:
+    if checkpoint.is_file() and name in record.origin.checkpoint_sha256:
         check_networks(path, record, {name: sha256(checkpoint)})
     maps = record.part_maps
     lacking = [case for case in folder.cases(known=maps)[0] if case not in maps]

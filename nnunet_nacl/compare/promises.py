@@ -95,6 +95,6 @@ def promises_of(selection: Selection, dataset: Dataset, maps: Mapping[str, Quali
 def _by_other_parts(place: Predictions, dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """With intervals, if the model's map has learned of these cases."""
     record = CalibrationMap.load(place.folder.folder.parent.parent / MAP_FILE)
-    if record.learned is None or not record.part_of.keys() >= set(dataset.cases):
+    if record.learned is None or not record.fitted.part_of.keys() >= set(dataset.cases):
         return table
-    return predict_dice_parts(table, record.groups, record.part_of)
+    return predict_dice_parts(table, record.fitted.groups, record.fitted.part_of)

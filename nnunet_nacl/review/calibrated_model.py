@@ -68,9 +68,8 @@ class CalibratedModel(TrainedModel):
         if self.calibration is None or self.record is None:
             return []
         used = {"step_size": step_size, "mirroring": mirroring}
-        other = [
-            f"{name} {value}, here {used[name]}" for name, value in self.record.inference.items() if used[name] != value
-        ]
+        fitted = self.record.origin.inference.items()
+        other = [f"{name} {value}, here {used[name]}" for name, value in fitted if used[name] != value]
         return [f"The calibration was fitted with {' and '.join(other)}: its numbers hold less."] if other else []
 
     @cached_property

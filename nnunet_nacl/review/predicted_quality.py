@@ -101,7 +101,7 @@ class QualityOfMap:
             several: Whether several networks predicted them, or perhaps.
         """
         notes = [f"The map learned {SINGLE_NETWORKS}."] if several and not self.learned.as_deployed else []
-        if shared := sorted(self.record.part_of.keys() & set(cases)):
+        if shared := sorted(self.record.fitted.part_of.keys() & set(cases)):
             notes.append(
                 f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
                 "same, Dice is predicted better here than it will be for new ones."
@@ -155,14 +155,14 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
         UserError: They are of other networks.
     """
     record, folder = CalibrationMap.load(path), predictions.folder.resolve()
-    if (folder / APPLIED_FILE).is_file() or record.source == str(folder):
+    if (folder / APPLIED_FILE).is_file() or record.origin.source == str(folder):
         return ""
     model, networks = _model_of(folder)
     check_networks(path, record, networks)
-    if networks and networks.keys() <= record.checkpoint_sha256.keys():
+    if networks and networks.keys() <= record.origin.checkpoint_sha256.keys():
         return ""
     stated = model.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
-    learned = Path(record.source).name.split("__")
+    learned = Path(record.origin.source).name.split("__")
     for here, there in zip(stated, learned if len(learned) == 3 else ()):
         if here not in ("", there):
             raise UserError(f"{path} was learned with {there}, {folder} has {here}; give the map of this model.")
