@@ -129,7 +129,8 @@ def run_commands(work: Path, name: str, environment: Path, side: Path) -> Path:
     for kind in ("raw", "preprocessed"):
         (folder / f"nnUNet_{kind}").symlink_to(source / f"nnUNet_{kind}")
     shutil.copytree(source / "nnUNet_results", folder / "nnUNet_results")
-    for pattern in ("calibration*", "*/calibration*", "*/validation/calibration*", "*/validation/records"):  # made anew by the commands
+    # what the commands make anew
+    for pattern in ("calibration*", "*/calibration*", "*/validation/calibration*", "*/validation/records"):
         for path in (folder / "nnUNet_results").glob(f"*/*/{pattern}"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     model = sorted((folder / "nnUNet_results").glob("*/*/fold_0"))[0].parent
