@@ -91,7 +91,7 @@ class CrossFit:
     Attributes:
         score: Which form it is, and how it does on cases that were left out.
         map: Fitted to all cases.
-        part_maps: By part, the map that was fitted without it.
+        part_maps: By part, fitted without it.
     """
 
     score: FormScore
@@ -150,8 +150,7 @@ def cross_fit(
 
 def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
     """Standard error of the mean over cases, those of a group being one draw; NaN with one group."""
-    codes = np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(codes, values - values.mean())
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], values - values.mean())
     count = len(sums)
     return float(np.sqrt(sums @ sums * count / (count - 1)) / len(values)) if count > 1 else math.nan
 

@@ -35,19 +35,10 @@ _BLOCK = 1 << 13  # voxels at a time: they stay in the cache
 
 
 def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
-    """Fit a map that is the same for every label, every case weighing the same.
+    """Fit a map that is the same for every label, one of ``AFFINE_FORMS``, every case weighing the same.
 
     The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is elsewhere.
-
-    Args:
-        cases: To fit to.
-        form: One of ``AFFINE_FORMS``.
-
-    Raises:
-        ValueError: The form is another, or there is no case.
     """
-    if form not in AFFINE_FORMS or not cases:
-        raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
     regions, num = cases[0].regions, len(cases[0].log_odds)
     lowest = np.append(SMALLEST_SLOPE - 1, np.full(num, -np.inf))
     change = minimise(affine_models(cases, form == "shift"), lowest, RIDGE, len(cases))
@@ -80,15 +71,10 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
     coefficients of log p and -log(1 - p), which are a and a + g.
 
     Args:
-        cases: To fit to.
+        cases: To fit to, at least one.
         centre: What the ridge pulls towards.
         ridge: Weight of the squared distance, beside the mean loss in nats.
-
-    Raises:
-        ValueError: There is no case.
     """
-    if not cases:
-        raise ValueError("there is no case to fit to.")
     regions, rows = cases[0].regions, centre.coefficients()
     there = structures_there(cases)
     for label, place, voxels in voxels_by_label(cases):

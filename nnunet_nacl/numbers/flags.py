@@ -179,9 +179,9 @@ def read_bad(
     result = {key: by_key.get(key, others) for key in structures if key in counted}
     if count and (without := [structures[key] for key, value in result.items() if value is None]):
         raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
-    if named := {key: value for key, value in result.items() if value is not None}:
-        return named
-    raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
+    if not (named := {key: value for key, value in result.items() if value is not None}):
+        raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
+    return named
 
 
 def parse_bad(texts: Sequence[str]) -> dict[str, float]:
@@ -239,27 +239,23 @@ def flag_costs(scores: ScanScores) -> pd.DataFrame:
         of_scans, are_bad = scores.of_scans(by_structure), scores.are_bad(by_structure)
         n = len(set(patient[are_bad]))
         cost = {"bad": limit, "share_bad": are_bad.mean(), "n_patients": n}
-        cost |= {"flagged": _flagged(of_scans, are_bad, patient, rate), "interval": (math.nan, math.nan)}
-        cost |= {"by_entropy": _flagged(entropy, are_bad, patient, rate), "at_random": math.nan}
+        cost |= {"flagged": _flagged(rate, of_scans, are_bad, patient), "interval": (math.nan, math.nan)}
+        cost |= {"by_entropy": _flagged(rate, entropy, are_bad, patient), "at_random": math.nan}
         if n >= patients_needed(rate):
             drawn = resamples(int(patient.max()) + 1, _DRAWS, 0).astype(int)  # how often each patient is
-            draws = [_flagged(*_drawn(of_scans, are_bad, patient, counts), rate) for counts in drawn]
+            draws = [_flagged(rate, *_drawn(of_scans, are_bad, patient, counts)) for counts in drawn]
             cost |= {"interval": percentile_interval(np.array(draws)), "at_random": float(1 - (rate * (n + 1) - 1) / n)}
         costs.append(cost)
     return pd.DataFrame(costs)
 
 
-def _flagged(score: np.ndarray, bad: np.ndarray, patient: np.ndarray, rate: Fraction) -> float:
+def _flagged(rate: Fraction, score: np.ndarray, bad: np.ndarray, patient: np.ndarray) -> float:
     threshold = smallest_threshold(score, bad, patient, rate, of_bad=True)
     return math.nan if math.isnan(threshold) else float(np.mean(~(score > threshold)))
 
 
-def _drawn(
-    score: np.ndarray, bad: np.ndarray, patient: np.ndarray, counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _drawn(score: np.ndarray, bad: np.ndarray, patient: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """The scans of the patients drawn; one who is drawn twice is two patients."""
-    copies = counts[patient]
-    index = np.repeat(np.arange(len(patient)), copies)
-    copy = np.concatenate([np.arange(number) for number in copies]) if len(index) else index
-    number = np.unique(patient[index] + copy * len(counts), return_inverse=True)[1]
-    return score[index], bad[index], number
+    scan = pd.Series(np.repeat(np.arange(len(patient)), counts[patient]))
+    copy = scan.groupby(scan).cumcount().to_numpy()
+    return [score[scan], bad[scan], pd.factorize(patient[scan] + copy * len(counts))[0]]

@@ -33,7 +33,7 @@ from pydantic import Field, NonNegativeInt
 from nnunet_nacl.json_files import Array, Number, Patients, Share, Size
 from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
 from nnunet_nacl.numbers.presence import present_by_others
-from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, structure_score
+from nnunet_nacl.numbers.scan_score import DIGITS, ScanScores, patients_needed, structure_score
 
 DEFAULT_ALPHA = 0.1
 DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]
@@ -52,8 +52,7 @@ class StructureEstimate:
         patient: (n,) which patient a case belongs to, numbers from 0.
         alpha: The interval has level 1 - alpha: 90 %, as texts say.
         bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
-        voxel: Volume of a voxel where errors grow with the volume: they are relative to the predicted volume plus this.
-            None where they are alike everywhere.
+        voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this.
 
     Raises:
         ValueError: Lists do not belong together, or ``voxel`` is not positive.
@@ -83,16 +82,13 @@ class StructureEstimate:
         bounds: tuple[float, float] = (0.0, 1.0),
         voxel: float | None = None,
     ) -> StructureEstimate:
-        """Learn from cases; every patient weighs the same.
+        """Learn from (n,) values and to whom each case belongs; every patient weighs the same.
 
         Args:
-            predicted: (n,) predicted Dice or volume. NaN, a structure that was not segmented, is left out.
-            true: (n,) true Dice (0 where the truth is empty) or volume. NaN is left out.
-            patients: (n,) to whom each case belongs.
+            predicted: Dice or volume. NaN, a structure that was not segmented, is left out.
+            true: Dice (0 where the truth is empty) or volume. NaN is left out.
+            patients: Of the cases.
             bounds, voxel: See the attributes.
-
-        Raises:
-            ValueError: Lengths differ, or ``voxel`` is not positive.
         """
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         usable = ~np.isnan(x + y)
@@ -122,14 +118,10 @@ class StructureEstimate:
         return np.array([-_quantile(away - others, weight, level), _quantile(others + away, weight, level)])
 
     def predict(self, predicted: ArrayLike) -> np.ndarray:
-        """Predicted values with their intervals, which need not hold them: the cases may all be off in one direction.
+        """(..., 3) predicted values and the ends of their intervals, which need not hold them if all are off one way.
 
-        Args:
-            predicted: (...) predicted Dice or volume of each case; NaN for a structure that was not segmented.
-
-        Returns:
-            (..., 3) the predicted values and the ends of the intervals. NaN for what is not known: everything where
-            ``predicted`` is NaN or nothing was learned, the interval with fewer patients than it needs.
+        NaN for what is not known: everything where ``predicted``, (...) Dice or volumes, is NaN or nothing was learned,
+        the interval with fewer patients than it needs.
         """
         x = np.asarray(predicted, float)
         result = np.full((*x.shape, 3), math.nan)
@@ -314,11 +306,12 @@ def learn(
             estimates[kind][key] = StructureEstimate.fit(*pair, names, **options)
             checks[kind][key] = check_estimate(*pair, names, **options)
         silent = checks["dice"][key].says_nothing
-        score[key] = structure_score(rows.predicted_dice, present[rows.index], is_always, silent)
-        dice[key] = rows.Dice
+        score[key] = structure_score(rows.predicted_dice, present[rows.index], is_always, silent).tolist()
+        dice[key] = rows.Dice.round(DIGITS).tolist()
         always += [key] if is_always else []
     entropy = table.groupby("case", sort=False).entropy.first()
-    scores = ScanScores.of(score, dice, entropy, patients_of(entropy.index, patients), always)
+    number = pd.factorize(pd.Series(patients_of(entropy.index, patients), dtype=object))[0]
+    scores = ScanScores(score, dice, entropy.round(DIGITS).tolist(), number, always)
     return LearnedQuality(as_deployed, **estimates, checks=checks, scores=scores)
 
 

@@ -125,12 +125,7 @@ class LogOddsMap:
         return (slopes @ with_total(odds)).add_(offsets[:, None])
 
     def to_probabilities(self, odds: Tensor, label: Tensor) -> Tensor:
-        """(C, n) calibrated probabilities.
-
-        Args:
-            odds: (m, n) log-odds as :func:`log_odds` has them, not clipped.
-            label: (n,) the most probable class of each voxel, or (m, n) whether it is in each region.
-        """
+        """(C, n) calibrated, of (m, n) log-odds by :func:`log_odds` and the label as :func:`most_probable` gives it."""
         mapped = self._mapped(odds, label)
         return torch.where(is_certain(odds), probabilities(odds, self.regions), mapped)
 
@@ -155,15 +150,12 @@ class LogOddsMap:
         """Calibrate the probabilities of one case.
 
         Args:
-            probs: (C, *spatial) as nnU-Net saves them. What lies outside nnU-Net's crop stays as it is: no network
-                has seen it.
+            probs: (C, *spatial) as nnU-Net saves them; ValueError where the map is of another C. What lies outside
+                nnU-Net's crop stays as it is: no network has seen it.
             inside: Where in ``probs`` that crop is; None looks for it, see :func:`network_box`.
 
         Returns:
             A new array of the same shape; float32, or float64 if that was given.
-
-        Raises:
-            ValueError: The number of channels is not that of the map.
         """
         if len(probs) != (channels := self.num_structures + (not self.regions)):
             raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
@@ -193,14 +185,7 @@ def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
 
     Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's probability of
     exactly 1 counts as halfway to 1 from the largest number below it: float32's sigmoid is 1 from z = 17 on, and what
-    z was cannot be known from it.
-
-    Args:
-        probs: (C, ...) probabilities of any floating type.
-        regions: Whether they are of sigmoid regions.
-
-    Returns:
-        float32, or float64 if that was given.
+    z was cannot be known from it. Float32 of (C, ...) ``probs`` of any floating type; float64 of float64.
     """
     probs = torch.as_tensor(np.ascontiguousarray(probs) if isinstance(probs, np.ndarray) else probs)
     step = torch.finfo(probs.dtype).eps
@@ -254,10 +239,6 @@ def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] |
 
     nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout). Inside, a
     probability of exactly 0 takes logits more than 100 apart. So the box of the voxels where any structure has a
-    probability above 0 is the crop.
-
-    Args:
-        probs: (C, *spatial) probabilities.
-        regions: Whether they are of sigmoid regions.
+    probability above 0, of (C, *spatial) ``probs``, is the crop.
     """
     return bounding_box((probs if regions else probs[1:]).max(axis=0) > 0)

@@ -65,13 +65,7 @@ class LearnedProbability:
 
     @classmethod
     def fit(cls, features: ArrayLike, yes: ArrayLike, patients: Iterable[Hashable]) -> LearnedProbability:
-        """Learn from rows, all of which weigh the same.
-
-        Args:
-            features: (n, F) finite numbers, n and F at least 1, else ValueError.
-            yes: (n,) whether it is so.
-            patients: (n,) to whom each row belongs.
-        """
+        """Learn from (n, F) finite features, whether each is a yes, and to whom it belongs; rows weigh the same."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
@@ -166,21 +160,22 @@ class LearnedPresence:
 
     def present_probability(self, structure: str, network_volume: float, network_dice: float) -> float:
         """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""
-        if structure not in self.present:
-            return math.nan
-        return float(
-            self.present[structure].predict(presence_features([network_volume], [network_dice], self.voxel))[0]
-        )
+        return float(self._probabilities(structure, [network_volume], [network_dice])[0])
+
+    def _probabilities(self, structure: str, network_volume: ArrayLike, network_dice: ArrayLike) -> np.ndarray:
+        features = presence_features(network_volume, network_dice, self.voxel)
+        found = self.present.get(structure)
+        return found.predict(features) if found else np.full(len(features), math.nan)
 
 
 def presence_features(network_volume: ArrayLike, network_dice: ArrayLike, voxel: float) -> np.ndarray:
-    """(n, 2) what tells whether a structure is in a scan: the logarithms of both.
+    """(n, 2) what tells whether a structure is in a scan: the logarithms of both, of the volume plus a ``voxel``.
 
     Args:
         network_volume: (n,) sum of its probabilities times the volume of a voxel.
         network_dice: (n,) expected Dice of the set of voxels where that is largest, see
             :class:`~nnunet_nacl.numbers.expected_dice.ProbabilityHistogram`; what is below .001 counts as that.
-        voxel: Volume of a voxel, added to the volume before the logarithm.
+        voxel: Volume of a voxel.
     """
     volume = np.log(np.maximum(np.asarray(network_volume, float), 0) + voxel)
     return np.stack([volume, np.log(np.maximum(np.asarray(network_dice, float), _LEAST_DICE))], 1)
@@ -234,7 +229,5 @@ def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> p
     for name in part.unique():
         taught = learn_presence(table[part != name], patients)
         for key, rows in table[part == name].groupby("key"):
-            if key in taught.present:
-                features = presence_features(rows.network_volume, rows.network_dice, taught.voxel)
-                present[rows.index] = taught.present[str(key)].predict(features)
+            present[rows.index] = taught._probabilities(str(key), rows.network_volume, rows.network_dice)
     return present

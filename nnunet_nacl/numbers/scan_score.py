@@ -8,9 +8,8 @@ What Dice a structure can expect follows from its predicted Dice x and the proba
 with p = 1 where that was not learned, for a structure that all calibration scans have; of one that some have, without
 anything learned about which, x where it is segmented, and nothing where it is not. Where x says no more than a
 constant, p alone counts. The score of a scan is the smallest, over the structures that count, of this less the Dice
-below which the structure is bad. It has four digits, in the map's file as in use, so that scans that are alike are on
-the same side of a threshold. On left-out patients of three data sets it orders scans as well as the probability that
-one is bad does, which needs the distribution of errors too.
+below which the structure is bad. It has four digits, so that scans that are alike are on the same side of a threshold.
+On left-out patients of three data sets it orders scans as well as the probability that one is bad does.
 
 A scan is flagged where its score is at most t; conformal risk control over patients finds t. What a patient loses at t
 is the share of its bad scans that are not flagged (``of_bad``: patients without a bad scan are left out), or the share
@@ -27,25 +26,25 @@ the next patient, who may lose all.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from nnunet_nacl.json_files import Patients, Share
 
-_DIGITS = 4
+DIGITS = 4
+"""Of scores and Dice that are kept."""
 
 
 def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool, says_nothing: bool) -> np.ndarray:
-    """(...) Dice that a structure can expect, with four digits, see above; NaN where nothing is known.
+    """(...) Dice that a structure can expect, see above; NaN where nothing is known.
 
     Args:
-        predicted_dice: (...) NaN where the structure was not segmented.
-        present: (...) probability that it is in the scan; NaN where that was not learned.
+        predicted_dice: (...) x; NaN where the structure was not segmented.
+        present: (...) p; NaN where that was not learned.
         always: Whether all calibration scans have it.
         says_nothing: Whether on left-out patients a constant was as near to the true Dice: then p alone counts.
     """
@@ -54,7 +53,7 @@ def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool,
     likely = np.where(np.isnan(p), 1.0, p)
     unknown = says_nothing & (np.isnan(p) | always)
     segmented = np.where(unknown, math.nan, likely if says_nothing else x * likely)
-    return np.where(np.isnan(x), 1 - p, segmented).round(_DIGITS)
+    return np.where(np.isnan(x), 1 - p, segmented).round(DIGITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +83,6 @@ class ScanScores:
         if not known or lengths != {len(self.patient)}:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
-    @classmethod
-    def of(
-        cls,
-        score: Mapping[str, ArrayLike],
-        dice: Mapping[str, ArrayLike],
-        entropy: ArrayLike,
-        patients: Sequence[Hashable],
-        always: Sequence[str],
-    ) -> ScanScores:
-        """Of (n,) values, kept with four digits: the file stays small."""
-        score, dice = ({key: _rounded(values) for key, values in of.items()} for of in (score, dice))
-        number = pd.factorize(pd.Series(list(patients), dtype=object))[0]
-        return cls(score, dice, _rounded(entropy), number, list(always))
-
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) score of each scan by the Dice below which each structure that counts is bad; NaN where none has one."""
         return np.fmin.reduce([np.array(self.score[key]) - limit for key, limit in bad.items()])
@@ -105,10 +90,6 @@ class ScanScores:
     def are_bad(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) whether the Dice of a structure that counts is below what ``bad`` says."""
         return np.any([np.array(self.dice[key]) < limit for key, limit in bad.items()], axis=0)  # NaN is not
-
-
-def _rounded(values: ArrayLike) -> list[float]:
-    return np.round(np.asarray(values, float), _DIGITS).tolist()
 
 
 def patients_needed(rate: Fraction | float) -> int:

@@ -164,9 +164,8 @@ class UnlikeScans:
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:
     """Probability of at least ``n_unlike`` of m scans with p <= ``level``, were all like the calibration scans.
 
-    P-values that share their calibration scans are not independent: the number of small ones has a beta-binomial
-    distribution with k and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics 51, 2023). NaN where
-    no p can be so small.
+    P-values that share their calibration scans are not independent: the number of small ones is beta-binomial with k
+    and n + 1 - k, k = floor(level (n + 1)) (Bates et al., Annals of Statistics 51, 2023). NaN where no p is so small.
     """
     from scipy.stats import betabinom
 

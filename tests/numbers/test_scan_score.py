@@ -39,10 +39,10 @@ def test_the_score_of_a_structure(dice, present, always, says_nothing, score):
 
 def learned() -> ScanScores:
     """Of four scans of three patients with an organ, which all have, and a lesion."""
-    organ = structure_score([0.9, 0.8, NAN, 0.7], NAN, True, False)
-    lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False, False)
+    organ = structure_score([0.9, 0.8, NAN, 0.7], NAN, True, False).tolist()
+    lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False, False).tolist()
     dice = {"1": [0.95, 0.5, 0.0, 0.7], "2": [0.3, 0.0, NAN, NAN]}
-    return ScanScores.of({"1": organ, "2": lesion}, dice, np.zeros(4), ["b", "a", "b", "c"], ["1"])
+    return ScanScores({"1": organ, "2": lesion}, dice, [0.0] * 4, np.array([0, 1, 0, 2]), ["1"])
 
 
 def test_the_worst_structure_that_counts_is_that_of_the_scan():
