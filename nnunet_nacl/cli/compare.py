@@ -16,7 +16,7 @@ from nnunet_nacl.errors import UserError
 if TYPE_CHECKING:
     from nnunet_nacl.compare.comparison import Comparison
     from nnunet_nacl.compare.entries import Entry
-    from nnunet_nacl.show.tables import Table
+    from nnunet_nacl.compare.tables import Table
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 

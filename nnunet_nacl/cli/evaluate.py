@@ -193,9 +193,9 @@ def _report_quality(
     """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
     from nnunet_nacl.calibrate.map_file import sha256
     from nnunet_nacl.calibrate.workflow import detected_in
+    from nnunet_nacl.compare.case_tables import detected_text, presence_text, quality_text
     from nnunet_nacl.numbers.presence import learn_presence
     from nnunet_nacl.numbers.quality_report import quality_report
-    from nnunet_nacl.show.case_tables import detected_text, presence_text, quality_text
 
     rows, notes, patients = evaluation.table, [], {}
     if text := detected_text(detected_in(rows), evaluation.names, every=every):

@@ -19,14 +19,13 @@ from nnunet_nacl.case.settings import MASK_NOTES, MASKS
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.dataset import Dataset
 from nnunet_nacl.compare.figures import FIGURES, MAIN_DIFFERENCES
-from nnunet_nacl.compare.tables import NOT_TESTED, TABLES
+from nnunet_nacl.compare.tables import NOT_TESTED, TABLES, Table
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.numbers.statistics import CONFIDENCE
 from nnunet_nacl.show.rendering import render_page
-from nnunet_nacl.show.tables import Table
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 SCHEMA_VERSION = 4  # keys may be added within a version

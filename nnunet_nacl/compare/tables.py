@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.settings import MASKS
+from nnunet_nacl.compare import case_tables as cases
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Dataset
 from nnunet_nacl.compare.promises import Promises
 from nnunet_nacl.errors import some
-from nnunet_nacl.files import write_atomically
+from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.quality_report import quality_report
-from nnunet_nacl.show import case_tables as cases
-from nnunet_nacl.show.tables import Rows, Table, frames, number, ten_worst
+from nnunet_nacl.show.tables import Rows, frames, number, ten_worst, text_of
 
 TABLES = "tables"
 """Folder beside comparison.json."""
@@ -31,6 +34,78 @@ _QUALITY = (
     "foreground, unusual volumes, lowest Dice between two folds, the truth (oracle), at random. Lower is better, of "
     "rho higher."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of a comparison.
+
+    Attributes:
+        id: Name of its files.
+        title: One line.
+        caption: What the numbers are, over how many cases, what is left out.
+        values: Header and rows: texts, and numbers in full precision.
+        texts: The same as shown.
+        better: By column whose best numbers are marked: ``lower`` or ``higher``. Where two columns name a row, those
+            that share the first name are marked together, else all.
+        unranked: Values of the column ``method`` whose rows cannot be best.
+        dataset: Name of the data set, None if it is about several.
+        csv: What the CSV holds where that is more than the table.
+    """
+
+    id: str
+    title: str
+    caption: str
+    values: pd.DataFrame
+    texts: pd.DataFrame
+    better: Mapping[str, str] = field(default_factory=dict)
+    unranked: Collection[str] = ()
+    dataset: str | None = None
+    csv: pd.DataFrame | None = None
+
+    @property
+    def numeric(self) -> list[int]:
+        """Which columns hold numbers; those before the first name a row."""
+        return [i for i, kind in enumerate(self.values.dtypes) if is_numeric_dtype(kind)]
+
+    @cached_property
+    def marks(self) -> pd.DataFrame:
+        """``best``, ``second`` or nothing for each cell.
+
+        What is rounded to the same text counts as equal: a reader sees no difference. Where all are equal nothing is
+        marked; of two methods only the best; where two or more are best, the next is no second.
+        """
+        marks = pd.DataFrame("", self.values.index, self.values.columns)
+        groups = self.values.iloc[:, 0] if self.numeric[0] > 1 else pd.Series(0, self.values.index)
+        for column, better in self.better.items():
+            ranked = self.texts.loc[~self.values["method"].isin(self.unranked), column]
+            for _, shown in pd.to_numeric(ranked, errors="coerce").groupby(groups):
+                rank = shown.rank(method="dense", ascending=better == "lower")
+                if rank.max() > 1:
+                    marks.loc[rank.index[rank == 1], column] = "best"
+                    if len(rank) > 2 and (rank == 1).sum() == 1:
+                        marks.loc[rank.index[rank == 2], column] = "second"
+        return marks
+
+    def to_text(self) -> str:
+        """For a terminal; ``*`` follows the best and ``+`` the second."""
+        marked, texts = bool(self.better), self.texts.copy()
+        signs = {"": "  " * marked, "best": " *", "second": " +"}
+        for i in self.numeric:
+            texts.isetitem(i, texts.iloc[:, i] + self.marks.iloc[:, i].map(signs))
+        return f"{self.title}{'   (* best, + second)' * marked}\n{text_of(texts, self.numeric[0])}"
+
+    def to_csv(self, notes: Sequence[str] = ()) -> str:
+        """In full precision; notes stand in a last column, in every row, so that no row loses them when it is moved."""
+        frame = self.values if self.csv is None else self.csv
+        frame = frame.assign(note=" ".join(notes)) if notes else frame
+        return to_csv_text(list(frame), frame.itertuples(index=False, name=None))
+
+    def rows(self) -> list[list[tuple[str, Any, str]]]:
+        """Of each cell its text, its value (None for texts and what is undefined), and its mark."""
+        numbers = self.values.apply(pd.to_numeric, errors="coerce").astype(object)
+        cells = (frame.to_numpy().tolist() for frame in (self.texts, numbers.where(numbers.notna(), None), self.marks))
+        return [list(zip(*row)) for row in zip(*cells)]
 
 
 def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:

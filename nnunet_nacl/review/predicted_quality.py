@@ -16,6 +16,7 @@ import numpy as np
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, check_networks, map_of, read_map, sha256, structures_of
+from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.locate import fold_of
@@ -175,10 +176,12 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
 def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
     """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty where unknown."""
     if folder.name.startswith("validation") and (fold := fold_of(folder.parent)):
-        made_by = folder / "predicted_by.json"
-        known = read_dict(made_by) if made_by.is_file() else {}
-        checkpoint = folder.parent / Path(str(known.get("checkpoint", "checkpoint_final.pth"))).name
-        return folder.parents[1].name, {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
+        name, checkpoint = folder.parents[1].name, folder.parent / "checkpoint_final.pth"
+        for path in sorted((folder / RECORDS).glob("*.npz")):  # all of a fold are of one checkpoint
+            record = find_record(folder / RECORDS, path.stem)
+            if record and (digest := record.made_by.get("checkpoint")):
+                return name, {fold: str(digest)}
+        return name, {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
     with contextlib.suppress(UserError):  # nnU-Net's own predictions have none
         document = folder / "prediction.json"
         model = decode(UsedModel, read_dict(document).get("model"), document)

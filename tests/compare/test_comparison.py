@@ -13,11 +13,10 @@ import pytest
 
 from nnunet_nacl.compare.comparison import Comparison, verdict_of
 from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, make_columns
-from nnunet_nacl.compare.tables import comparison_tables
+from nnunet_nacl.compare.tables import Table, comparison_tables
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
-from nnunet_nacl.show.tables import Table
 from tests.compare.synthetic import STRUCTURES, THREE, make_comparison, make_dataset, row_of, with_structure
 
 NOTHING = Overlap(0, 0, 0, 200)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
+from nnunet_nacl.compare.case_tables import presence_text
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
@@ -23,7 +24,6 @@ from nnunet_nacl.numbers.presence import (
     presence_features,
     present_by_others,
 )
-from nnunet_nacl.show.case_tables import presence_text
 
 
 def drawn(n: int):

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
+from nnunet_nacl.compare.case_tables import quality_text
 from nnunet_nacl.numbers.quality_report import FOLDS, aurc, compare_orders, quality_report, trust_of, workload
-from nnunet_nacl.show.case_tables import quality_text
 from tests.numbers.problems import quality_of
 
 NAN = math.nan

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from nnunet_nacl.calibrate.map_file import sha256
+from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
@@ -14,6 +15,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.predicted_quality import check_same_networks
 from tests.numbers.models import make_trained, map_to_json
+from tests.review.records import record
 from tests.runs.folders import CLASSES, write_json
 
 OTHER = "0" * 64
@@ -32,7 +34,7 @@ def say(model, tmp_path):
     def say(folder, **content) -> str:
         structures = {"1": "anterior", "2": "posterior"}
         whole = map_to_json({"temperature": LogOddsMap([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
-        write_json(tmp_path / "map.json", whole | {"source": str(model.folder)} | content)
+        write_json(tmp_path / "map.json", whole | {"origin": whole["origin"] | {"source": str(model.folder)} | content})
         try:
             return check_same_networks(tmp_path / "map.json", PredictionFolder.open(folder, need_reference=False))
         except UserError as error:
@@ -51,7 +53,8 @@ def test_a_validation_is_of_the_checkpoint_beside_it(model, say):
     assert "fitted to other networks than those of fold 0" in say(validation, checkpoint_sha256=ours | {"0": OTHER})
     shutil.move(model.folder / "fold_0" / "checkpoint_final.pth", model.folder / "fold_0" / "checkpoint_best.pth")
     assert UNKNOWN in say(validation, checkpoint_sha256=ours | {"0": OTHER})
-    write_json(validation / "predicted_by.json", {"checkpoint": "checkpoint_best.pth"})
+    measured = record("case_00", made_by={"checkpoint": ours["0"]})
+    measured.save(record_path(validation / RECORDS, "case_00"))  # as when it was predicted with checkpoint_best
     assert say(validation, checkpoint_sha256=ours) == KNOWN
     assert say(validation, checkpoint_sha256=ours | {"0": OTHER}).startswith("error")
 

@@ -11,8 +11,9 @@ from typing import Any
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.compare.page import comparison_to_json, make_page
+from nnunet_nacl.compare.tables import Table
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.show.tables import Table, frames
+from nnunet_nacl.show.tables import frames
 from tests.compare.synthetic import THREE, make_dataset
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
