@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.cli.options import add_shared, number_of_processes
 from nnunet_nacl.errors import UserError
@@ -47,21 +47,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         # in one list, which keeps the order of both
         entry = partial(lambda flag, text: (flag, text), flag)
         add(flag, metavar=metavar, dest="entries", default=[], nargs="+", action="extend", type=entry, help=text)
-    several = "data sets, names or numbers; for -i alone it is not needed"
-    add("-d", metavar="DATASET", nargs="+", action="extend", help=several)
+    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
+    add("-d", metavar="DATASET", help="data sets, names or numbers; for -i alone it is not needed", **several)
     add_shared(parser, "-c", "-p", "-f")
     add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
-    learned = "map that calibrated an -i (default: the one that `review -map` names)"
-    add("-map", metavar="LABEL=FILE", nargs="+", action="extend", help=learned)
+    add("-map", metavar="LABEL=FILE", help="map that calibrated an -i (default: that of `review -map`)", **several)
     add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="FOLDER", required=True, help="output folder")
     add_shared(parser, "-groups")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
-    add("-unranked", metavar="LABEL", nargs="+", action="extend", help=unranked)
-    missing = "compare on the folds and cases that all have, and say so on every output"
-    add("--allow-missing", action="store_true", help=missing)
-    seen = "compare cases that networks were trained on, and say so on every output"
-    add("--allow-training-cases", action="store_true", help=seen)
+    add("-unranked", metavar="LABEL", help=unranked, **several)
+    add("--allow-missing", action="store_true", help="compare on what all have, and say so on every output")
+    add("--allow-training-cases", action="store_true", help="compare what networks saw, and say so on every output")
     add_shared(parser, "-bad")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
@@ -82,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
 
     _check(args)
-    entries, folder = _ranked(args, read_entries(args.entries)), Path(args.o)
+    entries, folder = _ranked(read_entries(args.entries), args.unranked or ()), Path(args.o)
     options = Options(
         plans=args.p,
         configuration=args.c or "",
@@ -98,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     selections = {selection.name: selection for selection in (locate(d, entries, options) for d in args.d or [None])}
     if len(selections) < len(args.d or ()):
         raise UserError(f"-d names one of {', '.join(selections)} twice; name each data set once.")
-    maps = {name: open_maps(selection, _maps(args.map or ())) for name, selection in selections.items()}
+    maps = {name: open_maps(selection, args.map or ()) for name, selection in selections.items()}
     check_output_folder(folder)
     datasets = [align(selection, measured(selection)) for selection in selections.values()]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
@@ -160,23 +157,13 @@ def _check(args: argparse.Namespace) -> None:
     read_groups(args.groups, ())
 
 
-def _maps(given: Sequence[str]) -> dict[str, Path]:
-    """File by label."""
-    pairs = [text.rpartition("=") for text in given]
-    for text, (label, _, _) in zip(given, pairs):
-        if not label:
-            raise UserError(f"-map {text}: expected LABEL=FILE, with the label or path of an -i.")
-    return {label: Path(file) for label, _, file in pairs}
-
-
-def _ranked(args: argparse.Namespace, entries: list[Entry]) -> list[Entry]:
-    """The entries, those of ``-unranked`` marked so."""
+def _ranked(entries: list[Entry], unranked: Sequence[str]) -> list[Entry]:
+    """The entries, those that are only to be compared with marked so."""
     names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
-    for text in args.unranked or ():
-        if text not in names:
-            listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
-            raise UserError(f"-unranked {text}: not among those compared: {listed}.")
-    without = {names[text] for text in args.unranked or ()}
+    if unknown := [text for text in unranked if text not in names]:
+        listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
+        raise UserError(f"-unranked {unknown[0]}: not among those compared: {listed}.")
+    without = {names[text] for text in unranked}
     if len(without) == len(entries):
         raise UserError("-unranked names every entry; leave one to test.")
     return [replace(entry, ranked=entry.name not in without) for entry in entries]

@@ -26,11 +26,9 @@ from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
 from nnunet_nacl.nnunet.locate import (
     PREDICT_ARGUMENTS,
     calibrate_command,
-    find_above,
     fold_folders,
     is_measured,
     model_folder,
-    read_plans,
     splits_of,
     validated_fold,
     validation_folder,
@@ -237,8 +235,7 @@ def _find_models(dataset: str, entries: Sequence[Entry], options: Options) -> tu
     if by_name:
         return by_name[0], models, notes
     name = models[entries[0].name].resolve().parent.name
-    number = name.removeprefix("Dataset").split("_")[0]
-    if dataset != name and not (dataset.isdecimal() and number.isdecimal() and int(dataset) == int(number)):
+    if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
         raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
     return name, models, notes
 
@@ -285,10 +282,8 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
         for fold, folder in find_fold_folders(model, selection.folds).items():
             trained_on = folder.plans.get("dataset_name")
             if entry.path is not None and trained_on != selection.name:
-                raise UserError(
-                    f"{model} was trained on {trained_on}, not on {selection.name}; compare models of the same data "
-                    "set."
-                )
+                where = f"{trained_on}, not on {selection.name}"
+                raise UserError(f"{model} was trained on {where}; compare models of the same data set.")
             if entry.calibrated:
                 part_maps(folder)  # where there are none, it is said before hours of work
             yield Predictions(entry, fold, folder)
@@ -301,8 +296,7 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
 
 def _check_training_cases(place: Predictions, cases: set[str], options: Options) -> list[str]:
     """Notes on what was trained on an entry's cases, or fitted to them; UserError for networks that certainly were."""
-    folder = place.folder.folder
-    certain, why = _trained_on(folder, place.fold, cases, options.plans_json)
+    certain, why = _trained_on(place, cases)
     label = place.entry.label
     if certain and not options.allow_training_cases:
         raise UserError(
@@ -311,7 +305,7 @@ def _check_training_cases(place: Predictions, cases: set[str], options: Options)
         )
     were = "were" if certain else "may have been"
     notes = [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
-    if seen := cases & fitted_cases(folder):
+    if seen := cases & fitted_cases(place.folder.folder):
         notes.append(
             f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which "
             "flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
@@ -319,24 +313,21 @@ def _check_training_cases(place: Predictions, cases: set[str], options: Options)
     return notes
 
 
-def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) -> tuple[bool, str]:
+def _trained_on(place: Predictions, cases: set[str]) -> tuple[bool, str]:
     """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any."""
+    dataset, fold = place.folder.plans.get("dataset_name"), place.fold
     if fold == "all":
         return True, "fold_all is trained on all cases, those of its validation included"
-    try:
-        dataset = read_plans(find_above(folder, "plans.json", plans, "-pfile")).get("dataset_name", "")
-    except UserError:
-        dataset = ""
     splits = splits_of(dataset)
     if fold:
         seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
         return bool(seen), f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
     if not splits:
-        return False, "there is no plans.json beside the predictions, or no splits_final.json of its data set"
+        return False, "there is no splits_final.json of its data set"
     inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
     if not inside:
         return False, ""
-    if (folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
+    if (place.folder.folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
         return True, f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
     return False, f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,8 +25,7 @@ from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
 from nnunet_nacl.review.predicted_quality import QualityOfMap, check_same_networks, open_map
 
 
-@dataclass(frozen=True)
-class Promises:
+class Promises(NamedTuple):
     """What is promised of an entry's cases, beside what is true.
 
     Attributes:
@@ -45,23 +45,26 @@ class Promises:
         return DICE[1] in self.table
 
 
-def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
+def open_maps(selection: Selection, given: Sequence[str]) -> dict[str, QualityOfMap]:
     """By name, the maps of those entries that are folders of predictions.
 
     Args:
         selection: What is compared.
-        given: By label or name of an entry, the map by which its predictions were calibrated. Folders that
-            `nnunet_nacl review -map` wrote name theirs.
+        given: ``LABEL=FILE``, with the label or name of an entry, the map by which its predictions were calibrated.
+            Folders that `nnunet_nacl review -map` wrote name theirs.
 
     Raises:
         UserError: A map was given for what is no such folder, is of other networks than its predictions, or cannot be
             asked about them.
     """
-    left, maps = dict(given), {}
-    for place in selection.predictions:
+    left, maps = {}, {}
+    for text in given:
+        label, _, file = text.rpartition("=")
+        if not label:
+            raise UserError(f"-map {text}: expected LABEL=FILE, with the label or path of an -i.")
+        left[label] = Path(file)
+    for place in (place for place in selection.predictions if not place.entry.is_model):
         folder, entry = place.folder, place.entry
-        if entry.is_model:
-            continue
         asked = left.pop(entry.label, None) or left.pop(entry.name, None)
         path = asked or map_path_of(folder.folder)
         if path is not None:

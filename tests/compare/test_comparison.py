@@ -68,12 +68,10 @@ def test_every_trainer_is_compared_with_the_first():
 
 
 def test_a_clear_winner_is_better_in_every_direction():
-    comparison = make_comparison({"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 4.0}, cases=12)
-    verdicts = dict(zip(comparison.statistics["column"], comparison.statistics.verdict))
-    assert verdicts["Dice"] == verdicts["Dice:1"] == "better"  # higher
-    assert verdicts["NLL:all"] == verdicts["Brier:all"] == "better"  # lower
-    reverse = make_comparison({"nnUNetTrainerNACL": 4.0, "nnUNetTrainer": 0.5}, cases=12).statistics
-    assert dict(zip(reverse["column"], reverse.verdict))["Dice"] == "worse"
+    for winner, verdict in (("nnUNetTrainerNACL", "better"), ("nnUNetTrainer", "worse")):
+        sharpness = {"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 0.5} | {winner: 4.0}
+        rows = make_comparison(sharpness, cases=12).statistics.set_index("column").verdict
+        assert (rows[["Dice", "Dice:1", "NLL:all", "Brier:all"]] == verdict).all()  # higher, lower
 
 
 def test_a_mean_against_most_cases_is_mixed():

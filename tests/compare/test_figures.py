@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.compare.figures import draw_differences, draw_predicted_dice, draw_reliability, write_figures
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from tests.compare.synthetic import THREE, make_comparison
 from tests.numbers.test_counting import random_classes
@@ -96,17 +95,17 @@ def test_reliability_of_empty_and_region_sums(tmp_path, drawn):
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least one method"):
-        draw_reliability({}, tmp_path / "figure.png")
-    with pytest.raises(ValueError, match="'.jpg'"):
-        draw_reliability({"a": stats()}, tmp_path / "figure.jpg")
-    with pytest.raises(ValueError, match="band of 'b'.* fits no method"):
-        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"b": ([0] * 15, [1] * 15)})
-    with pytest.raises(ValueError, match="band of 'a', of shape .2, 3."):
-        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([0] * 3, [1] * 3)})
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError):
-        draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")
+    band = {"b": ([0] * 15, [1] * 15)}, {"a": ([0] * 3, [1] * 3)}
+    for words, methods, name, bands in (
+        ("at least one method", {}, "figure.png", None),
+        ("'.jpg'", {"a": stats()}, "figure.jpg", None),
+        ("band of 'b'.* fits no method", {"a": stats()}, "figure.png", band[0]),
+        ("band of 'a', of shape .2, 3.", {"a": stats()}, "figure.png", band[1]),
+        ("figure.png: cannot be written", {"a": stats()}, "file/figure.png", None),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draw_reliability(methods, tmp_path / name, bands=bands)
 
 
 def test_predicted_dice_its_intervals_and_coverage_are_the_numbers(tmp_path, drawn):

@@ -66,17 +66,14 @@ def test_a_missing_fold_is_listed(study):
 
 def test_fold_all(study):
     for trainer in NAMES:
-        validation = study.validation(trainer, "all")
         for fold in (0, 1):
-            shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
-        shutil.rmtree(validation / "records")
-    found = gather(folds=["all"], allow_training_cases=True)
-    assert len(found.cases) == 6
+            shutil.copytree(study.validation(trainer, fold), study.validation(trainer, "all"), dirs_exist_ok=True)
     assert gather().folds == ("0", "1")
     for trainer in NAMES:
         for fold in (0, 1):
             shutil.rmtree(study.model(trainer) / f"fold_{fold}")
-    assert gather(allow_training_cases=True).folds == ("all",)
+    found = gather(allow_training_cases=True)
+    assert found.folds == ("all",) and len(found.cases) == 6
     with pytest.raises(UserError, match="fold_all is trained on all cases.*--allow-training-cases"):
         gather()
 
@@ -112,14 +109,6 @@ def test_other_settings_are_refused(study):
     for trainer in (NAMES[0], NAMES[2]):  # those that are there are kept for all
         shutil.rmtree(study.validation(trainer) / "records")
     assert gather(folds=["0"]).settings == EvaluationSettings(n_bins=10)
-
-
-def test_probabilities_may_be_deleted_once_they_are_measured(study):
-    first = gather()
-    for trainer in NAMES:
-        for path in study.model(trainer).glob("fold_*/validation/*.npz"):
-            path.unlink()
-    assert gather().values.equals(first.values)
 
 
 def test_other_splits_are_refused(study):
