@@ -19,8 +19,8 @@ from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
 from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import replacing
+from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import decode, read_dict
-from nnunet_nacl.nnunet.image_files import quiet
 
 DICOM = "dicom"
 """Folder of the objects, all of a run in one, ready to be sent."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import regular_only
-from nnunet_nacl.nnunet.image_files import check_name, quiet, read_header, verified
+from nnunet_nacl.images import check_name, quiet, read_header, verified
 
 _PATIENT, _STUDY = ("PatientID", "PatientName", "PatientBirthDate"), ("StudyInstanceUID", "FrameOfReferenceUID")
 _PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")

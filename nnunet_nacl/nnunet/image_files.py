@@ -1,8 +1,5 @@
 """Reads images and segmentations by nnU-Net's own reader classes, and the probabilities that nnU-Net saved.
 
-A NIfTI file is looked at before: SimpleITK reads one that a full disk or a broken copy cut off as if all that is
-missing were background, and so it reads voxels that are no number. Nor does it notice when it writes such files.
-
 Nearly all the time of an evaluation goes into decompressing probabilities. `imagecodecs` takes 0.6 to 0.7 times as long
 as NumPy's reader. Shape and type are checked before: a small file can promise more than memory holds.
 """
@@ -11,16 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import errno
-import gzip
-import io
-import logging
-import math
 import re
-import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +20,9 @@ import numpy as np
 
 from nnunet_nacl.case.geometry import Geometry, geometry_difference
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.errors import UserError, describe, first_line, one_line
+from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
+from nnunet_nacl.images import check_whole, quiet, read_header
 
 RERUN = (
     "predict these cases again: nnUNetv2_predict with --save_probabilities; the validation cases of a model by "
@@ -38,22 +30,8 @@ RERUN = (
 )
 """What to do where probabilities are missing or damaged."""
 
-_BLOCK = 1 << 20
 _PROBABILITIES = "probabilities.npy"
 _MOST_AT_ONCE = 1 << 28  # compressed bytes that may lie in memory beside the array; of more, a few are read at a time
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Swallow what nnU-Net's Python code prints and warns, which would tear a table or a progress bar."""
-    sink = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        warnings.simplefilter("ignore")
-        logging.raiseExceptions, before = False, logging.raiseExceptions
-        try:
-            yield
-        finally:
-            logging.raiseExceptions = before
 
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -107,75 +85,6 @@ def spacing_file(path: Path) -> Path | None:
         return None
     places = (path.with_name(f"{stem}.json") for stem in (path.stem, re.sub("_[0-9]{4}$", "", path.stem)))
     return next(filter(Path.is_file, places), None)
-
-
-def check_whole(path: Path, what: str) -> None:
-    """UserError for a file whose name or content no library could take; ``what`` it should be, as in "an image"."""
-    check_name(path)
-    try:
-        broken = why_broken(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
-    if broken:
-        raise UserError(f"{path}: cannot be read as {what} ({broken}); restore it.")
-
-
-def check_name(path: Path) -> None:
-    """UserError for a path that is not UTF-8: SimpleITK ends the whole process on it, with no exception to catch."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"{one_line(str(path))}: the name is not UTF-8, which the image libraries need; rename it."
-        ) from None
-
-
-@contextlib.contextmanager
-def verified(path: Path) -> Iterator[None]:
-    """The block writes an image to ``path``; OSError unless it lies there in full, which SimpleITK may not notice."""
-    try:
-        with quiet():
-            yield
-    except (OSError, MemoryError, UserError):
-        raise
-    except Exception as error:
-        raise OSError(errno.ENOSPC, first_line(error)) from None
-    if problem := why_broken(path):
-        raise OSError(errno.ENOSPC, problem)
-
-
-def why_broken(path: Path) -> str:
-    """What is wrong with an image file, in words; empty if nothing is.
-
-    Of a NIfTI file the header is read and its size compared with what that promises; compressed data are unpacked. Of
-    other formats nothing is known but that a file is not empty: their libraries notice most of what can be wrong.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    size = path.stat().st_size
-    with open(path, "rb", opener=regular_only) as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    if not size:
-        return "it is empty"
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or (path.suffix == ".gz" and not is_gzip):
-        return ""  # SimpleITK reads a .nii.gz that is not compressed, nibabel does not
-    import nibabel
-
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as unpacked:  # also verifies the checksum
-                size = sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
-        image: Any = nibabel.load(path)
-        voxels = image.dataobj
-        expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
-        if size < expected:
-            return f"truncated: {size} of {expected} bytes"
-        if voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
-            return "it holds voxels that are NaN or infinite"
-    except Exception as error:  # whatever the libraries raise of a header or stream
-        return f"truncated or corrupt: {first_line(error)}"
-    return ""
 
 
 def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], beside: str) -> np.ndarray:
@@ -241,13 +150,3 @@ def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if checksum(content) != member.CRC:
         raise ValueError("wrong checksum")
     return content
-
-
-def read_header(path: Path) -> Any:
-    """SimpleITK's reader of an image file whose header was read; RuntimeError if that is not possible."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return reader

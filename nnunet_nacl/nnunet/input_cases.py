@@ -14,7 +14,7 @@ from pathlib import Path
 from nnunet_nacl.dicom.series import find_series, orientation_of
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.nnunet.image_files import check_name
+from nnunet_nacl.images import check_name
 from nnunet_nacl.nnunet.locate import find_references, list_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 

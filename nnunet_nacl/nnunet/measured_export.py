@@ -17,7 +17,7 @@ import numpy as np
 
 from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.files import name_finished, temporary_folder
-from nnunet_nacl.nnunet.image_files import why_broken
+from nnunet_nacl.images import why_broken
 from nnunet_nacl.nnunet.network import ExportedLogits, watch_plans
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, key_of_prediction

@@ -20,8 +20,8 @@ from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.probabilities import Box, Probabilities, common_box
 from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.image_files import quiet
 from nnunet_nacl.nnunet.preprocessed_case import GridCase
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.nnunet.trust import check_model, read_checkpoint

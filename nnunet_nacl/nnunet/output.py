@@ -28,8 +28,8 @@ from nnunet_nacl.files import (
     to_json_text,
     write_atomically,
 )
+from nnunet_nacl.images import check_name, verified
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.image_files import check_name, verified
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
 MAPS = "maps"

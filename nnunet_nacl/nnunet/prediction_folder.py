@@ -18,8 +18,9 @@ from nnunet_nacl.case.labels import Labels, smallest_type
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
+from nnunet_nacl.images import check_name
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.image_files import RERUN, check_name, read_probabilities, read_segmentation
+from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities, read_segmentation
 from nnunet_nacl.nnunet.locate import (
     PREDICT_ARGUMENTS,
     find_above,

@@ -15,7 +15,8 @@ from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.image_files import channels_apart, quiet, read_images
+from nnunet_nacl.images import quiet
+from nnunet_nacl.nnunet.image_files import channels_apart, read_images
 from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.profile import profile, profile_names

@@ -24,8 +24,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import is_file_name, regular_only
+from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import decode
-from nnunet_nacl.nnunet.image_files import quiet
 from nnunet_nacl.training import TRAINERS_PACKAGE
 from nnunet_nacl.training.lookup import registered_trainers
 

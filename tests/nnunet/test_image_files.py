@@ -15,8 +15,9 @@ from skimage import io
 
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.images import verified, why_broken
 from nnunet_nacl.nnunet import image_files
-from nnunet_nacl.nnunet.image_files import read_images, read_probabilities, read_segmentation, verified, why_broken
+from nnunet_nacl.nnunet.image_files import read_images, read_probabilities, read_segmentation
 
 VOXELS = np.random.default_rng(0).integers(0, 200, (9, 17, 14)).astype(np.uint8)
 

@@ -1,0 +1,117 @@
+"""Image files that are whole: SimpleITK reads one that a full disk or a broken copy cut off as if nothing were missing.
+
+What is missing of a NIfTI file, it takes for background; so it reads voxels that are no number. Nor does it notice when
+it writes such files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import io
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError, first_line, one_line
+from nnunet_nacl.files import regular_only
+
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what nnU-Net's Python code prints and warns, which would tear a table or a progress bar."""
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        warnings.simplefilter("ignore")
+        logging.raiseExceptions, before = False, logging.raiseExceptions
+        try:
+            yield
+        finally:
+            logging.raiseExceptions = before
+
+
+def check_whole(path: Path, what: str) -> None:
+    """UserError for a file whose name or content no library could take; ``what`` it should be, as in "an image"."""
+    check_name(path)
+    try:
+        broken = why_broken(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
+    if broken:
+        raise UserError(f"{path}: cannot be read as {what} ({broken}); restore it.")
+
+
+def check_name(path: Path) -> None:
+    """UserError for a path that is not UTF-8: SimpleITK ends the whole process on it, with no exception to catch."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{one_line(str(path))}: the name is not UTF-8, which the image libraries need; rename it."
+        ) from None
+
+
+@contextlib.contextmanager
+def verified(path: Path) -> Iterator[None]:
+    """The block writes an image to ``path``; OSError unless it lies there in full, which SimpleITK may not notice."""
+    try:
+        with quiet():
+            yield
+    except (OSError, MemoryError, UserError):
+        raise
+    except Exception as error:
+        raise OSError(errno.ENOSPC, first_line(error)) from None
+    if problem := why_broken(path):
+        raise OSError(errno.ENOSPC, problem)
+
+
+def why_broken(path: Path) -> str:
+    """What is wrong with an image file, in words; empty if nothing is.
+
+    Of a NIfTI file the header is read and its size compared with what that promises; compressed data are unpacked. Of
+    other formats nothing is known but that a file is not empty: their libraries notice most of what can be wrong.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    size = path.stat().st_size
+    with open(path, "rb", opener=regular_only) as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    if not size:
+        return "it is empty"
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or (path.suffix == ".gz" and not is_gzip):
+        return ""  # SimpleITK reads a .nii.gz that is not compressed, nibabel does not
+    import nibabel
+
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as unpacked:  # also verifies the checksum
+                size = sum(map(len, iter(lambda: unpacked.read(_BLOCK), b"")))
+        image: Any = nibabel.load(path)
+        voxels = image.dataobj
+        expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
+        if size < expected:
+            return f"truncated: {size} of {expected} bytes"
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
+            return "it holds voxels that are NaN or infinite"
+    except Exception as error:  # whatever the libraries raise of a header or stream
+        return f"truncated or corrupt: {first_line(error)}"
+    return ""
+
+
+def read_header(path: Path) -> Any:
+    """SimpleITK's reader of an image file whose header was read; RuntimeError if that is not possible."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
