@@ -69,12 +69,7 @@ class HeldOut:
 
 
 def records_folder(folder: Path, beside: Path | None = None) -> Path | None:
-    """Where the records of a folder of predictions lie.
-
-    Args:
-        folder: The predictions.
-        beside: Folder to take instead where nothing can be written there; None: then none are kept.
-    """
+    """Where the records of a folder of predictions lie; in ``beside``, or nowhere, if nothing can be written there."""
     place = folder if can_write(folder) else beside
     return place and place / RECORDS
 
@@ -154,11 +149,7 @@ def measure_folders(
 
 @dataclass(frozen=True)
 class WriteAndMeasure(Work):
-    """Work on a predicted validation case: its segmentation is written where it is not there yet.
-
-    Attributes:
-        folder: Of the predictions.
-    """
+    """Work on a predicted validation case: its segmentation is written into ``folder`` if it is not there yet."""
 
     folder: PredictionFolder | None = None
 
