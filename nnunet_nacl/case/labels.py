@@ -46,6 +46,11 @@ class Labels:
         """The values as JSON holds them."""
         return [list(value) if isinstance(value, tuple) else value for value in self.values]
 
+    @property
+    def meaning(self) -> list[Any]:
+        """All that decides what is measured, as JSON holds it."""
+        return [list(self.names), self.listed, self.ignore_label, list(self.order)]
+
     def key(self, channel: int) -> str:
         """The name that nnU-Net's summary.json gives to a structure: ``"1"`` or ``"(1, 2)"``."""
         return str(self.values[channel])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
+from typing_extensions import TypedDict
 
 from nnunet_nacl.case.findings import StructureFindings
 from nnunet_nacl.case.key import FileKey, Key
 from nnunet_nacl.case.sample import Sample
 from nnunet_nacl.case.settings import MASKS
+from nnunet_nacl.case.table import ALWAYS, WITH_TRUTH
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import regular_only, replacing, to_json_text
 from nnunet_nacl.json_files import Number, Size, decode, encode
@@ -27,6 +30,7 @@ FORMAT = 1
 """Raise it when a number changes for the same files, or the file holds something else."""
 
 _SHARES = ("Dice", "IoU", "largest_piece", "predicted_dice", "max_probability", "network_dice", "members_dice")
+_COUNTS, _COUNTED = ("TP", "FP", "FN", "TN", "true_pieces"), ("n_changed_voxels", "largest_label")
 _SUMS = tuple(field.name for field in fields(BinStats))
 _NO_KEY: Key = {"files": {}, "settings": {}}
 
@@ -50,8 +54,7 @@ class CaseRecord:
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
         pictures: JSON of the pictures of the scan's page; empty where there are none, and in a record that was read.
         files: By place in the output folder, what was written of the case.
-        made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256), ``step_size`` and
-            ``mirroring``.
+        made_by: How its probabilities were made, as far as it is known, see :class:`MadeBy`.
         key: What it depends on.
     """
 
@@ -100,6 +103,22 @@ class CaseRecord:
             np.savez_compressed(file, **arrays)
 
 
+class MadeBy(TypedDict, total=False):
+    """How probabilities were made.
+
+    Attributes:
+        checkpoint: SHA-256 of the network.
+        checkpoints: By fold, those of several, whose mean they are.
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Whether mirrored copies were predicted too.
+    """
+
+    checkpoint: str
+    checkpoints: dict[str, str]
+    step_size: Annotated[float, Field(gt=0, le=1)]
+    mirroring: bool
+
+
 @dataclass(frozen=True)
 class _Header:
     """What the JSON text in a record's file holds."""
@@ -119,7 +138,7 @@ class _Header:
     size: tuple[NonNegativeInt, NonNegativeInt]
     image: str
     files: dict[str, FileKey]
-    made_by: dict[str, Any]
+    made_by: MadeBy
     key: Key
 
     def __post_init__(self) -> None:
@@ -128,6 +147,8 @@ class _Header:
         lengths = {len(self.names), *map(len, self.columns.values())}
         if not self.keys or lengths != {len(self.keys)}:
             raise ValueError("columns must have a value for each structure")
+        if lacking := [name for name in ALWAYS if name not in self.columns]:
+            raise ValueError(f"columns: there is no {lacking[0]}")
         if large := [name for name in _SHARES if any(value > 1 + 1e-6 for value in self.columns.get(name, ()))]:
             raise ValueError(f"columns.{large[0]}: a value is above 1")
 
@@ -151,8 +172,7 @@ def read_record(path: Path) -> CaseRecord:
             if "sample_log_odds" in data.files:
                 drawn = {name.name: data[f"sample_{name.name}"] for name in fields(Sample)}
                 sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
-                if sample.num_structures != len(header.keys):
-                    raise ValueError(f"a sample of {sample.num_structures} structures, not {len(header.keys)}")
+            _check_truth(header, bins, sample)
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
     structures = pd.DataFrame(header.columns, index=header.keys)
@@ -169,6 +189,24 @@ def read_pictures(path: Path) -> dict[str, Any]:
             return json.loads(data["pictures"].tobytes())
     except Exception:  # zipfile, zlib and NumPy raise anything on broken bytes
         return {}
+
+
+def _check_truth(header: _Header, bins: dict[str, BinStats], sample: Sample | None) -> None:
+    """ValueError where what was measured beside a truth is not whole, or of other structures."""
+    num = len(header.keys)
+    if sample is not None and (sample.num_structures != num or not bins):
+        raise ValueError(f"a sample of {sample.num_structures} structures, not {num}")
+    for mask, stats in bins.items():
+        regions = sample.regions if sample is not None else stats.num_classes == num
+        if (len(stats.count), stats.num_classes) != ((num, num) if regions else (1, num + 1)):
+            raise ValueError(f"bins {mask}: not of {num} structures")
+        if not all(np.isfinite(sums).all() and (sums >= 0).all() for sums in vars(stats).values()):
+            raise ValueError(f"bins {mask}: a sum is below 0 or not finite")
+    if bins:
+        counts = [value for name in _COUNTS for value in header.columns.get(name, [math.nan])]
+        counts += [header.scan.get(name, math.nan) for name in _COUNTED]
+        if not set(WITH_TRUTH) <= header.columns.keys() or not np.isfinite(counts).all():
+            raise ValueError("what was counted beside the ground truth is missing")
 
 
 def record_path(folder: Path, case: str) -> Path:

@@ -14,6 +14,12 @@ from nnunet_nacl.numbers.calibration_error import mask_metrics
 WITH_TRUTH = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "HD95_voxels", "ASSD_mm", "true_volume", "true_pieces")
 """Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the structure."""
 
+ALWAYS = (
+    *("volume", "pieces", "largest_piece", "predicted_dice", "predicted_volume", "max_probability"),
+    *("network_volume", "network_dice", "members_dice"),
+)
+"""Columns that every record has: the segmentation, and what the probabilities say of it."""
+
 
 class HasTables(Protocol):
     """What a record shows of a case.

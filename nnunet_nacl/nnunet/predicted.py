@@ -54,7 +54,7 @@ class NetworkSource(Source):
         exporters: int | None = None,
         with_disagreement: bool = False,
     ) -> None:
-        self.model, self.network, self.references = model, network, references
+        self.model, self.labels, self.network, self.references = model, model.labels, network, references
         self.readers, self.exporters, self.with_disagreement = readers, exporters, with_disagreement
         self.problems: dict[str, str] = {}
 
@@ -166,7 +166,7 @@ class Images(NetworkSource):
         if self.references is not None:
             files["reference"] = self.references / f"{name}{self.model.opened.file_ending}"
         axes = {"orientation": case.orientation} if case.orientation else {}
-        return make_key(files, self.made_by | axes | settings, earlier)
+        return make_key(files, {"labels": self.labels.meaning} | self.made_by | axes | settings, earlier)
 
     def path(self, name: str) -> Path:
         """The first image."""

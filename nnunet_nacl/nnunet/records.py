@@ -11,6 +11,7 @@ from typing import Any
 
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.key import Key, file_key, make_key, same_contents
+from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import measure
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.case.settings import EvaluationSettings
@@ -58,11 +59,13 @@ class Source(ABC):
 
     Attributes:
         names: Of the cases that can be had.
+        labels: Their structures.
         problems: By name, why others cannot.
         key_follows_files: Whether the work on a case writes files that its key depends on.
     """
 
     names: Sequence[str]
+    labels: Labels
     problems: dict[str, str]
     key_follows_files = False
 
@@ -143,7 +146,7 @@ def records_of(
         except OSError as error:
             yield name, describe(error, source.path(name))
             continue
-        if not again and name in old and _holds(old[name], keys[name], work):
+        if not again and name in old and _holds(old[name], keys[name], work, source.labels):
             yield name, replace(old[name], key=keys[name])
         else:
             todo.append(name)
@@ -167,9 +170,10 @@ def records_of(
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
 
 
-def _holds(record: CaseRecord, key: Key, work: Work) -> bool:
+def _holds(record: CaseRecord, key: Key, work: Work, labels: Labels) -> bool:
     """Whether a record is of this key, has all that is asked for, and its files lie there as they were written."""
-    if not (same_contents(record.key, key) and work.accepts(record)):
+    structures = {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+    if not (same_contents(record.key, key) and work.accepts(record) and dict(record.structures.name) == structures):
         return False
     if work.output is None:
         return True
@@ -190,8 +194,9 @@ class SavedPredictions(Source):
     """
 
     def __init__(self, folder: PredictionFolder, *, chill: bool = True, known: Collection[str] = ()) -> None:
-        self.folder = folder
-        self.names, self.problems = folder.cases(chill=chill, known=known)
+        self.folder, self.labels = folder, folder.labels
+        self.names, problems = folder.cases(chill=chill, known=known)
+        self.problems = {name: one_line(problem) for name, problem in problems.items()}
 
     def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
         """Contents of segmentation, probabilities and truth, and what the labels mean."""
@@ -208,10 +213,10 @@ class SavedPredictions(Source):
 
 def key_of_prediction(folder: PredictionFolder, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
     """What the record of a predicted case depends on; OSError if a file cannot be read."""
-    labels, files = folder.labels, folder.files(name)
+    files = folder.files(name)
     spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
-    meaning = {"labels": [list(labels.names), labels.listed, labels.ignore_label, list(labels.order)]}
-    return make_key({**files, **{what: path for what, path in spacings.items() if path}}, meaning | settings, earlier)
+    files |= {what: path for what, path in spacings.items() if path}
+    return make_key(files, {"labels": folder.labels.meaning} | settings, earlier)
 
 
 def recorded_cases(folder: Path) -> set[str]:
