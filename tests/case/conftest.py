@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.runs import evaluate
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 KINDS = {
@@ -16,18 +15,6 @@ KINDS = {
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
-def labels(request):
+def labels(request) -> dict:
     """Every kind of label definition."""
     return dict(request.param)
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """Names of the cases that are measured."""
-    names, original = [], evaluate.measure
-    monkeypatch.setattr(
-        evaluate,
-        "measure",
-        lambda files, *rest: names.append(files.case) or original(files, *rest),
-    )
-    return names

@@ -1,0 +1,206 @@
+"""What is measured of a case: against slow loops, closed forms, and the same files in other forms."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from nnunet_nacl.case.table import scores
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.numbers.calibration_error import ece, mask_metrics
+from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.nnunet.measuring import measured
+from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
+from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, read, write_image, write_json, write_prediction
+from tests.runs.predictions import SPACING_MM
+
+
+def slow_case(model, name, labels):
+    """Everything of one case, without the package."""
+    probs = np.load(model.validation() / f"{name}.npz")["probabilities"]
+    truth = read(model.references / f"{name}.nii.gz").astype(int)
+    valid = truth != labels.get("ignore", -1)
+    truth = np.where(valid, truth, 0)
+    regions = [value for value in labels.values() if isinstance(value, list)]
+    if regions:
+        inside = np.stack([(truth == 1) | (truth == 2), truth == 2])
+        foreground, predicted = inside.any(0), (probs > 0.5).any(0)
+    else:
+        foreground, predicted = truth > 0, probs.argmax(0) > 0
+    masks = {
+        "foreground": foreground,
+        "union": foreground | predicted,
+        "predicted": predicted,
+        "all": valid,
+        "dilated": dilated(truth, 2.0, SPACING_MM),
+        "near": dilated(predicted, 2.0, SPACING_MM),
+    }
+    if valid.all():
+        masks["boundary"] = boundary(truth, 2.0, SPACING_MM)
+    function, target = (region_metrics, inside) if regions else (class_metrics, truth)
+    return {mask: function(probs, target, where & valid) for mask, where in masks.items()}
+
+
+def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
+    model = make_validated(labels=labels, cases=2, shape=(5, 9, 8))
+    found = measured(model.validation())
+    assert list(found) == ["case_00", "case_01"]
+    for name, record in found.items():
+        for mask, expected in slow_case(model, name, labels).items():
+            actual = mask_metrics(record.bins[mask])
+            assert actual.keys() == {"n_voxels", *expected}  # a new metric has its slow version
+            for metric, value in expected.items():
+                assert actual[metric] == pytest.approx(value, abs=1e-9, nan_ok=True), (mask, metric)
+
+
+def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated, labels):
+    model = make_validated(labels=labels, cases=1, sharpness=1.5)
+    folder = model.validation()
+    before = measured(folder)["case_00"]
+    truth, segmentation = (read(path / "case_00.nii.gz") for path in (model.references, folder))
+    probs = np.load(folder / "case_00.npz")["probabilities"]
+    segmentation[segmentation == 2] = 1  # as a postprocessing may
+    write_image(segmentation, folder / "case_00.nii.gz", SPACING_MM)
+    after = measured(folder)["case_00"]
+    valid, options = truth != labels.get("ignore", -1), {}
+    truth = np.where(valid, truth, 0)
+    if REGIONS["whole"] in labels.values():
+        truth, segmentation = (np.stack([one > 0, one == 2]) for one in (truth, segmentation))
+        options = {"regions": True}
+    expected = count_masks(probs, truth, segmentation=segmentation, valid=valid, **options)
+    for mask in ("all", "predicted", "foreground", "union"):
+        assert ece(after.bins[mask]) == pytest.approx(ece(expected[mask]), abs=1e-9)
+    assert after.scan["n_changed_voxels"] > before.scan["n_changed_voxels"] == 0
+
+
+def test_quality_leaves_ignored_voxels_out(make_validated):
+    model = make_validated(labels=CLASSES_WITH_IGNORE, cases=1, sharpness=1.5)
+    [record] = measured(model.validation()).values()
+    truth, segmentation = (read(path / "case_00.nii.gz") for path in (model.references, model.validation()))
+    probs, valid = np.load(model.validation() / "case_00.npz")["probabilities"].astype(float), truth != 3
+    for k in (1, 2):
+        p, s, row = probs[k][valid], (segmentation == k)[valid], record.structures.loc[str(k)]
+        best = np.sort(p)[::-1]  # the best set of voxels is the first of these
+        assert row.predicted_dice == pytest.approx(2 * p[s].sum() / (p.sum() + s.sum()))
+        volumes = [row.predicted_volume, row.network_volume, row.volume, row.true_volume]
+        in_ml = [n / 1000 for n in (p.sum(), p.sum(), s.sum(), (truth == k).sum())]  # 1 mm3 a voxel
+        assert volumes == pytest.approx(in_ml)
+        dice = (2 * best.cumsum() / (best.sum() + np.arange(1, best.size + 1))).max()
+        assert (row.max_probability, row.network_dice) == pytest.approx((p.max(), dice), rel=1e-3)
+        assert row.true_pieces == ndimage.label(truth == k, np.ones((3, 3, 3)))[1]
+    predicted = (segmentation > 0) & valid
+    p, label = probs[:, predicted], segmentation[predicted]
+    entropy = -(p * np.log(p)).sum(0).mean() / math.log(3)
+    assert record.scan["entropy"] == pytest.approx(entropy, rel=1e-5)
+    assert record.scan["confidence"] == pytest.approx(p[label, range(len(label))].mean(), rel=1e-5)
+    assert (record.scan["unit"], record.scan["voxel_volume"]) == ("ml", pytest.approx(0.001))
+
+
+def test_two_voxels_in_closed_form(predict, tmp_path):
+    # p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in neither, but a third voxel,
+    # which is ignored, is full of it
+    folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
+    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
+    write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
+    (tmp_path / "labels").mkdir()
+    write_image(np.array([[[1, 0, 3]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
+
+    def under(offset: float):
+        [record] = measured(folder, tmp_path / "labels", calibration=LogOddsMap([1, 1], [offset, 0])).values()
+        return record.structures[["predicted_dice", "Dice", "predicted_volume", "true_volume"]].T
+
+    found = under(0)
+    assert list(found["1"]) == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
+    assert list(found["2"]) == pytest.approx([math.nan, math.nan, 0, 0], abs=1e-9, nan_ok=True)
+    p = np.array([6 / 7, 8 / 11])  # odds times 4
+    assert under(math.log(4))["1"].predicted_dice == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the chosen label
+
+
+@pytest.mark.parametrize(
+    ("ending", "reader", "shape"),
+    [
+        (".nrrd", "SimpleITKIO", (6, 8, 7)),
+        (".mha", "SimpleITKIO", (6, 8, 7)),
+        (".nii.gz", "NibabelIO", (6, 8, 7)),
+        (".nii.gz", "NibabelIOWithReorient", (6, 8, 7)),
+        (".png", "NaturalImage2DIO", (1, 20, 18)),
+        (".tif", "Tiff3DIO", (6, 8, 7)),
+    ],
+)
+def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
+    model = make_validated(cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0))
+    if reader == "NibabelIOWithReorient":  # nnU-Net saves probabilities in the order in which its reader gives the axes
+        npz = model.validation() / "case_00.npz"
+        np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"][:, :, ::-1, ::-1])
+    [record] = measured(model.validation()).values()
+    assert record.structures.Dice.mean() > 0.6
+    assert record.scan["n_changed_voxels"] == 0  # the probabilities lie where the segmentation lies
+    assert 0 < record.bins["dilated"].n_voxels <= record.bins["all"].n_voxels == np.prod(shape)
+
+
+def rewrite(model, how):
+    """The same probabilities as another program might have saved them."""
+    path = model.validation() / "case_00.npz"
+    probs = np.load(path)["probabilities"]
+    if how == "bzip2":
+        content = io.BytesIO()
+        np.save(content, probs)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+            archive.writestr("probabilities.npy", content.getvalue())
+    elif how == "beside another array":
+        np.savez(path, a=np.zeros(3), probabilities=probs, z=np.array([{}], dtype=object))
+    elif how == "no segmentation":
+        (model.validation() / "case_00.nii.gz").unlink()
+    else:
+        dtype = {"big double": ">f8", "long double": np.longdouble, "half": "f2"}.get(how, "<f4")
+        order = "F" if how == "Fortran order" else "C"
+        np.savez_compressed(path, probabilities=probs.astype(dtype, order=order))
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no segmentation", "bzip2", "beside another array", "big double", "long double", "Fortran order", "half"],
+)
+def test_the_same_probabilities_saved_differently(make_validated, how):
+    model = make_validated(cases=1)
+    before = scores(measured(model.validation(), keep=False).values())
+    rewrite(model, how)
+    after = scores(measured(model.validation(), keep=False).values())
+    np.testing.assert_allclose(after, before, atol=2e-2 if how == "half" else 1e-7)
+
+
+def test_large_labels_are_kept(make_validated):
+    model = make_validated(cases=1, labels=REGIONS)
+    [expected] = measured(model.validation(), keep=False).values()
+    dataset = json.loads((model.folder / "dataset.json").read_text())
+    dataset |= {"labels": {"background": 0, "whole": [1, 40_000], "core": 40_000}, "regions_class_order": [1, 40_000]}
+    write_json(model.folder / "dataset.json", dataset)
+    for folder in (model.references, model.validation()):
+        array = read(folder / "case_00.nii.gz").astype(np.int32)
+        write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", SPACING_MM)
+    [record] = measured(model.validation(), keep=False).values()
+    assert list(record.structures.Dice) == list(expected.structures.Dice) and record.structures.Dice.min() > 0.5
+    assert record.scan["n_changed_voxels"] == 0 and scores([record]).equals(scores([expected]))
+
+
+@pytest.mark.slow  # nnU-Net starts a process
+def test_an_ensembles_folder_needs_the_plans_of_its_members(make_validated, capsys):
+    from nnunetv2.ensembling.ensemble import ensemble_folders
+
+    model = make_validated(cases=1)
+    members, output = model.root / "members", model.root / "merged"
+    members.mkdir()
+    for path in [*model.validation().iterdir(), model.folder / "dataset.json", model.folder / "plans.json"]:
+        (members / path.name).write_bytes(path.read_bytes())
+    ensemble_folders([str(members), str(members)], str(output), save_merged_probabilities=True, num_processes=1)
+    command = ["evaluate", "-i", str(output), "-gt", str(model.references), "-np", "1"]
+    assert main(command) == 2 and "-pfile" in capsys.readouterr().err
+    assert main([*command, "-pfile", str(members / "plans.json")]) == 0
+    assert json.loads((output / "calibration.json").read_text())["n_cases"] == 1

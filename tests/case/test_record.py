@@ -1,0 +1,171 @@
+"""The file of a record: it comes back as it was, and what was damaged or edited is as none."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_nacl.case.findings import Finding, StructureFindings
+from nnunet_nacl.case.key import file_key
+from nnunet_nacl.case.record import CaseRecord, find_record, read_record
+from nnunet_nacl.errors import UserError
+from tests.nnunet.measuring import measured
+from tests.runs.folders import make_model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> CaseRecord:
+    """All that a record can hold."""
+    model = make_model(tmp_path_factory.mktemp("model"), cases=1, shape=(3, 8, 8))
+    [record] = measured(model.validation(), model.references, with_sample=True).values()
+    found = Finding(3, 0.003, (1.0, -2.0, 3.5), 0.7, 0.9)
+    return replace(
+        record,
+        findings=(StructureFindings("anterior", (found,), 2),),
+        differences=("other spacing",),
+        profile=(0.5, math.nan),
+        place="slice 3",
+        picture="AAAA",
+        size=(8, 9),
+        image="/somewhere/scan_0000.nii.gz",
+        pictures=b'{"slices": []}',
+        files={"case_00.nii.gz": file_key(model.validation() / "case_00.nii.gz")},
+        made_by={"checkpoint": "abc", "step_size": 0.5, "mirroring": True},
+    )
+
+
+def test_a_record_comes_back_as_it_was(whole, tmp_path):
+    whole.save(tmp_path / "records" / "case_00.npz")
+    assert [path.name for path in (tmp_path / "records").iterdir()] == ["case_00.npz"]
+    back = find_record(tmp_path / "records", "case_00")
+    pd.testing.assert_frame_equal(back.structures, whole.structures, check_dtype=False)
+    assert back.scan == pytest.approx(whole.scan, nan_ok=True)
+    for mask, stats in whole.bins.items():
+        for name, sums in vars(stats).items():
+            np.testing.assert_array_equal(getattr(back.bins[mask], name), sums)
+    for name, values in whole.sample.arrays.items():
+        np.testing.assert_array_equal(back.sample.arrays[name], values)
+    assert back.profile == pytest.approx(whole.profile, nan_ok=True)
+    apart = ("structures", "scan", "bins", "sample", "profile")
+    for field in fields(CaseRecord):
+        assert field.name in apart or getattr(back, field.name) == getattr(whole, field.name), field.name
+    assert find_record(tmp_path, "case_00") is None
+    os.rename(tmp_path / "records" / "case_00.npz", tmp_path / "records" / "case_01.npz")
+    assert find_record(tmp_path / "records", "case_01") is None  # it is of another case
+
+
+def arrays(**changes):
+    """Replaces arrays of a record's file by what a function makes of them; None removes one."""
+
+    def damage(path):
+        with np.load(path) as data:
+            content = {**data}
+        for name, change in changes.items():
+            content[name] = change(content[name]) if callable(change) else change
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **{name: array for name, array in content.items() if array is not None})
+
+    return damage
+
+
+def header(edit):
+    """Edits the JSON text in a record's file."""
+
+    def change(array):
+        content = json.loads(array.tobytes())
+        edit(content)
+        return np.frombuffer(json.dumps(content).encode(), np.uint8)
+
+    return arrays(header=change)
+
+
+def column(name, *values):
+    return header(lambda content: content["columns"].update({name: list(values)}))
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[200:300] = bytes(b ^ 255 for b in content[200:300])
+    path.write_bytes(content)
+
+
+def huge_header(path):
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000,), }"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
+def first(value):
+    """Sets the first number of an array."""
+
+    def change(array):
+        array = array.copy()
+        array.flat[0] = value
+        return array
+
+    return change
+
+
+DAMAGES = {
+    "no archive": lambda path: path.write_bytes(b"PK\x03\x04 broken"),
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped bits": flipped,
+    "huge header": huge_header,
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "another version": header(lambda content: content.update(format=0)),
+    "no JSON": arrays(header=np.frombuffer(b"{", np.uint8)),
+    "deep JSON": arrays(header=np.frombuffer(b"[" * 100_000, np.uint8)),
+    "objects": arrays(header=np.array([{}], object)),
+    "a negative count": column("TP", -3.0, 1.0),
+    "an infinite count": column("TP", 1e999, 1.0),
+    "a count that is lost": column("TP", None, 1.0),
+    "a share above 1": column("Dice", 1.1, 0.5),
+    "a column of one structure": column("Dice", 0.5),
+    "a column of words": column("Dice", "x", "y"),
+    "no column": header(lambda content: content["columns"].pop("predicted_dice")),
+    "no counts": header(lambda content: content["columns"].pop("TP")),
+    "no structures": header(lambda content: content.update(keys=[], names=[], columns={})),
+    "one structure": header(
+        lambda content: content.update(
+            keys=["1"], names=["a"], columns={name: values[:1] for name, values in content["columns"].items()}
+        )
+    ),
+    "an infinite value of the scan": header(lambda content: content["scan"].update(largest_label=1e400)),
+    "no number of changed voxels": header(lambda content: content["scan"].pop("n_changed_voxels")),
+    "a key that is none": header(lambda content: content.update(key={"files": {"reference": [1]}, "settings": {}})),
+    "a step size that is none": header(lambda content: content["made_by"].update(step_size="half")),
+    "NaN in bins": arrays(bins_nll=first(np.nan)),
+    "a negative bin": arrays(bins_count=first(-1)),
+    "bins of other structures": arrays(bins_class_count=lambda sums: sums[:, :2]),
+    "bins of fewer masks": arrays(bins_count=lambda sums: sums[:3]),
+    "fewer bins": arrays(bins_count=lambda sums: sums[..., 1:]),
+    "bins are lost": arrays(bins_brier=None),
+    "a sample without bins": arrays(bins_count=None),
+    "a sample of other structures": arrays(sample_log_odds=lambda odds: odds[:1]),
+    "fewer voxels": arrays(sample_target=lambda codes: codes[1:]),
+    "log-odds are words": arrays(sample_log_odds=lambda odds: np.full(odds.shape, "x")),
+    "log-odds are NaN": arrays(sample_log_odds=first(np.nan)),
+    "a label that is none": arrays(sample_label=first(3)),
+    "a stratum that is none": arrays(sample_stratum=first(9999)),
+    "outside is flat": arrays(sample_outside=np.zeros(3, np.int64)),
+    "regions": arrays(sample_regions=np.array(True)),
+    "masks are lost": arrays(sample_masks=None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_record_is_as_none(whole, tmp_path, damage):
+    path = tmp_path / "case_00.npz"
+    whole.save(path)
+    damage(path)
+    assert find_record(tmp_path, "case_00") is None
+    with pytest.raises(UserError, match=r"case_00\.npz: not a record of this version") as caught:
+        read_record(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
