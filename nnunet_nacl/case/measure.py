@@ -18,7 +18,7 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.case.sample import Sample, draw_sample
-from nnunet_nacl.case.settings import EvaluationSettings
+from nnunet_nacl.case.settings import MASKS, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.case_voxels import pack
@@ -188,14 +188,14 @@ def measure_and_view(
     scan: dict[str, Any] = {"unit": case.geometry.unit, "voxel_volume": case.geometry.voxel_size, **sums.means}
     members = case.disagreement
     scan["mutual_information"] = members.foreground_mutual_information if members else math.nan
-    scan["n_members"] = len(case.networks)
+    scan["n_members"] = float(len(case.networks))
     if truth is not None:
-        scan |= {"n_changed_voxels": n_changed, "largest_label": int(truth.labels.max(initial=0))}
+        scan |= {"n_changed_voxels": float(n_changed), "largest_label": float(truth.labels.max(initial=0))}
     return CaseRecord(
         case.name,
         _structures(case, truth, sums),
         scan,
-        bins=bins,
+        bins={mask: bins[mask] for mask in MASKS if bins},
         sample=_sample(case, truth, settings) if with_sample and truth is not None else None,
         findings=tuple(structure.findings() for structure in components),
         differences=case.differences,
@@ -261,7 +261,8 @@ def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
         if members:
             row |= {f"volume {name}": float(n[i] * size) for name, n in zip(case.networks, members.voxels)}
         rows[labels.key(channel)] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.astype({name: float for name in table if name != "name"})  # as they are read
 
 
 def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case) -> dict[str, float]:

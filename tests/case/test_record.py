@@ -45,8 +45,8 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     whole.save(tmp_path / "records" / "case_00.npz")
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["case_00.npz"]
     back = find_record(tmp_path / "records", "case_00")
-    pd.testing.assert_frame_equal(back.structures, whole.structures, check_dtype=False)
-    assert back.scan == pytest.approx(whole.scan, nan_ok=True)
+    pd.testing.assert_frame_equal(back.structures, whole.structures)
+    assert back.scan == pytest.approx(whole.scan, nan_ok=True) and list(back.bins) == list(whole.bins)
     for mask, stats in whole.bins.items():
         for name, sums in vars(stats).items():
             np.testing.assert_array_equal(getattr(back.bins[mask], name), sums)

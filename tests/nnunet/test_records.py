@@ -1,0 +1,324 @@
+"""Records that hold are found, others are made; kills, full disks and broken cases cost as little as they can."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.key import file_key
+from nnunet_nacl.case.record import CaseRecord, read_record, record_path
+from nnunet_nacl.case.table import scores, table
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.records import Work, records_of, side_by_side
+from nnunet_nacl.nnunet.saved import SavedPredictions
+from nnunet_nacl.nnunet.trust import TRUSTED
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from tests.nnunet.measuring import Watch, measured
+from tests.processes import children, full_disk, is_alive, run_warm
+from tests.runs.folders import read, write_image, write_json
+from tests.runs.predictions import SPACING_MM
+
+CASES = ["case_00", "case_01"]
+
+
+@pytest.fixture
+def model(make_validated):
+    return make_validated(cases=2)
+
+
+def test_probabilities_may_go_once_they_are_measured(model):
+    expected = measured(model.validation(), with_sample=True)
+    watch = Watch(model.validation())
+    for path in model.validation().glob("*.npz"):
+        path.unlink()
+    found = measured(model.validation(), with_sample=True)
+    assert not watch.new() and list(found) == CASES
+    for of in (table, scores):
+        pd.testing.assert_frame_equal(of(found.values()), of(expected.values()))
+
+
+def test_files_that_were_moved_copied_or_touched_are_the_same(model):
+    measured(model.validation())
+    for path in model.validation().glob("case_*"):
+        os.utime(path, (1, 1))
+    references = model.root / "elsewhere"
+    shutil.copytree(model.references, references, copy_function=shutil.copyfile)
+    moved = model.validation().rename(model.folder / "predictions")
+    watch = Watch(moved)
+    found = measured(PredictionFolder.open(moved, references))
+    assert not watch.new() and list(found) == CASES
+    places = {name: file["path"] for name, file in found["case_00"].key["files"].items()}  # where they lie now
+    assert places["reference"] == str(references / "case_00.nii.gz")
+    assert places["probabilities"] == str(moved / "case_00.npz")
+
+
+def test_another_truth_of_equal_size_and_time_is_another_truth(model):
+    for path in model.references.glob("*.nii.gz"):  # not compressed: equal sizes
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+    first = table(measured(model.validation()).values())
+    other = model.root / "other"
+    shutil.copytree(model.references, other)
+    for path in other.glob("*.nii.gz"):
+        content = bytearray(path.read_bytes())
+        content[-200:] = b"\1" * 200
+        path.write_bytes(content)
+        time = (model.references / path.name).stat().st_mtime_ns
+        os.utime(path, ns=(time, time))
+    watch = Watch(model.validation())
+    second = table(measured(model.validation(), other).values())
+    assert watch.new() == CASES and second.Dice.mean() != first.Dice.mean()
+
+
+def change_a_voxel(path):
+    array = read(path)
+    array.flat[0] = 1 - array.flat[0]
+    write_image(array, path, SPACING_MM)
+
+
+def change_labels(model, labels):
+    dataset = json.loads((model.folder / "dataset.json").read_text())
+    write_json(model.folder / "dataset.json", dataset | {"labels": labels})
+
+
+CHANGES = {
+    "prediction": lambda model: change_a_voxel(model.validation() / "case_00.nii.gz"),
+    "truth": lambda model: change_a_voxel(model.references / "case_00.nii.gz"),
+    "an ignore label": lambda model: change_labels(
+        model, {"background": 0, "anterior": 1, "posterior": 2, "ignore": 3}
+    ),
+    "a name": lambda model: change_labels(model, {"background": 0, "front": 1, "posterior": 2}),
+    "settings": lambda model: {"n_bins": 10},
+    "a sample": lambda model: {"with_sample": True},
+    "a map": lambda model: {"calibration": LogOddsMap([0.5, 0.5], [0, 0])},
+    "damage": lambda model: (model.validation() / "records" / "case_00.npz").write_bytes(b"PK"),
+    "other structures": lambda model: edit_record(model.validation() / "records" / "case_00.npz", {"1": "7"}),
+    "another name": lambda model: edit_record(model.validation() / "records" / "case_00.npz", {"anterior": "front"}),
+}
+
+
+def edit_record(path, names):
+    record = read_record(path)
+    replace(record, structures=record.structures.rename(names).replace(names)).save(path)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_other_contents_or_settings_are_measured_again_from_probabilities(model, change):
+    measured(model.validation())
+    probabilities = model.validation() / "case_00.npz"
+    kept = probabilities.rename(model.root / "kept.npz")
+    options = change(model)
+    options = options if isinstance(options, dict) else {}
+    watch = Watch(model.validation())
+    found = measured(model.validation(), **options)
+    assert f"{probabilities} is missing" in found["case_00"] and "--npz" in found["case_00"]
+    assert "\n" not in found["case_00"] and isinstance(found["case_01"], CaseRecord)
+    kept.rename(probabilities)
+    assert isinstance(measured(model.validation(), **options)["case_00"], CaseRecord)
+    assert watch.new()[0] == "case_00"
+    measured(model.validation(), **options)
+    assert not watch.new()
+
+
+def test_only_changed_cases_are_measured_again_and_again_means_all(model):
+    measured(model.validation())
+    npz, watch = model.validation() / "case_01.npz", Watch(model.validation())
+    np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
+    assert list(measured(model.validation())) == CASES and watch.new() == ["case_01"]
+    source = SavedPredictions(PredictionFolder.open(model.validation()))
+    dict(records_of(source, Work(), model.validation() / "records", again=True))
+    assert watch.new() == CASES
+
+
+@dataclass(frozen=True)
+class Writing(Work):
+    """Writes files of each case into a folder, and names them and others in its record."""
+
+    names: tuple[str, ...] = ("maps/{}.txt",)
+
+    def __call__(self, case: Case) -> CaseRecord:
+        files = {}
+        for name in self.names:
+            path = self.output / name.format(case.name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(case.name)
+            files[name.format(case.name)] = file_key(path)
+        return replace(super().__call__(case), files=files)
+
+
+def test_a_record_holds_while_its_files_do_and_those_of_other_settings_go(model, tmp_path):
+    output, source = tmp_path / "out", SavedPredictions(PredictionFolder.open(model.validation()))
+    (output / "records").mkdir(parents=True)
+
+    def run(**options):
+        dict(records_of(source, Writing(output=output, **options), output / "records"))
+        return watch.new()
+
+    watch = Watch(output)
+    assert run() == CASES and run() == []
+    (output / "maps" / "case_00.txt").unlink()
+    (output / "maps" / "case_01.txt").write_text("mine")
+    assert run() == CASES and (output / "maps" / "case_01.txt").read_text() == "case_01"
+    assert run(names=("other/{}.txt",), with_sample=True) == CASES
+    assert not list((output / "maps").iterdir()) and len(list((output / "other").iterdir())) == 2
+
+
+@pytest.mark.parametrize("place", ["{victim}", "../elsewhere/victim", "maps/../../elsewhere/victim", "link/victim"])
+def test_whatever_a_record_names_nothing_elsewhere_is_removed(model, tmp_path, place):
+    output, victim = tmp_path / "out", tmp_path / "elsewhere" / "victim"
+    for folder in (output / "maps", output / "records", victim.parent):
+        folder.mkdir(parents=True)
+    victim.write_text("mine")
+    (output / "link").symlink_to(victim.parent)
+    source = SavedPredictions(PredictionFolder.open(model.validation()))
+    work = Writing(output=output)
+    dict(records_of(source, work, output / "records"))
+    path = record_path(output / "records", "case_00")
+    replace(read_record(path), files={place.format(victim=victim): file_key(victim)}).save(path)
+    dict(records_of(source, replace(work, with_sample=True), output / "records"))
+    assert victim.read_text() == "mine" and read_record(path).files.keys() == {"maps/case_00.txt"}
+
+
+def evaluate(*arguments) -> int:
+    return main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1", *map(str, arguments)])
+
+
+def evaluate_and_die(at):
+    """Kills itself at the moment when a finished temporary file would take its name: the worst one."""
+    count, replace_file = 0, os.replace
+
+    def replace_or_die(*arguments):
+        nonlocal count
+        count += 1
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace_file(*arguments)
+
+    os.replace = replace_or_die
+    return evaluate()
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_kill_between_writing_and_naming(make_validated, tmp_path, at):
+    model = make_validated(cases=4)
+    assert evaluate() == 0
+    output, records = model.validation() / "calibration.json", model.validation() / "records"
+    undisturbed = output.read_text()
+    shutil.rmtree(records)
+    output.write_text("")
+    result = run_warm(evaluate_and_die, at, folder=tmp_path)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert output.read_text() == "" and len(list(records.glob("*.npz"))) == at - 1
+    assert list(records.glob(".*")) if at < 5 else list(model.validation().glob(".*"))  # what it left
+    watch = Watch(model.validation())
+    assert evaluate() == 0 and watch.new() == [f"case_0{i}" for i in range(at - 1, 4)]
+    assert output.read_text() == undisturbed
+    assert not list(model.validation().rglob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc")
+@pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
+    model = make_validated(cases=40, shape=(16, 64, 64))
+    records = model.validation() / "records"
+    command = [sys.executable, "-m", "nnunet_nacl", "evaluate", "-d", "999", "-c", "3d_fullres", "-np", "2"]
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background shell's children ignore it
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=heed)
+    try:
+        deadline = time.monotonic() + 400  # a busy computer starts Python slowly
+        while len(list(records.glob("*.npz"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+            time.sleep(0.01)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+        process.send_signal(with_signal)
+        process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == (130 if with_signal == signal.SIGINT else -with_signal)
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, workers)):
+        assert time.monotonic() < deadline, "the workers outlive the run"
+        time.sleep(0.1)
+    assert not (model.validation() / "calibration.json").exists()
+    finished = [read_record(path).case for path in records.glob("*.npz")]
+    assert 2 <= len(finished) < 40
+    watch = Watch(model.validation())
+    assert evaluate() == 0 and not set(watch.new()) & set(finished)
+
+
+class DeadlyFolder(PredictionFolder):
+    """One case kills the process that reads it, as too little memory or a damaged file can do."""
+
+    def load(self, files, **options):
+        if files.case == "case_01":
+            os._exit(9)
+        return super().load(files, **options)
+
+
+def test_a_killed_worker_ends_the_run_and_what_is_finished_is_kept(make_validated):
+    model = make_validated(cases=4)
+    with pytest.raises(UserError, match="a worker process was killed.*smaller -np.*kept.$"):
+        measured(DeadlyFolder.open(model.validation()), jobs=2)
+    watch = Watch(model.validation())
+    kept = {path.stem for path in (model.validation() / "records").glob("case_*.npz")}
+    assert len(measured(model.validation())) == 4 and kept.isdisjoint(watch.new())
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_files(model, capsys):
+    (model.validation() / "calibration.json").write_text("")
+    with full_disk(4096):
+        assert evaluate() == 2
+    error = capsys.readouterr().err
+    assert "error:" in error and "case_00.npz: cannot be written (File too" in error and "Traceback" not in error
+    assert (model.validation() / "calibration.json").read_text() == ""
+    assert not list((model.validation() / "records").iterdir())
+    assert evaluate() == 0
+
+
+def test_leftovers_of_killed_runs_are_removed(model):
+    records = model.validation() / "records"
+    records.mkdir()
+    leftovers = [folder / ".0123456789ab.nnunet_nacl.tmp" for folder in (records, model.validation())]
+    for path in leftovers:
+        path.write_text("half a docu")
+    assert evaluate() == 0 and not any(path.exists() for path in leftovers)
+
+
+def square(number: int) -> tuple[int, bool]:
+    if number == 2:
+        raise KeyError("a key")
+    return number**2, TRUSTED.get()
+
+
+def path_of(number: int) -> Path:
+    return Path(f"case_{number}.npz")
+
+
+def test_a_broken_case_costs_only_itself():
+    token = TRUSTED.set(True)
+    try:
+        found = [dict(side_by_side(square, range(4), processes, path_of)) for processes in (1, 2)]
+    finally:
+        TRUSTED.reset(token)
+    expected = {number: (number**2, True) for number in range(4)}
+    assert found == [expected | {2: "case_2.npz: unexpected KeyError: 'a key'"}] * 2
+    left = side_by_side(square, range(4), 2, path_of)
+    next(left)
+    left.close()  # without a warning, which is an error in tests
