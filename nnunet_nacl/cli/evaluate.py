@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.errors import one_line
     from nnunet_nacl.files import can_write, check_ours, check_writable, write_atomically
+    from nnunet_nacl.json_files import read_dict
     from nnunet_nacl.nnunet.held_out import measure_folders
     from nnunet_nacl.nnunet.records import Work
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, parse_bad, read_bad
@@ -98,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{output}: the output file must end with .json.")
     check_writable(output)
     check_ours([output])
+    if output.is_file() and output.stat().st_size and "metric_per_case" not in read_dict(output):
+        raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
     if args.csv:
         check_csv(output.with_suffix(".csv"))
     work = Work(calibration, settings)

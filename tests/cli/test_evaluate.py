@@ -10,6 +10,8 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
+from tests.nnunet.measuring import Watch
+from tests.nnunet.untrained import digests
 from tests.runs.folders import REGIONS
 
 
@@ -19,16 +21,10 @@ def evaluate(*arguments) -> int:
 
 def test_a_model_by_name(make_validated, capsys):
     model = make_validated(cases=2, folds=2)
-    assert evaluate("-d", 999, "-c", "3d_fullres", "--csv") == 0
-    out = capsys.readouterr().out
-    for text in ("Dataset999_Synthetic", "fold 0 1: 4 cases", "anterior", "foreground", "pooled"):
-        assert text in out
-    document = json.loads((model.folder / "calibration.json").read_text())
-    rows = list(csv.DictReader((model.folder / "calibration.csv").open()))
-    [row] = [r for r in rows if (r["scope"], r["mask"], r["metric"], r["structure"]) == ("pooled", "all", "ECE", "")]
-    assert float(row["value"]) == document["calibration"]["pooled"]["all"]["ECE"]
-    assert sum(r["metric"] == "Dice" and r["scope"] == "case" for r in rows) == 8
     assert evaluate("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1, "-o", model.root / "one.json") == 0
+    out = capsys.readouterr().out
+    for text in ("Dataset999_Synthetic", "fold 1: 2 cases", "anterior", "foreground", "pooled"):
+        assert text in out
     assert json.loads((model.root / "one.json").read_text())["n_cases"] == 2
 
 
@@ -110,7 +106,7 @@ def test_names_cannot_disturb_the_table_or_run_in_a_spreadsheet(make_validated, 
     assert {row["case"] for row in rows} == {"'=1+1", ""}
 
 
-@pytest.mark.parametrize("name", ["calibration.json", "calibration.json.partial/case_00.json"])
+@pytest.mark.parametrize("name", ["calibration.json", "records/case_00.npz"])
 def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
     model = make_validated(cases=1)
     pipe = model.validation() / name
@@ -119,3 +115,24 @@ def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
     status = evaluate("-i", model.validation(), "-gt", model.references)
     assert status == (2 if name == "calibration.json" else 0)
     assert status == 0 or "no regular file" in capsys.readouterr().err
+
+
+def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(make_validated, capsys):
+    model = make_validated(cases=6)
+    folders = ("-i", model.validation(), "-gt", model.references)
+    assert evaluate(*folders) == 0
+    assert main(["calibrate", *map(str, folders), "-np", "1", "-form", "temperature"]) == 0
+    before, watch = digests(model.validation()), Watch(model.validation(), model.validation() / "calibrated")
+    path = model.validation() / "calibration_map.json"
+    for new in (6, 0):
+        assert evaluate(*folders, "-map", path) == 0 and len(watch.new()) == new
+    after = digests(model.validation())
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith("calibrated/") for name in after.keys() - before.keys())
+    found, through = (
+        json.loads((place / "calibration.json").read_text())["metric_per_case"]
+        for place in (model.validation(), model.validation() / "calibrated")
+    )
+    assert [case["metrics"]["1"]["Dice"] for case in found] == [case["metrics"]["1"]["Dice"] for case in through]
+    assert found[0]["calibration"]["all"]["NLL"] != through[0]["calibration"]["all"]["NLL"]
+    assert evaluate("-i", model.validation() / "calibrated", "-gt", model.references) == 2  # of records alone

@@ -24,9 +24,9 @@ from nnunet_nacl.case.record import CaseRecord, read_record, record_path
 from nnunet_nacl.case.table import scores, table
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
-from nnunet_nacl.nnunet.records import Work, records_of, side_by_side
-from nnunet_nacl.nnunet.saved import SavedPredictions
+from nnunet_nacl.nnunet.pipeline import side_by_side
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
 from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.nnunet.measuring import Watch, measured
@@ -266,10 +266,10 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
 class DeadlyFolder(PredictionFolder):
     """One case kills the process that reads it, as too little memory or a damaged file can do."""
 
-    def load(self, files, **options):
-        if files.case == "case_01":
+    def load(self, case, **options):
+        if case == "case_01":
             os._exit(9)
-        return super().load(files, **options)
+        return super().load(case, **options)
 
 
 def test_a_killed_worker_ends_the_run_and_what_is_finished_is_kept(make_validated):

@@ -1,30 +1,29 @@
-"""Bad input: each broken case is named with what is wrong, and the good ones are evaluated and saved."""
+"""Bad input: each broken case is named with what is wrong, and the good ones are measured and kept."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import struct
 
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.document import read_document
+from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet import image_files
+from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
-from nnunet_nacl.runs.evaluate import evaluate_folder
-from nnunet_nacl.runs.folds import evaluate_folds
-from tests.runs.folders import REGIONS, read, write_image, write_json
+from nnunet_nacl.nnunet.records import Work
+from tests.nnunet.measuring import measured
+from tests.runs.folders import read, write_image, write_json
+from tests.runs.predictions import SPACING_MM
 
 
 def break_case(model, what):
     folder, references = model.validation(), model.references
     npz = folder / "case_00.npz"
     probs = np.load(npz)["probabilities"]
-    spacing = (2.0, 1.0, 0.5)
     if what == "missing npz":
         npz.unlink()
     elif what == "truncated npz":
@@ -50,7 +49,7 @@ def break_case(model, what):
     elif what == "logits":
         np.savez_compressed(npz, probabilities=np.log(probs))
     elif what == "label":
-        write_image(np.full(probs.shape[1:], 7, np.uint8), references / "case_00.nii.gz", spacing)
+        write_image(np.full(probs.shape[1:], 7, np.uint8), references / "case_00.nii.gz", SPACING_MM)
     elif what == "geometry":
         write_image(read(references / "case_00.nii.gz"), references / "case_00.nii.gz", (1.0, 1.0, 1.0))
     elif what == "no reference":
@@ -58,7 +57,7 @@ def break_case(model, what):
     elif what == "extra case":
         for path in list(folder.glob("case_00.*")):
             path.rename(str(path).replace("case_00", "case_07"))
-        write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", spacing)
+        write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", SPACING_MM)
     elif what == "npz leads nowhere":
         npz.unlink()
         npz.symlink_to(folder / "moved.npz")
@@ -69,13 +68,13 @@ def break_case(model, what):
     elif what == "truth is NaN":
         array = read(references / "case_00.nii.gz").astype(np.float32)
         array.flat[3] = np.nan
-        write_image(array, references / "case_00.nii.gz", spacing)
+        write_image(array, references / "case_00.nii.gz", SPACING_MM)
     elif what == "not UTF-8":
         for path in (npz, folder / "case_00.nii.gz", references / "case_00.nii.gz"):
             path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name.removeprefix("case_00")))
     elif what == "almost":
         truth = read(references / "case_00.nii.gz").astype(np.float32) + 1e-6
-        write_image(truth, references / "case_00.nii.gz", spacing)
+        write_image(truth, references / "case_00.nii.gz", SPACING_MM)
 
 
 PROBLEMS = {
@@ -108,19 +107,17 @@ BROKEN_FILES = [what for what, parts in PROBLEMS.items() if parts[:2] == ["case_
 @pytest.mark.parametrize(
     ("what", "is_large"), [(what, False) for what in PROBLEMS] + [(what, True) for what in BROKEN_FILES]
 )
-def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatch, what, is_large):
+def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, monkeypatch, what, is_large):
     if is_large:
         monkeypatch.setattr(image_files, "_MOST_AT_ONCE", 0)
     model = make_validated(cases=2)
     break_case(model, what)
-    folders = find_fold_folders(model.folder)
-    evaluation, path, _ = evaluate_folds(folders)
-    message = " ".join(evaluation.problems.values())
-    for part in PROBLEMS[what]:
-        assert part in message
-    assert all("\n" not in problem for problem in evaluation.problems.values())
-    assert [case.case for case in read_document(path).cases] == ["case_01"]
-    assert read_document(path).problems == evaluation.problems
+    found = measure_folders(find_fold_folders(model.folder), Work(), chill=False)
+    message = " ".join(found.problems.values())
+    assert all(part in message for part in PROBLEMS[what]), message
+    assert all("\n" not in problem for problem in found.problems.values())
+    assert list(found.records) == ["case_01"]
+    assert [path.name for path in (model.validation() / "records").iterdir()] == ["case_01.npz"]
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
@@ -129,15 +126,15 @@ def test_a_truth_that_was_cut_off_is_not_taken_for_background(make_validated, en
     model = make_validated(cases=2, file_ending=ending, reader=reader)
     path = model.references / f"case_00{ending}"
     path.write_bytes(path.read_bytes()[: -30 if ending == ".nii.gz" else -1])
-    evaluation = evaluate_folder(model.validation())
-    assert f"{path}: cannot be read" in evaluation.problems["case_00"] and "truncated" in evaluation.problems["case_00"]
-    assert [case.case for case in evaluation.cases] == ["case_01"]
+    found = measured(model.validation())
+    assert f"{path}: cannot be read" in found["case_00"] and "truncated" in found["case_00"]
+    assert isinstance(found["case_01"], CaseRecord)
 
 
 @pytest.mark.parametrize("how", ["not compressed", "trailing zeros", "two members"])
 def test_whole_files_of_unusual_make_are_read(make_validated, how):
     model = make_validated(cases=1)
-    before = evaluate_folder(model.validation())
+    [before] = measured(model.validation(), keep=False).values()
     path = model.references / "case_00.nii.gz"
     content = gzip.decompress(path.read_bytes())
     if how == "not compressed":
@@ -146,23 +143,8 @@ def test_whole_files_of_unusual_make_are_read(make_validated, how):
         path.write_bytes(path.read_bytes() + bytes(64))
     else:
         path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
-    after = evaluate_folder(model.validation())
-    assert not after.problems and after.mean_dice() == before.mean_dice()
-
-
-def test_large_labels_are_kept(make_validated):
-    model = make_validated(cases=1, labels=REGIONS)
-    expected = evaluate_folder(model.validation())
-    dataset = json.loads((model.folder / "dataset.json").read_text())
-    dataset |= {"labels": {"background": 0, "whole": [1, 40_000], "core": 40_000}, "regions_class_order": [1, 40_000]}
-    write_json(model.folder / "dataset.json", dataset)
-    for folder in (model.references, model.validation()):
-        array = read(folder / "case_00.nii.gz").astype(np.int32)
-        write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", (2.0, 1.0, 0.5))
-    evaluation = evaluate_folder(model.validation())
-    assert not evaluation.problems and evaluation.mean_dice() == expected.mean_dice() > 0.5
-    assert encode(evaluation.bins["foreground"]) == encode(expected.bins["foreground"])
-    assert evaluation.cases[0].n_changed_voxels == 0
+    [after] = measured(model.validation(), keep=False).values()
+    assert after.structures.equals(before.structures)
 
 
 def test_the_two_folders_swapped_are_noticed(make_validated):
@@ -170,7 +152,7 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
     files = {"dataset_json": model.folder / "dataset.json", "plans": model.folder / "plans.json"}
     swapped = PredictionFolder.open(model.references, model.validation(), **files)
     with pytest.raises(UserError, match="no probabilities .* give the ground truth first"):
-        evaluate_folder(swapped)
+        measured(swapped)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +183,7 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
     model = make_validated(cases=1)
     change(model)
     with pytest.raises(UserError, match=message):
-        evaluate_folder(model.validation())
+        measure_folders({"": PredictionFolder.open(model.validation())}, Work())
 
 
 @pytest.mark.parametrize(
