@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.findings import MOST_FINDINGS, Components, StructureFindings
+from nnunet_nacl.case.findings import MOST_FINDINGS, StructureFindings
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.case.measure import measure
+from nnunet_nacl.case.probabilities import SavedProbabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.review.reviewed_case import review_case
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))
 REGIONS = Labels(("whole", "core"), ((1, 2), 2), True, None, (0, 1, 2), (1, 2))
@@ -35,30 +33,9 @@ def case_of(segmentation, labels=CLASSES, probs=None, geometry=None) -> Case:
     )
 
 
-def find_components(case: Case, *channels: int) -> list[StructureFindings]:
+def find_components(case: Case, *channels: int, calibration=None) -> tuple[StructureFindings, ...]:
     """The findings of a case; of all structures where none is named."""
-    found = [Components(case, channel) for channel in channels or case.labels.foreground]
-    for where, probs in case.probabilities.blocks():
-        for one in found:
-            one.add(where, probs)
-    return [one.findings() for one in found]
-
-
-@dataclass(frozen=True, eq=False)
-class InBlocks(Probabilities):
-    """The same probabilities, a few at a time."""
-
-    probs: np.ndarray
-    regions: bool = False
-
-    shape = property(lambda self: self.probs.shape[1:])
-    num_channels = property(lambda self: len(self.probs))
-    crop = property(lambda self: tuple(slice(0, n) for n in self.shape))
-
-    def in_box(self, where):
-        return self.probs[(slice(None), *where)]
-
-    block_bytes = 200
+    return measure(case, calibration, findings=channels or case.labels.foreground).findings
 
 
 def test_two_components_by_hand():
@@ -76,27 +53,20 @@ def test_two_components_by_hand():
     assert (first.mean_probability, first.max_probability) == pytest.approx((0.7, 0.9))
     assert first.centre_mm == pytest.approx((0.5, 1.0, 1.5))  # x, y, z
     assert second.voxels == 2 and second.centre_mm == pytest.approx((4.5, 6.0, 0.0))
-    assert find_components(case_of(segmentation, probs=probs), 2) == [lesion]
+    assert find_components(case_of(segmentation, probs=probs), 2) == (lesion,)
 
 
-def test_findings_are_calibrated_and_what_the_network_said_of_the_scan_is_kept():
+def test_findings_are_calibrated():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
-    plain = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
+    case = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
     calibration = LogOddsMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
-    for source in (plain.probabilities, InBlocks(probs)):
-        mapped = replace(plain, probabilities=source).through(calibration)
-        reviewed = review_case(mapped, findings=(1, 2)).finished
-        for found, listed, before in zip(find_components(mapped), reviewed.findings, find_components(plain)):
-            for one, same, raw in zip(found.found, listed.found, before.found):
-                assert one.mean_probability == pytest.approx(same.mean_probability)
-                assert abs(one.mean_probability - raw.mean_probability) > 1e-3
-        for i, structure in enumerate(reviewed.structures.itertuples(), 1):
-            every = np.sort(probs[i].ravel())[::-1].astype(float)  # the best set of voxels is the first of these
-            dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
-            network = structure.network_volume, structure.network_dice
-            assert network == pytest.approx((every.sum() * mapped.geometry.voxel_size, dice), rel=1e-3)
-            assert structure.predicted_volume != pytest.approx(network[0], rel=1e-3)
+    mapped = case_of(case.segmentation, probs=calibration(probs))
+    found = (find_components(case, calibration=calibration), find_components(mapped), find_components(case))
+    for of_structure in zip(*found):
+        for finding, expected, raw in zip(*(of.found for of in of_structure)):
+            assert finding.mean_probability == pytest.approx(expected.mean_probability)
+            assert abs(finding.mean_probability - raw.mean_probability) > 1e-3
 
 
 def test_regions_overlap_each_other():
@@ -139,7 +109,7 @@ def test_images_in_2d_have_areas_and_two_coordinates(geometry, centre, size):
 
 
 def test_nothing_found_and_far_too_much():
-    assert find_components(case_of(np.zeros((2, 3, 4), int)), 2) == [StructureFindings("lesion")]
+    assert find_components(case_of(np.zeros((2, 3, 4), int)), 2) == (StructureFindings("lesion"),)
     dots = np.zeros((1, 60, 60), int)
     dots[0, ::3, ::3] = 2
     dots[0, 0, 1] = 2

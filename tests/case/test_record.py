@@ -14,7 +14,7 @@ import pytest
 
 from nnunet_nacl.case.findings import Finding, StructureFindings
 from nnunet_nacl.case.key import file_key
-from nnunet_nacl.case.record import CaseRecord, find_record, read_record
+from nnunet_nacl.case.record import CaseRecord, find_record, read_pictures, read_record
 from nnunet_nacl.errors import UserError
 from tests.nnunet.measuring import measured
 from tests.runs.folders import make_model
@@ -53,10 +53,11 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     for name, values in whole.sample.arrays.items():
         np.testing.assert_array_equal(back.sample.arrays[name], values)
     assert back.profile == pytest.approx(whole.profile, nan_ok=True)
-    apart = ("structures", "scan", "bins", "sample", "profile")
+    apart = ("structures", "scan", "bins", "sample", "profile", "pictures")
     for field in fields(CaseRecord):
         assert field.name in apart or getattr(back, field.name) == getattr(whole, field.name), field.name
-    assert find_record(tmp_path, "case_00") is None
+    assert read_pictures(tmp_path / "records" / "case_00.npz") == {"slices": []}  # only where a page asks for them
+    assert find_record(tmp_path, "case_00") is None and read_pictures(tmp_path / "case_00.npz") == {}
     os.rename(tmp_path / "records" / "case_00.npz", tmp_path / "records" / "case_01.npz")
     assert find_record(tmp_path / "records", "case_01") is None  # it is of another case
 
