@@ -84,11 +84,7 @@ def tables(slopes) -> dict:
 @pytest.mark.parametrize(
     "changes, asked, message",
     [
-        (
-            {"schema_version": 1},
-            {},
-            "schema version 1, .* reads 3; calibrate again, or remove it.$",
-        ),
+        ({"schema_version": 1}, {}, "schema version 1, .* reads 4; calibrate again, or remove it.$"),
         ({"schema_version": None}, {}, "schema version None"),
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
         ({}, {"structures": {"1": "anterior"}}, "the predictions have the classes 1 anterior; give the map of this"),
@@ -99,8 +95,12 @@ def tables(slopes) -> dict:
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
         ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
         ({"maps": {"conditional": {"slopes": [1, 1], "offsets": [0, 0]}}}, {}, "not a map of `nnunet_nacl calibrate`"),
-        ({"n_cases": "six"}, {}, "not a map of .*: n_cases: .*valid integer.*'six'; calibrate again, or give its"),
-        ({"cross_fit": {"a": {"cases": ["b"]}}}, {}, r"cross_fit\.a\.map: Field required; calibrate again"),
+        (
+            {"fitted": {"n_cases": "six"}},
+            {},
+            "not a map of .*: fitted.n_cases: .*valid integer.*'six'; calibrate again, or give its",
+        ),
+        ({"fitted": {"cross_fit": {"a": {"cases": ["b"]}}}}, {}, r"cross_fit\.a\.map: Field required; calibrate again"),
     ],
 )
 def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
@@ -124,7 +124,7 @@ def whole(tmp_path_factory) -> str:
     profiles = {"names": ["median"], "values": [[0.5]] * 20, "patient": PATIENT}
     presence = {"voxel": 0.1, "present": {"2": PRESENT}, "listed": ["2"]}
     content["quality"] |= {"profiles": profiles, "presence": presence}
-    content["cross_fit"] = {"a": {"cases": ["b"], "map": content["maps"]["conditional"]}}
+    content["fitted"]["cross_fit"] = {"a": {"cases": ["b"], "map": content["maps"]["conditional"]}}
     path.write_text(json.dumps(content))
     CalibrationMap.load(path)
     return path.read_text()
@@ -164,7 +164,7 @@ def whole(tmp_path_factory) -> str:
         ("quality.presence.present.2.slopes.0", 2e6, "quality.presence.present.2.slopes.0: .*1000000, not 2000000"),
         ("maps.conditional.slopes", [[2e6, 1]], "maps.conditional.slopes.0.0: .*1000000, not 2000000"),
         ("maps.conditional.slopes", [[1] * 9000], "maps.conditional: 9000 slopes for 2 structures"),
-        ("cross_fit.a.map.slopes", [[-1, 1]], "cross_fit.a.map: slopes must be above 0"),
+        ("fitted.cross_fit.a.map.slopes", [[-1, 1]], "cross_fit.a.map: slopes must be above 0"),
     ],
 )
 def test_a_map_that_was_edited_is_refused_and_its_field_named(whole, tmp_path, place, value, named):
@@ -181,7 +181,7 @@ def test_a_map_that_was_edited_is_refused_and_its_field_named(whole, tmp_path, p
 
 
 def test_networks_are_compared_where_the_map_knows_them(write):
-    path = write(checkpoint_sha256={"0": "abc", "1": "def"})
+    path = write(origin={"checkpoint_sha256": {"0": "abc", "1": "def"}})
     record = CalibrationMap.load(path)
     check_networks(path, record, {"0": "abc", "2": "new"})
     with pytest.raises(UserError, match="other networks than those of fold 1 .*calibrate again"):
