@@ -7,13 +7,13 @@ from typing import Any
 
 from nnunet_nacl.calibrate import calibration_map
 from nnunet_nacl.case import evaluation
-from nnunet_nacl.review import outcome, prediction_json
+from nnunet_nacl.review import list_files, outcome
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration": (evaluation.EvaluationDocument, evaluation.SCHEMA_VERSION),
     "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
     "outcome": (outcome.Outcome, outcome.SCHEMA_VERSION),
-    "prediction": (prediction_json.PredictionRecord, prediction_json.SCHEMA_VERSION),
+    "prediction": (list_files.PredictionRecord, list_files.SCHEMA_VERSION),
 }
 """Type and schema version of each document, by its name."""
 

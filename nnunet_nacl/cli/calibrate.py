@@ -121,7 +121,7 @@ def _take_given(args: argparse.Namespace, model) -> int:
     from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.nnunet.locate import folds_with
-    from nnunet_nacl.review.calibrated_model import CalibratedModel
+    from nnunet_nacl.review.predicted_quality import CalibratedModel
 
     given, folds = Path(args.map), args.f or folds_with(model, args.chk)
     CalibratedModel.open(model, folds, args.chk).with_map(given)  # refuses that of other networks

@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.errors import termination_as_interrupt
-    from nnunet_nacl.review.calibrated_model import CalibratedModel
     from nnunet_nacl.review.deliver import NOT_YET, deliver, dicom_maker, find_scans, predict_source
     from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.predicted_quality import CalibratedModel
     from nnunet_nacl.review.review_list import Aims
     from nnunet_nacl.review.slicer import check_images
 

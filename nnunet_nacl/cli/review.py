@@ -77,8 +77,7 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
     from nnunet_nacl.files import check_ours, to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.review.list_files import OUTCOME, OUTCOME_PAGE
-    from nnunet_nacl.review.outcome import read_outcome
-    from nnunet_nacl.review.outcome_page import outcome_lines, outcome_page
+    from nnunet_nacl.review.outcome import outcome_lines, outcome_page, read_outcome
 
     check_ours([output / OUTCOME, output / OUTCOME_PAGE])
     outcome = read_outcome(output, marks, corrected)

@@ -26,11 +26,19 @@ from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.predicted import Images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import SavedPredictions, Source, records_of
-from nnunet_nacl.review.calibrated_model import CalibratedModel
 from nnunet_nacl.review.delivery import Delivery
-from nnunet_nacl.review.list_files import RESEARCH, places_of_list, promises, remove_list
+from nnunet_nacl.review.list_files import (
+    DOCUMENT,
+    RESEARCH,
+    SCHEMA_VERSION,
+    PredictedCases,
+    PredictionRecord,
+    places_of_list,
+    promises,
+    remove_list,
+)
 from nnunet_nacl.review.pages import write_list
-from nnunet_nacl.review.prediction_json import DOCUMENT, SCHEMA_VERSION, PredictedCases, PredictionRecord
+from nnunet_nacl.review.predicted_quality import CalibratedModel
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
 

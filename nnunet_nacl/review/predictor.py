@@ -22,7 +22,7 @@ from nnunet_nacl.nnunet.predicted import predicted_case
 from nnunet_nacl.nnunet.preprocessed_case import preprocess
 from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.review.calibrated_model import CalibratedModel
+from nnunet_nacl.review.predicted_quality import CalibratedModel
 from nnunet_nacl.review.review_list import Aims, review_list
 
 

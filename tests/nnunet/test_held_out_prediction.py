@@ -14,7 +14,7 @@ from nnunet_nacl.calibrate.stored_map import loaded_map
 from nnunet_nacl.case.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet import predicted as source
-from nnunet_nacl.review.calibrated_model import CalibratedModel
+from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,

@@ -25,7 +25,7 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.numbers.expected_dice import expected_dice
 from nnunet_nacl.numbers.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.numbers.voxel_uncertainty import mutual_information
-from nnunet_nacl.review.calibrated_model import CalibratedModel
+from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,

@@ -10,7 +10,7 @@ import pytest
 from nnunet_nacl.calibrate.calibration_map import SCHEMA_VERSION
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.calibrated_model import CalibratedModel
+from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.mutated_json import mutations
 from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 
