@@ -83,11 +83,12 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
         assert structures.volume.tolist() == pytest.approx(volumes)
         assert structures.members_dice.between(0, 1, inclusive="left").all()
     document = json.loads((model / "calibration_map.json").read_text())
-    assert document["n_cases"] == 6 and list(document["problems"]) == ["bad"]
+    origin = document["origin"]
+    assert document["fitted"]["n_cases"] == 6 and list(origin["problems"]) == ["bad"]
     assert document["quality"]["learned"]["as_deployed"] is True
-    assert document["inference"] == {"step_size": 0.5, "mirroring": True}
+    assert origin["inference"] == {"step_size": 0.5, "mirroring": True}
     hashes = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
-    assert document["checkpoint_sha256"] == hashes
+    assert origin["checkpoint_sha256"] == hashes
     assert CalibratedModel.open(model).with_map().calibration is not None
 
     if labels is REGIONS:
@@ -101,7 +102,7 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert calibrate(model, scans, truths) == 1
     assert predicted == ["scan_2"]
     assert calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", tmp_path / "one.json") == 1
-    of_one = json.loads((tmp_path / "one.json").read_text())
+    of_one = json.loads((tmp_path / "one.json").read_text())["origin"]
     assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(of_one["checkpoint_sha256"]) == ["1"]
     assert (tmp_path / "one_records" / "scan_0.npz").is_file()
 
@@ -166,7 +167,7 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     np.testing.assert_allclose(*maps)
     assert "note: the map is drawn to that of the model" in printed
     assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
-    assert {each["form"] for each in found["forms"]} == {"temperature", "shift", "given", "conditional"}
+    assert {each["form"] for each in found["fitted"]["forms"]} == {"temperature", "shift", "given", "conditional"}
     assert CalibratedModel.open(model).with_map().calibration is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
@@ -174,4 +175,6 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert again["maps"] == found["maps"] and again["quality"] == found["quality"]
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
     networks = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
-    assert map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["inference"]) is None
+    assert (
+        map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["origin"]["inference"]) is None
+    )

@@ -315,7 +315,7 @@ def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, mod
 
 
 def other_network(folder: Path, content: dict) -> None:
-    content["checkpoint_sha256"]["0"] = "0" * 64
+    content["origin"]["checkpoint_sha256"]["0"] = "0" * 64
 
 
 def other_labels(folder: Path, content: dict) -> None:

@@ -92,7 +92,7 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     learned = encode(learn(held_out, {}, dict.fromkeys(held_out.case, 0), as_deployed=as_deployed))
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     hashes = {fold: sha256(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
-    content |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}
+    content["origin"] |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}
     path = folder / "calibration_map.json"
     path.write_text(to_json_text(content | {"quality": {"unit": "ml", "learned": learned}}))
     return path
