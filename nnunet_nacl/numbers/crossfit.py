@@ -24,18 +24,13 @@ ByCase: TypeAlias = Mapping[str, Hashable] | pd.Series
 
 
 def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[str]:
-    """The part of each case; each part is left out as a whole.
+    """The name of the part of each case; each part is left out as a whole.
 
     Args:
-        groups: Group of each case; a group never falls into two parts.
+        groups: Group of each case; a group never falls into two parts. ValueError where there is only one.
         folds: Fold of each case; where there are several, and every group is one case, parts lie within folds: the
-            folds themselves, or, with fewer than ``LEAST_PARTS`` of them, equal parts of each.
-
-    Returns:
-        Names of parts: of folds, or at most ``MOST_PARTS`` equal parts of the groups, dealt by a fixed draw.
-
-    Raises:
-        ValueError: There is only one group.
+            folds themselves, or, with fewer than ``LEAST_PARTS`` of them, equal parts of each. Else they are at most
+            ``MOST_PARTS`` equal parts of the groups, dealt by a fixed draw.
     """
     names = sorted(set(groups))
     if len(names) < 2:
@@ -73,8 +68,7 @@ class FormScore:
         form: One of ``FORMS``, or ``given``, a centre of another calibration.
         ridge: Of the fits; infinite for what is the centre itself.
         nll: Mean over cases, in nats per voxel.
-        excess: Mean over cases by which it is worse than the best of all.
-        standard_error: Of that excess, over groups of cases (patients).
+        excess, standard_error: By how much that is above the best of all, and its error over patients.
     """
 
     form: str

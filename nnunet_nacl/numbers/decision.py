@@ -42,10 +42,8 @@ def decide_for_dice(
         max_rounds: Most rounds; 0 gives the most probable labels, the lower class of equals.
 
     Returns:
-        (*spatial) label map, uint8, or uint16 for labels above 255.
-
-    Raises:
-        ValueError: Shapes do not fit, there is no voxel, or probabilities are not probabilities.
+        (*spatial) label map, uint8, or uint16 for labels above 255. ValueError where shapes do not fit, there is no
+        voxel, or probabilities are none.
 
     Example:
         >>> probs = np.array([[0.6, 0.6, 0.1, 0.9], [0.4, 0.4, 0.9, 0.1]])  # E_1 is 2 * 0.9 / (1.8 + 1) = 0.64

@@ -37,11 +37,9 @@ class Flags:
         find: Share of the bad scans to be flagged; null where only ``miss`` was asked for.
         miss: Share of all scans that may be bad and not flagged; null where it was not asked for.
         threshold: A scan is flagged where its score is at most this; null where no score is low enough.
-        n_scans: Calibration scans.
-        n_bad_patients: Patients with a bad one.
+        n_scans, n_bad_patients: Calibration scans, and patients with a bad one.
         share_bad: Share of the calibration scans that are bad.
-        share_found: Share of these that are flagged; NaN where none is bad.
-        share_flagged: Share of the calibration scans that are flagged.
+        share_found, share_flagged: Share of these, and of all, that are flagged; NaN where none is bad.
         why_not: Why scans are ranked only; empty where they are flagged.
         counted: The structures that count, in words; empty where all do.
     """
@@ -73,8 +71,8 @@ class Flags:
             scores: Of the calibration scans.
             bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad.
             names: Name of each structure by key.
-            find: Share of the bad scans to be flagged; None: ``DEFAULT_FIND`` unless ``miss`` is given.
-            miss: Share of all scans that may be bad and not flagged.
+            find: See the attribute; None: ``DEFAULT_FIND`` unless ``miss`` is given.
+            miss: See the attribute.
 
         Raises:
             UserError: There are too few patients for a share that was given.

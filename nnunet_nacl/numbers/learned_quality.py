@@ -178,12 +178,10 @@ class EstimateCheck:
     """How an estimate does on cases that it has not seen.
 
     Attributes:
-        error: Mean absolute error.
-        error_of_constant: That of the mean of the other patients, which knows nothing of the case.
+        error, error_of_constant: Mean absolute error, and that of the mean of the other patients.
         bias: Mean of predicted less true value.
-        coverage: Of the intervals.
-        width: Mean width of the intervals; NaN without them.
-        n: Cases with an expected and a true value.
+        coverage, width: Of the intervals, and their mean width; NaN without them.
+        n: Cases with a predicted and a true value.
     """
 
     error: Size
@@ -219,10 +217,7 @@ def check_estimate(
 def predict_parts(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], parts: Sequence[Hashable], **options: Any
 ) -> np.ndarray:
-    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what the cases of other parts teach.
-
-    The arguments are those of :meth:`StructureEstimate.fit`, and the part of each case; a patient's lie in one part.
-    """
+    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what those of other parts teach; options as in fit."""
     x, y, names = np.asarray(predicted, float), np.asarray(true, float), np.array(patients, object)
 
     def predict(others: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -287,7 +282,7 @@ def learn(
         table: Of :func:`nnunet_nacl.case.table.table`: the cases, each under a map that was fitted without it.
         patients: By case; a case that is not there is a patient of its own.
         parts: Part of the cross-fit by case; a patient's cases lie in one part.
-        as_deployed: Whether they were predicted as they will be in use.
+        as_deployed: See the attribute.
         ignore_label: Whether a structure may be where nobody annotated it: then scores know nothing of presence.
     """
     present = pd.Series(math.nan, table.index) if ignore_label else present_by_others(table, patients, parts)
@@ -316,10 +311,7 @@ def learn(
 
 
 def predict_dice_parts(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.DataFrame:
-    """A table of held-out cases with the columns of ``DICE``, each case's by what the cases of other parts teach.
-
-    ``patients`` and ``parts`` as in :func:`learn`.
-    """
+    """A table of :func:`learn` with the columns of ``DICE``, each case's by what the cases of other parts teach."""
 
     def predict(_: str, rows: pd.DataFrame) -> np.ndarray:
         names, own_parts = patients_of(rows.case, patients), [parts[case] for case in rows.case]

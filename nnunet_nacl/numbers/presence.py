@@ -108,7 +108,7 @@ class ProbabilityCheck:
 
     Attributes:
         brier: Mean of (p - y)^2.
-        auroc: How often a yes has the higher one than a no, ties counting a half; NaN unless there are both.
+        auroc: Area under the ROC curve; NaN unless there are both.
         ece: Expected calibration error, ten bins of equal width: (0, 0.1], (0.1, 0.2], ..., 0 in the first. With few
             values it is far from 0 by chance alone.
         n: Rows that have one; without any the others are NaN.

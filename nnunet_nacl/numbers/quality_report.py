@@ -38,11 +38,9 @@ class QualityReport:
         threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ.
         error: Mean absolute error of predicted Dice, over structures of cases.
         coverage, width: Of its intervals, and their mean width; None and NaN where there are none.
-        orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``FOLDS`` where
-            several predicted the cases, ``oracle``, ``random``.
+        orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: see :func:`compare_orders`.
         workload: Rows by share, by name of the order; cases without any structure first.
-        n_cases: Cases with a true Dice.
-        n_bad: Those below the threshold.
+        n_cases, n_bad: Cases with a true Dice, and those below the threshold.
     """
 
     threshold: float | dict[str, float]
@@ -107,8 +105,7 @@ def compare_orders(true: ArrayLike, orders: Mapping[str, ArrayLike]) -> dict[str
 
     Args:
         true: (n,) true Dice.
-        orders: (n,) trust by name, larger is better: the negative of an entropy. Only the cases that all orders have a
-            value for are compared.
+        orders: (n,) trust by name, larger is better. Only the cases that all orders have a value for are compared.
 
     Returns:
         ``{"AURC": ..., "rho": ...}`` by name, ``oracle`` (the true Dice) and ``random`` (no order) added. Ties have

@@ -116,8 +116,7 @@ class UnlikeScans:
 
     Attributes:
         level: A scan is unlike where its p is at most this.
-        n_scans: Of the batch.
-        n_unlike: That are.
+        n_scans, n_unlike: Of the batch, and how many of them are.
         n_patients: Of the calibration scans.
         probability: Of as many or more, were all scans like them.
         two_sample: P-value of larger scores in the batch (Mann-Whitney); NaN with fewer than ``FEWEST_TO_COMPARE``.
