@@ -318,44 +318,23 @@ def predict_source(
         print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
     source = Images(model, network, cases, check=check, **options)
     source.problems = problems
-    used, training = {"step_size": network["step_size"], "mirroring": network["mirroring"]}, model.training.whose
+    used = {name: network[name] for name in ("step_size", "mirroring")}
+    arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
     notes += model.other_inference(used["step_size"], used["mirroring"])
     if model.quality is not None:
         notes += model.quality.caveats((), several=len(model.folds) > 1)
     return source, Run(
         places=[images],
-        arguments=(
-            PREDICT_ARGUMENTS,
-            {
-                "list_of_lists_or_source_folder": str(images.resolve()),
-                "generated_by": "nnunet_nacl predict",
-                "num_parts": num_parts,
-                "part_id": part,
-            },
-        ),
-        document={
-            "images": str(images.resolve()),
-            "model": {
-                "folder": str(model.folder.resolve()),
-                "dataset": model.opened.plans.get("dataset_name"),
-                "trainer": model.trainer,
-                "configuration": model.configuration,
-                "checkpoint": model.checkpoint,
-                "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
-            },
-            "calibrated": model.calibration is not None,
-            "step_size": used["step_size"],
-            "mirroring": used["mirroring"],
-            "training_range": training or None,
-        },
+        arguments=(PREDICT_ARGUMENTS, {"list_of_lists_or_source_folder": str(images.resolve())} | arguments),
+        document=_document_of(model, images, used),
         made={
             "Scans": str(images),
             "Model": model.folder.name,
             "Folds": ", ".join(model.folds),
             "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
             "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
-            "Spacing and size": f"compared with {training or 'nothing'} (axes z, y, x as nnU-Net's)",
+            "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
         },
         map_path=model.map_path,
         notes=notes,
@@ -363,3 +342,22 @@ def predict_source(
         num_parts=num_parts,
         part=part,
     )
+
+
+def _document_of(model: CalibratedModel, images: Path, used: Mapping[str, Any]) -> PredictedCases:
+    """What prediction.json says of scans, networks and how they were used."""
+    return {
+        "images": str(images.resolve()),
+        "model": {
+            "folder": str(model.folder.resolve()),
+            "dataset": model.opened.plans.get("dataset_name"),
+            "trainer": model.trainer,
+            "configuration": model.configuration,
+            "checkpoint": model.checkpoint,
+            "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
+        },
+        "calibrated": model.calibration is not None,
+        "step_size": used["step_size"],
+        "mirroring": used["mirroring"],
+        "training_range": model.training.whose or None,
+    }
