@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +46,7 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "none",
+        "preprocessor_name": "DefaultPreprocessor",
         "spacing": [1.8] * 3,
         "architecture": {},
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
@@ -92,12 +92,16 @@ def export(root: Path, which: str, edge: int) -> None:
         where = manager.get_configuration("3d_fullres"), manager, dataset, str(root / which / CASE)
         export_prediction_from_logits(logits, properties, *where, which.endswith("npz"), 1)
     else:
-        scans, image = predicting(root, which, len(logits)), np.random.default_rng(0).random(size, np.float32)
-        case = GridCase(CASE, logits, properties, for_pictures(image), image[None].astype(np.float16), ())
-        files = SimpleNamespace(images=[root / f"{CASE}_0000.nii.gz"])
+        from dataclasses import replace
+
+        from nnunet_nacl.nnunet.predicted import predicted_case
+
+        work, image = predicting(root, which, len(logits)), np.random.default_rng(0).random(size, np.float32)
+        answered = GridCase(CASE, logits, properties, for_pictures(image), image[None].astype(np.float16), ())
         del logits, image
         start = time.process_time()
-        scans._write(None, files, case)
+        case = predicted_case(work.model, answered)
+        work.delivery(replace(case, images=(root / f"{CASE}_0000.nii.gz",)))
     seconds = time.process_time() - start
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 
@@ -105,10 +109,8 @@ def export(root: Path, which: str, edge: int) -> None:
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.nnunet.scans import Scans
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-    from nnunet_nacl.review.deliver import Delivery
-    from nnunet_nacl.review.pictures import draw_scan
+    from nnunet_nacl.review.delivery import Delivery
     from nnunet_nacl.review.predicted_quality import CalibratedModel
 
     rng, num = np.random.default_rng(0), classes - 1
@@ -116,9 +118,9 @@ def predicting(root: Path, which: str, classes: int):
     calibration = LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num)))
     opened = PredictionFolder.open(root, need_reference=False)
     model = CalibratedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), calibration)
-    draw, options = partial(draw_scan, root / which), {"probabilities": which.endswith("npz"), "findings": (1, 2)}
-    delivery = Delivery(root / which, draw, calibration, **options)
-    return Scans(model, root, delivery)
+    options = {"probabilities": which.endswith("npz"), "findings": (1, 2)}
+    delivery = Delivery(calibration=calibration, output=root / which, data=opened, **options)
+    return SimpleNamespace(model=model, delivery=delivery)
 
 
 def main() -> None:
