@@ -157,10 +157,10 @@ class Dataset:
         that one entry missed has a Dice of 0 but no distance, and those that are hard to find have the largest: without
         it, whoever misses it would look closer than whoever finds it. So its distance counts for none.
         """
-        own = self.table.set_index(["case", "entry", "key"])[list(OVERLAP)]
-        for_all = own["HD95_mm"].groupby(["case", "key"]).transform("count") == len(self.records)
-        means = own.assign(HD95_mm=own["HD95_mm"].where(for_all)).groupby(["case", "entry"]).agg(nanmean)
-        by_structure = own.unstack("key")
+        rows = self.table.set_index(["case", "entry", "key"])[list(OVERLAP)]
+        for_all = rows["HD95_mm"].groupby(["case", "key"]).transform("count") == len(self.records)
+        means = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all)).groupby(["case", "entry"]).agg(nanmean)
+        by_structure = rows.unstack("key")
         by_structure.columns = [":".join(pair) for pair in by_structure.columns]
         of_masks = pd.concat({name: scores(records) for name, records in self.records.items()}, names=["entry", "case"])
         joined = pd.concat([means, by_structure, of_masks.swaplevel()], axis=1)
@@ -216,9 +216,9 @@ def _check_folds(frame: pd.DataFrame) -> None:
     for case, rows in frame[frame.fold != ""].groupby("case"):
         other = rows[rows.fold != rows.fold.iloc[0]]
         if len(other):
-            (its, name), (fold, another) = rows[["fold", "entry"]].iloc[0], other[["fold", "entry"]].iloc[0]
+            (first, name), (fold, another) = rows[["fold", "entry"]].iloc[0], other[["fold", "entry"]].iloc[0]
             raise UserError(
-                f"case {case} lies in fold {its} of {name}, but in fold {fold} of {another}: they were trained on "
+                f"case {case} lies in fold {first} of {name}, but in fold {fold} of {another}: they were trained on "
                 "other splits and cannot be compared."
             )
 
@@ -233,7 +233,7 @@ def _common_cases(
     lacking = {name: lacks.index[lacks[name]].tolist() for name in lacks if lacks[name].any()}
     if not lacking:
         return common, []
-    counts = (f"{name} lacks {len(own)} of {len(lacks)} cases: {some(own)}" for name, own in lacking.items())
+    counts = (f"{name} lacks {len(cases)} of {len(lacks)} cases: {some(cases)}" for name, cases in lacking.items())
     listed = f"{'; '.join(counts)}."
     if common and selection.options.allow_missing:
         kept = f"compared on the {len(common)} of {len(lacks)} cases that all entries have"

@@ -63,7 +63,7 @@ def test_patients_are_counted_once_and_what_knows_the_truth_is_not_tested(study,
     # without the flag, as the calibration map of a model that is compared tells
     groups = {case: case[5] for case in dataset["cases"]}
     content = map_to_json({"temperature": LogOddsMap.identity(1)}, "temperature", {"1": "organ"})
-    (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps(content | {"groups": groups}))
+    (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps(content | {"fitted": {"groups": groups}}))
     assert compare("-o", out, "--no_page", "-unranked", "NACL") == 0
     assert not (out / "report.html").exists()  # it would show the comparison before
     again = json.loads((out / "comparison.json").read_text())

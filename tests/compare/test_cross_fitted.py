@@ -55,7 +55,7 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     regions = calibration.regions
     maps = calibration.part_maps
     _, dataset = gather(TRAINER, CALIBRATED)
-    change = calibration.effect["NLL all"]
+    change = calibration.fitted.effect["NLL all"]
     for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):
         nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.records[name]]
         assert np.mean(nll) == pytest.approx(change[when]["mean"], rel=1e-6)
@@ -77,7 +77,7 @@ def test_cases_that_were_not_calibrated_are_refused(model):
     fit(model)
     path = model.model(TRAINER) / "calibration_map.json"
     document = json.loads(path.read_text())
-    for part in document["cross_fit"].values():
+    for part in document["fitted"]["cross_fit"].values():
         part["cases"] = [case for case in part["cases"] if case != "case_00"]
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match="case_00 was not calibrated; run .* again"):

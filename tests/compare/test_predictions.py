@@ -183,7 +183,8 @@ def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
     folder, raw = (copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw"))
     fitted = map_to_json({"shift": LogOddsMap.identity(2)}, "shift", {"1": "anterior", "2": "posterior"})
     parts = {"part_0": ["case_00"], "part_1": ["case_77"]}
-    fitted["cross_fit"] = {part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()}
+    cross_fit = {part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()}
+    fitted["fitted"] = {"cross_fit": cross_fit}
     write_json(tmp_path / "map.json", fitted)
     applied = {"map": str(tmp_path / "map.json"), "map_sha256": sha256(tmp_path / "map.json")}
     write_json(folder / "calibration_applied.json", applied)
