@@ -126,23 +126,34 @@ def deliver(
                 done = {name: record for name, record in found.items() if isinstance(record, CaseRecord)}
             waiting = [name for name in names if name not in done and name not in problems]
             wrong = dict(sorted({**{n: t for n, t in problems.items() if n not in done}, **unusable}.items()))
-            listed = _write(delivery, run, done, wrong, waiting)
+            seen = {name: _digests(source, name, done.get(name)) for name in sorted(names)}
+            listed = _write(delivery, run, done, wrong, waiting, seen)
     problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
     if problems and not n_finished:
         raise UserError(f"{run.places[0]}: no case could be done.{list_problems(problems)}")
     return listed, problems
 
 
+def _digests(source: Source, name: str, record: CaseRecord | None) -> dict[str, str | None]:
+    """Of the files that a case comes from, by name; none where one cannot be read."""
+    try:
+        key = record.key if record else source.key(name, {}, None)
+    except OSError:
+        return {}
+    return {file: found and found["digest"] for file, found in key["files"].items()}
+
+
 def _write(
-    delivery: Delivery, run: Run, done: Mapping[str, CaseRecord], wrong: Mapping[str, str], waiting: Sequence[str]
+    delivery: Delivery,
+    run: Run,
+    done: Mapping[str, CaseRecord],
+    wrong: Mapping[str, str],
+    waiting: Sequence[str],
+    seen: Mapping[str, Mapping[str, str | None]],
 ) -> ReviewList:
-    """Write the list, its pages and prediction.json."""
+    """Write the list, its pages and prediction.json; ``seen`` are the digests of each case's files."""
     output, data = delivery.output, delivery.data
     map_file = named_map(run.map_path) if run.map_path else None
-    seen = {
-        name: {file: key and key["digest"] for file, key in record.key["files"].items()}
-        for name, record in sorted(done.items())
-    }
     same = [os.path.abspath(output), map_file, run.document, seen]  # a run that goes on keeps its marks
     run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
     notes = [*run.notes, *_of_others(delivery, run, {*done, *wrong, *waiting})]
