@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
@@ -23,16 +21,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
     space.run_warm(*plan)
     space.run_warm("nnUNetv2_plan_experiment", "-d", tiny.TASK_ID, "-pl", "nnUNetPlannerResEncM")
     raw, planned = (space.dataset_folder(kind, tiny.TASK_ID) for kind in (space.raw, space.preprocessed))
-    default, residual = (planned / f"{tiny.PLANS[kind]}.json" for kind in ("default", "resenc"))
-    for path in (default, residual):
-        tiny.shrink_plans(path)
-    tiny.add_low_resolution_and_cascade(default)
+    default, residual = (tiny.read_json(planned / f"{tiny.PLANS[kind]}.json") for kind in ("default", "resenc"))
+    plans = tiny.plans_of_every_kind(default, residual)
     cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").iterdir())
     for label_space in tiny.LABEL_SPACES:
-        folder = tiny.copy_with_label_space(raw, planned, label_space) if label_space != "classes" else planned
-        tiny.add_plans_of_other_kind(folder / default.name, residual)
+        folder = planned if label_space == "classes" else tiny.copy_with_label_space(raw, planned, label_space)
+        for content in plans:
+            tiny.write_json(folder / f"{content['plans_name']}.json", {**content, "dataset_name": folder.name})
         # trainings begin side by side, and must not meet while one writes it
-        (folder / "splits_final.json").write_text(json.dumps(generate_crossval_split(cases)))
+        tiny.write_json(folder / "splits_final.json", generate_crossval_split(cases))
     numbers = tiny.DATASET_IDS.values()
     space.run_warm("nnUNetv2_preprocess", "-d", *numbers, "-c", "3d_fullres", "3d_lowres", "-np", 1)
     return space

@@ -129,21 +129,12 @@ def test_it_trains_validates_and_predicts(workspace: Workspace, trained, chain: 
             assert len(list(next_stage.iterdir())) == tiny.NUM_TRAINING
 
 
-def test_predicting_from_a_model_folder(workspace: Workspace, trained, tmp_path) -> None:
-    fold, expected = trained(NACL_2D)["2d"]
-    workspace.run(
-        f"nnUNetv2_predict_from_modelfolder -i {workspace.images(tiny.TASK_ID)} -o {tmp_path} -m {fold.parent} -f 0 "
-        "-device cpu -npp 1 -nps 1 --disable_tta"
-    )
-    (predicted,) = tmp_path.glob("*.nii.gz")
-    np.testing.assert_array_equal(labels_of(predicted), labels_of(expected / predicted.name))
-
-
 @pytest.fixture(scope="module")
 def resumed(workspace: Workspace) -> Path:
     """The fold of a training that was killed in its third epoch and then continued."""
     command = ("nnUNetv2_train", tiny.TASK_ID, "2d", "0", "-tr", RESUMED, "-device", "cpu", "--npz")
-    fold = workspace.model_folder(tiny.TASK_ID, RESUMED, "nnUNetPlans", "2d") / "fold_0"
+    name = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
+    fold = workspace.results / name / f"{RESUMED}__nnUNetPlans__2d" / "fold_0"
     process = workspace.start(*command)
     try:
         wait_for(lambda: max(epochs_in(training_log(fold)), default=0) >= 2, process)

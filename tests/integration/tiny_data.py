@@ -30,7 +30,6 @@ LABEL_SPACES = {
     },
 }
 DATASET_IDS = {name: TASK_ID + number for number, name in enumerate(LABEL_SPACES)}
-
 PLANS = {"default": "nnUNetPlans", "resenc": "nnUNetResEncUNetMPlans", "anisotropic": "nnUNetAnisotropicPlans"}
 
 
@@ -65,7 +64,7 @@ def write_fingerprint(dataset_id: int) -> None:
 
 
 def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> Path:
-    """The converted and planned data set once more, with labels of another meaning; the folder of its plans."""
+    """The converted data set once more, with labels of another meaning; the folder for its plans."""
     name = f"Dataset{DATASET_IDS[label_space]}_{label_space.title().replace('_', '')}"
     shutil.copytree(converted, converted.with_name(name))
     copied = planned.with_name(name)
@@ -75,68 +74,49 @@ def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> P
     description = {**read_json(converted / "dataset.json"), **LABEL_SPACES[label_space]}
     for folder in (converted.with_name(name), copied):
         write_json(folder / "dataset.json", description)
-    plans = read_json(planned / f"{PLANS['default']}.json")
-    write_json(copied / f"{PLANS['default']}.json", {**plans, "dataset_name": name})
     return copied
 
 
-def shrink_plans(plans_file: Path) -> None:
+def shrink(plans: dict) -> None:
     """Networks of a few channels and small patches, whatever nnU-Net planned."""
-    plans = read_json(plans_file)
-    for name, configuration in plans["configurations"].items():
+    configurations = plans["configurations"]
+    for configuration in configurations.values():
         if "architecture" in configuration:
-            plans["configurations"][name] = _shrunk(configuration)
+            settings, num_axes = configuration["architecture"]["arch_kwargs"], len(configuration["patch_size"])
+            stages = 4  # three outputs of the decoder: the deep supervision gives the last one no weight
+            settings |= {"n_stages": stages, "features_per_stage": [4, 8, 8, 8]}
+            settings["kernel_sizes"] = [[3] * num_axes for _ in range(stages)]
+            settings["strides"] = [[1] * num_axes, *([2] * num_axes for _ in range(stages - 1))]
+            for depth in {"n_conv_per_stage", "n_blocks_per_stage"} & settings.keys():
+                settings[depth] = [1] * stages
+            settings["n_conv_per_stage_decoder"] = [1] * (stages - 1)
+            configuration |= {"patch_size": [16] * num_axes, "batch_size": 2}
     # In these data slices are in line with volumes: one preprocessing does for both.
-    plans["configurations"]["2d"]["data_identifier"] = plans["configurations"]["3d_fullres"]["data_identifier"]
-    write_json(plans_file, plans)
+    configurations["2d"]["data_identifier"] = configurations["3d_fullres"]["data_identifier"]
 
 
-def add_low_resolution_and_cascade(plans_file: Path) -> None:
-    """3d_lowres and 3d_cascade_fullres as nnU-Net's planner writes them for larger images."""
-    plans = read_json(plans_file)
-    full = plans["configurations"]["3d_fullres"]
-    low = copy.deepcopy(full)
-    low["data_identifier"] = "nnUNetPlans_3d_lowres"
+def plans_of_every_kind(default: dict, residual: dict) -> list[dict]:
+    """nnU-Net's plans with a cascade, as its planner writes them for larger images; residual and anisotropic ones."""
+    for plans in (default, residual):
+        shrink(plans)
+    full = default["configurations"]["3d_fullres"]
+    low = copy.deepcopy(full) | {"data_identifier": "nnUNetPlans_3d_lowres", "batch_dice": False}
     low["spacing"] = [2 * step for step in full["spacing"]]
     low["median_image_size_in_voxels"] = [round(size / 2) for size in full["median_image_size_in_voxels"]]
-    low["batch_dice"] = False
-    low["next_stage"] = "3d_cascade_fullres"
     full["batch_dice"] = True
-    plans["configurations"]["3d_lowres"] = low
-    plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
-    write_json(plans_file, plans)
-
-
-def add_plans_of_other_kind(plans_file: Path, residual_plans_file: Path) -> None:
-    """Beside the default plans residual-encoder ones and anisotropic ones, on the same preprocessed data."""
-    default = read_json(plans_file)
-    residual_plans = read_json(residual_plans_file)
-    residual, anisotropic = copy.deepcopy(default), copy.deepcopy(default)
-    residual["plans_name"], anisotropic["plans_name"] = PLANS["resenc"], PLANS["anisotropic"]
-    for name, configuration in residual["configurations"].items():
-        if "architecture" in configuration:
-            planned = "2d" if name == "2d" else "3d_fullres"
-            configuration["architecture"] = copy.deepcopy(residual_plans["configurations"][planned]["architecture"])
-    for configuration in anisotropic["configurations"].values():
-        if "architecture" in configuration:
-            settings = configuration["architecture"]["arch_kwargs"]
-            settings["kernel_sizes"][0][0] = 1
-            settings["strides"][1][0] = 1
-    for plans in (residual, anisotropic):
-        write_json(plans_file.with_name(f"{plans['plans_name']}.json"), plans)
-
-
-def _shrunk(configuration: dict) -> dict:
-    shrunk = copy.deepcopy(configuration)
-    settings = shrunk["architecture"]["arch_kwargs"]
-    num_axes = len(configuration["patch_size"])
-    stages = 4  # three outputs of the decoder: the deep supervision gives the last one no weight
-    settings.update(n_stages=stages, features_per_stage=[4, 8, 8, 8], kernel_sizes=[[3] * num_axes] * stages)
-    settings["strides"] = [[1] * num_axes] + [[2] * num_axes] * (stages - 1)
-    for depth in {"n_conv_per_stage", "n_blocks_per_stage"} & settings.keys():
-        settings[depth] = [1] * stages
-    settings["n_conv_per_stage_decoder"] = [1] * (stages - 1)
-    return shrunk | {"patch_size": [16] * num_axes, "batch_size": 2}
+    cascade = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    default["configurations"] |= {
+        "3d_lowres": low | {"next_stage": "3d_cascade_fullres"},
+        "3d_cascade_fullres": cascade,
+    }
+    deep, thin = copy.deepcopy(default), copy.deepcopy(default)
+    deep["plans_name"], thin["plans_name"] = PLANS["resenc"], PLANS["anisotropic"]
+    for name in ("2d", "3d_fullres", "3d_lowres"):
+        planned = residual["configurations"][name if name == "2d" else "3d_fullres"]
+        deep["configurations"][name]["architecture"] = planned["architecture"]
+        settings = thin["configurations"][name]["architecture"]["arch_kwargs"]
+        settings["kernel_sizes"][0][0] = settings["strides"][1][0] = 1
+    return [default, deep, thin]
 
 
 def read_json(path: Path) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import FORGET, run_script, run_warm
@@ -17,54 +17,28 @@ from tests.processes import FORGET, run_script, run_warm
 TIMEOUT_S = 900
 
 
-@dataclass(frozen=True)
 class Workspace:
-    """Folders, and the environment without anything of the user's nnU-Net.
+    """A folder with nnU-Net's in it, and the environment without anything of the user's nnU-Net."""
 
-    Attributes:
-        folder: Holds raw, preprocessed and results.
-        environ: Environment variables of the commands, nnU-Net's folders aside.
-    """
-
-    folder: Path
-    environ: dict[str, str]
-
-    @property
-    def raw(self) -> Path:
-        return self.folder / "raw"
-
-    @property
-    def preprocessed(self) -> Path:
-        return self.folder / "preprocessed"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results"
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.folder = folder
+        self.raw, self.preprocessed, self.results = (folder / kind for kind in ("raw", "preprocessed", "results"))
+        folders = {f"nnUNet_{path.name}": str(path) for path in (self.raw, self.preprocessed, self.results)}
+        few = {"nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "1"}
+        self.environ = environ | folders | few
 
     def start(self, command: str, *arguments: object, **environ: str) -> subprocess.Popen:
         """Start a console script of this Python, words of its command line included; its output: ``Popen.stdout``."""
         program, *words = command.split()
         return subprocess.Popen(
             [sys.executable, str(_script(program)), *words, *map(str, arguments)],
-            env=self._settings(environ),
+            env=self.environ | environ,
             text=True,
             start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
         )
-
-    def _settings(self, environ: dict[str, str]) -> dict[str, str]:
-        return {
-            **self.environ,
-            "nnUNet_raw": str(self.raw),
-            "nnUNet_preprocessed": str(self.preprocessed),
-            "nnUNet_results": str(self.results),
-            "nnUNet_def_n_proc": "1",
-            "OMP_NUM_THREADS": "1",
-            "nnUNet_n_proc_DA": "1",
-            **environ,
-        }
 
     def run(self, command: str, *arguments: object, **environ: str) -> str:
         """Run a console script in a Python of its own; its output. A failure shows that output."""
@@ -77,13 +51,13 @@ class Workspace:
         return _checked(output, process.returncode, command, arguments)
 
     def run_warm(self, command: str, *arguments: object, **environ: str) -> str:
-        """The same in a process that has PyTorch loaded: where the test is not about a new Python."""
+        """Run it in a process that has PyTorch loaded: where the test is not about a new Python."""
         program, *words = command.split()
         return self.call_warm(run_script, _script(program), [*words, *map(str, arguments)], **environ)
 
     def call_warm(self, function: Callable, *arguments: object, **environ: str) -> str:
         """Call a function in such a process; its output. A failure shows that output."""
-        settings = self._settings(environ) | {FORGET: "1"}
+        settings = self.environ | environ | {FORGET: "1"}
         ended = run_warm(function, *arguments, folder=self.folder, environ=settings, timeout_s=TIMEOUT_S)
         return _checked(ended.stdout + ended.stderr, ended.returncode, function.__name__, arguments)
 
@@ -97,6 +71,7 @@ class Workspace:
 
     @staticmethod
     def dataset_folder(parent: Path, dataset_id: int) -> Path:
+        """The data set's folder in one of nnU-Net's; that of results is there once something was trained."""
         (folder,) = parent.glob(f"Dataset{dataset_id:03d}_*")
         return folder
 
@@ -113,14 +88,10 @@ def _checked(output: str, status: int, command: str, arguments: Sequence[object]
 
 def kill(process: subprocess.Popen) -> None:
     """Kill a command and all that it started, without a chance to tidy up."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):  # what it started in another session still holds its output
         process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:  # what it started in a session of its own still holds its output
-        pass
 
 
 def training_log(fold_folder: Path) -> str:
@@ -134,7 +105,7 @@ def epochs_in(log: str) -> list[int]:
     return [int(epoch) for epoch in re.findall(r"Epoch (\d+) *$", log, re.MULTILINE)]
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
     """Wait until ``condition()`` holds while the process runs."""
     start = time.monotonic()
     while not condition():
