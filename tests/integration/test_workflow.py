@@ -36,7 +36,7 @@ def test_killed_trainings_continue_and_what_is_finished_stays(workspace: Workspa
     for fold, log in zip(folds, before):
         first, *others = epochs_in(training_log(fold))
         assert 0 < first <= max(epochs_in(log)) + 1 and others[-1] == 29
-        assert not list(fold.rglob("*.npz")) and not (fold / "checkpoint_best.pth").exists()
+        assert not list(fold.glob("validation/*.npz")) and not (fold / "checkpoint_best.pth").exists()
         assert (fold / "checkpoint_final.pth").is_file()
     comparison = out / "results" / "comparison" / "2d" / "all_seed7"
     assert (comparison / "report.html").is_file()

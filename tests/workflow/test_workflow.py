@@ -126,11 +126,11 @@ def test_the_configurations_that_come_along_are_valid(path) -> None:
 
 
 def test_large_files_go_once_all_is_measured(snakemake, tmp_path) -> None:
-    kept = ("fold_0/checkpoint_final.pth", "fold_0/predicted_next_stage/a.npz", "fold_0/validation/calibration.json")
+    kept = ("fold_0/checkpoint_final.pth", "fold_0/predicted_next_stage/a.npz", "fold_0/validation/records/a.npz")
     removed = ("fold_0/checkpoint_best.pth", "fold_0/validation/a.npz", "test_calibrated/a.npz")
     model = validate(tmp_path, TRAINERS[0], 0).parent
     for name in (*kept, *removed):
-        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).touch()
     target = f"results/removed/{DATASET}/2d/{TRAINERS[0]}.done"
     ended = snakemake(target, dry=False, folds=[0], keep="documents")
