@@ -160,7 +160,8 @@ def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
     chosen: EvaluationSettings | None = None
     for place in predictions:
         for case in sorted(recorded_cases(place.folder.folder))[:1]:
-            if (record := find_record(place.folder.folder / RECORDS, case)) is None:
+            record = find_record(place.folder.folder / RECORDS, case)
+            if record is None or "measured" not in record.key["settings"]:  # a review knows no ground truth
                 continue
             settings = EvaluationSettings(**record.key["settings"]["measured"])
             if chosen is not None and (differing := settings.differing(chosen)):

@@ -124,6 +124,11 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     root, path = tmp_path / "copy", learned_folders() / "calibration_map.json"
     shutil.copytree(path.parent, root)
     folder, calibrated, truths = (root / name for name in ("predictions", "calibrated", "labels"))
+    output = ("-o", tmp_path / "c", "-bootstrap", "100")
+    compared = ("-i", f"raw={folder}", calibrated, "-gt", truths, *output)
+    run("compare", *compared)
+    tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
+    raw, with_map = csv.DictReader((tmp_path / "c" / "tables" / "quality.csv").open())
     capsys.readouterr()
     run("evaluate", "-i", calibrated, "-gt", truths, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
@@ -145,12 +150,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     assert through_map["predicted_quality"]["MAE predicted"] == pytest.approx(found["MAE predicted"], abs=1e-6)
     assert not (folder / "calibration.json").exists()
 
-    output = ("-o", tmp_path / "c", "-bootstrap", "100")
-    compared = ("-i", f"raw={folder}", calibrated, "-gt", truths, *output)
-    run("compare", *compared)
-    tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
-    raw, learned = csv.DictReader((tmp_path / "c" / "tables" / "quality.csv").open())
-    assert (raw["coverage"], float(learned["MAE predicted"])) == ("", pytest.approx(np.mean(errors)))
+    assert (raw["coverage"], float(with_map["MAE predicted"])) == ("", pytest.approx(np.mean(errors)))
     assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
     shutil.copytree(folder, tmp_path / "copied")  # whose networks nobody knows
     run("compare", "-i", f"raw={folder}", f"C={tmp_path / 'copied'}", "-gt", truths, *output, "-map", f"C={path}")
