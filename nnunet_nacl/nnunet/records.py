@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -164,10 +165,22 @@ def records_of(
                 yield name, str(error)
                 continue
         if work.output is not None and name in old:  # files of an earlier run with other settings
-            for place in old[name].files.keys() - record.files.keys():
-                if lies_inside(work.output / place, work.output):
-                    (work.output / place).unlink(missing_ok=True)
+            remove_written(old[name], work.output, record.files)
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
+
+
+def remove_written(record: CaseRecord, output: Path, kept: Collection[str] = ()) -> None:
+    """Remove the files of a case that a record names, but for those at the places ``kept``, and folders left empty.
+
+    Whoever made the record may have put anything into it: a file must lie in the output folder and be named for the
+    case, or lie in a folder of its name.
+    """
+    for place in record.files.keys() - set(kept):
+        path = output / place
+        if record.case in (path.name[: len(record.case)], path.parent.name) and lies_inside(path, output):
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other files are there
+                path.parent.rmdir()
 
 
 def _holds(record: CaseRecord, key: Key, work: Work, labels: Labels) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -17,7 +16,7 @@ from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of, named_map, sha2
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, list_problems, one_line
-from nnunet_nacl.files import lies_inside, locked, to_json_text, write_atomically
+from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
@@ -25,7 +24,7 @@ from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS, fold_folders
 from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.predicted import Images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import SavedPredictions, Source, records_of
+from nnunet_nacl.nnunet.records import SavedPredictions, Source, records_of, remove_written
 from nnunet_nacl.review.delivery import Delivery
 from nnunet_nacl.review.list_files import (
     DOCUMENT,
@@ -212,12 +211,8 @@ def _remove_others(output: Path, names: set[str]) -> None:
     """Remove what is of other predictions than these: nothing of them may lie beside the new ones."""
     for path in sorted((output / RECORDS).glob("*.npz")):
         record = None if path.stem in names else find_record(output / RECORDS, path.stem)
-        for place in record.files if record else ():
-            if lies_inside(output / place, output):
-                (output / place).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # other files are there
-                    (output / place).parent.rmdir()
         if record:
+            remove_written(record, output)
             record_path(output / RECORDS, record.case).unlink(missing_ok=True)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ import tifffile
 from scipy import ndimage
 from skimage import io
 
+from nnunet_nacl.case import key
+from nnunet_nacl.case.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet import saved_predictions
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.runs import ledger
+from nnunet_nacl.review import delivery
 from tests.nnunet.untrained import digests
 from tests.processes import WARM, full_disk, run_warm
 from tests.review_tables import read_list
@@ -206,9 +208,11 @@ def test_an_ignore_label_is_no_class(predict, tmp_path):
 @pytest.fixture
 def done(monkeypatch):
     """Names of the cases that are done."""
-    names, original = [], saved_predictions.review_case
+    names, original = [], delivery.write_case
     monkeypatch.setattr(
-        saved_predictions, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
+        delivery,
+        "write_case",
+        lambda data, case, *to, **what: names.append(case.name) or original(data, case, *to, **what),
     )
     return names
 
@@ -228,7 +232,7 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
     assert (out / "review.csv").read_text() == text
     again("case_0", "case_1", "case_2", overwrite=True)
     (out / "maps" / "case_0" / "case_0_entropy.nii.gz").unlink()
-    (out / "review" / "case_1.json").unlink()
+    (out / "records" / "case_1.npz").unlink()
     os.utime(folder / "case_2.npz", ns=(1, 1))  # its content is the same
     again("case_0", "case_1")
     shutil.copytree(folder, tmp_path / "copy")
@@ -250,7 +254,7 @@ def test_nothing_of_other_predictions_stays(predict, tmp_path):
     reviewed(predict("first"), out, maps=ALL, probabilities=True)
     other = predict("other", seed=1, cases=2)
     reviewed(other, out)
-    assert not list(out.rglob("*case_2*")) and not list(out.rglob("*.npz"))
+    assert not list(out.rglob("*case_2*")) and not list(out.glob("*.npz"))
     assert not list((out / "maps").rglob("*.nii.gz"))
     for i in range(2):
         np.testing.assert_array_equal(read(out / f"case_{i}.nii.gz"), read(other / f"case_{i}.nii.gz"))
@@ -258,21 +262,22 @@ def test_nothing_of_other_predictions_stays(predict, tmp_path):
 
 @pytest.mark.parametrize("case", ["gone", "case_0"], ids=["of other predictions", "done again"])
 @pytest.mark.parametrize("name", ["{out}/../victim", "../victim", "maps/victim", "{out}/dataset.json"])
-def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path, case, name):
+def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path, case, name):
     out = tmp_path / "out"
     folder = predict(cases=1)
     reviewed(folder, out)
     (tmp_path / "victim").write_text("mine")
     (out / "maps").symlink_to(tmp_path)
-    entry = {"case": case, "written": {name.format(out=out): {}}}
-    (out / "review" / f"{case}.json").write_text(json.dumps(entry))
+    record = find_record(out / "records", "case_0")
+    place = {name.format(out=out): {"path": "", "size": 0, "mtime_ns": 0, "digest": ""}}
+    replace(record, case=case, files=place).save(out / "records" / f"{case}.npz")
     assert not reviewed(folder, out).about.problems
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
 
 def killed(folder, output):
     """A review that is killed when its third segmentation lies there, and nothing says so yet."""
-    written, write = [], saved_predictions.write_case
+    written, write = [], delivery.write_case
 
     def write_and_die(*arguments, **options):
         written.append(write(*arguments, **options))
@@ -280,7 +285,7 @@ def killed(folder, output):
             os.kill(os.getpid(), signal.SIGKILL)
         return written[-1]
 
-    saved_predictions.write_case = write_and_die
+    delivery.write_case = write_and_die
     reviewed(folder, output, findings=(1,))
 
 
@@ -336,8 +341,8 @@ def test_a_run_is_called_by_what_was_seen(predict, tmp_path, monkeypatch):
 
     first, before = run(), (source / "case_1.npz").read_bytes()
     with monkeypatch.context() as patch:
-        for name in ("checksum", "array_checksum"):
-            patch.setattr(ledger, name, lambda *_: pytest.fail("nothing has changed, and is read"))
+        for name in ("checksum", "npz_digest"):
+            patch.setattr(key, name, lambda *_: pytest.fail("nothing has changed, and is read"))
         assert run() == first
     assert run(maps=ALL) == first, "their marks hold"
     shutil.copy(source / "case_0.npz", source / "case_1.npz")
