@@ -20,8 +20,8 @@ from typing_extensions import NotRequired, Self, TypedDict
 import nnunet_nacl
 from nnunet_nacl.calibrate.effect import CertainBackground, Change, certain_background
 from nnunet_nacl.calibrate.stored_map import StoredMap, loaded_map, stored_map
+from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.sample import sample_arrays
-from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, decode, encode, read_dict

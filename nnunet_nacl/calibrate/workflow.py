@@ -9,11 +9,10 @@ import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.effect import changes
+from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.settings import MASKS
-from nnunet_nacl.case.table import scores, table
-from nnunet_nacl.case.under import under
+from nnunet_nacl.case.measure import under
+from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS
@@ -97,7 +96,7 @@ def detected_in(cases: pd.DataFrame) -> dict[str, Detected]:
     """By structure, what the segmentations of cases find of it.
 
     Args:
-        cases: A row a case and structure, see :func:`nnunet_nacl.case.table.table`.
+        cases: A row a case and structure, see :func:`nnunet_nacl.case.record.table`.
     """
     return {
         str(key): Detected.of(rows.Dice, rows.TP + rows.FN > 0, rows.TP + rows.FP > 0)

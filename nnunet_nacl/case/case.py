@@ -11,8 +11,53 @@ import numpy as np
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Probabilities
+from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, check_n_bins
 from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
+
+MASK_NOTES = {
+    "foreground": "truth is not background: the paper's",
+    "union": "truth or prediction is not background",
+    "dilated": "foreground grown by {dilation_mm:g} mm",
+    "boundary": "within {boundary_mm:g} mm of a surface of the truth",
+    "predicted": "prediction is not background: known in use",
+    "near": "within {dilation_mm:g} mm of the prediction: known in use",
+    "all": "every voxel",
+}
+"""The masks in the order of the tables, and what is in them; the settings' radii are to be filled in."""
+
+MASKS = tuple(MASK_NOTES)
+
+LARGEST_RADIUS_MM = 100.0
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured of a case that has a ground truth.
+
+    Attributes:
+        n_bins: Number of confidence bins.
+        dilation_mm: Radius by which the mask ``dilated`` grows the true foreground, and ``near`` the predicted one,
+            at most 100 mm.
+        boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
+    """
+
+    n_bins: int = DEFAULT_N_BINS
+    dilation_mm: float = 2.0
+    boundary_mm: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_n_bins(self.n_bins)
+        for name in ("dilation_mm", "boundary_mm"):
+            if not 0 <= getattr(self, name) <= LARGEST_RADIUS_MM:
+                raise ValueError(
+                    f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {getattr(self, name)!r}."
+                )
+
+    def differing(self, other: EvaluationSettings) -> str:
+        """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
+        pairs = ((name, value, getattr(other, name)) for name, value in vars(self).items())
+        return ", ".join(f"{name} {value}, not {another}" for name, value, another in pairs if value != another)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,45 +112,22 @@ class Case:
     differences: tuple[str, ...] = ()
     profile: tuple[float, ...] = ()
     made_by: dict[str, Any] = field(default_factory=dict)
-    _near: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, kw_only=True, repr=False)
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
         """Voxel spacing in the order of the axes."""
         return self.geometry.spacing_mm
 
-    def truth_and_masks(self, dilation_mm: float, boundary_mm: float) -> Truth:
-        """The truth and the masks around it.
-
-        Args:
-            dilation_mm: Radius of ``dilated``.
-            boundary_mm: Reach of ``boundary``.
-
-        Raises:
-            ValueError: The case has no truth.
-        """
+    def read_truth(self, settings: EvaluationSettings) -> Truth | None:
+        """The truth and the masks around it, with the radii of the settings; None where there is none."""
         if self.truth is None:
-            raise ValueError(f"{self.name} has no ground truth.")
+            return None
         truth, ignore = self.truth, self.labels.ignore_label
         valid = None if ignore is None else truth != ignore
         if valid is not None:
             truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
         around = {
-            "dilated": dilated_mask(truth, dilation_mm, self.spacing_mm, valid=valid),
-            "boundary": boundary_mask(truth, boundary_mm, self.spacing_mm, valid=valid),
+            "dilated": dilated_mask(truth, settings.dilation_mm, self.spacing_mm, valid=valid),
+            "boundary": boundary_mask(truth, settings.boundary_mm, self.spacing_mm, valid=valid),
         }
         return Truth(truth, valid, around)
-
-    def near(self, predicted: np.ndarray, radius_mm: float) -> np.ndarray:
-        """(*spatial) voxels within a distance of a prediction, itself included, also where the truth is ignored.
-
-        It is made once for the same prediction.
-
-        Args:
-            predicted: (*spatial) where something is predicted.
-            radius_mm: The distance, between centres.
-        """
-        known = self._near.get(radius_mm)
-        if known is None or not np.array_equal(known[0], predicted):
-            known = self._near[radius_mm] = predicted, dilated_mask(predicted, radius_mm, self.spacing_mm)
-        return known[1]

@@ -11,10 +11,9 @@ import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.case.case import MASKS, EvaluationSettings
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.settings import MASKS, EvaluationSettings
-from nnunet_nacl.case.table import scores, table
+from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import Number, encode
 from nnunet_nacl.numbers.binning import BinStats

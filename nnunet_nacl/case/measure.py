@@ -5,28 +5,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
-from nnunet_nacl.case.case import Case, Truth
+from nnunet_nacl.case.case import MASKS, Case, EvaluationSettings, Truth
 from nnunet_nacl.case.findings import Components, label_components
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
 from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.sample import Sample, draw_sample
-from nnunet_nacl.case.settings import MASKS, EvaluationSettings
+from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.case_voxels import pack
+from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
+from nnunet_nacl.numbers.case_voxels import pack, unpack
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, ProbabilityHistogram, count_expected
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.numbers.overlap import count_overlap
-from nnunet_nacl.numbers.surface import assd, bounding_box, hausdorff, surface_distances
+from nnunet_nacl.numbers.surface import assd, bounding_box, dilated_mask, hausdorff, surface_distances
 from nnunet_nacl.numbers.voxel_uncertainty import (
     Place,
     confidence,
@@ -87,7 +86,7 @@ class Views:
                 made[name] = of_networks.mutual_information if of_networks else np.zeros(shape, np.float32)
             elif name == PROBABILITIES:
                 background = "" if case.labels.regions else _channel_maps(case.labels)[0]
-                made |= {each: np.full(shape, each == background, np.float32) for each in _channel_maps(case.labels)}
+                made |= {shown: np.full(shape, shown == background, np.float32) for shown in _channel_maps(case.labels)}
             else:
                 made[name] = np.full(shape, _OUTSIDE[name], np.float32)
         return cls(made, np.zeros(shape, np.float32))
@@ -115,6 +114,7 @@ def _channel_maps(labels: Labels) -> list[str]:
 def measure(
     case: Case,
     calibration: LogOddsMap | None = None,
+    views: Views | None = None,
     *,
     settings: EvaluationSettings = EvaluationSettings(),
     with_sample: bool = False,
@@ -125,6 +125,7 @@ def measure(
     Args:
         case: With its probabilities. What needs a ground truth is measured where there is one.
         calibration: Map that the probabilities are taken through; it changes no label. None leaves them.
+        views: Maps of uncertainty, as :meth:`Views.of` begins them, which are filled; None makes none.
         settings: What is measured beside a ground truth.
         with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
         findings: Channels of the structures whose connected components are listed.
@@ -135,68 +136,31 @@ def measure(
     Raises:
         ValueError: The case has no probabilities, they are not probabilities, or there is nothing to sample.
     """
-    return measure_and_view(case, calibration, None, settings, with_sample, findings)
-
-
-def measure_and_view(
-    case: Case,
-    calibration: LogOddsMap | None,
-    views: Views | None,
-    settings: EvaluationSettings = EvaluationSettings(),
-    with_sample: bool = False,
-    findings: Sequence[int] = (),
-) -> CaseRecord:
-    """:func:`measure`, which fills maps of uncertainty in the same loop.
-
-    Args:
-        case: See there, as the other arguments.
-        calibration: See there.
-        views: The maps, as :meth:`Views.of` begins them; None makes none.
-        settings: See there.
-        with_sample: See there.
-        findings: See there.
-    """
-    labels, network = case.labels, case.probabilities
+    network, truth, members = case.probabilities, case.read_truth(settings), case.disagreement
     source = network if calibration is None else CalibratedProbabilities(network, calibration)
-    truth = None if case.truth is None else case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
-    masks = {} if truth is None else truth.around | {"near": case.near(case.segmentation != 0, settings.dilation_mm)}
-    sums, components = _Sums(labels), [Components(case, channel) for channel in findings]
-    bins, n_changed = dict[str, BinStats](), 0
+    near = None if truth is None else dilated_mask(case.segmentation != 0, settings.dilation_mm, case.spacing_mm)
+    sums = _Sums(case, truth, near, settings.n_bins)
+    components = [Components(case, channel) for channel in findings]
     for where in source.boxes(source.box if truth is None else None):
-        (probs, raw), segmentation = source.beside_network(where), case.segmentation[where]
-        valid = None if truth is None or truth.valid is None else truth.valid[where]
-        if truth is not None:
-            block = count_masks(
-                probs,
-                labels.channels_of(truth.labels[where]),
-                segmentation=labels.channels_of(segmentation),
-                extra_masks={name: mask[where] for name, mask in masks.items()},
-                regions=labels.regions,
-                n_bins=settings.n_bins,
-                valid=valid,
-            )
-            bins = {mask: bins[mask] + of_block if bins else of_block for mask, of_block in block.items()}
-            is_changed = labels.label_map(raw) != segmentation
-            n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
-        sums.add(probs, raw, segmentation, valid)
+        probs, raw = source.beside_network(where)
+        sums.add(where, probs, raw)
         for structure in components:
             structure.add(where, probs)
         if views is not None:
-            views.add(where, probs, segmentation, labels)
+            views.add(where, probs, case.segmentation[where], case.labels)
     if views is not None:
-        views.place = least_certain_place(views.doubt, source.in_box, labels.foreground, case.spacing_mm)
+        views.place = least_certain_place(views.doubt, source.in_box, case.labels.foreground, case.spacing_mm)
     scan: dict[str, Any] = {"unit": case.geometry.unit, "voxel_volume": case.geometry.voxel_size, **sums.means}
-    members = case.disagreement
     scan["mutual_information"] = members.foreground_mutual_information if members else math.nan
     scan["n_members"] = float(len(case.networks))
     if truth is not None:
-        scan |= {"n_changed_voxels": float(n_changed), "largest_label": float(truth.labels.max(initial=0))}
+        scan |= {"n_changed_voxels": float(sums.n_changed), "largest_label": float(truth.labels.max(initial=0))}
     return CaseRecord(
         case.name,
         _structures(case, truth, sums),
         scan,
-        bins={mask: bins[mask] for mask in MASKS if bins},
-        sample=_sample(case, truth, settings) if with_sample and truth is not None else None,
+        bins={mask: sums.bins[mask] for mask in MASKS if sums.bins},
+        sample=_sample(case, truth, near, settings) if with_sample and truth is not None else None,
         findings=tuple(structure.findings() for structure in components),
         differences=case.differences,
         profile=case.profile,
@@ -205,24 +169,41 @@ def measure_and_view(
 
 
 class _Sums:
-    """Sums over the blocks of a case, from which the quality of its segmentation is predicted."""
+    """Sums over the blocks of a case: for its calibration, and from which the quality of its segmentation follows."""
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels, num = labels, len(labels.foreground)
+    def __init__(self, case: Case, truth: Truth | None, near: Any, n_bins: int) -> None:
+        self._case, self._truth, self._n_bins, num = case, truth, n_bins, len(case.labels.foreground)
+        self._masks = {} if truth is None else truth.around | {"near": near}
+        self.bins, self.n_changed = dict[str, BinStats](), 0
         self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
         self.network = ProbabilityHistogram.of(np.zeros((num, 0)))
         self.largest = np.zeros(num)
         self._uncertainty, self._n_predicted = dict.fromkeys(("entropy", "confidence"), 0.0), 0
 
-    def add(self, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, valid: np.ndarray | None) -> None:
-        """Count a block: its probabilities, those that the network gave, label map, and what is not ignored."""
-        labels, is_predicted = self._labels, segmentation > 0 if valid is None else (segmentation > 0) & valid
+    def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
+        """Count the (C, *block) probabilities of a box of the image, and those that the network gave."""
+        labels, truth, segmentation = self._case.labels, self._truth, self._case.segmentation[where]
+        valid = None if truth is None or truth.valid is None else truth.valid[where]
+        if truth is not None:
+            block = count_masks(
+                probs,
+                labels.channels_of(truth.labels[where]),
+                segmentation=labels.channels_of(segmentation),
+                extra_masks={name: mask[where] for name, mask in self._masks.items()},
+                regions=labels.regions,
+                n_bins=self._n_bins,
+                valid=valid,
+            )
+            self.bins = {mask: self.bins[mask] + stats if self.bins else stats for mask, stats in block.items()}
+            is_changed: Any = labels.label_map(raw) != segmentation
+            self.n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
         self.overlap += count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
         first = labels.foreground[0]
         self.network += ProbabilityHistogram.of(raw[first:], valid)
-        where = True if valid is None else valid
-        largest = probs[first:].max(tuple(range(1, probs.ndim)), initial=0, where=where)
+        counted = True if valid is None else valid
+        largest = probs[first:].max(tuple(range(1, probs.ndim)), initial=0, where=counted)
         self.largest = np.maximum(self.largest, largest)
+        is_predicted = (segmentation > 0) & counted
         if n := int(np.count_nonzero(is_predicted)):
             chosen = labels.channels_of(segmentation)[..., is_predicted]
             means = mean_uncertainty(probs[:, is_predicted], chosen, regions=labels.regions)
@@ -238,7 +219,7 @@ class _Sums:
 
 
 def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
-    """A row for each structure, see :func:`nnunet_nacl.case.table.table`."""
+    """A row for each structure, see :func:`nnunet_nacl.case.record.table`."""
     labels, size, members = case.labels, case.geometry.voxel_size, case.disagreement
     rows, dice, network_dice = dict[str, dict[str, Any]](), sums.overlap.dice, sums.network.largest_dice
     for i, channel in enumerate(labels.foreground):
@@ -291,11 +272,97 @@ def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
     }
 
 
-def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
+def _sample(case: Case, truth: Truth, near: np.ndarray | None, settings: EvaluationSettings) -> Sample:
+    """The sample of a case, whose segmentation the mask ``near`` surrounds."""
     labels = case.labels
     if labels.regions:
         target = pack((labels.mask(truth.labels, channel) for channel in labels.foreground), len(labels.values))
     else:
         target = truth.labels.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
-    near = partial(case.near, radius_mm=settings.dilation_mm)
-    return draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near)
+
+    def near_labels(is_predicted: np.ndarray) -> np.ndarray:  # of the network, from which the segmentation may differ
+        if near is not None and np.array_equal(is_predicted, case.segmentation != 0):
+            return near
+        return dilated_mask(is_predicted, settings.dilation_mm, case.spacing_mm)
+
+    return draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near_labels)
+
+
+def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
+    """What was measured of a case as it would be under a map, which changes no label.
+
+    Sizes and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
+    estimated from the sample (difference estimator; Cochran, Sampling Techniques, 1977, chapter 7). Sums for
+    calibration are estimated from the sample alone.
+
+    Args:
+        record: Of the case as the network gave it.
+        calibration: The map.
+
+    Raises:
+        ValueError: The record has no sample.
+    """
+    if (sample := record.sample) is None:
+        raise ValueError(f"{record.case}: its record has no sample.")
+    voxels, table, size = sample.voxels(), record.structures, record.scan["voxel_volume"]
+    odds, weights = voxels.log_odds.double(), voxels.all_weights
+    mapped = calibration.to_probabilities(odds, voxels.label)
+    change = (mapped - probabilities(odds, sample.regions))[0 if sample.regions else 1 :]
+    inside = is_label(voxels.label, sample.num_structures)
+    expected, volume, dice = (table[name].to_numpy() for name in ("predicted_volume", "volume", "predicted_dice"))
+    expected, n_voxels = expected / size, volume / size
+    common = np.where(n_voxels > 0, dice * (expected + n_voxels) / 2, 0.0) + (change * inside @ weights).numpy()
+    sums = ExpectedOverlap(np.maximum(expected + (change @ weights).numpy(), 0), n_voxels, np.clip(common, 0, n_voxels))
+    labels = voxels.label.numpy()
+    is_predicted = (labels > 0).any(0) if sample.regions else labels > 0
+    means = mean_uncertainty(
+        mapped.numpy()[:, is_predicted],
+        labels[..., is_predicted],
+        regions=sample.regions,
+        weights=sample.weights[is_predicted],
+    )
+    n_bins = next(iter(record.bins.values())).n_bins if record.bins else DEFAULT_N_BINS
+    return replace(
+        record,
+        structures=table.assign(predicted_dice=sums.dice, predicted_volume=sums.expected * size),
+        scan=record.scan | means,
+        bins=count_sample(sample, mapped, n_bins),
+    )
+
+
+def count_sample(sample: Sample, inside: Tensor | None = None, n_bins: int = DEFAULT_N_BINS) -> dict[str, BinStats]:
+    """Sums of all voxels of a case for every mask, as :func:`~nnunet_nacl.numbers.counting.count_masks` gives them.
+
+    The confidence is that of the label that the network chose, which no map changes. Voxels outside the network's crop
+    are background for certain.
+
+    Args:
+        sample: Of the case.
+        inside: (C, n) probabilities of the voxels drawn; None: the network's.
+        n_bins: Confidence bins.
+
+    Returns:
+        Unbiased over draws of the sample, by mask.
+    """
+    voxels, regions = sample.voxels(), sample.regions
+    probs = probabilities(voxels.log_odds.double(), regions) if inside is None else inside
+    n_outside = len(sample.outside)
+    outside = np.zeros((len(probs), n_outside))
+    outside[: 0 if regions else 1] = 1
+    codes = sample.outside[:, 0].astype(sample.target.dtype)
+    truth, label = voxels.target.numpy(), voxels.label.numpy()
+    if regions:
+        truth = np.concatenate([truth, unpack(codes, len(truth))], 1).astype(bool)
+        label = np.concatenate([label, np.zeros((len(label), n_outside), label.dtype)], 1).astype(bool)
+    else:
+        truth, label = np.concatenate([truth, codes]), np.concatenate([label, np.zeros(n_outside, label.dtype)])
+    bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
+    return count_masks(
+        np.concatenate([probs.numpy(), outside], 1),
+        truth,
+        segmentation=label,
+        extra_masks={name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)},
+        regions=regions,
+        n_bins=n_bins,
+        weights=np.concatenate([sample.weights, sample.outside[:, 2]]),
+    )

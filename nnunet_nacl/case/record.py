@@ -1,27 +1,34 @@
-"""The record of a case: all that is kept of it, in one file that is written whole."""
+"""The record of a case: all that is kept of it, in one file that is written whole, and what it depends on.
+
+What it depends on is the content of files, wherever they lie and whenever they were written, and settings.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
-from dataclasses import dataclass, field, fields
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, InstanceOf, NonNegativeInt
 from typing_extensions import TypedDict
 
+from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.case.findings import StructureFindings
-from nnunet_nacl.case.key import FileKey, Key
 from nnunet_nacl.case.sample import Sample
-from nnunet_nacl.case.settings import MASKS
-from nnunet_nacl.case.table import ALWAYS, WITH_TRUTH
 from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.files import regular_only, replacing, to_json_text
-from nnunet_nacl.json_files import Number, Size, decode, encode
+from nnunet_nacl.files import checksum, regular_only, replacing, to_json_text
+from nnunet_nacl.json_files import Number, Size, decode
 from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.numbers.calibration_error import mask_metrics
 
 RECORDS = "records"
 """Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
@@ -29,10 +36,43 @@ RECORDS = "records"
 FORMAT = 1
 """Raise it when a number changes for the same files, or the file holds something else."""
 
-_SHARES = ("Dice", "IoU", "largest_piece", "predicted_dice", "max_probability", "network_dice", "members_dice")
-_COUNTS, _COUNTED = ("TP", "FP", "FN", "TN", "true_pieces"), ("n_changed_voxels", "largest_label")
+WITH_TRUTH = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "HD95_voxels", "ASSD_mm", "true_volume", "true_pieces")
+"""Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the structure."""
+
+_COUNTS = ("TP", "FP", "FN", "TN", "true_pieces", "pieces")
+_SHARES = ("predicted_dice", "network_dice", "members_dice", "max_probability", "largest_piece", "Dice", "IoU")
+_ALWAYS = {*_SHARES[:5], "pieces", "volume", "predicted_volume", "network_volume"}
 _SUMS = tuple(field.name for field in fields(BinStats))
-_NO_KEY: Key = {"files": {}, "settings": {}}
+_MOST_BYTES = 1 << 28  # of all arrays together: a small file can promise more than memory holds
+_KEPT = ("case", "findings", "differences", "profile", "place", "picture", "size", "image", "files", "made_by", "key")
+
+
+class FileKey(TypedDict):
+    """A file by its content; place, size and time only spare the reading.
+
+    Attributes:
+        path: Where it lay.
+        size: In bytes.
+        mtime_ns: When it was written.
+        digest: Of its content.
+    """
+
+    path: InstanceOf[str]  # names of files need not be UTF-8
+    size: NonNegativeInt
+    mtime_ns: int
+    digest: str
+
+
+class Key(TypedDict):
+    """What a record depends on.
+
+    Attributes:
+        files: By name; None for a file that never was, such as probabilities of a case measured when it was predicted.
+        settings: JSON values.
+    """
+
+    files: dict[InstanceOf[str], FileKey | None]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +81,7 @@ class CaseRecord:
 
     Attributes:
         case: Its name.
-        structures: A row for each structure, by nnU-Net's key; columns as :func:`nnunet_nacl.case.table.table` says.
+        structures: A row for each structure, by nnU-Net's key; columns as :func:`table` says.
         scan: Values of the case as a whole, by column of that table.
         bins: By mask, sums for its calibration; empty without a ground truth.
         sample: Voxels that stand for the case; None without a ground truth.
@@ -54,7 +94,8 @@ class CaseRecord:
         image: File of its first channel, of a DICOM series its first; empty where it is not known.
         pictures: JSON of the pictures of the scan's page; empty where there are none, and in a record that was read.
         files: By place in the output folder, what was written of the case.
-        made_by: How its probabilities were made, as far as it is known, see :class:`MadeBy`.
+        made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256; of several
+            ``checkpoints``, by fold), ``step_size`` and ``mirroring``.
         key: What it depends on.
     """
 
@@ -73,23 +114,21 @@ class CaseRecord:
     pictures: bytes = b""
     files: dict[str, FileKey] = field(default_factory=dict)
     made_by: dict[str, Any] = field(default_factory=dict)
-    key: Key = field(default_factory=lambda: _NO_KEY)
+    key: Key = field(default_factory=lambda: Key(files={}, settings={}))
 
     def save(self, path: Path) -> None:
         """Write the file under a temporary name, then rename it; UserError where that is not possible."""
         numbers = self.structures.drop(columns="name")
-        scan = {name: value for name, value in self.scan.items() if name != "unit"}
-        header = _Header(
-            FORMAT,
+        header = {
+            "format": FORMAT,
             **{name: getattr(self, name) for name in _KEPT},
-            keys=list(map(str, self.structures.index)),
-            names=list(self.structures["name"]),
-            columns={str(name): values.astype(float).tolist() for name, values in numbers.items()},
-            scan=scan,
-            unit=self.scan["unit"],
-        )
-        text = to_json_text(encode(header)).encode()
-        arrays: dict[str, Any] = {"header": np.frombuffer(text, np.uint8)}
+            "findings": list(map(asdict, self.findings)),
+            "keys": list(self.structures.index),
+            "names": list(self.structures["name"]),
+            "columns": {name: values.astype(float).tolist() for name, values in numbers.items()},
+            "scan": self.scan,
+        }
+        arrays: dict[str, Any] = {"header": np.frombuffer(to_json_text(header).encode(), np.uint8)}
         if self.bins:
             arrays |= {f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS]) for name in _SUMS}
         if self.sample is not None:
@@ -103,20 +142,29 @@ class CaseRecord:
             np.savez_compressed(file, **arrays)
 
 
-class MadeBy(TypedDict, total=False):
-    """How probabilities were made.
+Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
 
-    Attributes:
-        checkpoint: SHA-256 of the network.
-        checkpoints: By fold, those of several, whose mean they are.
-        step_size: Of the sliding window, as a share of the patch.
-        mirroring: Whether mirrored copies were predicted too.
-    """
 
+class _Scan(TypedDict, total=False):
+    unit: Literal["ml", "mm2", "pixels"]
+    voxel_volume: Size
+    entropy: Number
+    confidence: Number
+    mutual_information: Number
+    n_members: Count
+    n_changed_voxels: Count
+    largest_label: Count
+
+
+class _MadeBy(TypedDict, total=False):
     checkpoint: str
     checkpoints: dict[str, str]
     step_size: Annotated[float, Field(gt=0, le=1)]
     mirroring: bool
+
+
+_OF_TRUTH = {*WITH_TRUTH, "n_changed_voxels", "largest_label"}
+_ALWAYS |= _Scan.__annotations__.keys() - _OF_TRUTH
 
 
 @dataclass(frozen=True)
@@ -124,36 +172,37 @@ class _Header:
     """What the JSON text in a record's file holds."""
 
     format: int
-    case: str
+    case: InstanceOf[str]
     keys: list[str]
     names: list[str]
     columns: dict[str, list[Size]]
-    scan: dict[str, Number]
-    unit: str
+    scan: _Scan
     findings: tuple[StructureFindings, ...]
     differences: tuple[str, ...]
     profile: tuple[Number, ...]
     place: str
     picture: str
     size: tuple[NonNegativeInt, NonNegativeInt]
-    image: str
-    files: dict[str, FileKey]
-    made_by: MadeBy
+    image: InstanceOf[str]
+    files: dict[InstanceOf[str], FileKey]
+    made_by: _MadeBy
     key: Key
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ValueError(f"format {self.format}, not {FORMAT}")
-        lengths = {len(self.names), *map(len, self.columns.values())}
-        if not self.keys or lengths != {len(self.keys)}:
+        if not self.keys or {len(set(self.keys)), len(self.names), *map(len, self.columns.values())} != {
+            len(self.keys)
+        }:
             raise ValueError("columns must have a value for each structure")
-        if lacking := [name for name in ALWAYS if name not in self.columns]:
-            raise ValueError(f"columns: there is no {lacking[0]}")
-        if large := [name for name in _SHARES if any(value > 1 + 1e-6 for value in self.columns.get(name, ()))]:
-            raise ValueError(f"columns.{large[0]}: a value is above 1")
-
-
-_KEPT = ("case", "findings", "differences", "profile", "place", "picture", "size", "image", "files", "made_by", "key")
+        found = {name for name in (*self.columns, *self.scan) if not name.startswith("volume ")}
+        if odd := found ^ (_ALWAYS | _OF_TRUTH if "Dice" in self.columns else _ALWAYS):
+            raise ValueError(f"columns: {min(odd)} is missing, or there for nothing")
+        for name, values in self.columns.items():
+            if name in _SHARES and any(value > 1 + 1e-6 for value in values):
+                raise ValueError(f"columns.{name}: a value is above 1")
+            if name in _COUNTS and any(value != int(value) for value in values):
+                raise ValueError(f"columns.{name}: a value is no count")
 
 
 def read_record(path: Path) -> CaseRecord:
@@ -163,50 +212,57 @@ def read_record(path: Path) -> CaseRecord:
         UserError: The file is missing, broken or of another version, or its numbers do not belong together.
     """
     try:
-        with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
-            header = decode(_Header, json.loads(data["header"].tobytes()), path)
-            bins, sample = dict[str, BinStats](), None
-            if "bins_count" in data.files:
-                sums = [data[f"bins_{name}"] for name in _SUMS]
-                bins = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
-            if "sample_log_odds" in data.files:
-                drawn = {name.name: data[f"sample_{name.name}"] for name in fields(Sample)}
-                sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
-            _check_truth(header, bins, sample)
+        arrays = _read_arrays(path, lambda name: name != "pictures")
+        header = decode(_Header, json.loads(arrays["header"].tobytes()), path)
+        bins, sample, num = dict[str, BinStats](), None, len(header.keys)
+        if "Dice" in header.columns:
+            sums = [arrays[f"bins_{name}"] for name in _SUMS]
+            bins = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
+            if (len(bins["all"].count), bins["all"].num_classes) not in ((1, num + 1), (num, num)):
+                raise ValueError("the sums are not of its structures")
+        if "sample_log_odds" in arrays:
+            drawn: dict[str, Any] = {field.name: arrays[f"sample_{field.name}"] for field in fields(Sample)}
+            sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
+            if not bins or (sample.num_structures, sample.regions) != (num, bins["all"].num_classes == num):
+                raise ValueError("the sample is not of its structures")
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
     structures = pd.DataFrame(header.columns, index=header.keys)
     structures.insert(0, "name", header.names)
-    kept = {name: getattr(header, name) for name in _KEPT}
-    scan = {"unit": header.unit} | header.scan
-    return CaseRecord(structures=structures, scan=scan, bins=bins, sample=sample, **kept)
+    kept: dict[str, Any] = {name: getattr(header, name) for name in (*_KEPT, "scan")}
+    return CaseRecord(structures=structures, bins=bins, sample=sample, **kept)
 
 
 def read_pictures(path: Path) -> dict[str, Any]:
     """The pictures in a record's file, see :attr:`CaseRecord.pictures`; none where it is damaged or has none."""
     try:
-        with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
-            return json.loads(data["pictures"].tobytes())
+        return json.loads(_read_arrays(path, "pictures".__eq__)["pictures"].tobytes())
     except Exception:  # zipfile, zlib and NumPy raise anything on broken bytes
         return {}
 
 
-def _check_truth(header: _Header, bins: dict[str, BinStats], sample: Sample | None) -> None:
-    """ValueError where what was measured beside a truth is not whole, or of other structures."""
-    num = len(header.keys)
-    if sample is not None and (sample.num_structures != num or not bins):
-        raise ValueError(f"a sample of {sample.num_structures} structures, not {num}")
-    for mask, stats in bins.items():
-        regions = sample.regions if sample is not None else stats.num_classes == num
-        if (len(stats.count), stats.num_classes) != ((num, num) if regions else (1, num + 1)):
-            raise ValueError(f"bins {mask}: not of {num} structures")
-        if not all(np.isfinite(sums).all() and (sums >= 0).all() for sums in vars(stats).values()):
-            raise ValueError(f"bins {mask}: a sum is below 0 or not finite")
-    if bins:
-        counts = [value for name in _COUNTS for value in header.columns.get(name, [math.nan])]
-        counts += [header.scan.get(name, math.nan) for name in _COUNTED]
-        if not set(WITH_TRUTH) <= header.columns.keys() or not np.isfinite(counts).all():
-            raise ValueError("what was counted beside the ground truth is missing")
+def _read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+    """Arrays of numbers in an npz file, by name; what is no finite number, or not as large as it says, is an error."""
+    arrays = {}
+    with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        members = {name: member for name, member in members.items() if wanted(name)}
+        if sum(member.file_size for member in members.values()) > _MOST_BYTES:
+            raise ValueError("its arrays are too large")
+        for name, member in members.items():
+            content = archive.read(member)
+            stream = io.BytesIO(content)
+            if (version := np.lib.format.read_magic(stream)) != (1, 0):
+                raise ValueError(f"unknown npy version {version}")
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+            start = stream.tell()
+            if dtype.kind not in "buif" or start + math.prod(shape) * dtype.itemsize != len(content):
+                raise ValueError(f"{name} is no array of numbers")
+            array: Any = np.ndarray(shape, dtype, content, start, order="F" if fortran_order else "C")
+            if not np.isfinite(array).all() or (name.startswith("bins_") and (array < 0).any()):
+                raise ValueError(f"{name} holds a number that is not finite, or below 0")
+            arrays[name] = array
+    return arrays
 
 
 def record_path(folder: Path, case: str) -> Path:
@@ -221,3 +277,94 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
     except UserError:
         return None
     return record if record.case == case else None
+
+
+def make_key(files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None) -> Key:
+    """The key of a case as it is now.
+
+    Args:
+        files: By name.
+        settings: JSON values.
+        earlier: The key of an earlier record. A file that is gone counts as it did there: deleted probabilities are no
+            reason to measure again.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    before = earlier["files"] if earlier else {}
+    keys: dict[str, FileKey | None] = {}
+    for name, path in files.items():
+        try:
+            keys[name] = None if path is None else file_key(path, before.get(name))
+        except FileNotFoundError:
+            keys[name] = before.get(name)
+    return {"files": keys, "settings": dict(settings)}
+
+
+def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
+    """A file by its content; OSError if it cannot be read.
+
+    Args:
+        path: The file. Of an npz the checksum of its members stands in its directory, which alone is read.
+        earlier: What was found before; its digest holds where place, size and time are the same.
+    """
+    status, place = path.stat(), os.path.abspath(path)
+    size, mtime_ns = status.st_size, status.st_mtime_ns
+    if earlier and (earlier["path"], earlier["size"], earlier["mtime_ns"]) == (place, size, mtime_ns):
+        return earlier
+    digest = _npz_digest(path) if path.suffix == ".npz" else checksum(path, hashlib.blake2b(digest_size=16))
+    return {"path": place, "size": size, "mtime_ns": mtime_ns, "digest": digest}
+
+
+def _npz_digest(path: Path) -> str:
+    """The checksum of the probabilities in an npz file, from its directory; of a broken one, none."""
+    try:
+        with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
+            return f"{archive.getinfo('probabilities.npy').CRC:08x}"
+    except Exception:  # zipfile raises many kinds on broken bytes; reading the file says what is wrong
+        return ""
+
+
+def same_contents(first: Key, second: Key) -> bool:
+    """Whether two keys are of the same settings and the same contents of files."""
+
+    def contents(key: Key) -> dict[str, tuple[int, str] | None]:
+        return {name: file and (file["size"], file["digest"]) for name, file in key["files"].items()}
+
+    return first["settings"] == second["settings"] and contents(first) == contents(second)
+
+
+def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
+    """The one table that every command reads: a row for each case and structure, NaN where a value is not defined.
+
+    Columns: ``case``, ``key`` and ``name`` of the structure; those of :data:`WITH_TRUTH`; ``volume`` and ``pieces`` of
+    its segmentation and the share of the ``largest_piece``; ``predicted_dice`` and ``predicted_volume``, which follow
+    from the probabilities (under the map, where there is one); of the network's own probabilities the largest
+    (``max_probability``), their sum (``network_volume``) and the largest expected Dice that any set of voxels has
+    (``network_dice``); ``members_dice`` where several networks predicted. Then, the same in all rows of a case:
+    ``unit`` of volumes, ``voxel_volume``, ``entropy`` and ``confidence`` over the segmented structures, and whatever
+    else a record's ``scan`` has.
+    """
+    rows = []
+    for record in records:
+        structures = record.structures.rename_axis("key").reset_index().assign(**record.scan)
+        structures.insert(0, "case", record.case)
+        rows.append(structures)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["case", "key", "name", *WITH_TRUTH])
+
+
+def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
+    """A row for each case, by its name, with its calibration: columns ``ECE:foreground``, ``NLL:all`` and so on.
+
+    The metrics are those of :func:`~nnunet_nacl.numbers.calibration_error.mask_metrics`, on each of
+    :data:`~nnunet_nacl.case.case.MASKS`; ``n_voxels:MASK`` is how many voxels the mask has.
+    """
+    return pd.DataFrame.from_dict(
+        {
+            record.case: {
+                f"{metric}:{mask}": value for mask in MASKS for metric, value in mask_metrics(record.bins[mask]).items()
+            }
+            for record in records
+        },
+        orient="index",
+    )

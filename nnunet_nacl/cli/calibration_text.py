@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
-from nnunet_nacl.case.settings import MASK_NOTES
+from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.case_tables import detected_text, presence_text
 from nnunet_nacl.numbers.flags import DEFAULT_FIND, flag_costs
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS

@@ -19,8 +19,8 @@ from nnunet_nacl.cli.options import (
 from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
+    from nnunet_nacl.case.case import EvaluationSettings
     from nnunet_nacl.case.evaluation import Evaluation
-    from nnunet_nacl.case.settings import EvaluationSettings
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.review.predicted_quality import QualityOfMap
@@ -72,8 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     from nnunet_nacl.calibrate.map_file import map_of
+    from nnunet_nacl.case.case import EvaluationSettings
     from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
-    from nnunet_nacl.case.settings import EvaluationSettings
     from nnunet_nacl.cli.evaluation_text import check_csv, csv_text, table_text
     from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.errors import one_line

@@ -7,8 +7,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.case.evaluation import Evaluation
-from nnunet_nacl.case.settings import MASK_NOTES
 from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS

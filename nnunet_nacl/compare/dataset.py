@@ -11,8 +11,8 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE
 from nnunet_nacl.calibrate.patient_groups import read_groups
-from nnunet_nacl.case.settings import MASKS, EvaluationSettings
-from nnunet_nacl.case.table import HasTables, scores, table
+from nnunet_nacl.case.case import MASKS, EvaluationSettings
+from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.compare.predictions import Measured, Selection
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
@@ -107,7 +107,7 @@ class Dataset:
     structures: dict[str, str]
     settings: EvaluationSettings
     cases: tuple[str, ...]
-    records: dict[str, list[HasTables]]
+    records: dict[str, list[CaseRecord]]
     patients: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -140,7 +140,7 @@ class Dataset:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each entry, case and structure, see :func:`nnunet_nacl.case.table.table`."""
+        """A row for each entry, case and structure, see :func:`nnunet_nacl.case.record.table`."""
         parts = {name: table(records) for name, records in self.records.items()}
         return pd.concat(parts, names=["entry"]).reset_index("entry").reset_index(drop=True)
 

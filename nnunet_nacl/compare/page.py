@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.case.settings import MASK_NOTES, MASKS
+from nnunet_nacl.case.case import MASK_NOTES, MASKS
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.dataset import Dataset
 from nnunet_nacl.compare.figures import FIGURES, MAIN_DIFFERENCES

@@ -16,10 +16,9 @@ from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
+from nnunet_nacl.case.case import EvaluationSettings
+from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
-from nnunet_nacl.case.settings import EvaluationSettings
-from nnunet_nacl.case.table import HasTables
-from nnunet_nacl.case.under import under
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
@@ -119,7 +118,7 @@ class Measured:
 
     name: str
     fold: str
-    records: Sequence[HasTables]
+    records: Sequence[CaseRecord]
     structures: dict[str, str]
     regions: bool
     settings: EvaluationSettings

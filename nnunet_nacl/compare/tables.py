@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.calibrate.workflow import detected_in
-from nnunet_nacl.case.settings import MASKS
+from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.compare import case_tables as cases
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Dataset

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case import Case, EvaluationSettings
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
-from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write, check_writable, remove_leftovers
 from nnunet_nacl.nnunet.image_files import RERUN

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.key import Key, make_key
-from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.case.record import CaseRecord, Key, make_key
 from nnunet_nacl.nnunet.image_files import spacing_file
 from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.network import Network, export_case, on_image

@@ -10,12 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.key import Key, file_key, make_key, same_contents
+from nnunet_nacl.case.case import Case, EvaluationSettings
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import measure
-from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
-from nnunet_nacl.case.settings import EvaluationSettings
+from nnunet_nacl.case.record import (
+    RECORDS,
+    CaseRecord,
+    Key,
+    file_key,
+    find_record,
+    make_key,
+    record_path,
+    same_contents,
+)
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file

@@ -279,7 +279,7 @@ def learn(
     """Learn from held-out cases.
 
     Args:
-        table: Of :func:`nnunet_nacl.case.table.table`: the cases, each under a map that was fitted without it.
+        table: Of :func:`nnunet_nacl.case.record.table`: the cases, each under a map that was fitted without it.
         patients: By case; a case that is not there is a patient of its own.
         parts: Part of the cross-fit by case; a patient's cases lie in one part.
         as_deployed: See the attribute.

@@ -185,7 +185,7 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
     """Learn from held-out cases of structures that some of them lack, and check it on patients that were left out.
 
     Args:
-        table: Of :func:`nnunet_nacl.case.table.table`, at least one case.
+        table: Of :func:`nnunet_nacl.case.record.table`, at least one case.
         patients: By case; a case that is not there is a patient of its own.
     """
     found = LearnedPresence(float(table.voxel_volume.median()), {}, [])

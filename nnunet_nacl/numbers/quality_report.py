@@ -62,7 +62,7 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityRepo
     """Every number that is reported of one method.
 
     Args:
-        table: Of :func:`nnunet_nacl.case.table.table`: its cases; with the columns of
+        table: Of :func:`nnunet_nacl.case.record.table`: its cases; with the columns of
             :data:`~nnunet_nacl.numbers.learned_quality.DICE` where other cases taught how far predicted Dice is off.
         bad: By nnU-Net's key of each structure, the Dice below which it, and so the case, is bad.
     """

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.key import file_key
-from nnunet_nacl.case.measure import Views, measure_and_view
+from nnunet_nacl.case.measure import Views, measure
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
-from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.table import table
+from nnunet_nacl.case.record import CaseRecord, file_key, table
 from nnunet_nacl.dicom.output import DicomMaker
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import write_case
@@ -68,7 +66,7 @@ class Delivery(Work):
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written; UserError where one cannot be."""
         views = Views.of(case, self.maps)
-        record = measure_and_view(case, self.calibration, views, findings=self.findings)
+        record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
         written = write_case(
             self.data, case, self.output, maps=views.maps, saved=case.saved, probabilities=self._probabilities(case)

@@ -14,7 +14,7 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import Probabilities
 from nnunet_nacl.calibrate.map_file import structures_of
 from nnunet_nacl.case.findings import StructureFindings, finding_channels
-from nnunet_nacl.case.measure import Views, measure_and_view
+from nnunet_nacl.case.measure import Views, measure
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.network import Network
@@ -177,7 +177,7 @@ class Predictor:
         answered = self._network.predict(prepared)
         segmented = predicted_case(model, answered)
         views = Views.of(segmented, ())
-        record = measure_and_view(segmented, model.calibration, views, findings=self._findings)
+        record = measure(segmented, model.calibration, views, findings=self._findings)
         listed = review_list([record], model.quality, Aims(self._flags, self._unlike))
         reasons = list(listed.scans.reasons[case])
         source = segmented.probabilities

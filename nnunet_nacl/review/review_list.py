@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.table import table
+from nnunet_nacl.case.record import table
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.scan_score import structure_score
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
@@ -141,7 +141,7 @@ def review_list(
     and ``has_page``.
 
     Args:
-        records: Of the scans: what :func:`~nnunet_nacl.case.table.table` reads, ``findings``, ``differences`` of the
+        records: Of the scans: what :func:`~nnunet_nacl.case.record.table` reads, ``findings``, ``differences`` of the
             image from the training's in words, and its ``profile``.
         quality: What the calibration map has learned of such predictions.
         aims: What is asked of the list.
@@ -215,7 +215,7 @@ def completed(
     volumes that several networks segmented ``volume_min``, ``volume_max`` and the standard deviation ``volume_sd``.
 
     Args:
-        structures: See :func:`~nnunet_nacl.case.table.table`.
+        structures: See :func:`~nnunet_nacl.case.record.table`.
         quality: What a map has learned of such predictions; None where nothing is known.
         bad: By name of each structure that counts, the Dice below which it is bad; None: all count, from 0.
     """

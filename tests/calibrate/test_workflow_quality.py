@@ -15,9 +15,8 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.case.measure import measure
+from nnunet_nacl.case.measure import measure, under
 from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.under import under
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import SavedPredictions

@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.settings import MASKS
+from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunet_nacl.case.table import scores
+from nnunet_nacl.case.record import scores
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.numbers.calibration_error import ece, mask_metrics
 from nnunet_nacl.numbers.counting import count_masks

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nnunet_nacl.case.case import EvaluationSettings
+from nnunet_nacl.case.measure import count_sample, under
+from nnunet_nacl.case.record import scores
 from nnunet_nacl.case.sample import draw_sample
-from nnunet_nacl.case.table import scores
-from nnunet_nacl.case.under import count_sample, under
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.case_voxels import pack
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.surface import dilated_mask
 from tests.nnunet.measuring import measured
 
 
@@ -65,14 +67,14 @@ def test_a_sample_of_all_voxels_gives_what_measuring_gives(folder, is_identity):
 def test_samples_are_unbiased_and_know_sums_of_the_whole_case(folder):
     regions, calibration = folder.labels.regions, conditional(folder.labels.regions)
     case, record = folder.load("case_00"), record_of(folder)
-    truth = case.truth_and_masks(2.0, 2.0)
+    truth = case.read_truth(EvaluationSettings())
     if regions:
         target = pack((folder.labels.mask(truth.labels, channel) for channel in (0, 1)), 2)
     else:
         target = truth.labels.astype(np.uint8)
 
     def drawn(**options):
-        near = lambda predicted: case.near(predicted, 2.0)  # noqa: E731
+        near = lambda predicted: dilated_mask(predicted, 2.0, case.spacing_mm)  # noqa: E731
         sample = draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near, **options)
         return under(replace(record, sample=sample), calibration)
 

@@ -12,7 +12,7 @@ import pytest
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
-from nnunet_nacl.case.measure import PROBABILITIES, Views, measure, measure_and_view
+from nnunet_nacl.case.measure import PROBABILITIES, Views, measure
 from nnunet_nacl.case.probabilities import Probabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
@@ -63,7 +63,7 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
         assert len(list(source.boxes(CROP))) == {1 << 30: 1, 3000: 5, 1: 10}[block_bytes]
         views = Views.of(case, MAPS)
         of_case = replace(case, probabilities=source), calibration if calibrated else None
-        made.append((views, measure_and_view(*of_case, views, findings=case.labels.foreground)))
+        made.append((views, measure(*of_case, views, findings=case.labels.foreground)))
     (first, expected), *others = made
     assert list(first.maps)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
     if calibrated:

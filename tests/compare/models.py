@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.case.settings import EvaluationSettings
+from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work

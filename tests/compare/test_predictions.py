@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from nnunet_nacl.calibrate.map_file import sha256
+from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.record import read_record
-from nnunet_nacl.case.settings import EvaluationSettings
 from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.predictions import Options, locate, measured

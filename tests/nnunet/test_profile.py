@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.key import file_key
 from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.record import file_key
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text

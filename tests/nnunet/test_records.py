@@ -19,9 +19,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.key import file_key
-from nnunet_nacl.case.record import CaseRecord, read_record, record_path
-from nnunet_nacl.case.table import scores, table
+from nnunet_nacl.case.record import CaseRecord, file_key, read_record, record_path, scores, table
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.pipeline import side_by_side
