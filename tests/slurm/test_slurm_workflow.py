@@ -52,6 +52,14 @@ def ask(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def running_training(out: Path) -> str:
+    """The job of a training whose log has begun; empty where there is none."""
+    if not any((out / "logs" / "train").rglob("*.log")):
+        return ""
+    jobs = [line.split() for line in ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()]
+    return next((number for number, *comment in jobs if "train" in " ".join(comment)), "")
+
+
 def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspace, slurm, tmp_path) -> None:  # noqa: F811
     trainers = [f"nnUNetTrainer{method}_2epochs_2iters" for method in METHODS]
     dataset = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
@@ -75,11 +83,3 @@ def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspac
     assert "Trying to restart job" in output  # the cancelled one
     assert len(list((workspace.results / dataset).glob("*_2epochs_2iters__*/fold_*/validation/summary.json"))) == 8
     assert (out / "results" / "comparison" / "2d" / "all" / "report.html").is_file()
-
-
-def running_training(out: Path) -> str:
-    """The job of a training whose log has begun; empty where there is none."""
-    if not any((out / "logs" / "train").rglob("*.log")):
-        return ""
-    jobs = [line.split() for line in ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()]
-    return next((number for number, *comment in jobs if "train" in " ".join(comment)), "")
