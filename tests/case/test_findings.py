@@ -21,7 +21,7 @@ SPACING = (3.0, 2.0, 1.0)
 
 
 def case_of(segmentation, labels=CLASSES, probs=None, geometry=None) -> Case:
-    segmentation = np.asarray(segmentation)
+    segmentation = np.asarray(segmentation).astype(np.uint8)
     if probs is None:
         probs = np.stack([np.full(segmentation.shape, 1 / 3)] * 3)
     return Case(
