@@ -18,6 +18,7 @@ from nnunet_nacl.nnunet.held_out import (
     NNUNETS_OWN,
     HeldOut,
     check_held_out,
+    kept_settings,
     measure_folder,
     measure_images,
     measure_validation,
@@ -100,7 +101,8 @@ def calibrate_model(
     if opened is None:
         log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
         predictions = _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)
-        held_out = HeldOut(predictions.labels, folders={"": predictions})
+        work = replace(work, settings=kept_settings(predictions.folder) or work.settings)
+        held_out = HeldOut(predictions.labels, work.settings, folders={"": predictions})
         place_of_records = records_folder(predictions.folder, records.parent)
         held_out.add("", measure_folder(predictions, work, place_of_records, jobs=num_processes, title="measure"))
     elif folder is None:

@@ -16,12 +16,11 @@ from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
-from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
+from nnunet_nacl.case.measure import EvaluationSettings, under
+from nnunet_nacl.case.record import RECORDS, CaseRecord
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, list_problems, some
-from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
+from nnunet_nacl.nnunet.held_out import kept_settings, measure_folder, records_folder
 from nnunet_nacl.nnunet.locate import (
     PREDICT_ARGUMENTS,
     calibrate_command,
@@ -158,18 +157,14 @@ def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
     """As in the records that are there, else the defaults; UserError where two were measured with others."""
     chosen: EvaluationSettings | None = None
     for place in predictions:
-        for case in sorted(recorded_cases(place.folder.folder))[:1]:
-            record = find_record(place.folder.folder / RECORDS, case)
-            if record is None or "measured" not in record.key["settings"]:  # a review knows no ground truth
-                continue
-            settings = EvaluationSettings(**record.key["settings"]["measured"])
-            if chosen is not None and (differing := settings.differing(chosen)):
-                raise UserError(
-                    f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
-                    f"settings ({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
-                    f"folder {RECORDS}."
-                )
-            chosen = chosen or settings
+        settings = kept_settings(place.folder.folder)
+        if settings and chosen and (differing := settings.differing(chosen)):
+            raise UserError(
+                f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
+                f"settings ({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
+                f"folder {RECORDS}."
+            )
+        chosen = chosen or settings
     return chosen or EvaluationSettings()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write, check_writable, remove_leftovers
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import find_input_cases
-from nnunet_nacl.nnunet.locate import predicted_folder
+from nnunet_nacl.nnunet.locate import predicted_folder, records_in, validation_folder
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Images, ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
@@ -69,8 +70,16 @@ class HeldOut:
 
 def records_folder(folder: Path, beside: Path | None = None) -> Path | None:
     """Where the records of a folder of predictions lie; in ``beside``, or nowhere, if nothing can be written there."""
-    place = folder if can_write(folder) else beside
-    return place and place / RECORDS
+    return records_in(folder) if can_write(folder) else beside and beside / RECORDS
+
+
+def kept_settings(folder: Path) -> EvaluationSettings | None:
+    """As the cases of a folder of predictions that have a record were measured; None where none has one."""
+    place = records_in(folder)
+    for case in sorted(recorded_cases(folder)):
+        if record := find_record(place, case):
+            return decode(EvaluationSettings, record.key["settings"].get("measured"), place, fix="delete this folder")
+    return None
 
 
 def measure_folder(
@@ -195,7 +204,7 @@ def measure_validation(
     Args:
         model: The model. nnU-Net's ``validation/`` is that of checkpoint_final.pth; other checkpoints predict.
         network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
-        work: What is measured.
+        work: What is measured; with the settings of the records that are there already.
         jobs: Cases measured at the same time.
         any_age: Take predictions that are older than the checkpoint, where nobody knows which network made them.
         log: Takes a line that says what is predicted.
@@ -204,6 +213,12 @@ def measure_validation(
         UserError: A fold was trained on every case, or was predicted otherwise than the others or by another network.
     """
     check_held_out(model.folds)
+    places = [model.folder / f"fold_{fold}" for fold in model.folds]
+    places = [
+        validation_folder(fold) if model.checkpoint == FINAL else predicted_folder(fold, model.checkpoint)
+        for fold in places
+    ]
+    work = replace(work, settings=next(filter(None, map(kept_settings, places)), work.settings))
     result, asked = HeldOut(model.labels, work.settings), {name: network[name] for name in NNUNETS_OWN}
     kept: dict[str, tuple[PredictionFolder, dict[str, CaseRecord | str]]] = {}
     for fold, digest in zip(model.folds, model.hashes):
@@ -213,7 +228,12 @@ def measure_validation(
     inference |= {fold: asked for fold in model.folds if fold not in kept}
     _check_alike(inference, model)
     lost = {
-        fold: [name for name, found in records.items() if isinstance(found, str)] for fold, (_, records) in kept.items()
+        fold: [
+            name
+            for name, found in records.items()
+            if isinstance(found, str) and not (folder.folder / f"{name}.npz").is_file()
+        ]
+        for fold, (folder, records) in kept.items()
     }
     if todo := [fold for fold in model.folds if fold not in kept or lost[fold]]:
         log(
@@ -224,8 +244,7 @@ def measure_validation(
     for fold, digest in zip(model.folds, model.hashes):
         if fold in kept:
             folder, records = kept[fold]
-            if not any_age:
-                _check_made_by(model, fold, digest, records)
+            _check_made_by(model, fold, digest, records, any_age)
             if lost[fold]:
                 options = {**network, **inference[fold]}
                 records |= predict_validation(model, fold, options, work, folder=folder, names=lost[fold], jobs=jobs)
@@ -372,7 +391,9 @@ def _check_alike(inference: Mapping[str, dict[str, Any]], model: TrainedModel) -
         )
 
 
-def _check_made_by(model: TrainedModel, fold: str, digest: str, records: Mapping[str, CaseRecord | str]) -> None:
+def _check_made_by(
+    model: TrainedModel, fold: str, digest: str, records: Mapping[str, CaseRecord | str], any_age: bool
+) -> None:
     """UserError where another network made the predictions of a fold, or may have made them."""
     checkpoint = model.folder / f"fold_{fold}" / model.checkpoint
     written = checkpoint.stat().st_mtime_ns
@@ -386,7 +407,7 @@ def _check_made_by(model: TrainedModel, fold: str, digest: str, records: Mapping
                 "`nnUNetv2_train ... --val --npz`, or name that network with -chk."
             )
         known = files.get("probabilities") or files.get("segmentation")
-        if made_by is None and known and known["mtime_ns"] < written:
+        if made_by is None and not any_age and known and known["mtime_ns"] < written:
             raise UserError(
                 f"predictions of fold {fold} are older than {model.checkpoint}: this network did not make them. "
                 "Predict again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder "

@@ -212,4 +212,9 @@ def validation_folder(fold: Path) -> Path:
 
 def is_measured(folder: Path) -> bool:
     """Whether predictions can be measured, or were."""
-    return any(folder.glob("*.npz")) or any((folder / RECORDS).glob("*.npz"))
+    return any(folder.glob("*.npz")) or any(records_in(folder).glob("*.npz"))
+
+
+def records_in(folder: Path) -> Path:
+    """Where the records of predictions lie that are measured beside a ground truth: not where a run keeps its own."""
+    return folder / ("evaluation_records" if (folder / "prediction.json").is_file() else RECORDS)

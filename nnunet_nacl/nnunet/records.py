@@ -14,7 +14,6 @@ from nnunet_nacl.case.case import Case, EvaluationSettings
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import measure
 from nnunet_nacl.case.record import (
-    RECORDS,
     CaseRecord,
     Key,
     file_key,
@@ -26,6 +25,7 @@ from nnunet_nacl.case.record import (
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
+from nnunet_nacl.nnunet.locate import records_in
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -240,5 +240,5 @@ def key_of_prediction(folder: PredictionFolder, name: str, settings: dict[str, A
 
 
 def recorded_cases(folder: Path) -> set[str]:
-    """Names of the cases of a folder of predictions that have a record."""
-    return {path.stem for path in (folder / RECORDS).glob("*.npz")}
+    """Names of the cases of a folder of predictions that have a record of what was measured beside a ground truth."""
+    return {path.stem for path in records_in(folder).glob("*.npz")}

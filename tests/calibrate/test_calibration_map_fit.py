@@ -30,9 +30,12 @@ def test_a_map_from_arrays_says_how_often_it_is_right_and_is_the_same_from_its_f
     )
     after = made.transform(probabilities[0])
     assert after.max() == pytest.approx(RIGHT, abs=0.02) and (regions or np.allclose(after.sum(0), 1))
-    assert list(made.names.values()) == ["a", "b"] and {form.form for form in made.forms} >= {"temperature", "shift"}
-    [first] = {part for part, of in made.cross_fit.items() if "case 0" in of.cases}
-    assert "case 1" in made.cross_fit[first].cases  # the same patient
+    assert list(made.names.values()) == ["a", "b"] and {form.form for form in made.fitted.forms} >= {
+        "temperature",
+        "shift",
+    }
+    [first] = {part for part, of in made.fitted.cross_fit.items() if "case 0" in of.cases}
+    assert "case 1" in made.fitted.cross_fit[first].cases  # the same patient
     made.save(tmp_path / "map.json")
     np.testing.assert_allclose(CalibrationMap.load(tmp_path / "map.json").transform(probabilities[0]), after, atol=1e-7)
 

@@ -48,27 +48,28 @@ def written(request, tmp_path_factory):
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
         assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), "-np", "1"]) == 0
         assert main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)]) == 0
-    documents = {"calibration": read_dict(model.validation(0) / "calibration.json"), "calibration_map": read_dict(path)}
-    documents |= {"prediction": read_dict(root / "out" / "prediction.json")}
+    documents = {"calibration_map": read_dict(path), "prediction": read_dict(root / "out" / "prediction.json")}
     documents |= {"outcome": read_dict(root / "reviewed" / "outcome.json")}
     return documents | {"review": read_dict(root / "reviewed" / "prediction.json")}
 
 
 def test_documents_fit_their_schema(written) -> None:
-    for name, kind in [*((name, name) for name in PUBLISHED), ("review", "prediction")]:
+    assert {*written, "calibration"} == {*PUBLISHED, "review"}  # that one is in tests/case
+    for name, kind in [*((name, name) for name in written if name in PUBLISHED), ("review", "prediction")]:
         check(kind, written[name])
         assert not written[name].keys() - schema_of(kind)["properties"].keys()
 
 
 def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
     made, used = written["calibration_map"], written["prediction"]["calibration_map"]
-    cases = sorted(case for part in made["cross_fit"].values() for case in part["cases"])
-    text = "\n".join([*cases, *sorted(made["checkpoint_sha256"].values())])
+    fitted, origin = made["fitted"], made["origin"]
+    cases = sorted(case for part in fitted["cross_fit"].values() for case in part["cases"])
+    text = "\n".join([*cases, *sorted(origin["checkpoint_sha256"].values())])
     expected = {"n_cases": 6, "n_patients": 3, "sha256": sha256(text.encode()).hexdigest()}
-    assert made["calibration_set"] == used["calibration_set"] == expected and len(made["checkpoint_sha256"]) == 2
-    assert made["scope"] == used["scope"] == SCOPE and used["form"] == made["form"]
-    assert used["effect"] == {name: made["effect"][name] for name in ("NLL all", "ECE predicted")}
-    assert made["versions"]["nnunetv2"] == metadata.version("nnunetv2")
+    assert origin["calibration_set"] == used["calibration_set"] == expected and len(origin["checkpoint_sha256"]) == 2
+    assert origin["scope"] == used["scope"] == SCOPE and used["form"] == made["form"]
+    assert used["effect"] == {name: fitted["effect"][name] for name in ("NLL all", "ECE predicted")}
+    assert origin["versions"]["nnunetv2"] == metadata.version("nnunetv2")
     assert written["review"]["calibration_map"] == used
-    assert CalibrationSet.of(cases[::-1], None, made["checkpoint_sha256"]).sha256 == expected["sha256"]
-    assert CalibrationSet.of(cases[1:], None, made["checkpoint_sha256"]).sha256 != expected["sha256"]
+    assert CalibrationSet.of(cases[::-1], None, origin["checkpoint_sha256"]).sha256 == expected["sha256"]
+    assert CalibrationSet.of(cases[1:], None, origin["checkpoint_sha256"]).sha256 != expected["sha256"]

@@ -1,65 +1,22 @@
-"""What held-out cases teach: values of a case in closed form, and the way to a review list."""
+"""What held-out cases teach, and the way of it to a review list, an evaluation and a comparison."""
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from contextlib import redirect_stdout
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.case.measure import measure, under
-from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
-from nnunet_nacl.nnunet.records import SavedPredictions
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.review_tables import read_list
-from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
+from tests.runs.folders import REGIONS, random_case, write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in
-
-
-def values_of(record: CaseRecord) -> pd.DataFrame:
-    """What a case teaches, by structure."""
-    assert record.scan["unit"] == "ml"
-    return record.structures[["predicted_dice", "Dice", "predicted_volume", "true_volume"]]
-
-
-def test_values_of_a_case_in_closed_form(predict, tmp_path):
-    # two voxels: p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6; 2 is in
-    # neither, but a third voxel, which is ignored, is full of it
-    folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
-    ignore = max(CLASSES_WITH_IGNORE.values())
-    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
-    write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
-    (tmp_path / "labels").mkdir()
-    write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
-    case = SavedPredictions(PredictionFolder.open(folder, tmp_path / "labels")).case("case")
-    found = values_of(measure(case))
-    assert found.loc["1"].tolist() == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
-    assert found.loc["2"].tolist() == pytest.approx([math.nan, math.nan, 0, 0], nan_ok=True)
-    shifted = values_of(measure(case, LogOddsMap([1.0, 1.0], [math.log(4), 0.0])))
-    p = np.array([6 / 7, 8 / 11])  # odds times 4
-    assert shifted.predicted_dice["1"] == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the label that was chosen
-
-
-@pytest.mark.parametrize("labels", [CLASSES_WITH_IGNORE, REGIONS], ids=["ignore", "regions"])
-def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validated, labels):
-    model = make_validated(labels=labels, cases=1)
-    source = SavedPredictions(find_fold_folders(model.folder)["0"])
-    (name,) = source.names
-    case, calibration = source.case(name), LogOddsMap([0.8, 1.2], [0.4, -0.3], labels is REGIONS)
-    record = measure(case, with_sample=True)
-    assert record.sample and (record.sample.weights == 1).all()
-    found, exact = values_of(under(record, calibration)), values_of(measure(case, calibration))
-    np.testing.assert_allclose(found, exact, atol=2e-3)  # half precision
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -11,9 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_nacl.calibrate.map_file import read_map
-from nnunet_nacl.case.document import read_document
+from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.numbers.models import make_trained, map_to_json
@@ -46,15 +46,16 @@ def calibrate(model, *arguments) -> int:
     return run("calibrate", "-d", model.dataset, "-c", "3d_fullres", *arguments)
 
 
-def test_a_map_whose_figure_has_no_room_is_written_all_the_same(make, monkeypatch, capsys):
-    def full(scores, path):
-        raise UserError(f"{path}: No space left on device.")
+def map_of(model) -> dict:
+    return read_dict(model.folder / "calibration_map.json")
 
-    monkeypatch.setattr("nnunet_nacl.calibrate.flag_figure.draw_flags", full)
+
+def test_a_map_whose_figure_cannot_be_written_is_written_all_the_same(make, capsys):
     model = make()
+    (model.folder / "calibration_map.png").mkdir()
     assert calibrate(model) == 1
     assert "the map is written, its figure is not: " in capsys.readouterr().err
-    assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 6
+    assert map_of(model)["fitted"]["n_cases"] == 6
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
@@ -62,33 +63,32 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     model = make(labels=labels)
     before = {path for path in model.folder.rglob("*") if path.is_file()}
     assert calibrate(model) == 0
-    printed = capsys.readouterr().out
-    assert len(printed.splitlines()) < 36 and "slope" not in printed and "\npredicted Dice error  0." in printed
-    change = read_dict(model.folder / "calibration_map.json")["effect"]["ECE predicted"]
+    printed, document = capsys.readouterr().out, map_of(model)
+    fitted, origin = document["fitted"], document["origin"]
+    change = fitted["effect"]["ECE predicted"]
     numbers = "{:.3f} -> {:.3f}".format(*(change[when]["mean"] for when in ("before", "after")))
     assert printed.splitlines()[-1].startswith(f"ECE predicted {numbers}") and "labels unchanged." in printed
-    assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
+    assert "NLL all" in printed and "predicted: prediction is not background" in printed
     assert "6 patients tell of it, an interval of 90 % needs 9" in printed
-    document = read_dict(model.folder / "calibration_map.json")
     assert document["quality"]["learned"]["as_deployed"] is False
-    assert set(document["cross_fit"]) == {f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)}
-    assert document["n_cases"] == 6
-    assert document["effect"]["NLL all"]["difference"]["mean"] < 0 and document["groups"] == {}
-    assert document["inference"] == {"step_size": 0.5, "mirroring": True} and document["folds"] == ["0", "1"]
+    assert set(fitted["cross_fit"]) == {f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)}
+    assert fitted["n_cases"] == 6 and fitted["groups"] == {}
+    assert fitted["effect"]["NLL all"]["difference"]["mean"] < 0
+    assert origin["inference"] == {"step_size": 0.5, "mirroring": True} and origin["folds"] == ["0", "1"]
     assert document["labels"] == (["out", "in"] if labels is REGIONS else ["background", "anterior", "posterior"])
     for form in ("temperature", "shift"):
         assert len(document["maps"][form]["slopes"]) == len(document["maps"][form]["offsets"]) == 1
     assert {row["label"] for row in document["maps"]["conditional"]["rows"]} == set(range(len(document["labels"])))
-    assert {one["form"] for one in document["forms"]} == set(document["maps"]) and document["form"] in document["maps"]
+    assert {tried["form"] for tried in fitted["forms"]} == set(document["maps"]) and document["form"] in document[
+        "maps"
+    ]
     for fold in (0, 1):
         path = model.folder / f"fold_{fold}" / "checkpoint_final.pth"
-        assert document["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
-    # one file, and what was measured: no checkpoint, nothing that nnU-Net takes for a prediction
-    new = {path.relative_to(model.folder) for path in model.folder.rglob("*") if path.is_file()} - {
-        path.relative_to(model.folder) for path in before
-    }
-    assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json", "calibration_map.png"}
-    assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
+        assert origin["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
+    # the map, and what was measured: no checkpoint, nothing that nnU-Net takes for a prediction
+    new = {path.relative_to(model.folder) for path in set(model.folder.rglob("*")) - before if path.is_file()}
+    records = {f"fold_{fold}/validation/records/case_{fold}{i}.npz" for fold in (0, 1) for i in range(3)}
+    assert set(map(str, new)) == {"calibration_map.json", "calibration_map.png"} | records
     (model.folder / "brain.png").write_text("a picture of mine")
     assert calibrate(model, "-o", model.folder / "brain.json") == 2
     assert "brain.png was not written by nnunet_nacl and would be lost" in capsys.readouterr().err
@@ -98,15 +98,15 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
 def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):
     model = make()
     assert calibrate(model, "-form", "shift") == 0
-    first = read_dict(model.folder / "calibration_map.json")["cross_fit"]["fold_0_part_0"]
+    first = map_of(model)["fitted"]["cross_fit"]["fold_0_part_0"]
     for case in first["cases"]:
         path = model.validation(0) / f"{case}.npz"
         probs = np.load(path)["probabilities"]
         np.savez_compressed(path, probabilities=probs[[0, 2, 1]])
     assert calibrate(model, "-form", "shift") == 0
-    again = read_dict(model.folder / "calibration_map.json")
+    again = map_of(model)
     slopes = first["map"]["slopes"]
-    np.testing.assert_allclose(again["cross_fit"]["fold_0_part_0"]["map"]["slopes"], slopes, atol=1e-4)
+    np.testing.assert_allclose(again["fitted"]["cross_fit"]["fold_0_part_0"]["map"]["slopes"], slopes, atol=1e-4)
     assert abs(again["maps"]["shift"]["slopes"][0][0] - slopes[0][0]) > 0.02
 
 
@@ -121,23 +121,19 @@ def test_once_measured_nothing_needs_the_probabilities(make):
     assert (model.folder / "calibration_map.json").read_text() == first
 
 
-def test_a_damaged_sample_is_as_none(make, capsys):
+def test_a_damaged_record_is_as_none(make, capsys):
     model, form = make(), ("-form", "temperature")
     assert calibrate(model, *form) == 0
-    maps = read_dict(model.folder / "calibration_map.json")["maps"]
-    path = model.validation(0) / "calibration_samples" / "case_00.sample"
-    whole = path.read_bytes()
-    inside = whole.index(b"log_odds.npy") + 40  # behind the header: no stream can begin so
-    damaged = whole[:inside] + b"\xff" * 100 + whole[inside + 100 :]
-    path.write_bytes(damaged)
-    assert calibrate(model, *form) == 0 and read_dict(model.folder / "calibration_map.json")["maps"] == maps
-    assert path.read_bytes() == whole
-    path.write_bytes(damaged)
+    maps, path = map_of(model)["maps"], model.validation(0) / "records" / "case_00.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert calibrate(model, *form) == 0 and map_of(model)["maps"] == maps
+    read_record(path)
+    path.write_bytes(path.read_bytes()[:-100])
     (model.validation(0) / "case_00.npz").unlink()  # then it must be predicted again
     capsys.readouterr()
     assert calibrate(model, "-device", "cpu") == 2
     said = capsys.readouterr().err
-    assert said.count("folds 0: not all validation cases have probabilities or samples of this version") == 1
+    assert said.count("folds 0: not all validation cases have probabilities or records of this version") == 1
     assert "no preprocessed cases; run nnUNetv2_preprocess" in said
 
 
@@ -161,7 +157,7 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     folder = predictions(model, tmp_path)
     assert run("calibrate", "-i", folder, "-gt", model.references, "-groups", "case_([0-9]+)") == 0
     fitted = read_dict(folder / "calibration_map.json")
-    assert fitted["groups"] == {f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)}
+    assert fitted["fitted"]["groups"] == {f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)}
     out = tmp_path / "out"
     assert apply(folder, folder / "calibration_map.json", out) == 0
     calibration = read_map(
@@ -171,7 +167,7 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     )
     names = {p.name for p in folder.iterdir() if p.name.startswith("case_")} | {"dataset.json", "plans.json"}
     lists = {"index.html", "prediction.json", "review.csv", "structures.csv", "scans.csv"}
-    ours = {"calibration_applied.json", "review", "review_args.json"} | lists
+    ours = {"calibration_applied.json", "records", "review", "review_args.json"} | lists
     assert {p.name for p in out.iterdir()} == names | ours
     for path in out.glob("*.npz"):
         probs = np.load(path)["probabilities"]
@@ -201,12 +197,12 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     assert "calibrated already" in capsys.readouterr().err
 
 
-def test_a_broken_case_is_named_and_the_others_are_done(make, tmp_path, capsys):
+def test_a_broken_case_is_named_and_the_others_are_done(make, capsys):
     model = make(cases=4)
     (model.validation(0) / "case_00.npz").write_bytes(b"PK")
     assert calibrate(model) == 1
     assert "case_00.npz" in capsys.readouterr().err
-    assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 7
+    assert map_of(model)["fitted"]["n_cases"] == 7 and list(map_of(model)["origin"]["problems"]) == ["case_00"]
 
 
 def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp_path, capsys):
@@ -222,7 +218,7 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     ).read_text()  # predict reads it
     (model.folder / "calibration_map.json").unlink()
     for change, message in (
-        ({"checkpoint_sha256": {"1": "0" * 64}}, "fitted to other networks than those of fold 1"),
+        ({"origin": {"checkpoint_sha256": {"1": "0" * 64}}}, "fitted to other networks than those of fold 1"),
         ({"schema_version": 1}, "calibrate again"),
     ):
         write_json(tmp_path / "ours.json", content | change)
@@ -231,20 +227,27 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
         assert message in capsys.readouterr().err and not (model.folder / "calibration_map.json").exists()
 
 
-def test_the_settings_of_an_earlier_evaluation_stay(make):
+def test_the_settings_of_an_earlier_evaluation_stay(make, tmp_path):
     model = make()
-    assert run("evaluate", "-d", model.dataset, "-c", "3d_fullres", "-dilated", "3", "-bins", "10") == 0
-    assert calibrate(model) == 0
-    settings = read_document(model.validation(0) / "calibration.json").settings
-    assert (settings.dilation_mm, settings.n_bins) == (3.0, 10)
+    folder = predictions(model, tmp_path)
+    options, named = ("-dilated", "3", "-bins", "10"), ("-i", folder, "-gt", model.references)
+    assert run("evaluate", "-d", model.dataset, "-c", "3d_fullres", *options) == 0
+    assert run("evaluate", *named, *options) == 0
+    assert calibrate(model) == 0 and run("calibrate", *named) == 0
+    for place in (model.folder, folder):
+        settings = read_dict(place / "calibration_map.json")["origin"]["settings"]
+        assert (settings["dilation_mm"], settings["n_bins"]) == (3.0, 10)
+
+
+def made_by(model, **changes) -> None:
+    """Let the records of fold 1 say how they were predicted."""
+    assert calibrate(model, "-o", model.root / "other.json") == 0
+    for path in (model.validation(1) / "records").glob("*.npz"):
+        replace(read_record(path), made_by={"step_size": 0.5, "mirroring": True, **changes}).save(path)
 
 
 def older(model):
     os.utime(model.validation(1) / "case_10.npz", (0, 0))
-
-
-def another_window(model):
-    write_json(model.validation(1) / "predicted_by.json", {"step_size": 0.5, "mirroring": False})
 
 
 def only_all(model):
@@ -257,7 +260,14 @@ def only_all(model):
     [
         (older, "predictions of fold 1 are older than checkpoint_final.pth"),
         (only_all, "trained on every case"),
-        (another_window, "step_size 0.5, mirroring True and fold 1 with step_size 0.5, mirroring False: a map is"),
+        (
+            lambda model: made_by(model, mirroring=False),
+            "step_size 0.5, mirroring True and fold 1 with step_size 0.5, mirroring False: a map is",
+        ),
+        (
+            lambda model: made_by(model, checkpoint="0" * 64),
+            "case_10 of fold 1 was predicted by another network than",
+        ),
         (
             lambda model: [path.unlink() for path in model.folder.glob("fold_*/*.pth")],
             "has no fold with a checkpoint_final.pth",
@@ -267,9 +277,15 @@ def only_all(model):
 def test_what_cannot_be_calibrated_says_so_and_leaves_nothing(make, capsys, spoil, message):
     model = make()
     spoil(model)
-    assert calibrate(model, "-device", "cpu") == 2
-    assert message in capsys.readouterr().err
-    assert not (model.folder / "calibration_map.json").exists()
+    capsys.readouterr()
+    for options in ((), ("--any_age",)):
+        if options and spoil is older:
+            assert calibrate(model, *options) == 0  # where nobody knows the network
+            break
+        assert calibrate(model, "-device", "cpu", *options) == 2
+        error = capsys.readouterr().err
+        assert message in error and "\nnnunet_nacl calibrate: error:" in f"\n{error}" and "Traceback" not in error
+        assert not (model.folder / "calibration_map.json").exists()
 
 
 def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, capsys):
@@ -278,7 +294,7 @@ def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, caps
     assert calibrate(model, "-f", "0", "1") == 2
     assert "fold_0 has no checkpoint_final.pth; there are the folds 1" in capsys.readouterr().err
     assert calibrate(model) == 0
-    assert read_dict(model.folder / "calibration_map.json")["folds"] == ["1"]
+    assert map_of(model)["origin"]["folds"] == ["1"]
 
 
 @pytest.mark.parametrize(

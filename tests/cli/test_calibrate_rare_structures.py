@@ -67,7 +67,7 @@ def found_in(text: str) -> list[str]:
 def test_every_command_says_what_the_labels_miss(study, tmp_path):
     calibrated = said("calibrate", *MODEL, "-form", "shift")
     document = read_dict(study.folder / "calibration_map.json")
-    assert document["detected"]["2"] == {"dice": 0.0, "n_there": 8, "missed": 8, "n_absent": 8, "invented": 0}
+    assert document["fitted"]["detected"]["2"] == {"dice": 0.0, "n_there": 8, "missed": 8, "n_absent": 8, "invented": 0}
     assert "1" not in document["quality"]["presence"]["present"]  # always there
     assert found_in(calibrated) == [f"{NAME} 0.000 8 of 8 0 of 8"]
     assert found_in(said("evaluate", *MODEL)) == found_in(calibrated)

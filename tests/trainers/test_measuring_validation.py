@@ -85,15 +85,15 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     said = "folds 0: not all validation cases have probabilities or records of this version by checkpoint_final.pth"
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
-    assert document["n_cases"] == len(CASES)
-    assert document["inference"] == {"step_size": 1.0, "mirroring": True}
-    assert document["checkpoint_sha256"] == {"0": sha256(checkpoint)}
+    assert document["fitted"]["n_cases"] == len(CASES)
+    assert document["origin"]["inference"] == {"step_size": 1.0, "mirroring": True}
+    assert document["origin"]["checkpoint_sha256"] == {"0": sha256(checkpoint)}
     assert not list(fold.glob("validation*/*.npz"))
 
     predicted_cases.clear()
     calibrate()
     assert not predicted_cases and said not in capsys.readouterr().err
-    assert json.loads((fold.parent / "calibration_map.json").read_text())["inference"]["step_size"] == 1.0
+    assert json.loads((fold.parent / "calibration_map.json").read_text())["origin"]["inference"]["step_size"] == 1.0
     (place / "records" / "case_3.npz").unlink()
     calibrate("-step_size", 1)
     assert len(predicted_cases) == 1
@@ -128,7 +128,7 @@ def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_ta
     again = json.loads((fold.parent / "calibration_map.json").read_text())
     slopes = [np.ravel(one["maps"]["temperature"]["slopes"]) for one in (found, again)]
     np.testing.assert_allclose(*slopes, rtol=1e-4)  # the sample is now one of logits, not of probabilities
-    assert again["effect"]["NLL all"]["n"] == len(CASES)
+    assert again["fitted"]["effect"]["NLL all"]["n"] == len(CASES)
 
     predicted_cases.clear()
     trainer.save_checkpoint(str(fold / "checkpoint_best.pth"))
@@ -159,7 +159,7 @@ def test_calibrating_and_comparing_need_no_probabilities(validator, without_figu
         for name in ("final", "divided")
     ]
     means = [mean["all"]["NLL"] for mean in means]
-    estimated = document["effect"]["NLL all"]
+    estimated = document["fitted"]["effect"]["NLL all"]
     assert means[0] == pytest.approx(estimated["before"]["mean"])
     assert means[1] < means[0] and means[1] == pytest.approx(estimated["after"]["mean"], abs=0.02)  # cross-fitted
     arguments = ["compare", "-d", "910", "-c", "2d", "-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "-np", "1"]
