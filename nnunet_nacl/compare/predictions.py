@@ -16,7 +16,8 @@ from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
-from nnunet_nacl.case.measure import EvaluationSettings, under
+from nnunet_nacl.case.case import EvaluationSettings
+from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS, CaseRecord
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, list_problems, some
