@@ -92,8 +92,8 @@ class Demo:
                 write_virtual_brains(self.task)
             self._prepare()
             self._train()
+            calibrated = self._calibrate()  # first: the comparison takes the masks of what was measured last
             truth = self._measure() if (self.task / "probabilitiesTr").is_dir() else None
-            calibrated = self._calibrate()
             page = self._compare(truth, calibrated)
             review = self._predict(calibrated[0]) if calibrated else None
             print(
