@@ -13,7 +13,8 @@ from pydantic import NonNegativeInt, computed_field
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import Array, Number, Share, Size, decode, encode, read_dict, read_json
+from nnunet_nacl.json_files import decode, encode, read_dict, read_json
+from nnunet_nacl.json_types import Array, Number, Share, Size
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_imports_run_one_way(sources: Path) -> None:
 
 
 LAYERS = (
-    ("errors", "files", "images", "json_files", "methods"),
+    ("errors", "files", "images", "json_files", "json_types", "methods"),
     ("losses",),
     ("numbers",),
     ("case",),

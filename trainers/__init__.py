@@ -12,8 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX
-from nnunet_nacl.training.grammar import parse
-from nnunet_nacl.training.variants import Variant
+from nnunet_nacl.training.grammar import Variant, parse
 
 __all__ = ["NAMED_TRAINERS", "get_trainer"]
 

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from nnunet_nacl.compare.figures import draw_reliability
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.numbers.calibration_error import nll_per_row
-from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
+from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask
 
 DOCS = Path(__file__).resolve().parents[1]
 

@@ -24,10 +24,10 @@ from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.sample import sample_arrays
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.json_files import Number, decode, encode, read_dict
-from nnunet_nacl.numbers.case_voxels import Voxels
+from nnunet_nacl.json_files import decode, encode, read_dict
+from nnunet_nacl.json_types import Number
 from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose, cross_fit, parts_of
-from nnunet_nacl.numbers.fitting import case_loss
+from nnunet_nacl.numbers.fitting import Voxels, case_loss
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected

@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
-from nnunet_nacl.json_files import Number, Share
-from nnunet_nacl.numbers.case_voxels import Voxels
+from nnunet_nacl.json_types import Number, Share
+from nnunet_nacl.numbers.fitting import Voxels
 from nnunet_nacl.numbers.log_odds_map import is_certain, probabilities
 from nnunet_nacl.numbers.statistics import mean_interval
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.numbers.flags import LIMITS
-from nnunet_nacl.numbers.scan_score import ScanScores
+from nnunet_nacl.numbers.flags import LIMITS, ScanScores
 from nnunet_nacl.show import layout
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.json_files import Coefficient, Size
+from nnunet_nacl.json_types import Coefficient, Size
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 

@@ -12,7 +12,7 @@ from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Probabilities
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, check_n_bins
-from nnunet_nacl.numbers.surface import boundary_mask, dilated_mask
+from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 
 MASK_NOTES = {

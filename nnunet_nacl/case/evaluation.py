@@ -15,7 +15,8 @@ from nnunet_nacl.case.case import MASKS, EvaluationSettings
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.json_files import Number, encode
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.json_types import Number
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import (
     brier_per_row,

@@ -16,8 +16,8 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Box, common_box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_csv_text
-from nnunet_nacl.json_files import Number, Share, Size
-from nnunet_nacl.numbers.surface import bounding_box
+from nnunet_nacl.json_types import Number, Share, Size
+from nnunet_nacl.numbers.overlap import bounding_box
 
 FINDINGS = "findings.csv"
 MOST_FINDINGS = 100

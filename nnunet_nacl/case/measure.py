@@ -17,15 +17,13 @@ from nnunet_nacl.case.findings import Components, label_components
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
 from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample
+from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack, unpack
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.numbers.case_voxels import pack, unpack
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, ProbabilityHistogram, count_expected
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, is_label, probabilities
-from nnunet_nacl.numbers.overlap import count_overlap
-from nnunet_nacl.numbers.surface import assd, bounding_box, dilated_mask, hausdorff, surface_distances
+from nnunet_nacl.numbers.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
 from nnunet_nacl.numbers.voxel_uncertainty import (
     Place,
     confidence,

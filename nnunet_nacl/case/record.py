@@ -26,7 +26,8 @@ from nnunet_nacl.case.findings import StructureFindings
 from nnunet_nacl.case.sample import Sample
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import checksum, regular_only, replacing, to_json_text
-from nnunet_nacl.json_files import Number, Size, decode
+from nnunet_nacl.json_files import decode
+from nnunet_nacl.json_types import Number, Size
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 

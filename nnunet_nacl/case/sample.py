@@ -10,7 +10,7 @@ sum over voxels unbiased, although the truth helped to choose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
-from nnunet_nacl.numbers.case_voxels import Voxels, pack, unpack
+from nnunet_nacl.numbers.fitting import Voxels
 
 MASK_BITS = ("dilated", "boundary", "near")
 """Bits of a voxel's masks, lowest first; the other masks follow from its truth and its label."""
@@ -248,3 +248,17 @@ def _kinds(codes: np.ndarray, bits: np.ndarray, outer: np.ndarray) -> np.ndarray
     rows = np.column_stack([pairs.reshape(-1, 2), counts])
     n_plain = int(np.count_nonzero(plain))
     return np.concatenate([np.array([[0, 0, n_plain]], np.int64), rows]) if n_plain else rows
+
+
+def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
+    """``num`` boolean arrays of one shape as integers, the first in bit 0."""
+    dtype = np.min_scalar_type((1 << num) - 1)
+    packed = np.zeros((), dtype)
+    for bit, mask in enumerate(inside):
+        packed = packed | mask.astype(dtype) << dtype.type(bit)
+    return packed
+
+
+def unpack(packed: np.ndarray, num: int) -> np.ndarray:
+    """Inverse of :func:`pack`, as uint8."""
+    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)

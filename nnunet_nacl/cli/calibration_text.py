@@ -11,9 +11,8 @@ from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.case_tables import detected_text, presence_text
-from nnunet_nacl.numbers.flags import DEFAULT_FIND, flag_costs
+from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
-from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed
 from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of
 
 _SHOWN = ("NLL all", "NLL predicted", "NLL near", "Brier all", "Brier predicted", "ECE predicted")

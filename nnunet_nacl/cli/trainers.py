@@ -6,9 +6,8 @@ import argparse
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX
-from nnunet_nacl.training.grammar import grammar, parse
+from nnunet_nacl.training.grammar import TOKENS, grammar, parse
 from nnunet_nacl.training.lookup import registered_trainers, suggest
-from nnunet_nacl.training.variants import TOKENS
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

@@ -5,12 +5,71 @@ Every row of the table of methods names a function, from a file of that name, an
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnunet_nacl.losses.module import Loss, module_of
+import torch
+from torch import Tensor, nn
+
 from nnunet_nacl.losses.priors import neighborhood_proportions
 from nnunet_nacl.methods import METHODS
+
+__all__ = ["neighborhood_proportions"]
+__all__ += [name for method in METHODS.values() for name in (method.function, method.module)]
+
+
+class Loss(nn.Module):
+    """A loss function with its settings: what the function takes after logits and target, with the same defaults.
+
+    Raises:
+        ValueError: A setting is out of range.
+        TypeError: The function has no setting of that name.
+
+    Example:
+        >>> import torch
+        >>> from nnunet_nacl.losses import NACLLoss
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = NACLLoss(penalty_weight=0.1)(logits, labels)
+        >>> loss.backward()
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        bound = inspect.signature(type(self)).bind(**settings)
+        bound.apply_defaults()
+        self.settings: dict[str, Any] = dict(bound.arguments)
+        self.check_labels: bool = self.settings.pop("check_labels")
+        # One voxel is enough for the function to refuse bad settings now and not at the first batch.
+        kernel_size = self.settings.get("kernel_size", 3)
+        spatial = (1,) * (len(kernel_size) if isinstance(kernel_size, (tuple, list)) else 2)
+        channels = 1 if self.settings["regions"] else 2
+        type(self).function(torch.zeros(1, channels, *spatial), torch.zeros(1, 1, *spatial), **self.settings)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return type(self).function(logits, target, check_labels=self.check_labels, **self.settings)
+
+    def extra_repr(self) -> str:
+        """Settings, as nnU-Net writes them into debug.json."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+def _module_of(function: Callable[..., Tensor], name: str) -> type[Loss]:
+    """The module of a loss function, of this name, which is importable from here."""
+    signature = inspect.Signature(list(inspect.signature(function).parameters.values())[2:])  # for help(), editors
+    docstring = f":func:`{__name__}.{function.__name__}` as a module with the settings of the function."
+    attributes = {"function": staticmethod(function), "__signature__": signature}
+    return type(name, (Loss,), {"__module__": __name__, "__doc__": docstring, **attributes})
+
+
+for _method in METHODS.values():
+    _function = getattr(import_module(f"{__name__}.{_method.function}"), _method.function)
+    globals().update({_method.function: _function, _method.module: _module_of(_function, _method.module)})
 
 if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss works without
     from nnunet_nacl.losses.cross_entropy import cross_entropy as cross_entropy
@@ -22,15 +81,3 @@ if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss 
     from nnunet_nacl.losses.svls import svls as svls
 
     CELoss = ECPLoss = FocalLoss = LabelSmoothingLoss = MbLSLoss = NACLLoss = SVLSLoss = Loss
-
-__all__ = ["neighborhood_proportions"]
-__all__ += [name for method in METHODS.values() for name in (method.function, method.module)]
-
-
-def _load() -> None:
-    for method in METHODS.values():
-        globals()[method.function] = getattr(import_module(f"{__name__}.{method.function}"), method.function)
-        globals()[method.module] = module_of(globals()[method.function], method.module, __name__)
-
-
-_load()

@@ -21,7 +21,7 @@ from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.profile import profile, profile_names
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.numbers.surface import bounding_box
+from nnunet_nacl.numbers.overlap import bounding_box
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.json_files import Array
+from nnunet_nacl.json_types import Array
 from nnunet_nacl.losses.label_space import signed
 
 DEFAULT_N_BINS = 15

@@ -10,9 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.json_files import Number, Size
-from nnunet_nacl.numbers.case_voxels import Voxels
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, RIDGE, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.json_types import Number, Size
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, RIDGE, Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)

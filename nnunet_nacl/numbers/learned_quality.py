@@ -30,10 +30,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import Field, NonNegativeInt
 
-from nnunet_nacl.json_files import Array, Number, Patients, Share, Size
+from nnunet_nacl.json_types import Array, Number, Patients, Share, Size
 from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
+from nnunet_nacl.numbers.flags import DIGITS, ScanScores, patients_needed, structure_score
 from nnunet_nacl.numbers.presence import present_by_others
-from nnunet_nacl.numbers.scan_score import DIGITS, ScanScores, patients_needed, structure_score
 
 DEFAULT_ALPHA = 0.1
 DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]

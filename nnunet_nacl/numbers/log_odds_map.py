@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.surface import bounding_box
+from nnunet_nacl.numbers.overlap import bounding_box
 
 CLIP = 15.0
 """Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import NonNegativeInt
+from scipy.ndimage import find_objects
+from scipy.spatial import cKDTree
 
-from nnunet_nacl.json_files import Share
+from nnunet_nacl.json_types import Share
 
 
 class Overlap(NamedTuple):
@@ -75,3 +79,157 @@ class Detected:
         d, y, found = np.asarray(dice, float), np.asarray(there, bool), np.asarray(labelled, bool)
         mean = float(d[y].mean()) if y.any() else math.nan
         return cls(mean, int(y.sum()), int((y & ~found).sum()), int((~y).sum()), int((~y & found).sum()))
+
+
+_ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
+
+
+def surface_distances(
+    truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float] | None = None
+) -> np.ndarray:
+    """Distance of each surface voxel of the prediction, then of the truth, to the nearest one of the other, by centres.
+
+    A surface voxel has a face neighbour outside the mask, or lies at the border of the image. Axes of length 1 (2D
+    images in nnU-Net's arrays) count as absent. Voxels that both surfaces share have distance 0 and are not searched.
+
+    Args:
+        truth, predicted: Boolean masks of one shape.
+        spacing_mm: Voxel size along each axis; None takes 1.
+
+    Returns:
+        (n,) distances in mm, or in voxels; none where a mask is empty.
+
+    Raises:
+        ValueError: Shapes differ or the spacing does not fit.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth and predicted must have one shape, got {truth.shape} and {predicted.shape}.")
+    spacing = _read_spacing(np.ones(truth.ndim) if spacing_mm is None else spacing_mm, truth.ndim)
+    surfaces = [surface_voxels(mask) for mask in (predicted, truth)]
+    if not all(map(len, surfaces)):
+        return np.empty(0)
+    flat, points = [np.ravel_multi_index(s.T, truth.shape) for s in surfaces], [s * spacing for s in surfaces]
+    distances = [np.zeros(len(surface)) for surface in surfaces]
+    for here, there in ((0, 1), (1, 0)):
+        search = ~np.isin(flat[here], flat[there], assume_unique=True)
+        if search.any():
+            distances[here][search] = cKDTree(points[there]).query(points[here][search])[0]
+    return np.concatenate(distances)
+
+
+def hausdorff(distances: np.ndarray, percentile: float = 95.0) -> float:
+    """Percentile of surface distances, as medpy's: 95 gives HD95, 100 the Hausdorff distance; NaN without any."""
+    return float(np.percentile(distances, percentile)) if len(distances) else float("nan")
+
+
+def assd(distances: np.ndarray) -> float:
+    """Average symmetric surface distance: the mean of the surface distances, as medpy's; NaN without any."""
+    return float(distances.mean()) if len(distances) else float("nan")
+
+
+def surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """(n, ndim) indices of a boolean mask's surface voxels; see :func:`surface_distances`."""
+    box = bounding_box(mask)
+    if box is None:
+        return np.empty((0, mask.ndim), dtype=np.int64)
+    padded, inside = np.pad(mask[box], 1), mask[box].copy()
+    for axis in [axis for axis, length in enumerate(mask.shape) if length > 1]:
+        for shift in (-1, 1):
+            inside &= np.roll(padded, shift, axis)[(slice(1, -1),) * mask.ndim]
+    return np.argwhere(mask[box] & ~inside) + [part.start for part in box]
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box that holds all of a boolean mask; None if nothing is in it."""
+    return next(iter(find_objects(mask.view(np.int8))), None) if mask.size else None
+
+
+def _read_spacing(spacing_mm: Sequence[float] | np.ndarray, ndim: int) -> np.ndarray:
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    if spacing.shape != (ndim,) or not (spacing > 0).all():
+        raise ValueError(f"spacing_mm must be {ndim} positive numbers, got {spacing_mm!r}.")
+    return spacing
+
+
+def dilated_mask(
+    labels: np.ndarray, radius_mm: float, spacing_mm: Sequence[float], *, valid: np.ndarray | None = None
+) -> np.ndarray:
+    """The foreground grown by a radius: voxels whose centre is at most ``radius_mm`` from a foreground voxel's centre.
+
+    Args:
+        labels: Label map or boolean mask of any number of dimensions; 0 is the background.
+        radius_mm: Radius; 0 gives the foreground itself.
+        spacing_mm: Voxel size along each axis.
+        valid: False where a voxel is ignored; such voxels neither grow nor are in the mask.
+
+    Raises:
+        ValueError: The radius is negative or the spacing does not fit.
+    """
+    foreground = labels != 0 if valid is None else (labels != 0) & valid
+    grow = partial(_spread, radius_mm=radius_mm, spacing_mm=spacing_mm, combine=np.maximum)
+    result = _in_box(foreground, radius_mm, spacing_mm, grow, foreground)
+    return result if valid is None else result & valid
+
+
+def boundary_mask(
+    labels: np.ndarray, width_mm: float, spacing_mm: Sequence[float], *, valid: np.ndarray | None = None
+) -> np.ndarray:
+    """Band around the surfaces of the ground truth: voxels with another label at most ``width_mm`` away.
+
+    Distances are from centre to centre, so a width below the spacing gives an empty band along that axis. Surfaces
+    between two structures count like those against the background.
+
+    Arguments, result and errors are those of :func:`dilated_mask`; ignored voxels make no surface and are in no mask.
+    """
+    small = labels.min(initial=0) >= 0 and labels.max(initial=0) < 255
+    dtype = np.uint8 if small else np.int64
+    known = np.ones(labels.shape, dtype=bool) if valid is None else valid
+
+    def band(part: np.ndarray, part_known: np.ndarray) -> np.ndarray:
+        highest, lowest = (
+            _spread(np.where(part_known, part, unknown).astype(dtype), width_mm, spacing_mm, combine)
+            for unknown, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum))
+        )
+        return part_known & ((highest != part) | (lowest != part))
+
+    return _in_box((labels != 0) & known, width_mm, spacing_mm, band, labels, known)
+
+
+def _in_box(foreground, radius_mm, spacing_mm, function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """Apply ``function`` to arrays in the box of the foreground, grown by the radius; the result is False elsewhere."""
+    spacing = _read_spacing(spacing_mm, foreground.ndim)
+    if not radius_mm >= 0:
+        raise ValueError(f"the radius in mm must not be negative, got {radius_mm!r}.")
+    result, box = np.zeros(foreground.shape, dtype=bool), bounding_box(foreground)
+    if box is not None:  # one voxel more than the radius, so that the border of the box is background
+        reach = (radius_mm / spacing).astype(int) + 1
+        box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach.tolist()))
+        result[box] = function(*(array[box] for array in arrays))
+    return result
+
+
+def _spread(array: np.ndarray, radius_mm: float, spacing_mm: Sequence[float], combine) -> np.ndarray:
+    """Greatest (or least) value within the radius: the ball as runs along the last axis, shifted along the others."""
+    spacing = np.asarray(spacing_mm, dtype=float)
+    limit = radius_mm**2 * (1 + _ROUNDING)
+    reach = [min(int(radius_mm / s * (1 + _ROUNDING)), n - 1) for s, n in zip(spacing, array.shape)]
+    runs: dict[int, list[tuple[int, ...]]] = {}
+    for offset in product(*(range(-r, r + 1) for r in reach[:-1])):
+        left = limit - float(((np.array(offset) * spacing[:-1]) ** 2).sum())
+        if left >= 0:
+            runs.setdefault(min(int(np.sqrt(left) / spacing[-1]), array.shape[-1] - 1), []).append(offset)
+    result, run, done = array.copy(), array.copy(), 0
+    for half_length in sorted(runs):
+        for step in range(done + 1, half_length + 1):
+            for shift in (-step, step):
+                _combine_shifted(run, array, (0,) * (array.ndim - 1) + (shift,), combine)
+        done = half_length
+        for offset in runs[half_length]:
+            _combine_shifted(result, run, (*offset, 0), combine)
+    return result
+
+
+def _combine_shifted(target: np.ndarray, source: np.ndarray, offset: tuple[int, ...], combine) -> None:
+    to = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offset, target.shape))
+    origin = tuple(slice(max(-o, 0), n + min(-o, 0)) for o, n in zip(offset, target.shape))
+    combine(target[to], source[origin], out=target[to])

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
-from nnunet_nacl.json_files import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
+from nnunet_nacl.json_types import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
 from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
 
 FEWEST = 3

@@ -23,8 +23,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.json_files import Number, Patients
-from nnunet_nacl.numbers.scan_score import patients_needed
+from nnunet_nacl.json_types import Number, Patients
+from nnunet_nacl.numbers.flags import patients_needed
 
 DEFAULT_UNLIKE = 0.05
 LOG = "log "

@@ -12,7 +12,7 @@ from nnunet_nacl.calibrate.calibration_map import UsedMap
 from nnunet_nacl.case.findings import FINDINGS, findings_csv_text
 from nnunet_nacl.errors import printable
 from nnunet_nacl.files import is_ours, to_csv_text
-from nnunet_nacl.json_files import Number
+from nnunet_nacl.json_types import Number
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.unlike import UnlikeScans
 from nnunet_nacl.review.review_list import MEMBER, ReviewList

@@ -19,7 +19,8 @@ import nnunet_nacl
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import Number, decode, read_dict
+from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.json_types import Number
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import Coverage, coverage

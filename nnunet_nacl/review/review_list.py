@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.case.record import table
-from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.numbers.scan_score import structure_score
+from nnunet_nacl.numbers.flags import Flags, structure_score
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look, worst_first
@@ -211,7 +210,7 @@ def completed(
     New columns: ``dice_low`` and ``dice_high``, ``volume_low`` and ``volume_high``, 90 % intervals of the true values;
     ``present``, the probability that the structure is in the scan; NaN where nothing is known. ``says_nothing``,
     whether on left-out patients a constant was as near to the true Dice as the predicted one; ``score``, the Dice that
-    the structure can expect (:func:`~nnunet_nacl.numbers.scan_score.structure_score`) less what is ``bad``; and of the
+    the structure can expect (:func:`~nnunet_nacl.numbers.flags.structure_score`) less what is ``bad``; and of the
     volumes that several networks segmented ``volume_min``, ``volume_max`` and the standard deviation ``volume_sd``.
 
     Args:

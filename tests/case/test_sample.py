@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from nnunet_nacl.case.probabilities import SavedProbabilities
-from nnunet_nacl.case.sample import Sample, draw_sample, most_bytes
-from nnunet_nacl.numbers.case_voxels import Voxels, pack, unpack
-from nnunet_nacl.numbers.fitting import case_loss, fit_affine, fit_conditional
+from nnunet_nacl.case.sample import Sample, draw_sample, most_bytes, pack, unpack
+from nnunet_nacl.numbers.fitting import Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, probabilities
 from tests.nnunet.measuring import measured
 from tests.numbers.problems import chosen, drawn_from

@@ -10,11 +10,10 @@ import pytest
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.measure import count_sample, under
 from nnunet_nacl.case.record import scores
-from nnunet_nacl.case.sample import draw_sample
+from nnunet_nacl.case.sample import draw_sample, pack
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.case_voxels import pack
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.surface import dilated_mask
+from nnunet_nacl.numbers.overlap import dilated_mask
 from tests.nnunet.measuring import measured
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nnunet_nacl.numbers.case_voxels import Voxels
+from nnunet_nacl.numbers.fitting import Voxels
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunet_nacl.calibrate.effect import CertainBackground, certain_background, changes
-from nnunet_nacl.numbers.case_voxels import Voxels
+from nnunet_nacl.numbers.fitting import Voxels
 from tests.numbers.problems import chosen
 
 
@@ -32,5 +32,5 @@ def test_changes_are_means_over_the_cases_where_both_are_defined():
     found = changes({"NLL": [0.5, nan, 0.25, 0.75]}, {"NLL": [0.25, 0.1, nan, 0.25]})["NLL"]
     assert (found["n"], found["before"]["mean"], found["after"]["mean"]) == (2, 0.625, 0.25)
     assert found["difference"]["mean"] == -0.375 and found["difference"]["low"] == -0.5
-    apart = changes({"NLL": [0.5, 0.75]}, {"NLL": [0.25, 0.25]}, groups=["one", "one"])["NLL"]
+    apart = changes({"NLL": [0.5, 0.75]}, {"NLL": [0.25, 0.25]}, patients=["one", "one"])["NLL"]
     assert math.isnan(apart["difference"]["low"])  # one patient: no interval

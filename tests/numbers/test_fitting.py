@@ -10,8 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.numbers.case_voxels import Voxels
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped
 from tests.numbers.problems import chosen, drawn_from, exact_for
 from tests.reference.calibration import mean_loss

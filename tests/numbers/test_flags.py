@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.flags import Flags, parse_bad, read_bad, share_of
-from nnunet_nacl.numbers.scan_score import ScanScores
+from nnunet_nacl.numbers.flags import Flags, ScanScores, parse_bad, read_bad, share_of
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
 BAD = {"1": 0.5}

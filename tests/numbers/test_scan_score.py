@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.numbers.scan_score import ScanScores, patients_needed, smallest_threshold, structure_score
+from nnunet_nacl.numbers.flags import ScanScores, patients_needed, smallest_threshold, structure_score
 
 NAN = math.nan
 

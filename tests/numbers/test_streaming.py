@@ -10,7 +10,7 @@ import torch.multiprocessing
 
 from nnunet_nacl.numbers import count_masks
 from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.numbers.streaming import CalibrationMetric
+from nnunet_nacl.numbers.counting import CalibrationMetric
 
 
 def batches(seed: int, count: int = 3, classes: int = 3, shape=(2, 6, 5)):

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.numbers.overlap import count_overlap
-from nnunet_nacl.numbers.surface import assd, boundary_mask, dilated_mask, hausdorff, surface_distances, surface_voxels
+from nnunet_nacl.numbers.overlap import (
+    assd,
+    boundary_mask,
+    count_overlap,
+    dilated_mask,
+    hausdorff,
+    surface_distances,
+    surface_voxels,
+)
 from tests.reference.metrics import boundary, dilated, distance_to_nearest
 
 shapes = st.sampled_from([(9,), (6, 7), (4, 5, 6), (1, 6, 7)])

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.numbers import count_masks, count_overlap
-from nnunet_nacl.numbers.surface import hausdorff, surface_distances, surface_voxels
+from nnunet_nacl.numbers.overlap import hausdorff, surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.protocol import scores_of
 from tests.numbers.test_counting import random_classes
