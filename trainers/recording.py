@@ -135,24 +135,18 @@ def _made_by(weights: Path | None) -> dict[str, Any]:
 
 def _evaluate(validation: Path, references: Path, log: Callable[[str], None]) -> None:
     from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
-    from nnunet_nacl.case.record import RECORDS, CaseRecord
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import remove_leftovers
-    from nnunet_nacl.nnunet.held_out import measure_folder
+    from nnunet_nacl.nnunet.held_out import measure_folders
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.records import Work
 
     output, work = validation / FILE_NAME, Work(with_sample=True)
     remove_leftovers(validation)
     folder = PredictionFolder.open(validation, references)
-    found = measure_folder(folder, work, validation / RECORDS, jobs=default_num_processes)
-    records = [record for record in found.values() if isinstance(record, CaseRecord)]
-    problems = {case: problem for case, problem in found.items() if isinstance(problem, str)}
-    for case, problem in problems.items():
+    found = measure_folders({"": folder}, work, jobs=default_num_processes)
+    for case, problem in found.problems.items():
         log(f"WARNING: calibration: {case}: {problem}")
-    if not records:
-        raise UserError("no case could be measured.")
-    evaluation = Evaluation(records, folder.labels, work.settings, problems)
+    evaluation = Evaluation(list(found.records.values()), folder.labels, work.settings, found.problems)
     evaluation.write(output)
     means = (f"{mask} {evaluation.calibration['mean'][mask]['ECE']:.4f}" for mask in ("foreground", "predicted", "all"))
-    log(f"Calibration (mean over {len(records)} cases): ECE {', '.join(means)}; more in {output}")
+    log(f"Calibration (mean over {len(found.records)} cases): ECE {', '.join(means)}; more in {output}")

@@ -15,14 +15,12 @@ from nnunet_nacl.calibrate.workflow import fit
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.nnunet.held_out import (
-    NNUNETS_OWN,
     HeldOut,
     check_held_out,
     kept_settings,
-    measure_folder,
+    measure_folders,
     measure_images,
     measure_validation,
-    records_folder,
 )
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.preprocessed_case import learn_profiles
@@ -102,9 +100,7 @@ def calibrate_model(
         log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
         predictions = _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)
         work = replace(work, settings=kept_settings(predictions.folder) or work.settings)
-        held_out = HeldOut(predictions.labels, work.settings, folders={"": predictions})
-        place_of_records = records_folder(predictions.folder, records.parent)
-        held_out.add("", measure_folder(predictions, work, place_of_records, jobs=num_processes, title="measure"))
+        held_out = measure_folders({"": predictions}, work, beside=records.parent, jobs=num_processes, title="measure")
     elif folder is None:
         held_out = measure_validation(opened, network, work, jobs=num_processes, any_age=any_age, log=log)
     else:
@@ -114,7 +110,7 @@ def calibrate_model(
     patients = read_groups(groups, list(held_out.records)) if groups else None
     inference: Inference = {}
     if opened:
-        made_by = {**NNUNETS_OWN, **held_out.made_by}
+        made_by = held_out.inference
         inference = {"step_size": made_by["step_size"], "mirroring": made_by["mirroring"]}
     of_folds = None
     if place and folder:

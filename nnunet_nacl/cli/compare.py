@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     model = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER"
-    path = "[LABEL=]FOLDER of predictions; the first entry is the reference"
+    path = "[LABEL=]FOLDER of predictions, or its calibration.json; the first entry is the reference"
     for flag, metavar, text in (("-tr", "TRAINER", model), ("-i", "PATH", path)):
         # in one list, which keeps the order of both
         entry = partial(lambda flag, text: (flag, text), flag)

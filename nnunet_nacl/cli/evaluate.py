@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         check_csv(output.with_suffix(".csv"))
     work = Work(calibration, settings)
-    measured = measure_folders(folders, work, beside=output.parent, jobs=processes, chill=args.chill, progress=True)
+    measured = measure_folders(folders, work, beside=output.parent, jobs=processes, chill=args.chill, title="measure")
     records, labels = list(measured.records.values()), measured.labels
     evaluation = Evaluation(records, labels, settings, measured.problems)
     for fold, folder in folders.items() if len(folders) > 1 else ():

@@ -249,7 +249,7 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
     patients = read_groups(selection.options.groups, cases)
     if selection.options.groups is None:
-        models = [place.folder.folder.parent.parent for place in selection.predictions if place.entry.is_model]
+        models = [place.path.parent.parent for place in selection.predictions if place.entry.is_model]
         maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
         groups = next(filter(None, (CalibrationMap.load(path).fitted.groups for path in maps)), {})
         patients = {case: groups.get(case, case) for case in cases}

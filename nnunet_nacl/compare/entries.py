@@ -51,8 +51,8 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
 
     Args:
         arguments: Flag and value. After ``-tr`` a trainer's name or the path of a model folder (one that holds
-            ``fold_X``), either with ``+calibrated`` behind it; after ``-i`` a folder of predictions; each
-            with an optional ``LABEL=`` before it.
+            ``fold_X``), either with ``+calibrated`` behind it; after ``-i`` a folder of predictions or its
+            calibration.json; each with an optional ``LABEL=`` before it.
 
     Returns:
         The entries in the same order, each with a label of its own.
@@ -103,8 +103,10 @@ def _read(flag: str, argument: str) -> Entry:
     label, rest = " ".join(label.split()), rest.strip()
     path, name = Path(rest), (rest.rstrip(os.sep) or rest) + CALIBRATED * calibrated
     if flag == "-i":
+        if path.suffix == ".json" and path.is_file():  # calibration.json: the records lie beside it
+            path = path.parent
         if not path.is_dir():
-            raise UserError(f"-i {rest}: no such folder; give a folder of predictions.")
+            raise UserError(f"-i {rest}: no such folder; give a folder of predictions, or its calibration.json.")
         return Entry(name, label, path=path)
     if not (os.sep in rest or (path.is_dir() and fold_folders(path))):
         return Entry(name, label, rest, calibrated=calibrated)

@@ -9,25 +9,27 @@ tools' predictions nothing is known of cases that are in the splits.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256, structures_of
+from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import RECORDS, CaseRecord
+from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, make_key, same_contents
 from nnunet_nacl.compare.entries import Entry
-from nnunet_nacl.errors import UserError, list_problems, some
-from nnunet_nacl.nnunet.held_out import kept_settings, measure_folder, records_folder
+from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
 from nnunet_nacl.nnunet.locate import (
     PREDICT_ARGUMENTS,
     calibrate_command,
     fold_folders,
     is_measured,
     model_folder,
+    records_in,
     splits_of,
     validated_fold,
     validation_folder,
@@ -74,12 +76,16 @@ class Predictions:
     Attributes:
         entry: Whose they are.
         fold: Whose validation part it is; empty for everything else.
-        folder: Where they lie.
+        path: Where they lie.
+        folder: What is there; None where they cannot be measured, so that earlier records stand for them.
+        why_not: What is missing then.
     """
 
     entry: Entry
     fold: str
-    folder: PredictionFolder
+    path: Path
+    folder: PredictionFolder | None = None
+    why_not: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,28 +143,60 @@ def measured(selection: Selection) -> list[Measured]:
     """
     options, settings, result = selection.options, _common_settings(selection.predictions), []
     for place in selection.predictions:
-        folder, entry = place.folder, place.entry
-        title = ", fold ".join(filter(None, (entry.label, place.fold)))
-        work, kept_in = Work(settings=settings, with_sample=entry.calibrated), records_folder(folder.folder)
-        found = measure_folder(folder, work, kept_in, jobs=options.num_processes, chill=False, title=title)
-        records = [record for _, record in sorted(found.items()) if isinstance(record, CaseRecord)]
-        problems = {name: problem for name, problem in sorted(found.items()) if isinstance(problem, str)}
-        if not records:
-            raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
-        if entry.calibrated:
-            maps = part_maps(folder)
+        records, problems, notes = _records_of(place, settings, options.num_processes)
+        if place.folder is not None and place.entry.calibrated:
+            maps = part_maps(place.folder)
             records = [under(record, maps[record.case]) for record in records]
-        notes = _check_training_cases(place, {record.case for record in records}, options)
-        names, regions = structures_of(folder.labels), folder.labels.regions
-        result.append(Measured(entry.name, place.fold, records, names, regions, settings, problems, notes))
+        notes += _check_training_cases(place, {record.case for record in records}, options)
+        names = dict(records[0].structures["name"])
+        regions = records[0].bins["all"].num_classes == len(names)
+        result.append(Measured(place.entry.name, place.fold, records, names, regions, settings, problems, notes))
     return result
+
+
+def _records_of(
+    place: Predictions, settings: EvaluationSettings, jobs: int
+) -> tuple[list[CaseRecord], dict[str, str], list[str]]:
+    """Records of the cases in order, what is wrong with others, and a note where records stand for what is gone."""
+    why_not, entry = place.why_not, place.entry
+    if place.folder is not None:
+        work, title = Work(settings=settings, with_sample=entry.calibrated), f"{entry.label}, fold {place.fold}"
+        title = title.removesuffix(", fold ")
+        try:
+            found = measure_folders({"": place.folder}, work, jobs=jobs, chill=False, title=title)
+            return list(found.records.values()), dict(sorted(found.problems.items())), []
+        except UserError as error:
+            why_not = str(error)
+    if entry.is_model or not (records := _left_records(place.path)):
+        raise UserError(why_not)
+    why_not = why_not.splitlines()[0]
+    return records, {}, [f"{entry.label}: its records stand for predictions that cannot be measured: {why_not}"]
+
+
+_PREDICTED = ("segmentation", "probabilities")  # these lie in the folder, wherever it lay when they were measured
+
+
+def _left_records(folder: Path) -> list[CaseRecord]:
+    """Records in a folder whose files did not change since, but may be gone, all of the same kind."""
+    left: list[CaseRecord] = []
+    for case in sorted(recorded_cases(folder)):
+        if (record := find_record(records_in(folder), case)) is None:
+            continue
+        first, key = (left or [record])[0], record.key
+        files = {name: file and Path(file["path"]) for name, file in key["files"].items()}
+        files |= {name: path and folder / path.name for name, path in files.items() if name in _PREDICTED}
+        with contextlib.suppress(OSError):
+            alike = key["settings"] == first.key["settings"] and record.structures.name.equals(first.structures.name)
+            if record.bins and alike and same_contents(key, make_key(files, key["settings"], key)):
+                left.append(record)
+    return left
 
 
 def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
     """As in the records that are there, else the defaults; UserError where two were measured with others."""
     chosen: EvaluationSettings | None = None
     for place in predictions:
-        settings = kept_settings(place.folder.folder)
+        settings = kept_settings(place.path)
         if settings and chosen and (differing := settings.differing(chosen)):
             raise UserError(
                 f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
@@ -208,10 +246,10 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
         folds, left_out = common_folds(name, folders, options.folds, options.allow_missing)
         selection = Selection(name, [], folds, options, notes + left_out)
     predictions = [place for entry in entries for place in _predictions_of(entry, selection, folders.get(entry.name))]
-    named = (place.folder.plans.get("dataset_name") for place in predictions)
+    named = (place.folder and place.folder.plans.get("dataset_name") for place in predictions)
     name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
     for place in predictions:
-        if not recorded_cases(place.folder.folder):  # errors come before hours of work, notes when all is known
+        if place.folder and not recorded_cases(place.path):  # errors come before hours of work, notes when all is known
             _check_training_cases(place, set(place.folder.cases()[0]), options)
     return replace(selection, name=selection.name or name, predictions=predictions)
 
@@ -282,12 +320,18 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
                 raise UserError(f"{model} was trained on {where}; compare models of the same data set.")
             if entry.calibrated:
                 part_maps(folder)  # where there are none, it is said before hours of work
-            yield Predictions(entry, fold, folder)
+            yield Predictions(entry, fold, folder.folder, folder)
     elif entry.path:
         beside: dict[str, Any] = {"dataset_json": options.dataset_json, "plans": options.plans_json}
-        found = PredictionFolder.open(entry.path, options.references, **beside)
-        found.cases(known=recorded_cases(entry.path))
-        yield Predictions(entry, validated_fold(entry.path), found)
+        place, known = Predictions(entry, validated_fold(entry.path), entry.path), recorded_cases(entry.path)
+        try:
+            found = PredictionFolder.open(entry.path, options.references, **beside)
+            found.cases(known=known)
+            yield replace(place, folder=found)
+        except UserError as error:
+            if not known:
+                raise
+            yield replace(place, why_not=str(error))
 
 
 def _check_training_cases(place: Predictions, cases: set[str], options: Options) -> list[str]:
@@ -301,7 +345,7 @@ def _check_training_cases(place: Predictions, cases: set[str], options: Options)
         )
     were = "were" if certain else "may have been"
     notes = [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
-    if seen := cases & fitted_cases(place.folder.folder):
+    if seen := cases & fitted_cases(place.path):
         notes.append(
             f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which "
             "flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
@@ -311,7 +355,7 @@ def _check_training_cases(place: Predictions, cases: set[str], options: Options)
 
 def _trained_on(place: Predictions, cases: set[str]) -> tuple[bool, str]:
     """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any."""
-    dataset, fold = place.folder.plans.get("dataset_name"), place.fold
+    dataset, fold = place.folder.plans.get("dataset_name") if place.folder else None, place.fold
     if fold == "all":
         return True, "fold_all is trained on all cases, those of its validation included"
     splits = splits_of(dataset)
@@ -323,7 +367,7 @@ def _trained_on(place: Predictions, cases: set[str]) -> tuple[bool, str]:
     inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
     if not inside:
         return False, ""
-    if (place.folder.folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
+    if (place.path / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
         return True, f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
     return False, f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
 

@@ -66,8 +66,10 @@ def open_maps(selection: Selection, given: Sequence[str]) -> dict[str, QualityOf
     for place in (place for place in selection.predictions if not place.entry.is_model):
         folder, entry = place.folder, place.entry
         asked = left.pop(entry.label, None) or left.pop(entry.name, None)
-        path = asked or map_path_of(folder.folder)
-        if path is not None:
+        if folder is None and asked:
+            raise UserError(f"{asked}: of {entry.label} only records are left, which no map can be asked about.")
+        path = asked or map_path_of(place.path)
+        if path is not None and folder is not None:
             if asked and (note := check_same_networks(path, folder)):
                 selection.notes.append(note)
             with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
@@ -97,7 +99,7 @@ def promises_of(selection: Selection, dataset: Dataset, maps: Mapping[str, Quali
 
 def _by_other_parts(place: Predictions, dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
     """With intervals, if the model's map has learned of these cases."""
-    record = CalibrationMap.load(place.folder.folder.parent.parent / MAP_FILE)
+    record = CalibrationMap.load(place.path.parent.parent / MAP_FILE)
     if record.learned is None or not record.fitted.part_of.keys() >= set(dataset.cases):
         return table
     return predict_dice_parts(table, record.fitted.groups, record.fitted.part_of)

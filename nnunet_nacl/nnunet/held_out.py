@@ -34,19 +34,17 @@ class HeldOut:
 
     Attributes:
         labels: Their structures.
+        settings: What was measured.
         records: By case, in order.
         fold: Of each case; empty where it is of a folder of predictions.
         problems: By name, why there is no record of other cases, or of a whole fold.
-        settings: What was measured.
-        folders: Of the predictions, by fold; none of images that were predicted for this.
     """
 
     labels: Labels
-    settings: EvaluationSettings = EvaluationSettings()
+    settings: EvaluationSettings
     records: dict[str, CaseRecord] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
-    folders: dict[str, PredictionFolder] = field(default_factory=dict)
 
     def add(self, fold: str, outcomes: Mapping[str, CaseRecord | str]) -> None:
         """Take the records of a fold; UserError where a case lies in two."""
@@ -62,15 +60,16 @@ class HeldOut:
             self.records[name], self.fold[name] = outcome, fold
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        """How the cases were predicted, as far as it is known: ``step_size`` and ``mirroring``."""
-        known = [record.made_by for record in self.records.values() if record.made_by]
-        return {name: known[0][name] for name in NNUNETS_OWN if name in known[0]} if known else {}
+    def inference(self) -> dict[str, Any]:
+        """``step_size`` and ``mirroring`` of the cases: nnU-Net's own, unless their records say otherwise."""
+        return inference_of(self.records)
 
 
-def records_folder(folder: Path, beside: Path | None = None) -> Path | None:
-    """Where the records of a folder of predictions lie; in ``beside``, or nowhere, if nothing can be written there."""
-    return records_in(folder) if can_write(folder) else beside and beside / RECORDS
+def inference_of(outcomes: Mapping[str, CaseRecord | str]) -> dict[str, Any]:
+    """How cases were predicted: as nnU-Net does, unless a record says otherwise."""
+    made_by = (outcome.made_by for outcome in outcomes.values() if isinstance(outcome, CaseRecord) and outcome.made_by)
+    said = next(made_by, {})
+    return {name: said.get(name, value) for name, value in NNUNETS_OWN.items()}
 
 
 def kept_settings(folder: Path) -> EvaluationSettings | None:
@@ -82,37 +81,6 @@ def kept_settings(folder: Path) -> EvaluationSettings | None:
     return None
 
 
-def measure_folder(
-    folder: PredictionFolder,
-    work: Work,
-    records: Path | None,
-    *,
-    jobs: int = 1,
-    chill: bool = True,
-    title: str = "",
-) -> dict[str, CaseRecord | str]:
-    """The record of each case of a folder of predictions, by name, or the line that says why there is none.
-
-    Args:
-        folder: With its ground truth.
-        work: What is measured.
-        records: Folder of the records; None keeps none.
-        jobs: Cases at the same time; 1 starts no process.
-        chill: Do not report expected cases that have no prediction.
-        title: Of the progress bar; empty shows none.
-
-    Raises:
-        UserError: The folder as a whole cannot be used.
-    """
-    known = {path.stem for path in records.glob("*.npz")} if records else set[str]()
-    source = SavedPredictions(folder, chill=chill, known=known)
-    if not known and not any(folder.folder.glob("*.npz")):  # once, not once for every case
-        swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
-        fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
-        raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
-    return source.problems | dict(records_of(source, work, records, jobs=jobs, title=title))
-
-
 def measure_folders(
     folders: Mapping[str, PredictionFolder],
     work: Work,
@@ -120,46 +88,55 @@ def measure_folders(
     beside: Path | None = None,
     jobs: int = 1,
     chill: bool = True,
-    progress: bool = False,
+    title: str = "",
 ) -> HeldOut:
-    """The records of several folds' folders of predictions; what is wrong with a whole fold costs only itself.
+    """The records of folders of predictions, of one or of several folds; what is wrong with one costs only itself.
+
+    They lie in ``records`` in each folder. They lie beside, or nowhere, where nothing can be written there, and where a
+    map is measured, which is not to replace what was measured of the predictions as they are.
 
     Args:
-        folders: By fold; a single folder of predictions may have the empty name.
+        folders: By fold, with their ground truth; a single one may have the empty name.
         work: What is measured.
-        beside: Folder whose ``records`` are taken where nothing can be written into that of the predictions, or where
-            a map is measured, which is not to replace what is known of the predictions as they are.
-        jobs: Cases at the same time.
+        beside: Folder whose ``records`` are taken instead; None: then none are kept.
+        jobs: Cases at the same time; 1 starts no process.
         chill: Do not report expected cases that have no prediction.
-        progress: Show a bar on stderr for each fold.
+        title: Of the progress bars; empty shows none.
 
     Raises:
-        UserError: No case could be measured.
+        UserError: No case could be measured, or one lies in two folds.
     """
-    result, failed = HeldOut(next(iter(folders.values())).labels, work.settings, folders=dict(folders)), []
+    first = next(iter(folders.values()))
+    result, failed = HeldOut(first.labels, work.settings), []
     for fold, folder in folders.items():
-        place = records_folder(folder.folder, beside)
-        if work.calibration is not None:
-            place = beside and beside / RECORDS
-        title = f"fold {fold}" if fold else "measure"
+        place = beside and beside / RECORDS
+        if work.calibration is None and can_write(folder.folder):
+            place = records_in(folder.folder)
+        shown = title and ", fold ".join(filter(None, (title, fold)))
+        known = {path.stem for path in place.glob("*.npz")} if place else set[str]()
         try:
-            found = measure_folder(folder, work, place, jobs=jobs, chill=chill, title=title if progress else "")
+            source = SavedPredictions(folder, chill=chill, known=known)
+            if not known and not any(folder.folder.glob("*.npz")):  # once, not once for every case
+                swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
+                fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
+                raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
+            made = dict(records_of(source, work, place, jobs=jobs, title=shown))
         except UserError as error:
             failed.append(str(error))
             result.problems[f"fold {fold}"] = str(error)
             continue
-        result.add(fold, found)
+        result.add(fold, source.problems | made)
     if not result.records:
-        name = next(iter(folders.values())).folder
-        raise UserError("\n".join(failed) or f"{name}: no case could be evaluated.{list_problems(result.problems)}")
+        lines = "\n".join(failed)
+        raise UserError(lines or f"{first.folder}: no case could be evaluated.{list_problems(result.problems)}")
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WriteAndMeasure(Work):
     """Work on a predicted validation case: its segmentation is written into ``folder`` if it is not there yet."""
 
-    folder: PredictionFolder | None = None
+    folder: PredictionFolder
 
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once its segmentation is written.
@@ -167,12 +144,10 @@ class WriteAndMeasure(Work):
         Raises:
             UserError: Another segmentation of the case lies there, or it cannot be written.
         """
-        folder = self.folder
-        assert folder is not None
-        path = folder.folder / f"{case.name}{folder.file_ending}"
+        path = self.folder.folder / f"{case.name}{self.folder.file_ending}"
         if not path.is_file():
-            write_case(folder, case, folder.folder)
-        elif not np.array_equal(folder.read_labels(path)[0], case.segmentation):
+            write_case(self.folder, case, self.folder.folder)
+        elif not np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
             raise UserError(
                 f"{path} is not what this network predicts; remove it, or predict again with `--val --npz`."
             )
@@ -213,45 +188,28 @@ def measure_validation(
         UserError: A fold was trained on every case, or was predicted otherwise than the others or by another network.
     """
     check_held_out(model.folds)
-    places = [model.folder / f"fold_{fold}" for fold in model.folds]
-    places = [
-        validation_folder(fold) if model.checkpoint == FINAL else predicted_folder(fold, model.checkpoint)
-        for fold in places
-    ]
+    final, folds = model.checkpoint == FINAL, [model.folder / f"fold_{fold}" for fold in model.folds]
+    places = (validation_folder(fold) if final else predicted_folder(fold, model.checkpoint) for fold in folds)
     work = replace(work, settings=next(filter(None, map(kept_settings, places)), work.settings))
-    result, asked = HeldOut(model.labels, work.settings), {name: network[name] for name in NNUNETS_OWN}
-    kept: dict[str, tuple[PredictionFolder, dict[str, CaseRecord | str]]] = {}
-    for fold, digest in zip(model.folds, model.hashes):
-        if found := _kept(model, fold, digest, work, jobs):
-            kept[fold] = found
-    inference = {fold: _inference(records) for fold, (_, records) in kept.items()}
-    inference |= {fold: asked for fold in model.folds if fold not in kept}
-    _check_alike(inference, model)
-    lost = {
-        fold: [
-            name
-            for name, found in records.items()
-            if isinstance(found, str) and not (folder.folder / f"{name}.npz").is_file()
-        ]
-        for fold, (folder, records) in kept.items()
-    }
-    if todo := [fold for fold in model.folds if fold not in kept or lost[fold]]:
+    kept = {fold: _kept(model, fold, digest, work, jobs) for fold, digest in zip(model.folds, model.hashes)}
+    asked = {name: network[name] for name in NNUNETS_OWN}
+    inference = {fold: inference_of(found[1]) if found else asked for fold, found in kept.items()}
+    _check_alike(inference, model.checkpoint)
+    lost = {fold: _lost(*found) if found else None for fold, found in kept.items()}
+    if todo := [fold for fold, names in lost.items() if names != []]:
         log(
             f"folds {', '.join(todo)}: not all validation cases have probabilities or records of this version by "
             f"{model.checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the bar "
             "shows the time left."
         )
+    result = HeldOut(model.labels, work.settings)
     for fold, digest in zip(model.folds, model.hashes):
-        if fold in kept:
-            folder, records = kept[fold]
-            _check_made_by(model, fold, digest, records, any_age)
-            if lost[fold]:
-                options = {**network, **inference[fold]}
-                records |= predict_validation(model, fold, options, work, folder=folder, names=lost[fold], jobs=jobs)
-        else:
-            folder, records = open_predicted(model, fold), predict_validation(model, fold, network, work, jobs=jobs)
-        result.folders[fold] = folder
-        result.add(fold, records)
+        folder, outcomes = kept[fold] or (open_predicted(model, fold), dict[str, CaseRecord | str]())
+        _check_made_by(model, fold, digest, outcomes, any_age)
+        if lost[fold] != []:
+            options = {**network, **inference[fold]}
+            outcomes |= predict_validation(model, fold, options, work, folder=folder, names=lost[fold] or (), jobs=jobs)
+        result.add(fold, outcomes)
     return result
 
 
@@ -283,14 +241,13 @@ def predict_validation(
     names = names or folder.expected or ()
     if not names:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
-    source = ValidationCases(model, network, fold, folder, names)
-    place = folder.folder / RECORDS
+    source, place = ValidationCases(model, network, fold, folder, names), folder.folder / RECORDS
     remove_leftovers(folder.folder)
     # what another checkpoint of this name, or other settings, predicted is removed; one that a kill left without its
     # record must be what this network predicts
-    for name in names:
+    for name in names if folder.folder.name != "validation" else ():
         record, path = find_record(place, name), source.path(name)
-        if folder.folder.name != "validation" and path.is_file() and record is not None:
+        if path.is_file() and record is not None:
             if not record.made_by:
                 raise UserError(f"{folder.folder} holds predictions of something else ({path.name}); move them away.")
             if record.made_by != source.made_by:
@@ -345,69 +302,59 @@ def _kept(
     model: TrainedModel, fold: str, digest: str, work: Work, jobs: int
 ) -> tuple[PredictionFolder, dict[str, CaseRecord | str]] | None:
     """A fold's folder of predictions with what can be had of its cases without a network; None where nothing can."""
-    if model.checkpoint == FINAL:
-        try:
+    try:
+        if model.checkpoint == FINAL:
             folder = find_fold_folders(model.folder, [fold])[fold]
-        except UserError:
+        elif predicted_folder(model.folder / f"fold_{fold}", model.checkpoint).is_dir():
+            folder = open_predicted(model, fold)
+        else:
             return None
-    elif predicted_folder(model.folder / f"fold_{fold}", model.checkpoint).is_dir():
-        folder = open_predicted(model, fold)
-    else:
+        source = SavedPredictions(folder, known=recorded_cases(folder.folder))
+    except UserError:
         return None
-    place = records_folder(folder.folder)
-    known = recorded_cases(folder.folder)
-    if not known and not any(folder.folder.glob("*.npz")):
-        return None
-    source = SavedPredictions(folder, known=known)
+    place = records_in(folder.folder) if can_write(folder.folder) else None
     found = dict(records_of(source, work, place, jobs=jobs, title="measure"))
-    usable = [record for record in found.values() if isinstance(record, CaseRecord)]
-    expected = folder.expected or list(found)
-    if folder.folder.name != "validation":
-        usable = [record for record in usable if record.made_by.get("checkpoint") == digest]
-        found = {record.case: record for record in usable}
-    if not usable:
+    if folder.folder.name != "validation":  # of this checkpoint alone
+        records = [record for record in found.values() if isinstance(record, CaseRecord)]
+        found = {record.case: record for record in records if record.made_by.get("checkpoint") == digest}
+    if not any(isinstance(outcome, CaseRecord) for outcome in found.values()):
         return None
-    missing = {name: "it has neither probabilities nor a record" for name in expected if name not in found}
-    return folder, {**found, **missing}
+    lacking = dict.fromkeys(folder.expected or (), "it has neither probabilities nor a record")
+    return folder, {**lacking, **found}
 
 
-def _inference(records: Mapping[str, CaseRecord | str]) -> dict[str, Any]:
-    """How the cases of a fold were predicted: as nnU-Net does, unless a record says otherwise."""
-    for record in records.values():
-        if isinstance(record, CaseRecord) and record.made_by:
-            return {name: record.made_by.get(name, value) for name, value in NNUNETS_OWN.items()}
-    return dict(NNUNETS_OWN)
+def _lost(folder: PredictionFolder, outcomes: Mapping[str, CaseRecord | str]) -> list[str]:
+    """Cases without a record that have no probabilities either; a broken file costs only its case."""
+    without = [name for name, outcome in outcomes.items() if isinstance(outcome, str)]
+    return [name for name in without if not (folder.folder / f"{name}.npz").is_file()]
 
 
-def _check_alike(inference: Mapping[str, dict[str, Any]], model: TrainedModel) -> None:
+def _check_alike(inference: Mapping[str, dict[str, Any]], checkpoint: str) -> None:
     """UserError where folds were predicted in different ways: a map is fitted to predictions of one kind."""
-    first = next(iter(inference))
-    if other := next((fold for fold in inference if inference[fold] != inference[first]), None):
-        ways = [", ".join(f"{name} {value}" for name, value in inference[fold].items()) for fold in (first, other)]
+    ways = {fold: ", ".join(f"{name} {value}" for name, value in way.items()) for fold, way in inference.items()}
+    (first, way), *others = ways.items()
+    if other := next((fold for fold, another in others if another != way), None):
         raise UserError(
-            f"fold {first} is predicted with {ways[0]} and fold {other} with {ways[1]}: a map is fitted to "
+            f"fold {first} is predicted with {way} and fold {other} with {ways[other]}: a map is fitted to "
             "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
-            f"validation_{model.checkpoint.removesuffix('.pth')}/ of one of them."
+            f"validation_{checkpoint.removesuffix('.pth')}/ of one of them."
         )
 
 
 def _check_made_by(
-    model: TrainedModel, fold: str, digest: str, records: Mapping[str, CaseRecord | str], any_age: bool
+    model: TrainedModel, fold: str, digest: str, outcomes: Mapping[str, CaseRecord | str], any_age: bool
 ) -> None:
     """UserError where another network made the predictions of a fold, or may have made them."""
     checkpoint = model.folder / f"fold_{fold}" / model.checkpoint
-    written = checkpoint.stat().st_mtime_ns
-    for record in records.values():
-        if isinstance(record, str):
-            continue
+    for record in (outcome for outcome in outcomes.values() if isinstance(outcome, CaseRecord)):
         made_by, files = record.made_by.get("checkpoint"), record.key["files"]
         if made_by not in (None, digest):
             raise UserError(
                 f"{record.case} of fold {fold} was predicted by another network than {checkpoint}; predict again with "
                 "`nnUNetv2_train ... --val --npz`, or name that network with -chk."
             )
-        known = files.get("probabilities") or files.get("segmentation")
-        if made_by is None and not any_age and known and known["mtime_ns"] < written:
+        written = files.get("probabilities") or files.get("segmentation")
+        if made_by is None and not any_age and written and written["mtime_ns"] < checkpoint.stat().st_mtime_ns:
             raise UserError(
                 f"predictions of fold {fold} are older than {model.checkpoint}: this network did not make them. "
                 "Predict again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder "

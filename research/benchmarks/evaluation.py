@@ -25,13 +25,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
     pin_to_one_core(args.core)
-    from nnunet_nacl.nnunet.held_out import measure_folder
     from nnunet_nacl.nnunet.image_files import read_probabilities
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.nnunet.records import Work
+    from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
 
     folder = PredictionFolder.open(args.folder)
-    cases, _ = folder.cases(chill=True)
+    source = SavedPredictions(folder)
+    cases = source.names
     folder.load(cases[0])  # imports
     files = [folder.folder / f"{case}.npz" for case in cases]
     megabytes = sum(file.stat().st_size for file in files) / 2**20
@@ -40,15 +40,14 @@ def main() -> None:
     times: dict[str, list[tuple[float, float]]] = {}
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:
-            records = Path(temporary) / "records"
             for name, function in {
                 "np.load of the npz": lambda: [np.load(file)["probabilities"] for file in files],
                 "reading the npz as the evaluation does": lambda: [
                     read_probabilities(file, folder.labels, shape[1:], "") for file, shape in zip(files, shapes)
                 ],
                 "loading cases: npz, truth, segmentation": lambda: [folder.load(case) for case in cases],
-                "measuring, with records": lambda: measure_folder(folder, Work(), records),  # noqa: B023
-                "again, nothing changed": lambda: measure_folder(folder, Work(), records),  # noqa: B023
+                "measuring, with records": lambda: dict(records_of(source, Work(), Path(temporary))),  # noqa: B023
+                "again, nothing changed": lambda: dict(records_of(source, Work(), Path(temporary))),  # noqa: B023
             }.items():
                 start, wall = time.process_time(), time.perf_counter()
                 function()

@@ -61,6 +61,17 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     assert find_record(tmp_path / "records", "case_01") is None  # it is of another case
 
 
+def test_names_need_not_be_utf8(whole, tmp_path):
+    name = "case_\udce4"
+    files = {f"{name}.nii.gz": whole.files["case_00.nii.gz"] | {"path": f"/data/{name}.nii.gz"}}
+    odd = replace(
+        whole, case=name, image=f"/data/{name}_0000.nii.gz", files=files, key={"files": files, "settings": {}}
+    )
+    odd.save(tmp_path / f"{name}.npz")
+    back = find_record(tmp_path, name)
+    assert (back.case, back.image, back.files, back.key) == (odd.case, odd.image, odd.files, odd.key)
+
+
 def arrays(**changes):
     """Replaces arrays of a record's file by what a function makes of them; None removes one."""
 
@@ -113,7 +124,14 @@ def first(value):
     return change
 
 
+def bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("header.npy", "w") as file:
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+
+
 DAMAGES = {
+    "300 MB of zeros": bomb,
     "no archive": lambda path: path.write_bytes(b"PK\x03\x04 broken"),
     "empty": lambda path: path.write_bytes(b""),
     "flipped bits": flipped,

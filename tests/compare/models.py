@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.nnunet.held_out import measure_folder, records_folder
+from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from tests.runs.folders import make_model, write_json
@@ -62,4 +62,4 @@ def make_study(
 
 def measure(folder: Path, settings: EvaluationSettings = EvaluationSettings()) -> None:
     """Leave the records of a folder of predictions."""
-    measure_folder(PredictionFolder.open(folder), Work(settings=settings), records_folder(folder))
+    measure_folders({"": PredictionFolder.open(folder)}, Work(settings=settings))

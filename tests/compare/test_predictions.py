@@ -214,3 +214,28 @@ def test_cases_of_the_training_are_refused_where_it_is_certain(study, tmp_path):
     write_json(splits, [{"train": ["case_00"], "val": ["case_01", "case_02"]}] * 2)
     with pytest.raises(UserError, match="CE: .*1 of them .case_00. is in the training part of fold 0"):
         gather([], [f"CE={study.validation(NAMES[1])}", *paths], dataset=None)
+
+
+def test_records_stand_for_predictions_that_are_gone(study, tmp_path):
+    """A folder, or its calibration.json, which is never read; not records of files that have changed since."""
+    kept = tmp_path / "kept"
+    shutil.copytree(study.validation(NAMES[0]), kept)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copy(study.model(NAMES[0]) / name, kept)
+    measure(kept)
+    (kept / "calibration.json").write_text("{ not JSON")
+    paths, options = [kept / "calibration.json", study.validation(NAMES[1])], {"allow_training_cases": True}
+    whole = gather([], paths, None, **options)
+    for path in [*kept.glob("case*"), kept / "dataset.json", kept / "plans.json"]:
+        path.unlink()
+    found = gather([], paths, None, **options)
+    assert found.structures == whole.structures and found.values.equals(whole.values)
+    assert "its records stand for predictions that cannot be measured" in "".join(found.notes)
+    assert gather([], [kept, paths[1]], None, **options).cases == whole.cases
+    shutil.copy(study.validation(NAMES[2]) / "case_00.nii.gz", kept)
+    with pytest.raises(UserError, match="lacks 1 of"):
+        gather([], paths, None, **options)
+    for path in kept.glob("records/*"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="dataset.json"):
+        gather([], paths, None, **options)

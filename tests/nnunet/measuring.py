@@ -7,9 +7,8 @@ from pathlib import Path
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.evaluation import Evaluation
 from nnunet_nacl.case.record import RECORDS, CaseRecord
-from nnunet_nacl.nnunet.held_out import measure_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.nnunet.records import SavedPredictions, Work, recorded_cases, records_of
 
 
 def measured(
@@ -25,8 +24,9 @@ def measured(
     """By case its record, or what is wrong with it; they are kept in the folder's ``records``, or nowhere."""
     opened = folder if isinstance(folder, PredictionFolder) else PredictionFolder.open(folder, references)
     work = Work(calibration, EvaluationSettings(**settings), with_sample)
-    found = measure_folder(opened, work, opened.folder / RECORDS if keep else None, jobs=jobs)
-    return dict(sorted(found.items()))
+    source = SavedPredictions(opened, known=recorded_cases(opened.folder) if keep else ())
+    found = records_of(source, work, opened.folder / RECORDS if keep else None, jobs=jobs)
+    return dict(sorted([*source.problems.items(), *found]))
 
 
 def evaluated(folder: Path | PredictionFolder, references: Path | None = None, **options) -> Evaluation:

@@ -152,7 +152,7 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
     files = {"dataset_json": model.folder / "dataset.json", "plans": model.folder / "plans.json"}
     swapped = PredictionFolder.open(model.references, model.validation(), **files)
     with pytest.raises(UserError, match="no probabilities .* give the ground truth first"):
-        measured(swapped)
+        measure_folders({"": swapped}, Work())
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from nnunetv2.inference import export_prediction
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.case.record import CaseRecord, read_record
-from nnunet_nacl.nnunet.held_out import measure_folder
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Work
+from tests.nnunet.measuring import measured
 from tests.trainers.validation import CASES
 
 
@@ -54,7 +52,7 @@ def test_the_records_are_those_of_saved_probabilities(validator, label_space, tm
     folder, references = validation_of(trainer), next(tmp_path.glob("preprocessed/*/gt_segmentations"))
     module.nnUNetTrainer.perform_actual_validation(trainer, True)  # stock, with --npz
     stock = {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
-    expected = measure_folder(PredictionFolder.open(folder, references), Work(with_sample=True), None)
+    expected = measured(folder, references, keep=False, with_sample=True)
     shutil.rmtree(folder)
     (folder / ".0123456789ab.nnunet_nacl.tmp").mkdir(parents=True)  # what a kill leaves
 

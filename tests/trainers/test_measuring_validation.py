@@ -14,9 +14,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.nnunet.held_out import measure_folder
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Work
+from tests.nnunet.measuring import measured
 from tests.trainers.test_measuring import assert_alike
 from tests.trainers.validation import CASES
 
@@ -49,7 +47,7 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     assert not list(folder.glob("*.npz"))
     found = (folder / "calibration.json").read_bytes()
     module.nnUNetTrainer.perform_actual_validation(trainer, True)
-    expected = measure_folder(PredictionFolder.open(fold / "validation"), Work(with_sample=True), None)
+    expected = measured(fold / "validation", keep=False, with_sample=True)
     for case in CASES:
         assert_alike(read_record(folder / "records" / f"{case}.npz"), expected[case])
         name = f"{case}.nii.gz"
