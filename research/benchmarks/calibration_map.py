@@ -1,7 +1,7 @@
 """Time of a calibration map on one synthetic case, beside nnU-Net's export of it, and of fits beside those of fiducio.
 
     python research/benchmarks/calibration_map.py [--shape 200 384 384] [--classes 14] [--core N]
-    python research/benchmarks/calibration_map.py --samples MODEL/fold_0/validation/calibration_samples ...
+    python research/benchmarks/calibration_map.py --records MODEL/fold_0/validation/records ...
 
 First: the logits of a case go through nnU-Net's export (resampling from voxels twice as large in the plane, softmax,
 label map); then its probabilities are read in blocks, once as they are and once through a map. The map's time is the
@@ -102,11 +102,11 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[200, 384, 384])
     parser.add_argument("--classes", type=int, default=14)
     parser.add_argument("--core", type=int)
-    parser.add_argument("--samples", type=Path, nargs="+")
+    parser.add_argument("--records", type=Path, nargs="+")
     arguments = parser.parse_args()
     pin_to_one_core(arguments.core)
-    if arguments.samples:
-        fits(arguments.samples)
+    if arguments.records:
+        fits(arguments.records)
     else:
         for certain in (0.0, 0.8):
             map_beside_export(arguments.classes, tuple(arguments.shape), certain)

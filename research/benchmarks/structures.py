@@ -5,7 +5,7 @@
 
 The predictions are soft: most voxels have more than eight classes above 1e-4. Structures touch; each tenth is thin, and
 each case lacks a tenth of them. Regions are nested: each holds the structures from one number on. `calibrate` runs
-twice as a user runs it, first from the probabilities, then from the samples that the first run left; each in a process
+twice as a user runs it, first from the probabilities, then from the records that the first run left; each in a process
 of its own, whose CPU time and largest memory count.
 """
 
@@ -148,13 +148,13 @@ def main() -> None:
             out = predictions / "calibration_map.json"
             for left in (out, predictions / "calibration.json"):
                 left.unlink(missing_ok=True)
-            shutil.rmtree(predictions / "calibration_samples", ignore_errors=True)
+            shutil.rmtree(predictions / "records", ignore_errors=True)
             command = [program, "calibrate", "-i", str(predictions), "-gt", str(truths), "-np", "1"]
             first = measure(command, root / "first.log")
             out.unlink()
             again = measure(command, root / "again.log")
-            samples = list((predictions / "calibration_samples").glob("*.sample"))
-            voxels = sum(len(np.load(path)["target"]) for path in samples)
+            records = list((predictions / "records").glob("*.npz"))
+            voxels = sum(len(np.load(path)["sample_target"]) for path in records)
             values = args.cases * args.edge**3 * number
             rows.append(
                 [
@@ -166,7 +166,7 @@ def main() -> None:
                     f"{1e6 * again[0] / voxels:.0f}",
                     f"{again[1]:.2f}",
                     f"{voxels / args.cases:.0f}",
-                    f"{max(path.stat().st_size for path in samples) / 1e6:.2f}",
+                    f"{max(path.stat().st_size for path in records) / 1e6:.2f}",
                 ]
             )
             print(rows[-1], flush=True)
@@ -179,7 +179,7 @@ def main() -> None:
         "us a sampled voxel",
         "peak GiB",
         "voxels a sample",
-        "MB a sample",
+        "MB a record",
     ]
     size = f"{args.cases} cases of {args.edge}^3 voxels."
     text = "\n\n".join(["## By the number of structures", size, table(header, rows), f"Machine: {describe_machine()}."])

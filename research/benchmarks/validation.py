@@ -68,8 +68,9 @@ def main() -> None:
                 validate()
                 times.setdefault(which, []).append(tuple(np.subtract(seconds(), before)))
         folder = model / trained.name / "validation"
-        cases = len(list((folder / "calibration_samples").iterdir()))
-        kept = sum(p.stat().st_size for p in folder.rglob("*") if p.suffix == ".sample" or p.name == "calibration.json")
+        records = list((folder / "records").glob("*.npz"))
+        cases = len(records)
+        kept = sum(path.stat().st_size for path in (*records, folder / "calibration.json"))
     name = trainer.plans_manager.dataset_name
     medians = {which: np.median(values, axis=0) for which, values in times.items()}
     reference = medians["nnU-Net's validation"]
