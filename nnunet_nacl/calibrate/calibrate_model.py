@@ -9,9 +9,8 @@ from os import PathLike
 from pathlib import Path
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, CalibrationSet, Inference
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds, structures_of
-from nnunet_nacl.calibrate.patient_groups import read_groups
-from nnunet_nacl.calibrate.workflow import fit
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds
+from nnunet_nacl.calibrate.workflow import fit, read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.nnunet.held_out import (
@@ -115,7 +114,7 @@ def calibrate_model(
     of_folds = None
     if place and folder:
         known = held_out.labels
-        of_folds = map_of_folds(place / MAP_FILE, structures_of(known), known.regions, networks, inference)
+        of_folds = map_of_folds(place / MAP_FILE, known.structures, known.regions, networks, inference)
     record = fit(
         held_out.records,
         held_out.labels,

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -34,21 +33,12 @@ class _Applied(TypedDict):
     map_sha256: str
 
 
-def structures_of(labels: Any) -> dict[str, str]:
-    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order.
-
-    Args:
-        labels: The :class:`~nnunet_nacl.case.labels.Labels` of the predictions.
-    """
-    return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
-
-
 def named_map(path: Path) -> UsedMap:
     """How other documents name a map: file, SHA-256, and the little of it that a viewer or registry shows."""
     record = CalibrationMap.load(path)
     return {
         "file": os.path.abspath(path),
-        "sha256": sha256(path),
+        "sha256": checksum(path),
         "form": record.form,
         "calibration_set": encode(record.origin.calibration_set),
         "effect": {name: record.fitted.effect[name] for name in _HEADLINE if name in record.fitted.effect},
@@ -137,11 +127,6 @@ def check_output_map(path: Path) -> None:
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file: by it outputs name maps and checkpoints. OSError if it cannot be read."""
-    return checksum(path)
-
-
 def map_of(folder: Path) -> dict[str, str]:
     """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its files do not tell."""
     applied = folder / APPLIED_FILE
@@ -153,7 +138,7 @@ def map_path_of(folder: Path) -> Path | None:
     """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was."""
     with contextlib.suppress(UserError):
         named = decode(_Applied, read_dict(folder / APPLIED_FILE), folder)
-        if Path(named["map"]).is_file() and sha256(Path(named["map"])) == named["map_sha256"]:
+        if Path(named["map"]).is_file() and checksum(Path(named["map"])) == named["map_sha256"]:
             return Path(named["map"])
     return None
 

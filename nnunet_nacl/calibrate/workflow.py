@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,6 +16,7 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.errors import UserError, list_problems, one_line
+from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit, parts_of
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.numbers.learned_quality import learn
@@ -80,7 +83,7 @@ def fit(
     chosen = choose(tried, form)
     before = list(records.values())
     after = [under(record, chosen.part_maps[part]) for record, part in zip(before, parts)]
-    structures = {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+    structures = labels.structures
     rows, of_groups = ["out", "in"] if labels.regions else list(labels.names), dict(zip(cases, groups))
     of_parts, ignore = dict(zip(cases, parts)), labels.ignore_label is not None
     made = CalibrationMap.of_fits(tried, chosen, structures, rows, voxels, of_parts, of_groups if patients else {})
@@ -126,3 +129,36 @@ def _learn(
         return MapQuality("", *counts, f"volumes are in {' and '.join(units)}")
     learned = learn(cases, patients, parts, as_deployed=as_deployed, ignore_label=ignore_label)
     return MapQuality(units[0], *counts, "", learned, learn_presence(cases, patients))
+
+
+def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
+    """The group (patient) of each case.
+
+    Args:
+        given: A .json file with ``{"case": "patient"}``, or a regular expression that is searched in the case's name
+            and whose first group, or whole match, is the patient. None makes each case its own.
+        cases: Names.
+
+    Raises:
+        UserError: The file or expression cannot be used, or leaves a case without a group.
+    """
+    if given is None:
+        return {case: case for case in cases}
+    if given.endswith(".json"):
+        fix = "it must be an object with the patient of each case, as text"
+        table = decode(dict[str, str | int], read_dict(Path(given)), given, fix=fix)
+        found = {case: str(table[case]) if case in table else None for case in cases}
+    else:
+        try:
+            pattern = re.compile(given)
+        except re.error as error:
+            raise UserError(
+                f"-groups {given!r} is neither a .json file nor a regular expression ({error}); "
+                "for patient001_frame01 it would be '^(patient[0-9]+)'."
+            ) from None
+        matches = {case: pattern.search(case) for case in cases}
+        found = {case: match and match.group(1 if pattern.groups else 0) for case, match in matches.items()}
+    missing = [case for case, group in found.items() if group is None]
+    if missing:
+        raise UserError(f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])} first.")
+    return {case: str(group) for case, group in found.items()}

@@ -131,7 +131,7 @@ class Evaluation:
     ) -> None:
         self.records = sorted(records, key=lambda record: record.case)
         self.labels, self.settings, self.problems = labels, settings, dict(sorted(problems.items()))
-        self.names = {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+        self.names = labels.structures
 
     @cached_property
     def table(self):

@@ -51,6 +51,11 @@ class Labels:
         """All that decides what is measured, as JSON holds it."""
         return [list(self.names), self.listed, self.ignore_label, list(self.order)]
 
+    @property
+    def structures(self) -> dict[str, str]:
+        """Name of each structure by nnU-Net's key, in the order of the channels."""
+        return {self.key(channel): self.names[channel] for channel in self.foreground}
+
     def key(self, channel: int) -> str:
         """The name that nnU-Net's summary.json gives to a structure: ``"1"`` or ``"(1, 2)"``."""
         return str(self.values[channel])

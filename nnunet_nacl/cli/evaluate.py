@@ -194,9 +194,9 @@ def _report_quality(
     evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float], every: bool
 ) -> dict[str, Any]:
     """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
-    from nnunet_nacl.calibrate.map_file import sha256
     from nnunet_nacl.calibrate.workflow import detected_in
     from nnunet_nacl.compare.case_tables import detected_text, presence_text, quality_text
+    from nnunet_nacl.files import checksum
     from nnunet_nacl.numbers.presence import learn_presence
     from nnunet_nacl.numbers.quality_report import quality_report
 
@@ -212,5 +212,5 @@ def _report_quality(
     if not quality:
         return {}
     print("".join(f"note: {note}\n" for note in notes), end="")
-    report = {"map_sha256": sha256(quality.path), "notes": notes}
+    report = {"map_sha256": checksum(quality.path), "notes": notes}
     return {"predicted_quality": report | quality_report(rows, bad).to_json()}

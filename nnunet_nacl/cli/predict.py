@@ -80,7 +80,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    from nnunet_nacl.calibrate.map_file import structures_of
     from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.case.measure import choose_maps
     from nnunet_nacl.cli.review_text import print_list
@@ -99,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     quality = model.quality
     unknown = " ".join(model.missing) or "the map has learned nothing."
     maps = () if args.maps is None else choose_maps(args.maps, len(model.folds))
-    flags, unlike = flags_of(args, structures_of(model.labels), quality, unknown), _level(args.unlike)
+    flags, unlike = flags_of(args, model.labels.structures, quality, unknown), _level(args.unlike)
     found = find_scans(model, scans, Path(previous) if previous else None, args.orientation)
     maker = dicom_maker(model, scans, found[0], Path(args.codes) if args.codes else None, args.orientation)
     network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}

@@ -88,7 +88,6 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 
 
 def _review(args: argparse.Namespace) -> int:
-    from nnunet_nacl.calibrate.map_file import structures_of
     from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.case.measure import choose_maps
     from nnunet_nacl.cli.review_text import print_list
@@ -109,7 +108,7 @@ def _review(args: argparse.Namespace) -> int:
         note = check_same_networks(map_path, folder)
         calibration, quality, unknown = open_map(map_path, folder)
     why_not = unknown or "give the map that predicts it, -map."
-    flags = flags_of(args, structures_of(folder.labels), quality, why_not)
+    flags = flags_of(args, folder.labels.structures, quality, why_not)
     source, run = review_source(folder, map_path)
     run = replace(
         run,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE
-from nnunet_nacl.calibrate.patient_groups import read_groups
+from nnunet_nacl.calibrate.workflow import read_groups
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
 from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.compare.predictions import Measured, Selection

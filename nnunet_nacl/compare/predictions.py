@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, sha256
+from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, make_key, same_contents
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
 from nnunet_nacl.nnunet.locate import (
     PREDICT_ARGUMENTS,
@@ -52,7 +53,7 @@ class Options:
         plans_json: Of such folders; found in the same way.
         allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
         allow_training_cases: Compare, with a note, cases on which a network was trained.
-        groups: Which cases are of one patient, see :func:`~nnunet_nacl.calibrate.patient_groups.read_groups`; None
+        groups: Which cases are of one patient, see :func:`~nnunet_nacl.calibrate.workflow.read_groups`; None
             takes it from the calibration maps of the models.
         num_processes: Cases measured at the same time.
     """
@@ -220,7 +221,7 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
         raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
     record, name = CalibrationMap.load(path), fold.name.removeprefix("fold_")
     if checkpoint.is_file() and name in record.origin.checkpoint_sha256:
-        check_networks(path, record, {name: sha256(checkpoint)})
+        check_networks(path, record, {name: checksum(checkpoint)})
     maps = record.part_maps
     lacking = [case for case in folder.cases(known=maps)[0] if case not in maps]
     if lacking or not maps:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of, named_map, sha256, structures_of
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of, named_map
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, read_codes
 from nnunet_nacl.errors import UserError, list_problems, one_line
-from nnunet_nacl.files import locked, to_json_text, write_atomically
+from nnunet_nacl.files import checksum, locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
@@ -160,7 +160,7 @@ def _write(
         notes += delivery.quality.caveats(done)
     about = About(
         str(data.plans.get("dataset_name") or data.folder.name),
-        list(structures_of(data.labels).values()),
+        list(data.labels.structures.values()),
         run.members,
         {**wrong, **dict.fromkeys(waiting, NOT_YET)},
         notes,
@@ -238,7 +238,7 @@ def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[Save
         source.problems[name] = f"{source.path(name)}: no folder for maps can have the name {name!r}; rename the case."
     applied: dict[str, Any] = {}
     if map_path is not None and not (place / APPLIED_FILE).is_file():
-        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": sha256(map_path)}
+        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
     elif (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
         applied = read_dict(place / APPLIED_FILE)
     return source, Run(
@@ -248,7 +248,7 @@ def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[Save
             "predictions": {"folder": os.path.abspath(place)} | map_of(place),
             "dataset": folder.plans.get("dataset_name"),
             "form": "least certain region of each voxel" if labels.regions else "classes",
-            "structures": structures_of(labels),
+            "structures": labels.structures,
         },
         made={
             "Predictions": str(place),

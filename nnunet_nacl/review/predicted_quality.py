@@ -23,11 +23,10 @@ from nnunet_nacl.calibrate.map_file import (
     check_networks,
     map_of,
     read_map,
-    sha256,
-    structures_of,
 )
 from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.locate import calibrate_command, fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -134,9 +133,9 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
             which has learned nothing: then it has nothing to say of them.
     """
-    structures, calibrated = structures_of(folder.labels), (folder.folder / APPLIED_FILE).is_file()
+    structures, calibrated = folder.labels.structures, (folder.folder / APPLIED_FILE).is_file()
     calibration = read_map(path, structures, folder.labels.regions)
-    if calibrated and map_of(folder.folder).get("map_sha256") != sha256(path):
+    if calibrated and map_of(folder.folder).get("map_sha256") != checksum(path):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
     record, why_not = CalibrationMap.load(path), ""
     of_map, learned = record.quality, record.learned
@@ -197,7 +196,7 @@ def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
             record = find_record(folder / RECORDS, path.stem)
             if record and (digest := record.made_by.get("checkpoint")):
                 return name, {fold: str(digest)}
-        return name, {fold: sha256(checkpoint)} if checkpoint.is_file() else {}
+        return name, {fold: checksum(checkpoint)} if checkpoint.is_file() else {}
     with contextlib.suppress(UserError):  # nnU-Net's own predictions have none
         document = folder / "prediction.json"
         model = decode(_Networks, read_dict(document).get("model"), document)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import Probabilities
-from nnunet_nacl.calibrate.map_file import structures_of
 from nnunet_nacl.case.findings import StructureFindings, finding_channels
 from nnunet_nacl.case.measure import Views, measure
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
@@ -121,7 +120,7 @@ class Predictor:
         self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
         self._any_size, self._unlike = any_size, unlike
-        names, quality, self._flags = structures_of(self._model.labels), self._model.quality, None
+        names, quality, self._flags = self._model.labels.structures, self._model.quality, None
         if bad is None and (find, miss) != (None, None):
             raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
         if bad is not None:

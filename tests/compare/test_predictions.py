@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.predictions import Options, locate, measured
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.compare.models import CONFIGURATION, DATASET, PLANS, measure
 from tests.numbers.models import map_to_json
@@ -186,7 +186,7 @@ def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
     cross_fit = {part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()}
     fitted["fitted"] = {"cross_fit": cross_fit}
     write_json(tmp_path / "map.json", fitted)
-    applied = {"map": str(tmp_path / "map.json"), "map_sha256": sha256(tmp_path / "map.json")}
+    applied = {"map": str(tmp_path / "map.json"), "map_sha256": checksum(tmp_path / "map.json")}
     write_json(folder / "calibration_applied.json", applied)
     told = [note for note in gather([], [folder, raw], None).notes if "calibration map was fitted to cases" in note]
     assert len(told) == 1 and "1 of them (case_00) is" in told[0]

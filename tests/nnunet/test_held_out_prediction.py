@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.map_file import map_of_folds, sha256
+from nnunet_nacl.calibrate.map_file import map_of_folds
 from nnunet_nacl.calibrate.stored_map import loaded_map
 from nnunet_nacl.case.record import find_record
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import (
@@ -87,7 +88,7 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert document["fitted"]["n_cases"] == 6 and list(origin["problems"]) == ["bad"]
     assert document["quality"]["learned"]["as_deployed"] is True
     assert origin["inference"] == {"step_size": 0.5, "mirroring": True}
-    hashes = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    hashes = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert origin["checkpoint_sha256"] == hashes
     assert CalibratedModel.open(model).with_map().calibration is not None
 
@@ -174,7 +175,7 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     again = json.loads(path.read_text())
     assert again["maps"] == found["maps"] and again["quality"] == found["quality"]
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
-    networks = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    networks = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     assert (
         map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["origin"]["inference"]) is None
     )

@@ -12,8 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibrate.map_file import sha256, structures_of
-from nnunet_nacl.files import to_json_text
+from nnunet_nacl.files import checksum, to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.learned_quality import learn
@@ -84,14 +83,14 @@ SLOPES, OFFSETS = ((0.6, 0.8), (0.7, 1.2), (0.9, 1.1)), ((0.1, -0.1), (0.5, -0.4
 def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     """Give a model a map that is conditional on the label, and what it learned: Dice 0.9 x expected, 20 patients."""
     labels = PredictionFolder.open(folder, need_reference=False).labels
-    structures, rows = structures_of(labels), 2 if labels.regions else 3
+    structures, rows = labels.structures, 2 if labels.regions else 3
     calibration = LogOddsMap(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
     held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)), expected)
     learned = encode(learn(held_out, {}, dict.fromkeys(held_out.case, 0), as_deployed=as_deployed))
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
-    hashes = {fold: sha256(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
+    hashes = {fold: checksum(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
     content["origin"] |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}
     path = folder / "calibration_map.json"
     path.write_text(to_json_text(content | {"quality": {"unit": "ml", "learned": learned}}))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import sha256
+from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.runs.folders import Model, make_model, write_json
@@ -78,7 +78,7 @@ def give_map(model: Model) -> dict[str, Any]:
     """Give a model of two folds the least map that is one of its networks; what the file holds."""
     calibration = LogOddsMap([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]])
     content = map_to_json({"conditional": calibration}, "conditional", {"1": "anterior", "2": "posterior"})
-    hashes = {fold: sha256(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    hashes = {fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     content |= {"labels": ["background", "anterior", "posterior"], "folds": ["0", "1"], "n_cases": 12}
     content |= {"checkpoint_sha256": hashes}
     write_json(model.folder / "calibration_map.json", content)

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -44,7 +44,7 @@ def say(model, tmp_path):
 
 
 def digests(model) -> dict[str, str]:
-    return {fold: sha256(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in ("0", "1")}
+    return {fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in ("0", "1")}
 
 
 def test_a_validation_is_of_the_checkpoint_beside_it(model, say):

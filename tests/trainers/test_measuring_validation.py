@@ -11,9 +11,9 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.calibrate.map_file import sha256
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.files import checksum
 from tests.nnunet.measuring import measured
 from tests.trainers.test_measuring import assert_alike
 from tests.trainers.validation import CASES
@@ -85,7 +85,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     document = json.loads((fold.parent / "calibration_map.json").read_text())
     assert document["fitted"]["n_cases"] == len(CASES)
     assert document["origin"]["inference"] == {"step_size": 1.0, "mirroring": True}
-    assert document["origin"]["checkpoint_sha256"] == {"0": sha256(checkpoint)}
+    assert document["origin"]["checkpoint_sha256"] == {"0": checksum(checkpoint)}
     assert not list(fold.glob("validation*/*.npz"))
 
     predicted_cases.clear()
