@@ -22,7 +22,8 @@ def structure(dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_pi
 def record(case="a", *structures: dict, unit="ml", n_members=1, **known) -> CaseRecord:
     """A case with structures s0, s1, ... of the keys 1, 2, ...; one where none is given."""
     rows = {str(i): {"name": f"s{i - 1}"} | row for i, row in enumerate(structures or (structure(),), 1)}
-    scan = {"unit": unit, "entropy": 0.7, "confidence": 0.8, "mutual_information": math.nan, "n_members": n_members}
+    scan = {"unit": unit, "voxel_volume": 0.001, "entropy": 0.7, "confidence": 0.8, "mutual_information": math.nan}
+    scan |= {"n_members": n_members}
     return CaseRecord(case, pd.DataFrame.from_dict(rows, orient="index"), scan, **known)
 
 
