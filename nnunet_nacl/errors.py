@@ -1,4 +1,4 @@
-"""What the package raises on purpose, how what went wrong is put in words, and signals that end a command."""
+"""Errors for the user in one line, safe text for terminals, and signals that end a command."""
 
 from __future__ import annotations
 

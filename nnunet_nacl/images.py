@@ -1,6 +1,6 @@
-"""Image files that are whole: SimpleITK reads one that a full disk or a broken copy cut off as if nothing were missing.
+"""Refuses truncated image files, which SimpleITK reads as if nothing were missing.
 
-What is missing of a NIfTI file, it takes for background; so it reads voxels that are no number. Nor does it notice when
+SimpleITK takes what is missing of a NIfTI file, and voxels that are no number, for background. Nor does it notice when
 it writes such files.
 """
 

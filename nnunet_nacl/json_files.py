@@ -1,4 +1,4 @@
-"""JSON files as typed values, by pydantic: what is wrong with one is a line with the file, the place and the remedy.
+"""Reads and writes JSON files as typed values, by pydantic; an error names the file, the place in it and the fix.
 
 The types are dataclasses and TypedDicts; ``computed_field`` marks what a document shows and nobody reads back. Keys
 that a type does not have are passed over.

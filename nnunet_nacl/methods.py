@@ -1,4 +1,4 @@
-"""The methods: each is stated here and nowhere else.
+"""The table of methods: name, function, formula and settings of every loss.
 
 From this table come the defaults of the losses, the grammar of the names (the tokens stand in
 :mod:`nnunet_nacl.training.grammar`), `nnunet_nacl trainers`, the settings that the trainers hand to their losses,

@@ -1,1 +1,1 @@
-"""From the cases that a network was not trained on to a calibration map."""
+"""Fits a calibration map to cases that the network was not trained on."""

@@ -1,4 +1,4 @@
-"""Calibrating a model, or a folder of predictions, from its files to the map that lies beside it."""
+"""Calibrates a model, or a folder of predictions: finds or makes the records, fits the map and writes it."""
 
 from __future__ import annotations
 

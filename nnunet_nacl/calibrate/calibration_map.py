@@ -1,6 +1,6 @@
-"""What calibration_map.json holds: in memory, in the file and in the published schema, which is made from these types.
+"""The content of calibration_map.json. The same types are used in memory, for the file and for its JSON schema.
 
-Reading takes a file that lacks what has a default: one that was made by hand. Keys may be added within a version.
+A file that was made by hand may lack whatever has a default. Keys may be added within a version.
 """
 
 from __future__ import annotations

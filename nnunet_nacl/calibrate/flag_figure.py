@@ -1,4 +1,4 @@
-"""What flags cost, as a picture: bad scans found by scans looked at."""
+"""Draws what flags cost: the share of the bad scans that is found, by the share of scans that is looked at."""
 
 from __future__ import annotations
 

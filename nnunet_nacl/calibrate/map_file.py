@@ -1,4 +1,4 @@
-"""calibration_map.json: reading, finding and naming such files. What they hold: :mod:`.calibration_map`."""
+"""Reads, finds and names calibration_map.json files, and checks that a map fits the predictions."""
 
 from __future__ import annotations
 

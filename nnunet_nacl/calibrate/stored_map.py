@@ -1,4 +1,4 @@
-"""A calibration map as files hold it: what all labels share once, and a row for each number that differs by label."""
+"""The form of a calibration map in a file: common slopes, and a row where a label and structure differ from them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One case: its arrays, what is measured of it, and the record that is kept."""
+"""A case, the measuring of it, and the record that is kept of it."""

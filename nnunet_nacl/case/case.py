@@ -1,4 +1,4 @@
-"""A case in memory: its segmentation, its probabilities block by block, and its truth if there is one."""
+"""A case in memory: segmentation, probabilities that come block by block, and the ground truth if there is one."""
 
 from __future__ import annotations
 

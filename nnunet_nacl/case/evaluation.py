@@ -1,4 +1,4 @@
-"""calibration.json: what was measured of cases that have a truth. It is written and never read back."""
+"""Means over cases that have a ground truth, and calibration.json, the report of them, which no command reads."""
 
 from __future__ import annotations
 

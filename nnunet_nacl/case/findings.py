@@ -1,4 +1,4 @@
-"""The connected components of a structure in a case, which findings.csv lists, and what probabilities say of each."""
+"""Connected components of a structure, with volume, centre and probabilities, as findings.csv lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an image lies: what nnU-Net's readers say about it, interpreted in this one place."""
+"""Spacing, origin and axes of an image, taken from the properties that nnU-Net's readers return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures a case: the one loop over its probabilities, from which its record, and the maps of uncertainty, come."""
+"""Measures a case in one pass over its probabilities, and estimates from a record what a map would change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probabilities of a case, which come block by block, whatever they are made from."""
+"""The probabilities of a case, read or computed block by block so that they need not fit into memory."""
 
 from __future__ import annotations
 

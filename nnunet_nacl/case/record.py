@@ -1,6 +1,6 @@
-"""The record of a case: all that is kept of it, in one file that is written whole, and what it depends on.
+"""The record of a case: what was measured of it, and a key of everything that this depends on, in one file.
 
-What it depends on is the content of files, wherever they lie and whenever they were written, and settings.
+The key holds digests of the contents of files, wherever they lie and whenever they were written, and settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A few voxels of each case that stand for all of it, so that the probabilities themselves may be deleted.
+"""A weighted sample of the voxels of a case, from which calibration is fitted when the probabilities are deleted.
 
 Voxels fall into strata by the label that the network chose, how uncertain they are (1 - largest probability, by powers
 of ten) and whether they are right. Half of the budget is shared evenly, so that uncertain and wrong voxels, which

@@ -1,4 +1,4 @@
-"""`nnunet_nacl calibrate`: honest probabilities from a model that is trained already."""
+"""`nnunet_nacl calibrate`: fits a calibration map to a trained model's held-out cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `nnunet_nacl calibrate` found, for the terminal: a screen of it, or all."""
+"""The text that `nnunet_nacl calibrate` prints: one screen, or with `--verbose` every table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nnunet_nacl compare`: several trainers on the same cases."""
+"""`nnunet_nacl compare`: compares models or predictions on the same cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nnunet_nacl demo`: calibration with and without NACL, on virtual brains or any Decathlon task."""
+"""`nnunet_nacl demo`: trains, calibrates and compares models on virtual brains or on a task of the Decathlon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nnunet_nacl doctor`: one table that tells whether nnU-Net can use the trainers here, and the fix if not.
+"""`nnunet_nacl doctor`: checks whether nnU-Net finds the trainers of this package, and says what to do if not.
 
 No check may fail because what it checks is broken: a broken installation is what they are for.
 """

@@ -1,4 +1,4 @@
-"""`nnunet_nacl evaluate`: segmentation and calibration of predictions that nnU-Net made."""
+"""`nnunet_nacl evaluate`: measures segmentation and calibration of predictions against the ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluation for the eye, and for a spreadsheet."""
+"""An evaluation as tables for the terminal, and as a CSV file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that mean the same in every command that has them."""
+"""Options that several commands share, with the same meaning in each, and their checks."""
 
 from __future__ import annotations
 

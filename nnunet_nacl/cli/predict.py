@@ -1,4 +1,4 @@
-"""`nnunet_nacl predict`: from scans to segmentations and the list of those to look at first, in one pass."""
+"""`nnunet_nacl predict`: segments scans, and lists those that a human should check."""
 
 from __future__ import annotations
 

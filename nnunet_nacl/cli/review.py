@@ -1,4 +1,4 @@
-"""`nnunet_nacl review`: from predictions with probabilities to what is delivered, and the cases to look at first."""
+"""`nnunet_nacl review`: lists the cases to check from saved predictions, and reads a reader's marks back."""
 
 from __future__ import annotations
 

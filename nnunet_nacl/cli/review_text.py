@@ -1,4 +1,4 @@
-"""What `predict` and `review` say: the cases to look at first."""
+"""The text that `predict` and `review` print: the head of the list."""
 
 from __future__ import annotations
 

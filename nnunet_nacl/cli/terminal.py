@@ -1,4 +1,4 @@
-"""What every command prints: fit for a terminal whatever it holds; and at its end what is wrong with single cases."""
+"""Makes text safe to print on a terminal, and reports the problems of single cases at the end of a command."""
 
 from __future__ import annotations
 

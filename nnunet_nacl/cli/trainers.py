@@ -1,4 +1,4 @@
-"""`nnunet_nacl trainers`: which trainers there are, what their names mean, and how to write others."""
+"""`nnunet_nacl trainers`: lists the trainers, explains their names, and says how others are named."""
 
 from __future__ import annotations
 

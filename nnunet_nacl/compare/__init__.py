@@ -1,1 +1,1 @@
-"""Tables of several models: paired statistics, figures and a page."""
+"""Compares several models: paired statistics, tables, figures and a page."""

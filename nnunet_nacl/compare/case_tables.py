@@ -1,4 +1,4 @@
-"""What is promised of single cases, against the truth, as rows: predicted Dice, what to look at, what is found."""
+"""Tables of predicted against true Dice, of bad cases found, of missed and invented structures, and of presence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison: the values of all data sets, and the means and tests that follow from them, computed once."""
+"""The values of all compared entries, with the means, intervals and tests that follow from them."""
 
 from __future__ import annotations
 

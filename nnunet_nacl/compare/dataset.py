@@ -1,4 +1,4 @@
-"""One data set as all entries saw it: the same cases, structures and folds side by side, and the columns compared."""
+"""Aligns the entries on one data set: the same cases, structures and folds, and the columns that are compared."""
 
 from __future__ import annotations
 

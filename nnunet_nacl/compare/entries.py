@@ -1,4 +1,4 @@
-"""What is compared: trained models or folders of predictions, and the short labels that people read."""
+"""Reads what is to be compared from the command line (models or folders), and gives each entry a short label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison with their words: which there are, what they show, how they are drawn and written."""
+"""Draws and writes the figures of a comparison, with titles, captions and alternative texts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What `nnunet_nacl compare` leaves in its folder beside tables and figures: comparison.json and the page of it.
+"""Writes comparison.json and report.html, the page of a comparison.
 
-What the keys of comparison.json mean stands in docs/reference/files.md.
+docs/reference/files.md says what the keys of comparison.json mean.
 """
 
 from __future__ import annotations

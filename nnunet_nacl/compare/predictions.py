@@ -1,4 +1,4 @@
-"""The predictions of each entry: where they lie, which folds and cases may be compared, and a record of each case.
+"""Finds the predictions of each compared entry, checks that they may be compared, and gets a record of each case.
 
 A fold's ``validation`` holds the cases that its network was not trained on; fold_all was trained on all of them.
 nnUNetv2_predict records neither the trainer nor the folds that it used, only (in plans.json) the data set: cases that

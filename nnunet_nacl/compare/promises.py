@@ -1,4 +1,4 @@
-"""What is promised of every entry's cases: predicted Dice, with intervals where a map has learned them, and presence.
+"""Predicted Dice with its intervals, and presence, of the cases of every compared entry.
 
 What `nnunet_nacl calibrate` learned of a model, it learned from its validation cases. So it is not asked about them: of
 each case the same is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie in

@@ -1,4 +1,4 @@
-"""The tables of a comparison: what stands in each cell, and the captions."""
+"""The tables of a comparison: their cells and captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Virtual brains as a Decathlon task: a template, deformed and rendered, with labels drawn by known probabilities."""
+"""Makes virtual brains as a Decathlon task: a deformed template, and labels drawn by known probabilities."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""DICOM: series as scans, and what is delivered of them as objects. Needs the extra ``dicom``."""
+"""Reads DICOM series as scans, and writes results as DICOM objects. Needs the extra ``dicom``."""

@@ -1,4 +1,4 @@
-"""What is delivered of a DICOM series: segmentations (SEG) and a report (SR, TID 1500) that refer to its images."""
+"""Writes the results of a DICOM series as objects: segmentations (SEG) and a structured report (SR, TID 1500)."""
 
 from __future__ import annotations
 

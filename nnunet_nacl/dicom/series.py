@@ -1,4 +1,4 @@
-"""DICOM series as scans: which files belong together, in what order, and their image.
+"""Finds DICOM series in a folder, checks that each is one regular stack of slices, and reads it as an image.
 
 One series of single-frame images is one scan. Its slices must be parallel, evenly spaced and stacked along their
 normal: else no image array with one spacing says where its voxels lie. SimpleITK's reader (GDCM) decodes the voxels; it

@@ -1,4 +1,4 @@
-"""A batch as the losses see it: logits in at least single precision, the target read, and the mean over its voxels.
+"""Checks a batch of logits and labels, brings it to one form for all losses, and averages over the valid voxels.
 
 Common to all losses (their own descriptions name only what each adds):
 

@@ -1,4 +1,4 @@
-"""What a target means: classes under a softmax or regions under sigmoids, and which voxels are ignored.
+"""Interprets targets: classes (softmax) or regions (sigmoid), and which voxels are ignored.
 
 nnU-Net has two kinds of segmentation heads. *Classes* exclude each other: K logits, a softmax, an integer label map.
 *Regions* may overlap: R logits, R sigmoids, R binary maps, and, where the data set has an ignore label, one more

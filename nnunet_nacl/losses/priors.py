@@ -1,4 +1,4 @@
-"""The prior tau: which share of a voxel's neighbourhood each class takes.
+"""The prior tau of NACL and SVLS: the share of each class in the neighbourhood of a voxel.
 
 ``tau_k(v) = sum_u w(u - v) [y(u) = k] / sum_u w(u - v)`` over the k x k (x k) voxels u around v, v included
 (Murugesan et al. 2025, eq. 8 for the mean; the SVLS kernel is eq. 3). Every kernel here is a product of

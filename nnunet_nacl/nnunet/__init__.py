@@ -1,1 +1,1 @@
-"""nnU-Net's folders, models, images and logits: no other package reads them."""
+"""Everything that reads nnU-Net's folders, models, images and logits."""

@@ -1,4 +1,4 @@
-"""Records of cases that a network was not trained on: found, made from saved probabilities, or predicted for it."""
+"""Gets the records of cases that a network was not trained on: reads them, measures predictions, or predicts first."""
 
 from __future__ import annotations
 

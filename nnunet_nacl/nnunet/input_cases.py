@@ -1,6 +1,6 @@
-"""The cases in a folder of images, named as nnU-Net wants it: CASE_0000, CASE_0001, ..., one number a channel.
+"""Finds the cases in a folder of images that are named as nnU-Net wants it: CASE_0000, CASE_0001, one a channel.
 
-Or in a folder of DICOM files, each series a case.
+In a folder of DICOM files each series is a case.
 """
 
 from __future__ import annotations

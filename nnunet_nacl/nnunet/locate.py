@@ -1,4 +1,4 @@
-"""Finds what belongs together in nnU-Net's folders: models and their folds; dataset.json, plans.json, ground truth."""
+"""Finds models, folds, dataset.json, plans.json and ground truth in nnU-Net's folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nnU-Net's export of a validation case, which measures the case on the way: no probabilities are saved for it.
+"""nnU-Net's export of a validation case, which also measures the case, so that no probabilities need be saved.
 
 nnU-Net's own function converts and writes as always. While a network's logits are at hand everything that an evaluation
 says of the case, and the sample that calibration is fitted to, is computed block by block and left in its record.

@@ -1,4 +1,4 @@
-"""nnU-Net's networks, asked for one case and one fold at a time, and nnU-Net's export of their logits, watched.
+"""Predicts single cases by nnU-Net's networks, and exports the logits by nnU-Net's own function.
 
 nnU-Net resamples a network's logits to the image, makes the label map, and drops the logits; its probabilities, which
 take twice their memory and gigabytes on the disk, are a function of them. Nothing of the export is done again here: a

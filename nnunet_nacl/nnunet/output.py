@@ -1,4 +1,4 @@
-"""Folders of predictions that this package writes, as nnU-Net would have: no half file, nothing of others lost."""
+"""Writes folders of predictions as nnU-Net does: files appear when they are whole, and files of others stay."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Cases side by side in worker processes, or through three steps at once; a broken case costs only itself.
+"""Works on cases in parallel processes; if one case fails or its process is killed, the others go on.
 
-Of three steps, processes read, this process runs networks, others export. There each worker has a pipe of its own,
+Prediction has three steps: processes read, this process runs networks, others export. Each worker has its pipe,
 which is closed with its only writer: if it is killed, the one case that is lost is known. In joblib's pools all share
 one: if a process is killed, all cases fail without a word which of them it was.
 """

@@ -1,4 +1,4 @@
-"""A model's networks as a source of cases: of images, or of its preprocessed validation cases."""
+"""Cases that a model's networks predict: new images, or the preprocessed validation cases of a fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of nnU-Net predictions and its cases: what is there, what is missing, and what each case holds."""
+"""A folder of nnU-Net's predictions: finds its cases and ground truth, and loads a case."""
 
 from __future__ import annotations
 

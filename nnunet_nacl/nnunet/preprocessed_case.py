@@ -1,4 +1,4 @@
-"""Reads and preprocesses a case as nnUNetv2_predict does; what is needed of its image later comes along."""
+"""Reads and preprocesses a case as nnUNetv2_predict does, and keeps what pages and checks need of its image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a scan looks like to the network: at most forty numbers of its image on the network's grid, and its geometry.
+"""Describes a scan by at most forty numbers of its intensities and geometry, by which unlike scans are recognised.
 
-None needs a pass of a network of its own. Confidence, entropy and predicted Dice are left out: they differ between the
+None of them needs a further pass of a network. Confidence, entropy and predicted Dice are left out: they differ between the
 single networks that predict validation cases and the average of folds that predicts new scans. So are volumes and the
 number of parts: they vary so much among calibration scans that with them fewer noisy and blurred scans are seen.
 """

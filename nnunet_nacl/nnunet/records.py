@@ -1,4 +1,4 @@
-"""The one loop over cases: records that hold are found, others are made; a broken case costs only itself."""
+"""Makes the records of many cases: those that still hold are read, the others measured. The one loop over cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model as nnU-Net left it: its folds, their checkpoints, and the images that it knows."""
+"""A trained nnU-Net model: its folds, their checkpoints, and what is known of its training images."""
 
 from __future__ import annotations
 

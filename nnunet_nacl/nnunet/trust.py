@@ -1,4 +1,4 @@
-"""nnU-Net's objects of files that others made, which are judged first: it runs what checkpoints hold and plans name.
+"""Loads checkpoints without running code in them, and checks what plans name before nnU-Net calls it.
 
 A checkpoint is read as weights and numbers alone. A name is looked up as nnU-Net does it; what is found must be of the
 kind that is meant, and tells itself where it comes from. Nothing is judged where the user trusts the files.

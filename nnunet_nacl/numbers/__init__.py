@@ -1,4 +1,4 @@
-"""Calibration and segmentation metrics on arrays and tensors; nothing here knows nnU-Net or draws."""
+"""Calibration and segmentation metrics, fits and statistics on arrays; reads no files, and does not need nnU-Net."""
 
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ace, brier, cece, ece, mce, nll

@@ -1,4 +1,4 @@
-"""Probabilities, checked and in blocks, and the sums of their calibration, which merge by addition."""
+"""Checks probabilities, splits them into blocks, and sums them into bins of confidence; such sums can be added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration errors, and proper scores, which reward sharpness as well, from sums of voxels (``BinStats``).
+"""Calibration errors (ECE, CECE, ACE, MCE) and proper scores (NLL, Brier), computed from sums of voxels.
 
 Equation numbers are those of Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with
 Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives NaN where no voxel was counted.

@@ -1,4 +1,4 @@
-"""One pass over a case's probabilities: the calibration sums of every mask at once.
+"""Counts the calibration sums of all masks of a case in one pass over its probabilities.
 
 Two observations make it cheap. The masks overlap, but the voxels fall into few disjoint groups (truth foreground x
 predicted foreground x each further mask), and every mask is a sum of groups. And most voxels are plain: labelled

@@ -1,4 +1,4 @@
-"""Cross-fitting: what is reported of a case comes from a map that has not seen it; the choice of the form by it."""
+"""Cross-fitting: each case is judged by a map that was fitted without it, and so the form of the map is chosen."""
 
 from __future__ import annotations
 

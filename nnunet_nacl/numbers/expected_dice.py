@@ -1,4 +1,4 @@
-"""Expected Dice: the overlap that a segmentation can expect with a truth of which only the probabilities are known.
+"""Expected Dice of a segmentation, from the probabilities of its voxels.
 
 For structure k of a segmentation s with probabilities p,
 

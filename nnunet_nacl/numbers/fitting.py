@@ -1,4 +1,4 @@
-"""Fits maps: L-BFGS-B on the mean negative log likelihood of the cases, with a ridge towards a centre.
+"""Fits calibration maps by L-BFGS-B: mean negative log likelihood of the cases, with a ridge towards a centre.
 
 The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds u of
 :mod:`~nnunet_nacl.numbers.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a

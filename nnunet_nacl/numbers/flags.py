@@ -1,4 +1,4 @@
-"""Which scans are flagged by their score: what a site calls bad, the share of it to be found, and what that costs."""
+"""Flags scans by their score, so that a chosen share of the bad ones is found; and what that costs."""
 
 from __future__ import annotations
 

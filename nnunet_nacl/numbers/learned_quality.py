@@ -1,4 +1,4 @@
-"""What held-out cases teach about true Dice and volume, beside those that calibrated probabilities predict.
+"""Intervals of the true Dice and volume around the predicted ones, learned from held-out cases.
 
 Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
 arXiv 2402.10665), predicted volume their sum. Both are off, for the voxels of an image err together; how far is alike

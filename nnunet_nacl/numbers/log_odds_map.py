@@ -1,4 +1,4 @@
-"""The map of calibration: log-odds of each voxel, by the label that the network chose there.
+"""The calibration map: changes the log-odds of each voxel, depending on the label that the network chose there.
 
 With l_k = max(z_k - max_j z_j, -15), u_k = l_k - l_0 and c the most probable label:
 

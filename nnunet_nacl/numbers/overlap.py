@@ -1,4 +1,4 @@
-"""Overlap of segmentations, in nnU-Net's definition, and what they miss and invent."""
+"""Overlap of two segmentations (Dice, IoU) as nnU-Net defines it, and counts of missed and invented structures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Is it there? The probability that a structure is in a scan, learned from held-out cases by a logistic regression.
+"""The probability that a structure is in a scan, by a logistic regression on held-out cases.
 
-It is judged by its expected volume and the largest expected Dice that any set of voxels has, both as the network gave
+A structure is judged by its expected volume and the largest expected Dice of any set of voxels, both as the network gave
 them: a learned probability is calibrated by itself, and a map that acts on voxels gives it nothing. (On EMIDEC's folds
 0 and 1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the expected Dice
 .248, of the expected Dice alone .194. The volume stays since small findings that are sure and false have a large

@@ -1,4 +1,4 @@
-"""Predicted Dice, which follows from the probabilities, against the true one: what is reported of one method."""
+"""Compares predicted with true Dice: mean error, coverage of intervals, and how well the order finds bad cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap over cases (Efron 1979), paired differences, Wilcoxon's test and Holm's correction.
+"""Bootstrap intervals over cases (Efron 1979), paired differences, Wilcoxon's test and Holm's correction.
 
 The unit is the case, never the voxel: the voxels of an image are not independent; or the patient, where several cases
 are of one. Whatever varies between trainings (seed, order of the batches) is in none of these intervals, since every

@@ -1,4 +1,4 @@
-"""Is a scan unlike the calibration scans? Distances between profiles, and how probable such a distance is.
+"""Tests whether a scan is unlike the calibration scans, by the distance of its profile to theirs.
 
 A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), in units in which 0.05 is little:
 logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread of the calibration scans:

@@ -1,4 +1,4 @@
-"""What is uncertain: confidence and entropy of each voxel, what an ensemble's members disagree about, where to look.
+"""Confidence and entropy of each voxel, mutual information of several networks, and the least certain place.
 
 Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems, in or out, so each
 region r with probability p_r has a binary form; its least certain region stands for the voxel, since a mean over

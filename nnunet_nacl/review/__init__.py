@@ -1,1 +1,1 @@
-"""What a reader is told of a case: its row of the review list, the reasons to look at it, and its files."""
+"""The review list: scores, flags and reasons of each scan, its files and pages, and what readers found."""

@@ -1,4 +1,4 @@
-"""Cases in; segmentations, maps, the review list and its pages out: the one way, wherever the cases come from."""
+"""Predicts or reads cases, and writes segmentations, maps, the review list and its pages into one folder."""
 
 from __future__ import annotations
 

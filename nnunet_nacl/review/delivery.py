@@ -1,4 +1,4 @@
-"""What becomes of a case: it is measured, drawn and written; the record says what was."""
+"""Measures a case, draws its pictures and writes its files; runs in a worker process."""
 
 from __future__ import annotations
 

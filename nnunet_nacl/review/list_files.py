@@ -1,4 +1,4 @@
-"""The files of a list beside the segmentations: where they lie, its tables, and what prediction.json says."""
+"""The tables of a review list (review.csv, structures.csv, scans.csv) and the form of prediction.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of the flags of an output folder, by the marks and corrected labels of those who looked.
+"""Judges the flags of a review list by the marks and corrected labels of readers; writes outcome.json.
 
 Scans that were flagged are no sample of all: how many bad ones were left unseen is known from those alone that were
 drawn by chance among the others.

@@ -1,4 +1,4 @@
-"""The pages of a list: index.html with a picture of every scan, and review/SCAN.html to look at a scan and mark it."""
+"""Writes the pages of a review list: index.html with a picture of each scan, and a page for each scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is drawn of a scan for the review list and the scan's page, by whoever has its image."""
+"""Draws the pictures of a scan for the review list and for its own page."""
 
 from __future__ import annotations
 

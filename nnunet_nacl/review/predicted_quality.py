@@ -1,4 +1,4 @@
-"""What a calibration map has learned about Dice and volumes, asked about new predictions.
+"""Applies what a calibration map has learned about Dice and volumes to new predictions, and checks that it may.
 
 A map may be asked only about what it was learned for: probabilities that it calibrated, once. Saved probabilities do
 not tell who made them, so a folder must say that it is calibrated (``calibration_applied.json``, of the same map).

@@ -1,4 +1,4 @@
-"""The same in Python: one image in memory, one answer."""
+"""`Predictor`: predicts an image that is in memory, with predicted Dice, volume and reasons to look at it."""
 
 from __future__ import annotations
 

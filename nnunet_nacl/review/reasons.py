@@ -1,4 +1,4 @@
-"""Why a scan needs a look, in words."""
+"""The reasons why a scan needs a look, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which scans need a look most, and why: a pure function of their records, of what a map has learned, and of aims."""
+"""Ranks scans and finds reasons to look at them, from their records and from what a map has learned."""
 
 from __future__ import annotations
 

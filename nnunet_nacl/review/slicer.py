@@ -1,6 +1,6 @@
-"""To the extension SegmentationReview of 3D Slicer, and back.
+"""Writes the files that SegmentationReview, an extension of 3D Slicer, opens, and reads its ratings and masks.
 
-By its source (https://github.com/zapaishchykova/SegmentationReview, SegmentationReview.py of commit e3c6b52) it reads
+By its source (https://github.com/zapaishchykova/SegmentationReview, SegmentationReview.py of commit e3c6b52) the extension reads
 ``mapping.csv`` in the folder that is opened, by pandas: commas, a header with ``img_path`` and ``mask_path``, absolute
 paths or such as start from the folder, files that end with .nii, .nii.gz or .nrrd. Earlier versions (05b5ec6) read
 ``mappings.csv``. It appends rows to ``annotations.csv``, without a header: image (its name behind a separator; earlier

@@ -1,4 +1,4 @@
-"""Which slice of a case is shown, which part of it, how it is turned for the eyes of radiologists, and in what size."""
+"""Chooses which slice of a scan is drawn, its crop and size, and turns it as radiologists view it."""
 
 from __future__ import annotations
 

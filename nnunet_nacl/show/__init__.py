@@ -1,1 +1,1 @@
-"""Tables, figures and pages."""
+"""What tables, figures and pages have in common."""

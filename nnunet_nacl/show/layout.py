@@ -1,4 +1,4 @@
-"""What all figures share: colours, settings, panels, what stands around them, and files that are always the same."""
+"""Colours, settings and panels of all figures, and their files, which are the same for the same numbers."""
 
 from __future__ import annotations
 

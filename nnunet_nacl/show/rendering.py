@@ -1,4 +1,4 @@
-"""Renders pages that need no other file; everything that is put into a template is escaped."""
+"""Renders HTML pages by jinja2 that need no other file; what is put into a template is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: frames of numbers, and what is shown of them on a terminal, in a spreadsheet and on a page."""
+"""Tables as pandas frames of numbers, and their text for a terminal, a CSV file and a page."""
 
 from __future__ import annotations
 

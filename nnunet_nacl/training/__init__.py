@@ -1,4 +1,4 @@
-"""How nnU-Net finds our trainers: a folder in its environment variable, put there when Python starts.
+"""Makes nnU-Net find the trainers of this package, through an environment variable that is set when Python starts.
 
 nnU-Net (2.8.0 and later) looks trainers up in its own package, then in the folders that `nnUNet_extTrainer` names.
 A startup file in site-packages appends our *bridge folder* to that variable; the one module there resolves trainer

@@ -1,10 +1,9 @@
-"""Trainer names: ``nnUNetTrainer[Dice]METHOD(_token)*``.
+"""The grammar of trainer names, ``nnUNetTrainer[Dice]METHOD(_token)*``: its tokens, reading and writing.
 
 nnU-Net names result folders by a trainer's class name and finds the class again by that name at prediction, so the
 name has to hold every setting. One setting has one spelling: tokens come in a fixed order, defaults are not spelled
 out, and numbers have no superfluous zeros (``p`` is the decimal point). The methods stand in
-:mod:`nnunet_nacl.methods`, the tokens in :mod:`nnunet_nacl.training.grammar`; this module reads and writes
-their names.
+:mod:`nnunet_nacl.methods`.
 """
 
 from __future__ import annotations

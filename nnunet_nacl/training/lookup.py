@@ -1,4 +1,4 @@
-"""Turns a trainer's name into its class, for the bridge module that nnU-Net asks.
+"""Finds the class of a trainer by its name, for the module that nnU-Net imports.
 
 Whoever registered a name as an entry point is asked first (we before others), then the grammar of our names. What is
 returned is the class that Python imports from `nnunet_nacl_trainers`, never a copy, so that it compares and pickles.
