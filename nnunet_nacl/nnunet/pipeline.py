@@ -1,8 +1,8 @@
 """Works on cases in parallel processes; if one case fails or its process is killed, the others go on.
 
-Prediction has three steps: processes read, this process runs networks, others export. Each worker has its pipe,
-which is closed with its only writer: if it is killed, the one case that is lost is known. In joblib's pools all share
-one: if a process is killed, all cases fail without a word which of them it was.
+Prediction has three steps: processes read, this process runs networks, others export. Each worker has its pipe, which
+is closed with its only writer: if it is killed, the one case that is lost is known. In joblib's pools all share one: if
+a process is killed, all cases fail without a word which of them it was.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Describes a scan by at most forty numbers of its intensities and geometry, by which unlike scans are recognised.
 
-None of them needs a further pass of a network. Confidence, entropy and predicted Dice are left out: they differ between the
-single networks that predict validation cases and the average of folds that predicts new scans. So are volumes and the
-number of parts: they vary so much among calibration scans that with them fewer noisy and blurred scans are seen.
+None of them needs a further pass of a network. Confidence, entropy and predicted Dice are left out: they differ between
+the single networks that predict validation cases and the average of folds that predicts new scans. So are volumes and
+the number of parts: they vary so much among calibration scans that with them fewer noisy and blurred scans are seen.
 """
 
 from __future__ import annotations

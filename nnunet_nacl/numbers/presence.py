@@ -1,12 +1,12 @@
 """The probability that a structure is in a scan, by a logistic regression on held-out cases.
 
-A structure is judged by its expected volume and the largest expected Dice of any set of voxels, both as the network gave
-them: a learned probability is calibrated by itself, and a map that acts on voxels gives it nothing. (On EMIDEC's folds
-0 and 1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the expected Dice
-.248, of the expected Dice alone .194. The volume stays since small findings that are sure and false have a large
-expected Dice.) Cases are few, and the question is often answered without an error, where plain logistic regression
-goes to infinity: slopes have a normal prior, of standardised features, and the intercept is held back by half a yes and
-half a no at the mean of the features.
+A structure is judged by its expected volume and the largest expected Dice of any set of voxels, both as the network
+gave them: a learned probability is calibrated by itself, and a map that acts on voxels gives it nothing. (On EMIDEC's
+folds 0 and 1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the
+expected Dice .248, of the expected Dice alone .194. The volume stays since small findings that are sure and false have
+a large expected Dice.) Cases are few, and the question is often answered without an error, where plain logistic
+regression goes to infinity: slopes have a normal prior, of standardised features, and the intercept is held back by
+half a yes and half a no at the mean of the features.
 """
 
 from __future__ import annotations
