@@ -20,101 +20,84 @@ from tests.runs.folders import read, write_image, write_json
 from tests.runs.predictions import SPACING_MM
 
 
-def break_case(model, what):
-    folder, references = model.validation(), model.references
-    npz = folder / "case_00.npz"
-    probs = np.load(npz)["probabilities"]
-    if what == "missing npz":
-        npz.unlink()
-    elif what == "truncated npz":
-        npz.write_bytes(npz.read_bytes()[:-200])
-    elif what == "corrupt npz":
-        content = bytearray(npz.read_bytes())
-        content[300:320] = bytes(20)
-        npz.write_bytes(content)
-    elif what == "other key":
-        np.savez_compressed(npz, softmax=probs)
-    elif what == "pickled npz":
-        np.savez_compressed(npz, probabilities=np.array([{}], dtype=object))
-    elif what == "shape":
-        np.savez_compressed(npz, probabilities=probs[:, 1:])
-    elif what == "channels":
-        np.savez_compressed(npz, probabilities=probs[:2])
-    elif what == "integers":
-        np.savez_compressed(npz, probabilities=np.ones(probs.shape, dtype=np.uint8))
-    elif what == "NaN":
-        np.savez_compressed(npz, probabilities=np.where(probs > 0.999, np.nan, probs))
-    elif what == "sum":
-        np.savez_compressed(npz, probabilities=probs * 0.9)
-    elif what == "logits":
-        np.savez_compressed(npz, probabilities=np.log(probs))
-    elif what == "label":
-        write_image(np.full(probs.shape[1:], 7, np.uint8), references / "case_00.nii.gz", SPACING_MM)
-    elif what == "geometry":
-        write_image(read(references / "case_00.nii.gz"), references / "case_00.nii.gz", (1.0, 1.0, 1.0))
-    elif what == "no reference":
-        (references / "case_00.nii.gz").unlink()
-    elif what == "extra case":
-        for path in list(folder.glob("case_00.*")):
-            path.rename(str(path).replace("case_00", "case_07"))
-        write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", SPACING_MM)
-    elif what == "npz leads nowhere":
-        npz.unlink()
-        npz.symlink_to(folder / "moved.npz")
-    elif what == "false size":
-        content = npz.read_bytes()
-        size = content.index(struct.pack("<I", probs.nbytes + 128), content.index(b"PK\x01\x02"))
-        npz.write_bytes(content[:size] + struct.pack("<I", 2**31) + content[size + 4 :])
-    elif what == "truth is NaN":
-        array = read(references / "case_00.nii.gz").astype(np.float32)
-        array.flat[3] = np.nan
-        write_image(array, references / "case_00.nii.gz", SPACING_MM)
-    elif what == "not UTF-8":
-        for path in (npz, folder / "case_00.nii.gz", references / "case_00.nii.gz"):
-            path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name.removeprefix("case_00")))
-    elif what == "almost":
-        truth = read(references / "case_00.nii.gz").astype(np.float32) + 1e-6
-        write_image(truth, references / "case_00.nii.gz", SPACING_MM)
+def saved(change, name="probabilities"):
+    """Saves the probabilities as a function changes them."""
+
+    def damage(npz, truth):
+        np.savez_compressed(npz, **{name: change(np.load(npz)["probabilities"])})
+
+    return damage
 
 
+def truth_as(change, spacing_mm=SPACING_MM):
+    return lambda npz, truth: write_image(change(read(truth)), truth, spacing_mm)
+
+
+def changed_bytes(change):
+    return lambda npz, truth: npz.write_bytes(change(npz.read_bytes()))
+
+
+def renamed(name):
+    def damage(npz, truth):
+        for path in (npz, npz.with_suffix(".nii.gz"), truth):
+            path.rename(path.with_name(name + path.name.removeprefix("case_00")))
+
+    return damage
+
+
+def false_size(content):
+    size = content.index(b"PK\x01\x02") + 24  # uncompressed, in the directory at the end
+    return content[:size] + struct.pack("<I", 2**31) + content[size + 4 :]
+
+
+def nan_at(array):
+    array = array.astype(np.float32)
+    array.flat[3] = np.nan
+    return array
+
+
+def to_nowhere(npz, truth):
+    npz.unlink()
+    npz.symlink_to(npz.with_name("moved.npz"))
+
+
+TRUNCATED = "case_00.npz", "truncated or corrupt"
 PROBLEMS = {
-    "missing npz": ["case_00.npz", "--npz"],
-    "truncated npz": ["case_00.npz", "truncated or corrupt"],
-    "corrupt npz": ["case_00.npz", "truncated or corrupt"],
-    "other key": ["case_00.npz", "'softmax'"],
-    "pickled npz": ["case_00.npz", "of shape (1,)"],
-    "shape": ["case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"],
-    "channels": ["case_00.npz", "3 classes"],
-    "integers": ["case_00.npz", "floating point"],
-    "NaN": ["case_00.npz", "NaN"],
-    "sum": ["case_00.npz", "sum to 0.9"],
-    "logits": ["case_00.npz", "logits"],
-    "label": ["case_00.nii.gz", "label 7"],
-    "geometry": ["case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"],
-    "no reference": ["case_00.nii.gz", "no ground truth"],
-    "extra case": ["case_07.npz", "validation split"],
-    "npz leads nowhere": ["case_00.npz is no file", "--npz"],
-    "false size": ["case_00.npz", "truncated or corrupt"],
-    "truth is NaN": ["gt_segmentations/case_00.nii.gz", "NaN or infinite"],
-    "not UTF-8": ["caf\\udce9.npz is not in the validation split"],
-    "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
+    "truncated npz": (changed_bytes(lambda content: content[:-200]), *TRUNCATED),
+    "corrupt npz": (changed_bytes(lambda content: content[:300] + bytes(20) + content[320:]), *TRUNCATED),
+    "false size": (changed_bytes(false_size), *TRUNCATED),
+    "other key": (saved(lambda probs: probs, "softmax"), "case_00.npz", "'softmax'"),
+    "pickled npz": (saved(lambda probs: np.array([{}], dtype=object)), "case_00.npz", "of shape (1,)"),
+    "shape": (saved(lambda probs: probs[:, 1:]), "case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"),
+    "channels": (saved(lambda probs: probs[:2]), "case_00.npz", "3 classes"),
+    "integers": (saved(lambda probs: np.ones(probs.shape, np.uint8)), "case_00.npz", "floating point"),
+    "NaN": (saved(lambda probs: np.where(probs > 0.999, np.nan, probs)), "case_00.npz", "NaN"),
+    "sum": (saved(lambda probs: probs * 0.9), "case_00.npz", "sum to 0.9"),
+    "logits": (saved(np.log), "case_00.npz", "logits"),
+    "npz leads nowhere": (to_nowhere, "case_00.npz is no file", "--npz"),
+    "label": (truth_as(lambda truth: np.full_like(truth, 7)), "case_00.nii.gz", "label 7"),
+    "geometry": (truth_as(np.asarray, (1, 1, 1)), "case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"),
+    "no reference": (lambda npz, truth: truth.unlink(), "case_00.nii.gz", "no ground truth"),
+    "truth is NaN": (truth_as(nan_at), "gt_segmentations/case_00.nii.gz", "NaN or infinite"),
+    "almost": (truth_as(lambda truth: truth + np.float32(1e-6)), "case_00.nii.gz", "label 1e-06, 1.000001"),
+    "extra case": (renamed("case_07"), "case_07.npz", "validation split"),
+    "not UTF-8": (renamed(os.fsdecode(b"caf\xe9")), "caf\\udce9.npz is not in the validation split"),
 }
 
 
-BROKEN_FILES = [what for what, parts in PROBLEMS.items() if parts[:2] == ["case_00.npz", "truncated or corrupt"]]
-
-
 @pytest.mark.parametrize(
-    ("what", "is_large"), [(what, False) for what in PROBLEMS] + [(what, True) for what in BROKEN_FILES]
+    ("what", "is_large"),
+    [*((what, False) for what in PROBLEMS), *((what, True) for what in ("truncated npz", "corrupt npz", "false size"))],
 )
 def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, monkeypatch, what, is_large):
     if is_large:
         monkeypatch.setattr(image_files, "_MOST_AT_ONCE", 0)
     model = make_validated(cases=2)
-    break_case(model, what)
+    damage, *parts = PROBLEMS[what]
+    damage(model.validation() / "case_00.npz", model.references / "case_00.nii.gz")
     found = measure_folders(find_fold_folders(model.folder), Work(), chill=False)
     message = " ".join(found.problems.values())
-    assert all(part in message for part in PROBLEMS[what]), message
+    assert all(part in message for part in parts), message
     assert all("\n" not in problem for problem in found.problems.values())
     assert list(found.records) == ["case_01"]
     assert [path.name for path in (model.validation() / "records").iterdir()] == ["case_01.npz"]

@@ -11,15 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.record import CaseRecord, file_key, read_record, record_path, scores, table
+from nnunet_nacl.case.record import CaseRecord, read_record, scores, table
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.pipeline import side_by_side
@@ -141,55 +140,6 @@ def test_only_changed_cases_are_measured_again_and_again_means_all(model):
     source = SavedPredictions(PredictionFolder.open(model.validation()))
     dict(records_of(source, Work(), model.validation() / "records", again=True))
     assert watch.new() == CASES
-
-
-@dataclass(frozen=True)
-class Writing(Work):
-    """Writes files of each case into a folder, and names them and others in its record."""
-
-    names: tuple[str, ...] = ("maps/{}.txt",)
-
-    def __call__(self, case: Case) -> CaseRecord:
-        files = {}
-        for name in self.names:
-            path = self.output / name.format(case.name)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(case.name)
-            files[name.format(case.name)] = file_key(path)
-        return replace(super().__call__(case), files=files)
-
-
-def test_a_record_holds_while_its_files_do_and_those_of_other_settings_go(model, tmp_path):
-    output, source = tmp_path / "out", SavedPredictions(PredictionFolder.open(model.validation()))
-    (output / "records").mkdir(parents=True)
-
-    def run(**options):
-        dict(records_of(source, Writing(output=output, **options), output / "records"))
-        return watch.new()
-
-    watch = Watch(output)
-    assert run() == CASES and run() == []
-    (output / "maps" / "case_00.txt").unlink()
-    (output / "maps" / "case_01.txt").write_text("mine")
-    assert run() == CASES and (output / "maps" / "case_01.txt").read_text() == "case_01"
-    assert run(names=("other/{}.txt",), with_sample=True) == CASES
-    assert not (output / "maps").exists() and len(list((output / "other").iterdir())) == 2
-
-
-@pytest.mark.parametrize("place", ["{victim}", "../elsewhere/victim", "maps/../../elsewhere/victim", "link/victim"])
-def test_whatever_a_record_names_nothing_elsewhere_is_removed(model, tmp_path, place):
-    output, victim = tmp_path / "out", tmp_path / "elsewhere" / "victim"
-    for folder in (output / "maps", output / "records", victim.parent):
-        folder.mkdir(parents=True)
-    victim.write_text("mine")
-    (output / "link").symlink_to(victim.parent)
-    source = SavedPredictions(PredictionFolder.open(model.validation()))
-    work = Writing(output=output)
-    dict(records_of(source, work, output / "records"))
-    path = record_path(output / "records", "case_00")
-    replace(read_record(path), files={place.format(victim=victim): file_key(victim)}).save(path)
-    dict(records_of(source, replace(work, with_sample=True), output / "records"))
-    assert victim.read_text() == "mine" and read_record(path).files.keys() == {"maps/case_00.txt"}
 
 
 def evaluate(*arguments) -> int:
