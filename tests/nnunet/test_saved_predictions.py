@@ -19,7 +19,7 @@ import tifffile
 from scipy import ndimage
 from skimage import io
 
-from nnunet_nacl.case import key
+from nnunet_nacl.case import record
 from nnunet_nacl.case.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
@@ -341,8 +341,8 @@ def test_a_run_is_called_by_what_was_seen(predict, tmp_path, monkeypatch):
 
     first, before = run(), (source / "case_1.npz").read_bytes()
     with monkeypatch.context() as patch:
-        for name in ("checksum", "npz_digest"):
-            patch.setattr(key, name, lambda *_: pytest.fail("nothing has changed, and is read"))
+        for name in ("checksum", "_npz_digest"):
+            patch.setattr(record, name, lambda *_: pytest.fail("nothing has changed, and is read"))
         assert run() == first
     assert run(maps=ALL) == first, "their marks hold"
     shutil.copy(source / "case_0.npz", source / "case_1.npz")
