@@ -128,7 +128,9 @@ def records_of(
     """The record of each case of a source, or the line that says why there is none.
 
     A record that an earlier run left holds while its key does, and while the files that it names lie in the output
-    folder as they were written; it is given first. Each new one is written as soon as it is made.
+    folder as they were written; it is given first. Each new one is written as soon as it is made. Where it replaces
+    one, as with other settings, it has a sample if some of those had, and says as that did how its probabilities were
+    made if they are still the same.
 
     Args:
         source: Of the cases.
@@ -158,6 +160,8 @@ def records_of(
             yield name, replace(old[name], key=keys[name])
         else:
             todo.append(name)
+    if any(old[name].sample is not None for name in todo if name in old):
+        work = replace(work, with_sample=True)
     outcomes = source.each(todo, work, jobs) if todo and not only_found else iter(())
     silent, n_done = only_found or not (title and todo), len(names) - len(todo)
     for name, outcome in tqdm(outcomes, title, len(names), initial=n_done, unit="case", disable=silent):
@@ -165,6 +169,8 @@ def records_of(
             yield name, one_line(outcome)
             continue
         record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else keys[name])
+        if name in old and not record.made_by and _same_predictions(old[name].key, record.key):
+            record = replace(record, made_by=old[name].made_by)
         if folder is not None:
             try:
                 record.save(record_path(folder, name))
@@ -202,6 +208,12 @@ def _holds(record: CaseRecord, key: Key, work: Work, labels: Labels) -> bool:
     except OSError:
         return False
     return all(file["digest"] == record.files[place]["digest"] for place, file in files.items())
+
+
+def _same_predictions(first: Key, second: Key) -> bool:
+    """Whether two keys are of the same contents of a segmentation and of probabilities that were saved."""
+    pairs = [(first["files"].get(name), second["files"].get(name)) for name in ("segmentation", "probabilities")]
+    return all(before and now and before["digest"] == now["digest"] for before, now in pairs)
 
 
 class SavedPredictions(Source):

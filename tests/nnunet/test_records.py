@@ -132,6 +132,20 @@ def test_other_contents_or_settings_are_measured_again_from_probabilities(model,
     assert not watch.new()
 
 
+def test_other_settings_keep_the_sample_and_which_network_it_was(model):
+    """As `evaluate -bins` measures a validation that the trainer recorded: `calibrate` must go on from it."""
+    made_by = {"checkpoint": "0" * 64, "step_size": 0.5, "mirroring": True}
+    for case, record in measured(model.validation(), with_sample=True).items():
+        replace(record, made_by=made_by).save(record_path(model.validation() / "records", case))
+    npz = model.validation() / "case_01.npz"
+    np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
+    anew = measured(model.validation(), n_bins=10)
+    assert [record.made_by for record in anew.values()] == [made_by, {}]  # other probabilities, who knows whose
+    watch = Watch(model.validation())
+    measured(model.validation(), n_bins=10, with_sample=True)
+    assert not watch.new()
+
+
 def test_only_changed_cases_are_measured_again_and_again_means_all(model):
     measured(model.validation())
     npz, watch = model.validation() / "case_01.npz", Watch(model.validation())
