@@ -115,11 +115,6 @@ def flags_of(
     return quality.flags(bad, names, find, miss)
 
 
-def number_to_draw(args: argparse.Namespace) -> int:
-    """The value of ``-also``, 0 without; UserError if it is below 1."""
-    return whole_number(args.also, "-also", "", 1) or 0
-
-
 def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path], ending: str) -> None:
     """What ``--slicer`` asks for, in the order of the list; prints what to open."""
     from nnunet_nacl.review.list_files import PAGES

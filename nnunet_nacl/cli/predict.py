@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_nacl.cli.options import (
-    NETWORK,
-    add_flags,
-    add_shared,
-    flags_of,
-    model_of,
-    network_of,
-    number_to_draw,
-    whole_number,
-    write_for_slicer,
-)
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.cli.options import NETWORK, add_flags, add_shared, model_of, network_of, whole_number
 
 HELP = "predict scans and list those to look at first"
 
@@ -28,8 +16,6 @@ _DESCRIPTION = """\
 nnUNetv2_predict and, in the same pass, which scans need a look, and where (docs/how-to/predict.md).
 example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
 """
-
-
 _UNLIKE = "an image so improbable among the calibration scans is unlike them (default: %(default)s)"
 
 
@@ -80,84 +66,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    from nnunet_nacl.case.findings import finding_channels
-    from nnunet_nacl.case.measure import choose_maps
-    from nnunet_nacl.cli.review_text import print_list
-    from nnunet_nacl.cli.terminal import report_problems
-    from nnunet_nacl.errors import termination_as_interrupt
-    from nnunet_nacl.review.deliver import NOT_YET, deliver, dicom_maker, find_scans, predict_source
-    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
+    from nnunet_nacl.review.deliver import predict_source
     from nnunet_nacl.review.predicted_quality import CalibratedModel
-    from nnunet_nacl.review.review_list import Aims
-    from nnunet_nacl.review.slicer import check_images
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")
-    scans, output, previous = Path(args.i), Path(args.o), args.prev_stage_predictions
-    given = Path(args.map) if args.map else None
-    model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(given)
-    quality = model.quality
-    unknown = " ".join(model.missing) or "the map has learned nothing."
-    maps = () if args.maps is None else choose_maps(args.maps, len(model.folds))
-    flags, unlike = flags_of(args, model.labels.structures, quality, unknown), _level(args.unlike)
-    found = find_scans(model, scans, Path(previous) if previous else None, args.orientation)
-    maker = dicom_maker(model, scans, found[0], Path(args.codes) if args.codes else None, args.orientation)
-    network = network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
-    source, about = predict_source(
+    model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(Path(args.map) if args.map else None)
+    why_not = " ".join(model.missing) or "the map has learned nothing."
+    data = model.opened
+    aims, delivery = work_of(args, data, (model.calibration, model.quality, why_not), len(model.folds), args.unlike)
+    source, maker, run = predict_source(
         model,
-        network,
-        scans,
-        found,
+        network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose},
+        Path(args.i),
+        previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        dicom=(Path(args.codes) if args.codes else None, args.orientation),
         parts=(args.num_parts, args.part_id),
-        check=maker.check if maker else None,
         any_size=args.any_size,
         readers=readers,
         exporters=exporters,
-        with_disagreement="mutual_information" in maps,
+        with_disagreement="mutual_information" in delivery.maps,
     )
-    aims = Aims(flags, unlike, number_to_draw(args), args.pages)
-    about = replace(about, aims=aims, command=shlex.join(["nnunet_nacl", *args.argv]))
-    delivery = Delivery(
-        calibration=model.calibration,
-        output=output,
-        data=model.opened,
-        quality=quality,
-        maps=maps,
-        probabilities=args.save_probabilities,
-        findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
-        pictures=args.pages != "none",
-        dicom=maker,
-    )
-    images = {name: source.path(name) for name in source.names}
-    if args.slicer:
-        check_images(images.values(), output)
     if args.m:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
     _set_threads(args.device)
-    title = "" if args.disable_progress_bar else "predict"
-    try:
-        with termination_as_interrupt():
-            listed, problems = deliver(source, delivery, about, again=args.overwrite, title=title)
-    except KeyboardInterrupt:
-        print("\nstopped: the finished scans are kept; go on with the same command", file=sys.stderr)
-        raise
-
-    print_list(listed, output)
-    if args.slicer:
-        write_for_slicer(output, listed, images, model.opened.file_ending)
-    if maps:
-        print(f"maps: {output / 'maps'}/SCAN/")
-    if n_waiting := list(listed.about.problems.values()).count(NOT_YET):
-        print(f"{n_waiting} scans of other parts are not done yet; the run that ends last lists them.")
-    report_problems("predict", problems)
-    return 1 if problems else 0
-
-
-def _level(value: float) -> float:
-    if not 0 < value < 1:
-        raise UserError(f"-unlike is a probability, above 0 and below 1, got {value:g}.")
-    return value
+    images = {name: source.path(name) for name in source.names}
+    run, delivery = replace(run, aims=aims), replace(delivery, dicom=maker)
+    return deliver_as_asked(args, source, delivery, run, images, title="" if args.disable_progress_bar else "predict")
 
 
 def _processes(args: argparse.Namespace, name: str) -> int:

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_nacl.cli.options import (
-    add_flags,
-    add_shared,
-    flags_of,
-    number_of_processes,
-    number_to_draw,
-    write_for_slicer,
-)
+from nnunet_nacl.cli.options import add_flags, add_shared, number_of_processes
 from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first; calibrate saved predictions, write uncertainty maps"
@@ -48,12 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-corrected", metavar="FOLDER", type=Path, help="with -back: corrected labels of some scans, named like theirs")
     add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add(
-        "-maps",
-        metavar="MAP",
-        nargs="*",
-        help="write maps: confidence, entropy (no name: these), probabilities",
-    )
+    add("-maps", metavar="MAP", nargs="*", help="write maps: confidence, entropy (no name: these), probabilities")
     add_shared(parser, "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
@@ -88,53 +75,18 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 
 
 def _review(args: argparse.Namespace) -> int:
-    from nnunet_nacl.case.findings import finding_channels
-    from nnunet_nacl.case.measure import choose_maps
-    from nnunet_nacl.cli.review_text import print_list
-    from nnunet_nacl.cli.terminal import report_problems
+    from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.review.deliver import deliver, review_source
-    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.deliver import review_source
     from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
-    from nnunet_nacl.review.review_list import Aims
-    from nnunet_nacl.review.slicer import check_images
 
-    processes, output = number_of_processes(args.np), Path(args.o)
+    processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
-    maps = () if args.maps is None else choose_maps(args.maps)
-    map_path = Path(args.map) if args.map else None
-    calibration, quality, note, unknown = None, None, "", ""
-    if map_path:
-        note = check_same_networks(map_path, folder)
-        calibration, quality, unknown = open_map(map_path, folder)
-    why_not = unknown or "give the map that predicts it, -map."
-    flags = flags_of(args, folder.labels.structures, quality, why_not)
+    note = check_same_networks(map_path, folder) if map_path else ""
+    calibration, quality, why_not = open_map(map_path, folder) if map_path else (None, None, "")
+    why_not = why_not or "give the map that predicts it, -map."
+    aims, delivery = work_of(args, folder, (calibration, quality, why_not))
     source, run = review_source(folder, map_path)
-    run = replace(
-        run,
-        aims=Aims(flags, also=number_to_draw(args), pages=args.pages),
-        command=shlex.join(["nnunet_nacl", *args.argv]),
-        notes=[note] if note else [],
-    )
-    delivery = Delivery(
-        calibration=calibration,
-        output=output,
-        data=folder,
-        quality=quality,
-        maps=maps,
-        probabilities=args.save_probabilities,
-        findings=finding_channels(folder.labels, args.findings, quality.listed if quality else ()),
-        pictures=args.pages != "none",
-    )
+    run = replace(run, aims=aims, notes=[note] if note else [])
     images = {name: folder.images(name)[0] for name in source.names if args.slicer}
-    if args.slicer:
-        check_images(images.values(), output)
-    listed, problems = deliver(source, delivery, run, jobs=processes, again=args.overwrite, title="review")
-    print_list(listed, output, "cases")
-    if args.slicer:
-        write_for_slicer(output, listed, images, folder.file_ending)
-    print(f"segmentations: {output}")
-    if maps:
-        print(f"maps: {output / 'maps'}/CASE/   ({', '.join(maps)})")
-    report_problems("review", problems)
-    return 1 if problems else 0
+    return deliver_as_asked(args, source, delivery, run, images, title="review", jobs=processes)

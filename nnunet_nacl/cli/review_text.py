@@ -1,29 +1,114 @@
-"""The text that `predict` and `review` print: the head of the list."""
+"""What `predict` and `review` make of the options that both have, and say: the cases to look at first."""
 
 from __future__ import annotations
 
+import argparse
 import math
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.errors import one_line, some
+from nnunet_nacl.cli.options import flags_of, whole_number, write_for_slicer
+from nnunet_nacl.cli.terminal import report_problems
+from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
+from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.show.tables import number, text_of
 
 if TYPE_CHECKING:
-    from nnunet_nacl.review.review_list import ReviewList
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.nnunet.records import Source
+    from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+    from nnunet_nacl.review.deliver import Run
+    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.predicted_quality import QualityOfMap
+    from nnunet_nacl.review.review_list import Aims, ReviewList
 
 _SHOWN = 10  # lines
 _WORST = 3  # structures
 
 
-def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
-    """Prints the cases to look at first and why, the notes, and where the whole list is.
+def work_of(
+    args: argparse.Namespace,
+    data: PredictionFolder,
+    opened: tuple[LogOddsMap | None, QualityOfMap | None, str],
+    n_networks: int = 1,
+    unlike: float = DEFAULT_UNLIKE,
+) -> tuple[Aims, Delivery]:
+    """What the options ask of the list, and of each case; UserError where they do not fit.
 
     Args:
-        listed: The list.
-        output: Folder that it was written to.
-        name: The cases are called.
+        args: Of the subcommand.
+        data: Labels, writer and plans of the data set.
+        opened: The map that probabilities are taken through, what it has learned, and why nothing is known of Dice.
+        n_networks: How many are averaged.
+        unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
     """
+    from nnunet_nacl.case.findings import finding_channels
+    from nnunet_nacl.case.measure import choose_maps
+    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.review_list import Aims
+
+    calibration, quality, why_not = opened
+    maps = () if args.maps is None else choose_maps(args.maps, n_networks)
+    flags = flags_of(args, data.labels.structures, quality, why_not)
+    if not 0 < unlike < 1:
+        raise UserError(f"-unlike is a probability, above 0 and below 1, got {unlike:g}.")
+    delivery = Delivery(
+        calibration=calibration,
+        output=Path(args.o),
+        data=data,
+        quality=quality,
+        maps=maps,
+        probabilities=args.save_probabilities,
+        findings=finding_channels(data.labels, args.findings, quality.listed if quality else ()),
+        pictures=args.pages != "none",
+    )
+    return Aims(flags, unlike, whole_number(args.also, "-also", "", 1) or 0, args.pages), delivery
+
+
+def deliver_as_asked(
+    args: argparse.Namespace, source: Source, delivery: Delivery, run: Run, images: Mapping[str, Path], **options: Any
+) -> int:
+    """Does the cases and prints their list; exit status 1 if some could not be done.
+
+    Args:
+        args: Of the subcommand.
+        source: The cases.
+        delivery: What becomes of them.
+        run: What is said of the run, but for the command.
+        images: For ``--slicer``, the first channel of each case.
+        **options: Of :func:`~nnunet_nacl.review.deliver.deliver`.
+    """
+    from nnunet_nacl.review.deliver import NOT_YET, deliver
+    from nnunet_nacl.review.slicer import check_images
+
+    name, output = "scan" if args.subcommand == "predict" else "case", delivery.output
+    run = replace(run, command=shlex.join(["nnunet_nacl", *args.argv]))
+    if args.slicer:
+        check_images(images.values(), output)
+    try:
+        with termination_as_interrupt():
+            listed, problems = deliver(source, delivery, run, again=args.overwrite, **options)
+    except KeyboardInterrupt:
+        print(f"\nstopped: the finished {name}s are kept; go on with the same command", file=sys.stderr)
+        raise
+    print_list(listed, output, name)
+    if args.slicer:
+        write_for_slicer(output, listed, images, listed.about.file_ending)
+    print(f"segmentations: {output}")
+    if delivery.maps:
+        print(f"maps: {output / 'maps'}/{name.upper()}/   ({', '.join(delivery.maps)})")
+    if n_waiting := list(listed.about.problems.values()).count(NOT_YET):
+        print(f"{n_waiting} {name}s of other parts are not done yet; the run that ends last lists them.")
+    report_problems(args.subcommand, problems)
+    return 1 if problems else 0
+
+
+def print_list(listed: ReviewList, output: Path, name: str) -> None:
+    """Prints the cases, by the name that they have, to look at first and why, the notes, and where the list is."""
     from nnunet_nacl.case.findings import FINDINGS
     from nnunet_nacl.review.list_files import PAGE, RESEARCH, REVIEW, SCANS, STRUCTURES
 
@@ -31,7 +116,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     if len(scans):
         order = "score" if listed.is_scored else "predicted Dice"
         shown = f"({min(_SHOWN, len(scans))} of {len(scans)})"
-        print(f"{listed.summary}\n{len(scans)} {name}, lowest {order} first {shown}:\n{_table_text(listed)}")
+        print(f"{listed.summary}\n{len(scans)} {name}s, lowest {order} first {shown}:\n{_table_text(listed)}")
     if listed.structures.dice_low.notna().any():
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     if any(scans.unlike[:_SHOWN]):
@@ -67,9 +152,8 @@ def _table_text(listed: ReviewList) -> str:
         for i, row in enumerate(rows, 1):
             cell = volume_text(row.volume, 4)
             if predicts_dice:
-                known = not math.isnan(row.dice_low)
-                interval = f" ({row.dice_low:.2f}-{row.dice_high:.2f})" + "!" * bool(scan.unlike) if known else ""
-                cell = f"{number(row.predicted_dice, 2)}{interval}"
+                ends = "" if math.isnan(row.dice_low) else f" ({row.dice_low:.2f}-{row.dice_high:.2f})"
+                cell = f"{number(row.predicted_dice, 2)}{ends}{'!' * bool(ends and scan.unlike)}"
             cell = cell if math.isnan(row.present) else f"{cell}, there {row.present:.2f}"
             name = f"worst {i}" if more > 0 else row.name
             line[f"{name} ({shown})"] = f"{row.name} {cell}" if more > 0 else cell

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ from nnunet_nacl.review.list_files import (
     DOCUMENT,
     RESEARCH,
     SCHEMA_VERSION,
-    PredictedCases,
-    PredictionRecord,
     places_of_list,
     promises,
     remove_list,
@@ -42,38 +40,31 @@ from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
 
 NOT_YET = "not predicted yet: run the part that has it."
-_ARGUMENTS = "review_args.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What the documents of a run say beside its cases.
+class Run(About):
+    """What documents say of a run; the run fills in what pages say of its cases.
 
     Attributes:
-        places: Folders that the cases come from, which the output must not lie in.
+        folder: That the cases come from, which the output must not lie in.
         arguments: Name and content of the file that tells whose the output folder is.
         document: What prediction.json says of cases and settings.
-        made: How the segmentations were made, for the page: text by heading.
         aims: Of the list.
         map_path: The file of the map; None where there is none.
         command: As it was given.
-        notes: What whoever uses the list must know.
-        members: Names of the networks that are averaged; one if there is nothing to average.
-        applied: What calibration_applied.json says; None writes none.
+        applied: What calibration_applied.json says; empty writes none.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
     """
 
-    places: Sequence[Path]
+    folder: Path
     arguments: tuple[str, Mapping[str, Any]]
-    document: PredictedCases
-    made: Mapping[str, str]
+    document: Mapping[str, Any]
     aims: Aims = Aims()
     map_path: Path | None = None
     command: str = ""
-    notes: Sequence[str] = ()
-    members: Sequence[str] = ("",)
-    applied: Mapping[str, Any] | None = None
+    applied: Mapping[str, Any] = field(default_factory=dict)
     num_parts: int = 1
     part: int = 0
 
@@ -81,19 +72,12 @@ class Run:
 def deliver(
     source: Source, delivery: Delivery, run: Run, *, jobs: int = 1, again: bool = False, title: str = ""
 ) -> tuple[ReviewList, dict[str, str]]:
-    """Do every case of a source, or of one part of it.
+    """Do every case of a source, or of the run's part of it.
 
     The output becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and its tables beside
     the segmentations. A case that cannot be done costs only itself. Every file gets its name when it is whole, and the
-    record of a case is written last: the same run goes on where it was.
-
-    Args:
-        source: The cases.
-        delivery: What becomes of them.
-        run: What is said of the run.
-        jobs: Cases at the same time.
-        again: Do the cases again that an earlier run finished.
-        title: Of the progress bar; empty shows none.
+    record of a case is written last: a run that was stopped goes on where it was. What was done is done ``again`` if
+    that is asked for; without a title there is no progress bar.
 
     Returns:
         The list, which holds the cases of all parts, and what is wrong with the cases of this one.
@@ -104,11 +88,10 @@ def deliver(
     output, data, names = delivery.output, delivery.data, list(source.names)
     places = (*places_of_list(output, names), MAPS, DICOM, RECORDS, APPLIED_FILE)
     list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
-    with open_output(output, run.places, data, run.arguments, places, part=run.part):
+    with open_output(output, [run.folder], data, run.arguments, places, part=run.part):
         with locked(list_lock):
             remove_list(output)
-        if run.applied is not None:
-            (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
+        (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
         if isinstance(source, SavedPredictions):
@@ -129,17 +112,17 @@ def deliver(
             listed = _write(delivery, run, done, wrong, waiting, seen)
     problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
     if problems and not n_finished:
-        raise UserError(f"{run.places[0]}: no case could be done.{list_problems(problems)}")
+        raise UserError(f"{run.folder}: no case could be done.{list_problems(problems)}")
     return listed, problems
 
 
 def _digests(source: Source, name: str, record: CaseRecord | None) -> dict[str, str | None]:
     """Of the files that a case comes from, by name; none where one cannot be read."""
     try:
-        key = record.key if record else source.key(name, {}, None)
+        files = (record.key if record else source.key(name, {}, None))["files"]
     except OSError:
         return {}
-    return {file: found and found["digest"] for file, found in key["files"].items()}
+    return {file: found and found["digest"] for file, found in files.items()}
 
 
 def _write(
@@ -153,24 +136,23 @@ def _write(
     """Write the list, its pages and prediction.json; ``seen`` are the digests of each case's files."""
     output, data = delivery.output, delivery.data
     map_file = named_map(run.map_path) if run.map_path else None
-    same = [os.path.abspath(output), map_file, run.document, seen]  # a run that goes on keeps its marks
-    run_id = hashlib.sha256(to_json_text(same).encode()).hexdigest()[:12]
+    identity = [os.path.abspath(output), map_file, run.document, seen]  # a run that goes on keeps its marks
+    run_id = hashlib.sha256(to_json_text(identity).encode()).hexdigest()[:12]
     notes = [*run.notes, *_of_others(delivery, run, {*done, *wrong, *waiting})]
     if delivery.quality and "predictions" in run.document:
         notes += delivery.quality.caveats(done)
-    about = About(
-        str(data.plans.get("dataset_name") or data.folder.name),
-        list(data.labels.structures.values()),
-        run.members,
-        {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-        notes,
-        run.made,
-        run_id,
-        data.file_ending,
+    about = replace(
+        run,
+        title=str(data.plans.get("dataset_name") or data.folder.name),
+        structures=list(data.labels.structures.values()),
+        problems={**wrong, **dict.fromkeys(waiting, NOT_YET)},
+        notes=notes,
+        run=run_id,
+        file_ending=data.file_ending,
     )
     listed = review_list([done[name] for name in sorted(done)], delivery.quality, run.aims, about)
     write_list(listed, output)
-    document: PredictionRecord = {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
         "run": run_id,
@@ -203,7 +185,7 @@ def _of_others(delivery: Delivery, run: Run, listed: set[str]) -> list[str]:
     shown = ", ".join(map(one_line, others[:3])) + (", ..." if len(others) > 3 else "")
     return [
         f"{output} holds {len(others)} segmentation{'s' * (len(others) > 1)} of scans that are not in "
-        f"{run.places[0]} ({shown}): of an earlier run, and not in this list."
+        f"{run.folder} ({shown}): of an earlier run, and not in this list."
     ]
 
 
@@ -217,14 +199,9 @@ def _remove_others(output: Path, names: set[str]) -> None:
 
 
 def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[SavedPredictions, Run]:
-    """A folder of predictions with probabilities as cases, and what documents say of it.
+    """Cases of a folder of predictions, opened without a truth, and what documents say of it and the map on them.
 
-    Args:
-        folder: The predictions; opened without a ground truth.
-        map_path: The map that calibrates them; None for none.
-
-    Raises:
-        UserError: The folder cannot be used, or holds no probabilities.
+    UserError where the folder holds no probabilities.
     """
     place, labels = folder.folder, folder.labels
     if next(place.glob("*.npz"), None) is None:
@@ -236,14 +213,14 @@ def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[Save
     for name in {"", ".", ".."}.intersection(source.names):
         source.names = [other for other in source.names if other != name]
         source.problems[name] = f"{source.path(name)}: no folder for maps can have the name {name!r}; rename the case."
-    applied: dict[str, Any] = {}
-    if map_path is not None and not (place / APPLIED_FILE).is_file():
-        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
-    elif (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+    made_by, applied = {"generated_by": "nnunet_nacl review"}, dict[str, Any]()
+    if (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
         applied = read_dict(place / APPLIED_FILE)
+    elif map_path is not None:
+        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
     return source, Run(
-        places=[place],
-        arguments=(_ARGUMENTS, {"generated_by": "nnunet_nacl review", "predictions": os.path.abspath(place)}),
+        folder=place,
+        arguments=("review_args.json", made_by | {"predictions": os.path.abspath(place)}),
         document={
             "predictions": {"folder": os.path.abspath(place)} | map_of(place),
             "dataset": folder.plans.get("dataset_name"),
@@ -256,27 +233,98 @@ def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[Save
             "Segmentations": "as they were predicted",
         },
         map_path=map_path,
-        members=[place.resolve().name],
-        applied={"generated_by": "nnunet_nacl review", **applied} if applied else {},
+        applied=applied | made_by if applied else {},
     )
 
 
-def find_scans(
-    model: CalibratedModel, images: Path, previous: Path | None, orientation: str
-) -> tuple[list[InputCase], dict[str, str]]:
-    """The scans of a folder that a model can predict, and what is wrong with others; UserError for a wrong cascade."""
-    stage = model.previous_stage
-    if stage and previous is None:
+def predict_source(
+    model: CalibratedModel,
+    network: Mapping[str, Any],
+    images: Path,
+    *,
+    previous: Path | None = None,
+    dicom: tuple[Path | None, str] = (None, ""),
+    parts: tuple[int, int] = (1, 0),
+    **options: Any,
+) -> tuple[Images, DicomMaker | None, Run]:
+    """A folder of scans and the networks of a model as cases, what writes DICOM objects, and what documents say.
+
+    Args:
+        model: The model.
+        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        images: Folder of the scans.
+        previous: Folder with the segmentations of the stage before, for a cascade.
+        dicom: For DICOM series, file of the structures' codes and axes of the training's images.
+        parts: Runs that share the scans, and which of them this is, from 0.
+        **options: Of :class:`~nnunet_nacl.nnunet.predicted.Images`.
+
+    Raises:
+        UserError: There are no scans, or codes, stage before or number of the part do not fit.
+    """
+    if model.previous_stage and previous is None:
         raise UserError(
-            f"a cascade: this network needs the segmentations of {stage}. Predict them with that configuration's "
-            "original checkpoint, and give their folder with -prev_stage_predictions."
+            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict them with that "
+            "configuration's original checkpoint, and give their folder with -prev_stage_predictions."
         )
-    if previous is not None and not stage:
+    if previous is not None and not model.previous_stage:
         raise UserError(f"-prev_stage_predictions {previous}: {model.configuration} is no stage of a cascade.")
-    return find_input_cases(images, model.opened, previous, orientation=orientation)
+    cases, problems = find_input_cases(images, model.opened, previous, orientation=dicom[1])
+    maker, (num_parts, part) = _dicom_maker(model, images, cases, *dicom), parts
+    if not 0 <= part < num_parts:
+        raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
+    if part >= len(cases):
+        print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
+    source = Images(model, network, cases, check=maker.check if maker else None, **options)
+    source.problems = problems
+    arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}
+    return (
+        source,
+        maker,
+        Run(
+            folder=images,
+            arguments=(PREDICT_ARGUMENTS, {"list_of_lists_or_source_folder": str(images.resolve())} | arguments),
+            num_parts=num_parts,
+            part=part,
+            map_path=model.map_path,
+            members=[f"fold_{fold}" for fold in model.folds],
+            **_of_model(model, images, network["step_size"], network["mirroring"]),
+        ),
+    )
 
 
-def dicom_maker(
+def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring: bool) -> dict[str, Any]:
+    """Attributes of a run of predict that say how its networks were used."""
+    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
+    notes += model.other_inference(step_size, mirroring)
+    if model.quality is not None:
+        notes += model.quality.caveats((), several=len(model.folds) > 1)
+    document: dict[str, Any] = {
+        "images": str(images.resolve()),
+        "model": {
+            "folder": str(model.folder.resolve()),
+            "dataset": model.opened.plans.get("dataset_name"),
+            "trainer": model.trainer,
+            "configuration": model.configuration,
+            "checkpoint": model.checkpoint,
+            "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
+        },
+        "calibrated": model.calibration is not None,
+        "step_size": step_size,
+        "mirroring": mirroring,
+        "training_range": model.training.whose or None,
+    }
+    made = {
+        "Scans": str(images),
+        "Model": model.folder.name,
+        "Folds": ", ".join(model.folds),
+        "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
+        "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
+        "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
+    }
+    return {"document": document, "made": made, "notes": notes}
+
+
+def _dicom_maker(
     model: CalibratedModel, images: Path, cases: Sequence[InputCase], codes: Path | None, orientation: str
 ) -> DicomMaker | None:
     """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
@@ -290,80 +338,3 @@ def dicom_maker(
     several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
     serial = model.hashes[0] if len(model.hashes) == 1 else several
     return DicomMaker(read_codes(codes, names), model.folder.name, serial)
-
-
-def predict_source(
-    model: CalibratedModel,
-    network: Mapping[str, Any],
-    images: Path,
-    scans: tuple[Sequence[InputCase], dict[str, str]],
-    *,
-    parts: tuple[int, int] = (1, 0),
-    check: Callable[[Sequence[Path]], object] | None = None,
-    **options: Any,
-) -> tuple[Images, Run]:
-    """A folder of scans and the networks of a model as cases, and what documents say of them.
-
-    Args:
-        model: The model.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
-        images: Folder of the scans.
-        scans: What :func:`find_scans` found there.
-        parts: Runs that share the scans, and which of them this is, from 0.
-        check: Of a DICOM series before it is predicted.
-        **options: Of :class:`~nnunet_nacl.nnunet.predicted.Images`.
-
-    Raises:
-        UserError: The number of the part does not fit.
-    """
-    cases, problems = scans
-    num_parts, part = parts
-    if not 0 <= part < num_parts:
-        raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
-    if part >= len(cases):
-        print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
-    source = Images(model, network, cases, check=check, **options)
-    source.problems = problems
-    used = {name: network[name] for name in ("step_size", "mirroring")}
-    arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}
-    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
-    notes += model.other_inference(used["step_size"], used["mirroring"])
-    if model.quality is not None:
-        notes += model.quality.caveats((), several=len(model.folds) > 1)
-    return source, Run(
-        places=[images],
-        arguments=(PREDICT_ARGUMENTS, {"list_of_lists_or_source_folder": str(images.resolve())} | arguments),
-        document=_document_of(model, images, used),
-        made={
-            "Scans": str(images),
-            "Model": model.folder.name,
-            "Folds": ", ".join(model.folds),
-            "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
-            "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
-            "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
-        },
-        map_path=model.map_path,
-        notes=notes,
-        members=[f"fold_{fold}" for fold in model.folds],
-        num_parts=num_parts,
-        part=part,
-    )
-
-
-def _document_of(model: CalibratedModel, images: Path, used: Mapping[str, Any]) -> PredictedCases:
-    """What prediction.json says of scans, networks and how they were used."""
-    return {
-        "images": str(images.resolve()),
-        "model": {
-            "folder": str(model.folder.resolve()),
-            "dataset": model.opened.plans.get("dataset_name"),
-            "trainer": model.trainer,
-            "configuration": model.configuration,
-            "checkpoint": model.checkpoint,
-            "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
-        },
-        "calibrated": model.calibration is not None,
-        "step_size": used["step_size"],
-        "mirroring": used["mirroring"],
-        "training_range": model.training.whose or None,
-    }

@@ -49,7 +49,7 @@ class Delivery(Work):
 
     @property
     def key(self) -> dict[str, Any]:
-        """What a record depends on, beside the files and networks of its case."""
+        """Settings that a record depends on, beside the files and networks of its case."""
         return {
             "map": self.calibration and self.calibration.to_json(),
             "maps": list(self.maps),
@@ -68,9 +68,8 @@ class Delivery(Work):
         views = Views.of(case, self.maps)
         record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
-        written = write_case(
-            self.data, case, self.output, maps=views.maps, saved=case.saved, probabilities=self._probabilities(case)
-        )
+        options: dict[str, Any] = {"saved": case.saved, "probabilities": self._probabilities(case)}
+        written = write_case(self.data, case, self.output, maps=views.maps, **options)
         if self.dicom is not None:
             columns = structure_columns(completed(table([record]), self.quality))
             if not self.quality:  # then no Dice is reported

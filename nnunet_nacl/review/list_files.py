@@ -72,22 +72,7 @@ class ListedScan(TypedDict):
     structures: dict[str, tuple[Number, ...]]
 
 
-class PredictedCases(TypedDict, total=False):
-    """What prediction.json says of cases and settings: see :class:`PredictionRecord`."""
-
-    images: str
-    model: UsedModel
-    calibrated: bool
-    step_size: float
-    mirroring: bool
-    training_range: str | None
-    predictions: dict[str, str]
-    dataset: str | None
-    form: str
-    structures: dict[str, str]
-
-
-class PredictionRecord(PredictedCases):
+class PredictionRecord(TypedDict):
     """prediction.json: how the segmentations of a folder were made, by `nnunet_nacl predict` or `review`.
 
     Attributes:
@@ -137,6 +122,16 @@ class PredictionRecord(PredictedCases):
     scans: dict[str, ListedScan]
     not_predicted_yet: NotRequired[list[str]]
     drawn: NotRequired[Drawn | None]
+    images: NotRequired[str]
+    model: NotRequired[UsedModel]
+    calibrated: NotRequired[bool]
+    step_size: NotRequired[float]
+    mirroring: NotRequired[bool]
+    training_range: NotRequired[str | None]
+    predictions: NotRequired[dict[str, str]]
+    dataset: NotRequired[str | None]
+    form: NotRequired[str]
+    structures: NotRequired[dict[str, str]]
 
 
 # Columns of the tables by those of the list; a new one is a line here, and its value in the record.
@@ -165,8 +160,7 @@ _STRUCTURES = {
 def csv_texts(listed: ReviewList) -> dict[str, str]:
     """By name the content of the tables, in the order of the list; findings.csv only where there are some.
 
-    A cell is empty where a number is undefined. A case that could not be done has a row without a rank at the end of
-    review.csv: whoever works through the list must not miss it.
+    A case that could not be done has a row without a rank at the end of review.csv: nobody must miss it.
     """
     scans = listed.scans.reset_index(names="case").assign(problem=None)
     scans["rank"] = scans.index + 1

@@ -124,8 +124,7 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
         corrected: Folder of corrected labels, those of some scans; None: there are none.
 
     Raises:
-        UserError: A file cannot be read or does not belong to the list; corrected labels have another geometry than the
-            delivered ones, or labels that dataset.json does not have.
+        UserError: A file cannot be read or does not belong to the list, or corrected labels do not fit the delivered.
     """
     fix = "make its list again"
     listed = decode(_Listed, read_dict(output / DOCUMENT), f"{output}: not an output folder of this version", fix=fix)
@@ -157,14 +156,14 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
             if structures and limits:  # NaN is not below
                 bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
             cases.append(ScanOutcome(case, group, mark, n_changed, bad, structures))
-    looked = {group: _counts(group, groups, cases) for group in GROUPS}
-    drawn_ones, n_others = looked[DRAWN], looked[DRAWN]["n"] + looked[OTHER]["n"]
+    counts = {group: _counts(group, groups, cases) for group in GROUPS}
+    of_drawn, n_not_flagged = counts[DRAWN], counts[DRAWN]["n"] + counts[OTHER]["n"]
     return Outcome(
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         [str(path) for path in marks],
         None if corrected is None else str(corrected),
-        looked,
-        *unseen_bad(len(groups), n_others, drawn_ones["judged"], drawn_ones["bad"]),
+        counts,
+        *unseen_bad(len(groups), n_not_flagged, of_drawn["judged"], of_drawn["bad"]),
         _predicted(cases),
         warnings,
         cases,
@@ -221,6 +220,7 @@ def _joint_counts(folder: PredictionFolder, case: str, file: Path) -> np.ndarray
 
 
 def _dice(joint: np.ndarray, labels: Labels) -> dict[str, float]:
+    """Of each structure, by name."""
     values = {}
     for channel in labels.foreground:
         of = np.atleast_1d(labels.values[channel])
@@ -247,14 +247,16 @@ def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
 
 
 def _counts(group: str, groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> dict[str, int]:
-    here = [case for case in cases if case.group == group]
-    changed = sum(case.mark in ("correct", "reject") or bool(case.n_changed) for case in here)
-    judged = [case.bad for case in here if case.bad is not None]
-    counts = {"n": [*groups.values()].count(group), "looked_at": len(here), "changed": changed}
+    """How many scans of a group there are, and what became of them."""
+    members = [case for case in cases if case.group == group]
+    changed = sum(case.mark in ("correct", "reject") or bool(case.n_changed) for case in members)
+    judged = [case.bad for case in members if case.bad is not None]
+    counts = {"n": [*groups.values()].count(group), "looked_at": len(members), "changed": changed}
     return counts | {"judged": len(judged), "bad": sum(judged)}
 
 
 def _predicted(cases: Sequence[ScanOutcome]) -> dict[str, PredictedOutcome]:
+    """By structure how far its predicted Dice holds."""
     result = {}
     for name in dict.fromkeys(name for case in cases for name in case.structures):
         table = np.array([case.structures[name] for case in cases if case.structures])
@@ -273,7 +275,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 
 
 def outcome_page(outcome: Outcome) -> str:
-    """The page: all of that, and every structure of every corrected scan."""
+    """The page: what a terminal shows, and every structure of every corrected scan."""
     made, tables = outcome.created.partition("T")[0], [(caption, frames(rows)[1]) for caption, rows in _tables(outcome)]
     return render_page("outcome.html", notes=outcome.warnings, sentences=_sentences(outcome), tables=tables, made=made)
 
@@ -286,10 +288,10 @@ def _tables(outcome: Outcome) -> list[tuple[str, Rows]]:
         for name, group in outcome.groups.items()
     ]
     predicted = [
-        {"structure": name, "scans": each.n, "Dice": each.dice, "predicted": each.predicted_dice, "off by": each.error}
-        | {"in its interval": f"{each.coverage.share:.2f} of {each.coverage.n}" if each.coverage.n else "-"}
-        | {"95 % interval of that": _range(each.coverage.low, each.coverage.high), "width": each.width}
-        for name, each in outcome.predicted.items()
+        {"structure": name, "scans": held.n, "Dice": held.dice, "predicted": held.predicted_dice, "off by": held.error}
+        | {"in its interval": f"{held.coverage.share:.2f} of {held.coverage.n}" if held.coverage.n else "-"}
+        | {"95 % interval of that": _range(held.coverage.low, held.coverage.high), "width": held.width}
+        for name, held in outcome.predicted.items()
     ]
     scans = [
         {"scan": case.case, "group": case.group, "mark": case.mark or "-", "structure": name, "Dice": number(dice, 2)}

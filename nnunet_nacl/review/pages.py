@@ -74,7 +74,7 @@ def _render_list(
     return render_page(
         "review.html",
         ("marks.js", "page.js", "list.js"),
-        **_shared(listed),
+        list=listed,
         rows=rows,
         pages=pages,
         here=here,
@@ -87,12 +87,8 @@ def _render_list(
     )
 
 
-def _shared(listed: ReviewList) -> dict[str, Any]:
-    """What both kinds of pages say."""
-    return {"list": listed, "about": listed.about, "no_intervals": _why_no_intervals(listed)}
-
-
 def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
+    """What the page says of a scan."""
     record, structures = listed.records[scan.Index], listed.structures.loc[[scan.Index]]
     cells = [_cell(scan.score, f"{scan.score:.2g}")] if listed.is_scored else []
     is_unlike, more = bool(scan.unlike), list[str]()
@@ -126,7 +122,7 @@ def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Pa
     return render_page(
         "scan.html",
         ("marks.js", "scan.js"),
-        **_shared(listed),
+        list=listed,
         case=case,
         rank=listed.scans.index.get_loc(case) + 1,
         back=f"../{PAGE}",
@@ -159,29 +155,17 @@ def _structure_lines(row: Any, is_unlike: bool) -> list[str]:
     return lines if math.isnan(row.present) else [*lines, f"in the scan: {row.present:.2f}"]
 
 
-def _why_no_intervals(listed: ReviewList) -> str:
-    """Why volumes have no interval, in words; empty where they have."""
-    if not len(listed.scans) or listed.structures.volume_low.notna().any():
-        return ""
-    if listed.quality is None:
-        return "no calibration map knows such segmentations (nnunet_nacl calibrate learns one)"
-    known, unit = listed.quality.of_map.unit, listed.scans.unit.iloc[0]
-    if known != unit:
-        return f"the calibration map learned volumes in {known}, these are in {unit}"
-    return "the calibration map learned from fewer than nine patients"
-
-
 def _cell(value: float, *lines: str) -> dict[str, Any]:
-    known = not math.isnan(value)
-    return {"lines": [line if known or i else "-" for i, line in enumerate(lines)], "value": value if known else None}
+    """A cell that sorts by its value; its first line is - where that is NaN."""
+    if math.isnan(value):
+        return {"lines": ["-", *lines[1:]], "value": None}
+    return {"lines": lines, "value": value}
 
 
 def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
     """By editor the line that opens a scan with its segmentation, quoted for a POSIX shell and for Python.
 
-    Args:
-        image: File of the scan; empty where it is not known: then the segmentation is opened alone.
-        segmentation: Its file.
+    Where the file of the image is not known, and empty, the segmentation is opened alone.
     """
     path = os.path.abspath(segmentation)
     paths = {"loadVolume": image, "loadSegmentation": path}

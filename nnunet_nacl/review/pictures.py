@@ -53,14 +53,8 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
     These are JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number
     that is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the
     left, right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size) through the
-    least certain place. There is none without an image.
-
-    Args:
-        record: Of the case.
-        case: With its image; one whose image was not read is looked for where nnU-Net's files say.
-        views: Where the network is uncertain.
-        data: Of the data set, on whose plans the direction of the slices depends.
-        with_page: Draw the pictures of the page.
+    least certain place. An image that was not read is looked for where nnU-Net's files say; without one there is no
+    picture, nor are there any of the page unless they are asked for. On the plans depends how slices lie.
     """
     image, files = case.image, case.images
     try:
@@ -106,18 +100,15 @@ def draw_slice(
     edges: Sequence[str],
     mark: tuple[int, int],
 ) -> bytes:
-    """A slice with its structures in colour over it and a scale bar; where colours repeat, each with its number from 1.
+    """PNG of a slice with its structures in colour over it and a scale bar; where colours repeat, with numbers from 1.
 
     Args:
         image: (rows, columns) image; the grey window runs from its 1st to its 99th percentile.
         labels: (rows, columns) label map.
         structures: What the labels are, in the order of the colours; later ones lie on top.
-        grid: From these to pixels.
+        grid: From voxels to pixels.
         edges: Letters at the left, right, upper and lower edge; none where they are unknown.
         mark: Row and column of a voxel to draw a ring around.
-
-    Returns:
-        PNG.
     """
     # 64 levels of grey: the eye sees no more beside each other, and the file is smaller by a third
     grey = ((grey_picture(image, grid) / 255.0 * 63).round() * (255 / 63)).round().astype(np.uint8)[..., None]
@@ -168,9 +159,9 @@ def painted(labels: np.ndarray, structures: Labels, width: int) -> tuple[np.ndar
         core = mask
         for _ in range(width):
             before, core = core, core.copy()
-            for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-                core[here] &= before[there]
-                core[there] &= before[here]
+            for upper, lower in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+                core[upper] &= before[lower]
+                core[lower] &= before[upper]
         np.putmask(inside, mask, color)
         np.putmask(rims, mask & ~core, color)
     return inside, rims

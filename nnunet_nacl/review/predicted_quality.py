@@ -44,9 +44,7 @@ class QualityOfMap:
 
     Attributes:
         path: The map.
-        record: What its file holds.
-        of_map: All that it learned.
-        learned: Of that, what Dice and volumes will be.
+        record: What its file holds; ``of_map`` is all that it learned, and ``learned`` what Dice and volumes will be.
         as_network: Whether the cases' probabilities are known as the network gave them: presence is learned from those,
             and not known of a folder that was calibrated before.
     """
@@ -85,32 +83,23 @@ class QualityOfMap:
     def flags(
         self, bad: Mapping[str, float], structures: Mapping[str, str], find: float | None, miss: float | None
     ) -> Flags:
-        """By which score scans are flagged, see :meth:`~nnunet_nacl.numbers.flags.Flags.of`.
-
-        Raises:
-            UserError: The predictions were calibrated before, or there are too few patients.
-        """
+        """By which score scans are flagged; UserError if they were calibrated before, or too few patients tell."""
         if self.why_no_flags:
             raise UserError(f"-bad: {self.why_no_flags}")
         return Flags.of(self.learned.scores, bad, structures, find, miss)
 
     def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
         """How probable an image with such a profile is; and, where that is at most the level, what is odd about it."""
-        known, values = self.of_map.profiles, np.array(profile, float)
-        if known is None or len(values) != len(known.names) or known.n_patients < 2:
+        scans, values = self.of_map.profiles, np.array(profile, float)
+        if scans is None or len(values) != len(scans.names) or scans.n_patients < 2:
             return math.nan, ""
-        p = known.p_value(values)
-        if p > level + 1e-9 or known.why_not(level):
+        p = scans.p_value(values)
+        if p > level + 1e-9 or scans.why_not(level):
             return p, ""
-        return p, f"unlike the {len(known.patient)} calibration scans: {'; '.join(known.stands_out(values))}"
+        return p, f"unlike the {len(scans.patient)} calibration scans: {'; '.join(scans.stands_out(values))}"
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
-        """What must be said beside predictions.
-
-        Args:
-            cases: Their names.
-            several: Whether several networks predicted them, or perhaps.
-        """
+        """What must be said beside predictions of cases, which perhaps ``several`` networks predicted together."""
         notes = [f"The map learned {SINGLE_NETWORKS}."] if several and not self.learned.as_deployed else []
         if shared := sorted(self.record.fitted.part_of.keys() & set(cases)):
             notes.append(
@@ -121,13 +110,7 @@ class QualityOfMap:
 
 
 def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, QualityOfMap | None, str]:
-    """What a map does to predictions, nothing if it calibrated them before; and what it has learned of such ones.
-
-    Where it has learned nothing, the last value says why.
-
-    Args:
-        path: calibration_map.json.
-        folder: The predictions.
+    """What a map does to a folder's predictions, None if it calibrated them before; what it has learned, or why not.
 
     Raises:
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
@@ -137,33 +120,26 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
     calibration = read_map(path, structures, folder.labels.regions)
     if calibrated and map_of(folder.folder).get("map_sha256") != checksum(path):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    record, why_not = CalibrationMap.load(path), ""
-    of_map, learned = record.quality, record.learned
-    if of_map is None or learned is None:
-        why = f" ({of_map.why_not})" if of_map and of_map.why_not else ""
-        why_not = (
-            f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
-            "held-out cases."
-        )
-    if calibrated and why_not:
+    record = CalibrationMap.load(path)
+    if record.quality is not None and record.learned is not None:
+        quality = QualityOfMap(path, record, record.quality, record.learned, not calibrated)
+        return None if calibrated else calibration, quality, ""
+    why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
+    why_not = (
+        f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "
+        "held-out cases."
+    )
+    if calibrated:
         raise UserError(why_not)
-    quality = None
-    if of_map and learned and not why_not:
-        quality = QualityOfMap(path, record, of_map, learned, not calibrated)
-    return None if calibrated else calibration, quality, why_not
+    return calibration, None, why_not
 
 
 def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
-    """Compare checkpoints, and trainer, plans and configuration, where both the map and the folder state them.
+    """A note where it cannot be known that predictions are of the map's networks; UserError where they are of others.
 
     A fold's validation lies beside its checkpoint, and `nnunet_nacl predict` records the checkpoints; of other folders
-    nobody knows. A folder that a map calibrated before is of that map's networks.
-
-    Returns:
-        A note where it cannot be known; empty where the checkpoints are the same.
-
-    Raises:
-        UserError: They are of other networks.
+    trainer, plans and configuration are compared, as far as they are stated. A folder that a map calibrated before is
+    of that map's networks.
     """
     record, folder = CalibrationMap.load(path), predictions.folder.resolve()
     if (folder / APPLIED_FILE).is_file() or record.origin.source == str(folder):
@@ -174,9 +150,9 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
         return ""
     stated = model.split("__") if model else ["", str(predictions.plans.get("plans_name", "")), ""]
     learned = Path(record.origin.source).name.split("__")
-    for here, there in zip(stated, learned if len(learned) == 3 else ()):
-        if here not in ("", there):
-            raise UserError(f"{path} was learned with {there}, {folder} has {here}; give the map of this model.")
+    for named, of_map in zip(stated, learned if len(learned) == 3 else ()):
+        if named not in ("", of_map):
+            raise UserError(f"{path} was learned with {of_map}, {folder} has {named}; give the map of this model.")
     return (
         f"Whether {path} was learned from the networks that predicted {folder} cannot be known from their files: it "
         "holds for no others."
@@ -206,7 +182,7 @@ def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class CalibratedModel(TrainedModel):
-    """Can be pickled, and holds no weights. What is said of the map is None, or empty, where there is none.
+    """A trained model with its map; what is said of that is None, or empty, where there is none. Can be pickled.
 
     Attributes:
         calibration: The map that the probabilities are taken through.

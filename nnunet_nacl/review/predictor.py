@@ -119,22 +119,15 @@ class Predictor:
         given = None if calibration_map is None else Path(calibration_map)
         self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
-        self._any_size, self._unlike = any_size, unlike
+        self.missing, self._any_size, self._unlike = self._model.missing, any_size, unlike
         names, quality, self._flags = self._model.labels.structures, self._model.quality, None
         if bad is None and (find, miss) != (None, None):
             raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
         if bad is not None:
             if quality is None:
                 raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
-            shares = share_of(find, "find"), share_of(miss, "miss")
-            self._flags = quality.flags(read_bad(bad, names), names, *shares)
-        listed = quality.listed if quality else ()
-        self._findings = finding_channels(self._model.labels, findings, listed)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """What the model lacks, each with the remedy."""
-        return self._model.missing
+            self._flags = quality.flags(read_bad(bad, names), names, share_of(find, "find"), share_of(miss, "miss"))
+        self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
 
     def predict(
         self,
@@ -173,13 +166,12 @@ class Predictor:
                 raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
-        answered = self._network.predict(prepared)
-        segmented = predicted_case(model, answered)
+        segmented = predicted_case(model, self._network.predict(prepared))
         views = Views.of(segmented, ())
         record = measure(segmented, model.calibration, views, findings=self._findings)
         listed = review_list([record], model.quality, Aims(self._flags, self._unlike))
         reasons = list(listed.scans.reasons[case])
-        source = segmented.probabilities
+        source, is_calibrated = segmented.probabilities, model.calibration is not None
         if model.calibration is not None:
             source = CalibratedProbabilities(source, model.calibration)
         return Answer(
@@ -189,5 +181,5 @@ class Predictor:
             reasons,
             bool(reasons) if self._flags else None,
             views.place.index if views.place else (),
-            Probabilities(source.whole(), model.calibration is not None) if probabilities else None,
+            Probabilities(source.whole(), is_calibrated) if probabilities else None,
         )

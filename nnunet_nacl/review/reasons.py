@@ -32,8 +32,7 @@ def reasons_to_look(
     Args:
         structures: Rows of the scan, see :func:`~nnunet_nacl.review.review_list.completed`, in the structures' order.
         flags: By which score scans are flagged; None: by none.
-        unlike: What is odd about the image among the calibration scans; empty for nothing.
-        differences: How the image differs from the training's.
+        unlike, differences: What is odd about the image among calibration scans, and beside the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
     others = {difference: list[str]() for difference in (*filter(None, [unlike]), *differences)}
@@ -50,13 +49,13 @@ def reasons_to_look(
         nearest = max(rows, key=lambda row: row.max_probability)
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
         return {**reasons, nothing: [], **others}
-    there, absent, disputed, torn = (dict[str, str]() for _ in range(4))  # by structure
+    presence, absent, disputed, torn = (dict[str, str]() for _ in range(4))  # by structure
     for row in rows:
         name, p = row.name, row.present
         if row.pieces == 0 and p >= LIKELY:
-            there[name] = f"{name} was not segmented, but is probably there ({p:.2f})"
+            presence[name] = f"{name} was not segmented, but is probably there ({p:.2f})"
         elif row.pieces and p < LIKELY:
-            there[name] = f"{name} is probably not there ({p:.2f})"
+            presence[name] = f"{name} is probably not there ({p:.2f})"
         elif row.pieces == 0 and math.isnan(p):
             absent[name] = name
         if row.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
@@ -65,11 +64,11 @@ def reasons_to_look(
         if row.largest_piece < _LARGEST_PIECE and name not in listed:
             share = f"{100 * row.largest_piece:.0f} %"
             torn[name] = f"{name} is in {row.pieces:.0f} pieces, the largest holds {share}"
-    reasons |= _each(there)
+    reasons |= _few_and_rest(presence)
     for together, words in ((absent, "empty: "), (disputed, "folds disagree on ")):
         if together:
             reasons[words + some(list(together.values()), _MOST_NAMES)] = list(together)
-    return reasons | _each(torn) | others
+    return reasons | _few_and_rest(torn) | others
 
 
 def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
@@ -81,8 +80,8 @@ def dice_text(row: Any) -> str:
     """``0.83 (0.70 to 0.90)``: predicted Dice with its interval, where that is known."""
     if math.isnan(row.predicted_dice):
         return "(not segmented)"
-    known = not math.isnan(row.dice_low)
-    return f"{row.predicted_dice:.2f}" + f" ({row.dice_low:.2f} to {row.dice_high:.2f})" * known
+    ends = "" if math.isnan(row.dice_low) else f" ({row.dice_low:.2f} to {row.dice_high:.2f})"
+    return f"{row.predicted_dice:.2f}{ends}"
 
 
 def volume_text(value: float, digits: int = 3) -> str:
@@ -90,7 +89,7 @@ def volume_text(value: float, digits: int = 3) -> str:
     return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
 
 
-def _each(texts: Mapping[str, str]) -> dict[str, list[str]]:
+def _few_and_rest(texts: Mapping[str, str]) -> dict[str, list[str]]:
     """A reason for each structure, and one for all beyond the first few."""
     reasons, more = {text: [name] for name, text in list(texts.items())[:_MOST_NAMES]}, list(texts)[_MOST_NAMES:]
     return {**reasons, f"{len(more)} more structures likewise": more} if more else reasons

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.record import table
+from nnunet_nacl.case.record import CaseRecord, table
 from nnunet_nacl.numbers.flags import Flags, structure_score
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.review.predicted_quality import QualityOfMap
@@ -84,7 +84,7 @@ class ReviewList:
 
     scans: pd.DataFrame
     structures: pd.DataFrame
-    records: Mapping[str, Any]
+    records: Mapping[str, CaseRecord]
     quality: QualityOfMap | None
     aims: Aims
     unlike: UnlikeScans | None
@@ -117,6 +117,18 @@ class ReviewList:
         return f"{text.strip()} {self.unlike.text if self.unlike else ''}".strip()
 
     @property
+    def why_no_intervals(self) -> str:
+        """Why volumes have no interval, in words; empty where they have."""
+        if not len(self.scans) or self.structures.volume_low.notna().any():
+            return ""
+        if self.quality is None:
+            return "no calibration map knows such segmentations (nnunet_nacl calibrate learns one)"
+        learned, unit = self.quality.of_map.unit, self.scans.unit.iloc[0]
+        if learned != unit:
+            return f"the calibration map learned volumes in {learned}, these are in {unit}"
+        return "the calibration map learned from fewer than nine patients"
+
+    @property
     def reservation(self) -> str:
         """How far the list may be relied on."""
         flags = self.aims.flags
@@ -126,7 +138,7 @@ class ReviewList:
 
 
 def review_list(
-    records: Iterable[Any], quality: QualityOfMap | None = None, aims: Aims = Aims(), about: About = About()
+    records: Iterable[CaseRecord], quality: QualityOfMap | None = None, aims: Aims = Aims(), about: About = About()
 ) -> ReviewList:
     """Rank scans, and say why they need a look.
 
@@ -138,38 +150,25 @@ def review_list(
     the calibration scans, and ``unlike``, what is odd about it, empty where it is like them; ``reasons``, the names of
     the structures by each reason to look, ``is_flagged`` where there is one, ``is_drawn`` by chance, ``why`` in words;
     and ``has_page``.
-
-    Args:
-        records: Of the scans: what :func:`~nnunet_nacl.case.record.table` reads, ``findings``, ``differences`` of the
-            image from the training's in words, and its ``profile``.
-        quality: What the calibration map has learned of such predictions.
-        aims: What is asked of the list.
-        about: What is said beside it.
     """
     by_case = {record.case: record for record in records}
     structures = completed(table(by_case.values()), quality, aims.flags.bad if aims.flags else None)
     rows = [_scan_row(by_case[str(case)], part, quality, aims) for case, part in structures.groupby("case", sort=False)]
-    scans = pd.DataFrame(rows, columns=_COLUMNS).set_index("case", drop=False)
+    scans = pd.DataFrame(rows, columns=_COLUMNS)
     is_first, score = scans.is_empty.astype(bool) & scans.score.isna(), scans.score.astype(float)
-    keys = {
-        "group": ~is_first,
-        "score": np.where(is_first, -scans.max_probability.astype(float), score.fillna(-math.inf)),
-        "dice": scans.lowest_predicted_dice,
-        "case": scans.case,
-    }
-    order = np.array(pd.DataFrame(keys).reset_index(drop=True).sort_values([*keys]).index, int)
-    scans = scans.iloc[order].drop(columns="case")
+    by = np.where(is_first, -scans.max_probability.astype(float), score.fillna(-math.inf))
+    scans = scans.assign(group=~is_first, by=by).sort_values(["group", "by", "lowest_predicted_dice", "case"])
+    scans = scans.set_index("case").drop(columns=["group", "by"])
     scans["is_flagged"] = [bool(why) for why in scans.reasons]
     others = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
     drawn = _drawn(others, aims.also)
     scans["is_drawn"] = scans.index.isin(drawn)
-    scans["why"] = ["; ".join(why) or "drawn by chance" * here for why, here in zip(scans.reasons, scans.is_drawn)]
+    scans["why"] = ["; ".join(why) or "drawn by chance" * chance for why, chance in zip(scans.reasons, scans.is_drawn)]
     left_out = set(others[NEXT:] if aims.pages == "flagged" else ()).difference(drawn)
     scans["has_page"] = [aims.pages != "none" and case not in left_out for case in scans.index]
-    unlike = None
-    if quality is not None and (profiles := quality.of_map.profiles) is not None:
-        compared = [np.array(by_case[case].profile, float) for case in scans.index[scans.unlike_p.notna()]]
-        unlike = UnlikeScans.of(profiles, compared, aims.unlike)
+    compared = [np.array(by_case[case].profile, float) for case in scans.index[scans.unlike_p.notna()]]
+    profiles = quality.of_map.profiles if quality else None
+    unlike = UnlikeScans.of(profiles, compared, aims.unlike) if profiles else None
     return ReviewList(scans, structures.set_index("case").loc[scans.index], by_case, quality, aims, unlike, about)
 
 
@@ -180,7 +179,7 @@ _COLUMNS = (
 )
 
 
-def _scan_row(record: Any, part: pd.DataFrame, quality: QualityOfMap | None, aims: Aims) -> dict[str, Any]:
+def _scan_row(record: CaseRecord, part: pd.DataFrame, quality: QualityOfMap | None, aims: Aims) -> dict[str, Any]:
     """A scan's row, from the rows of its structures."""
     worst, segmented = worst_first(part).iloc[0], part[part.pieces > 0]
     p, unlike = quality.unlike(record.profile, aims.unlike) if quality else (math.nan, "")
@@ -221,31 +220,28 @@ def completed(
     members = structures[[column for column in structures if column.startswith(MEMBER)]].astype(float)
     members = members if members.shape[1] > 1 else members.iloc[:, :0]
     made = structures.reindex(columns=list(dict.fromkeys((*structures, *_NEEDED)))).assign(
-        volume_min=members.min(axis=1),
-        volume_max=members.max(axis=1),
-        volume_sd=members.std(axis=1),
-        says_nothing=False,
+        volume_min=members.min(axis=1), volume_max=members.max(axis=1), volume_sd=members.std(axis=1)
     )
-    made["bad"] = 0.0 if bad is None else made["name"].map(bad)
+    made["says_nothing"], made["bad"] = False, 0.0 if bad is None else made["name"].map(bad)
     learned = quality.learned if quality else None
     silent, always = (learned.says_nothing, learned.scores.always) if learned else ([], [])
     in_unit = made.unit == (quality.of_map.unit if quality else None)
     if quality and bad is not None:
         made.loc[~in_unit, "bad"] = math.nan  # scores were learned with presence, which nothing is known of here
     for key, rows in made.groupby("key", sort=False):
-        key, here = str(key), rows.index
+        key, index = str(key), rows.index
         if quality and learned:
-            made.loc[here, ["dice_low", "dice_high"]] = learned.dice[key].predict(rows.predicted_dice)[:, 1:]
-            here = here[in_unit[here]]
-            volumes = learned.volume[key].predict(made.predicted_volume[here])[:, 1:]
-            made.loc[here, ["volume_low", "volume_high"]] = volumes
+            made.loc[index, ["dice_low", "dice_high"]] = learned.dice[key].predict(rows.predicted_dice)[:, 1:]
+            sized = index[in_unit[index]]
+            volumes = learned.volume[key].predict(made.predicted_volume[sized])[:, 1:]
+            made.loc[sized, ["volume_low", "volume_high"]] = volumes
             if quality.presence:
-                network = zip(made.network_volume[here], made.network_dice[here])
-                made.loc[here, "present"] = [quality.presence.present_probability(key, *pair) for pair in network]
-        made.loc[rows.index, "says_nothing"] = key in silent
-        present = made.present[rows.index].astype(float)
+                network = zip(made.network_volume[sized], made.network_dice[sized])
+                made.loc[sized, "present"] = [quality.presence.present_probability(key, *pair) for pair in network]
+        made.loc[index, "says_nothing"] = key in silent
+        present = made.present[index].astype(float)
         score = structure_score(rows.predicted_dice, present, key in always, key in silent)
-        made.loc[rows.index, "score"] = score - made.bad[rows.index]
+        made.loc[index, "score"] = score - made.bad[index]
     return made
 
 

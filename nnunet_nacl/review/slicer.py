@@ -60,16 +60,10 @@ def check_images(images: Iterable[Path], output: Path) -> None:
 
 
 def write_mappings(folder: Path, output: Path, images: Mapping[str, Path], ending: str) -> list[str]:
-    """Write the mappings, and copies of the segmentations to edit.
+    """Write into the folder to be opened the mappings, and copies of the output's segmentations to edit.
 
-    Args:
-        folder: To be opened in the extension.
-        output: Of the segmentations.
-        images: First channel of each case, in the order of the list.
-        ending: Of the segmentations.
-
-    Returns:
-        Cases whose copy was there already: it may have been edited, and is left alone.
+    ``images`` are the first channels, in the order of the list. A copy that lies in the folder already may have been
+    edited, and is left alone: the cases of such are returned.
     """
     kept, text = [], io.StringIO()
     table = csv.writer(text, lineterminator="\n")  # no apostrophes before what looks like a formula: these are paths
@@ -104,14 +98,8 @@ def read_marks(
 ) -> dict[str, str]:
     """Mark of each case: ok, correct or reject. The last row of the last file counts; an empty mark takes it back.
 
-    Args:
-        files: With columns run, case, mark, note, time; or annotations.csv of the extension.
-        cases: Names of the list's.
-        images: Case by name of the image.
-        run: Which run the list is of; None where it does not say.
-
-    Raises:
-        UserError: A file cannot be read, or has marks of another run, an unknown case or mark.
+    A file has the columns run, case, mark, note, time; or is annotations.csv of the extension, which names ``images``.
+    UserError for one that cannot be read, or has marks of another run than the list's, an unknown case or mark.
     """
     marks: dict[str, str] = {}
     for path in files:
@@ -128,8 +116,8 @@ def read_marks(
             if case not in cases:
                 raise UserError(f"{path}: {case} is no scan of the list; give the marks of this list.")
             if mark is None:
-                known = "ok, correct and reject, or the ratings of SegmentationReview"
-                raise UserError(f"{path}: {case} has the mark {entry['mark']!r}; there are {known}.")
+                marks_there_are = "ok, correct and reject, or the ratings of SegmentationReview"
+                raise UserError(f"{path}: {case} has the mark {entry['mark']!r}; there are {marks_there_are}.")
             marks[case] = mark
     return {case: mark for case, mark in marks.items() if mark}
 

@@ -56,7 +56,7 @@ class Grid:
         return array[rows][:, columns]
 
     def scale_bar(self) -> tuple[float, int]:
-        """Length of a round number of millimetres that is at most 40 % of the width, and the same in pixels."""
+        """A round number of millimetres that is at most 40 % of the width, and how many pixels it is long."""
         longest = 0.4 * self.size_mm[1]
         decade = 10.0 ** np.floor(np.log10(longest))
         length = float(max(step * decade for step in (1, 2, 5) if step * decade <= longest))
@@ -143,10 +143,7 @@ def anatomical_axes(geometry: Geometry) -> str | None:
 def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
     """The part of a slice that is shown: around what is occupied, grown by half its size to each side.
 
-    The whole slice where nothing is occupied, or where the part would be nearly all of it.
-
-    Args:
-        occupied: (rows, columns) voxels that are a structure.
+    The whole slice where nothing of the (rows, columns) is occupied, or where the part would be nearly all of it.
     """
     whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
     if not occupied.any():

@@ -27,11 +27,6 @@ _MARGIN = 0.12  # inches beside heading and notes, and between texts
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
 _CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
 
-_METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": "nnunet_nacl"},
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None},
-}
 _SETTINGS = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
@@ -58,7 +53,6 @@ _SETTINGS = {
     # which the room is measured, is among the widest, so that nothing overlaps then.
     "svg.fonttype": "none",
     "svg.hashsalt": "nnunet_nacl",
-    "pdf.fonttype": 42,
 }
 
 
@@ -69,26 +63,15 @@ def figure_settings() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, title: str = "") -> Path:
-    """Write a figure, whole or not at all: the same figure gives the same bytes on every run.
+def save_figure(figure: Figure, path: Path, *, dpi: int = 150, title: str = "") -> Path:
+    """Write a figure as PNG or SVG, whole or not at all, and with the same bytes on every run; the path.
 
-    Args:
-        figure: What to write.
-        path: Where to write, and what is returned; the suffix chooses PNG, SVG or PDF.
-        dpi: Resolution of a PNG.
-        title: In the file's metadata.
-
-    Raises:
-        ValueError: The suffix is another one.
-        UserError: The file cannot be written.
+    The title stands in the file's metadata. UserError if the file cannot be written.
     """
-    path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in _METADATA:
-        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_METADATA)}, got {path.suffix!r}.")
-    metadata = {**_METADATA[kind], **({"Title": title} if title else {})}
+    metadata: dict[str, Any] = {"Title": title} if title else {}
+    metadata |= {"Date": None} if path.suffix == ".svg" else {"Software": "nnunet_nacl"}
     with figure_settings(), replacing(path) as temporary:
-        figure.savefig(temporary, format=kind[1:], dpi=dpi, metadata=metadata)
+        figure.savefig(temporary, format=path.suffix[1:], dpi=dpi, metadata=metadata)
     return path
 
 
@@ -131,11 +114,8 @@ def new_panels(
 ) -> tuple[SubFigure, list[Axes]]:
     """Panels of one size, row by row, on a figure that :func:`write_figure` completes.
 
-    Args:
-        count: Number of panels.
-        panel: Width and height in inches with titles and labels; narrower where all would be too wide.
-        columns: Of panels beside each other; default: at most three.
-        keywords: Of :meth:`matplotlib.figure.Figure.subplots`.
+    A panel has a width and height in inches with titles and labels, and is narrower where all would be too wide.
+    Without ``columns`` at most three stand beside each other. Keywords are those of Figure.subplots.
     """
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
@@ -161,7 +141,7 @@ def write_figure(
 
     Args:
         body: What the panels are drawn on.
-        path: Where to write; it is returned. Errors are those of :func:`save_figure`.
+        path: Where to write PNG or SVG; it is returned. UserError if it cannot be written.
         legend: Handles of a legend below the panels.
         remarks: Sentences below the legend that follow from the numbers.
         frame: See :class:`Frame`.
@@ -205,8 +185,8 @@ def write_figure(
 def draw_interval(axes: Axes, position: Any, low: Any, high: Any, *, vertical: bool, **look: Any) -> None:
     """Lines from low to high, numbers or (n,) each, with a cap at either end; nothing where one of them is NaN."""
     position, low, high = np.atleast_1d(position, low, high)
-    known = ~np.isnan(low + high)
-    along, across = [low[known], high[known]], [position[known]] * 2
+    drawn = ~np.isnan(low + high)
+    along, across = [low[drawn], high[drawn]], [position[drawn]] * 2
     caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
     look = {"linewidth": 1.3, "zorder": 2.5, "label": "_interval", "solid_capstyle": "butt", **caps, **look}
     axes.plot(*((across, along) if vertical else (along, across)), **look)

@@ -30,16 +30,11 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("nnunet_nacl.show", "templates"),
         autoescape=True,
-        finalize=_printable,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # no text turns that around it
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _printable(value: Any) -> Any:
-    """Text without what would turn the text around it the other way, or cannot be written: shown as its escape."""
-    return printable(value) if type(value) is str else value
 
 
 def render(name: str, **values: Any) -> str:
@@ -50,7 +45,7 @@ def render(name: str, **values: Any) -> str:
 def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
     """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on it."""
     templates = files("nnunet_nacl.show").joinpath("templates")
-    script = "".join(templates.joinpath(each).read_text(encoding="utf-8") for each in scripts)
+    script = "".join(templates.joinpath(file).read_text(encoding="utf-8") for file in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return render(
         name,

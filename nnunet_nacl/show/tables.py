@@ -49,13 +49,9 @@ def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
 def ten_worst(
     rows: Rows, name: str, value: Callable[[Mapping[str, Any]], float], every: bool = False
 ) -> tuple[Rows, list[str]]:
-    """Rows of the ten names with the lowest values, in their order, and a line on how many more there are.
+    """Rows of the ten names, in a column, with the lowest values, in their order; a line on how many more there are.
 
-    Args:
-        rows: A name may have several, of which the lowest value counts.
-        name: Column with the names, such as those of structures.
-        value: Of a row; NaN is the highest.
-        every: Keep them all.
+    Of a name's rows the lowest value counts, NaN is the highest. All rows if ``every`` is asked for.
     """
     lowest = pd.Series([value(row) for row in rows], [row[name] for row in rows], float)
     lowest = lowest.groupby(level=0, sort=False).min().fillna(math.inf)
@@ -75,12 +71,7 @@ def named_together(reasons: Mapping[str, str]) -> list[str]:
 
 
 def effect_text(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
-    """A line for each value of :func:`~nnunet_nacl.calibrate.effect.changes`; ``-`` where it is undefined.
-
-    Args:
-        effect: By name of the value.
-        structures: Name by nnU-Net's key.
-    """
+    """A line for each value of :func:`~nnunet_nacl.calibrate.effect.changes`; structures are named by nnU-Net's key."""
     rows = []
     for name, row in effect.items():
         kind, _, key = name.partition(" ")

@@ -6,10 +6,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from nnunet_nacl.show.layout import (
-    figure_settings,
-    save_figure,
-)
+from nnunet_nacl.show.layout import figure_settings, save_figure
 
 
 def figure() -> Figure:
@@ -21,7 +18,7 @@ def figure() -> Figure:
     return made
 
 
-@pytest.mark.parametrize("suffix", [".png", ".SVG", ".pdf"])
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_same_figure_gives_same_bytes(tmp_path, suffix):
     first = save_figure(figure(), tmp_path / f"first{suffix}", title="t").read_bytes()
     assert first == save_figure(figure(), tmp_path / f"second{suffix}", title="t").read_bytes()
