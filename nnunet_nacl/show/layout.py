@@ -27,6 +27,11 @@ _MARGIN = 0.12  # inches beside heading and notes, and between texts
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
 _CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
 
+_METADATA: dict[str, Any] = {
+    ".png": {"Software": "nnunet_nacl"},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
 _SETTINGS = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
@@ -53,6 +58,7 @@ _SETTINGS = {
     # which the room is measured, is among the widest, so that nothing overlaps then.
     "svg.fonttype": "none",
     "svg.hashsalt": "nnunet_nacl",
+    "pdf.fonttype": 42,
 }
 
 
@@ -64,14 +70,16 @@ def figure_settings() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150, title: str = "") -> Path:
-    """Write a figure as PNG or SVG, whole or not at all, and with the same bytes on every run; the path.
+    """Write a figure as PNG, SVG or PDF, whole or not at all, and with the same bytes on every run; the path.
 
-    The title stands in the file's metadata. UserError if the file cannot be written.
+    The title stands in the file's metadata. ValueError for another suffix, UserError if the file cannot be written.
     """
-    metadata: dict[str, Any] = {"Title": title} if title else {}
-    metadata |= {"Date": None} if path.suffix == ".svg" else {"Software": "nnunet_nacl"}
+    kind = path.suffix.lower()
+    if kind not in _METADATA:
+        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_METADATA)}, got {path.suffix!r}.")
+    metadata = _METADATA[kind] | ({"Title": title} if title else {})
     with figure_settings(), replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=dpi, metadata=metadata)
+        figure.savefig(temporary, format=kind[1:], dpi=dpi, metadata=metadata)
     return path
 
 
@@ -141,7 +149,7 @@ def write_figure(
 
     Args:
         body: What the panels are drawn on.
-        path: Where to write PNG or SVG; it is returned. UserError if it cannot be written.
+        path: Where to write; it is returned. Errors are those of :func:`save_figure`.
         legend: Handles of a legend below the panels.
         remarks: Sentences below the legend that follow from the numbers.
         frame: See :class:`Frame`.
