@@ -1,9 +1,8 @@
 """nnU-Net trainers with calibrating losses.
 
-Every name of the grammar in :mod:`nnunet_nacl.training.grammar` is a class that is made when it is asked for: that
-of a method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's.
-Each is an attribute of this package, so that instances of it can be pickled:
-``from nnunet_nacl_trainers import nnUNetTrainerNACL_lambda0p2``.
+Every name of the grammar in :mod:`nnunet_nacl.training.grammar` is a class that is made when it is asked for: that of a
+method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's. Each is
+an attribute of this package, so that instances of it can be pickled.
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ __all__ = ["NAMED_TRAINERS", "get_trainer"]
 
 
 def get_trainer(name: str) -> type | None:
-    """The trainer class of a name, always the same one; None if the name is none of ours.
-
-    ValueError, with the grammar, if the method is ours but its tokens are not right.
-    """
+    """The trainer class of a name, always one; None if none of ours; ValueError, with the grammar, for bad tokens."""
     if name.startswith(PREFIX) and name in globals():
         return globals()[name]
     variant = parse(name)

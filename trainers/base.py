@@ -1,8 +1,7 @@
 """What all trainers share: nnU-Net's trainer with another loss and, where the name says so, another schedule.
 
-nnU-Net reads a trainer's constructor arguments from its signature, names folders after the class, and makes the class
-anew from its name at prediction. So every trainer has nnU-Net's own constructor, all its settings stand in the class
-attribute ``variant``, and a variant is a subclass whose name spells them out.
+nnU-Net reads constructor arguments from the signature and makes the class anew from its name at prediction. So every
+trainer has nnU-Net's own constructor, and a variant is a subclass whose name spells out its attribute ``variant``.
 """
 
 from __future__ import annotations
@@ -34,11 +33,7 @@ from nnunet_nacl_trainers.recording import CalibrationRecorder, measured_validat
 
 
 class CalibrationTrainer(nnUNetTrainer):
-    """nnU-Net's trainer with the loss and schedule that ``variant`` describes.
-
-    :func:`nnunet_nacl_trainers.get_trainer` makes subclasses with a ``variant``. Planning, augmentation, training loop,
-    checkpoints, validation and prediction are nnU-Net's.
-    """
+    """nnU-Net's trainer with the loss and schedule of ``variant``, made by :func:`nnunet_nacl_trainers.get_trainer`."""
 
     variant: ClassVar[Variant]
 

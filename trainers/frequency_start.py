@@ -1,9 +1,8 @@
 """Begins a training where each voxel has the classes' frequencies for probabilities, instead of equal ones.
 
 While classes are equally probable nearly all of the gradient of a loss without a Dice term says that most voxels are
-background, and under nnU-Net's SGD nothing else is learned for many epochs. Lin et al. (Focal loss for dense object
-detection, ICCV 2017, arXiv 1708.02002, section 4.1) begin with the prior probability of a rare class in the last
-layer's bias for that reason.
+background, and under nnU-Net's SGD nothing else is learned for many epochs (Lin et al., Focal loss for dense object
+detection, ICCV 2017, section 4.1).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class FrequencyStart:
         """Count the training cases' voxels and set the biases, where a training begins.
 
         A training that is continued keeps all it has loaded, and layers whose biases came from pretrained weights keep
-        those; nnU-Net leaves layers named ``seg_layers`` out of them.
+        those.
         """
         trainer = self._trainer
         if trainer.current_epoch > 0:
@@ -96,10 +95,8 @@ def class_layers(network: nn.Module) -> list[str]:
 def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
     """(num_labels,) int64 voxels of each label in a preprocessed segmentation; those beyond are left out.
 
-    Args:
-        segmentation: (1, *spatial) integers, an array of NumPy or of blosc2. -1, which nnU-Net's preprocessing leaves
-            around the image, counts as 0, since nnU-Net's transforms make it 0.
-        num_labels: How many labels.
+    ``segmentation`` are (1, *spatial) integers, an array of NumPy or of blosc2. -1, which nnU-Net's preprocessing
+    leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
     """
     planes = np.asarray(segmentation[:])[0]  # a block at a time would be decompressed more than once
     counts = (np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels] for plane in planes)
@@ -107,17 +104,10 @@ def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
 
 
 def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
-    """Biases at which a last layer with weights of 0 predicts the frequencies.
+    """Biases at which a last layer with weights of 0 predicts the frequencies, which are shares of the valid voxels.
 
-    For classes ``log f_k``, less the largest; for regions ``log f_r - log(1 - f_r)``. What occurs nowhere gets the
-    smallest frequency that was found.
-
-    Args:
-        frequencies: (K,) or (R,) shares of the voxels without ignore label.
-        regions: Whether they are those of regions.
-
-    Returns:
-        As many numbers, finite; zeros where nothing was found.
+    For (K,) classes ``log f_k``, less the largest; for (R,) regions ``log f_r - log(1 - f_r)``. What occurs nowhere
+    gets the smallest frequency that was found; zeros where nothing was found.
     """
     sides = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
     logs = np.log(np.where(sides > 0, sides, sides.min(where=sides > 0, initial=1)))

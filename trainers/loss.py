@@ -10,11 +10,8 @@ from nnunet_nacl.losses.label_space import LabelSpace
 class TrainingLoss(nn.Module):
     """``voxelwise(logits, target) + weight_dice * dc(logits, target)``.
 
-    Args:
-        voxelwise: A loss of :mod:`nnunet_nacl.losses`, compiled or not.
-        label_space: How nnU-Net's targets are to be read.
-        dc: nnU-Net's soft Dice loss as nnU-Net built it, or None. Ignored voxels are masked for it as in nnU-Net's
-            compound losses.
+    ``voxelwise`` is a loss of :mod:`nnunet_nacl.losses`, compiled or not, ``dc`` nnU-Net's soft Dice loss as nnU-Net
+    built it, or None. Ignored voxels are masked for it as in nnU-Net's compound losses.
     """
 
     def __init__(self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None) -> None:

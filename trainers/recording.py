@@ -1,7 +1,6 @@
 """Calibration in a training: of the validation batches of each epoch, and of the cases of the final validation.
 
-The values of the epochs stand in nnU-Net's logger and so in its checkpoints. Whatever fails here is a line in the
-training log, and the value of the epoch is NaN: it never stops a training.
+Whatever fails here is a line in the training log, and the value of the epoch is NaN: it never stops a training.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ _EXPORT = "export_prediction_from_logits"
 
 
 class CalibrationRecorder:
-    """What a trainer of this package calls when an epoch's validation starts and ends, and whenever its loss is called.
-
-    The loss gets each batch's logits, which nnU-Net's validation step keeps to itself.
-    """
+    """What a trainer calls when an epoch's validation starts and ends, and whenever its loss gets logits."""
 
     def __init__(self, trainer: stock_module.nnUNetTrainer, space: LabelSpace) -> None:
         self._trainer, self._space = trainer, space
@@ -99,11 +95,8 @@ def harmless(log: Callable[[str], None], what: str, told: set[str]) -> Iterator[
 def measured_validation(trainer: stock_module.nnUNetTrainer, weights: Path | None = None) -> Iterator[None]:
     """Around nnU-Net's validation: its workers measure each case that they export, and rank 0 writes calibration.json.
 
-    A failure of that is a warning in the training log, never a lost validation.
-
-    Args:
-        trainer: With the network that predicts.
-        weights: Checkpoint whose weights these are; None where that is not known.
+    A failure of that is a warning in the training log, never a lost validation. ``weights`` is the checkpoint whose
+    weights the trainer's network has; None where that is not known.
     """
     validation = Path(trainer.output_folder, "validation")
     references = Path(trainer.preprocessed_dataset_folder_base, "gt_segmentations")

@@ -58,11 +58,7 @@ class Batch:
 
 
 def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool) -> Batch:
-    """The batch that a loss is called with; see the module's description for the arguments.
-
-    Raises:
-        ValueError: Shapes or labels do not fit.
-    """
+    """The batch that a loss is called with; ValueError where shapes or labels do not fit."""
     read = LabelSpace(regions, ignore_label).read(logits, target, check_labels)
     # Half precision logits are computed in float32: their sums over a volume and exp() would overflow.
     logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -83,8 +79,7 @@ that fades near the constraint."""
 def class_reduction(name: str, num_channels: int, regions: bool) -> float:
     """Factor that turns a sum over the classes of one softmax, or over one region's in and out, into ``name``.
 
-    1 for ``sum`` (the paper's formulas); for ``mean`` (the authors' code) 1 / K, or 1 / 2 for a region, which is a
-    problem of two classes. ValueError if ``name`` is neither.
+    1 for ``sum`` (the paper's formulas); for ``mean`` (the authors' code) 1 / K, or 1 / 2 for a region, in two classes.
     """
     require_choice("reduction", name, ("mean", "sum"))
     return 1.0 if name == "sum" else 0.5 if regions else 1.0 / num_channels

@@ -1,8 +1,7 @@
 """Interprets targets: classes (softmax) or regions (sigmoid), and which voxels are ignored.
 
-nnU-Net has two kinds of segmentation heads. *Classes* exclude each other: K logits, a softmax, an integer label map.
-*Regions* may overlap: R logits, R sigmoids, R binary maps, and, where the data set has an ignore label, one more
-channel that marks the ignored voxels. Every loss turns both into the same pair ``(target, valid)`` here.
+*Classes* exclude each other: K logits, a softmax, an integer label map. *Regions* may overlap: R logits, R sigmoids, R
+binary maps, and, where the data set has an ignore label, one more channel that marks the ignored voxels.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ class Target:
     """A checked target.
 
     Attributes:
-        labels: For classes the label map, (B, *spatial), any dtype, ignored voxels set to 0;
-            for regions the binary maps, (B, R, *spatial), any dtype.
+        labels: Label map (B, *spatial), ignored voxels set to 0; for regions binary maps (B, R, *spatial); any dtype.
         valid: Boolean, (B, *spatial), False where a voxel is ignored; None if nothing can be ignored.
     """
 
@@ -33,8 +31,8 @@ class LabelSpace:
 
     Args:
         regions: False for mutually exclusive classes (softmax), True for regions (sigmoid).
-        ignore_label: Label of the voxels that have no ground truth. Only for classes: with regions the mask is the
-            target's last channel, so there is no label to name.
+        ignore_label: Label of the voxels that have no ground truth; only for classes, regions have the mask in the
+            target.
 
     Raises:
         ValueError: ``ignore_label`` is given together with ``regions``, or is not an integer.
@@ -55,20 +53,11 @@ class LabelSpace:
             raise ValueError(f"ignore_label must be an integer or None, got {self.ignore_label!r}.")
 
     def read(self, logits: Tensor, target: Tensor, check_labels: bool = True) -> Target:
-        """Check ``target`` against ``logits`` and split it into labels and mask.
+        """Check ``target`` against ``logits`` and split it into labels and mask, see :mod:`nnunet_nacl.losses.batch`.
 
-        Args:
-            logits: (B, K, *spatial) for K classes, (B, R, *spatial) for R regions; one to three spatial axes.
-            target: Classes: (B, 1, *spatial) or (B, *spatial). Regions: (B, R, *spatial), or (B, R + 1, *spatial)
-                whose last channel is 1 where a voxel is ignored.
-            check_labels: Also check the values. That reads the target back from the device, so training loops check
-                their first batch only; it is left out while torch.compile traces.
-
-        Returns:
-            Labels and mask on the device of ``target``.
-
-        Raises:
-            ValueError: Shapes do not fit, logits are not floating point, or a label is none of the classes.
+        ``check_labels`` reads the target back from the device, so training loops check their first batch only; it is
+        left out while torch.compile traces. ValueError where shapes do not fit, logits are not floating point, or a
+        label is no class.
         """
         if not (3 <= logits.ndim <= 5) or not logits.is_floating_point():
             raise ValueError(
@@ -85,9 +74,7 @@ class LabelSpace:
                 f"a softmax needs at least two classes, got logits of shape {tuple(logits.shape)}; "
                 "for a single sigmoid output use regions=True."
             )
-        labels = target
-        if target.ndim == logits.ndim and target.shape[1] == 1:
-            labels = target[:, 0]
+        labels = target[:, 0] if target.ndim == logits.ndim and target.shape[1] == 1 else target
         if tuple(labels.shape) != (batch, *spatial):
             raise ValueError(
                 f"target must have shape {(batch, 1, *spatial)} or {(batch, *spatial)} for logits of shape "

@@ -34,9 +34,9 @@ class Neighborhood:
         prior: ``mean`` weighs all voxels alike; ``gaussian`` by exp(-d^2 / 2 sigma^2), d in voxels; ``svls`` is the
             gaussian whose centre weighs as much as all its neighbours together (Islam & Glocker 2021).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
-        padding: What lies outside of the image: ``valid`` nothing (shares of the voxels inside), ``background``
-            class 0 (the NACL authors' code), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest voxel
-            inside (the SVLS authors' code).
+        padding: What lies outside of the image: ``valid`` nothing (shares of the voxels inside), ``background`` class 0
+            (the NACL authors' code), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest voxel inside (the
+            SVLS authors' code).
 
     Raises:
         ValueError: A size is even or not positive, sigma is not positive, or a name is unknown.
@@ -82,10 +82,7 @@ class Neighborhood:
         return [[exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)] for size in sizes]
 
     def centre_weight(self, spatial_dims: int) -> float:
-        """Weight of the voxel itself: 1, or for ``svls`` that of all its neighbours together.
-
-        Where a kernel leaves no neighbours (size 1, or sigma so small that their weights vanish) it is 1.
-        """
+        """Weight of the voxel itself: 1, or for ``svls`` that of all its neighbours together if it has any."""
         neighbors = self._neighbor_weight(spatial_dims)
         return neighbors if self.prior == "svls" and neighbors > 1e-30 else 1  # whole, for sums of integers
 
@@ -96,10 +93,7 @@ class Neighborhood:
         return neighbors
 
     def weighted_sum(self, x: Tensor, spatial_dims: int) -> Tensor:
-        """Sum of ``x`` over the neighbourhood along the last ``spatial_dims`` axes, in the dtype of ``x``.
-
-        Outside of the image ``x`` counts as 0, except under ``replicate``.
-        """
+        """Sum of ``x`` over the neighbourhood along the last axes, in its dtype; 0 outside, but for ``replicate``."""
         replicate = self.padding == "replicate"
         # Neighbours are summed apart from the centre: with a small sigma they would be lost beside it in float32.
         neighbors: Tensor | None = None
@@ -125,9 +119,8 @@ class Neighborhood:
     def total_weight(
         self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
-        """The denominator of tau, (*spatial), or (B, *spatial) with a mask.
+        """The denominator of tau, (*spatial), or (B, *spatial) with a mask: ignored voxels never count in it.
 
-        Weights of ignored voxels never count, so that the remaining ones are renormalised whatever the padding.
         Where a neighbourhood holds ignored voxels only (its centre is then ignored too) the value is 1.
         """
         counted = torch.ones(spatial, device=device, dtype=dtype) if valid is None else valid.to(dtype)
@@ -150,18 +143,16 @@ def neighborhood_proportions(
     """Share of each class, or region, in the neighbourhood of each voxel, tau (Murugesan et al. 2025, eq. 8).
 
     Args:
-        target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1. Where four or more axes
-            are given and the second has length 1, that one is taken for the channel. Of regions, which may overlap,
-            the binary maps, (B, R, *spatial).
+        target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1; of four or more axes a
+            second one of length 1 is the channel. Of regions, which may overlap, the binary maps, (B, R, *spatial).
         num_classes: K; None for regions. What lies outside of the image belongs to no region under ``background``.
         kernel_size, prior, sigma, padding: See :class:`Neighborhood`.
-        valid: Boolean, (B, *spatial) or (B, 1, *spatial); False where a voxel is ignored. Ignored voxels enter no
-            neighbourhood.
+        valid: Boolean, (B, *spatial) or (B, 1, *spatial); ignored voxels (False) enter no neighbourhood.
 
     Returns:
         (B, K, *spatial) or (B, R, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the
-        share of the neighbourhood that lies outside is missing, and at voxels whose whole neighbourhood is ignored,
-        where it is 0.
+            share of the neighbourhood that lies outside is missing, and where a whole neighbourhood is ignored, where
+            it is 0.
 
     Raises:
         ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.

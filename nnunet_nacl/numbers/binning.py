@@ -26,11 +26,10 @@ _COUNTS = ("count", "correct", "class_count", "class_positive")
 
 @dataclass(frozen=True, eq=False)
 class BinStats:
-    """Calibration sums of any number of voxels in equal confidence bins ``(lo, hi]``; no voxel is kept.
+    """Calibration sums of voxels in equal confidence bins ``(lo, hi]``; ``a + b`` holds those of both sets.
 
-    Counts are int64 and sums float64, so nothing saturates at any volume (a float32 counter stops at 2**24). ``a + b``
-    holds the sums of both sets of voxels: cases, folds, chunks and ranks merge in any order. Estimated from a sample,
-    counts are float64 sums of weights; a bin of a difference ``a - b`` may then fall a little below 0.
+    Counts are int64 and sums float64, so nothing saturates at any volume. Estimated from a sample, counts are float64
+    sums of weights; a bin of a difference ``a - b`` may then fall a little below 0.
 
     T is 1 for classes (the confidence is the largest probability), R for regions (each is a two-class problem with
     confidence ``max(p, 1 - p)``). K is the number of classes, background included, or of regions.
@@ -129,10 +128,7 @@ def _multiplication_is_exact(n_bins: int, dtype: torch.dtype) -> bool:
 
 
 def bin_index(probs: Tensor, n_bins: int) -> Tensor:
-    """int64 bin of each float32 or float64 probability: bin i is (i / n_bins, (i + 1) / n_bins], the first has 0 too.
-
-    The edges are rounded to the type of ``probs``.
-    """
+    """int64 bin of float32 or float64 probabilities, (i / n, (i + 1) / n] with edges in their type; the first has 0."""
     if _multiplication_is_exact(n_bins, probs.dtype):
         return (probs * n_bins).ceil_().sub_(1).clamp_(0, n_bins - 1).long()
     return torch.bucketize(probs, _inner_edges(n_bins, probs.dtype).to(probs.device), right=False)

@@ -1,7 +1,7 @@
-"""Calibration errors (ECE, CECE, ACE, MCE) and proper scores (NLL, Brier), computed from sums of voxels.
+"""Calibration errors (ECE, CECE, ACE, MCE) and proper scores (NLL, Brier), from sums of voxels; NaN of none.
 
-Equation numbers are those of Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with
-Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives NaN where no voxel was counted.
+Equation numbers: Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with Penalty-Based
+Constraints", Medical Image Analysis 2025.
 """
 
 from __future__ import annotations
@@ -119,8 +119,7 @@ class MaskMetric:
     Attributes:
         function: Its value; NaN where no voxel was counted.
         title: Its name for people.
-        meaning: For whoever reads `nnunet_nacl compare`, in sentences; empty for what is no column there. Lower is
-            better.
+        meaning: In sentences, on the page of `nnunet_nacl compare`; empty for what is no column there. Lower is better.
         printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and of `compare` if it is compared.
         tested: Whether its differences are tested on every mask; each test takes power from the others.
     """

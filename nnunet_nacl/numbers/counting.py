@@ -1,13 +1,10 @@
-"""Counts the calibration sums of all masks of a case in one pass over its probabilities.
+"""Counts the calibration sums of all masks of a case in one pass, and those of a stream of batches.
 
-Two observations make it cheap. The masks overlap, but the voxels fall into few disjoint groups (truth foreground x
-predicted foreground x each further mask), and every mask is a sum of groups. And most voxels are plain: labelled
-background, in no mask, with nearly all probability on the background, so that their bins are known beforehand and only
-sums over everything are needed, of their distances from the truth: 1 - p_0 and p_k for classes, p_r for regions. One
-comparison tells: the background's probability lies in the top bin, all others in the lowest (a region's in the lowest).
-
-All sums are in double precision but for the plain voxels of large cases, whose float32 distances are summed in float32
-in blocks of 256: metrics of all voxels but NLL change by some 1e-9 (see the tests), those of the masks not at all.
+Masks overlap, but voxels fall into few disjoint groups (truth foreground x predicted foreground x each further mask),
+and every mask is a sum of groups. Most voxels are plain: labelled background, in no mask, the background's probability
+in the top bin and all others, or those of all regions, in the lowest. Of them only sums of distances from the truth are
+needed: 1 - p_0 and p_k for classes, p_r for regions. Sums are in double precision but for these distances in large
+cases, float32 in blocks of 256: metrics of all voxels but NLL change by some 1e-9, those of the masks not at all.
 """
 
 from __future__ import annotations
@@ -185,26 +182,26 @@ class _GroupSums:
                 group |= mask[place].long() << (_FIRST_EXTRA + i)
             labels = None if segmentation is None else segmentation.index_select(-1, place)
             share = None if weights is None else weights[place]
-            self._add_each(probs.index_select(1, place), truth.index_select(-1, place), labels, group, share)
+            self._add_singly(probs.index_select(1, place), truth.index_select(-1, place), labels, group, share)
         if len(where) < probs.shape[1]:
             self._add_plain(probs.double() if self._exact else probs, ~special)
 
-    def _add_each(
+    def _add_singly(
         self, probs: Tensor, truth: Tensor, labels: Tensor | None, group: Tensor, weights: Tensor | None
     ) -> None:
-        """Voxels one by one; ``group`` lacks the bit of the predicted foreground."""
+        """Voxels that are not plain; ``group`` lacks the bit of the predicted foreground."""
         double, rows = probs.double(), torch.arange(len(probs), device=probs.device)[:, None]
         if self._regions:
             inside = probs > 0.5 if labels is None else labels.bool()
             foreground, right = inside.any(0), inside == truth
-            confidence, own = torch.where(inside, double, 1 - double), torch.where(truth, double, 1 - double)
-            brier = 2 * (1 - own).square()
+            confidence, of_truth = torch.where(inside, double, 1 - double), torch.where(truth, double, 1 - double)
+            brier = 2 * (1 - of_truth).square()
         else:
             truth = truth.long()[None]
             winner = probs.max(0, keepdim=True)[1] if labels is None else labels.long()[None]
-            confidence, own = probs.gather(0, winner), double.gather(0, truth)
+            confidence, of_truth = probs.gather(0, winner), double.gather(0, truth)
             foreground, right = winner[0] != 0, winner == truth
-            brier = double.square().sum(0) + 1 - 2 * own
+            brier = double.square().sum(0) + 1 - 2 * of_truth
 
         def add(name: str, key: Tensor, values: Tensor | None = None, among: Tensor | None = None) -> None:
             if weights is not None:
@@ -217,12 +214,12 @@ class _GroupSums:
             flat += torch.bincount(key.reshape(-1), weights=values, minlength=flat.numel())
 
         group = group | foreground.long() << _PREDICTED
-        row = group * len(own) + rows[: len(own)]
+        row = group * len(of_truth) + rows[: len(of_truth)]
         key = row * self._n_bins + bin_index(confidence, self._n_bins)
         add("count", key)
         add("confidence", key, confidence)
         add("correct", key, among=right)
-        add("nll", row, -own.clamp_min(_SMALLEST).log())
+        add("nll", row, -of_truth.clamp_min(_SMALLEST).log())
         add("brier", row, brier)
         key = (group * len(probs) + rows) * self._n_bins + bin_index(probs, self._n_bins)
         add("class_count", key)
@@ -252,7 +249,7 @@ class _GroupSums:
         sums["class_count"][first:, 0] += count
         sums["class_confidence"][first:, 0] += total[first:]
         for name, value in (("class_count", count), ("class_positive", count), ("class_confidence", count - total[0])):
-            sums[name][:first, -1] += value  # the background's own probability lies in the top bin
+            sums[name][:first, -1] += value  # the background's of_truth probability lies in the top bin
         sums["nll"] -= torch.stack([_sum_of_logs(1 - row.double()) for row in distance[:rows]])
         sums["brier"] += 2 * squares if self._regions else squares.sum()
 

@@ -23,13 +23,11 @@ ByCase: TypeAlias = Mapping[str, Hashable] | pd.Series
 
 
 def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[str]:
-    """The name of the part of each case; each part is left out as a whole.
+    """The name of the part of each case, by the group and the fold of each; a group never falls into two parts.
 
-    Args:
-        groups: Group of each case; a group never falls into two parts. ValueError where there is only one.
-        folds: Fold of each case; where there are several, and every group is one case, parts lie within folds: the
-            folds themselves, or, with fewer than ``LEAST_PARTS`` of them, equal parts of each. Else they are at most
-            ``MOST_PARTS`` equal parts of the groups, dealt by a fixed draw.
+    Where there are several folds, and every group is one case, parts lie within folds: the folds themselves, or, with
+    fewer than ``LEAST_PARTS`` of them, equal parts of each. Else they are at most ``MOST_PARTS`` equal parts of the
+    groups, dealt by a fixed draw. ValueError where there is only one group.
     """
     names = sorted(set(groups))
     if len(names) < 2:
@@ -45,12 +43,12 @@ def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[
 
 
 def patients_of(cases: Iterable[str], patients: ByCase) -> list:
-    """To whom each case belongs; a case that ``patients`` lack is a patient of its own."""
+    """To whom each case belongs; a case that ``patients`` lack is one by itself."""
     return [patients.get(case, case) for case in cases]
 
 
 def by_others(parts: Sequence[Hashable], predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """(n, ...) what is predicted of each of n cases by what the cases of other parts teach.
+    """(n, ...) what is predicted of n cases, of those of each part by what the cases of other parts teach.
 
     ``predict`` takes two (n,) masks, of the cases that teach and of those to predict, and gives values of the latter.
     """
@@ -61,13 +59,10 @@ def by_others(parts: Sequence[Hashable], predict: Callable[[np.ndarray, np.ndarr
 
 @dataclass(frozen=True)
 class FormScore:
-    """How a form does on cases that its fit left out.
+    """How a form (or ``given``, a centre) with a ridge, infinite for the centre, does on cases that its fit left out.
 
-    Attributes:
-        form: One of ``FORMS``, or ``given``, a centre of another calibration.
-        ridge: Of the fits; infinite for what is the centre itself.
-        nll: Mean over cases, in nats per voxel.
-        excess, standard_error: By how much that is above the best of all, and its error over patients.
+    ``nll`` is the mean over cases in nats per voxel, ``excess`` by how much that is above the best of all, with its
+    ``standard_error`` over patients.
     """
 
     form: str
@@ -79,13 +74,7 @@ class FormScore:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """A map of one form, and the maps that were fitted without each part of the cases.
-
-    Attributes:
-        score: Which form it is, and how it does on cases that were left out.
-        map: Fitted to all cases.
-        part_maps: By part, fitted without it.
-    """
+    """A map of one form, fitted to all cases, how the form does, and by part the maps that were fitted without it."""
 
     score: FormScore
     map: LogOddsMap
@@ -102,19 +91,15 @@ def cross_fit(
 ) -> list[CrossFit]:
     """Fit maps to all cases and without each part, and compare them on the cases that were left out.
 
-    Args:
-        cases: To fit to.
-        parts: The part of each case.
-        groups: Group (patient) of each case; None: each its own.
-        centre: What conditional maps are drawn to; None: the temperature of the same cases.
-        progress: Called after each fit.
-
-    Returns:
-        For each form and ridge that was tried, poorer ones first: affine forms, a given centre, conditional maps.
+    Conditional maps are drawn to ``centre``, or to the temperature of the cases that they are fitted to. ``groups`` is
+    the patient of each case, None if no two have one. ``progress`` is called after each fit. The result has a fit for
+    each form and ridge that was tried, poorer ones first: affine forms, a given centre, conditional maps.
     """
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
     shown: dict[str | None, list[Voxels]] = {None: list(cases)}
-    shown |= {part: [case for case, own in zip(cases, parts) if own != part] for part in sorted(set(parts))}
+    shown |= {
+        part: [case for case, part_of_case in zip(cases, parts) if part_of_case != part] for part in sorted(set(parts))
+    }
     given = [] if centre is None else [("given", math.inf)]
     plan = [*((form, RIDGE) for form in AFFINE_FORMS), *given, *(("conditional", ridge) for ridge in STRENGTHS)]
     tried: dict[tuple[str, float], dict[str | None, LogOddsMap]] = {}
@@ -149,12 +134,10 @@ def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
 
 
 def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
-    """The map in use.
+    """The map in use, of fits as :func:`cross_fit` gives them.
 
-    Args:
-        fits: Poorer ones first, as :func:`cross_fit` gives them.
-        form: One of ``FORMS``: the best ridge of it. ``auto``: the centre, or a conditional map: the poorest whose
-            left-out cases are no worse than those of the best by more than one standard error over patients.
+    ``form`` is one of ``FORMS``, of which the best ridge is taken, or ``auto``: the centre or a conditional map, the
+    poorest whose left-out cases are no worse than those of the best by more than one standard error over patients.
     """
     if form != "auto":
         return min((fit for fit in fits if fit.score.form == form), key=lambda fit: fit.score.nll)

@@ -1,12 +1,11 @@
-"""Expected Dice of a segmentation, from the probabilities of its voxels.
+"""Expected Dice of a segmentation, from the probabilities of its voxels, and the segmentation with the highest.
 
 For structure k of a segmentation s with probabilities p,
 
     E_k = 2 sum_{s = k} p_k / (sum p_k + |s = k|),
 
 the ratio of the expectations of numerator and denominator of Dice. It needs no assumption about how voxels depend on
-each other, and is near the expectation of the ratio where the structure is large. This is the only definition of the
-expected Dice in the package: what decides, what ranks cases and what is learned from it take it from here.
+each other, and is near the expectation of the ratio where the structure is large.
 """
 
 from __future__ import annotations
@@ -24,16 +23,18 @@ _LOWEST, _BINS = 1e-3, 160
 _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
+MAX_ROUNDS = 20
+_Rule = tuple[np.ndarray, np.ndarray]  # slope and offset of each channel's score
+
 
 @dataclass(frozen=True, eq=False)
 class ExpectedOverlap:
     """Sums of a case from which expected Dice and volume follow; ``a + b`` holds those of both sets of voxels.
 
-    The S structures are the K - 1 classes without the background, or the R regions.
-
     Attributes:
-        expected: (S,) float64 sum of p_k over all voxels: the expected size of the structure in voxels.
-        chosen: (S,) int64 number of voxels with s = k: its size in the segmentation.
+        expected: (S,) float64 sum of p_k over all voxels, for the K - 1 classes without the background, or the R
+            regions.
+        chosen: (S,) int64 number of voxels with s = k: the size of the structure in the segmentation.
         common: (S,) float64 sum of p_k over these voxels: the expected size of what both share.
     """
 
@@ -43,11 +44,7 @@ class ExpectedOverlap:
 
     @property
     def dice(self) -> np.ndarray:
-        """(S,) E_k in [0, 1]; NaN for a structure that is absent from the segmentation.
-
-        Its true Dice is 0 where the truth has it and undefined where not, and no number can stand for both. Whether
-        something was missed is what ``expected`` tells.
-        """
+        """(S,) E_k in [0, 1]; NaN for a structure that is absent from the segmentation, whatever the truth has."""
         with np.errstate(invalid="ignore"):
             return np.where(self.chosen > 0, 2 * self.common / (self.expected + self.chosen), np.nan)
 
@@ -59,8 +56,7 @@ class ExpectedOverlap:
 class ProbabilityHistogram:
     """How the probabilities of S structures are distributed; ``a + b`` holds those of both sets of voxels.
 
-    Bins are of equal width in the log-odds, from a probability of .001 to one of .999; what is above is in the last
-    bin, what is below in none.
+    Bins are of equal width in the log-odds from .001 to .999; what is above is in the last bin, what is below in none.
 
     Attributes:
         expected: (S,) sum of all probabilities.
@@ -91,10 +87,7 @@ class ProbabilityHistogram:
 
     @property
     def largest_dice(self) -> np.ndarray:
-        """(S,) the largest E_k of the voxels above any edge of a bin; 0 where all are below .001.
-
-        E_k changes little around its best threshold, so that it is missed by less than .001.
-        """
+        """(S,) largest E_k of the voxels above an edge of a bin, within .001 of the best; 0 if all are below .001."""
         n, common = (values[:, ::-1].cumsum(1) for values in (self.counts, self.sums))
         return (2 * common / np.maximum(self.expected[:, None] + n, np.finfo(float).tiny)).max(1)
 
@@ -210,11 +203,6 @@ def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) 
         raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
 
 
-MAX_ROUNDS = 20
-
-_Rule = tuple[np.ndarray, np.ndarray]  # slope and offset of each channel's score
-
-
 def decide_for_dice(
     probabilities: Tensor | np.ndarray,
     *,
@@ -262,30 +250,30 @@ def decide_for_dice(
         check_chunk(chunk, regions is not None)
         expected += chunk[-len(expected) :].sum(1, dtype=torch.float64).cpu().numpy()
     rule: _Rule = np.ones(len(probs)), np.full(len(probs), -0.5 if paint else 0.0)
-    best, most, seen, there = rule, -1.0, set[bytes](), np.ones(len(expected), bool)
+    best, most, seen, at_first = rule, -1.0, set[bytes](), np.ones(len(expected), bool)
     for _ in range(max_rounds + 1):
-        own, painted = _overlaps(probs, rule, expected, paint, table)
-        there = there if seen else painted.chosen > 0
+        separate, painted = _overlaps(probs, rule, expected, paint, table)
+        at_first = at_first if seen else painted.chosen > 0
         total = float(np.nansum(painted.dice))
-        if total > most and not painted.chosen[~there].any():  # nor does it appear under what another region gave up
+        if total > most and not painted.chosen[~at_first].any():  # nor does it appear under what another region gave up
             best, most = rule, total
-        state = own.chosen.tobytes() + own.common.tobytes()  # decides about all further rounds
+        state = separate.chosen.tobytes() + separate.common.tobytes()  # decides about all further rounds
         if state in seen:
             break
         seen.add(state)
-        rule = _next(own, (own.chosen > 0) & (painted.chosen > 0), bool(paint))
+        rule = _next(separate, (separate.chosen > 0) & (painted.chosen > 0), bool(paint))
     result = np.empty(probs[0].numel(), np.uint8 if max(len(probs) - 1, *paint, 0) <= 255 else np.uint16)
     for part, chunk in blocks_of(probs):
         result[part] = _label(chunk, best, paint)[0].cpu().numpy()
     return result.reshape(probs.shape[1:])
 
 
-def _next(own: ExpectedOverlap, present: np.ndarray, regions: bool) -> _Rule:
+def _next(overlap: ExpectedOverlap, present: np.ndarray, regions: bool) -> _Rule:
     """What the following round takes; an absent structure is kept out, which every voxel would gain by joining."""
     if regions:
-        return np.ones(len(present)), np.where(present, -own.dice / 2, -np.inf)
-    size = np.where(present, own.expected + own.chosen, np.inf)
-    return np.append(0, 2 / size), np.append(0, np.where(present, -own.dice / size, -np.inf))
+        return np.ones(len(present)), np.where(present, -overlap.dice / 2, -np.inf)
+    size = np.where(present, overlap.expected + overlap.chosen, np.inf)
+    return np.append(0, 2 / size), np.append(0, np.where(present, -overlap.dice / size, -np.inf))
 
 
 def _label(chunk: Tensor, rule: _Rule, paint: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -305,11 +293,11 @@ def _overlaps(
 ) -> tuple[ExpectedOverlap, ExpectedOverlap]:
     """Sums of the structures that a rule leads to: of each region by itself, and of what is painted."""
     nothing = np.zeros_like(expected)
-    own = painted = ExpectedOverlap(expected, np.zeros(len(expected), np.int64), nothing)
+    separate = painted = ExpectedOverlap(expected, np.zeros(len(expected), np.int64), nothing)
     for _, chunk in blocks_of(probs):
         labels, inside = _label(chunk, rule, paint)
         painted += ExpectedOverlap(nothing, *sum_inside(chunk, labels, table))
         if paint:
             sums = inside.sum(1), (chunk * inside).sum(1, dtype=torch.float64)
-            own += ExpectedOverlap(nothing, *(each.cpu().numpy() for each in sums))
-    return own if paint else painted, painted
+            separate += ExpectedOverlap(nothing, *(values.cpu().numpy() for values in sums))
+    return separate if paint else painted, painted

@@ -1,10 +1,10 @@
 """Fits calibration maps by L-BFGS-B: mean negative log likelihood of the cases, with a ridge towards a centre.
 
 The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds u of
-:mod:`~nnunet_nacl.numbers.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a
-voxel is log sum exp u' - u'_y, a convex function of A_c. So the whole is one multinomial logistic regression for each
-label. A region is such a problem of its own, in against out, and the loss is the mean over regions, as the metrics have
-it. Where slope and offsets are the same for every label there is one problem over all voxels.
+:mod:`~nnunet_nacl.numbers.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a voxel
+is log sum exp u' - u'_y, a convex function of A_c: one multinomial logistic regression for each label. A region is a
+problem in two classes, and the loss is the mean over regions. Where slope and offsets are those of every label there is
+one problem over all voxels.
 """
 
 from __future__ import annotations
@@ -20,15 +20,27 @@ from torch import Tensor
 
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped, is_certain, log_loss, probabilities, with_total
 
+AFFINE_FORMS = ("temperature", "shift")
+"""One slope; one slope and an offset per structure: the same for every label."""
+FORMS = (*AFFINE_FORMS, "conditional")
+"""Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
+RIDGE = 1e-6
+"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes would diverge."""
+SMALLEST_SLOPE = 0.01
+LIKELY, OFTEN = 0.01, 0.001
+"""A structure matters at a label where its probability is above the first in at least this share of the voxels."""
+MOST_CROSSED = 6
+"""Structures whose log-odds act on each other at a label: their number enters squared."""
+
+_BLOCK = 1 << 13  # voxels at a time: they stay in the cache
+
 
 @dataclass(frozen=True)
 class LabelVoxels:
     """Voxels of one label, but for certain background, which no map changes.
 
-    Attributes:
-        odds: (m, n) clipped log-odds; of a region (1, n).
-        target: (n,) true class, or whether the voxel is in the region.
-        weights: (n,) float64; those of a case sum to at most 1.
+    ``odds`` are (m, n) clipped log-odds (of a region (1, n)), ``target`` the (n,) true class, or whether the voxel is
+    in the region, ``weights`` (n,) float64; those of a case sum to at most 1.
     """
 
     odds: Tensor
@@ -68,10 +80,10 @@ class Voxels:
         inner, result = torch.nonzero(~is_certain(self.log_odds)).ravel(), {}
         weights = self.all_weights / self.all_weights.sum() / (len(self.target) if self.regions else 1)
         for place, (label, target) in enumerate(zip(torch.atleast_2d(self.label), torch.atleast_2d(self.target))):
-            own = slice(place, place + 1) if self.regions else slice(None)
+            rows = slice(place, place + 1) if self.regions else slice(None)
             for value in label[inner].unique().tolist():
                 here = inner[label[inner] == value]
-                odds = clipped(self.log_odds[own, here].float(), self.regions).double()
+                odds = clipped(self.log_odds[rows, here].float(), self.regions).double()
                 result[int(value), place] = LabelVoxels(odds, target[here].long(), weights[here])
         return result
 
@@ -90,32 +102,16 @@ class Voxels:
 def voxels_by_label(cases: Sequence[Voxels]) -> Iterator[tuple[int, int, LabelVoxels]]:
     """Label, region (0 of classes) and the voxels of all cases that have both, in order."""
     for label, place in sorted(set().union(*(case.by_label for case in cases))):
-        own = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
-        yield label, place, LabelVoxels(*(torch.cat([voxels[name] for voxels in own], -1) for name in own[0]))
+        tables = [vars(case.by_label[label, place]) for case in cases if (label, place) in case.by_label]
+        yield label, place, LabelVoxels(*(torch.cat([table[name] for table in tables], -1) for name in tables[0]))
 
 
-def structures_there(cases: Iterable[Voxels]) -> np.ndarray:
+def structures_in_truth(cases: Iterable[Voxels]) -> np.ndarray:
     """(m,) whether a structure is in the truth of any case."""
-    there = [
-        case.target.any(1).numpy() if case.regions else np.isin(np.arange(1, 1 + len(case.log_odds)), case.target)
-        for case in cases
-    ]
-    return np.any(there, axis=0)
-
-
-AFFINE_FORMS = ("temperature", "shift")
-"""One slope; one slope and an offset per structure: the same for every label."""
-FORMS = (*AFFINE_FORMS, "conditional")
-"""Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
-RIDGE = 1e-6
-"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes would diverge."""
-SMALLEST_SLOPE = 0.01
-LIKELY, OFTEN = 0.01, 0.001
-"""A structure matters at a label where its probability is above the first in at least this share of the voxels."""
-MOST_CROSSED = 6
-"""Structures whose log-odds act on each other at a label: their number enters squared."""
-
-_BLOCK = 1 << 13  # voxels at a time: they stay in the cache
+    is_true = (
+        c.target.any(1).numpy() if c.regions else np.isin(1 + np.arange(len(c.log_odds)), c.target) for c in cases
+    )
+    return np.any(list(is_true), axis=0)
 
 
 def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
@@ -132,7 +128,7 @@ def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
 def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
     """Voxels by the change of the slope and the (m,) offsets, which act where ``shifted`` and a truth has them."""
     regions, num = cases[0].regions, len(cases[0].log_odds)
-    offsets = np.where(structures_there(cases) & shifted, np.arange(1, 1 + num), -1)
+    offsets = np.where(structures_in_truth(cases) & shifted, np.arange(1, 1 + num), -1)
     index = np.full((1 + num, num + 1), -1)
     index[1:, :-1][np.eye(num, dtype=bool)] = 0
     index[1:, -1] = offsets
@@ -140,8 +136,8 @@ def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
     for _, place, voxels in voxels_by_label(cases):
         features = torch.cat([voxels.odds, torch.ones_like(voxels.odds[:1])])
         base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
-        own = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
-        found.append(LinearLogits(features, base, voxels.target, voxels.weights, own))
+        table = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
+        found.append(LinearLogits(features, base, voxels.target, voxels.weights, table))
     return found
 
 
@@ -149,10 +145,10 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
     """Fit a map by label, every case weighing the same: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
 
     At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
-    of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All else stays as the
-    centre has it, and so do labels that no case has, and structures that no truth has: cases without them do not tell
-    how probable they are where they can be. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the
-    coefficients of log p and -log(1 - p), which are a and a + g.
+    of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All other
+    coefficients stay as the centre has them, and so do labels that no case has, and structures that no truth has: cases
+    without them do not tell how probable they are where they can be. Of a region, in or out: a_cr, g_cr and b_cr, with
+    the ridge on the coefficients of log p and -log(1 - p), which are a and a + g.
 
     Args:
         cases: To fit to, at least one.
@@ -160,11 +156,11 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
         ridge: Weight of the squared distance, beside the mean loss in nats.
     """
     regions, rows = cases[0].regions, centre.coefficients()
-    there = structures_there(cases)
+    in_truth = structures_in_truth(cases)
     for label, place, voxels in voxels_by_label(cases):
         probs, weights = probabilities(voxels.odds, False)[1:], voxels.weights / voxels.weights.sum()
         share, mean = (((probs > LIKELY).double() @ weights).numpy(), (probs @ weights).numpy())
-        matter = np.flatnonzero((share >= OFTEN) & (there[place] if regions else there))
+        matter = np.flatnonzero((share >= OFTEN) & (in_truth[place] if regions else in_truth))
         if not len(matter):
             continue
         base = logits_of(centre, voxels.odds, label, place if regions else None)
@@ -211,9 +207,9 @@ def region_model(voxels: LabelVoxels, base: Tensor, row: np.ndarray) -> tuple[Li
 def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, number: int) -> np.ndarray:
     """(q,) parameters x, at least ``lowest``, at which the sum of losses over ``number`` plus ridge / 2 |x|^2 is least.
 
-    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit matrix: a dozen passes
-    over the voxels do, instead of fifty. What has a bound in x is proportional to a coordinate of its own, which has
-    one, too. ValueError if it does not settle.
+    L-BFGS-B begins at 0, in coordinates y of x = T y in which the Hessian there is about a unit matrix, which takes a
+    quarter of the passes. What has a bound in x is proportional to a coordinate of its own, which has one, too.
+    ValueError if it does not settle.
     """
     start, bounded = np.zeros(len(lowest)), np.isfinite(lowest)
     hessian = sum(model.hessian(start) for model in models) / number + ridge * np.eye(len(start))
@@ -239,9 +235,9 @@ def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, n
 def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
     """Mean negative log likelihood of a case under a map, in nats."""
     loss = voxels.certain_loss
-    for (label, place), own in voxels.by_label.items():
-        logits = logits_of(calibration, own.odds, label, place if voxels.regions else None)
-        loss += float(log_loss(torch.zeros_like(logits[0]), logits, own.target) @ own.weights)
+    for (label, place), of_label in voxels.by_label.items():
+        logits = logits_of(calibration, of_label.odds, label, place if voxels.regions else None)
+        loss += float(log_loss(torch.zeros_like(logits[0]), logits, of_label.target) @ of_label.weights)
     return loss
 
 

@@ -1,4 +1,9 @@
-"""Flags scans by their score, so that a chosen share of the bad ones is found; and what that costs."""
+"""Flags scans by their score, so that a chosen share of the bad ones is found; and what that costs.
+
+The score of a scan is the smallest, over the structures that count, of the Dice that a structure can expect
+(:func:`structure_score`) less the Dice below which it is bad. A scan is flagged where its score is at most a threshold,
+which conformal risk control over patients finds (:func:`smallest_threshold`).
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,30 @@ from nnunet_nacl.numbers.statistics import percentile_interval, resamples
 
 DIGITS = 4
 """Of scores and Dice that are kept."""
+DEFAULT_FIND = 0.9
+DEFAULT_BAD = 0.8
+"""Where a report needs one, and nobody named it."""
+ALL = ""
+"""In place of a structure's name: all that are not named."""
+LIMITS = (0.5, 0.6, 0.7, 0.8)
+"""Dice below which a scan may be called bad."""
+_DRAWS = 200
+
+BadSpec = float | Mapping[str, float]
+"""One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does not count."""
 
 
 def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool, says_nothing: bool) -> np.ndarray:
-    """(...) Dice that a structure can expect, see above; NaN where nothing is known.
+    """(...) Dice that a structure can expect: p x where it is segmented (0 if absent), else 1 - p (0 if present).
+
+    Of a structure that some calibration scans lack, without anything learned about which: x where it is segmented, and
+    NaN where it is not. Four digits put scans that are alike on one side of a threshold.
 
     Args:
         predicted_dice: (...) x; NaN where the structure was not segmented.
-        present: (...) p; NaN where that was not learned.
+        present: (...) p; NaN where that was not learned: 1 for a structure that all calibration scans have.
         always: Whether all calibration scans have it.
-        says_nothing: Whether on left-out patients a constant was as near to the true Dice: then p alone counts.
+        says_nothing: Whether on left-out patients a constant was as near to the true Dice as x: then p alone counts.
     """
     x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
     p = np.where(np.isnan(p) & always, 1.0, p)
@@ -46,9 +65,6 @@ class ScanScores:
         entropy: (n,) mean normalised entropy over the segmented structures; NaN where nothing was segmented.
         patient: (n,) to whom each scan belongs, numbers from 0.
         always: Structures that all scans have.
-
-    Raises:
-        ValueError: Lists or structures do not belong together.
     """
 
     score: dict[str, list[Share]]
@@ -59,12 +75,12 @@ class ScanScores:
 
     def __post_init__(self) -> None:
         lengths = {len(values) for values in (*self.score.values(), *self.dice.values(), self.entropy)}
-        known = self.score.keys() == self.dice.keys() and self.score and set(self.always) <= self.score.keys()
-        if not known or lengths != {len(self.patient)}:
+        together = self.score.keys() == self.dice.keys() and self.score and set(self.always) <= self.score.keys()
+        if not together or lengths != {len(self.patient)}:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
-        """(n,) score of each scan by the Dice below which each structure that counts is bad; NaN where none has one."""
+        """(n,) score of each scan by the Dice below which a structure that counts is bad; NaN without any score."""
         return np.fmin.reduce([np.array(self.score[key]) - limit for key, limit in bad.items()])
 
     def are_bad(self, bad: Mapping[str, float]) -> np.ndarray:
@@ -80,14 +96,19 @@ def patients_needed(rate: Fraction | float) -> int:
 def smallest_threshold(
     score: np.ndarray, bad: np.ndarray, patient: np.ndarray, rate: Fraction, *, of_bad: bool
 ) -> float:
-    """The threshold that flags fewest.
+    """The threshold t that flags fewest while what the next patient is expected to lose stays at or below ``rate``.
+
+    With n patients, whose mean loss R(t) falls as t rises, it is the smallest t with n R(t) / (n + 1) + 1 / (n + 1) <=
+    rate (conformal risk control, Angelopoulos et al., ICLR 2024, theorem 1). Patients must be exchangeable, and the
+    score fixed before they were looked at. The 1 stands for the next patient, who may lose all.
 
     Args:
         score: (n,) of each calibration scan, low where it is likely to be bad; NaN, no score, is flagged always.
         bad: (n,) whether it is bad.
         patient: (n,) whole numbers: to whom each scan belongs.
-        rate: Of what may be lost, above 0 and below 1. A fraction: in floats 1 - .9 is less than 1 / 10.
-        of_bad: Whether the loss is a share of the bad scans, not of all.
+        rate: Above 0 and below 1. A fraction: in floats 1 - .9 is less than 1 / 10.
+        of_bad: A patient loses the share of its bad scans that are not flagged, and patients without one are left out;
+            otherwise the share of its scans that are bad and not flagged.
 
     Returns:
         -inf (none need be flagged), or the score of a bad scan; NaN where there are too few patients.
@@ -105,20 +126,6 @@ def smallest_threshold(
             break
         threshold, lost = float(s), lost - loss
     return threshold
-
-
-DEFAULT_FIND = 0.9
-DEFAULT_BAD = 0.8
-"""Where a report needs one, and nobody named it."""
-ALL = ""
-"""In place of a structure's name: all that are not named."""
-
-LIMITS = (0.5, 0.6, 0.7, 0.8)
-"""Dice below which a scan may be called bad."""
-_DRAWS = 200
-
-BadSpec = float | Mapping[str, float]
-"""One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does not count."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ class Flags:
         find: float | None = None,
         miss: float | None = None,
     ) -> Flags:
-        """The flags of a site's choice; see :mod:`nnunet_nacl.numbers.flags`.
+        """The flags of a site's choice.
 
         Args:
             scores: Of the calibration scans.
@@ -255,8 +262,8 @@ def read_bad(
 
     def key_of(name: str, flag: str) -> str:
         if name not in keys:
-            there = ", ".join(f"{known} ({key})" for key, known in structures.items())
-            raise UserError(f"{flag} {name}: there is no such structure; there are {there}.")
+            choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
+            raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
         return keys[name]
 
     by_key: dict[str, float] = {}
@@ -321,7 +328,7 @@ def flag_costs(scores: ScanScores) -> pd.DataFrame:
     Columns: ``bad``, the Dice below which a scan is bad; ``share_bad``, the share of the calibration scans that are;
     ``n_patients``, patients with a bad one; ``flagged``, the share of the scans that is, NaN where there are too few
     patients, and its 95 % ``interval`` by the bootstrap over patients; ``by_entropy``, that share where the mean
-    entropy orders the scans, NaN where it cannot find as many; ``at_random``, where nothing orders them.
+    entropy orders the scans; ``at_random``, where nothing orders them.
     """
     rate, patient, entropy = 1 - Fraction(str(DEFAULT_FIND)), scores.patient, -np.array(scores.entropy, float)
     costs = []

@@ -1,20 +1,18 @@
 """Intervals of the true Dice and volume around the predicted ones, learned from held-out cases.
 
 Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
-arXiv 2402.10665), predicted volume their sum. Both are off, for the voxels of an image err together; how far is alike
-from case to case, and is learned from cases that the network did not train on. Errors of Dice are alike wherever it
-lies; those of volumes grow with the volume, so they are taken relative to the predicted volume plus one voxel. (On the
-logarithm, cases without the structure lie so far off that a third of them made intervals five times as wide.) A mean
-error that is not 0 shifts the interval; the prediction stays what the probabilities say.
+arXiv 2402.10665), predicted volume their sum. How far both are off is alike from case to case, and is learned from
+cases that the network did not train on. Errors of Dice are alike wherever it lies; those of volumes are taken relative
+to the predicted volume plus one voxel. A mean error that is not 0 shifts the interval; the prediction stays what the
+probabilities say.
 
 Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: the mean
-error that a case is judged by has not seen its patient, and a patient with several cases counts as one (Lee, Barber and
-Willett 2023 treat such hierarchies). For a new patient like those before, an interval of level 1 - alpha typically
-holds the true value with a probability of 1 - alpha. The proof (at least 1 - 2 alpha) is for predictions that are
-given; these follow from calibration maps, those of the other cases from maps that were fitted with that patient, so
-what the intervals hold is known by trial. "Like those before" is exchangeability: it breaks with another scanner,
-another disease, or another network than the errors were learned with, the average of five folds instead of one fold
-included.
+error that a case is judged by has not seen its patient, and a patient with several cases counts as one. For a new
+patient like those before, an interval of level 1 - alpha typically holds the true value with a probability of 1 -
+alpha. The proof (at least 1 - 2 alpha) is for predictions that are given; these follow from calibration maps, those of
+the other cases from maps that were fitted with that patient, so what the intervals hold is known by trial. "Like those
+before" is exchangeability: it breaks with another scanner, disease or network, the average of five folds instead of one
+fold included.
 """
 
 from __future__ import annotations
@@ -53,9 +51,6 @@ class StructureEstimate:
         alpha: The interval has level 1 - alpha: 90 %, as texts say.
         bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
         voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this.
-
-    Raises:
-        ValueError: Lists do not belong together, or ``voxel`` is not positive.
     """
 
     difference: Annotated[np.ndarray, Array(np.float64)]
@@ -84,11 +79,8 @@ class StructureEstimate:
     ) -> StructureEstimate:
         """Learn from (n,) values and to whom each case belongs; every patient weighs the same.
 
-        Args:
-            predicted: Dice or volume. NaN, a structure that was not segmented, is left out.
-            true: Dice (0 where the truth is empty) or volume. NaN is left out.
-            patients: Of the cases.
-            bounds, voxel: See the attributes.
+        NaN is left out: a predicted Dice or volume of a structure that was not segmented, a true one that is not
+        defined.
         """
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         usable = ~np.isnan(x + y)
@@ -120,8 +112,8 @@ class StructureEstimate:
     def predict(self, predicted: ArrayLike) -> np.ndarray:
         """(..., 3) predicted values and the ends of their intervals, which need not hold them if all are off one way.
 
-        NaN for what is not known: everything where ``predicted``, (...) Dice or volumes, is NaN or nothing was learned,
-        the interval with fewer patients than it needs.
+        All are NaN where ``predicted``, (...) Dice or volumes, is NaN or nothing was learned; the ends with too few
+        patients.
         """
         x = np.asarray(predicted, float)
         result = np.full((*x.shape, 3), math.nan)
@@ -145,14 +137,7 @@ def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of ``n`` true values lie in their intervals.
-
-    Attributes:
-        share: The share; NaN where n is 0.
-        low, high: Its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several cases a
-            patient it is somewhat too narrow.
-        n: Cases with a true value and an interval.
-    """
+    """Share of ``n`` true values in their intervals, with its 95 % interval (Clopper and Pearson 1934); NaN of none."""
 
     share: Share
     low: Share
@@ -175,13 +160,10 @@ def coverage(low: ArrayLike, high: ArrayLike, true: ArrayLike) -> Coverage:
 
 @dataclass(frozen=True)
 class EstimateCheck:
-    """How an estimate does on cases that it has not seen.
+    """How an estimate does on ``n`` cases that it has not seen, with a predicted and a true value.
 
-    Attributes:
-        error, error_of_constant: Mean absolute error, and that of the mean of the other patients.
-        bias: Mean of predicted less true value.
-        coverage, width: Of the intervals, and their mean width; NaN without them.
-        n: Cases with a predicted and a true value.
+    ``error`` is the mean absolute one, beside that of the mean of the other patients, ``bias`` the mean of predicted
+    less true value, ``width`` the mean one of the intervals, NaN without them.
     """
 
     error: Size
@@ -208,7 +190,7 @@ def check_estimate(
         return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
     parts, weight = parts_of(names), 1 / pd.Series(names).map(pd.Series(names).value_counts()).to_numpy()
     middle, low, high = predict_parts(x, y, names, parts, **options).T
-    constant = by_others(parts, lambda rest, own: np.full(own.sum(), np.average(y[rest], weights=weight[rest])))
+    constant = by_others(parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others])))
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
     bias, width = float(np.mean(middle - y)), float(np.mean(high - low))
     return EstimateCheck(error, error_of_constant, bias, coverage(low, high, y), width, len(y))
@@ -217,11 +199,11 @@ def check_estimate(
 def predict_parts(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], parts: Sequence[Hashable], **options: Any
 ) -> np.ndarray:
-    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what those of other parts teach; options as in fit."""
+    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what those of other parts teach; fit's options."""
     x, y, names = np.asarray(predicted, float), np.asarray(true, float), np.array(patients, object)
 
-    def predict(others: np.ndarray, own: np.ndarray) -> np.ndarray:
-        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), **options).predict(x[own])
+    def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
+        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), **options).predict(x[left])
 
     return by_others(parts, predict)
 
@@ -231,14 +213,11 @@ class LearnedQuality:
     """Estimates of Dice and volume of nnU-Net's labels, and what flags are learned from.
 
     Attributes:
-        as_deployed: Whether the cases were predicted as they will be in use (a held-out folder), not by the single
-            networks of a cross-validation.
+        as_deployed: Whether cases were predicted as in use (a held-out folder), not by single networks of a
+            cross-validation.
         dice, volume: By structure.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
-
-    Raises:
-        ValueError: Bounds are not those of a Dice or a volume, or scans that were predicted have no score.
     """
 
     as_deployed: bool
@@ -254,9 +233,9 @@ class LearnedQuality:
                     raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
         scores = self.scores
         for key in self.dice.keys() & scores.score.keys() - set(self.says_nothing):  # what is predicted has a score
-            known = len(scores.patient if key in scores.always else self.dice[key].patient)
-            if (n := np.count_nonzero(~np.isnan(scores.score[key]))) < known:
-                raise ValueError(f"scores.score.{key}: {n} scans have a score, {known} were predicted.")
+            n_predicted = len(scores.patient if key in scores.always else self.dice[key].patient)
+            if (n := np.count_nonzero(~np.isnan(scores.score[key]))) < n_predicted:
+                raise ValueError(f"scores.score.{key}: {n} scans have a score, {n_predicted} were predicted.")
 
     @property
     def says_nothing(self) -> list[str]:
@@ -269,21 +248,12 @@ class LearnedQuality:
 
 
 def learn(
-    table: pd.DataFrame,
-    patients: ByCase,
-    parts: ByCase,
-    *,
-    as_deployed: bool,
-    ignore_label: bool = False,
+    table: pd.DataFrame, patients: ByCase, parts: ByCase, *, as_deployed: bool, ignore_label: bool = False
 ) -> LearnedQuality:
-    """Learn from held-out cases.
+    """Learn from a table of held-out cases, each under a map that was fitted without it.
 
-    Args:
-        table: Of :func:`nnunet_nacl.case.record.table`: the cases, each under a map that was fitted without it.
-        patients: By case; a case that is not there is a patient of its own.
-        parts: Part of the cross-fit by case; a patient's cases lie in one part.
-        as_deployed: See the attribute.
-        ignore_label: Whether a structure may be where nobody annotated it: then scores know nothing of presence.
+    ``parts`` of the cross-fit hold a patient's cases together. With ``ignore_label`` a structure may be where nobody
+    annotated it: then scores know nothing of presence.
     """
     present = pd.Series(math.nan, table.index) if ignore_label else present_by_others(table, patients, parts)
     of_volume = {"bounds": _VOLUMES, "voxel": float(table.voxel_volume.median())}

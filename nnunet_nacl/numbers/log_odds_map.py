@@ -8,17 +8,14 @@ With l_k = max(z_k - max_j z_j, -15), u_k = l_k - l_0 and c the most probable la
 
 0 is the background, and v is -log p_0 of the clipped log-odds. For a region a u + g v is a log p - (a + g) log(1 - p),
 the beta calibration of Kull, Silva Filho and Flach (AISTATS 2017); it rises with p where a and a + g are above 0. A map
-acts voxel by voxel, and is blind to a constant common to all classes. So probabilities, from which logits are known
-only up to such a constant, are as good as logits.
+acts voxel by voxel and is blind to a constant common to all classes, so probabilities are as good as logits.
 
-One affine map for each predicted class is the idea of fiducio's class-conditional calibrators CDC, CMSap and CMSop
-("Rethinking Post-Hoc Calibration in Semantic Segmentation", 2026, arXiv 2607.01902). Here it acts on log-odds to the
-background with v beside them, has a form for regions, and the label stays though another class may become more
-probable; CMSap and CMSop keep the most probable class.
+One affine map for each predicted class is the idea of fiducio's class-conditional calibrators ("Rethinking Post-Hoc
+Calibration in Semantic Segmentation", 2026, arXiv 2607.01902). Here it acts on log-odds to the background with v beside
+them, has a form for regions, and the label stays though another class may become more probable.
 
-Where slopes and offsets are the same for every label, the map is affine in the logits (but for the clipping): it
-commutes with averages of logits and with linear resampling. Where they differ by label it is applied to the final
-probabilities alone.
+Where slopes and offsets are those of every label, the map is affine in the logits (but for the clipping): it commutes
+with averages of logits and with linear resampling. Where they differ by label it is applied to the final probabilities.
 """
 
 from __future__ import annotations
@@ -74,11 +71,6 @@ class LogOddsMap:
         positive = [self.own_slopes, self.slopes.sum(-1)] if full and self.regions else [self.own_slopes]
         if not (np.isfinite(self.slopes).all() and np.isfinite(self.offsets).all() and np.min(positive) > 0):
             raise ValueError(f"slopes must be above 0 and all finite, got {self.slopes} and {self.offsets}.")
-
-    @classmethod
-    def identity(cls, num: int, regions: bool = False) -> LogOddsMap:
-        """The map of ``num`` structures that changes nothing."""
-        return cls(np.ones((1, num)), np.zeros((1, num)), regions)
 
     @property
     def num_structures(self) -> int:
@@ -171,9 +163,9 @@ class LogOddsMap:
             unsure = (block if self.regions else block[1:]).amax(0) > CERTAIN  # most voxels are plain background
             where = torch.nonzero(unsure).ravel()
             if len(where):
-                own = block if len(where) == block.shape[1] else block.index_select(1, where)
-                mapped = self._mapped(log_odds(own, self.regions), most_probable(own, self.regions))
-                if own is not block:
+                chosen = block if len(where) == block.shape[1] else block.index_select(1, where)
+                mapped = self._mapped(log_odds(chosen, self.regions), most_probable(chosen, self.regions))
+                if chosen is not block:
                     mapped = block.to(mapped.dtype, copy=True).index_copy_(1, where, mapped)
                 part = target[:, start : start + rows]
                 part[...] = mapped.view(part.shape).numpy()
@@ -184,8 +176,8 @@ def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
     """(m, ...) log-odds against the background, log p_k - log p_0, or of each region, log p - log(1 - p).
 
     Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's probability of
-    exactly 1 counts as halfway to 1 from the largest number below it: float32's sigmoid is 1 from z = 17 on, and what
-    z was cannot be known from it. Float32 of (C, ...) ``probs`` of any floating type; float64 of float64.
+    exactly 1 counts as halfway to 1 from the largest number below it: what z was cannot be known from it. Float32 of
+    (C, ...) ``probs`` of any floating type; float64 of float64.
     """
     probs = torch.as_tensor(np.ascontiguousarray(probs) if isinstance(probs, np.ndarray) else probs)
     step = torch.finfo(probs.dtype).eps
@@ -237,8 +229,8 @@ def log_loss(rest: Tensor, logits: Tensor, target: Tensor) -> Tensor:
 def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] | None:
     """The part of the image that the network saw, nnU-Net's crop; None if no structure has any probability anywhere.
 
-    nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout). Inside, a
-    probability of exactly 0 takes logits more than 100 apart. So the box of the voxels where any structure has a
-    probability above 0, of (C, *spatial) ``probs``, is the crop.
+    nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout), and inside a
+    probability of 0 takes logits more than 100 apart. So it is the box of voxels with a structure above 0, of (C,
+    *spatial).
     """
     return bounding_box((probs if regions else probs[1:]).max(axis=0) > 0)

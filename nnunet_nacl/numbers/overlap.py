@@ -1,4 +1,4 @@
-"""Overlap of two segmentations (Dice, IoU) as nnU-Net defines it, and counts of missed and invented structures."""
+"""Overlap of two segmentations (Dice, IoU) as nnU-Net defines it, surface distances, and masks around surfaces."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
 from nnunet_nacl.json_types import Share
+
+_ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
 
 
 class Overlap(NamedTuple):
@@ -39,11 +41,7 @@ class Overlap(NamedTuple):
 
 
 def count_overlap(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None = None) -> Overlap:
-    """Count the agreement of two boolean masks of one shape, where ``valid`` is not False.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
+    """Count the agreement of boolean masks of one shape (ValueError if not), where ``valid`` is not False."""
     shapes = [mask.shape for mask in (truth, predicted, valid) if mask is not None]
     if len(set(shapes)) > 1:
         raise ValueError(f"truth, predicted and valid must have one shape, got {', '.join(map(str, shapes))}.")
@@ -59,12 +57,8 @@ def count_overlap(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
 class Detected:
     """What the segmentations of some cases find of a structure.
 
-    Attributes:
-        dice: Mean Dice of the cases whose truth has it, 0 where it was missed; NaN without such a case.
-        n_there: How many these are.
-        missed: In how many of them the segmentation lacks it.
-        n_absent: Cases whose truth lacks it.
-        invented: In how many of them the segmentation has it.
+    ``dice`` is the mean over the ``n_there`` cases whose truth has it, 0 where it was ``missed``; NaN without such a
+    case. In ``invented`` of the ``n_absent`` others the segmentation has it.
     """
 
     dice: Share
@@ -74,14 +68,11 @@ class Detected:
     invented: NonNegativeInt
 
     @classmethod
-    def of(cls, dice: Sequence[float], there: Sequence[bool], labelled: Sequence[bool]) -> Detected:
-        """Count cases by the Dice of each, whether its truth has the structure, and whether its segmentation has."""
-        d, y, found = np.asarray(dice, float), np.asarray(there, bool), np.asarray(labelled, bool)
+    def of(cls, dice: Sequence[float], in_truth: Sequence[bool], labelled: Sequence[bool]) -> Detected:
+        """Count cases by Dice, and by whether the truth and the segmentation have the structure."""
+        d, y, found = np.asarray(dice, float), np.asarray(in_truth, bool), np.asarray(labelled, bool)
         mean = float(d[y].mean()) if y.any() else math.nan
         return cls(mean, int(y.sum()), int((y & ~found).sum()), int((~y).sum()), int((~y & found).sum()))
-
-
-_ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
 
 
 def surface_distances(
@@ -89,18 +80,9 @@ def surface_distances(
 ) -> np.ndarray:
     """Distance of each surface voxel of the prediction, then of the truth, to the nearest one of the other, by centres.
 
-    A surface voxel has a face neighbour outside the mask, or lies at the border of the image. Axes of length 1 (2D
-    images in nnU-Net's arrays) count as absent. Voxels that both surfaces share have distance 0 and are not searched.
-
-    Args:
-        truth, predicted: Boolean masks of one shape.
-        spacing_mm: Voxel size along each axis; None takes 1.
-
-    Returns:
-        (n,) distances in mm, or in voxels; none where a mask is empty.
-
-    Raises:
-        ValueError: Shapes differ or the spacing does not fit.
+    A surface voxel has a face neighbour outside the boolean mask, or lies at the border of the image. Axes of length 1
+    (2D images in nnU-Net's arrays) count as absent. (n,) in mm, or in voxels without ``spacing_mm``; none where a mask
+    is empty. ValueError where shapes differ or the spacing does not fit.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth and predicted must have one shape, got {truth.shape} and {predicted.shape}.")
@@ -110,10 +92,10 @@ def surface_distances(
         return np.empty(0)
     flat, points = [np.ravel_multi_index(s.T, truth.shape) for s in surfaces], [s * spacing for s in surfaces]
     distances = [np.zeros(len(surface)) for surface in surfaces]
-    for here, there in ((0, 1), (1, 0)):
-        search = ~np.isin(flat[here], flat[there], assume_unique=True)
+    for source, other in ((0, 1), (1, 0)):  # voxels that both share have distance 0
+        search = ~np.isin(flat[source], flat[other], assume_unique=True)
         if search.any():
-            distances[here][search] = cKDTree(points[there]).query(points[here][search])[0]
+            distances[source][search] = cKDTree(points[other]).query(points[source][search])[0]
     return np.concatenate(distances)
 
 
@@ -156,14 +138,8 @@ def dilated_mask(
 ) -> np.ndarray:
     """The foreground grown by a radius: voxels whose centre is at most ``radius_mm`` from a foreground voxel's centre.
 
-    Args:
-        labels: Label map or boolean mask of any number of dimensions; 0 is the background.
-        radius_mm: Radius; 0 gives the foreground itself.
-        spacing_mm: Voxel size along each axis.
-        valid: False where a voxel is ignored; such voxels neither grow nor are in the mask.
-
-    Raises:
-        ValueError: The radius is negative or the spacing does not fit.
+    ``labels`` are a label map or boolean mask of any number of dimensions. Voxels where ``valid`` is False neither grow
+    nor are in the mask. ValueError where the radius is negative or the spacing does not fit.
     """
     foreground = labels != 0 if valid is None else (labels != 0) & valid
     grow = partial(_spread, radius_mm=radius_mm, spacing_mm=spacing_mm, combine=np.maximum)
@@ -177,22 +153,20 @@ def boundary_mask(
     """Band around the surfaces of the ground truth: voxels with another label at most ``width_mm`` away.
 
     Distances are from centre to centre, so a width below the spacing gives an empty band along that axis. Surfaces
-    between two structures count like those against the background.
-
-    Arguments, result and errors are those of :func:`dilated_mask`; ignored voxels make no surface and are in no mask.
+    between two structures count like those against the background. Ignored voxels make no surface and are in no mask.
     """
     small = labels.min(initial=0) >= 0 and labels.max(initial=0) < 255
     dtype = np.uint8 if small else np.int64
-    known = np.ones(labels.shape, dtype=bool) if valid is None else valid
+    usable = np.ones(labels.shape, dtype=bool) if valid is None else valid
 
-    def band(part: np.ndarray, part_known: np.ndarray) -> np.ndarray:
+    def band(part: np.ndarray, part_usable: np.ndarray) -> np.ndarray:
         highest, lowest = (
-            _spread(np.where(part_known, part, unknown).astype(dtype), width_mm, spacing_mm, combine)
-            for unknown, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum))
+            _spread(np.where(part_usable, part, ignored).astype(dtype), width_mm, spacing_mm, combine)
+            for ignored, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum))
         )
-        return part_known & ((highest != part) | (lowest != part))
+        return part_usable & ((highest != part) | (lowest != part))
 
-    return _in_box((labels != 0) & known, width_mm, spacing_mm, band, labels, known)
+    return _in_box((labels != 0) & usable, width_mm, spacing_mm, band, labels, usable)
 
 
 def _in_box(foreground, radius_mm, spacing_mm, function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:

@@ -1,12 +1,9 @@
 """The probability that a structure is in a scan, by a logistic regression on held-out cases.
 
 A structure is judged by its expected volume and the largest expected Dice of any set of voxels, both as the network
-gave them: a learned probability is calibrated by itself, and a map that acts on voxels gives it nothing. (On EMIDEC's
-folds 0 and 1, 24 cases, six networks, the mean Brier score is .207; with the largest probability instead of the
-expected Dice .248, of the expected Dice alone .194. The volume stays since small findings that are sure and false have
-a large expected Dice.) Cases are few, and the question is often answered without an error, where plain logistic
-regression goes to infinity: slopes have a normal prior, of standardised features, and the intercept is held back by
-half a yes and half a no at the mean of the features.
+gave them: a map that acts on voxels adds nothing. Cases are few, and the question is often answered without an error,
+where plain logistic regression goes to infinity: slopes of standardised features have a normal prior, and the intercept
+is held back by half a yes and half a no at the mean of the features.
 """
 
 from __future__ import annotations
@@ -40,15 +37,8 @@ Table = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
 class LearnedProbability:
     """The probability of a yes: 1 / (1 + exp(-(intercept + slopes @ (features - centre) / spread))).
 
-    Attributes:
-        intercept: Log-odds at the mean of the features.
-        slopes: (F,) of the standardised features.
-        centre: (F,) mean of each feature.
-        spread: (F,) its standard deviation, 1 where all are alike.
-        n: Rows that it was learned from, of which ``n_yes`` were a yes, of ``n_patients`` patients.
-
-    Raises:
-        ValueError: Lists do not belong together, or a spread is not positive.
+    ``centre`` and ``spread`` are (F,) means and standard deviations of the features, 1 where all are alike, in ``n``
+    rows of ``n_patients`` patients, of which ``n_yes`` were a yes.
     """
 
     intercept: Coefficient
@@ -65,7 +55,7 @@ class LearnedProbability:
 
     @classmethod
     def fit(cls, features: ArrayLike, yes: ArrayLike, patients: Iterable[Hashable]) -> LearnedProbability:
-        """Learn from (n, F) finite features, whether each is a yes, and to whom it belongs; rows weigh the same."""
+        """Learn from (n,) whether rows of (n, F) finite features are a yes, and to whom they belong."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
@@ -80,8 +70,8 @@ class LearnedProbability:
     def predict(self, features: ArrayLike) -> np.ndarray:
         """(n,) probability of a yes for (n, F) features; NaN where one of them is.
 
-        It is no nearer to 0 or 1 than half a patient among those it was learned from, ``0.5 / (n_patients + 1)``: far
-        from their features, as of another network, a regression is sure of anything.
+        It is no nearer to 0 or 1 than ``0.5 / (n_patients + 1)``: far from what it has seen a regression is sure of
+        anything.
         """
         from scipy.special import expit
 
@@ -96,22 +86,18 @@ def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Ha
     if len(set(patients)) < 2:
         return np.full(len(y), math.nan)
 
-    def predict(others: np.ndarray, own: np.ndarray) -> np.ndarray:
-        return LearnedProbability.fit(features[others], y[others], names[others]).predict(features[own])
+    def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
+        return LearnedProbability.fit(features[others], y[others], names[others]).predict(features[left])
 
     return by_others(parts_of([str(patient) for patient in patients]), predict)
 
 
 @dataclass(frozen=True)
 class ProbabilityCheck:
-    """How probabilities do against what is so.
+    """Brier score, area under the ROC curve and expected calibration error of ``n`` probabilities; NaN without any.
 
-    Attributes:
-        brier: Mean of (p - y)^2.
-        auroc: Area under the ROC curve; NaN unless there are both.
-        ece: Expected calibration error, ten bins of equal width: (0, 0.1], (0.1, 0.2], ..., 0 in the first. With few
-            values it is far from 0 by chance alone.
-        n: Rows that have one; without any the others are NaN.
+    The area is NaN unless there are both outcomes. The error is that of ten bins of equal width; with few values it is
+    far from 0 by chance alone.
     """
 
     brier: Share
@@ -143,9 +129,6 @@ class LearnedPresence:
         listed: Structures that are absent from some cases, or in pieces in most.
         checks: By structure and kind of probability, how it does on patients that it was not learned from.
         why_not: By structure why nothing was learned, though some cases lack it.
-
-    Raises:
-        ValueError: A probability is of other features than :func:`presence_features`.
     """
 
     voxel: Size
@@ -169,25 +152,17 @@ class LearnedPresence:
 
 
 def presence_features(network_volume: ArrayLike, network_dice: ArrayLike, voxel: float) -> np.ndarray:
-    """(n, 2) what tells whether a structure is in a scan: the logarithms of both, of the volume plus a ``voxel``.
+    """(n, 2) what tells whether a structure is in a scan: log(volume + ``voxel``), and log(largest expected Dice).
 
-    Args:
-        network_volume: (n,) sum of its probabilities times the volume of a voxel.
-        network_dice: (n,) expected Dice of the set of voxels where that is largest, see
-            :class:`~nnunet_nacl.numbers.expected_dice.ProbabilityHistogram`; what is below .001 counts as that.
-        voxel: Volume of a voxel.
+    The (n,) volumes are sums of probabilities times ``voxel``, the volume of one; for the Dice, where .001 is the
+    least, see :class:`~nnunet_nacl.numbers.expected_dice.ProbabilityHistogram`.
     """
     volume = np.log(np.maximum(np.asarray(network_volume, float), 0) + voxel)
     return np.stack([volume, np.log(np.maximum(np.asarray(network_dice, float), _LEAST_DICE))], 1)
 
 
 def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
-    """Learn from held-out cases of structures that some of them lack, and check it on patients that were left out.
-
-    Args:
-        table: Of :func:`nnunet_nacl.case.record.table`, at least one case.
-        patients: By case; a case that is not there is a patient of its own.
-    """
+    """Learn from a table of held-out cases of structures that some of them lack; checked on left-out patients."""
     found = LearnedPresence(float(table.voxel_volume.median()), {}, [])
     for key, rows in table.groupby("key", sort=False):
         is_always = (rows.true_volume > 0).all()
@@ -222,8 +197,7 @@ def _learn(found: LearnedPresence, key: str, rows: pd.DataFrame, patients: Seque
 def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.Series:
     """Probability that the structure of each row is in its case, by what the cases of the other parts teach.
 
-    By the table's index, NaN where nothing was learned. ``table`` and ``patients`` as :func:`learn_presence` takes
-    them, ``parts`` by case; a patient's cases lie in one part.
+    By the table's index, NaN where nothing was learned; a patient's cases lie in one part.
     """
     present, part = pd.Series(math.nan, table.index), table.case.map(parts)
     for name in part.unique():

@@ -32,7 +32,7 @@ class WorkloadRow:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """How far the promises hold.
+    """How far the promises hold, for ``n_cases`` with a true Dice, of which ``n_bad`` are bad.
 
     Attributes:
         threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ.
@@ -40,7 +40,6 @@ class QualityReport:
         coverage, width: Of its intervals, and their mean width; None and NaN where there are none.
         orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: see :func:`compare_orders`.
         workload: Rows by share, by name of the order; cases without any structure first.
-        n_cases, n_bad: Cases with a true Dice, and those below the threshold.
     """
 
     threshold: float | dict[str, float]
@@ -59,12 +58,9 @@ class QualityReport:
 
 
 def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityReport:
-    """Every number that is reported of one method.
+    """Every number that is reported of one method, by a table of its cases and the Dice below which each key is bad.
 
-    Args:
-        table: Of :func:`nnunet_nacl.case.record.table`: its cases; with the columns of
-            :data:`~nnunet_nacl.numbers.learned_quality.DICE` where other cases taught how far predicted Dice is off.
-        bad: By nnU-Net's key of each structure, the Dice below which it, and so the case, is bad.
+    Columns of ``DICE`` are there where other cases taught how far predicted Dice is off.
     """
     by_case = table.groupby("case", sort=False)
     true, trust = by_case.Dice.min(), trust_of(table)
@@ -85,8 +81,8 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityRepo
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
     """By name of each order, (n,) trust in each case by its name, larger is better; NaN where nothing is known.
 
-    The order ``volume`` is minus the largest distance of a structure's log expected volume from the cases' mean, in
-    standard deviations.
+    ``volume`` is minus the largest distance of a structure's log expected volume from the cases' mean, in standard
+    deviations.
     """
     by_case, volume = table.groupby("case", sort=False), table.predicted_volume.fillna(0)
     logs = np.log(volume + 0.01 * volume.groupby(table.key).transform("median") + np.finfo(float).tiny)
@@ -101,15 +97,10 @@ def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def compare_orders(true: ArrayLike, orders: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
-    """AURC with risk 1 - Dice, and Spearman's rho with Dice, of several orders of the same cases.
+    """AURC with risk 1 - Dice, and Spearman's rho with Dice, of several orders of the cases that all have a value for.
 
-    Args:
-        true: (n,) true Dice.
-        orders: (n,) trust by name, larger is better. Only the cases that all orders have a value for are compared.
-
-    Returns:
-        ``{"AURC": ..., "rho": ...}`` by name, ``oracle`` (the true Dice) and ``random`` (no order) added. Ties have
-        their mean rank; rho is NaN with fewer than three cases, or without an order.
+    ``true`` are (n,) Dice, ``orders`` (n,) trust by name, larger is better. ``oracle`` (the true Dice) and ``random``
+    (no order) are added. Ties have their mean rank; rho is NaN with fewer than three cases, or without an order.
     """
     from scipy.stats import spearmanr
 
@@ -123,14 +114,11 @@ def compare_orders(true: ArrayLike, orders: Mapping[str, ArrayLike]) -> dict[str
 
 
 def aurc(trust: ArrayLike, risk: ArrayLike) -> float:
-    """Area under the risk-coverage curve: mean over k = 1..n of the mean risk of the k most trusted cases.
+    """Area under the risk-coverage curve: mean over k = 1..n of the mean (n,) risk of the k most trusted cases.
 
     Lower is better: the mean risk where the order says nothing, less where what is trusted is good; NaN without a case.
-    (Geifman and El-Yaniv 2017; over segmentations with risk 1 - Dice as in Zenk et al., Medical Image Analysis 2025.)
-
-    Args:
-        trust: (n,) finite values, such as predicted Dice. Equal values count as the mean over all their orders.
-        risk: (n,) of the same cases.
+    Cases of equal (n,) trust, such as predicted Dice, count as the mean over all their orders. (Geifman and El-Yaniv
+    2017; over segmentations with risk 1 - Dice as in Zenk et al., Medical Image Analysis 2025.)
     """
     values = np.asarray(risk, float)
     if not len(values):
@@ -141,13 +129,10 @@ def aurc(trust: ArrayLike, risk: ArrayLike) -> float:
 def workload(
     trust: ArrayLike, true: ArrayLike, threshold: float, shares: Sequence[float] = _SHARES
 ) -> list[WorkloadRow]:
-    """What looking at the least trusted cases finds.
+    """What looking at ``shares`` of the cases finds, the least trusted ones first; a case is bad below the threshold.
 
-    Args:
-        trust: (n,) NaN, a case of which nothing is known, is looked at first. Equal values count as in :func:`aurc`.
-        true: (n,) true Dice; NaN is left out.
-        threshold: A case is bad where its true Dice is below.
-        shares: How many to look at, each in [0, 1].
+    Of (n,) trust equal values count as in :func:`aurc`, and NaN is looked at first; NaN of the (n,) true Dice is left
+    out.
     """
     x, y = np.asarray(trust, float), np.asarray(true, float)
     x, y = np.where(np.isnan(x), -np.inf, x)[~np.isnan(y)], y[~np.isnan(y)]

@@ -1,8 +1,7 @@
 """Bootstrap intervals over cases (Efron 1979), paired differences, Wilcoxon's test and Holm's correction.
 
-The unit is the case, never the voxel: the voxels of an image are not independent; or the patient, where several cases
-are of one. Whatever varies between trainings (seed, order of the batches) is in none of these intervals, since every
-trainer stands for one training per fold.
+The unit is the case, or the patient where several cases are of one, never the voxel. Whatever varies between trainings
+(seed, order of the batches) is in none of these intervals: every trainer stands for one training per fold.
 """
 
 from __future__ import annotations
@@ -40,10 +39,9 @@ def without_noise(values: np.ndarray) -> np.ndarray:
 
 
 def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
-    """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement.
+    """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement, which the seed fixes.
 
-    The same n, number and seed give the same draws, so all metrics and trainers of a comparison share them: the last
-    used ones are kept, 800 MB of them at most.
+    All metrics and trainers of a comparison share them, so the last used ones are kept, 800 MB of them at most.
     """
     key, size = (n, n_bootstrap, seed), 8 * n * n_bootstrap
     counts = _kept.pop(key, None)
@@ -75,18 +73,9 @@ def mean_interval(
     """Mean over the cases where a value is defined, with its percentile bootstrap interval.
 
     Cases are drawn with replacement, and the 2.5th and 97.5th percentile of the draws' means are the interval. With
-    groups, these are drawn instead, each with all its cases (the cluster bootstrap); the mean stays one over cases.
-
-    Args:
-        values: One per case; NaN is undefined.
-        n_bootstrap, seed: Number of draws, and their seed.
-        groups: Of each case the patient, or whatever else makes cases alike; None: each case is its own.
-
-    Returns:
-        NaN everywhere without a defined case; with one, or with one group, an interval would be a lie and is NaN.
-
-    Raises:
-        ValueError: There are not as many groups as values.
+    groups, such as the patient of each case, these are drawn instead, each with all its cases (the cluster bootstrap);
+    the mean stays one over cases. All is NaN without a defined case, the interval with one case or group. ValueError
+    where there are not as many groups as values.
     """
     given = np.asarray(values, dtype=np.float64)
     if groups is not None and len(groups) != len(given):
@@ -109,14 +98,10 @@ def mean_interval(
 def bin_accuracy_bands(
     count: np.ndarray, correct: np.ndarray, *, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of each confidence bin's accuracy, cases drawn with replacement.
+    """95 % interval of each confidence bin's accuracy, cases drawn with replacement: (n_bins,) lower and upper ends.
 
-    Args:
-        count, correct: (n_cases, n_bins) voxels of each case, or patient, in each bin, and how many of them are right.
-        n_bootstrap, seed: Number of draws, and their seed.
-
-    Returns:
-        Lower and upper ends, (n_bins,) each; NaN in bins that are empty, or with a single case.
+    ``count`` and ``correct`` are (n_cases, n_bins) voxels of each case, or patient, in each bin, and how many of them
+    are right. NaN in bins that are empty, or with a single case.
     """
     count, correct = np.asarray(count, np.float64), np.asarray(correct, np.float64)
     if len(count) < 2:
@@ -130,10 +115,9 @@ def bin_accuracy_bands(
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A trainer less the reference, over the ``n`` cases in which both have a value.
+    """A trainer less the reference, over the ``n`` cases of ``n_patients`` in which both have a value.
 
     Attributes:
-        n, n_patients: Number of these cases, and of the patients to whom they belong.
         mean_reference, mean: Of the reference and of the trainer over them.
         difference, low, high: Mean of the paired differences with the ends of its 95 % interval.
         n_lower, n_higher: Patients in whose cases the trainer's value is on average lower, and higher.
@@ -162,11 +146,11 @@ def paired_difference(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> PairedDifference:
-    """Compare two methods case by case, by one value of each of the same cases in the same order; NaN is undefined.
+    """Compare two methods by the values of each case, in one order; NaN is undefined.
 
-    Means are over cases. Cases of one patient are alike, so patients are drawn for the interval, each with all its
-    cases, and the test takes one value of each patient, the mean over its cases: otherwise a patient with two images
-    would count as two, and differences would be found where there are none. Draws and groups: :func:`mean_interval`.
+    Means are over cases. Patients are drawn for the interval, each with all its cases (:func:`mean_interval`), and the
+    test takes one value of each patient, the mean over its cases: otherwise a patient with two images would count as
+    two.
     """
     from scipy.stats import rankdata
 

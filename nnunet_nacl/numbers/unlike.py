@@ -1,16 +1,15 @@
 """Tests whether a scan is unlike the calibration scans, by the distance of its profile to theirs.
 
-A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), in units in which 0.05 is little:
-logarithms, or intensities as nnU-Net normalises them. They are scaled by median and spread of the calibration scans:
-1.4826 times the median absolute deviation; where that is below 0.05, as of a count that most scans share, the standard
-deviation, at least 0.05. A gap, as of a structure that was not segmented, takes no part: it counts as the median. The
-score of a scan is its mean distance to the five nearest calibration scans of other patients; that of a calibration scan
-is found without its patient, in scale, too. With n patients
+A profile is a row of numbers of one scan (:mod:`nnunet_nacl.nnunet.profile`), in units in which 0.05 is little. They
+are scaled by median and spread of the calibration scans: 1.4826 times the median absolute deviation; where that is
+below 0.05, the standard deviation, at least 0.05. A gap, as of a structure that was not segmented, counts as the
+median. The score of a scan is its mean distance to the five nearest calibration scans of other patients; that of a
+calibration scan is found without its patient, in scale, too. With n patients
 
     p = (1 + sum over patients of the share of their scans with a score at least as large) / (n + 1)
 
-is small with a probability of at most p, were the scan exchangeable with them and its score found in the same way. The
-left-out scores have one patient less to be near to, so this is approximate.
+is small with a probability of at most p, were the scan exchangeable with them and its score found alike. The left-out
+scores have one patient less to be near to, so this is approximate.
 """
 
 from __future__ import annotations
@@ -38,16 +37,7 @@ _STANDS_OUT = 3.0  # spreads from the median
 
 @dataclass(frozen=True, eq=False)
 class CalibrationProfiles:
-    """Profiles of the calibration scans.
-
-    Attributes:
-        names: (F,) of the numbers.
-        values: (n, F), a row for each scan; NaN for a gap.
-        patient: (n,) to whom each scan belongs, numbers from 0.
-
-    Raises:
-        ValueError: The lists do not belong together.
-    """
+    """Profiles of n calibration scans: (F,) names, (n, F) values, NaN for a gap, and the number of each patient."""
 
     names: list[str]
     values: list[list[Number]]
@@ -114,13 +104,9 @@ class CalibrationProfiles:
 class UnlikeScans:
     """How many scans of a batch are unlike the calibration scans, and how probable that is if none were.
 
-    Attributes:
-        level: A scan is unlike where its p is at most this.
-        n_scans, n_unlike: Of the batch, and how many of them are.
-        n_patients: Of the calibration scans.
-        probability: Of as many or more, were all scans like them.
-        two_sample: P-value of larger scores in the batch (Mann-Whitney); NaN with fewer than ``FEWEST_TO_COMPARE``.
-        why_not: Why none is said to be unlike; empty where some could be.
+    A scan is unlike where its p is at most ``level``. ``probability`` is that of as many or more, were all scans like
+    the calibration scans; ``two_sample`` is the p-value of larger scores in the batch (Mann-Whitney), NaN with fewer
+    than ``FEWEST_TO_COMPARE``; ``why_not`` says why no scan could be unlike.
     """
 
     level: float
@@ -174,12 +160,12 @@ def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> f
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(F,) median and spread; NaN and 1 of a number that no scan has."""
-    known = ~np.isnan(values).all(0)
+    is_given = ~np.isnan(values).all(0)
     middle, spread = np.full(values.shape[1], math.nan), np.ones(values.shape[1])
-    middle[known] = np.nanmedian(values[:, known], 0)
-    away = 1.4826 * np.nanmedian(np.abs(values[:, known] - middle[known]), 0)
-    of_all = np.nanstd(values[:, known], 0)
-    spread[known] = np.maximum(np.where(away > _LEAST_SPREAD, away, of_all), _LEAST_SPREAD)
+    middle[is_given] = np.nanmedian(values[:, is_given], 0)
+    away = 1.4826 * np.nanmedian(np.abs(values[:, is_given] - middle[is_given]), 0)
+    of_all = np.nanstd(values[:, is_given], 0)
+    spread[is_given] = np.maximum(np.where(away > _LEAST_SPREAD, away, of_all), _LEAST_SPREAD)
     return middle, spread
 
 
@@ -188,5 +174,5 @@ def _distances(profiles: np.ndarray, others: np.ndarray) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
     middle, spread = _scale(others)
-    scaled, known = (np.nan_to_num((values - middle) / spread) for values in (profiles, others))
-    return np.sort(cdist(scaled, known), 1)[:, :_NEIGHBOURS].mean(1)
+    scaled, neighbours = (np.nan_to_num((values - middle) / spread) for values in (profiles, others))
+    return np.sort(cdist(scaled, neighbours), 1)[:, :_NEIGHBOURS].mean(1)

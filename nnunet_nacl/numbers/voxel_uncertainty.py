@@ -88,8 +88,8 @@ def mutual_information(members: Sequence[Array] | Array, *, regions: bool = Fals
     if len(shapes) != 1:
         raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
     mean = sum(tensors[1:], tensors[0]) / len(tensors)
-    shared = sum(_each_entropy(tensor, regions, True) for tensor in tensors) / len(tensors)
-    disputed = (_each_entropy(mean, regions, True) - shared).clamp(0, 1).amax(0)
+    shared = sum(_entropy_maps(tensor, regions, True) for tensor in tensors) / len(tensors)
+    disputed = (_entropy_maps(mean, regions, True) - shared).clamp(0, 1).amax(0)
     return disputed if isinstance(members[0], Tensor) else disputed.numpy()
 
 
@@ -115,7 +115,7 @@ def _by_block(function: Callable[[Tensor], Tensor], probs: Any, regions: bool, c
     return result.numpy() if isinstance(probs, np.ndarray) else result
 
 
-def _each_entropy(probs: Any, regions: bool, check: bool) -> Any:
+def _entropy_maps(probs: Any, regions: bool, check: bool) -> Any:
     """(1, *spatial) normalised entropy of classes, (R, *spatial) of each region."""
     return _by_block(partial(_entropies, regions=regions), probs, regions, check, len(probs) if regions else 1)
 
@@ -123,8 +123,7 @@ def _each_entropy(probs: Any, regions: bool, check: bool) -> Any:
 def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = False) -> np.ndarray:
     """(*spatial) probability of the label that each voxel has, whether it is the most probable one or not.
 
-    ``labels`` are (*spatial) classes, or (R, *spatial) whether a voxel is in each region: then p_r where it is in,
-    1 - p_r where not, the smallest of the voxel.
+    Of (R, *spatial) booleans of regions: p_r where a voxel is in, 1 - p_r where not, the smallest of the voxel.
     """
     if regions:
         return np.where(labels, probs, 1 - probs).min(axis=0)
@@ -158,13 +157,9 @@ def least_certain_place(
 ) -> Place:
     """The block of about 5 mm with most doubt, summed over its voxels, and its least certain voxel.
 
-    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
-
-    Args:
-        doubt: (*spatial) 1 - :func:`confidence`.
-        in_box: Gives the (C, *block) class or region probabilities of a block.
-        foreground: Channels that are structures.
-        spacing_mm: Of the axes.
+    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out. ``doubt`` is
+    (*spatial) 1 - :func:`confidence`, ``in_box`` gives the (C, *block) probabilities of a block, and ``foreground`` are
+    the channels that are structures.
     """
     steps = [max(1, min(n, round(_LOOKED_AT_MM / step))) for n, step in zip(doubt.shape, spacing_mm)]
     sums = doubt
@@ -180,13 +175,10 @@ def least_certain_place(
 
 @dataclass(frozen=True, eq=False)
 class Disagreement:
-    """Of M members of an ensemble about S structures.
+    """Of M members of an ensemble about S structures: mean Dice of their pairs, sizes in voxels, mutual information.
 
-    Attributes:
-        dice: (S,) mean Dice of the pairs of members that have the structure in at least one; NaN without such a pair.
-        voxels: (M, S) size of each structure in each member's segmentation.
-        mutual_information: (*grid) float32, see :func:`mutual_information`.
-        foreground_mutual_information: Its mean over the foreground; NaN if there is none.
+    ``dice`` is (S,), over pairs of members that have the structure in at least one, NaN without such a pair; ``voxels``
+    (M, S); ``mutual_information`` (*grid) float32, beside its mean over the foreground, NaN if there is none.
     """
 
     dice: np.ndarray
@@ -196,13 +188,10 @@ class Disagreement:
 
 
 class MemberSums:
-    """Takes the members one after the other: memory does not grow with their number but for a byte or two a voxel.
+    """Takes the members one after the other: memory grows with their number by a byte or two a voxel only.
 
-    Args:
-        structures: Label value of each of S structures, or the label values of each region.
-        label_map: Makes the (n,) label map of (C, n) probabilities.
-        regions: Whether the probabilities are of sigmoid regions.
-        to_probs: Makes (C, n) probabilities of what a member is given as, such as logits.
+    ``structures`` are the label value of each of S structures, or the label values of each region; ``to_probs`` makes
+    (C, n) probabilities of what a member is given as, such as logits, and ``label_map`` the (n,) label map of these.
     """
 
     def __init__(
@@ -226,7 +215,7 @@ class MemberSums:
         kept = np.empty(self._probs.shape[1], np.min_scalar_type(largest))
         for part, probs in self._blocks(values):
             self._probs[:, part] += probs
-            self._entropy[:, part] += _each_entropy(probs, self._regions, False)
+            self._entropy[:, part] += _entropy_maps(probs, self._regions, False)
             kept[part] = self._label_map(probs)
         self._segmentations.append(kept)
 
@@ -235,7 +224,7 @@ class MemberSums:
         foreground = np.concatenate([self._label_map(probs) for _, probs in self._blocks(average)]) != 0
         n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
         for part in parts(len(information), _MEMBER_BLOCK_VOXELS):
-            mean = _each_entropy(self._probs[:, part] / n, self._regions, False)
+            mean = _entropy_maps(self._probs[:, part] / n, self._regions, False)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
         inside = information[foreground]
         in_it = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")

@@ -1,9 +1,8 @@
 """The grammar of trainer names, ``nnUNetTrainer[Dice]METHOD(_token)*``: its tokens, reading and writing.
 
-nnU-Net names result folders by a trainer's class name and finds the class again by that name at prediction, so the
-name has to hold every setting. One setting has one spelling: tokens come in a fixed order, defaults are not spelled
-out, and numbers have no superfluous zeros (``p`` is the decimal point). The methods stand in
-:mod:`nnunet_nacl.methods`.
+nnU-Net finds the class of a trained model by its name, so the name has to hold every setting. One setting has one
+spelling: tokens come in a fixed order, defaults are not spelled out, and numbers have no superfluous zeros (``p`` is
+the decimal point). The methods stand in :mod:`nnunet_nacl.methods`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class Token:
     """One part of a trainer's name; it sets the attribute of :class:`Variant` at which it stands.
 
     Attributes:
-        form: How it is written: ``<x>`` stands for a number with ``p`` for the decimal point, ``<n>`` for a positive
-            integer, ``|`` between words of which one is chosen.
+        form: How it is written: ``<x>`` a number, ``<n>`` a positive integer, ``|`` between words of which one is
+            chosen.
         meaning: What it does.
         default: Value without the token, where all methods have it and it is no default of a loss.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
@@ -87,11 +86,7 @@ def _token(form: str, meaning: str, **others: Any) -> Any:
 class Variant:
     """Settings that a trainer's name stands for. None and False mean the method's, or nnU-Net's, default.
 
-    The attributes after the first two are the tokens of the names, in their order there.
-
-    Attributes:
-        method: One of ``METHODS``.
-        dice: nnU-Net's soft Dice term is added.
+    ``method`` is one of ``METHODS``, ``dice`` adds nnU-Net's soft Dice term; then come the tokens, in the names' order.
     """
 
     method: str
@@ -185,11 +180,7 @@ def loss_settings(variant: Variant) -> dict[str, Any]:
 
 
 MAX_NAME_LENGTH = 128
-"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems.
-
-`nnUNetv2_find_best_configuration` joins two such names into one folder: where ensembles of two trainers are wanted,
-their names may have about 150 characters together.
-"""
+"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems."""
 
 _PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
 _OURS = re.compile(rf"{PREFIX}(Dice)?({'|'.join(METHODS)})(?=_|\Z)")

@@ -24,8 +24,7 @@ def resolve(name: str) -> type:
     """The trainer class of a name that `-tr` was given, or that a checkpoint recorded.
 
     Raises:
-        AttributeError: Nobody knows the name: nnU-Net's search goes on. If the name is close to a known one, that is
-            said on standard error, once.
+        AttributeError: No such name: nnU-Net's search goes on. Of one that is close, standard error says so once.
         ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
         ImportError: The name is known, but its package cannot be imported.
     """
@@ -49,13 +48,13 @@ def resolve(name: str) -> type:
     raise AttributeError(message)
 
 
-def suggest(name: str, known: list[str]) -> str | None:
+def suggest(name: str, names: list[str]) -> str | None:
     """The known trainer that a mistyped name most likely means, with the tokens that follow it, or None.
 
     Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none of ours.
     """
     base, underscore, tokens = name.partition("_")
-    tails = {trainer.removeprefix(PREFIX).lower(): trainer for trainer in known if trainer.startswith(PREFIX)}
+    tails = {trainer.removeprefix(PREFIX).lower(): trainer for trainer in names if trainer.startswith(PREFIX)}
     close = difflib.get_close_matches(base.lower().removeprefix(PREFIX.lower()), tails, n=1, cutoff=0.7)
     if not close:
         return None
@@ -102,8 +101,8 @@ class RegisteredTrainer:
 def registered_trainers() -> list[RegisteredTrainer]:
     """All registered trainers by name, ours first; of several with one name only the first is given.
 
-    The distributions are read one by one, since one that is broken (an interrupted uninstall leaves such behind) would
-    otherwise take all others with it.
+    Distributions are read in turn: one that is broken (as after an interrupted uninstall) would otherwise hide the
+    others.
     """
     found: list[RegisteredTrainer] = []
     for distribution in distributions():

@@ -11,7 +11,7 @@ from nnunet_nacl.case.sample import Sample, draw_sample, most_bytes, pack, unpac
 from nnunet_nacl.numbers.fitting import Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, probabilities
 from tests.nnunet.measuring import measured
-from tests.numbers.problems import chosen, drawn_from
+from tests.numbers.problems import chosen, drawn_from, identity
 from tests.runs.folders import write_image, write_prediction
 
 
@@ -66,7 +66,7 @@ def test_a_fit_to_samples_does_as_well_as_that_to_all_voxels(form, kilobytes):
     made_by = [LogOddsMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
     cases = [drawn_from(calibration, cases=1, voxels=20_000, seed=i)[0] for i, calibration in enumerate(made_by)]
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
-    plain = LogOddsMap.identity(2)
+    plain = identity(2)
     full, sampled = (
         fit_affine(c, form) if form == "shift" else fit_conditional(c, plain, 1e-4) for c in (cases, samples)
     )

@@ -15,6 +15,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import dilated_mask
 from tests.nnunet.measuring import measured
+from tests.numbers.problems import identity
 
 
 def conditional(regions: bool) -> LogOddsMap:
@@ -46,7 +47,7 @@ def record_of(folder: PredictionFolder, calibration: LogOddsMap | None = None):
 def test_a_sample_of_all_voxels_gives_what_measuring_gives(folder, is_identity):
     """Of every mask, in and outside the network's crop; half precision moves a voxel into another bin now and then."""
     regions = folder.labels.regions
-    calibration = LogOddsMap.identity(2, regions) if is_identity else conditional(regions)
+    calibration = identity(2, regions) if is_identity else conditional(regions)
     record, expected = record_of(folder), record_of(folder, calibration)
     assert (record.sample.weights == 1).all()
     found = under(record, calibration)
@@ -94,7 +95,7 @@ def test_samples_are_unbiased_and_know_sums_of_the_whole_case(folder):
     dice = np.array([draw.structures.predicted_dice for draw in draws])  # a ratio: nearly unbiased
     assert (np.abs(dice.mean(0) - every.structures.predicted_dice) < 2 * dice.std(0)).all()
     for draw in draws[:5]:  # the network's own sums are those of the case: only what the map changes has noise
-        same = under(replace(record, sample=draw.sample), LogOddsMap.identity(2, regions))
+        same = under(replace(record, sample=draw.sample), identity(2, regions))
         np.testing.assert_allclose(same.structures.predicted_dice, record.structures.predicted_dice, atol=1e-6)
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.compare.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.compare.models import CONFIGURATION, DATASET, make_study
 from tests.numbers.models import map_to_json
+from tests.numbers.problems import identity
 
 NAMES = list(TRAINERS)
 
@@ -62,7 +62,7 @@ def test_patients_are_counted_once_and_what_knows_the_truth_is_not_tested(study,
     assert "the same 6 cases of 2 patients" in page and "Intervals and tests are over patients, each with all" in page
     # without the flag, as the calibration map of a model that is compared tells
     groups = {case: case[5] for case in dataset["cases"]}
-    content = map_to_json({"temperature": LogOddsMap.identity(1)}, "temperature", {"1": "organ"})
+    content = map_to_json({"temperature": identity(1)}, "temperature", {"1": "organ"})
     (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps(content | {"fitted": {"groups": groups}}))
     assert compare("-o", out, "--no_page", "-unranked", "NACL") == 0
     assert not (out / "report.html").exists()  # it would show the comparison before

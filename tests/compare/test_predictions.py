@@ -14,9 +14,9 @@ from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.predictions import Options, locate, measured
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.compare.models import CONFIGURATION, DATASET, PLANS, measure
 from tests.numbers.models import map_to_json
+from tests.numbers.problems import identity
 from tests.runs.folders import write_json
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
@@ -181,7 +181,7 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
 
 def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
     folder, raw = (copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw"))
-    fitted = map_to_json({"shift": LogOddsMap.identity(2)}, "shift", {"1": "anterior", "2": "posterior"})
+    fitted = map_to_json({"shift": identity(2)}, "shift", {"1": "anterior", "2": "posterior"})
     parts = {"part_0": ["case_00"], "part_1": ["case_77"]}
     cross_fit = {part: {"cases": cases, "map": fitted["maps"]["shift"]} for part, cases in parts.items()}
     fitted["fitted"] = {"cross_fit": cross_fit}

@@ -12,6 +12,11 @@ from nnunet_nacl.numbers.fitting import Voxels
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
+def identity(num: int, regions: bool = False) -> LogOddsMap:
+    """The map of ``num`` structures that changes nothing."""
+    return LogOddsMap(np.ones((1, num)), np.zeros((1, num)), regions)
+
+
 def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:
     """The label of each voxel by its log-odds: the lowest of the most probable classes, or whether in each region."""
     return (odds > 0).long() if regions else torch.cat([torch.zeros_like(odds[:1]), odds]).argmax(0)

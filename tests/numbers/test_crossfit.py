@@ -13,7 +13,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean, parts_of
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from tests.numbers.problems import drawn_from
+from tests.numbers.problems import drawn_from, identity
 from tests.numbers.test_fitting import MATRICES, REGIONS
 
 
@@ -59,7 +59,7 @@ def thirds(count: int) -> list[str]:
 
 
 def scored(form: str, nll: float, excess: float, error: float, ridge: float = 1e-6) -> CrossFit:
-    return CrossFit(FormScore(form, ridge, nll, excess, error), LogOddsMap.identity(1), {})
+    return CrossFit(FormScore(form, ridge, nll, excess, error), identity(1), {})
 
 
 @pytest.mark.parametrize("truth", [MATRICES, REGIONS])

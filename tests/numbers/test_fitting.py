@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped
-from tests.numbers.problems import chosen, drawn_from, exact_for
+from tests.numbers.problems import chosen, drawn_from, exact_for, identity
 from tests.reference.calibration import mean_loss
 
 MATRICES = LogOddsMap(
@@ -24,8 +24,8 @@ MATRICES = LogOddsMap(
     [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]],
 )
 REGIONS = LogOddsMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
-IDENTITY = LogOddsMap.identity(2)
-IDENTITY_REGIONS = LogOddsMap.identity(2, True)
+IDENTITY = identity(2)
+IDENTITY_REGIONS = identity(2, True)
 
 
 NUM = 3
@@ -162,7 +162,7 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
     odds[-1] -= 30  # never probable
     label = chosen(odds, False)
     case = Voxels(odds, label, torch.from_numpy(rng.integers(0, num + 1, voxels)))
-    found = fit_conditional([case, case], LogOddsMap.identity(num), 1e-3)
+    found = fit_conditional([case, case], identity(num), 1e-3)
     rows = found.coefficients()[0]
     np.testing.assert_array_equal(rows[-1], np.eye(num, num + 2)[-1])
     crossed = np.argwhere((rows[:, :num] != 0) & ~np.eye(num, dtype=bool))
@@ -180,7 +180,7 @@ def test_cases_weigh_the_same_whatever_their_size():
 
 def test_separable_and_reversed_classes_give_a_map_all_the_same():
     separable = one_region([2.0, -2.0], [True, False], [1, 1])
-    centre = LogOddsMap.identity(1, True)
+    centre = identity(1, True)
     assert 1 < fit_affine([separable], "shift").slopes.item() < 100
     assert (fit_conditional([separable], centre, 1e-3).slopes < 10).all()
     reversed_ = one_region([2.0, -2.0], [False, True], [1, 1])
@@ -192,7 +192,7 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     rng, num, ridge = np.random.default_rng(seed), 2 + seed % 2, 1e-4
     odds = torch.from_numpy(rng.normal(size=(num, num)) @ rng.normal(size=(num, 60)) - 1)
     voxels = Voxels(odds, chosen(odds, False), torch.from_numpy(rng.integers(0, num + 1, 60)))
-    start = LogOddsMap.identity(num).coefficients()
+    start = identity(num).coefficients()
 
     def objective(free):
         leaf = torch.tensor(free.reshape(start.shape), requires_grad=True)
@@ -203,7 +203,7 @@ def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     bounds = [(SMALLEST_SLOPE if value == 1 else None, None) for value in start.ravel()]
     options = {"maxiter": 5000, "maxfun": 50_000, "ftol": 1e-15, "gtol": 1e-9}
     best = minimize(objective, start.ravel(), jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    found = fit_conditional([voxels], LogOddsMap.identity(num), ridge)
+    found = fit_conditional([voxels], identity(num), ridge)
     assert found.own_slopes.min() == pytest.approx(SMALLEST_SLOPE)
     assert objective(found.coefficients().ravel())[0] <= best.fun + 1e-9
 
@@ -226,6 +226,5 @@ def test_huge_log_odds_give_a_finite_loss_and_map():
     odds = torch.tensor([[65504.0, -65504.0, 0.0], [-65504.0, 65504.0, 65504.0]])
     voxels = Voxels(odds, chosen(odds, False), torch.tensor([2, 1, 0]))
     # u = (15, 0), (0, 15), (0, 15), each wrong by 15
-    identity = LogOddsMap.identity(2)
-    assert case_loss(voxels, identity) == pytest.approx(15 + np.log(1 + 2 * np.exp(-15)), rel=1e-6)
-    assert np.isfinite(fit_conditional([voxels], identity, 1e-3).coefficients()).all()
+    assert case_loss(voxels, IDENTITY) == pytest.approx(15 + np.log(1 + 2 * np.exp(-15)), rel=1e-6)
+    assert np.isfinite(fit_conditional([voxels], IDENTITY, 1e-3).coefficients()).all()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, network_box
+from tests.numbers.problems import identity
 from tests.reference import calibration as reference
 
 CLASSES = st.integers(2, 4)
@@ -165,6 +166,6 @@ def test_what_is_no_map(slopes, offsets):
 
 def test_other_channels_are_refused():
     with pytest.raises(ValueError, match="4 channels"):
-        LogOddsMap.identity(3)(np.full((3, 2), 1 / 3))
+        identity(3)(np.full((3, 2), 1 / 3))
     with pytest.raises(ValueError, match="3 channels"):
-        LogOddsMap.identity(3, regions=True)(np.full((4, 2), 1 / 4))
+        identity(3, regions=True)(np.full((4, 2), 1 / 4))
