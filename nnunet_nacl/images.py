@@ -1,7 +1,7 @@
 """Refuses truncated image files, which SimpleITK reads as if nothing were missing.
 
-SimpleITK takes what is missing of a NIfTI file, and voxels that are no number, for background. Nor does it notice when
-it writes such files.
+It takes what was cut off a NIfTI file for background, reads NaN, and does not notice when a full disk cuts off what it
+writes.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def check_name(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UserError(
-            f"{one_line(str(path))}: the name is not UTF-8, which the image libraries need; rename it."
-        ) from None
+        raise UserError(f"{one_line(str(path))}: the name is not UTF-8; rename it.") from None
 
 
 @contextlib.contextmanager
@@ -74,13 +72,9 @@ def verified(path: Path) -> Iterator[None]:
 
 
 def why_broken(path: Path) -> str:
-    """What is wrong with an image file, in words; empty if nothing is.
+    """What is wrong with an image file, in words; empty if nothing is. OSError if it cannot be opened.
 
-    Of a NIfTI file the header is read and its size compared with what that promises; compressed data are unpacked. Of
-    other formats nothing is known but that a file is not empty: their libraries notice most of what can be wrong.
-
-    Raises:
-        OSError: The file cannot be opened.
+    A NIfTI file must have the size that its header promises; of other formats their libraries notice most.
     """
     size = path.stat().st_size
     with open(path, "rb", opener=regular_only) as file:

@@ -22,9 +22,8 @@ from nnunet_nacl.nnunet.held_out import (
     measure_validation,
 )
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.preprocessed_case import learn_profiles
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
+from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel, learn_profiles
 from nnunet_nacl.numbers.flags import patients_needed
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA
 

@@ -120,7 +120,7 @@ def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
     from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.nnunet.locate import folds_with
+    from nnunet_nacl.nnunet.prediction_folder import folds_with
     from nnunet_nacl.review.predicted_quality import CalibratedModel
 
     given, folds = Path(args.map), args.f or folds_with(model, args.chk)

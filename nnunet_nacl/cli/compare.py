@@ -135,7 +135,7 @@ def _print(comparison: Comparison, tables: Sequence[Table]) -> None:
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.calibrate.workflow import read_groups
-    from nnunet_nacl.nnunet.locate import folds_asked_for
+    from nnunet_nacl.nnunet.prediction_folder import folds_asked_for
     from nnunet_nacl.numbers.flags import parse_bad
 
     flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())

@@ -70,7 +70,7 @@ def add_shared(parser: Any, *flags: str, **changes: Any) -> None:
 
 def model_of(args: argparse.Namespace) -> Path:
     """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none such."""
-    from nnunet_nacl.nnunet.locate import model_folder
+    from nnunet_nacl.nnunet.prediction_folder import model_folder
 
     if getattr(args, "m", None) is not None:
         return Path(args.m)

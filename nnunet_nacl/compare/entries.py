@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX
-from nnunet_nacl.nnunet.locate import fold_folders, fold_of
+from nnunet_nacl.nnunet.prediction_folder import fold_folders, fold_of
 from nnunet_nacl.training.grammar import STOCK
 
 STOCK_LABEL = "Dice + CE (stock)"

@@ -24,9 +24,11 @@ from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
-from nnunet_nacl.nnunet.locate import (
+from nnunet_nacl.nnunet.prediction_folder import (
     PREDICT_ARGUMENTS,
+    PredictionFolder,
     calibrate_command,
+    find_fold_folders,
     fold_folders,
     is_measured,
     model_folder,
@@ -35,7 +37,6 @@ from nnunet_nacl.nnunet.locate import (
     validated_fold,
     validation_folder,
 )
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work, recorded_cases
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
@@ -223,7 +224,7 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
     if checkpoint.is_file() and name in record.origin.checkpoint_sha256:
         check_networks(path, record, {name: checksum(checkpoint)})
     maps = record.part_maps
-    lacking = [case for case in folder.cases(known=maps)[0] if case not in maps]
+    lacking = [case for case in folder.cases(recorded=maps)[0] if case not in maps]
     if lacking or not maps:
         problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
         raise UserError(f"{path}: {problem}; {command} again.")
@@ -327,7 +328,7 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
         place, known = Predictions(entry, validated_fold(entry.path), entry.path), recorded_cases(entry.path)
         try:
             found = PredictionFolder.open(entry.path, options.references, **beside)
-            found.cases(known=known)
+            found.cases(recorded=known)
             yield replace(place, folder=found)
         except UserError as error:
             if not known:

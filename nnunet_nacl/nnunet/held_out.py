@@ -17,10 +17,15 @@ from nnunet_nacl.files import can_write, check_writable, remove_leftovers
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import find_input_cases
-from nnunet_nacl.nnunet.locate import predicted_folder, records_in, validation_folder
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Images, ValidationCases
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.prediction_folder import (
+    PredictionFolder,
+    find_fold_folders,
+    predicted_folder,
+    records_in,
+    validation_folder,
+)
 from nnunet_nacl.nnunet.records import SavedPredictions, Work, recorded_cases, records_of
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 

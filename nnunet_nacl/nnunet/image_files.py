@@ -1,7 +1,7 @@
-"""Reads images and segmentations by nnU-Net's own reader classes, and the probabilities that nnU-Net saved.
+"""Reads images and segmentations by nnU-Net's own readers, and the probabilities that nnU-Net saved.
 
-Nearly all the time of an evaluation goes into decompressing probabilities. `imagecodecs` takes 0.6 to 0.7 times as long
-as NumPy's reader. Shape and type are checked before: a small file can promise more than memory holds.
+An evaluation spends nearly all its time unpacking these: `imagecodecs` takes 0.6 to 0.7 times as long as NumPy. Shape
+and type are checked before, as a small file can promise more than memory holds.
 """
 
 from __future__ import annotations
@@ -57,16 +57,14 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
         with quiet():
             return reader.read_images([str(path) for path in files])
     except Exception as error:  # the readers raise whatever their libraries do
-        together = " and its other channels" if len(files) > 1 else ""
-        if together and not str(error):  # nnU-Net prints what differs
-            raise UserError(f"{files[0]}{together} differ in shape or spacing; bring them to one grid.") from None
-        raise UserError(
-            f"{files[0]}{together}: cannot be read as an image ({first_line(error)}); restore it."
-        ) from None
+        named = f"{files[0]} and its other channels" if len(files) > 1 else str(files[0])
+        if len(files) > 1 and not str(error):  # nnU-Net prints what differs
+            raise UserError(f"{named} differ in shape or spacing; bring them to one grid.") from None
+        raise UserError(f"{named}: cannot be read as an image ({first_line(error)}); restore it.") from None
 
 
 def channels_apart(files: Sequence[Path]) -> str:
-    """How channels lie apart by their headers, in words; empty if they do not. nnU-Net prints that, and takes them."""
+    """How channels lie apart by their headers, in words, as nnU-Net takes them all the same; empty if they do not."""
     places = []
     with contextlib.suppress(RuntimeError):  # what SimpleITK does not read, nibabel may
         for path in files:
@@ -90,14 +88,7 @@ def spacing_file(path: Path) -> Path | None:
 def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], beside: str) -> np.ndarray:
     """(K, *spatial) probabilities of an npz file, its checksum verified, in a type that the metrics take.
 
-    Args:
-        path: The file.
-        labels: What its channels are.
-        spatial: The shape that belongs to it.
-        beside: Where that shape comes from, in words.
-
-    Raises:
-        UserError: The file is missing, cut off or corrupt, or its array is of another shape or no floating point.
+    UserError if it is missing, cut off or corrupt, no floating point, or not of the shape of ``beside``, in words.
     """
     expected = (len(labels.values), *spatial)
     try:

@@ -1,7 +1,4 @@
-"""Finds the cases in a folder of images that are named as nnU-Net wants it: CASE_0000, CASE_0001, one a channel.
-
-In a folder of DICOM files each series is a case.
-"""
+"""Finds the cases in a folder of images named CASE_0000, CASE_0001, ..., a number a channel, or of DICOM series."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ from nnunet_nacl.dicom.series import find_series, orientation_of
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.images import check_name
-from nnunet_nacl.nnunet.locate import find_references, list_folder
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_references, list_folder
 
 _LOOKED_AT = 20  # labels of the training
 _PICTURES = (".png", ".bmp", ".tif", ".tiff")
@@ -25,14 +21,13 @@ _OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", *_PICTURE
 
 @dataclass(frozen=True)
 class InputCase:
-    """Files of one case.
+    """Files of a case.
 
     Attributes:
         case: Name.
-        images: An image for each channel; of a DICOM series the slices of its one channel, in their order.
+        images: An image for each channel; of a DICOM series its slices in their order.
         previous: For a cascade the segmentation of the stage before.
-        orientation: Of a DICOM series: where the axes of the training's images point, such as ``RAS``; empty for other
-            images, which lie as those do.
+        orientation: Of a DICOM series: where the axes of the training's images point, such as ``RAS``; else empty.
     """
 
     case: str
@@ -49,23 +44,17 @@ class InputCase:
 def find_input_cases(
     folder: Path, opened: PredictionFolder, previous: Path | None = None, *, orientation: str | None = None
 ) -> tuple[list[InputCase], dict[str, str]]:
-    """The cases of a folder, as nnU-Net groups the files, and what is wrong with the others.
+    """The cases of a folder in alphabetic order, as nnU-Net groups the files, and by name what is wrong with others.
 
     Args:
-        folder: The images; with ``orientation`` also DICOM files, there and below, if no file has the ending of the
-            data set.
-        opened: The model, whose data set says how files end and how many channels the network takes. One file may hold
-            them all, as a colour picture does.
+        folder: The images, or DICOM files, in it and below, if none has the ending of the data set.
+        opened: The model. One file may hold all channels that it takes, as a colour picture does.
         previous: Folder with the segmentations of the stage before.
-        orientation: Of DICOM series, such as ``RAS``, see :class:`InputCase`; empty for that of the training's labels.
-            None takes no series.
-
-    Returns:
-        The cases in alphabetic order, and problems by case.
+        orientation: Of DICOM series; empty for that of the training's labels. None takes no series.
 
     Raises:
-        UserError: The folder is missing or holds no image at all; or DICOM series that the model cannot take, or whose
-            orientation is not known: left and right are at stake.
+        UserError: The folder is missing or holds no image; or series that the model cannot take, or whose orientation
+            is not known: left and right are at stake.
     """
     file_ending = opened.file_ending
     check_folder(folder, "the images")
@@ -103,7 +92,7 @@ def _orientation(folder: Path, opened: PredictionFolder, given: str) -> str:
     """Where the axes of the training's images point; UserError if it is not known."""
     if given:
         if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in given if letter in "LRPAIS") != [*"LPS"]:
-            raise UserError(f"-orientation is three letters, such as RAS or LPS, got {given!r}.")
+            raise UserError(f"-orientation is three letters, such as RAS, got {given!r}.")
         return given
     if type(opened.reader).__name__.endswith("WithReorient"):
         return "RAS"  # whatever it is given
@@ -113,19 +102,16 @@ def _orientation(folder: Path, opened: PredictionFolder, given: str) -> str:
         names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
         axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
     if not axes:
-        raise UserError(
-            f"{folder} holds DICOM series, and where the axes of the training's images point is not known here (no "
-            "labels of the training in nnUNet_raw): give -orientation, such as RAS."
-        )
+        why = "where the axes of the training's images point is not known (nnUNet_raw has no labels of it)"
+        raise UserError(f"{folder} holds DICOM series, and {why}; give -orientation, such as RAS.")
     return axes
 
 
 def _by_case(
     folder: Path, names: set[str], no_files: set[str], file_ending: str
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
-    """Images of each case, other files of each, and what is wrong with the name of one."""
-    channels, others = defaultdict(list), defaultdict(list)
-    problems: dict[str, str] = {}
+    """By case its images, its other files, and what is wrong with a name."""
+    channels, others, problems = defaultdict(list), defaultdict(list), dict[str, str]()
     for name in sorted(names | no_files):
         stem, ending = _split(name, file_ending)
         match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)
@@ -141,26 +127,23 @@ def _by_case(
         elif case:
             channels[case].append(name)
         else:
-            renamed = f"{stem}_0000{file_ending}"
-            problems[stem] = f"{path}: the name does not end in a channel number; rename it to {renamed}."
+            fix = f"rename it to {stem}_0000{file_ending}"
+            problems[stem] = f"{path}: the name does not end in a channel number; {fix}."
     return channels, others, problems
 
 
 def _check_series(folder: Path, opened: PredictionFolder, previous: Path | None) -> None:
-    file_ending, num_channels, holds = opened.file_ending, opened.num_channels, f"{folder} holds DICOM series"
-    if num_channels > 1:
-        raise UserError(
-            f"{holds}, of one channel each, but the model takes {num_channels}; convert the series of each case (such "
-            f"as by dcm2niix) and name them CASE_0000{file_ending}, CASE_0001{file_ending}, ..."
-        )
-    if file_ending.lower() in _PICTURES:
-        raise UserError(f"{holds}, but the model was trained on *{file_ending}; convert them.")
-    if previous:
-        raise UserError(f"{holds}, which a cascade does not take; convert them to *{file_ending}.")
+    file_ending, holds = opened.file_ending, f"{folder} holds DICOM series"
+    if opened.num_channels > 1:
+        fix = f"convert them (such as by dcm2niix) to CASE_0000{file_ending}, CASE_0001{file_ending}, ..."
+        raise UserError(f"{holds}, of one channel each, but the model takes {opened.num_channels}; {fix}")
+    if file_ending.lower() in _PICTURES or previous:
+        taker = "a cascade" if previous else f"a model trained on *{file_ending}"
+        raise UserError(f"{holds}, which {taker} does not take; convert them to *{file_ending}.")
 
 
 def _split(name: str, file_ending: str) -> tuple[str, str]:
-    """Stem and ending, in whatever case its letters are; of a file that is no image, the ending is empty."""
+    """Stem and ending of a file's name, as it is spelled; of a file that is no image, the ending is empty."""
     for ending in (file_ending, *_OTHER_FORMATS):
         if name.lower().endswith(ending.lower()):
             return name[: -len(ending)], name[-len(ending) :]

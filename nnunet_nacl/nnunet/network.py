@@ -1,8 +1,7 @@
 """Predicts single cases by nnU-Net's networks, and exports the logits by nnU-Net's own function.
 
-nnU-Net resamples a network's logits to the image, makes the label map, and drops the logits; its probabilities, which
-take twice their memory and gigabytes on the disk, are a function of them. Nothing of the export is done again here: a
-label manager that says what it was shown stands in for nnU-Net's.
+nnU-Net resamples logits to the image, makes the label map, and drops them, though its probabilities, of twice their
+size, follow from them. A label manager that tells what it was shown stands in for nnU-Net's: no step is done again.
 """
 
 from __future__ import annotations
@@ -22,14 +21,13 @@ from nnunet_nacl.case.probabilities import Box, Probabilities, common_box
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.preprocessed_case import GridCase
-from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.nnunet.trained_model import GridCase, TrainedModel
 from nnunet_nacl.nnunet.trust import check_model, read_checkpoint
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement, MemberSums
 
 _OVERFLOW = (
-    "the network's answer is no number, or beyond half precision; check that the scan's intensities are in the "
-    "training's units, and that the checkpoint is whole."
+    "the network's answer is no number, or beyond half precision; check the scan's intensities (are they in the "
+    "training's units?) and the checkpoint."
 )
 
 
@@ -43,7 +41,9 @@ def build_predictor(
     everything_on_device: bool = True,
     verbose: bool = False,
 ) -> Any:
-    """nnU-Net's predictor with the networks of a model's folds, once its files were judged. No other place builds any.
+    """nnU-Net's predictor with networks of some folds, once the model's files were judged. No other place builds any.
+
+    UserError for a device that is none, or files that are damaged, or can run code and are not trusted.
 
     Args:
         model: The model.
@@ -51,16 +51,13 @@ def build_predictor(
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
-        everything_on_device: Keep a case's logits on the device, if it is a GPU.
+        everything_on_device: Keep a case's logits on a GPU.
         verbose: Let nnU-Net print what it does.
-
-    Raises:
-        UserError: There is no such device; a file is missing, damaged, or can run code and is not trusted; or nnU-Net
-            cannot build the network.
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    check_step_size(step_size)
+    if not 0 < step_size <= 1:
+        raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
     devices = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
     if device not in devices:
         raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
@@ -87,14 +84,8 @@ def build_predictor(
     return predictor
 
 
-def check_step_size(step_size: float) -> None:
-    """UserError unless it is a share of the patch."""
-    if not 0 < step_size <= 1:
-        raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
-
-
 class Network:
-    """The networks of a model's folds on a device; ``options`` are those of :func:`build_predictor`."""
+    """The networks of a model's folds; ``options`` are those of :func:`build_predictor`."""
 
     def __init__(self, model: TrainedModel, **options: Any) -> None:
         self._model = model
@@ -103,10 +94,7 @@ class Network:
 
     @torch.inference_mode()
     def predict(self, case: GridCase) -> GridCase:
-        """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about.
-
-        UserError if a network answers with NaN, or beyond the half precision in which nnU-Net adds tiles up.
-        """
+        """The average of the folds' logits, bit by bit nnU-Net's on the CPU, and what they disagree on; UserError."""
         labels, manager = self._model.labels, self._model.opened.label_manager
         sums = MemberSums(
             [labels.values[channel] for channel in labels.foreground],
@@ -146,12 +134,11 @@ class ExportedLogits(Probabilities):
     """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never all in memory.
 
     Args:
-        segmentation: (*spatial) label map in the axis order of the reader, as nnU-Net writes it.
-        logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them, C the K classes or R
-            regions; nnU-Net's transposed axis order, inside its crop.
-        properties: Of the case, as nnU-Net's preprocessing returned them.
+        segmentation: (*spatial) label map in the axis order of the reader.
+        logits: (C, *crop) float16 at the image's spacing, in nnU-Net's transposed axis order; C classes or regions.
+        properties: nnU-Net's, of reading and preprocessing.
         transpose_backward: Which transposed axis each axis of the reader is.
-        label_manager: nnU-Net's, of the data set.
+        label_manager: nnU-Net's.
     """
 
     def __init__(
@@ -184,10 +171,7 @@ class ExportedLogits(Probabilities):
         return probs
 
     def in_box(self, where: Box) -> np.ndarray:
-        """(C, *block) contiguous float32: what nnU-Net would have saved with ``--npz``, in a box of the image.
-
-        The number of threads of PyTorch, and the box, decide about the last bit of its softmax.
-        """
+        """(C, *block) contiguous float32 as nnU-Net saves it, but for the last bit of its softmax."""
         probs = self._outside([part.stop - part.start for part in where])
         if shared := common_box(where, self.crop):
             target, source = shared
@@ -211,11 +195,7 @@ class ExportedLogits(Probabilities):
 
 
 def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
-    """A copy of nnU-Net's plans manager whose label managers call ``seen`` with the logits that nnU-Net shows them.
-
-    nnU-Net makes the label map of the logits or, where it saves probabilities too, of those; either way it asks the
-    label manager once, with all the resampled logits.
-    """
+    """A copy of nnU-Net's plans manager whose label managers call ``seen`` with the logits, once for every case."""
     watching, original = copy.copy(plans_manager), plans_manager.get_label_manager
     watching.get_label_manager = lambda *args, **options: _watched(original(*args, **options), seen)
     return watching
@@ -241,16 +221,7 @@ def export_logits(
     *,
     num_threads: int = 1,
 ) -> ExportedLogits:
-    """Make the segmentation of one case as nnU-Net does, bit by bit, and keep the logits; nothing is written.
-
-    Args:
-        logits: (C, *preprocessed) of the network, a tensor on the CPU or an array.
-        properties: Of the case, as nnU-Net's preprocessing returned them.
-        configuration_manager: nnU-Net's, as the two that follow, which all stay as they are.
-        plans_manager: Of the model.
-        label_manager: Of the data set.
-        num_threads: Of PyTorch.
-    """
+    """Make the segmentation of a case from (C, *grid) logits as nnU-Net does, bit by bit, and keep the logits."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
     shown, managers = list[Any](), (plans_manager, configuration_manager)
@@ -262,11 +233,7 @@ def export_logits(
 
 
 def export_case(model: TrainedModel, predicted: GridCase) -> tuple[Case, ExportedLogits]:
-    """A case as nnU-Net's own export makes it of what the networks answer: nnUNetv2_predict's, bit by bit on the CPU.
-
-    Returns:
-        The case, without a truth, and its probabilities again, as the networks gave them.
-    """
+    """A case without a truth as nnUNetv2_predict makes it, bit by bit on the CPU, and its probabilities again."""
     from nnunetv2.configuration import default_num_processes
 
     properties, manager = predicted.properties, model.opened.label_manager
@@ -278,14 +245,7 @@ def export_case(model: TrainedModel, predicted: GridCase) -> tuple[Case, Exporte
 
 
 def on_image(folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool) -> Disagreement:
-    """What the folds disagree about, in voxels of the image; its map is brought to that grid as nnU-Net does logits.
-
-    Args:
-        folds: In voxels of the network's grid.
-        model: The model.
-        exported: The case.
-        with_map: Else its map stays as it is.
-    """
+    """What the folds disagree about, in voxels of the image; ``with_map`` also its map, resampled as logits are."""
     folds = replace(folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size))
     if not with_map:
         return folds

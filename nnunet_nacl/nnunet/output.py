@@ -48,29 +48,24 @@ def open_output(
     *,
     part: int = 0,
 ) -> Iterator[None]:
-    """Make a folder for segmentations, before hours of work; what killed runs left in an earlier one is removed.
+    """Make a folder for segmentations, before hours of work; UserError where it is not this program's to write to.
 
-    A folder is an earlier run's if its record says so, whatever its files are called; nothing of others is replaced.
+    It is if its record says so, whatever its files are called; what killed runs left is removed, nothing of others.
     While the block runs, no other run of the same part opens the folder.
 
     Args:
         output: The folder.
-        sources: Folders of images, which it must not be or lie in: nnU-Net would take its images for cases.
-        data: Of the data set, whose dataset.json and plans.json belong into the folder.
-        record: Name and content of the file that tells whose the folder is, ``generated_by`` among it.
-        names: What will be written there beside them.
+        sources: Folders of images, which it must not be or lie in.
+        data: Its dataset.json and plans.json belong into the folder.
+        record: Name and content, with ``generated_by``, of the file that tells whose the folder is.
+        names: What will be written beside them.
         part: Number of this run among those that share the folder.
-
-    Raises:
-        UserError: ``output`` cannot be used, or another run has it open: the message says which.
     """
     check_name(output)
     place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
     for source in sources:
         if Path(os.path.realpath(source)) in (place, *place.parents):
-            raise UserError(
-                f"{output} is or lies in {source}; nnU-Net would take its images for cases. Choose another -o."
-            )
+            raise UserError(f"{output} is or lies in {source}, and would be taken for its cases; choose another -o.")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
     check_writable(output / record[0])
@@ -104,22 +99,15 @@ def write_case(
     saved: Path | None = None,
     probabilities: np.ndarray | Path | None = None,
 ) -> tuple[Path, ...]:
-    """Write the segmentation of a case, and its maps into a folder of their own; a killed run leaves no half file.
+    """Write the segmentation of a case and its maps, and say which files; UserError where the disk is full.
 
     Args:
-        folder: Of the data set: its file format and reader.
+        folder: Of the data set: its file format and writer.
         case: With its segmentation.
         output: The folder to write to.
-        maps: (*spatial) by name.
-        saved: The npz of the prediction that it was made from; None for one that never was.
-        probabilities: To save, or the file to copy, which keeps its time and its .pkl; without ``saved`` that is made.
-            None: there shall be none, and an earlier run's are removed.
-
-    Returns:
-        What was written.
-
-    Raises:
-        UserError: A file cannot be written; the message names it.
+        maps: (*spatial) by name, which get a folder for each case.
+        saved: The npz that the case was read from, if any: its time and .pkl are kept; else a .pkl is made.
+        probabilities: To save, or the file to copy. None: an earlier run's are removed.
     """
     name = case.name
     segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
@@ -156,34 +144,23 @@ def _save_probabilities(
         return
     status = saved.stat()
     os.utime(npz, ns=(status.st_atime_ns, status.st_mtime_ns))
-    if (known := saved.with_suffix(".pkl")).is_file():
-        shutil.copyfile(known, pkl)
+    if (properties_file := saved.with_suffix(".pkl")).is_file():
+        shutil.copyfile(properties_file, pkl)
 
 
 class _KeepsType(np.ndarray):
     """An array that nnU-Net's writers, which ask for integers, write as it is."""
 
     def astype(self, *arguments: Any, **options: Any) -> np.ndarray:
-        """The same array, whatever is asked for."""
+        """The array, whatever is asked for."""
         return self.view(np.ndarray)
 
 
 def write_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> list[Path]:
-    """Write values in [0, 1] as an image under a temporary name with the same ending, verify it, then rename it.
+    """Write (*spatial) values in [0, 1] as an image, and say which files; UserError where the disk is full.
 
-    They are float32, rounded to 1/255, which the file formats compress; formats of integers alone hold 255 times them.
-
-    Args:
-        values: (*spatial) in nnU-Net's array axis order, 2D images as (1, y, x).
-        path: The file; its ending decides the format.
-        writer: nnU-Net's, of the data set.
-        properties: What nnU-Net's reader said of the segmentation.
-
-    Returns:
-        What was written: the image and, for tif, the file with its spacing.
-
-    Raises:
-        UserError: The file cannot be written in full.
+    They are float32 rounded to 1/255, which formats compress; formats of integers alone hold 255 times them. A tif has
+    its spacing, of nnU-Net's ``properties``, in a file beside it.
     """
     import tifffile
 
@@ -199,7 +176,6 @@ def write_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[s
                 writer.write_seg(array.view(_KeepsType), str(temporary), properties)
     if not is_tiff:
         return [path]
-    # nnU-Net keeps the spacing of tif files in a file beside them
     spacing_file = path.with_suffix(".json")
     write_atomically(spacing_file, json.dumps({"spacing": properties["spacing"]}))
     return [path, spacing_file]

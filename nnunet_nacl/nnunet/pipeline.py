@@ -1,8 +1,7 @@
 """Works on cases in parallel processes; if one case fails or its process is killed, the others go on.
 
-Prediction has three steps: processes read, this process runs networks, others export. Each worker has its pipe, which
-is closed with its only writer: if it is killed, the one case that is lost is known. In joblib's pools all share one: if
-a process is killed, all cases fail without a word which of them it was.
+Of three steps, processes read, this one runs networks, others export. Each has a pipe to itself, so that the case of
+one that is killed is known; joblib's processes, which are kept for the next fold, share one.
 """
 
 from __future__ import annotations
@@ -37,19 +36,16 @@ Step = Callable[[Any, Any], Any]
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], processes: int, path_of: Callable[[Item], Path]
 ) -> Generator[tuple[Item, Result | str], None, None]:
-    """Call a function with each item.
+    """Each item and what ``work`` makes of it, or the line that says why there is none, as they are finished.
 
     Args:
-        work: Can be pickled if there are processes.
+        work: Can be pickled.
         items: Such as names of cases.
         processes: Items at the same time; 1 starts no process.
-        path_of: The largest file of an item, for messages; can be pickled.
-
-    Yields:
-        Each item and its result, or the line that says why there is none, in the order in which they are finished.
+        path_of: The largest file of an item, for messages.
 
     Raises:
-        UserError: A process was killed, for lack of memory perhaps.
+        UserError: A process was killed.
     """
     from concurrent.futures.process import BrokenProcessPool
 
@@ -65,10 +61,8 @@ def side_by_side(
         for item_and_outcome in outcomes:  # noqa: UP028 - it is closed below
             yield item_and_outcome
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, for lack of memory or over a damaged file; run again with a smaller -np, the "
-            "finished cases are kept."
-        ) from None
+        why = "for lack of memory or over a damaged file; run again with a smaller -np, the finished cases are kept."
+        raise UserError(f"a worker process was killed, {why}") from None
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that results are left
@@ -76,12 +70,7 @@ def side_by_side(
 
 
 def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
-    """The result of ``work``, or the line that says why there is none: a broken case must not take others with it.
-
-    Args:
-        path: The case's largest file, which the line names if the error does not.
-        work: Handles one case.
-    """
+    """The result of ``work``, or the line that says why there is none, which names ``path`` if the error does not."""
     try:
         return work()
     except UserError as error:
@@ -97,7 +86,7 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
 
 @cache
 def _settle(parent: int) -> None:
-    """Once in each worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that, if killed."""
+    """Once in a worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
@@ -130,23 +119,19 @@ def pipeline(
     exporters: int,
     path_of: Callable[[Any], Path],
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Take cases through three steps; a broken case, or one whose process is killed, costs only itself.
+    """Each case and what three steps make of it, or the line that says what went wrong, in the order they finish.
 
-    A case is taken only when there is room for it, so memory does not grow with their number: each worker holds one,
-    and this process one behind each step. However the iteration ends, the workers are killed with it; if this process
-    is killed, they end with it.
+    A case is taken only when there is room, so memory does not grow with their number: each worker holds one, and this
+    process one behind each step. However the iteration, or this process, ends, the workers end with it.
 
     Args:
         names: Of the cases.
-        read: Of a case what the network is given; can be pickled, as its result.
-        predict: What the network makes of that; called in this process.
-        export: What is kept of that.
-        readers: Processes that read; 0 reads here.
-        exporters: Processes that export; 0 exports here.
+        read: Makes of a name what the network is given; can be pickled, as its result.
+        predict: Called in this process.
+        export: Can be pickled, as its result.
+        readers: Processes that read; 0 reads in this one.
+        exporters: Processes that export; 0 exports in this one.
         path_of: The largest file of a case, for messages; can be pickled.
-
-    Yields:
-        Each case and what ``export`` gave, or the line that says what went wrong, in the order in which they finish.
     """
     prepared = _through(partial(_first, read), ((name, None) for name in names), readers, path_of, "read")
     answered = _through(predict, prepared, 0, path_of)
@@ -174,7 +159,14 @@ def _through(
     try:
         while True:
             while waiting and len(busy) < processes:
-                pipe = idle.pop() if idle else _start(step, path_of, workers)
+                if not idle:
+                    pipe, of_worker = CONTEXT.Pipe()
+                    arguments = of_worker, pickle.dumps((step, path_of)), TRUSTED.get()
+                    workers[pipe] = CONTEXT.Process(target=_work, args=arguments, daemon=True)
+                    workers[pipe].start()
+                    of_worker.close()  # the worker's is the only copy, so that its death can be read from the pipe
+                    idle.append(pipe)
+                pipe = idle.pop()
                 busy[pipe] = waiting[0][0]
                 with contextlib.suppress(OSError):  # it is dead, which is found below
                     pipe.send(waiting.popleft())
@@ -203,15 +195,6 @@ def _through(
             process.kill()
             process.join()
             pipe.close()
-
-
-def _start(step: Step, path_of: Callable[[Any], Path], workers: dict[Connection, Any]) -> Connection:
-    here, there = CONTEXT.Pipe()
-    arguments = there, pickle.dumps((step, path_of)), TRUSTED.get()
-    workers[here] = CONTEXT.Process(target=_work, args=arguments, daemon=True)
-    workers[here].start()
-    there.close()  # the worker's is the only one, so that its death can be read from the pipe
-    return here
 
 
 def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:

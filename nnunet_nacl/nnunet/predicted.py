@@ -18,16 +18,16 @@ from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.network import Network, export_case, on_image
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.preprocessed_case import (
+from nnunet_nacl.nnunet.profile import profile
+from nnunet_nacl.nnunet.records import Source, key_of_prediction
+from nnunet_nacl.nnunet.trained_model import (
     GridCase,
+    TrainedModel,
     preprocessed_cases,
     read_and_preprocess,
     read_preprocessed,
     with_stage_before,
 )
-from nnunet_nacl.nnunet.profile import profile
-from nnunet_nacl.nnunet.records import Source, key_of_prediction
-from nnunet_nacl.nnunet.trained_model import TrainedModel
 
 
 class NetworkSource(Source):

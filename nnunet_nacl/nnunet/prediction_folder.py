@@ -1,52 +1,225 @@
-"""A folder of nnU-Net's predictions: finds its cases and ground truth, and loads a case."""
+"""Finds nnU-Net's models, folds, data sets and ground truth; opens folders of predictions and loads their cases."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
+import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry, geometry_difference
 from nnunet_nacl.case.labels import Labels, smallest_type
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_folder
+from nnunet_nacl.case.record import RECORDS
+from nnunet_nacl.errors import UserError, first_line, some
+from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.images import check_name
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.json_files import decode, read_dict, read_json
 from nnunet_nacl.nnunet.image_files import RERUN, read_probabilities, read_segmentation
-from nnunet_nacl.nnunet.locate import (
-    PREDICT_ARGUMENTS,
-    find_above,
-    find_references,
-    fold_folders,
-    folds_asked_for,
-    folds_with,
-    list_folder,
-    read_dataset,
-    read_plans,
-    splits_of,
-    validation_folder,
-)
 from nnunet_nacl.nnunet.trust import find_reader, label_manager_of
+
+PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
+"""What nnUNetv2_predict was asked to do, beside its predictions."""
+_FOLD = re.compile("all|0|[1-9][0-9]*")  # nnU-Net takes int("0_1") and int("²") for numbers, too
+
+
+class _Dataset(TypedDict):  # what is read of dataset.json
+    labels: dict[str, Any]
+    file_ending: str
+    channel_names: NotRequired[dict[str, Any]]
+    modality: NotRequired[dict[str, Any]]
+
+
+class _Plans(TypedDict):  # what is read of plans.json
+    dataset_name: NotRequired[str]
+    image_reader_writer: NotRequired[str]
+    configurations: NotRequired[dict[str, dict[str, Any]]]
+
+
+class Split(TypedDict):
+    """Of a fold, names of the cases."""
+
+    train: list[str]
+    val: list[str]
+
+
+def list_folder(folder: Path) -> tuple[list[str], set[str]]:
+    """Names of the files in a folder, and of all else: folders, links that lead nowhere or in circles."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); change its permissions.") from None
+    files = [name for name in names if os.path.isfile(folder / name)]
+    return files, set(names).difference(files)
+
+
+def find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: str) -> Path:
+    """A file of the folder or up to two levels above, unless it is given; UserError without."""
+    if given is not None:
+        return Path(given)
+    resolved = folder.resolve()
+    for candidate in (folder, resolved.parent, resolved.parent.parent):
+        if (candidate / name).is_file():
+            return candidate / name
+    raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
+
+
+def read_dataset(path: Path) -> dict[str, Any]:
+    """The content of dataset.json; UserError where what is read of it is missing or of another type."""
+    decode(_Dataset, content := read_dict(path), path)
+    ending = content["file_ending"]
+    if not ending.startswith(".") or not is_file_name(ending) or ending == ".npz":
+        raise UserError(f"{path} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
+    return content
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """The content of plans.json; UserError where what is read of it has another type."""
+    decode(_Plans, plans := read_dict(path), path)
+    if not is_file_name(name := plans.get("dataset_name", "unnamed")):
+        raise UserError(f"{path}: dataset_name is {name!r}, which names no folder; give nnU-Net's own file.")
+    return plans
+
+
+def find_references(dataset_name: str | None, folder: Path) -> Path:
+    """nnU-Net's ground truth of a data set, for the predictions in ``folder``; UserError if there is none."""
+    if not dataset_name:
+        raise UserError(f"plans.json of {folder} names no data set; give the ground-truth folder too.")
+    pairs = (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr"))
+    places = [Path(os.environ.get(name) or f"{name} (not set)", dataset_name, sub) for name, sub in pairs]
+    if place := next(filter(Path.is_dir, places), None):
+        return place
+    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(map(str, places))}.")
+
+
+def splits_of(dataset_name: str | None) -> list[Split]:
+    """The splits of splits_final.json by fold; none without it, UserError where it is damaged or names no file."""
+    preprocessed = os.environ.get("nnUNet_preprocessed") or os.devnull
+    path = Path(preprocessed, dataset_name or os.devnull, "splits_final.json")
+    splits = decode(list[Split], read_json(path), path, fix="restore it") if path.is_file() else []
+    for case in (case for split in splits for case in (*split["train"], *split["val"])):
+        if not is_file_name(case):
+            raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")
+    return splits
+
+
+def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
+    """nnU-Net's folder of a trained model; UserError if it is not there."""
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    if not os.environ.get("nnUNet_results"):
+        raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
+    try:
+        folder = Path(get_output_folder(dataset, trainer, plans, configuration))
+    except (RuntimeError, ValueError, AssertionError) as error:  # unknown or ambiguous data set, in several sentences
+        present = some(sorted(path.name for path in Path(os.environ["nnUNet_results"]).glob("Dataset*"))) or "none"
+        problem = first_line(error).partition(". ")[0]
+        raise UserError(f"data set {dataset!r}: {problem}; nnUNet_results has {present}. Give one of these.") from None
+    if not folder.is_dir():
+        present = ", ".join(sorted(entry.name for entry in folder.parent.glob("*__*"))) or "none"
+        raise UserError(f"{folder}: no such model; there are {present} in {folder.parent}.")
+    return folder
+
+
+def calibrate_command(model: Path, configuration: str) -> str:
+    """The command that calibrates a model on its validation cases."""
+    trainer, _, rest = model.name.partition("__")
+    plans = rest.rpartition("__")[0]
+    words = ["nnunet_nacl", "calibrate", "-d", model.resolve().parent.name, "-tr", trainer, "-c", configuration]
+    return shlex.join(words + (["-p", plans] if plans not in ("", "nnUNetPlans") else []))
+
+
+def fold_of(folder: Path) -> str | None:
+    """The fold that a folder is named for; None for other names, such as those of copies."""
+    name = folder.name.removeprefix("fold_")
+    return name if name != folder.name and _FOLD.fullmatch(name) else None
+
+
+def validated_fold(folder: Path) -> str:
+    """The fold whose validation folder this is, by its place; empty for other folders."""
+    place = Path(os.path.abspath(folder))
+    return (place.name == "validation" and fold_of(place.parent)) or ""
+
+
+def fold_folders(model: Path) -> dict[str, Path]:
+    """The folders of a model's folds by fold, in order; others named like them are left out, as is said once."""
+    folds = {}
+    for folder in sorted(entry for entry in model.iterdir() if entry.name.startswith("fold_") and entry.is_dir()):
+        if fold := fold_of(folder):
+            folds[fold] = folder
+        else:
+            _note_left_out(folder)
+    return folds
+
+
+@cache
+def _note_left_out(folder: Path) -> None:
+    print(f"note: {folder} is left out: folds are named fold_0, fold_1, ... or fold_all.", file=sys.stderr)
+
+
+def folds_asked_for(folds: Sequence[str | int]) -> tuple[str, ...]:
+    """Folds that the user named, without repeats; UserError for what is no fold's name."""
+    asked = tuple(dict.fromkeys(map(str, folds)))
+    if odd := [fold for fold in asked if not _FOLD.fullmatch(fold)]:
+        raise UserError(f"-f {odd[0]}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
+    return asked
+
+
+def folds_with(model: Path, name: str) -> list[str]:
+    """A model's folds that have a file or folder of this name, in order; UserError if it is a path."""
+    if name in ("", ".", "..") or os.path.basename(name) != name:
+        raise UserError(f"-chk {name}: give the name of a file in the folds' folders, such as checkpoint_final.pth.")
+    return [fold for fold, folder in fold_folders(model).items() if (folder / name).exists()]
+
+
+def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | None = None) -> tuple[str, ...]:
+    """The folds asked for, else every numbered one with the checkpoint, or fold_all; UserError where one has none."""
+    present = folds_with(model, checkpoint)
+    chosen = folds_asked_for(folds or [fold for fold in present if fold != "all"] or present)
+    if not chosen:
+        raise UserError(f"{model} has no fold with a {checkpoint}; finish a training, or name another with -chk.")
+    if absent := [fold for fold in chosen if fold not in present]:
+        others = f"there are the folds {', '.join(present) or '(none)'}. Train it, or choose others with -f or -chk."
+        raise UserError(f"{model / f'fold_{absent[0]}'} has no {checkpoint}; {others}")
+    return chosen
+
+
+def predicted_folder(fold: Path, checkpoint: str) -> Path:
+    """Where a fold's checkpoint predicts validation cases to."""
+    return fold / f"validation_{checkpoint.removesuffix('.pth')}"
+
+
+def validation_folder(fold: Path) -> Path:
+    """nnU-Net's validation folder, unless only `nnunet_nacl evaluate --predict` has measured this fold."""
+    validation, predicted = fold / "validation", predicted_folder(fold, "checkpoint_final.pth")
+    return predicted if is_measured(predicted) and not is_measured(validation) else validation
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether predictions can be measured, or were."""
+    return any(folder.glob("*.npz")) or any(records_in(folder).glob("*.npz"))
+
+
+def records_in(folder: Path) -> Path:
+    """Where the records of predictions lie that are measured beside a ground truth: not where a run keeps its own."""
+    return folder / ("evaluation_records" if (folder / "prediction.json").is_file() else RECORDS)
 
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """A folder of nnU-Net predictions, usually with their ground truth.
+    """A folder of nnU-Net predictions, usually with their ground truth, and contents of dataset.json and plans.json.
 
-    Attributes:
-        folder: Where the predictions lie (a fold's ``validation``, or the output of nnUNetv2_predict).
-        reference_folder: Where the ground truth lies; None for predictions without.
-        dataset_json: Content of dataset.json.
-        plans: Content of plans.json.
-        expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
+    ``expected`` are the cases that should lie in it; None if that is not known.
     """
 
     folder: Path
@@ -67,12 +240,8 @@ class PredictionFolder:
     ) -> PredictionFolder:
         """Find what belongs to a folder of predictions; UserError where a folder or file is missing or unreadable.
 
-        Args:
-            folder: The predictions.
-            reference_folder: Ground truth; None takes nnU-Net's own copy in nnUNet_preprocessed, else nnUNet_raw.
-            dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
-            plans: Path of plans.json; None looks there too.
-            need_reference: Without it no ground truth is looked for, and cases are read without.
+        What is not given is looked for: dataset.json and plans.json in the folder and up to two levels above; the
+        ground truth, unless it is not needed, in nnUNet_preprocessed, else nnUNet_raw.
         """
         folder, references = Path(folder), None if reference_folder is None else Path(reference_folder)
         check_folder(folder, "the predictions")
@@ -88,10 +257,9 @@ class PredictionFolder:
         return result
 
     def with_expected(self, fold: str = "all") -> PredictionFolder:
-        """The folder with the cases that should be there: every one of the ground truth, or those of a fold's split.
+        """The folder with the cases that it should hold: those of a fold's split, or all with ground truth; UserError.
 
-        Of folds beyond splits_final.json, for which nnU-Net makes a random split, nothing is known. UserError for
-        ``all`` where there is no ground truth.
+        Of folds beyond splits_final.json, which nnU-Net splits at random, nothing is known.
         """
         if fold != "all":
             splits, number = splits_of(self.plans.get("dataset_name")), int(fold)
@@ -100,8 +268,7 @@ class PredictionFolder:
         names = list_folder(self.reference_folder)[0] if self.reference_folder else ()
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
-            none = f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it)"
-            raise UserError(f"{none}; give the right folder.")
+            raise UserError(f"{self.reference_folder} holds no ground truth (*{ending}); give the right folder.")
         return replace(self, expected=expected)
 
     @property
@@ -111,12 +278,12 @@ class PredictionFolder:
 
     @property
     def channel_names(self) -> list[str]:
-        """Names of the image channels; none where dataset.json does not name them."""
+        """Names of the image channels, as far as dataset.json has them."""
         return list(map(str, self.dataset_json.get("modality", self.dataset_json.get("channel_names", {})).values()))
 
     @property
     def num_channels(self) -> int:
-        """Image channels of this data set; 0 where dataset.json does not name them."""
+        """Image channels; 0 where dataset.json does not name them."""
         return len(self.channel_names)
 
     @cached_property
@@ -131,26 +298,20 @@ class PredictionFolder:
 
     @cached_property
     def reader(self) -> Any:
-        """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
+        """nnU-Net's reader and writer, which decides the order and orientation of array axes."""
         return find_reader(self.plans, self.dataset_json, self.folder)
 
-    def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[str], dict[str, str]]:
-        """Names of the cases that can be read, in order, and by name what is wrong with the others.
+    def cases(self, *, chill: bool = False, recorded: Container[str] = ()) -> tuple[list[str], dict[str, str]]:
+        """Names of the cases that can be read, and by name what is wrong with others; UserError without any.
 
-        Args:
-            chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
-            known: Cases that need no probabilities, because they have a record.
-
-        Raises:
-            UserError: There is no prediction at all.
+        ``chill``, nnU-Net's word, accepts expected cases without a prediction; ``recorded`` need no probabilities.
         """
         ending = self.file_ending
         files, others = list_folder(self.folder)
         segmentations = {file.removesuffix(ending) for file in files if file.endswith(ending)}
         probabilities = {file.removesuffix(".npz") for file in files if file.endswith(".npz")}
         if not segmentations | probabilities:
-            none = f"no *{ending}, as dataset.json has it, no *.npz"
-            raise UserError(f"{self.folder} holds no predictions ({none}); {RERUN}.")
+            raise UserError(f"{self.folder} holds no predictions (no *{ending}, no *.npz); {RERUN}.")
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
             reference, npz = self.files(case).get("reference"), self.folder / f"{case}.npz"
@@ -158,7 +319,7 @@ class PredictionFolder:
                 problems[case] = f"{reference}: no ground truth of this case; add it or remove the prediction."
             elif self.expected is not None and case not in self.expected:
                 problems[case] = f"{npz} is not in the validation split of this fold; remove what others left."
-            elif case not in probabilities and case not in known:
+            elif case not in probabilities and case not in recorded:
                 fault = "is no file, or a link that leads nowhere" if npz.name in others else "is missing"
                 problems[case] = f"{npz} {fault}; {RERUN}."
             else:
@@ -169,21 +330,14 @@ class PredictionFolder:
         return found, problems
 
     def files(self, case: str) -> dict[str, Path | None]:
-        """Where the ``segmentation`` of a case lies, None if there is none, and where its other files belong.
-
-        These are ``probabilities`` and, where there is ground truth, ``reference``.
-        """
+        """Places of ``segmentation`` (None without), ``probabilities`` and, with ground truth, ``reference``."""
         segmentation = self.folder / f"{case}{self.file_ending}"
         files = {"segmentation": segmentation if segmentation.is_file() else None}
         files["probabilities"] = self.folder / f"{case}.npz"
         return files | ({"reference": self.reference_folder / segmentation.name} if self.reference_folder else {})
 
     def images(self, case: str) -> list[Path]:
-        """The files of a case's channels; UserError without any.
-
-        dataset.json may list them; else they are numbered, in the input folder of nnUNetv2_predict, as recorded beside
-        the predictions, or in nnUNet_raw.
-        """
+        """The files of a case's channels, which dataset.json lists, or as nnU-Net numbers them; UserError without."""
         root = os.environ.get("nnUNet_raw")
         dataset = Path(root or os.devnull) / self.plans.get("dataset_name", "")
         with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
@@ -204,19 +358,13 @@ class PredictionFolder:
         raise UserError(f"{places[0] / case}_0000{self.file_ending}: no such image.")
 
     def load(self, case: str, *, probabilities: bool = True) -> Case:
-        """Read one case, with its truth where the folder was opened with one.
+        """Read a case, with its truth where the folder was opened with one; UserError, which names a file.
 
-        Args:
-            case: Its name.
-            probabilities: Read the probabilities, from which the segmentation follows if there is none.
-
-        Raises:
-            UserError: A file is missing, cannot be read or does not fit the others; the message names it.
+        Without ``probabilities`` they are not read, and the segmentation cannot be made of them.
         """
         path, npz, reference = map(self.files(case).get, ("segmentation", "probabilities", "reference"))
         if path is None and not (reference and probabilities):
-            also = "" if reference else ", and with it where the image lies"
-            raise UserError(f"{self.folder / case}{self.file_ending} is missing{also}; {RERUN}.")
+            raise UserError(f"{self.folder / case}{self.file_ending} is missing; {RERUN}.")
         segmentation: Any = None
         truth: Any = None
         like, properties = None, dict[str, Any]()
@@ -237,15 +385,9 @@ class PredictionFolder:
     def read_labels(
         self, path: Path, *, is_truth: bool = False, like: tuple[str, Geometry, tuple[int, ...]] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(*spatial) label map in the smallest type, and where it lies, by nnU-Net's reader.
+        """(*spatial) label map in the smallest type, and nnU-Net's properties; UserError if it does not fit.
 
-        Args:
-            path: Of the label map.
-            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
-            like: What it belongs to: in words, where it lies, and its shape.
-
-        Raises:
-            UserError: It cannot be read, holds labels that dataset.json does not have, or lies elsewhere.
+        ``like`` is what it belongs to: in words, where that lies, its shape. Only a truth may hold the ignore label.
         """
         array, properties = read_segmentation(self.reader, path)
         self.labels.check(array, path, is_truth=is_truth)
@@ -258,15 +400,9 @@ class PredictionFolder:
 
 
 def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
-    """The validation folders of a model's folds by fold, in order.
+    """The validation folders of a model's folds by fold; None: of every numbered fold that has one, or fold_all.
 
-    Args:
-        model: The model folder.
-        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
-            folder, or fold_all where there is none.
-
-    Raises:
-        UserError: One that is asked for is no fold's name, a fold has no validation folder, or there is none at all.
+    UserError where a fold that is asked for has none, or there is none at all.
     """
     if folds is None:
         present = [fold for fold, folder in fold_folders(model).items() if validation_folder(folder).is_dir()]
@@ -278,9 +414,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
     for fold in folds_asked_for(folds):
         folder = validation_folder(model / f"fold_{fold}")
         if not folder.is_dir():
-            present = folds_with(model, "validation")
-            raise UserError(
-                f"{folder}: no such folder (folds there: {', '.join(present) or 'none'}); train this fold or {RERUN}."
-            )
+            others = ", ".join(folds_with(model, "validation")) or "none"
+            raise UserError(f"{folder}: no such folder (folds there: {others}); train this fold or {RERUN}.")
         result[fold] = PredictionFolder.open(folder).with_expected(fold)
     return result

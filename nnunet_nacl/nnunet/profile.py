@@ -1,8 +1,7 @@
 """Describes a scan by at most forty numbers of its intensities and geometry, by which unlike scans are recognised.
 
-None of them needs a further pass of a network. Confidence, entropy and predicted Dice are left out: they differ between
-the single networks that predict validation cases and the average of folds that predicts new scans. So are volumes and
-the number of parts: they vary so much among calibration scans that with them fewer noisy and blurred scans are seen.
+Confidence, entropy and predicted Dice are left out, as they differ between single networks and the average of folds;
+volumes and numbers of parts, as they vary so much that with them fewer noisy and blurred scans are seen.
 """
 
 from __future__ import annotations
@@ -49,21 +48,18 @@ def profile_names(labels: Labels, channels: Sequence[str]) -> list[str]:
 def profile(
     image: np.ndarray, segmentation: np.ndarray, labels: Labels, properties: Mapping[str, Any], transpose: Sequence[int]
 ) -> np.ndarray:
-    """The numbers of a scan: intensities as nnU-Net normalises them; logarithms of noise, spread, sharpness and sizes.
+    """(F,) numbers of a scan: intensities as nnU-Net normalises them; logarithms of noise, spread, sharpness and sizes.
 
     Noise is the robust spread of second differences within slices, sharpness the mean gradient on the outline of all
     structures by the spread of the image; *inside* is inside all structures, *around* a shell of three voxels within
-    slices. Of many structures the first five in dataset.json's order are looked at.
+    slices. NaN are gaps: what a structure that was not segmented has no value for.
 
     Args:
         image: (C, *grid) as the network is given it, without a stage before.
-        segmentation: (*spatial) nnU-Net's own label map of the scan.
-        labels: The structures.
+        segmentation: (*spatial) label map of the scan.
+        labels: The structures, of which the first five are looked at.
         properties: nnU-Net's, of reading and preprocessing.
         transpose: ``transpose_forward`` of nnU-Net's plans.
-
-    Returns:
-        (F,) float64, NaN for gaps: what a structure that was not segmented has no value for.
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
@@ -111,12 +107,9 @@ def _log(value: float) -> float:
 
 @dataclass(frozen=True)
 class TrainingRange:
-    """Spacing and size of the n images that a model knows, axes in the order of nnU-Net's reader (z, y, x).
+    """(n, 3) spacing and size, borders of zeros cut off, in mm of the images that a model knows, axes z, y, x.
 
-    Attributes:
-        whose: ``the training``, or ``the calibration scans``; empty where neither is known, and n is 0.
-        spacings_mm: (n, 3) voxel spacing.
-        sizes_mm: (n, 3) voxels times spacing, borders of zeros cut off.
+    ``whose`` they are: ``the training``'s or ``the calibration scans``'; empty where neither is known, and n is 0.
     """
 
     whose: str
@@ -140,21 +133,16 @@ class TrainingRange:
         return cls("the calibration scans", *np.exp(columns).reshape(2, 3, -1).transpose(0, 2, 1))
 
     def compare(self, geometry: Geometry, shape: Sequence[int]) -> list[str]:
-        """How spacing and size of an image differ, in words: a sentence for each axis that is beyond the range.
-
-        Args:
-            geometry: Of the image.
-            shape: Its voxels, borders of zeros cut off.
-        """
+        """How spacing and size of an image, borders of zeros cut off, differ: a clause an axis beyond the range."""
         spacing, said = np.array(geometry.spacing_mm), list[str]()
         unit = "pixels" if geometry.unit == "pixels" else "mm"
         sizes = ("spacing", spacing, self.spacings_mm), ("size", spacing * np.array(shape), self.sizes_mm)
-        for quantity, values, known in sizes if self.whose else ():
+        for quantity, values, usual in sizes if self.whose else ():
             for axis in range(int(geometry.is_2d), 3):  # nnU-Net's first axis of 2D images is none
-                value, low, high = values[axis], known[:, axis].min(), known[:, axis].max()
+                value, low, high = values[axis], usual[:, axis].min(), usual[:, axis].max()
                 if not low / _SLACK <= value <= high * _SLACK:
                     side, factor = ("largest", value / high) if value > high else ("smallest", value / low)
-                    usual, side = (f"{low:.3g} to {high:.3g}", side) if low < high else (f"{low:.3g}", "usual")
-                    times = f"in {self.whose} {usual} ({factor:.2g} x the {side})"
+                    reach, side = (f"{low:.3g} to {high:.3g}", side) if low < high else (f"{low:.3g}", "usual")
+                    times = f"in {self.whose} {reach} ({factor:.2g} x the {side})"
                     said.append(f"{quantity} along {'zyx'[axis]} {value:.3g} {unit}, {times}")
         return said

@@ -25,9 +25,8 @@ from nnunet_nacl.case.record import (
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
-from nnunet_nacl.nnunet.locate import records_in
 from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, records_in
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
@@ -227,7 +226,7 @@ class SavedPredictions(Source):
 
     def __init__(self, folder: PredictionFolder, *, chill: bool = True, known: Collection[str] = ()) -> None:
         self.folder, self.labels = folder, folder.labels
-        self.names, problems = folder.cases(chill=chill, known=known)
+        self.names, problems = folder.cases(chill=chill, recorded=known)
         self.problems = {name: one_line(problem) for name, problem in problems.items()}
 
     def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:

@@ -1,7 +1,7 @@
 """Loads checkpoints without running code in them, and checks what plans name before nnU-Net calls it.
 
-A checkpoint is read as weights and numbers alone. A name is looked up as nnU-Net does it; what is found must be of the
-kind that is meant, and tells itself where it comes from. Nothing is judged where the user trusts the files.
+A checkpoint is read as weights and numbers alone. A name is looked up as nnU-Net does; what is found must be of the
+kind that is meant, and come from where such things come from.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class _Checkpoint(TypedDict):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of nnU-Net, on the CPU; its weights stay on the disk until they are used.
 
-    UserError if it is missing, damaged, none of nnU-Net's, or, unless it is trusted, holds more than tensors, plain
-    values and NumPy's numbers.
+    UserError if it is damaged, none of nnU-Net's, or, unless trusted, more than tensors, plain values and numbers.
     """
     import torch
 
@@ -62,16 +61,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(describe(error, path)) from None
     except Exception as error:  # torch raises anything on broken bytes
         if in_zip and "Weights only load failed" in str(error):
-            found = re.search("(?:Unsupported|GLOBAL).*", str(error))
-            what = found[0] if found else "more than these is in it"
-            raise UserError(f"{path}: cannot be read as weights and numbers alone ({what}): {_IF_TRUSTED}") from None
+            found = re.search("(?:Unsupported|GLOBAL).*|$", str(error))
+            more = found and found[0] or "it holds more"
+            raise UserError(f"{path}: cannot be read as weights and numbers alone ({more}): {_IF_TRUSTED}") from None
         raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
     decode(_Checkpoint, content, f"{path}: not a checkpoint of nnU-Net", fix="give one that nnUNetv2_train wrote")
     return content
 
 
 class _Number:
-    """Stands for numpy.dtype in a pickle: NumPy's own believes all flags, and takes bytes of the file for addresses."""
+    """Stands for numpy.dtype, which believes all flags in a pickle, and takes bytes of the file for addresses."""
 
     def __init__(self, kind: str, *options: bool) -> None:
         self.kind = kind
@@ -99,12 +98,12 @@ def _is_layer(name: str) -> bool:
 
     packages = ["torch.nn.", "dynamic_network_architectures.", "nnunet_nacl.", f"{TRAINERS_PACKAGE}."]
     packages += [re.split("[.:]", trainer.value)[0] + "." for trainer in registered_trainers()]
-    if not f"{name}.".startswith(known := tuple(packages)):  # before anything is imported
+    if not f"{name}.".startswith(trusted := tuple(packages)):  # before anything is imported
         return False
     found: Any = pydoc.locate(name)
     if found is None:  # as nnU-Net's get_network_from_plans
         found = _search("dynamic_network_architectures.architectures", name.rpartition(".")[2])
-    is_layer = isinstance(found, type) and issubclass(found, nn.Module) and f"{found.__module__}.".startswith(known)
+    is_layer = isinstance(found, type) and issubclass(found, nn.Module) and f"{found.__module__}.".startswith(trusted)
     return found is None or is_layer
 
 
@@ -145,10 +144,7 @@ _JUDGES: dict[str, Callable[[str], bool]] = {
 
 
 def check_names(content: Mapping[str, Any], file: str, judges: Mapping[str, Callable[[str], bool]] = _JUDGES) -> None:
-    """UserError where ``file``, or the part of it that is given, names what does not belong there, and is not trusted.
-
-    ``judges`` say by key whether a name belongs there. What is missing, or no text, is nnU-Net's matter.
-    """
+    """UserError where a file that is not trusted names what does not belong there, as ``judges`` say by key."""
     for key, belongs in judges.items():
         names = content.get(key)
         for name in names if isinstance(names, list) else [names]:
@@ -157,7 +153,7 @@ def check_names(content: Mapping[str, Any], file: str, judges: Mapping[str, Call
 
 
 def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
-    """nnU-Net's label manager; UserError if it does not take the files, which belong to the folder ``source``."""
+    """nnU-Net's label manager; UserError if it does not take the files, which are of the folder ``source``."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     check_names(plans, f"plans.json of {source}")
@@ -169,11 +165,7 @@ def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source
 
 
 def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
-    """nnU-Net's reader of a data set's images, whose files belong to the folder ``source``.
-
-    That of the plans, as in nnU-Net's validation, so that Dice agrees with its summary.json; else by the file ending.
-    UserError if nnU-Net has none, or a name stands for something else.
-    """
+    """nnU-Net's reader: that of the plans, as in its validation, else by the file ending; UserError without any."""
     from nnunetv2.imageio.reader_writer_registry import (
         determine_reader_writer_from_dataset_json,
         recursive_find_reader_writer_by_name,
@@ -192,10 +184,7 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Pat
 
 
 def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
-    """A configuration of nnU-Net's plans manager, which puts together what it inherits, and old plans in today's form.
-
-    UserError where plans.json, which belongs to ``folder``, names something else in it than is meant.
-    """
+    """A configuration of nnU-Net's plans manager with all that it inherits, judged; UserError."""
     configuration, file = plans_manager.get_configuration(name), f"plans.json of {folder}"
     check_names(configuration.configuration, file)
     network = configuration.configuration["architecture"]
@@ -204,15 +193,12 @@ def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
     check_names(network.get("arch_kwargs", {}), file, dict.fromkeys(imported, _is_layer))
     if configuration.preprocessor_class is None:
         named = configuration.preprocessor_name
-        raise UserError(f"{file}: nnU-Net has no preprocessor_name {named!r}; repair the file, or plan again.")
+        raise UserError(f"{file}: nnU-Net has no preprocessor_name {named!r}; plan again.")
     return configuration
 
 
 def check_model(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint: dict[str, Any], folder: Path) -> None:
-    """Judge all that nnU-Net looks up when it predicts with the model in ``folder``, by the contents of its files.
-
-    UserError where something else is named than is meant.
-    """
+    """UserError where a model's files name something else than is meant, in all that nnU-Net looks up to predict."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     for file, content in (("checkpoint", checkpoint), ("plans.json", plans), ("dataset.json", dataset_json)):

@@ -20,10 +20,9 @@ from nnunet_nacl.files import checksum, locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
-from nnunet_nacl.nnunet.locate import PREDICT_ARGUMENTS, fold_folders
 from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.predicted import Images
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder, fold_folders
 from nnunet_nacl.nnunet.records import SavedPredictions, Source, records_of, remove_written
 from nnunet_nacl.review.delivery import Delivery
 from nnunet_nacl.review.list_files import (

@@ -28,8 +28,7 @@ from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import decode, read_dict
-from nnunet_nacl.nnunet.locate import calibrate_command, fold_of
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, calibrate_command, fold_of
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.flags import Flags

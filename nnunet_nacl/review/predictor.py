@@ -18,7 +18,7 @@ from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.network import Network
 from nnunet_nacl.nnunet.predicted import predicted_case
-from nnunet_nacl.nnunet.preprocessed_case import preprocess
+from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.predicted_quality import CalibratedModel

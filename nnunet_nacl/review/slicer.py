@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
-from nnunet_nacl.nnunet.locate import list_folder
+from nnunet_nacl.nnunet.prediction_folder import list_folder
 from nnunet_nacl.review.list_files import PAGES
 
 MAPPINGS = ("mapping.csv", "mappings.csv")

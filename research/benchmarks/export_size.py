@@ -72,7 +72,7 @@ def make_folder(root: Path, classes: int, edge: int) -> None:
 
 def export(root: Path, which: str, edge: int) -> None:
     """Export once; print CPU seconds and the largest resident memory in GiB."""
-    from nnunet_nacl.nnunet.preprocessed_case import GridCase, for_pictures
+    from nnunet_nacl.nnunet.trained_model import GridCase, for_pictures
 
     logits, size = np.load(root / "logits.npy"), [edge] * 3
     properties = {

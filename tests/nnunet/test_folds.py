@@ -9,8 +9,8 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.compare.predictions import common_folds
-from nnunet_nacl.nnunet import locate
-from nnunet_nacl.nnunet.locate import fold_folders, trained_folds
+from nnunet_nacl.nnunet import prediction_folder
+from nnunet_nacl.nnunet.prediction_folder import fold_folders, trained_folds
 from tests.numbers.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
@@ -68,7 +68,7 @@ def test_what_is_no_fold_is_refused(model, monkeypatch, capsys, command):
 
 
 def test_copies_of_folds_are_left_out_by_every_command(model, capsys):
-    locate._note_left_out.cache_clear()
+    prediction_folder._note_left_out.cache_clear()
     assert main(["evaluate", *MODEL, "-np", "1"]) == 0
     error = capsys.readouterr().err
     assert all(error.count(f"note: {model.folder / name} is left out") == 1 for name in ODD)

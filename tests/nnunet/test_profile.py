@@ -22,10 +22,9 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.input_cases import find_input_cases
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Images
-from nnunet_nacl.nnunet.preprocessed_case import learn_profiles
 from nnunet_nacl.nnunet.profile import MOST_STRUCTURES, TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from tests.nnunet.untrained import calibrate, make_model, make_scans
 from tests.numbers.models import make_trained

@@ -21,7 +21,7 @@ from nnunet_nacl.case.geometry import Geometry, slicing_axis
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import Views
 from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
-from nnunet_nacl.nnunet.preprocessed_case import for_pictures
+from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.numbers.voxel_uncertainty import Place
 from nnunet_nacl.review.list_files import page_of
 from nnunet_nacl.review.pages import all_pages
