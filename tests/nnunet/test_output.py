@@ -43,12 +43,9 @@ DIRECTION = Rotation.from_euler("xyz", [12, -8, 5], degrees=True).as_matrix() @ 
 )
 SCANS = [
     ("SimpleITKIO", ".nii.gz"),
-    ("SimpleITKIO", ".nrrd"),
     ("SimpleITKIO", ".mha"),
     ("SimpleITKIO", ".gipl"),
     ("SimpleITKIOWithReorient", ".nii.gz"),
-    ("SimpleITKIOWithReorient", ".mha"),
-    ("NibabelIO", ".nii.gz"),
     ("NibabelIO", ".nii"),
     ("NibabelIOWithReorient", ".nii.gz"),
 ]
@@ -114,21 +111,19 @@ def test_a_sheared_affine_is_kept(tmp_path, reader):
     np.testing.assert_array_equal(reader.read_seg(str(tmp_path / "map.nii.gz"))[0][0], values)
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
-def test_a_2d_image_stays_2d(tmp_path, ending):
+def test_a_2d_image_stays_2d(tmp_path):
     image = sitk.GetImageFromArray(np.zeros((6, 5), dtype=np.uint8))
     image.SetSpacing((0.5, 0.8))
     image.SetOrigin((3.0, -4.0))
-    sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
-    _, properties = reader_of("SimpleITKIO").read_seg(str(tmp_path / f"scan{ending}"))
+    sitk.WriteImage(image, str(tmp_path / "scan.mha"))
+    _, properties = reader_of("SimpleITKIO").read_seg(str(tmp_path / "scan.mha"))
     values = rounded((1, 6, 5))
-    write_map(values, tmp_path / f"map{ending}", reader_of("SimpleITKIO"), properties)
-    assert geometry(tmp_path / f"map{ending}") == geometry(tmp_path / f"scan{ending}")
-    assert geometry(tmp_path / f"map{ending}")[0] == (5, 6)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"map{ending}"))), values[0])
+    write_map(values, tmp_path / "map.mha", reader_of("SimpleITKIO"), properties)
+    assert geometry(tmp_path / "map.mha") == geometry(tmp_path / "scan.mha")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "map.mha"))), values[0])
 
 
-@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_a_picture(tmp_path, ending):
     from skimage import io
 
@@ -152,23 +147,6 @@ def test_a_3d_tif_has_its_spacing_beside_it(tmp_path):
     assert tuple(read["spacing"]) == (3.0, 1.5, 0.5)
 
 
-def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
-    reader = reader_of("SimpleITKIO")
-    _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
-    path = tmp_path / "maps" / "map.nii.gz"
-    write_map(np.zeros(SHAPE), path, reader, properties)
-    before = path.read_bytes()
-
-    def full(image, name, compress):
-        open(name, "wb").write(before[:40])
-        raise RuntimeError("No space left on device\nand more")
-
-    monkeypatch.setattr(sitk, "WriteImage", full)
-    with pytest.raises(UserError, match="map.nii.gz: cannot be written .No space left on device"):
-        write_map(np.ones(SHAPE), path, reader, properties)
-    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".tif", ".png"])
 def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
     picture = ending == ".png"
@@ -182,3 +160,7 @@ def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
         write_map(noise, path, reader, properties)
     assert not list(tmp_path.iterdir())
     assert write_map(noise, path, reader, properties)[0] == path
+    before = path.read_bytes()
+    with full_disk(20 * 512), pytest.raises(UserError, match="cannot be written"):
+        write_map(1 - noise, path, reader, properties)
+    assert path.read_bytes() == before

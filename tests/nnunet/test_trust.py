@@ -46,19 +46,15 @@ class Harmful:
         return os.mkdir, (self.path,)
 
 
-def test_what_nnunet_writes_is_read(tmp_path):
-    torch.save(CONTENT, tmp_path / "checkpoint.pth")
+def test_what_nnunet_writes_is_read_and_every_number_keeps_its_type_and_bytes(tmp_path):
+    kinds = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
+    values = [np.dtype(kind).type(np.frombuffer(b"\x01\x3c\x03\x40\x05\x06\x07\x40", kind)[0]) for kind in kinds]
+    torch.save(CONTENT | {"values": values}, tmp_path / "checkpoint.pth")
     found = read_checkpoint(tmp_path / "checkpoint.pth")
     assert found["logging"] == CONTENT["logging"] and found["init_args"] == CONTENT["init_args"]
     assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
-
-
-@pytest.mark.parametrize("kind", ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
-def test_every_number_keeps_its_type_and_bytes(tmp_path, kind):
-    number = np.dtype(kind).type(np.frombuffer(b"\x01\x3c\x03\x40\x05\x06\x07\x40", kind)[0])
-    torch.save(CONTENT | {"_best_ema": number}, tmp_path / "checkpoint.pth")
-    found = read_checkpoint(tmp_path / "checkpoint.pth")["_best_ema"]
-    assert type(found) is type(number) and found.tobytes() == number.tobytes()
+    for number, read in zip(values, found["values"], strict=True):
+        assert type(read) is type(number) and read.tobytes() == number.tobytes()
 
 
 def read_each(folder: Path) -> None:
@@ -113,21 +109,11 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
         read_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"init_args": {"configuration": 5}},
-        {"trainer_name": None},
-        {"network_weights": []},
-        {"inference_allowed_mirroring_axes": "xy"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", [{"init_args": {"configuration": 5}}, {"network_weights": []}], ids=str)
 def test_what_nnunet_does_not_write_is_named_in_one_line(tmp_path, changes):
     torch.save(CONTENT | changes, tmp_path / "checkpoint.pth")
-    with pytest.raises(
-        UserError, match=f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
-    ) as caught:
+    said = f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
+    with pytest.raises(UserError, match=said) as caught:
         read_checkpoint(tmp_path / "checkpoint.pth")
     assert "\n" not in str(caught.value)
 
@@ -158,9 +144,6 @@ def check(changes: dict[str, Any], configuration: str = "3d_fullres") -> None:
         ("network.network_class_name", f"{NETWORKS}.unet.nn.modules.module.torch.os.system"),
         ("network.network_class_name", f"{NETWORKS}.unet.nn.Parameter"),  # a class, and no network
         ("network.network_class_name", f"{NETWORKS}.moved.rearrange"),  # where nnU-Net searches next
-        ("network.network_class_name", ".harmful.Network"),
-        ("network.network_class_name", ""),
-        ("arguments.nonlin", "os.system"),
         ("arguments.nonlin", "torch.nn.modules.module.torch.os.system"),
         ("arguments.nonlin", "torch.nn.modules.module.torch.fx.GraphModule"),  # a module that compiles text
         ("arguments.nonlin", "harmful.layer"),
@@ -170,7 +153,6 @@ def check(changes: dict[str, Any], configuration: str = "3d_fullres") -> None:
         ("configuration.resampling_fn_seg", "recursive_find_python_class"),
         ("configuration.resampling_fn_probabilities", "SimpleITKIO"),
         ("configuration.data_identifier", "../../nnUNet_results/Dataset999_Synthetic/model"),
-        ("configuration.data_identifier", "/data"),
         ("plans.dataset_name", ".."),
         ("plans.label_manager", "softmax_helper_dim0"),
         ("plans.image_reader_writer", "sitk"),
@@ -190,12 +172,9 @@ def test_what_is_something_else_is_refused_and_not_even_imported(place, name, mo
     assert "\n" not in message and "harmful" not in sys.modules
 
 
-def test_a_preprocessor_that_there_is_not_is_told():
-    with pytest.raises(UserError, match="FOLDER: nnU-Net has no preprocessor_name 'TheirPreprocessor'; repair"):
+def test_a_preprocessor_that_there_is_not_and_a_layer_that_is_imported_unasked():
+    with pytest.raises(UserError, match="FOLDER: nnU-Net has no preprocessor_name 'TheirPreprocessor'; plan again"):
         check({"configuration.preprocessor_name": "TheirPreprocessor"})
-
-
-def test_a_layer_that_the_plans_do_not_have_imported_is_judged_all_the_same():
     with pytest.raises(UserError, match="conv_op is 'harmful.layer', which "):  # nnUNetTrainerBN would import it
         check({"network._kw_requires_import": [], "arguments.conv_op": "harmful.layer"})
 
@@ -223,16 +202,21 @@ RESAMPLING += of_package("nnunetv2.preprocessing.resampling", "resample_torch", 
         {"network.network_class_name": "nnunet_nacl_trainers.loss.TrainingLoss"},
         {"arguments.dropout_op": "torch.nn.Dropout3d", "arguments.norm_op": "torch.nn.modules.batchnorm.BatchNorm3d"},
         {"arguments.nonlin": f"{NETWORKS.replace('architectures.', '')}.building_blocks.nowhere"},
-        {"configuration.normalization_schemes": SCHEMES},
-        *({"plans.image_reader_writer": name, "dataset.overwrite_image_reader_writer": name} for name in READERS),
-        *({"configuration.resampling_fn_data": name, "configuration.resampling_fn_seg": name} for name in RESAMPLING),
-        {"dataset.overwrite_image_reader_writer": "None"},
-        *({"checkpoint.trainer_name": f"nnUNetTrainer{name}"} for name in ("BN", "DiceCELoss_noSmooth", "NACL_k5")),
     ],
     ids=lambda changes: ", ".join(map(str, changes.values()))[:80],
 )
-def test_what_nnunet_and_this_package_ship_passes(changes):
+def test_networks_that_nnunet_and_this_package_ship_pass(changes):
     check(changes)
+
+
+def test_all_else_that_they_ship_passes():
+    check({"configuration.normalization_schemes": SCHEMES})
+    for name in (*READERS, "None"):
+        check({"plans.image_reader_writer": name, "dataset.overwrite_image_reader_writer": name})
+    for name in RESAMPLING:
+        check({"configuration.resampling_fn_data": name, "configuration.resampling_fn_seg": name})
+    for name in ("BN", "DiceCELoss_noSmooth", "NACL_k5"):
+        check({"checkpoint.trainer_name": f"nnUNetTrainer{name}"})
 
 
 @pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet"])
