@@ -32,10 +32,7 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     assert all(part in text for part in parts)
     data = json.loads((out / "comparison.json").read_text())
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
-    assert (
-        data["command"].startswith("nnunet_nacl compare -d 999")
-        and "-tr nnUNetTrainer nnUNetTrainerNACL" in data["command"]
-    )
+    assert data["command"].startswith("nnunet_nacl compare -d 999")
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])
     assert len(data["figures"]) == 5 and all(figure["alt"] for figure in data["figures"])
@@ -109,18 +106,13 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
         ((), [NAMES[0], "nnUNetTrainerXYZ"], "there are nnUNetTrainerCE__"),
         (("-f", "7"), NAMES, "no fold 7 (it has 0, 1)"),
         (("-f", "0", "all"), NAMES, "give it alone"),
-        (("-bootstrap", "5"), NAMES, "-bootstrap must be at least 100"),
         (("-bootstrap", "100000000"), NAMES, "at most 100000, got 100000000"),  # would need all memory
-        (("-seed", "-3"), NAMES, "-seed must be at least 0"),
-        (("-o", "file"), NAMES, "-o file is a file"),
         (("-unranked", "Truth"), NAMES, "-unranked Truth: not among those compared"),
-        (("-gt", "labels"), NAMES, "belong to predictions given with -i"),
         (("-i", "A=.", "-d", "998"), NAMES, "give one -d with it"),
     ],
 )
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
     monkeypatch.chdir(study.root)
-    (study.root / "file").write_text("")
     try:
         status = compare("-o", "out", *arguments, trainers=trainers)
     except SystemExit as stop:

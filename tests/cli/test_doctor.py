@@ -70,11 +70,11 @@ def test_an_nnunet_that_is_old_or_broken_is_named_with_the_fix(
     assert "is not defined" not in result.stdout and result.stderr == ""
 
 
-@pytest.mark.parametrize(("value", "status"), [(f"/mine{os.pathsep}{bridge_folder()}", "OK"), ("/mine", "FAIL")])
-def test_a_missing_registration_is_told_with_what_to_export(monkeypatch, value, status) -> None:
-    monkeypatch.setenv("nnUNet_extTrainer", value)
-    check = doctor.check_registration()
-    assert check.status == status and ("export nnUNet_extTrainer=" in check.fix) == (status == "FAIL")
+def test_a_missing_registration_is_told_with_what_to_export(monkeypatch) -> None:
+    for value, status in ((f"/mine{os.pathsep}{bridge_folder()}", "OK"), ("/mine", "FAIL")):
+        monkeypatch.setenv("nnUNet_extTrainer", value)
+        check = doctor.check_registration()
+        assert check.status == status and ("export nnUNet_extTrainer=" in check.fix) == (status == "FAIL")
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,12 @@ def test_broken_trainers_of_others_are_no_failure() -> None:
     assert "No module named 'a_missing_package'" in check.found and "reinstall somebody" in check.fix
 
 
-@pytest.mark.parametrize(
-    ("variable", "missing", "closed"),
-    [("nnUNet_raw", "FAIL", "OK"), ("nnUNet_preprocessed", "WARN", "FAIL"), ("nnUNet_results", "WARN", "FAIL")],
-)
-def test_folders_that_are_not_there_or_cannot_be_written(monkeypatch, tmp_path, variable, missing, closed) -> None:
-    monkeypatch.setenv(variable, str(tmp_path / "a" / "b"))
-    check = doctor.check_folder(variable)
-    assert check.status == missing and "does not exist" in check.found and "mkdir -p" in check.fix
+def test_folders_that_are_not_there_or_cannot_be_written(monkeypatch, tmp_path) -> None:
+    for variable, missing in (("nnUNet_raw", "FAIL"), ("nnUNet_results", "WARN")):
+        monkeypatch.setenv(variable, str(tmp_path / "a" / "b"))
+        check = doctor.check_folder(variable)
+        assert check.status == missing and "does not exist" in check.found and "mkdir -p" in check.fix
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
-    monkeypatch.setenv(variable, str(tmp_path))
-    assert doctor.check_folder(variable).status == closed
+    for variable, closed in (("nnUNet_raw", "OK"), ("nnUNet_results", "FAIL")):
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert doctor.check_folder(variable).status == closed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -15,8 +14,10 @@ import pytest
 from tqdm import tqdm
 
 from nnunet_nacl.cli import main as cli
+from nnunet_nacl.cli.options import number_of_processes
 from nnunet_nacl.errors import UserError
 from tests.processes import run_warm
+from tests.runs.folders import write_json
 
 
 def subcommand(run) -> SimpleNamespace:
@@ -64,8 +65,6 @@ def test_a_subcommand_that_there_is_not_is_answered_by_one_that_there_is(typed, 
     [
         ("predict -m nosuch -i . -o out", "nosuch: no such folder; give the folder that holds the model, TRAINER__"),
         ("review -i a.nii.gz -o out", "a.nii.gz: is a file; give the folder that holds the predictions."),
-        ("evaluate -i a.nii.gz -gt .", "a.nii.gz: is a file; give the folder that holds the predictions."),
-        ("calibrate -i a.nii.gz -gt .", "a.nii.gz: is a file; give the folder that holds the images, or the pred"),
         ("predict -d 91 -c 2d -i . -o out", "ID 91; nnUNet_results has Dataset004_Hippocampus. Give one of these."),
     ],
 )
@@ -90,7 +89,6 @@ LONG = "/scans/" + "x" * 5000
         (FileNotFoundError(errno.ENOENT, "No such file", "x\ny"), "x\\ny: No such file; correct the path."),
         (OSError(errno.ENAMETOOLONG, "File name too long", LONG), f"{LONG[:150]}...{LONG[-148:]}: File name too "),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space."),
-        (OSError("a library's own"), "a library's own; check the path and the disk."),
     ],
 )
 def test_a_users_mistake_is_one_line(only, error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,29 +131,20 @@ def test_an_empty_argument_is_none(only, argv: list[str], capsys: pytest.Capture
     assert error.count("\n") <= 1 and ("is empty; give a value" in error or argv == ["-k", ""])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "predict -i scans -o out -m model -chk PIPE",
-        "review -i scans -o out -map PIPE",
-        "calibrate -i scans -gt scans -djfile PIPE",
-    ],
-)
-def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch, command: str) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
     content = {"labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}}
-    for folder in (tmp_path / "scans", tmp_path / "model" / "fold_0"):
-        folder.mkdir(parents=True)
-        (folder / "case.npz").touch()
     for folder in (tmp_path / "scans", tmp_path / "model"):
-        (folder / "dataset.json").write_text(json.dumps(content))
-        (folder / "plans.json").write_text(json.dumps({"dataset_name": "Dataset001_Liver"}))
+        (folder / "fold_0").mkdir(parents=True)
+        write_json(folder / "dataset.json", content)
+        write_json(folder / "plans.json", {"dataset_name": "Dataset001_Liver"})
+    (tmp_path / "scans" / "case.npz").touch()
     for folder in (tmp_path, tmp_path / "model" / "fold_0"):
         os.mkfifo(folder / "PIPE")
-    ended = run_warm(cli.main, command.split(), folder=tmp_path, timeout_s=60)
-    assert ended.returncode == 2, ended
-    assert "PIPE: " in ended.stderr and "a pipe or device, not a file" in ended.stderr
+    for command in ("predict -i scans -o out -m model -chk PIPE", "review -i scans -o out -map PIPE"):
+        ended = run_warm(cli.main, command.split(), folder=tmp_path, timeout_s=60)
+        assert ended.returncode == 2 and "PIPE: " in ended.stderr and "a pipe or device, not a file" in ended.stderr
 
 
 def test_a_mistake_of_ours_keeps_its_traceback_and_an_interruption_says_so(only, capsys) -> None:
@@ -204,3 +193,30 @@ def test_a_flag_that_there_is_not_is_no_value_of_a_shorter_one(flag, near, tmp_p
     error = capsys.readouterr().err
     assert f"there is no flag {flag.partition('=')[0]}" in error and not list(tmp_path.iterdir())
     assert near is None or f"did you mean {near}?" in error
+
+
+def test_the_number_of_cases_at_a_time_is_nnunets_or_that_of_the_cores(monkeypatch) -> None:
+    for variable, cores, expected in ((" 3 ", 16, 3), ("", 2, 2), ("", 64, 8)):
+        monkeypatch.delenv("nnUNet_def_n_proc", raising=False)
+        if variable:
+            monkeypatch.setenv("nnUNet_def_n_proc", variable)
+        monkeypatch.setattr("joblib.cpu_count", lambda cores=cores: cores)
+        assert number_of_processes(None) == expected and number_of_processes(5) == 5
+    with pytest.raises(UserError, match="-np must be at least 1, got 0"):
+        number_of_processes(0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("nnUNet_def_n_proc", "", "must be a whole number of at least 1, got ''."),
+        ("nnUNet_def_n_proc", "²", "must be a whole number"),
+        ("nnUNet_n_proc_DA", "x", "must be a whole number of at least 0, got 'x'."),
+        ("nnUNet_nps", "-1", "must be at least 0, got -1."),
+    ],
+)
+def test_a_number_of_processes_that_nnunet_could_not_read_is_one_line(monkeypatch, capsys, variable, value, words):
+    monkeypatch.setenv(variable, value)
+    assert cli.main("predict -i scans -o out -m model".split()) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"nnunet_nacl predict: error: {variable} {words}")

@@ -16,17 +16,8 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.review.predicted_quality import CalibratedModel
-from tests.nnunet.untrained import (
-    SHAPE,
-    SPACING_MM,
-    make_model,
-    make_scans,
-    predict_with_nnunet,
-    write_scan,
-)
-from tests.nnunet.untrained import (
-    calibrate as give_map,
-)
+from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, predict_with_nnunet, write_scan
+from tests.nnunet.untrained import calibrate as give_map
 from tests.runs.folders import CLASSES, REGIONS
 
 
@@ -126,11 +117,9 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
     assert not predicted and not list(tmp_path.rglob("*_records"))
 
 
-@pytest.mark.parametrize("as_deployed", [None, False], ids=["no map", "map of the folds"])
-def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, capsys, as_deployed):
+def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, capsys):
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
-    if as_deployed is not None:
-        give_map(model, as_deployed=as_deployed)
+    give_map(model, as_deployed=False)
     rng, spoilt = np.random.default_rng(0), scans / "scan_0_0001.nii.gz"
     truths = write_truths(tmp_path / "truths", {f"scan_{i}": rng.integers(0, 3, SHAPE) for i in range(5)})
     spoilt.write_bytes(b"")
@@ -164,11 +153,10 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert calibrate(model, scans, truths) == 0
     printed, found = capsys.readouterr().out, json.loads(path.read_text())
     given, earlier = found["maps"]["given"], before["maps"][before["form"]]
-    maps = (loaded_map(one, False).coefficients() for one in (given, earlier))
-    np.testing.assert_allclose(*maps)
+    np.testing.assert_allclose(*(loaded_map(content, False).coefficients() for content in (given, earlier)))
     assert "note: the map is drawn to that of the model" in printed
     assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
-    assert {each["form"] for each in found["fitted"]["forms"]} == {"temperature", "shift", "given", "conditional"}
+    assert {tried["form"] for tried in found["fitted"]["forms"]} == {"temperature", "shift", "given", "conditional"}
     assert CalibratedModel.open(model).with_map().calibration is not None
 
     assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
@@ -176,6 +164,5 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert again["maps"] == found["maps"] and again["quality"] == found["quality"]
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
     networks = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
-    assert (
-        map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["origin"]["inference"]) is None
-    )
+    structures, inference = {"1": "anterior", "2": "posterior"}, again["origin"]["inference"]
+    assert map_of_folds(path, structures, False, networks, inference) is None

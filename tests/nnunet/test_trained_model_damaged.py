@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.calibration_map import SCHEMA_VERSION
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.predicted_quality import CalibratedModel
@@ -16,10 +15,7 @@ from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 
 FILES = ("dataset_fingerprint.json", "calibration_map.json", "plans.json", "dataset.json")
 PER_FILE = 30
-FINGERPRINT = {
-    "spacings": [SPACING_MM, (2.0, 1.5, 1.5)],
-    "shapes_after_crop": [SHAPE, (12, 20, 20)],
-}
+FINGERPRINT = {"spacings": [SPACING_MM, (2.0, 1.5, 1.5)], "shapes_after_crop": [SHAPE, (12, 20, 20)]}
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +44,6 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
     finally:
         path.write_text(text)
     assert not failed
-
-
-def test_a_map_of_another_version_is_not_taken_for_none(model):
-    path = model / "calibration_map.json"
-    text = path.read_text()
-    path.write_text(text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 1'))
-    try:
-        with pytest.raises(UserError, match="schema version 1, .*calibrate again"):
-            CalibratedModel.open(model).with_map()
-    finally:
-        path.write_text(text)
 
 
 def use(opened: CalibratedModel) -> None:
