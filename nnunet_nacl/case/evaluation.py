@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
@@ -43,6 +44,10 @@ _QUALITY = {
 }
 
 
+def _is(text: str) -> Any:
+    return Field(description=text)
+
+
 class NamedChannel(TypedDict):
     """A structure's name, and the channel of its probabilities."""
 
@@ -51,69 +56,38 @@ class NamedChannel(TypedDict):
 
 
 class EvaluatedCase(TypedDict):
-    """One case.
+    """One case."""
 
-    Attributes:
-        case: Name.
-        reference_file: Path of the ground truth.
-        prediction_file: Path of the segmentation; the npz file's if there was none.
-        probabilities_file: Path of the npz file.
-        largest_label: Largest ground-truth label (the authors' code counts classes up to it).
-        n_changed_voxels: Voxels where the saved segmentation is not what the probabilities say (postprocessing).
-        metrics: By nnU-Net's key, background excluded.
-        calibration: By mask the scores, and n_voxels.
-        bins: By mask; the confidence of a voxel is the probability of its label in the segmentation.
-        quality: What the probabilities say about the segmentation.
-    """
-
-    case: str
-    reference_file: str
-    prediction_file: str
-    probabilities_file: str
-    largest_label: int
-    n_changed_voxels: int
-    metrics: dict[str, dict[str, Any]]
-    calibration: dict[str, dict[str, Number]]
-    bins: dict[str, BinStats]
-    quality: dict[str, Any]
+    case: Annotated[str, _is("Name.")]
+    reference_file: Annotated[str, _is("Path of the ground truth.")]
+    prediction_file: Annotated[str, _is("Path of the segmentation; the npz file's if there was none.")]
+    probabilities_file: Annotated[str, _is("Path of the npz file.")]
+    largest_label: Annotated[int, _is("Largest ground-truth label (the authors' code counts classes up to it).")]
+    n_changed_voxels: Annotated[int, _is("Voxels where the saved segmentation is not what the probabilities say.")]
+    metrics: Annotated[dict[str, dict[str, Any]], _is("By nnU-Net's key, background excluded.")]
+    calibration: Annotated[dict[str, dict[str, Number]], _is("By mask the scores, and n_voxels.")]
+    bins: Annotated[dict[str, BinStats], _is("By mask; a voxel's confidence is that of its segmented label.")]
+    quality: Annotated[dict[str, Any], _is("What the probabilities say about the segmentation.")]
 
 
 class EvaluationDocument(TypedDict):
-    """calibration.json: all cases of one or more folders.
+    """calibration.json: all cases of one or more folders."""
 
-    Attributes:
-        schema_version: Of this format.
-        generated_by: Package and version.
-        structures: By nnU-Net's key, background excluded.
-        regions: Whether structures are sigmoid regions.
-        settings: What was measured.
-        problems: What was wrong with the cases that could not be evaluated, by name.
-        n_cases: Cases that were measured.
-        metric_per_case: Results, in order.
-        mean: By structure the mean of each metric over the cases where it is defined.
-        foreground_mean: Mean of each metric over the structures.
-        calibration: By mask the scores: mean over cases, and pooled over voxels.
-        bins: By mask, sums over all cases.
-        undefined: Which cases are left out of which mean: by metric, and structure or mask.
-        map_sha256: Of the map that the predictions were calibrated by; missing where none is known.
-        predicted_quality: How well predicted Dice holds; missing where that was not measured.
-    """
-
-    schema_version: int
-    generated_by: str
-    structures: dict[str, NamedChannel]
-    regions: bool
-    settings: EvaluationSettings
-    problems: dict[str, str]
-    n_cases: int
-    metric_per_case: list[EvaluatedCase]
-    mean: dict[str, dict[str, Any]]
-    foreground_mean: dict[str, Number]
-    calibration: dict[str, dict[str, dict[str, Number]]]
-    bins: dict[str, BinStats]
-    undefined: dict[str, dict[str, list[str]]]
-    map_sha256: NotRequired[str]
-    predicted_quality: NotRequired[dict[str, Any]]
+    schema_version: Annotated[int, _is("Of this format.")]
+    generated_by: Annotated[str, _is("Package and version.")]
+    structures: Annotated[dict[str, NamedChannel], _is("By nnU-Net's key, background excluded.")]
+    regions: Annotated[bool, _is("Whether structures are sigmoid regions.")]
+    settings: Annotated[EvaluationSettings, _is("What was measured.")]
+    problems: Annotated[dict[str, str], _is("What was wrong with the cases that could not be evaluated, by name.")]
+    n_cases: Annotated[int, _is("Cases that were measured.")]
+    metric_per_case: Annotated[list[EvaluatedCase], _is("Results, in order.")]
+    mean: Annotated[dict[str, dict[str, Any]], _is("By structure, means over the cases where a metric is defined.")]
+    foreground_mean: Annotated[dict[str, Number], _is("Mean of each metric over the structures.")]
+    calibration: Annotated[dict[str, dict[str, dict[str, Number]]], _is("By mask: mean over cases, and pooled voxels.")]
+    bins: Annotated[dict[str, BinStats], _is("By mask, sums over all cases.")]
+    undefined: Annotated[dict[str, dict[str, list[str]]], _is("By metric, and structure or mask: cases in no mean.")]
+    map_sha256: NotRequired[Annotated[str, _is("Of the map that the predictions were calibrated by, if it is known.")]]
+    predicted_quality: NotRequired[Annotated[dict[str, Any], _is("How well predicted Dice holds, if it was measured.")]]
 
 
 class Evaluation:

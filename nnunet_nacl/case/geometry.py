@@ -86,9 +86,6 @@ def geometry_difference(
         second: Where the other lies.
         first_shape: Spatial shape of the one.
         second_shape: Spatial shape of the other.
-
-    Returns:
-        For example ``"spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 1.0)"``.
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"

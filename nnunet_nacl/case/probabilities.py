@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -44,11 +45,6 @@ class Probabilities:
         """A box that holds all that the network saw."""
         return self.crop or _all_of(self.shape)
 
-    @property
-    def network(self) -> Probabilities:
-        """As the network gave them, before any map."""
-        return self
-
     def beside_network(self, where: Box) -> tuple[np.ndarray, np.ndarray]:
         """(C, *block) probabilities in a box of the image, and the same as the network gave them."""
         probs = self.in_box(where)
@@ -60,10 +56,9 @@ class Probabilities:
 
     def whole(self) -> np.ndarray:
         """(C, *spatial) probabilities, all of them in memory."""
-        result = np.empty(0)
+        result: Any = None
         for where, probs in self.blocks():
-            if not result.size:
-                result = np.empty((self.num_channels, *self.shape), probs.dtype)
+            result = np.empty((self.num_channels, *self.shape), probs.dtype) if result is None else result
             result[(slice(None), *where)] = probs
         return result
 
@@ -121,11 +116,6 @@ class CalibratedProbabilities(Probabilities):
     def crop(self) -> Box | None:
         """That of the source."""
         return self.source.crop
-
-    @property
-    def network(self) -> Probabilities:
-        """That of the source."""
-        return self.source.network
 
     @property
     def box(self) -> Box:

@@ -122,6 +122,7 @@ class DicomMaker:
         files: Sequence[Path],
         output: Path,
         probabilities: Sequence[np.ndarray] = (),
+        calibrated: bool = False,
     ) -> tuple[Path, ...]:
         """Write the objects of a case.
 
@@ -131,6 +132,7 @@ class DicomMaker:
             files: The images of its series, in the order of the slices.
             output: Folder of the run; the files get names ``dicom/CASE_....dcm`` in it.
             probabilities: (*spatial) of each structure, written as 8 bits, 255 is 1; none writes no such object.
+            calibrated: Whether these are taken through a map.
 
         Returns:
             What was written.
@@ -147,8 +149,7 @@ class DicomMaker:
             written = {"segmentation": segmentation}
             if len(probabilities):
                 fractions = np.stack([turned(values) for values in probabilities], -1)
-                of_network = case.probabilities.network is case.probabilities
-                content = "probabilities" if of_network else "calibrated probabilities"
+                content = "calibrated probabilities" if calibrated else "probabilities"
                 written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", content, headers, 2)
             written["report"] = self._report(structures, segmentation, headers)
         paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}

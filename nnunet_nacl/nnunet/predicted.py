@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from nnunet_nacl.nnunet.network import Network, export_case, on_image
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile
-from nnunet_nacl.nnunet.records import Source, key_of_prediction
+from nnunet_nacl.nnunet.records import Outcomes, Source, key_of_prediction
 from nnunet_nacl.nnunet.trained_model import (
     GridCase,
     TrainedModel,
@@ -71,16 +71,8 @@ class NetworkSource(Source):
         """The case, predicted in this process."""
         return self.finish(Network(self.model, **self.network).predict(self.read(name)))
 
-    def each(
-        self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int
-    ) -> Generator[tuple[str, CaseRecord | str], None, None]:
-        """Each case's record: the next cases are read, and those before worked on, while one is predicted here.
-
-        Args:
-            names: Of the cases.
-            work: What is done with a case; can be pickled.
-            jobs: Cases at the same time.
-        """
+    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
+        """Each case's record: the next cases are read, and those before worked on, while one is predicted here."""
         exporters = self.exporters if self.exporters is not None else jobs if jobs > 1 else 0
         networks = Network(self.model, **self.network)
         steps = self.read, lambda name, prepared: networks.predict(prepared), partial(_work_on, self, work)
@@ -101,13 +93,7 @@ class NetworkSource(Source):
 
 
 def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False) -> Case:
-    """The case of a network's answer, on the image's grid, by nnU-Net's own export.
-
-    Args:
-        model: That answered.
-        answered: Logits, and what came with the preprocessed image.
-        with_disagreement: Bring the map of what the folds disagree about to the image.
-    """
+    """The case of a network's answer, on the image's grid, by nnU-Net's own export, without its truth."""
     case, exported = export_case(model, answered)
     members, transpose = answered.disagreement, model.plans_manager.transpose_forward
     if members is not None:

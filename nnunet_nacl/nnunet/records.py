@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,9 @@ from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, records_in
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
+Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
+"""Name and record of each case, or the line that says why there is none."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -38,14 +41,13 @@ class Work:
         calibration: Map that probabilities are taken through; None leaves them.
         settings: What is measured beside a ground truth.
         with_sample: Keep the sample that calibration is fitted to.
+        output: Folder of the files that are written of a case; None where none are.
     """
 
     calibration: LogOddsMap | None = None
     settings: EvaluationSettings = EvaluationSettings()
     with_sample: bool = False
-
     output: Path | None = None
-    """Folder of the files that are written of a case; None where none are."""
 
     @property
     def key(self) -> dict[str, Any]:
@@ -97,9 +99,7 @@ class Source(ABC):
     def case(self, name: str) -> Case:
         """A case in memory; UserError where a file cannot be read or does not fit."""
 
-    def each(
-        self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int
-    ) -> Generator[tuple[str, CaseRecord | str], None, None]:
+    def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
         """Each case's record, or the line that says why there is none, in the order in which they are finished."""
         yield from side_by_side(partial(_record, self, work), names, jobs, self.path)
 
@@ -121,9 +121,8 @@ def records_of(
     names: Sequence[str] | None = None,
     jobs: int = 1,
     again: bool = False,
-    only_found: bool = False,
     title: str = "",
-) -> Iterator[tuple[str, CaseRecord | str]]:
+) -> Outcomes:
     """The record of each case of a source, or the line that says why there is none.
 
     A record that an earlier run left holds while its key does, and while the files that it names lie in the output
@@ -138,47 +137,62 @@ def records_of(
         names: Some of the source's; None: all.
         jobs: Cases at the same time; 1 starts no process.
         again: Make all records anew.
-        only_found: Make none.
         title: Of the progress bar on stderr; empty shows none.
     """
     from tqdm import tqdm
 
-    names, keys, old = source.names if names is None else names, dict[str, Key](), dict[str, CaseRecord]()
-    todo = []
-    if folder is not None:
-        remove_leftovers(folder)
-    for name in names:
-        if folder is not None and (found := find_record(folder, name)):
-            old[name] = found
-        try:
-            keys[name] = source.key(name, work.key, old[name].key if name in old else None)
-        except OSError as error:
-            yield name, describe(error, source.path(name))
-            continue
-        if not again and name in old and _holds(old[name], keys[name], work, source.labels):
-            yield name, replace(old[name], key=keys[name])
-        else:
-            todo.append(name)
-    if any(old[name].sample is not None for name in todo if name in old):
+    names = source.names if names is None else names
+    found, todo = find_records(source, work, folder, names, again)
+    yield from found.items()
+    if any(earlier is not None and earlier.sample is not None for _, earlier in todo.values()):
         work = replace(work, with_sample=True)
-    outcomes = source.each(todo, work, jobs) if todo and not only_found else iter(())
-    silent, n_done = only_found or not (title and todo), len(names) - len(todo)
-    for name, outcome in tqdm(outcomes, title, len(names), initial=n_done, unit="case", disable=silent):
+    outcomes, silent = source.each(list(todo), work, jobs) if todo else (), not (title and todo)
+    for name, outcome in tqdm(outcomes, title, len(names), initial=len(found), unit="case", disable=silent):
         if isinstance(outcome, str):
             yield name, one_line(outcome)
             continue
-        record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else keys[name])
-        if name in old and not record.made_by and _same_predictions(old[name].key, record.key):
-            record = replace(record, made_by=old[name].made_by)
-        if folder is not None:
-            try:
+        key, earlier = todo[name]
+        record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else key)
+        if earlier is not None and not record.made_by and _same_predictions(earlier.key, record.key):
+            record = replace(record, made_by=earlier.made_by)
+        try:
+            if folder is not None:
                 record.save(record_path(folder, name))
-            except UserError as error:  # the disk is full: the next case may be smaller
-                yield name, str(error)
-                continue
-        if work.output is not None and name in old:  # files of an earlier run with other settings
-            remove_written(old[name], work.output, record.files)
+        except UserError as error:  # the disk is full: the next case may be smaller
+            yield name, str(error)
+            continue
+        if work.output is not None and earlier is not None:  # files of an earlier run with other settings
+            remove_written(earlier, work.output, record.files)
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
+
+
+def find_records(
+    source: Source, work: Work, folder: Path | None, names: Sequence[str], again: bool = False
+) -> tuple[dict[str, CaseRecord | str], dict[str, tuple[Key, CaseRecord | None]]]:
+    """Of each case the record that holds, or why none can be made; and of the others the key, and the record of before.
+
+    Args:
+        source: Of the cases.
+        work: What would be done with a case that has no record.
+        folder: Of the records; None: there are none.
+        names: Of the cases.
+        again: No record holds.
+    """
+    found, todo = dict[str, CaseRecord | str](), dict[str, tuple[Key, CaseRecord | None]]()
+    if folder is not None:
+        remove_leftovers(folder)
+    for name in names:
+        earlier = None if folder is None else find_record(folder, name)
+        try:
+            key = source.key(name, work.key, earlier.key if earlier else None)
+        except OSError as error:
+            found[name] = describe(error, source.path(name))
+            continue
+        if not again and earlier is not None and _holds(earlier, key, work, source.labels):
+            found[name] = replace(earlier, key=key)
+        else:
+            todo[name] = key, earlier
+    return found, todo
 
 
 def remove_written(record: CaseRecord, output: Path, kept: Collection[str] = ()) -> None:

@@ -23,7 +23,7 @@ from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
 from nnunet_nacl.nnunet.output import MAPS, open_output
 from nnunet_nacl.nnunet.predicted import Images
 from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder, fold_folders
-from nnunet_nacl.nnunet.records import SavedPredictions, Source, records_of, remove_written
+from nnunet_nacl.nnunet.records import SavedPredictions, Source, find_records, records_of, remove_written
 from nnunet_nacl.review.delivery import Delivery
 from nnunet_nacl.review.list_files import (
     DOCUMENT,
@@ -103,7 +103,7 @@ def deliver(
         unusable = {name: one_line(problem) for name, problem in source.problems.items()}
         with locked(list_lock):  # the part that writes it last knows what all have finished
             if run.num_parts > 1:
-                found = dict(records_of(source, delivery, records, names=names, only_found=True))
+                found, _ = find_records(source, delivery, records, names)
                 done = {name: record for name, record in found.items() if isinstance(record, CaseRecord)}
             waiting = [name for name in names if name not in done and name not in problems]
             wrong = dict(sorted({**{n: t for n, t in problems.items() if n not in done}, **unusable}.items()))

@@ -76,7 +76,8 @@ class Delivery(Work):
                 columns = columns.loc[:, ~columns.columns.str.contains("dice")]
             maps = [values for name, values in views.maps.items() if name.startswith("probability_")]
             fractions = maps[-len(case.labels.foreground) :]  # without the background's
-            written += self.dicom.write(case, columns.to_dict("records"), case.images, self.output, fractions)
+            rows, is_calibrated = columns.to_dict("records"), self.calibration is not None
+            written += self.dicom.write(case, rows, case.images, self.output, fractions, is_calibrated)
         return replace(record, files={str(path.relative_to(self.output)): file_key(path) for path in written})
 
     def _probabilities(self, case: Case) -> np.ndarray | Path | None:
