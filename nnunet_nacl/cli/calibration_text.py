@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.case.case import MASK_NOTES
-from nnunet_nacl.compare.case_tables import detected_text, presence_text
+from nnunet_nacl.compare.tables import detected_text, presence_text
 from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of

@@ -69,12 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     from nnunet_nacl.compare.comparison import Comparison
-    from nnunet_nacl.compare.dataset import align
+    from nnunet_nacl.compare.dataset import align, open_maps, promises_of
     from nnunet_nacl.compare.entries import read_entries
     from nnunet_nacl.compare.figures import write_figures
     from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, make_page, write_comparison
-    from nnunet_nacl.compare.predictions import Options, locate, measured
-    from nnunet_nacl.compare.promises import open_maps, promises_of
+    from nnunet_nacl.compare.predictions import Options, locate
     from nnunet_nacl.compare.tables import comparison_tables, write_tables
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
 
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"-d names one of {', '.join(selections)} twice; name each data set once.")
     maps = {name: open_maps(selection, args.map or ()) for name, selection in selections.items()}
     check_output_folder(folder)
-    datasets = [align(selection, measured(selection)) for selection in selections.values()]
+    datasets = [align(selection) for selection in selections.values()]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     bad = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
     promises = {data.name: promises_of(selections[data.name], data, maps[data.name]) for data in datasets}

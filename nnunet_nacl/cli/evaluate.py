@@ -195,7 +195,7 @@ def _report_quality(
 ) -> dict[str, Any]:
     """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
     from nnunet_nacl.calibrate.workflow import detected_in
-    from nnunet_nacl.compare.case_tables import detected_text, presence_text, quality_text
+    from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
     from nnunet_nacl.files import checksum
     from nnunet_nacl.numbers.presence import learn_presence
     from nnunet_nacl.numbers.quality_report import quality_report

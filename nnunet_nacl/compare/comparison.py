@@ -29,16 +29,9 @@ _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifferen
 
 @dataclass(frozen=True)
 class Comparison:
-    """Entries, the first of which is the reference, on one or more data sets.
+    """Entries, the first of which is the reference, on one or more data sets, each with the records of all entries.
 
-    Attributes:
-        entries: In the order given.
-        datasets: In the order given, each with the records of all entries.
-        n_bootstrap: Number of bootstrap draws.
-        seed: Of the random numbers that the draws are made with.
-
-    Raises:
-        UserError: Two data sets were evaluated with other settings.
+    UserError where two data sets were evaluated with other settings.
     """
 
     entries: Sequence[Entry]
@@ -145,10 +138,8 @@ class Comparison:
 def verdict_of(paired: Any, p_holm: float, better: str) -> str:
     """What a test says of a method, by its :class:`~nnunet_nacl.numbers.statistics.PairedDifference` and p.
 
-    Returns:
-        ``better`` or ``worse`` than the reference where ``p_holm`` is below 0.05; ``mixed`` where the mean difference
-        then points the other way than the ranks, that is than most cases do; ``none`` otherwise; ``untested`` with too
-        few cases. ``better`` tells whether ``lower`` or ``higher`` values are.
+    ``better`` or ``worse`` than the reference where ``p_holm`` is below 0.05; ``mixed`` where the mean difference then
+    points the other way than the ranks, that is than most cases do; else ``none``; ``untested`` with too few cases.
     """
     if np.isnan(p_holm):
         return "untested"

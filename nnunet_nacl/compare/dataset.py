@@ -1,27 +1,38 @@
-"""Aligns the entries on one data set: the same cases, structures and folds, and the columns that are compared."""
+"""One data set as all entries saw it: the same cases side by side, the columns compared, and what was promised."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import MAP_FILE
+from nnunet_nacl.calibrate.map_file import MAP_FILE, map_path_of
 from nnunet_nacl.calibrate.workflow import read_groups
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
-from nnunet_nacl.case.record import CaseRecord, scores, table
-from nnunet_nacl.compare.predictions import Measured, Selection
+from nnunet_nacl.case.measure import under
+from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, make_key, same_contents, scores, table
+from nnunet_nacl.compare.predictions import Predictions, Selection, check_training_cases, part_maps
 from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
+from nnunet_nacl.nnunet.locate import records_in
+from nnunet_nacl.nnunet.records import Work, recorded_cases
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
+from nnunet_nacl.numbers.learned_quality import DICE, predict_dice_parts
+from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
+from nnunet_nacl.review.predicted_quality import QualityOfMap, check_same_networks, open_map
 
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
 MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 """What is shown first of every comparison."""
 OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
 _SHOWN = 8  # so many problems of single cases are shown
+_PREDICTED = ("segmentation", "probabilities")  # these lie in the folder, wherever it lay when they were measured
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,10 @@ class Column:
         return "calibration_masks" if CALIBRATION_METRICS[self.metric].tested else None
 
 
-def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
-    """All columns by id: ``Dice``, ``Dice:1``, ``HD95_mm:2``, ``ECE:foreground``, ...
+def make_columns(structures: Iterable[Mapping[str, str]]) -> dict[str, Column]:
+    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of each data set's structures.
 
-    Args:
-        structures: Names by nnU-Net's key, of each data set. A column's title holds a structure's name where all data
-            sets with that key agree on it, else the key.
+    A title holds a structure's name where all data sets with that key agree on it, else the key.
     """
     names: dict[str | None, str] = {None: ""}
     for key, name in (item for names_by_key in structures for item in names_by_key.items()):
@@ -87,9 +96,7 @@ class Dataset:
 
     Attributes:
         name: nnU-Net's name.
-        configuration: ``2d``, ``3d_fullres``, ... of the models; empty where only paths are compared.
-        plans: Name of their plans; empty in the same way.
-        folds: Their folds; empty in the same way.
+        configuration, plans, folds: Of the models; empty where only paths are compared.
         regions: Whether the heads are sigmoid regions.
         structures: Names by nnU-Net's key.
         settings: Of the evaluation.
@@ -118,7 +125,7 @@ class Dataset:
 
     @property
     def unit(self) -> str:
-        """What is drawn for intervals and counted in tests: ``patients`` or ``cases``."""
+        """What is drawn for intervals and counted in tests."""
         return "patients" if self.patients else "cases"
 
     @property
@@ -168,42 +175,100 @@ class Dataset:
         return joined[list(self.columns)].unstack("entry").reindex(self.cases, columns=wanted)
 
 
-def align(selection: Selection, found: Sequence[Measured]) -> Dataset:
-    """The cases that all entries have in common.
+def align(selection: Selection) -> Dataset:
+    """The cases that all entries have in common; what was not measured yet, or has changed, is measured first.
 
-    Args:
-        selection: What is compared.
-        found: As :func:`~nnunet_nacl.compare.predictions.measured` gives it.
+    All are measured with the settings of the records that are there already, so that a user's choice of masks is kept.
 
     Raises:
-        UserError: They have other structures or folds, or an entry has a case twice or lacks one.
+        UserError: Predictions cannot be evaluated, were measured with other settings, have other structures or folds,
+            or their networks were trained on the cases; an entry has a case twice or lacks one.
     """
-    options, first = selection.options, found[0]
-    for part in found:
-        if (list(part.structures.items()), part.regions) != (list(first.structures.items()), first.regions):
-            these, others = (", ".join(f"{key} {name}" for key, name in p.structures.items()) for p in (part, first))
+    options, settings = selection.options, _common_settings(selection.predictions)
+    kinds, rows, problems, notes = [], [], list[tuple[str, str, str]](), list[str]()
+    for place in selection.predictions:
+        records, wrong, said = _records_of(place, settings, options.num_processes)
+        if place.folder is not None and place.entry.calibrated:
+            maps = part_maps(place.folder)
+            records = [under(record, maps[record.case]) for record in records]
+        cases, name = {record.case for record in records}, place.entry.name
+        notes += said + check_training_cases(place, cases, options.allow_training_cases)
+        structures = records[0].structures["name"]
+        kinds.append((list(structures.items()), records[0].bins["all"].num_classes == len(structures)))
+        if kinds[-1] != kinds[0]:
+            these, others = (", ".join(f"{key} {text}" for key, text in kinds[i][0]) for i in (-1, 0))
             raise UserError(
-                f"{part.name} has the structures {these}, the first entry {others}; compare models of the same labels."
+                f"{name} has the structures {these}, the first entry {others}; compare models of the same labels."
             )
-    rows = [(part.name, record.case, part.fold, record) for part in found for record in part.records]
+        rows += [(name, record.case, place.fold, record) for record in records]
+        problems += [(name, *problem) for problem in wrong.items()]
     frame = pd.DataFrame(rows, columns=["entry", "case", "fold", "record"])
     _check_folds(frame)
     by_case = frame.pivot(index="case", columns="entry", values="record")[frame.entry.unique()]
-    problems = [(part.name, *problem) for part in found for problem in part.problems.items()]
     common, left_out = _common_cases(selection, by_case, problems)
     return Dataset(
         name=selection.name,
         configuration=options.configuration if selection.folds else "",
         plans=options.plans if selection.folds else "",
         folds=tuple(selection.folds),
-        regions=first.regions,
-        structures=dict(first.structures),
-        settings=first.settings,
+        regions=kinds[0][1],
+        structures=dict(kinds[0][0]),
+        settings=settings,
         cases=tuple(common),
         records={name: by_case.loc[common, name].tolist() for name in by_case},
         patients=_patients(selection, common),
-        notes=[*selection.notes, *(note for part in found for note in part.notes), *left_out],
+        notes=[*selection.notes, *notes, *left_out],
     )
+
+
+def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
+    """As in the records that are there, else the defaults; UserError where two were measured with others."""
+    chosen: EvaluationSettings | None = None
+    for place in predictions:
+        settings = kept_settings(place.path)
+        if settings and chosen and (differing := settings.differing(chosen)):
+            raise UserError(
+                f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
+                f"settings ({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
+                f"folder {RECORDS}."
+            )
+        chosen = chosen or settings
+    return chosen or EvaluationSettings()
+
+
+def _records_of(
+    place: Predictions, settings: EvaluationSettings, jobs: int
+) -> tuple[list[CaseRecord], dict[str, str], list[str]]:
+    """Records of the cases in order, what is wrong with others, and a note where records stand for what is gone."""
+    why_not, entry = place.why_not, place.entry
+    if place.folder is not None:
+        work = Work(settings=settings, with_sample=entry.calibrated)
+        title = ", fold ".join(filter(None, (entry.label, place.fold)))
+        try:
+            found = measure_folders({"": place.folder}, work, jobs=jobs, chill=False, title=title)
+            return list(found.records.values()), dict(sorted(found.problems.items())), []
+        except UserError as error:
+            why_not = str(error)
+    if entry.is_model or not (records := _left_records(place.path)):
+        raise UserError(why_not)
+    why_not = why_not.splitlines()[0]
+    return records, {}, [f"{entry.label}: its records stand for predictions that cannot be measured: {why_not}"]
+
+
+def _left_records(folder: Path) -> list[CaseRecord]:
+    """Records in a folder whose files did not change since, but may be gone, all of the same kind."""
+    left: list[CaseRecord] = []
+    for case in sorted(recorded_cases(folder)):
+        if (record := find_record(records_in(folder), case)) is None:
+            continue
+        first, key = (left or [record])[0], record.key
+        files = {name: file and Path(file["path"]) for name, file in key["files"].items()}
+        files |= {name: path and folder / path.name for name, path in files.items() if name in _PREDICTED}
+        with contextlib.suppress(OSError):
+            alike = key["settings"] == first.key["settings"] and record.structures.name.equals(first.structures.name)
+            if record.bins and alike and same_contents(key, make_key(files, key["settings"], key)):
+                left.append(record)
+    return left
 
 
 def _check_folds(frame: pd.DataFrame) -> None:
@@ -249,8 +314,88 @@ def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
     patients = read_groups(selection.options.groups, cases)
     if selection.options.groups is None:
-        models = [place.path.parent.parent for place in selection.predictions if place.entry.is_model]
-        maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
-        groups = next(filter(None, (CalibrationMap.load(path).fitted.groups for path in maps)), {})
+        maps = sorted({_map_of(place) for place in selection.predictions if place.entry.is_model})
+        loaded = (CalibrationMap.load(path).fitted.groups for path in maps if path.is_file())
+        groups = next(filter(None, loaded), {})
         patients = {case: groups.get(case, case) for case in cases}
     return patients if len(set(patients.values())) < len(patients) else {}
+
+
+def _map_of(place: Predictions) -> Path:
+    return place.path.parent.parent / MAP_FILE
+
+
+class Promises(NamedTuple):
+    """What is promised of an entry's cases, beside what is true.
+
+    Attributes:
+        table: A row for each case and structure; predicted Dice has intervals where other cases taught them.
+        caveats: What must be said beside the intervals.
+        presence: How probably a structure is in a scan, by what others taught; None for a model as its map leaves it,
+            since that is learned before a map.
+    """
+
+    table: pd.DataFrame
+    caveats: Sequence[str] = ()
+    presence: LearnedPresence | None = None
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether other cases taught how far predicted Dice is off."""
+        return DICE[1] in self.table
+
+
+def open_maps(selection: Selection, given: Sequence[str]) -> dict[str, QualityOfMap]:
+    """By name, the maps of those entries that are folders of predictions.
+
+    ``given`` are ``LABEL=FILE``, with the label or name of an entry, the map by which its predictions were calibrated;
+    folders that `nnunet_nacl review -map` wrote name theirs. UserError where a map was given for what is no such
+    folder, is of other networks than its predictions, or cannot be asked about them.
+    """
+    left, maps = {}, {}
+    for text in given:
+        label, _, file = text.rpartition("=")
+        if not label:
+            raise UserError(f"-map {text}: expected LABEL=FILE, with the label or path of an -i.")
+        left[label] = Path(file)
+    for place in (place for place in selection.predictions if not place.entry.is_model):
+        folder, entry = place.folder, place.entry
+        asked = left.pop(entry.label, None) or left.pop(entry.name, None)
+        if folder is None and asked:
+            raise UserError(f"{asked}: of {entry.label} only records are left, which no map can be asked about.")
+        path = asked or map_path_of(place.path)
+        if path is not None and folder is not None:
+            if asked and (note := check_same_networks(path, folder)):
+                selection.notes.append(note)
+            with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
+                _, quality, why_not = open_map(path, folder)
+                if quality is None:
+                    raise UserError(why_not)
+                maps[entry.name] = replace(quality, as_network=True)  # as it was when its folder was made
+    for name in left:
+        raise UserError(f"-map {name}=...: no folder of predictions given with -i has this label; give it one.")
+    return maps
+
+
+def promises_of(selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap]) -> dict[str, Promises]:
+    """By name of every entry; those have intervals that ``maps`` or a calibrated model's own map have learned of.
+
+    What a model's map learned, it learned from the validation cases. So of each of these the same is learned again from
+    the parts of the cross-fit that the case is not in; a patient's cases lie in one part, and count as one. Of other
+    cases, in folders that a map calibrated, it is asked as it is.
+    """
+    patients, result = dict(zip(dataset.cases, dataset.groups or dataset.cases)), {}
+    places = {place.entry.name: place for place in selection.predictions}
+    for name, rows in dataset.table.groupby("entry", sort=False):
+        if places[name].entry.calibrated:
+            learned = CalibrationMap.load(_map_of(places[name]))
+            fitted = learned.fitted
+            if learned.learned is not None and fitted.part_of.keys() >= set(dataset.cases):
+                rows = predict_dice_parts(rows, fitted.groups, fitted.part_of)
+            result[name] = Promises(rows)
+            continue
+        presence, caveats = learn_presence(rows, patients), list[str]()
+        if name in maps:
+            rows, caveats = maps[name].learned.predict_dice(rows), maps[name].caveats(dataset.cases)
+        result[name] = Promises(rows, caveats, presence)
+    return result

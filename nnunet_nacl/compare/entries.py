@@ -47,18 +47,11 @@ class Entry:
 
 
 def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
-    """The entries of a command line.
+    """The entries of a command line, pairs of flag and value, in their order, each with a label of its own.
 
-    Args:
-        arguments: Flag and value. After ``-tr`` a trainer's name or the path of a model folder (one that holds
-            ``fold_X``), either with ``+calibrated`` behind it; after ``-i`` a folder of predictions or its
-            calibration.json; each with an optional ``LABEL=`` before it.
-
-    Returns:
-        The entries in the same order, each with a label of its own.
-
-    Raises:
-        UserError: Fewer than two, one twice, a path that is not what the flag asks for, or a label twice.
+    After ``-tr`` stands a trainer's name or the path of a model folder (one that holds ``fold_X``), either with
+    ``+calibrated`` behind it; after ``-i`` a folder of predictions or its calibration.json; ``LABEL=`` may stand before
+    each. UserError for fewer than two, one twice, a path that is not what the flag asks for, or a label twice.
     """
     entries = [_read(flag, argument) for flag, argument in arguments]
     if len(entries) < 2:
@@ -141,13 +134,10 @@ def _title(path: Path) -> str:
 
 
 def short_labels(trainers: Sequence[str]) -> list[str]:
-    """Labels for people: the loss, and the tokens in which the trainers differ.
+    """Labels for people, by class name: the loss, and the tokens in which the trainers differ.
 
     ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as ``Dice + X`` and
-    nnU-Net's own loss as ``Dice + CE (stock)``. Equal labels get a number.
-
-    Args:
-        trainers: Class names, of other packages, too; names without a method of ours are shown as they are.
+    nnU-Net's own loss as ``Dice + CE (stock)``. Other packages' names are shown as they are; equal labels get a number.
     """
     matches = [_METHOD.match(trainer) for trainer in trainers]
     tokens = [trainer.split("_")[1:] if match else [] for trainer, match in zip(trainers, matches)]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,7 @@ from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import MAIN_COLUMNS, Dataset
-from nnunet_nacl.compare.promises import Promises
+from nnunet_nacl.compare.dataset import MAIN_COLUMNS, Dataset, Promises
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
@@ -39,14 +38,7 @@ FIGURES = "figures"
 """Folder beside comparison.json."""
 
 
-class _Figure(NamedTuple):
-    """A figure before it is drawn; ``alt`` has its numbers for whoever cannot see it."""
-
-    kind: str
-    title: str
-    caption: str
-    alt: str
-    draw: Callable[..., Path]
+_Figure = tuple[str, str, str, str, Callable[..., Path]]  # kind, title, caption, alt, and what draws it
 
 
 def write_figures(
@@ -54,31 +46,22 @@ def write_figures(
 ) -> list[dict[str, Any]]:
     """Write ``figures/<id>.png`` and ``.svg`` of each, with the comparison's notes at its foot.
 
-    Args:
-        comparison: What was computed.
-        promises: By data set and name of an entry; methods with intervals of predicted Dice have a figure of it.
-        folder: Output folder of the comparison.
-
-    Returns:
-        One entry of comparison.json per figure: ``id``, ``dataset``, ``title``, ``caption``, ``alt``, ``files``.
-
-    Raises:
-        UserError: A file cannot be written.
+    ``promises`` are by data set and name of an entry. The entries of comparison.json, one a figure, are returned: their
+    ``alt`` has the numbers for whoever cannot see them. UserError where a file cannot be written.
     """
     from tqdm import tqdm
 
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     figures = [(data, f) for data in comparison.datasets for f in _figures_of(comparison, data, promises[data.name])]
     entries = []
-    for dataset, figure in tqdm(figures, desc="figures", leave=False):
-        name = comparison.id_of(figure.kind, dataset)
+    for dataset, (kind, title, caption, alt, draw) in tqdm(figures, desc="figures", leave=False):
+        name = comparison.id_of(kind, dataset)
         files = [f"{FIGURES}/{name}.{ending}" for ending in ("png", "svg")]
-        frame = {"title": figure.title, "subtitle": dataset.where, "notes": comparison.notes, "also": (".svg",)}
         try:
-            figure.draw(folder / files[0], **frame)
+            draw(folder / files[0], title=title, subtitle=dataset.where, notes=comparison.notes, also=(".svg",))
         except UserError as error:
             raise UserError(f"{error} Then run the same command again: what was measured is kept.") from None
-        words = {key: getattr(figure, key) for key in ("title", "caption", "alt")}
+        words = {"title": title, "caption": caption, "alt": alt}
         entries.append({"id": name, "dataset": dataset.name, **words, "files": files})
     return entries
 
@@ -95,12 +78,11 @@ def _figures_of(comparison: Comparison, dataset: Dataset, promises: Mapping[str,
 
 
 def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> _Figure:
-    stats, bands = {}, {}
+    stats, bands, patients = {}, {}, list(dataset.groups or dataset.cases)
     for name, label in comparison.labels.items():
         of_cases = [record.bins[mask] for record in dataset.records[name]]
         stats[label] = BinStats.merge(of_cases)
         sums = (np.stack([getattr(s, what).sum(axis=0) for s in of_cases]) for what in ("count", "correct"))
-        patients = list(dataset.groups or dataset.cases)
         count, correct = (pd.DataFrame(rows).groupby(patients).sum().to_numpy() for rows in sums)
         bands[label] = bin_accuracy_bands(count, correct, **comparison.draws)
     caption = (
@@ -111,22 +93,20 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> _Figure
     )
     pooled = ", ".join(f"{label} {number(ece(s))}" for label, s in stats.items())
     alt = f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}."
-    draw = partial(draw_reliability, stats, bands=bands)
-    return _Figure(f"reliability_{mask}", f"Reliability: {mask}", caption, alt, draw)
+    return f"reliability_{mask}", f"Reliability: {mask}", caption, alt, partial(draw_reliability, stats, bands=bands)
 
 
 def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterator[_Figure]:
-    reference, chosen, tests = comparison.entries[0].label, _DIFFERENCES[kind], comparison.tests(dataset)
-    columns = {key: dataset.columns[key] for key in chosen}
-    rows = pd.concat([tests[tests["column"] == key] for key in chosen])
+    reference, tests = comparison.entries[0].label, comparison.tests(dataset)
+    columns = {key: dataset.columns[key] for key in _DIFFERENCES[kind]}
+    rows = pd.concat([tests[tests["column"] == key] for key in columns])
     titles = [columns[key].title for key in rows["column"]]
     rows = rows.assign(label=rows["trainer"].map(comparison.labels), title=titles)
     if rows["difference"].isna().all():
         return
     clear = [
         f"{row.title}: {row.label} {row.verdict} by {abs(row.difference):.3g}"
-        for row in rows.itertuples()
-        if row.verdict in ("better", "worse")
+        for row in rows.query("verdict in ('better', 'worse')").itertuples()
     ]
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with 95 % bootstrap intervals over "
@@ -137,7 +117,7 @@ def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterato
     alt = f"Paired differences to {reference}; p (Holm) below 0.05: {'; '.join(clear) or 'none'}."
     better = {column.title: column.better for column in columns.values()}
     draw = partial(draw_differences, rows, reference=reference, better=better)
-    yield _Figure(kind, f"Differences to {reference}", caption, alt, draw)
+    yield kind, f"Differences to {reference}", caption, alt, draw
 
 
 def _predicted_dice(kind: str, label: str, structures: dict[str, str], promises: Promises) -> _Figure:
@@ -150,19 +130,16 @@ def _predicted_dice(kind: str, label: str, structures: dict[str, str], promises:
     counts = {name: _count_covered(rows[rows.key == key]) for key, name in structures.items()}
     inside = ", ".join(f"{name} {n} of {n_rows} cases" for name, (n, n_rows) in counts.items())
     alt = f"Predicted against true Dice of {label}. Within their {LEVEL} interval: {inside}."
-    draw = partial(draw_predicted_dice, rows, structures)
-    return _Figure(kind, f"Predicted Dice: {label}", caption, alt, draw)
+    return kind, f"Predicted Dice: {label}", caption, alt, partial(draw_predicted_dice, rows, structures)
 
 
 _ROW, _LABEL, _PANEL, _AROUND = 0.27, 2.3, 3.2, 1.1  # inches of a forest plot
+_UNTESTED = "not tested: too few cases, whose interval is too narrow to rely on"
 _VERDICTS: dict[str, tuple[str, dict[str, Any]]] = {
     "better": ("better than {}: p (Holm) below 0.05", {"color": layout.BLUE, "marker": "o"}),
     "worse": ("worse than {}: p (Holm) below 0.05", {"color": layout.VERMILLION, "marker": "s"}),
     "none": ("no difference shown", {"color": layout.GREY, "marker": "D", "markerfacecolor": "white"}),
-    "untested": (
-        "not tested: too few cases, whose interval is too narrow to rely on",
-        {"color": layout.GREY, "marker": "X"},
-    ),
+    "untested": (_UNTESTED, {"color": layout.GREY, "marker": "X"}),
 }
 _POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
@@ -178,14 +155,8 @@ def draw_differences(
 ) -> Path:
     """Draw a forest plot: one panel per metric, one line per method, in the order of their first appearance.
 
-    Args:
-        rows: One for each method and metric: ``label``, ``title`` of the metric with its unit, ``difference`` (method
-            less reference), ``low`` and ``high`` of its interval, ``n`` cases, ``p_holm`` and ``verdict``, as
-            :attr:`~nnunet_nacl.compare.comparison.Comparison.statistics` has them; NaN where there is none.
-        path: Where to write, see :func:`~nnunet_nacl.show.layout.write_figure`; it is returned.
-        reference: The method that is subtracted.
-        better: By title of a metric: ``higher`` or ``lower`` values are better.
-        frame: What stands around the panels.
+    ``rows`` are of :attr:`~nnunet_nacl.compare.comparison.Comparison.statistics`, with the ``label`` of the method and
+    the ``title`` of the metric, by which ``better`` tells whether ``higher`` or ``lower`` values are.
     """
     methods = list(dict.fromkeys(rows["label"]))
     labels = [layout.wrap(method, _LABEL) for method in methods]
@@ -368,14 +339,8 @@ def draw_predicted_dice(
 
     A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside differ in marker and
     colour, and the heading of each panel counts them. A case without predicted or true Dice is left out and counted at
-    the foot.
-
-    Args:
-        rows: A row for each case and structure, with columns ``key``, ``Dice``, ``predicted_dice`` and the ends of its
-            interval, ``predicted_dice_low`` and ``predicted_dice_high``; NaN where there is none.
-        structures: Names of the structures by key.
-        path: Where to write, see :func:`~nnunet_nacl.show.layout.write_figure`; it is returned.
-        frame: What stands around the panels.
+    the foot. ``rows`` have the columns ``key``, ``Dice`` and those of
+    :data:`~nnunet_nacl.numbers.learned_quality.DICE`, NaN where there is no value.
     """
     shown, total = rows.dropna(subset=["Dice", "predicted_dice"]), rows.key.value_counts()
     counts = [(name, (shown.key == key).sum(), total[key]) for key, name in structures.items()]

@@ -1,7 +1,4 @@
-"""Writes comparison.json and report.html, the page of a comparison.
-
-docs/reference/files.md says what the keys of comparison.json mean.
-"""
+"""Writes comparison.json and report.html, the page of a comparison."""
 
 from __future__ import annotations
 
@@ -36,11 +33,7 @@ _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and
 
 
 def check_output_folder(folder: Path) -> None:
-    """Fail before the work rather than after it; what killed runs left there is removed.
-
-    Raises:
-        UserError: No comparison can be written there, or it would replace what no comparison wrote.
-    """
+    """UserError, before any work, where no comparison can be written, or it would replace what none wrote."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"-o {folder} is a file; give a folder.")
     check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
@@ -56,14 +49,9 @@ def comparison_to_json(
     command: str,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of comparison.json.
+    """The content of comparison.json, whose keys docs/reference/files.md explains.
 
-    Args:
-        comparison: What was computed.
-        tables: One entry per table: ``id``, ``dataset``, ``title``, ``caption``, ``files``.
-        figures: One entry per figure: ``id``, ``dataset``, ``title``, ``caption``, ``alt``, ``files``.
-        command: What the user typed.
-        settings: What the user chose beside the draws: ``allow_missing``, ``allow_training_cases``, ``groups``.
+    ``tables`` and ``figures`` are what was written of them, ``settings`` what the user chose beside the draws.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -130,16 +118,7 @@ def _listed(path: Path) -> set[str]:
 
 
 def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> Path:
-    """Write report.html into the output folder of `nnunet_nacl compare`, which has just written all else.
-
-    Args:
-        data: Content of comparison.json.
-        tables: Its tables.
-        folder: Holds the figures, and will hold the page, whose path is returned.
-
-    Raises:
-        UserError: It cannot be written.
-    """
+    """Write report.html, last of all, by the content of comparison.json; its path."""
     figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
     used, evaluation = {column["mask"] for column in data["columns"].values()}, data["settings"]["evaluation"]
     text = render_page(

@@ -1,15 +1,7 @@
-"""Finds the predictions of each compared entry, checks that they may be compared, and gets a record of each case.
-
-A fold's ``validation`` holds the cases that its network was not trained on; fold_all was trained on all of them.
-nnUNetv2_predict records neither the trainer nor the folds that it used, only (in plans.json) the data set: cases that
-are in no split of that data set were trained on by none of its networks. If one run of it predicted cases from the
-validation parts of several folds, every choice of folds was trained on some of them. For ensembles and for other
-tools' predictions nothing is known of cases that are in the splits.
-"""
+"""The predictions of each entry: where they lie, and which folds and cases may be compared."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +9,10 @@ from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases
-from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, make_key, same_contents
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import checksum
+<<<<<<< Updated upstream
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
 from nnunet_nacl.nnunet.prediction_folder import (
     PREDICT_ARGUMENTS,
@@ -38,36 +28,27 @@ from nnunet_nacl.nnunet.prediction_folder import (
     validation_folder,
 )
 from nnunet_nacl.nnunet.records import Work, recorded_cases
+=======
+from nnunet_nacl.nnunet import locate as places
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.records import recorded_cases
+>>>>>>> Stashed changes
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 @dataclass(frozen=True)
 class Options:
-    """How what is compared is found and measured.
-
-    Attributes:
-        plans: Name of the plans, of models by name.
-        configuration: ``2d``, ``3d_fullres``, ..., of models by name; empty where there are none.
-        folds: Of models; None takes those that are present for all.
-        references: Ground truth of folders given by path; None finds nnU-Net's own.
-        dataset_json: Of such folders; None looks in them and up to two levels above.
-        plans_json: Of such folders; found in the same way.
-        allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
-        allow_training_cases: Compare, with a note, cases on which a network was trained.
-        groups: Which cases are of one patient, see :func:`~nnunet_nacl.calibrate.workflow.read_groups`; None
-            takes it from the calibration maps of the models.
-        num_processes: Cases measured at the same time.
-    """
+    """How what is compared is found and measured; the first three are of models by name."""
 
     plans: str = "nnUNetPlans"
     configuration: str = ""
-    folds: Sequence[str] | None = None
-    references: Path | None = None
+    folds: Sequence[str] | None = None  # None takes those that are present for all
+    references: Path | None = None  # this and the next two: of folders given by path; None finds nnU-Net's own
     dataset_json: Path | None = None
     plans_json: Path | None = None
-    allow_missing: bool = False
-    allow_training_cases: bool = False
-    groups: str | None = None
+    allow_missing: bool = False  # compare, with a note, on what is common to all, where folds or cases are missing
+    allow_training_cases: bool = False  # compare, with a note, cases on which a network was trained
+    groups: str | None = None  # which cases are of one patient, as `-groups` says; None: as the models' maps say
     num_processes: int = 1
 
 
@@ -79,7 +60,7 @@ class Predictions:
         entry: Whose they are.
         fold: Whose validation part it is; empty for everything else.
         path: Where they lie.
-        folder: What is there; None where they cannot be measured, so that earlier records stand for them.
+        folder: What is in it; None where that cannot be measured, so that earlier records stand for it.
         why_not: What is missing then.
     """
 
@@ -109,6 +90,7 @@ class Selection:
     notes: list[str] = field(default_factory=list)
 
 
+<<<<<<< Updated upstream
 @dataclass(frozen=True)
 class Measured:
     """What was measured of some predictions.
@@ -231,16 +213,12 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
     return maps
 
 
+=======
+>>>>>>> Stashed changes
 def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Selection:
-    """Find the models' folds and the folders on a data set; nothing is measured.
+    """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
-    Args:
-        dataset: Name or number; may be None where no model is compared.
-        entries: What is compared.
-        options: How it is found.
-
-    Raises:
-        UserError: Something is missing, belongs to another data set, or has cases on which its networks were trained.
+    UserError where something is missing, belongs to another data set, or has cases on which its networks were trained.
     """
     selection, folders = Selection("", [], [], options), dict[str, Path]()
     if models := [entry for entry in entries if entry.is_model]:
@@ -252,26 +230,22 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
     name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
     for place in predictions:
         if place.folder and not recorded_cases(place.path):  # errors come before hours of work, notes when all is known
-            _check_training_cases(place, set(place.folder.cases()[0]), options)
+            check_training_cases(place, set(place.folder.cases()[0]), options.allow_training_cases)
     return replace(selection, name=selection.name or name, predictions=predictions)
 
 
 def _find_models(dataset: str, entries: Sequence[Entry], options: Options) -> tuple[str, dict[str, Path], list[str]]:
     """The data set's full name, each trainer's model folder, and a note on each that is of another configuration."""
-    plans, configuration = options.plans, options.configuration
-    models = {
-        entry.name: entry.path or model_folder(dataset, entry.trainer or "", plans, configuration) for entry in entries
-    }
+    chosen = options.plans, options.configuration
+    models = {e.name: e.path or places.model_folder(dataset, e.trainer or "", *chosen) for e in entries}
     notes = []
     for entry in entries:
-        _, its_plans, its_configuration = models[entry.name].resolve().name.split("__")
-        if entry.path is not None and (its_plans, its_configuration) != (plans, configuration):
-            notes.append(f"{entry.label} is a model of {its_configuration}, {its_plans}.")
+        _, plans, configuration = models[entry.name].resolve().name.split("__")
+        if entry.path is not None and (plans, configuration) != chosen:
+            notes.append(f"{entry.label} is a model of {configuration}, {plans}.")
     by_name = [models[entry.name].parent.name for entry in entries if entry.path is None]
-    if by_name:
-        return by_name[0], models, notes
-    name = models[entries[0].name].resolve().parent.name
-    if dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
+    name = by_name[0] if by_name else models[entries[0].name].resolve().parent.name
+    if not by_name and dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
         raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
     return name, models, notes
 
@@ -281,8 +255,7 @@ def common_folds(
 ) -> tuple[list[str], list[str]]:
     """The folds to compare, those asked for or all that are present, and notes about them.
 
-    Raises:
-        UserError: A fold is not present for all, and ``allow_missing`` is not set or leaves none.
+    UserError where a fold is not present for all, and ``allow_missing`` is not set or leaves none.
     """
     present = {name: _folds_of(model) for name, model in models.items()}
     if wanted is None:
@@ -308,7 +281,8 @@ def common_folds(
 
 def _folds_of(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was."""
-    folds = [fold for fold, folder in fold_folders(model).items() if is_measured(validation_folder(folder))]
+    folders = places.fold_folders(model).items()
+    folds = [fold for fold, folder in folders if places.is_measured(places.validation_folder(folder))]
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
 
@@ -325,22 +299,48 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
             yield Predictions(entry, fold, folder.folder, folder)
     elif entry.path:
         beside: dict[str, Any] = {"dataset_json": options.dataset_json, "plans": options.plans_json}
-        place, known = Predictions(entry, validated_fold(entry.path), entry.path), recorded_cases(entry.path)
+        fold, recorded = places.validated_fold(entry.path), recorded_cases(entry.path)
         try:
             found = PredictionFolder.open(entry.path, options.references, **beside)
+<<<<<<< Updated upstream
             found.cases(recorded=known)
             yield replace(place, folder=found)
+=======
+            found.cases(known=recorded)
+            yield Predictions(entry, fold, entry.path, found)
+>>>>>>> Stashed changes
         except UserError as error:
-            if not known:
+            if not recorded:
                 raise
-            yield replace(place, why_not=str(error))
+            yield Predictions(entry, fold, entry.path, why_not=str(error))
 
 
-def _check_training_cases(place: Predictions, cases: set[str], options: Options) -> list[str]:
+def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
+    """By case of a fold, the map that was fitted to the other parts of the cross-fit.
+
+    UserError where `nnunet_nacl calibrate` has not been run on these predictions.
+    """
+    fold = folder.folder.parent.resolve()
+    path, checkpoint = fold.parent / MAP_FILE, fold / "checkpoint_final.pth"
+    command = f"run `{places.calibrate_command(fold.parent, fold.parent.name.rpartition('__')[2])}`"
+    if not path.is_file():
+        raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
+    record, name = CalibrationMap.load(path), fold.name.removeprefix("fold_")
+    if checkpoint.is_file() and name in record.origin.checkpoint_sha256:
+        check_networks(path, record, {name: checksum(checkpoint)})
+    maps = record.part_maps
+    lacking = [case for case in folder.cases(known=maps)[0] if case not in maps]
+    if lacking or not maps:
+        problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
+        raise UserError(f"{path}: {problem}; {command} again.")
+    return maps
+
+
+def check_training_cases(place: Predictions, cases: set[str], allowed: bool) -> list[str]:
     """Notes on what was trained on an entry's cases, or fitted to them; UserError for networks that certainly were."""
     certain, why = _trained_on(place, cases)
     label = place.entry.label
-    if certain and not options.allow_training_cases:
+    if certain and not allowed:
         raise UserError(
             f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of other "
             "cases, or pass --allow-training-cases to compare them with a note."
@@ -356,11 +356,16 @@ def _check_training_cases(place: Predictions, cases: set[str], options: Options)
 
 
 def _trained_on(place: Predictions, cases: set[str]) -> tuple[bool, str]:
-    """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any."""
+    """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any.
+
+    nnUNetv2_predict records neither trainer nor folds, only (in plans.json) the data set: cases in no split of it were
+    trained on by none of its networks, and where one run predicted validation cases of several folds, every choice of
+    folds was trained on some. Of ensembles' and other tools' predictions of cases in the splits nothing is known.
+    """
     dataset, fold = place.folder.plans.get("dataset_name") if place.folder else None, place.fold
     if fold == "all":
         return True, "fold_all is trained on all cases, those of its validation included"
-    splits = splits_of(dataset)
+    splits = places.splits_of(dataset)
     if fold:
         seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
         return bool(seen), f"{_counted(seen)} in the training part of fold {fold}" if seen else ""
@@ -369,7 +374,8 @@ def _trained_on(place: Predictions, cases: set[str]) -> tuple[bool, str]:
     inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
     if not inside:
         return False, ""
-    if (place.path / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
+    in_no_fold = not any(inside <= set(split["val"]) for split in splits)
+    if in_no_fold and (place.path / places.PREDICT_ARGUMENTS).is_file():
         return True, f"{_counted(inside)} in the splits of {dataset}, in no single fold's validation part"
     return False, f"{_counted(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
 

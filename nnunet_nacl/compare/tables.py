@@ -1,7 +1,8 @@
-"""The tables of a comparison: their cells and captions."""
+"""The tables of a comparison: what stands in each cell, and the captions; and what is promised of cases, as text."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,21 +15,24 @@ from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.case import MASKS
-from nnunet_nacl.compare import case_tables as cases
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Dataset
-from nnunet_nacl.compare.promises import Promises
+from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Dataset, Promises
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import to_csv_text, write_atomically
-from nnunet_nacl.numbers.quality_report import quality_report
-from nnunet_nacl.show.tables import Rows, frames, number, ten_worst, text_of
+from nnunet_nacl.numbers.overlap import Detected
+from nnunet_nacl.numbers.presence import CONSTANT, LearnedPresence
+from nnunet_nacl.numbers.quality_report import FOLDS, ORDERS, QualityReport, quality_report
+from nnunet_nacl.show.tables import Rows, frames, named_together, number, ten_worst, text_of
 
+_ORDERS = (*ORDERS, FOLDS, "oracle", "random")
+MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
+DICE, PROBABILITY = "Dice where it is there", "probability that"
 TABLES = "tables"
 """Folder beside comparison.json."""
 NOT_TESTED = "not tested"
 _TEN_WORST = " The ten worst are shown, all are in the CSV."
 _QUALITY = (
-    f"MAE: {cases.MAE}; coverage: share of the intervals, by what other cases taught, that hold; rho: Spearman's rank "
+    f"MAE: {MAE}; coverage: share of the intervals, by what other cases taught, that hold; rho: Spearman's rank "
     "correlation of a case's lowest predicted Dice with its lowest true one; AURC: area under the risk-coverage curve "
     "(risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy and confidence over the predicted "
     "foreground, unusual volumes, lowest Dice between two folds, the truth (oracle), at random. Lower is better, of "
@@ -38,30 +42,17 @@ _QUALITY = (
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table of a comparison.
+    """A table of a comparison."""
 
-    Attributes:
-        id: Name of its files.
-        title: One line.
-        caption: What the numbers are, over how many cases, what is left out.
-        values: Header and rows: texts, and numbers in full precision.
-        texts: The same as shown.
-        better: By column whose best numbers are marked: ``lower`` or ``higher``. Where two columns name a row, those
-            that share the first name are marked together, else all.
-        unranked: Values of the column ``method`` whose rows cannot be best.
-        dataset: Name of the data set, None if it is about several.
-        csv: What the CSV holds where that is more than the table.
-    """
-
-    id: str
+    id: str  # name of its files
     title: str
     caption: str
-    values: pd.DataFrame
-    texts: pd.DataFrame
-    better: Mapping[str, str] = field(default_factory=dict)
-    unranked: Collection[str] = ()
-    dataset: str | None = None
-    csv: pd.DataFrame | None = None
+    values: pd.DataFrame  # texts, and numbers in full precision
+    texts: pd.DataFrame  # as they are shown
+    better: Mapping[str, str] = field(default_factory=dict)  # `lower` or `higher`, of columns with marks
+    unranked: Collection[str] = ()  # values of the column `method` whose rows cannot be best
+    dataset: str | None = None  # None if it is about several
+    csv: pd.DataFrame | None = None  # where that is more than the table
 
     @property
     def numeric(self) -> list[int]:
@@ -73,7 +64,8 @@ class Table:
         """``best``, ``second`` or nothing for each cell.
 
         What is rounded to the same text counts as equal: a reader sees no difference. Where all are equal nothing is
-        marked; of two methods only the best; where two or more are best, the next is no second.
+        marked; of two methods only the best; where two or more are best, the next is no second. Where two columns name
+        a row, rows that share the first name are marked together.
         """
         marks = pd.DataFrame("", self.values.index, self.values.columns)
         groups = self.values.iloc[:, 0] if self.numeric[0] > 1 else pd.Series(0, self.values.index)
@@ -123,10 +115,7 @@ def comparison_tables(
 ) -> list[Table]:
     """All tables: an overview of several data sets, then those of each, named after it; none without a row.
 
-    Args:
-        comparison: What was computed.
-        promises: By data set and name of an entry.
-        bad: By data set and nnU-Net's key of a structure the Dice below which a case is bad.
+    By data set, ``promises`` are by name of an entry, ``bad`` (the Dice below which a case is) by nnU-Net's key.
     """
     makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
     tables = [_overview(makers)] if len(makers) > 1 else []
@@ -147,8 +136,6 @@ def _overview(makers: Mapping[str, _Tables]) -> Table:
 
 
 class _Tables:
-    """Those of a data set."""
-
     def __init__(self, comparison: Comparison, dataset: Dataset) -> None:
         self.comparison, self.dataset = comparison, dataset
         self.labels, self.columns = comparison.labels, dataset.columns
@@ -241,27 +228,27 @@ class _Tables:
         reports = {label: quality_report(of_entry.table, bad) for label, of_entry in found.items()}
         notes = "".join(f" {label}: {text}." for label, of_entry in found.items() for text in of_entry.caveats)
         better = {"MAE predicted": "lower", "rho": "higher"}
-        yield self.make("quality", "Quality as promised", _QUALITY + notes, cases.quality_rows(reports), better=better)
+        yield self.make("quality", "Quality as promised", _QUALITY + notes, _quality_rows(reports), better=better)
         below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in bad.items())
         caption = (
             f"a case is bad where the Dice of some structure is below {below}. Of the bad cases, the share that is "
             "found by looking at so many percent (so many cases), in an order."
         )
-        yield self.make("workload", "Cases to look at", caption, cases.workload_rows(reports))
+        yield self.make("workload", "Cases to look at", caption, _workload_rows(reports))
         by_entry = self.dataset.table.groupby("entry", sort=False)
         detected = {self.labels[name]: detected_in(table) for name, table in by_entry}
         caption = (
             "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
             "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."
         )
-        rows = cases.detected_rows(detected, names)
-        yield self._worst("detected", "What is found", caption, rows, "structure", itemgetter(cases.DICE))
+        rows = _detected_rows(detected, names)
+        yield self._worst("detected", "What is found", caption, rows, "structure", itemgetter(DICE))
         caption = (
             "for structures that some scans lack, how probably one is in the scan, learned from other patients. Brier "
             "score, beside that of a constant (the share of the other patients), AUROC and ECE."
         )
-        rows = cases.presence_rows({label: of.presence for label, of in found.items() if of.presence}, names)
-        yield self._worst("presence", "Is it there", caption, rows, cases.PROBABILITY, cases.by_brier)
+        rows = _presence_rows({label: of.presence for label, of in found.items() if of.presence}, names)
+        yield self._worst("presence", "Is it there", caption, rows, PROBABILITY, lambda row: -row["Brier"])
 
     def _worst(self, kind: str, title: str, caption: str, rows: Rows, name: str, value: Any) -> Table:
         shown, more = ten_worst(rows, name, value)
@@ -277,3 +264,83 @@ class _Tables:
                 if missing := values.index[values[column][name].isna()].tolist():
                     parts.append(f"{self.columns[column].title}, {label}: {len(missing)} ({some(missing)})")
         return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
+
+
+def _quality_rows(reports: Mapping[str, QualityReport]) -> Rows:
+    """How far the predicted Dice of each method holds."""
+    learned = any(report.coverage for report in reports.values())
+    orders = [order for order in _ORDERS if any(order in report.orders for report in reports.values())]
+    rows = []
+    for method, report in reports.items():
+        row: dict[str, Any] = {"method": method, "MAE predicted": report.error}
+        if learned:
+            share, n = (report.coverage.share, report.coverage.n) if report.coverage else (math.nan, 0)
+            row |= {"coverage": (share, f"{100 * share:.0f} % of {n}" if n else "-"), "mean width": report.width}
+        row["rho"] = report.orders[ORDERS[0]]["rho"]
+        rows.append(row | {f"AURC {order}": report.orders.get(order, {"AURC": math.nan})["AURC"] for order in orders})
+    return rows
+
+
+def _workload_rows(reports: Mapping[str, QualityReport]) -> Rows:
+    """What a look at some cases finds, by method and order."""
+    rows = []
+    for method, report in reports.items():
+        below = "their thresholds" if isinstance(report.threshold, dict) else f"{report.threshold:g}"
+        bad = {f"cases below {below}": (report.n_bad, f"{report.n_bad} of {report.n_cases}")}
+        for order, looks in report.workload.items():
+            names = [f"look at {100 * look.looked_at:g} % ({look.n_cases})" for look in looks]
+            found = [(x.caught, "-" if math.isnan(x.caught) else f"{100 * x.caught:.0f} %") for x in looks]
+            rows.append({"method": method, "order": order, **bad, **dict(zip(names, found))})
+    return rows
+
+
+def _detected_rows(detected: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
+    """What is found, by structure and method, of structures that some method misses or invents."""
+    rows = []
+    for key, name in names.items():
+        of_methods = {method: by_key[key] for method, by_key in detected.items()}
+        for method, seen in of_methods.items() if any(s.missed or s.invented for s in of_methods.values()) else ():
+            counts = {"missed": (seen.missed, f"{seen.missed} of {seen.n_there}")}
+            counts["invented"] = (seen.invented, f"{seen.invented} of {seen.n_absent}")
+            rows.append({"structure": name, "method": method, DICE: seen.dice, **counts})
+    return rows
+
+
+def _presence_rows(presence: Mapping[str, LearnedPresence], names: Mapping[str, str]) -> Rows:
+    """How far the probability that a structure is in the scan holds, by method and structure."""
+    rows = []
+    for method, learned in presence.items():
+        for key, name in names.items():
+            if key in learned.listed and (kinds := learned.checks.get(key)):
+                check = kinds["learned"]
+                row: dict[str, Any] = {"method": method, PROBABILITY: f"{name} is in the scan"}
+                row |= {"Brier": check.brier, "of a constant": kinds[CONSTANT].brier, "AUROC": check.auroc}
+                rows.append(row | {"ECE": check.ece, "n": check.n})
+    return rows
+
+
+def quality_text(table: pd.DataFrame, bad: Mapping[str, float]) -> str:
+    """How far predicted Dice holds, each number on a line, and what a look at some cases finds.
+
+    The arguments are those of :func:`~nnunet_nacl.numbers.quality_report.quality_report`.
+    """
+    reports = {"": quality_report(table, bad)}
+    quality, looks = (frames(make(reports))[1].drop(columns="method") for make in (_quality_rows, _workload_rows))
+    return (
+        f"quality as promised by the probabilities (MAE of predicted Dice: {MAE})\n"
+        f"{quality.T.to_string(header=False)}\nbad cases found by looking at some, in an order:\n{text_of(looks)}"
+    )
+
+
+def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str], *, every: bool = False) -> str:
+    """What the segmentations find of each structure, or of the ten worst; empty where nothing is missed or invented."""
+    rows, more = ten_worst(_detected_rows({"": detected}, names), "structure", itemgetter(DICE), every)
+    return "\n".join([text_of(frames(rows)[1].drop(columns="method")), *more]) if rows else ""
+
+
+def presence_text(presence: LearnedPresence, names: Mapping[str, str], *, every: bool = False) -> str:
+    """How far the probability holds that a structure is in the scan, of the ten worst or of every one, and why not."""
+    rows, more = ten_worst(_presence_rows({"": presence}, names), PROBABILITY, lambda row: -row["Brier"], every)
+    lines = [text_of(frames(rows)[1].drop(columns="method")), *more] if rows else []
+    why_not = {names[key]: why for key, why in presence.why_not.items()}
+    return "\n".join([*lines, *(f"nothing is said of {line}" for line in named_together(why_not))])

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrate import workflow
-from nnunet_nacl.compare.dataset import align
+from nnunet_nacl.compare.dataset import align, promises_of
 from nnunet_nacl.compare.entries import read_entries
-from nnunet_nacl.compare.predictions import Options, locate, measured
-from nnunet_nacl.compare.promises import promises_of
+from nnunet_nacl.compare.predictions import Options, locate
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -40,7 +39,7 @@ def model(request, tmp_path, monkeypatch):
 def gather(*names: str):
     options = Options(plans=PLANS, configuration=CONFIGURATION)
     located = locate("999", read_entries([("-tr", name) for name in names]), options)
-    return located, align(located, measured(located))
+    return located, align(located)
 
 
 def fit(study):

@@ -11,7 +11,7 @@ from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.compare.dataset import align
 from nnunet_nacl.compare.entries import read_entries
-from nnunet_nacl.compare.predictions import Options, locate, measured
+from nnunet_nacl.compare.predictions import Options, locate
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from tests.compare.models import CONFIGURATION, DATASET, PLANS, measure
@@ -26,7 +26,7 @@ def gather(names=NAMES, paths=(), dataset="999", **options):
     """What the command line does before it computes."""
     arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
     located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
-    return align(located, measured(located))
+    return align(located)
 
 
 def remove_case(study, trainer: str, fold: int, case: str) -> None:

@@ -136,7 +136,7 @@ def test_other_settings_keep_the_sample_and_which_network_it_was(model):
     """As `evaluate -bins` measures a validation that the trainer recorded: `calibrate` must go on from it."""
     made_by = {"checkpoint": "0" * 64, "step_size": 0.5, "mirroring": True}
     for case, record in measured(model.validation(), with_sample=True).items():
-        replace(record, made_by=made_by).save(record_path(model.validation() / "records", case))
+        replace(record, made_by=made_by).save(model.validation() / "records" / f"{case}.npz")
     npz = model.validation() / "case_01.npz"
     np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
     anew = measured(model.validation(), n_bins=10)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from nnunet_nacl.compare.case_tables import presence_text
+from nnunet_nacl.compare.tables import presence_text
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.compare.case_tables import quality_text
+from nnunet_nacl.compare.tables import quality_text
 from nnunet_nacl.numbers.quality_report import FOLDS, aurc, compare_orders, quality_report, trust_of, workload
 from tests.numbers.problems import quality_of
 
