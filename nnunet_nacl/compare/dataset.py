@@ -20,7 +20,7 @@ from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, make_key, 
 from nnunet_nacl.compare.predictions import Predictions, Selection, check_training_cases, part_maps
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
-from nnunet_nacl.nnunet.locate import records_in
+from nnunet_nacl.nnunet.prediction_folder import records_in
 from nnunet_nacl.nnunet.records import Work, recorded_cases
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.numbers.learned_quality import DICE, predict_dice_parts

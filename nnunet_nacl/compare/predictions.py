@@ -12,27 +12,9 @@ from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_case
 from nnunet_nacl.compare.entries import Entry
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import checksum
-<<<<<<< Updated upstream
-from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
-from nnunet_nacl.nnunet.prediction_folder import (
-    PREDICT_ARGUMENTS,
-    PredictionFolder,
-    calibrate_command,
-    find_fold_folders,
-    fold_folders,
-    is_measured,
-    model_folder,
-    records_in,
-    splits_of,
-    validated_fold,
-    validation_folder,
-)
-from nnunet_nacl.nnunet.records import Work, recorded_cases
-=======
-from nnunet_nacl.nnunet import locate as places
+from nnunet_nacl.nnunet import prediction_folder as places
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import recorded_cases
->>>>>>> Stashed changes
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
@@ -90,131 +72,6 @@ class Selection:
     notes: list[str] = field(default_factory=list)
 
 
-<<<<<<< Updated upstream
-@dataclass(frozen=True)
-class Measured:
-    """What was measured of some predictions.
-
-    Attributes:
-        name: Of the entry.
-        fold: Whose validation part they are; empty for everything else.
-        records: Of the cases, in order.
-        structures: Names by nnU-Net's key, in the order of the channels.
-        regions: Whether the structures are sigmoid regions.
-        settings: How they were measured.
-        problems: What is wrong with cases that have no record, by name.
-        notes: Sentences for every output.
-    """
-
-    name: str
-    fold: str
-    records: Sequence[CaseRecord]
-    structures: dict[str, str]
-    regions: bool
-    settings: EvaluationSettings
-    problems: Mapping[str, str]
-    notes: Sequence[str]
-
-
-def measured(selection: Selection) -> list[Measured]:
-    """A record of each case of all predictions; what was not measured yet, or has changed, is measured first.
-
-    All are measured with the settings of those that are there already, so that a user's choice of masks is kept.
-
-    Raises:
-        UserError: The predictions cannot be evaluated, two were measured with other settings, or networks were trained
-            on the cases.
-    """
-    options, settings, result = selection.options, _common_settings(selection.predictions), []
-    for place in selection.predictions:
-        records, problems, notes = _records_of(place, settings, options.num_processes)
-        if place.folder is not None and place.entry.calibrated:
-            maps = part_maps(place.folder)
-            records = [under(record, maps[record.case]) for record in records]
-        notes += _check_training_cases(place, {record.case for record in records}, options)
-        names = dict(records[0].structures["name"])
-        regions = records[0].bins["all"].num_classes == len(names)
-        result.append(Measured(place.entry.name, place.fold, records, names, regions, settings, problems, notes))
-    return result
-
-
-def _records_of(
-    place: Predictions, settings: EvaluationSettings, jobs: int
-) -> tuple[list[CaseRecord], dict[str, str], list[str]]:
-    """Records of the cases in order, what is wrong with others, and a note where records stand for what is gone."""
-    why_not, entry = place.why_not, place.entry
-    if place.folder is not None:
-        work, title = Work(settings=settings, with_sample=entry.calibrated), f"{entry.label}, fold {place.fold}"
-        title = title.removesuffix(", fold ")
-        try:
-            found = measure_folders({"": place.folder}, work, jobs=jobs, chill=False, title=title)
-            return list(found.records.values()), dict(sorted(found.problems.items())), []
-        except UserError as error:
-            why_not = str(error)
-    if entry.is_model or not (records := _left_records(place.path)):
-        raise UserError(why_not)
-    why_not = why_not.splitlines()[0]
-    return records, {}, [f"{entry.label}: its records stand for predictions that cannot be measured: {why_not}"]
-
-
-_PREDICTED = ("segmentation", "probabilities")  # these lie in the folder, wherever it lay when they were measured
-
-
-def _left_records(folder: Path) -> list[CaseRecord]:
-    """Records in a folder whose files did not change since, but may be gone, all of the same kind."""
-    left: list[CaseRecord] = []
-    for case in sorted(recorded_cases(folder)):
-        if (record := find_record(records_in(folder), case)) is None:
-            continue
-        first, key = (left or [record])[0], record.key
-        files = {name: file and Path(file["path"]) for name, file in key["files"].items()}
-        files |= {name: path and folder / path.name for name, path in files.items() if name in _PREDICTED}
-        with contextlib.suppress(OSError):
-            alike = key["settings"] == first.key["settings"] and record.structures.name.equals(first.structures.name)
-            if record.bins and alike and same_contents(key, make_key(files, key["settings"], key)):
-                left.append(record)
-    return left
-
-
-def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
-    """As in the records that are there, else the defaults; UserError where two were measured with others."""
-    chosen: EvaluationSettings | None = None
-    for place in predictions:
-        settings = kept_settings(place.path)
-        if settings and chosen and (differing := settings.differing(chosen)):
-            raise UserError(
-                f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
-                f"settings ({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
-                f"folder {RECORDS}."
-            )
-        chosen = chosen or settings
-    return chosen or EvaluationSettings()
-
-
-def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
-    """By case of a fold, the map that was fitted to the other parts of the cross-fit.
-
-    Raises:
-        UserError: `nnunet_nacl calibrate` has not been run on these predictions.
-    """
-    fold = folder.folder.parent.resolve()
-    path, checkpoint = fold.parent / MAP_FILE, fold / "checkpoint_final.pth"
-    command = f"run `{calibrate_command(fold.parent, fold.parent.name.rpartition('__')[2])}`"
-    if not path.is_file():
-        raise UserError(f"{fold.parent} has no {MAP_FILE}; {command}.")
-    record, name = CalibrationMap.load(path), fold.name.removeprefix("fold_")
-    if checkpoint.is_file() and name in record.origin.checkpoint_sha256:
-        check_networks(path, record, {name: checksum(checkpoint)})
-    maps = record.part_maps
-    lacking = [case for case in folder.cases(recorded=maps)[0] if case not in maps]
-    if lacking or not maps:
-        problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
-        raise UserError(f"{path}: {problem}; {command} again.")
-    return maps
-
-
-=======
->>>>>>> Stashed changes
 def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Selection:
     """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
@@ -302,13 +159,8 @@ def _predictions_of(entry: Entry, selection: Selection, model: Path | None) -> I
         fold, recorded = places.validated_fold(entry.path), recorded_cases(entry.path)
         try:
             found = PredictionFolder.open(entry.path, options.references, **beside)
-<<<<<<< Updated upstream
-            found.cases(recorded=known)
-            yield replace(place, folder=found)
-=======
-            found.cases(known=recorded)
+            found.cases(recorded=recorded)
             yield Predictions(entry, fold, entry.path, found)
->>>>>>> Stashed changes
         except UserError as error:
             if not recorded:
                 raise
@@ -329,7 +181,7 @@ def part_maps(folder: PredictionFolder) -> dict[str, LogOddsMap]:
     if checkpoint.is_file() and name in record.origin.checkpoint_sha256:
         check_networks(path, record, {name: checksum(checkpoint)})
     maps = record.part_maps
-    lacking = [case for case in folder.cases(known=maps)[0] if case not in maps]
+    lacking = [case for case in folder.cases(recorded=maps)[0] if case not in maps]
     if lacking or not maps:
         problem = f"{lacking[0]} was not calibrated" if lacking else "it holds no map of its parts"
         raise UserError(f"{path}: {problem}; {command} again.")

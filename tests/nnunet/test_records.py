@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.case.record import CaseRecord, read_record, record_path, scores, table
+from nnunet_nacl.case.record import CaseRecord, read_record, scores, table
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.pipeline import side_by_side
