@@ -77,8 +77,8 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.review.deliver import review_source
     from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
+    from nnunet_nacl.review.sources import review_source
 
     processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)

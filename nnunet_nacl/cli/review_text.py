@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.records import Source
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-    from nnunet_nacl.review.deliver import Run
-    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.deliver import Delivery, Run
     from nnunet_nacl.review.predicted_quality import QualityOfMap
     from nnunet_nacl.review.review_list import Aims, ReviewList
 
@@ -48,7 +47,7 @@ def work_of(
     """
     from nnunet_nacl.case.findings import finding_channels
     from nnunet_nacl.case.measure import choose_maps
-    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.deliver import Delivery
     from nnunet_nacl.review.review_list import Aims
 
     calibration, quality, why_not = opened

@@ -1,44 +1,106 @@
-"""Predicts or reads cases, and writes segmentations, maps, the review list and its pages into one folder."""
+"""Measures, draws and writes every case of a source, and the review list and its pages, into one folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import nnunet_nacl
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of, named_map
-from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
-from nnunet_nacl.dicom.output import DICOM, DicomMaker, read_codes
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, named_map
+from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.measure import Views, measure
+from nnunet_nacl.case.probabilities import CalibratedProbabilities
+from nnunet_nacl.case.record import RECORDS, CaseRecord, file_key, find_record, record_path, table
+from nnunet_nacl.dicom.output import DICOM, DicomMaker
 from nnunet_nacl.errors import UserError, list_problems, one_line
-from nnunet_nacl.files import checksum, locked, to_json_text, write_atomically
-from nnunet_nacl.json_files import encode, read_dict
-from nnunet_nacl.nnunet.image_files import RERUN
-from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
-from nnunet_nacl.nnunet.output import MAPS, open_output
-from nnunet_nacl.nnunet.predicted import Images
-from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder, fold_folders
-from nnunet_nacl.nnunet.records import SavedPredictions, Source, find_records, records_of, remove_written
-from nnunet_nacl.review.delivery import Delivery
-from nnunet_nacl.review.list_files import (
-    DOCUMENT,
-    RESEARCH,
-    SCHEMA_VERSION,
-    places_of_list,
-    promises,
-    remove_list,
-)
+from nnunet_nacl.files import locked, to_json_text, write_atomically
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.nnunet.output import MAPS, open_output, write_case
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import SavedPredictions, Source, Work, find_records, records_of, remove_written
+from nnunet_nacl.review import list_files
 from nnunet_nacl.review.pages import write_list
-from nnunet_nacl.review.predicted_quality import CalibratedModel
+from nnunet_nacl.review.pictures import draw_scan
+from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
+from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, completed, review_list
 
 NOT_YET = "not predicted yet: run the part that has it."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery(Work):
+    """Work on a case that is delivered; can be pickled.
+
+    Attributes:
+        output: Folder to write to.
+        data: Labels, writer and plans of the data set.
+        quality: What the map has learned; None where nothing is known.
+        maps: Some of :data:`~nnunet_nacl.case.measure.MAPS`, or ``probabilities``.
+        probabilities: Save the probabilities too (npz and pkl).
+        findings: Channels of the structures whose components are listed.
+        pictures: Draw the pictures of the scan's page.
+        dicom: Writes DICOM objects; None for images of other formats.
+    """
+
+    output: Path
+    data: PredictionFolder
+    quality: QualityOfMap | None = None
+    maps: tuple[str, ...] = ()
+    probabilities: bool = False
+    findings: tuple[int, ...] = ()
+    pictures: bool = True
+    dicom: DicomMaker | None = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Settings that a record depends on, beside the files and networks of its case."""
+        return {
+            "map": self.calibration and self.calibration.to_json(),
+            "maps": list(self.maps),
+            "save_probabilities": self.probabilities,
+            "findings": list(self.findings),
+            "pictures": self.pictures,
+            "codes": encode(dict(self.dicom.codes)) if self.dicom else {},
+        }
+
+    def accepts(self, record: CaseRecord) -> bool:
+        """Always: what is asked for is in the key."""
+        return True
+
+    def __call__(self, case: Case) -> CaseRecord:
+        """The record of a case, once all its files are written; UserError where one cannot be."""
+        views = Views.of(case, self.maps)
+        record = measure(case, self.calibration, views, findings=self.findings)
+        record = draw_scan(record, case, views, self.data, with_page=self.pictures)
+        options: dict[str, Any] = {"saved": case.saved, "probabilities": self._probabilities(case)}
+        written = write_case(self.data, case, self.output, maps=views.maps, **options)
+        if self.dicom is not None:
+            columns = list_files.structure_columns(completed(table([record]), self.quality))
+            if not self.quality:  # then no Dice is reported
+                columns = columns.loc[:, ~columns.columns.str.contains("dice")]
+            maps = [values for name, values in views.maps.items() if name.startswith("probability_")]
+            fractions = maps[-len(case.labels.foreground) :]  # without the background's
+            rows, is_calibrated = columns.to_dict("records"), self.calibration is not None
+            written += self.dicom.write(case, rows, case.images, self.output, fractions, is_calibrated)
+        return replace(record, files={str(path.relative_to(self.output)): file_key(path) for path in written})
+
+    def _probabilities(self, case: Case) -> np.ndarray | Path | None:
+        """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under the map."""
+        if not self.probabilities:
+            return None
+        if case.saved is None:
+            return case.probabilities.whole()
+        if self.calibration is None:
+            return case.saved
+        return CalibratedProbabilities(case.probabilities, self.calibration).whole()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +147,11 @@ def deliver(
         UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
     """
     output, data, names = delivery.output, delivery.data, list(source.names)
-    places = (*places_of_list(output, names), MAPS, DICOM, RECORDS, APPLIED_FILE)
+    places = (*list_files.places_of_list(output, names), MAPS, DICOM, RECORDS, APPLIED_FILE)
     list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
     with open_output(output, [run.folder], data, run.arguments, places, part=run.part):
         with locked(list_lock):
-            remove_list(output)
+            list_files.remove_list(output)
         (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
@@ -152,7 +214,7 @@ def _write(
     listed = review_list([done[name] for name in sorted(done)], delivery.quality, run.aims, about)
     write_list(listed, output)
     document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": list_files.SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
         "run": run_id,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -165,13 +227,13 @@ def _write(
         "flags": encode(run.aims.flags),
         "unlike": encode(listed.unlike),
         "members_dice_threshold": LOWEST_MEMBERS_DICE if len(run.members) > 1 else None,
-        "notes": [*notes, listed.reservation, RESEARCH],
+        "notes": [*notes, listed.reservation, list_files.RESEARCH],
         "n_cases": len(listed.scans),
         "n_to_look_at": len(listed.cases("is_flagged")),
         "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if run.aims.also else None,
-        "scans": promises(listed),
+        "scans": list_files.promises(listed),
     }
-    write_atomically(output / DOCUMENT, to_json_text(document))
+    write_atomically(output / list_files.DOCUMENT, to_json_text(document))
     return listed
 
 
@@ -195,145 +257,3 @@ def _remove_others(output: Path, names: set[str]) -> None:
         if record:
             remove_written(record, output)
             record_path(output / RECORDS, record.case).unlink(missing_ok=True)
-
-
-def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[SavedPredictions, Run]:
-    """Cases of a folder of predictions, opened without a truth, and what documents say of it and the map on them.
-
-    UserError where the folder holds no probabilities.
-    """
-    place, labels = folder.folder, folder.labels
-    if next(place.glob("*.npz"), None) is None:
-        for validation in (place / "validation", *(fold / "validation" for fold in fold_folders(place).values())):
-            if next(validation.glob("*.npz"), None) is not None:
-                raise UserError(f"{place} holds no predictions, but {validation} does: give that.")
-        raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
-    source = SavedPredictions(folder)
-    for name in {"", ".", ".."}.intersection(source.names):
-        source.names = [other for other in source.names if other != name]
-        source.problems[name] = f"{source.path(name)}: no folder for maps can have the name {name!r}; rename the case."
-    made_by, applied = {"generated_by": "nnunet_nacl review"}, dict[str, Any]()
-    if (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
-        applied = read_dict(place / APPLIED_FILE)
-    elif map_path is not None:
-        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
-    return source, Run(
-        folder=place,
-        arguments=("review_args.json", made_by | {"predictions": os.path.abspath(place)}),
-        document={
-            "predictions": {"folder": os.path.abspath(place)} | map_of(place),
-            "dataset": folder.plans.get("dataset_name"),
-            "form": "least certain region of each voxel" if labels.regions else "classes",
-            "structures": labels.structures,
-        },
-        made={
-            "Predictions": str(place),
-            "Calibrated by": str(map_path or "no map"),
-            "Segmentations": "as they were predicted",
-        },
-        map_path=map_path,
-        applied=applied | made_by if applied else {},
-    )
-
-
-def predict_source(
-    model: CalibratedModel,
-    network: Mapping[str, Any],
-    images: Path,
-    *,
-    previous: Path | None = None,
-    dicom: tuple[Path | None, str] = (None, ""),
-    parts: tuple[int, int] = (1, 0),
-    **options: Any,
-) -> tuple[Images, DicomMaker | None, Run]:
-    """A folder of scans and the networks of a model as cases, what writes DICOM objects, and what documents say.
-
-    Args:
-        model: The model.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
-        images: Folder of the scans.
-        previous: Folder with the segmentations of the stage before, for a cascade.
-        dicom: For DICOM series, file of the structures' codes and axes of the training's images.
-        parts: Runs that share the scans, and which of them this is, from 0.
-        **options: Of :class:`~nnunet_nacl.nnunet.predicted.Images`.
-
-    Raises:
-        UserError: There are no scans, or codes, stage before or number of the part do not fit.
-    """
-    if model.previous_stage and previous is None:
-        raise UserError(
-            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict them with that "
-            "configuration's original checkpoint, and give their folder with -prev_stage_predictions."
-        )
-    if previous is not None and not model.previous_stage:
-        raise UserError(f"-prev_stage_predictions {previous}: {model.configuration} is no stage of a cascade.")
-    cases, problems = find_input_cases(images, model.opened, previous, orientation=dicom[1])
-    maker, (num_parts, part) = _dicom_maker(model, images, cases, *dicom), parts
-    if not 0 <= part < num_parts:
-        raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
-    if part >= len(cases):
-        print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
-    source = Images(model, network, cases, check=maker.check if maker else None, **options)
-    source.problems = problems
-    arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}
-    return (
-        source,
-        maker,
-        Run(
-            folder=images,
-            arguments=(PREDICT_ARGUMENTS, {"list_of_lists_or_source_folder": str(images.resolve())} | arguments),
-            num_parts=num_parts,
-            part=part,
-            map_path=model.map_path,
-            members=[f"fold_{fold}" for fold in model.folds],
-            **_of_model(model, images, network["step_size"], network["mirroring"]),
-        ),
-    )
-
-
-def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring: bool) -> dict[str, Any]:
-    """Attributes of a run of predict that say how its networks were used."""
-    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
-    notes += model.other_inference(step_size, mirroring)
-    if model.quality is not None:
-        notes += model.quality.caveats((), several=len(model.folds) > 1)
-    document: dict[str, Any] = {
-        "images": str(images.resolve()),
-        "model": {
-            "folder": str(model.folder.resolve()),
-            "dataset": model.opened.plans.get("dataset_name"),
-            "trainer": model.trainer,
-            "configuration": model.configuration,
-            "checkpoint": model.checkpoint,
-            "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
-        },
-        "calibrated": model.calibration is not None,
-        "step_size": step_size,
-        "mirroring": mirroring,
-        "training_range": model.training.whose or None,
-    }
-    made = {
-        "Scans": str(images),
-        "Model": model.folder.name,
-        "Folds": ", ".join(model.folds),
-        "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
-        "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
-        "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
-    }
-    return {"document": document, "made": made, "notes": notes}
-
-
-def _dicom_maker(
-    model: CalibratedModel, images: Path, cases: Sequence[InputCase], codes: Path | None, orientation: str
-) -> DicomMaker | None:
-    """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
-    if not any(case.orientation for case in cases):
-        if (codes or orientation) and cases:
-            raise UserError(f"-codes and -orientation go with DICOM series; {images} holds other images.")
-        return None
-    names = [model.labels.names[channel] for channel in model.labels.foreground]
-    if codes is None:
-        raise UserError(f"{images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
-    several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
-    serial = model.hashes[0] if len(model.hashes) == 1 else several
-    return DicomMaker(read_codes(codes, names), model.folder.name, serial)

@@ -75,11 +75,10 @@ class ReviewList:
     Attributes:
         scans: A row for each scan, by case, see :func:`review_list`.
         structures: The rows of each scan in that order, see :func:`completed`; the index is the case.
-        records: Of each case.
+        records: By case.
         quality: What the calibration map has learned; None where nothing is known.
-        aims: What was asked for.
+        aims, about: What was asked for, and what is said beside the list.
         unlike: How many scans are unlike the calibration scans; None where nobody knows what these look like.
-        about: What is said beside it.
     """
 
     scans: pd.DataFrame

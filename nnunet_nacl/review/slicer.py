@@ -103,11 +103,11 @@ def read_marks(
     """
     marks: dict[str, str] = {}
     for path in files:
-        rows = _rows(path)
-        if not rows or {"case", "mark"} <= set(rows[0]):
-            entries = read_table(path)
+        header, *rows = table = _rows(path) or [["case", "mark"]]
+        if {"case", "mark"} <= set(header):  # texts as they were before to_csv_text
+            entries = [dict(zip(header, map(from_csv_cell, row))) for row in rows]
         else:
-            pairs = ((row[0], "".join(row[1:2])) for row in rows)
+            pairs = ((row[0], "".join(row[1:2])) for row in table)
             entries = [{"case": images.get(_name(image), image), "mark": rating} for image, rating in pairs]
         for entry in entries:
             case, mark = entry.get("case", ""), _MARKS.get(entry.get("mark", ""))
@@ -141,13 +141,8 @@ def _name(path: str) -> str:
     return re.split(r"[\\/]", path)[-1]
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file with a header, texts as they were before :func:`~nnunet_nacl.files.to_csv_text`."""
-    header, *rows = _rows(path) or [[]]
-    return [dict(zip(header, map(from_csv_cell, row))) for row in rows]
-
-
 def _rows(path: Path) -> list[list[str]]:
+    """Of a CSV file, those that hold something."""
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             # a spreadsheet may have saved our table with its country's separator

@@ -110,7 +110,7 @@ def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-    from nnunet_nacl.review.delivery import Delivery
+    from nnunet_nacl.review.deliver import Delivery
     from nnunet_nacl.review.predicted_quality import CalibratedModel
 
     rng, num = np.random.default_rng(0), classes - 1

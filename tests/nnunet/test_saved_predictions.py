@@ -25,7 +25,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.review import delivery
+from nnunet_nacl.review import deliver
 from tests.nnunet.untrained import digests
 from tests.processes import WARM, full_disk, run_warm
 from tests.review_tables import read_list
@@ -208,9 +208,9 @@ def test_an_ignore_label_is_no_class(predict, tmp_path):
 @pytest.fixture
 def done(monkeypatch):
     """Names of the cases that are done."""
-    names, original = [], delivery.write_case
+    names, original = [], deliver.write_case
     monkeypatch.setattr(
-        delivery,
+        deliver,
         "write_case",
         lambda data, case, *to, **what: names.append(case.name) or original(data, case, *to, **what),
     )
@@ -277,7 +277,7 @@ def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path
 
 def killed(folder, output):
     """A review that is killed when its third segmentation lies there, and nothing says so yet."""
-    written, write = [], delivery.write_case
+    written, write = [], deliver.write_case
 
     def write_and_die(*arguments, **options):
         written.append(write(*arguments, **options))
@@ -285,7 +285,7 @@ def killed(folder, output):
             os.kill(os.getpid(), signal.SIGKILL)
         return written[-1]
 
-    delivery.write_case = write_and_die
+    deliver.write_case = write_and_die
     reviewed(folder, output, findings=(1,))
 
 

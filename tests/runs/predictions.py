@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.review.deliver import deliver, review_source
-from nnunet_nacl.review.delivery import Delivery
+from nnunet_nacl.review.deliver import Delivery, deliver
 from nnunet_nacl.review.review_list import Aims, ReviewList
+from nnunet_nacl.review.sources import review_source
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x

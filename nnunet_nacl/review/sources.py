@@ -1,0 +1,165 @@
+"""Opens the cases of `predict` and of `review`, with what documents say of where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of
+from nnunet_nacl.dicom.output import DicomMaker, read_codes
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.image_files import RERUN
+from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
+from nnunet_nacl.nnunet.predicted import Images
+from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder, fold_folders
+from nnunet_nacl.nnunet.records import SavedPredictions
+from nnunet_nacl.review.deliver import Run
+from nnunet_nacl.review.predicted_quality import CalibratedModel
+
+
+def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[SavedPredictions, Run]:
+    """Cases of a folder of predictions, opened without a truth, and what documents say of it and the map on them.
+
+    UserError where the folder holds no probabilities.
+    """
+    place, labels = folder.folder, folder.labels
+    if next(place.glob("*.npz"), None) is None:
+        for validation in (place / "validation", *(fold / "validation" for fold in fold_folders(place).values())):
+            if next(validation.glob("*.npz"), None) is not None:
+                raise UserError(f"{place} holds no predictions, but {validation} does: give that.")
+        raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
+    source = SavedPredictions(folder)
+    for name in {"", ".", ".."}.intersection(source.names):
+        source.names = [other for other in source.names if other != name]
+        source.problems[name] = f"{source.path(name)}: no folder for maps can have the name {name!r}; rename the case."
+    made_by, applied = {"generated_by": "nnunet_nacl review"}, dict[str, Any]()
+    if (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+        applied = read_dict(place / APPLIED_FILE)
+    elif map_path is not None:
+        applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
+    return source, Run(
+        folder=place,
+        arguments=("review_args.json", made_by | {"predictions": os.path.abspath(place)}),
+        document={
+            "predictions": {"folder": os.path.abspath(place)} | map_of(place),
+            "dataset": folder.plans.get("dataset_name"),
+            "form": "least certain region of each voxel" if labels.regions else "classes",
+            "structures": labels.structures,
+        },
+        made={
+            "Predictions": str(place),
+            "Calibrated by": str(map_path or "no map"),
+            "Segmentations": "as they were predicted",
+        },
+        map_path=map_path,
+        applied=applied | made_by if applied else {},
+    )
+
+
+def predict_source(
+    model: CalibratedModel,
+    network: Mapping[str, Any],
+    images: Path,
+    *,
+    previous: Path | None = None,
+    dicom: tuple[Path | None, str] = (None, ""),
+    parts: tuple[int, int] = (1, 0),
+    **options: Any,
+) -> tuple[Images, DicomMaker | None, Run]:
+    """A folder of scans and the networks of a model as cases, what writes DICOM objects, and what documents say.
+
+    Args:
+        model: The model.
+        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        images: Folder of the scans.
+        previous: Folder with the segmentations of the stage before, for a cascade.
+        dicom: For DICOM series, file of the structures' codes and axes of the training's images.
+        parts: Runs that share the scans, and which of them this is, from 0.
+        **options: Of :class:`~nnunet_nacl.nnunet.predicted.Images`.
+
+    Raises:
+        UserError: There are no scans, or codes, stage before or number of the part do not fit.
+    """
+    if model.previous_stage and previous is None:
+        raise UserError(
+            f"a cascade: this network needs the segmentations of {model.previous_stage}. Predict them with that "
+            "configuration's original checkpoint, and give their folder with -prev_stage_predictions."
+        )
+    if previous is not None and not model.previous_stage:
+        raise UserError(f"-prev_stage_predictions {previous}: {model.configuration} is no stage of a cascade.")
+    cases, problems = find_input_cases(images, model.opened, previous, orientation=dicom[1])
+    maker, (num_parts, part) = _dicom_maker(model, images, cases, *dicom), parts
+    if not 0 <= part < num_parts:
+        raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
+    if part >= len(cases):
+        print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
+    source = Images(model, network, cases, check=maker.check if maker else None, **options)
+    source.problems = problems
+    arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}
+    return (
+        source,
+        maker,
+        Run(
+            folder=images,
+            arguments=(PREDICT_ARGUMENTS, {"list_of_lists_or_source_folder": str(images.resolve())} | arguments),
+            num_parts=num_parts,
+            part=part,
+            map_path=model.map_path,
+            members=[f"fold_{fold}" for fold in model.folds],
+            **_of_model(model, images, network["step_size"], network["mirroring"]),
+        ),
+    )
+
+
+def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring: bool) -> dict[str, Any]:
+    """Attributes of a run of predict that say how its networks were used."""
+    notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
+    notes += model.other_inference(step_size, mirroring)
+    if model.quality is not None:
+        notes += model.quality.caveats((), several=len(model.folds) > 1)
+    document: dict[str, Any] = {
+        "images": str(images.resolve()),
+        "model": {
+            "folder": str(model.folder.resolve()),
+            "dataset": model.opened.plans.get("dataset_name"),
+            "trainer": model.trainer,
+            "configuration": model.configuration,
+            "checkpoint": model.checkpoint,
+            "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
+        },
+        "calibrated": model.calibration is not None,
+        "step_size": step_size,
+        "mirroring": mirroring,
+        "training_range": model.training.whose or None,
+    }
+    made = {
+        "Scans": str(images),
+        "Model": model.folder.name,
+        "Folds": ", ".join(model.folds),
+        "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
+        "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
+        "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
+    }
+    return {"document": document, "made": made, "notes": notes}
+
+
+def _dicom_maker(
+    model: CalibratedModel, images: Path, cases: Sequence[InputCase], codes: Path | None, orientation: str
+) -> DicomMaker | None:
+    """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
+    if not any(case.orientation for case in cases):
+        if (codes or orientation) and cases:
+            raise UserError(f"-codes and -orientation go with DICOM series; {images} holds other images.")
+        return None
+    names = [model.labels.names[channel] for channel in model.labels.foreground]
+    if codes is None:
+        raise UserError(f"{images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
+    several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
+    serial = model.hashes[0] if len(model.hashes) == 1 else several
+    return DicomMaker(read_codes(codes, names), model.folder.name, serial)
