@@ -32,8 +32,7 @@ class FrequencyStart:
     def on_train_start(self) -> None:
         """Count the training cases' voxels and set the biases, where a training begins.
 
-        A training that is continued keeps all it has loaded, and layers whose biases came from pretrained weights keep
-        those.
+        A training that is continued keeps all it has loaded, and layers with biases of pretrained weights keep those.
         """
         trainer = self._trainer
         if trainer.current_epoch > 0:

@@ -21,7 +21,7 @@ __all__ += [name for method in METHODS.values() for name in (method.function, me
 
 
 class Loss(nn.Module):
-    """A loss function with its settings: what the function takes after logits and target, with the same defaults.
+    """A loss function with its settings: what the function takes after logits and target, with its defaults.
 
     Raises:
         ValueError: A setting is out of range.

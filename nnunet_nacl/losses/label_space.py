@@ -31,8 +31,7 @@ class LabelSpace:
 
     Args:
         regions: False for mutually exclusive classes (softmax), True for regions (sigmoid).
-        ignore_label: Label of the voxels that have no ground truth; only for classes, regions have the mask in the
-            target.
+        ignore_label: Label of the voxels that have no ground truth; classes only, regions have a mask in the target.
 
     Raises:
         ValueError: ``ignore_label`` is given together with ``regions``, or is not an integer.
@@ -56,8 +55,8 @@ class LabelSpace:
         """Check ``target`` against ``logits`` and split it into labels and mask, see :mod:`nnunet_nacl.losses.batch`.
 
         ``check_labels`` reads the target back from the device, so training loops check their first batch only; it is
-        left out while torch.compile traces. ValueError where shapes do not fit, logits are not floating point, or a
-        label is no class.
+        left out while torch.compile traces. ValueError where shapes do not fit, logits are no floats, or a label is no
+        class.
         """
         if not (3 <= logits.ndim <= 5) or not logits.is_floating_point():
             raise ValueError(

@@ -34,9 +34,8 @@ class Neighborhood:
         prior: ``mean`` weighs all voxels alike; ``gaussian`` by exp(-d^2 / 2 sigma^2), d in voxels; ``svls`` is the
             gaussian whose centre weighs as much as all its neighbours together (Islam & Glocker 2021).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
-        padding: What lies outside of the image: ``valid`` nothing (shares of the voxels inside), ``background`` class 0
-            (the NACL authors' code), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest voxel inside (the
-            SVLS authors' code).
+        padding: Beyond the border: ``valid`` nothing (shares of the voxels inside), ``background`` class 0 (the NACL
+            authors' code), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest voxel inside (SVLS's code).
 
     Raises:
         ValueError: A size is even or not positive, sigma is not positive, or a name is unknown.
@@ -151,8 +150,7 @@ def neighborhood_proportions(
 
     Returns:
         (B, K, *spatial) or (B, R, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the
-            share of the neighbourhood that lies outside is missing, and where a whole neighbourhood is ignored, where
-            it is 0.
+            share that lies outside is missing, and where a whole neighbourhood is ignored, where it is 0.
 
     Raises:
         ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.

@@ -59,7 +59,7 @@ def cece(stats: BinStats, *, reduction: str = "mean", num_classes: int | None = 
 
 
 def ace(stats: BinStats) -> float:
-    """Average calibration error: the mean gap of the non-empty top-label bins, each bin weighing the same.
+    """Average calibration error: the plain mean gap of the non-empty top-label bins.
 
     (Not the *adaptive* error of equal-mass bins.) For regions the mean over regions.
     """

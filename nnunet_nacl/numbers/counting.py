@@ -340,7 +340,7 @@ class CalibrationMetric:
         self.stats = self._zero
 
     def merge_state(self, other: CalibrationMetric) -> None:
-        """Add what another metric of the same kind has seen."""
+        """Add what another metric, of these classes and bins, has seen."""
         self.stats = self.stats + other.stats
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -32,8 +32,7 @@ class ExpectedOverlap:
     """Sums of a case from which expected Dice and volume follow; ``a + b`` holds those of both sets of voxels.
 
     Attributes:
-        expected: (S,) float64 sum of p_k over all voxels, for the K - 1 classes without the background, or the R
-            regions.
+        expected: (S,) float64 sum of p_k over all voxels, for each class but the background, or each region.
         chosen: (S,) int64 number of voxels with s = k: the size of the structure in the segmentation.
         common: (S,) float64 sum of p_k over these voxels: the expected size of what both share.
     """

@@ -21,7 +21,7 @@ from torch import Tensor
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped, is_certain, log_loss, probabilities, with_total
 
 AFFINE_FORMS = ("temperature", "shift")
-"""One slope; one slope and an offset per structure: the same for every label."""
+"""One slope; one slope and an offset per structure: for all labels."""
 FORMS = (*AFFINE_FORMS, "conditional")
 """Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
 RIDGE = 1e-6
@@ -115,7 +115,7 @@ def structures_in_truth(cases: Iterable[Voxels]) -> np.ndarray:
 
 
 def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
-    """Fit a map that is the same for every label, one of ``AFFINE_FORMS``, every case weighing the same.
+    """Fit one map for all labels, of a form among ``AFFINE_FORMS``; all cases have one weight.
 
     The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is elsewhere.
     """
@@ -142,7 +142,7 @@ def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
 
 
 def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -> LogOddsMap:
-    """Fit a map by label, every case weighing the same: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
+    """Fit a map by label, all cases with one weight: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
 
     At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
     of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All other

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]
 """Columns of predicted Dice and the ends of its intervals, whose level is 1 - ``DEFAULT_ALPHA``."""
 SINGLE_NETWORKS = "from single networks; the errors of an average of networks may differ"
 """Said beside what was not learned from predictions as they are deployed."""
-_VOLUMES = (0.0, math.inf)
+_SHARES, _VOLUMES = (0.0, 1.0), (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class StructureEstimate:
     difference: Annotated[np.ndarray, Array(np.float64)]
     patient: Patients
     alpha: Annotated[float, Field(ge=DEFAULT_ALPHA, le=DEFAULT_ALPHA)] = DEFAULT_ALPHA
-    bounds: tuple[Number, Number] = (0.0, 1.0)
+    bounds: tuple[Number, Number] = _SHARES
     voxel: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,22 +69,13 @@ class StructureEstimate:
 
     @classmethod
     def fit(
-        cls,
-        predicted: ArrayLike,
-        true: ArrayLike,
-        patients: Sequence[Hashable],
-        *,
-        bounds: tuple[float, float] = (0.0, 1.0),
-        voxel: float | None = None,
+        cls, predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
     ) -> StructureEstimate:
-        """Learn from (n,) values and to whom each case belongs; every patient weighs the same.
-
-        NaN is left out: a predicted Dice or volume of a structure that was not segmented, a true one that is not
-        defined.
-        """
+        """Learn from (n,) Dice, or volumes if ``voxel`` is given, and to whom each case belongs; NaN is left out."""
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         usable = ~np.isnan(x + y)
         number = pd.factorize(pd.Series(list(patients), dtype=object)[usable])[0]
+        bounds = _SHARES if voxel is None else _VOLUMES
         return cls((y - x)[usable] / _scale(x[usable], voxel), number, DEFAULT_ALPHA, bounds, voxel)
 
     @property
@@ -112,8 +103,7 @@ class StructureEstimate:
     def predict(self, predicted: ArrayLike) -> np.ndarray:
         """(..., 3) predicted values and the ends of their intervals, which need not hold them if all are off one way.
 
-        All are NaN where ``predicted``, (...) Dice or volumes, is NaN or nothing was learned; the ends with too few
-        patients.
+        All are NaN where ``predicted``, (...), is NaN or nothing was learned; the ends with too few patients.
         """
         x = np.asarray(predicted, float)
         result = np.full((*x.shape, 3), math.nan)
@@ -180,7 +170,7 @@ class EstimateCheck:
 
 
 def check_estimate(
-    predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], **options: Any
+    predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
 ) -> EstimateCheck:
     """Predict each case by what the cases of other patients teach; arguments as :meth:`StructureEstimate.fit`."""
     x, y = np.asarray(predicted, float), np.asarray(true, float)
@@ -189,7 +179,7 @@ def check_estimate(
     if len(set(names)) < 2:
         return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
     parts, weight = parts_of(names), 1 / pd.Series(names).map(pd.Series(names).value_counts()).to_numpy()
-    middle, low, high = predict_parts(x, y, names, parts, **options).T
+    middle, low, high = predict_parts(x, y, names, parts, voxel).T
     constant = by_others(parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others])))
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
     bias, width = float(np.mean(middle - y)), float(np.mean(high - low))
@@ -197,13 +187,17 @@ def check_estimate(
 
 
 def predict_parts(
-    predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], parts: Sequence[Hashable], **options: Any
+    predicted: ArrayLike,
+    true: ArrayLike,
+    patients: Sequence[Hashable],
+    parts: Sequence[Hashable],
+    voxel: float | None = None,
 ) -> np.ndarray:
-    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what those of other parts teach; fit's options."""
+    """(n, 3) as :meth:`StructureEstimate.predict`, each case by what the cases of other parts teach."""
     x, y, names = np.asarray(predicted, float), np.asarray(true, float), np.array(patients, object)
 
     def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
-        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), **options).predict(x[left])
+        return StructureEstimate.fit(x[others], y[others], names[others].tolist(), voxel).predict(x[left])
 
     return by_others(parts, predict)
 
@@ -213,8 +207,7 @@ class LearnedQuality:
     """Estimates of Dice and volume of nnU-Net's labels, and what flags are learned from.
 
     Attributes:
-        as_deployed: Whether cases were predicted as in use (a held-out folder), not by single networks of a
-            cross-validation.
+        as_deployed: Whether cases were predicted as in use (a held-out folder), not by networks of a cross-validation.
         dice, volume: By structure.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
@@ -227,7 +220,7 @@ class LearnedQuality:
     scores: ScanScores
 
     def __post_init__(self) -> None:
-        for what, estimates, bounds in (("dice", self.dice, (0.0, 1.0)), ("volume", self.volume, _VOLUMES)):
+        for what, estimates, bounds in (("dice", self.dice, _SHARES), ("volume", self.volume, _VOLUMES)):
             for name, estimate in estimates.items():
                 if estimate.bounds != bounds:
                     raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
@@ -256,20 +249,17 @@ def learn(
     annotated it: then scores know nothing of presence.
     """
     present = pd.Series(math.nan, table.index) if ignore_label else present_by_others(table, patients, parts)
-    of_volume = {"bounds": _VOLUMES, "voxel": float(table.voxel_volume.median())}
-    kinds: dict[str, tuple[str, str, dict[str, Any]]] = {
-        "dice": ("predicted_dice", "Dice", {}),
-        "volume": ("predicted_volume", "true_volume", of_volume),
-    }
+    voxel = float(table.voxel_volume.median())
+    kinds = {"dice": ("predicted_dice", "Dice", None), "volume": ("predicted_volume", "true_volume", voxel)}
     estimates: dict[str, dict[str, StructureEstimate]] = {kind: {} for kind in kinds}
     checks: dict[str, dict[str, EstimateCheck]] = {kind: {} for kind in kinds}
     score, dice, always = {}, {}, []
     for key, rows in table.groupby("key", sort=False):
         names, is_always = patients_of(rows.case, patients), bool((rows.true_volume > 0).all())
-        for kind, (predicted, true, options) in kinds.items():
+        for kind, (predicted, true, scale) in kinds.items():
             pair = _seen(rows, predicted), rows[true]
-            estimates[kind][key] = StructureEstimate.fit(*pair, names, **options)
-            checks[kind][key] = check_estimate(*pair, names, **options)
+            estimates[kind][key] = StructureEstimate.fit(*pair, names, scale)
+            checks[kind][key] = check_estimate(*pair, names, scale)
         silent = checks["dice"][key].says_nothing
         score[key] = structure_score(rows.predicted_dice, present[rows.index], is_always, silent).tolist()
         dice[key] = rows.Dice.round(DIGITS).tolist()

@@ -44,7 +44,7 @@ class LogOddsMap:
 
     Attributes:
         slopes: (P, m) a_ckk, all above 0, where nothing else acts; P is the number of labels that a voxel can have (K,
-            or 2 for regions: out and in), or 1 where they are the same for every label. Or (P, m, m + 1): all a_ckj,
+            or 2 for regions: out and in), or 1 where all labels have one row. Or (P, m, m + 1): all a_ckj,
             then g_ck; of regions (P, m, 2): a_cr and g_cr, with a + g above 0.
         offsets: (P, m) b.
         regions: Whether the channels are sigmoid regions.
@@ -84,7 +84,7 @@ class LogOddsMap:
 
     @property
     def is_affine(self) -> bool:
-        """Whether it is the same for every label, and so commutes with averages of logits."""
+        """Whether it has one row for all labels, and so commutes with averages of logits."""
         return len(self.slopes) == 1
 
     @property
@@ -147,7 +147,7 @@ class LogOddsMap:
             inside: Where in ``probs`` that crop is; None looks for it, see :func:`network_box`.
 
         Returns:
-            A new array of the same shape; float32, or float64 if that was given.
+            A new array of this shape; float32, or float64 if that was given.
         """
         if len(probs) != (channels := self.num_structures + (not self.regions)):
             raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
@@ -230,7 +230,6 @@ def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] |
     """The part of the image that the network saw, nnU-Net's crop; None if no structure has any probability anywhere.
 
     nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout), and inside a
-    probability of 0 takes logits more than 100 apart. So it is the box of voxels with a structure above 0, of (C,
-    *spatial).
+    probability of 0 takes logits more than 100 apart. So the crop is the box of the voxels with a structure above 0.
     """
     return bounding_box((probs if regions else probs[1:]).max(axis=0) > 0)

@@ -68,11 +68,7 @@ class LearnedProbability:
         return cls(intercept, slopes, scaler.mean_, scaler.scale_, len(y), int(y.sum()), len(set(patients)))
 
     def predict(self, features: ArrayLike) -> np.ndarray:
-        """(n,) probability of a yes for (n, F) features; NaN where one of them is.
-
-        It is no nearer to 0 or 1 than ``0.5 / (n_patients + 1)``: far from what it has seen a regression is sure of
-        anything.
-        """
+        """(n,) probability of a yes for (n, F) features, no nearer to 0 or 1 than half a patient of those learned from."""
         from scipy.special import expit
 
         x = (np.asarray(features, float).reshape(-1, len(self.centre)) - self.centre) / self.spread
@@ -96,8 +92,8 @@ def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Ha
 class ProbabilityCheck:
     """Brier score, area under the ROC curve and expected calibration error of ``n`` probabilities; NaN without any.
 
-    The area is NaN unless there are both outcomes. The error is that of ten bins of equal width; with few values it is
-    far from 0 by chance alone.
+    The area is NaN unless there are both outcomes. With few values the error, of ten equal bins, is far from 0 by
+    chance.
     """
 
     brier: Share

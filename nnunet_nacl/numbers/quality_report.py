@@ -58,10 +58,7 @@ class QualityReport:
 
 
 def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityReport:
-    """Every number that is reported of one method, by a table of its cases and the Dice below which each key is bad.
-
-    Columns of ``DICE`` are there where other cases taught how far predicted Dice is off.
-    """
+    """Every number that is reported of one method, by a table of its cases and, by key, the Dice below which is bad."""
     by_case = table.groupby("case", sort=False)
     true, trust = by_case.Dice.min(), trust_of(table)
     above = (table.Dice - table.key.map(bad)).groupby(table.case, sort=False).min()
@@ -81,8 +78,7 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityRepo
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
     """By name of each order, (n,) trust in each case by its name, larger is better; NaN where nothing is known.
 
-    ``volume`` is minus the largest distance of a structure's log expected volume from the cases' mean, in standard
-    deviations.
+    ``volume``: minus the largest distance of a structure's log expected volume from the mean, in standard deviations.
     """
     by_case, volume = table.groupby("case", sort=False), table.predicted_volume.fillna(0)
     logs = np.log(volume + 0.01 * volume.groupby(table.key).transform("median") + np.finfo(float).tiny)
@@ -131,8 +127,7 @@ def workload(
 ) -> list[WorkloadRow]:
     """What looking at ``shares`` of the cases finds, the least trusted ones first; a case is bad below the threshold.
 
-    Of (n,) trust equal values count as in :func:`aurc`, and NaN is looked at first; NaN of the (n,) true Dice is left
-    out.
+    Of (n,) trust equal values count as in :func:`aurc`, and NaN is looked at first. NaN of (n,) true Dice is left out.
     """
     x, y = np.asarray(trust, float), np.asarray(true, float)
     x, y = np.where(np.isnan(x), -np.inf, x)[~np.isnan(y)], y[~np.isnan(y)]

@@ -149,8 +149,7 @@ def paired_difference(
     """Compare two methods by the values of each case, in one order; NaN is undefined.
 
     Means are over cases. Patients are drawn for the interval, each with all its cases (:func:`mean_interval`), and the
-    test takes one value of each patient, the mean over its cases: otherwise a patient with two images would count as
-    two.
+    test takes one value of each patient, the mean over its cases: the cases of one are alike.
     """
     from scipy.stats import rankdata
 

@@ -187,6 +187,7 @@ class Disagreement:
     foreground_mutual_information: float
 
 
+@dataclass(eq=False)
 class MemberSums:
     """Takes the members one after the other: memory grows with their number by a byte or two a voxel only.
 
@@ -194,15 +195,12 @@ class MemberSums:
     (C, n) probabilities of what a member is given as, such as logits, and ``label_map`` the (n,) label map of these.
     """
 
-    def __init__(
-        self,
-        structures: Sequence[int | tuple[int, ...]],
-        label_map: Callable[[np.ndarray], np.ndarray],
-        *,
-        regions: bool,
-        to_probs: Callable[[np.ndarray], np.ndarray],
-    ) -> None:
-        self._structures, self._label_map, self._regions, self._to_probs = structures, label_map, regions, to_probs
+    structures: Sequence[int | tuple[int, ...]]
+    label_map: Callable[[np.ndarray], np.ndarray]
+    regions: bool
+    to_probs: Callable[[np.ndarray], np.ndarray]
+
+    def __post_init__(self) -> None:
         self._probs = self._entropy = np.empty((0, 0), np.float32)
         self._segmentations: list[np.ndarray] = []
 
@@ -210,31 +208,31 @@ class MemberSums:
         """One more member: (C, *grid) values that ``to_probs`` takes."""
         if not self._segmentations:
             self._probs = np.zeros((len(values), values[0].size), np.float32)
-            self._entropy = np.zeros((len(values) if self._regions else 1, values[0].size), np.float32)
-        largest = int(np.max([np.max(value) for value in self._structures]))
+            self._entropy = np.zeros((len(values) if self.regions else 1, values[0].size), np.float32)
+        largest = int(np.max([np.max(value) for value in self.structures]))
         kept = np.empty(self._probs.shape[1], np.min_scalar_type(largest))
         for part, probs in self._blocks(values):
             self._probs[:, part] += probs
-            self._entropy[:, part] += _entropy_maps(probs, self._regions, False)
-            kept[part] = self._label_map(probs)
+            self._entropy[:, part] += _entropy_maps(probs, self.regions, False)
+            kept[part] = self.label_map(probs)
         self._segmentations.append(kept)
 
     def result(self, average: np.ndarray) -> Disagreement:
         """What was found; ``average`` are the (C, *grid) values of the ensemble, whose foreground counts."""
-        foreground = np.concatenate([self._label_map(probs) for _, probs in self._blocks(average)]) != 0
+        foreground = np.concatenate([self.label_map(probs) for _, probs in self._blocks(average)]) != 0
         n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
         for part in parts(len(information), _MEMBER_BLOCK_VOXELS):
-            mean = _entropy_maps(self._probs[:, part] / n, self._regions, False)
+            mean = _entropy_maps(self._probs[:, part] / n, self.regions, False)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
         inside = information[foreground]
         in_it = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
-        dice, voxels = _compare(self._segmentations, self._structures)
+        dice, voxels = _compare(self._segmentations, self.structures)
         return Disagreement(dice, voxels, information.reshape(average.shape[1:]), in_it)
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         flat = values.reshape(len(values), -1)
         for part in parts(flat.shape[1], _MEMBER_BLOCK_VOXELS):
-            yield part, self._to_probs(np.ascontiguousarray(flat[:, part]))
+            yield part, self.to_probs(np.ascontiguousarray(flat[:, part]))
 
 
 def _compare(

@@ -21,8 +21,7 @@ class Token:
     """One part of a trainer's name; it sets the attribute of :class:`Variant` at which it stands.
 
     Attributes:
-        form: How it is written: ``<x>`` a number, ``<n>`` a positive integer, ``|`` between words of which one is
-            chosen.
+        form: How it is written: ``<x>`` a number, ``<n>`` a positive integer, ``|`` between words to choose from.
         meaning: What it does.
         default: Value without the token, where all methods have it and it is no default of a loss.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
@@ -65,7 +64,7 @@ class Token:
 
     @property
     def defaults(self) -> dict[str, float]:
-        """Number per method; not to be spelled out, since leaving the token out says the same."""
+        """Number per method, which no name spells out: it is what leaving the token out says."""
         if self.from_plans or "<" not in self.form:
             return {}
         if self.default is not None:

@@ -101,8 +101,7 @@ class RegisteredTrainer:
 def registered_trainers() -> list[RegisteredTrainer]:
     """All registered trainers by name, ours first; of several with one name only the first is given.
 
-    Distributions are read in turn: one that is broken (as after an interrupted uninstall) would otherwise hide the
-    others.
+    Distributions are read in turn: a broken one (after an interrupted uninstall) would otherwise hide the others.
     """
     found: list[RegisteredTrainer] = []
     for distribution in distributions():

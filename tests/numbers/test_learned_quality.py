@@ -93,7 +93,7 @@ def test_coverage_in_finite_samples(cases_per_patient):
 def test_errors_of_volumes_are_relative_to_the_volume_and_a_voxel():
     # a tenth too much or too little; the mean of the others is 0.1 / 9 on the other side, so the last end is 1.1 / 9
     predicted, end = np.array([1.5, 9.5] * 5), 1.1 / 9
-    estimate = StructureEstimate.fit(predicted, [1.7, 8.5] * 5, range(10), bounds=(0, math.inf), voxel=0.5)
+    estimate = StructureEstimate.fit(predicted, [1.7, 8.5] * 5, range(10), voxel=0.5)
     assert estimate.difference == pytest.approx([0.1, -0.1] * 5)
     expected = [[0, 0, 0.5 * end], [99.5, 99.5 - 100 * end, 99.5 + 100 * end]]  # nothing is below 0
     np.testing.assert_allclose(estimate.predict([0.0, 99.5]), expected, atol=1e-12)
