@@ -68,7 +68,7 @@ class LearnedProbability:
         return cls(intercept, slopes, scaler.mean_, scaler.scale_, len(y), int(y.sum()), len(set(patients)))
 
     def predict(self, features: ArrayLike) -> np.ndarray:
-        """(n,) probability of a yes for (n, F) features, no nearer to 0 or 1 than half a patient of those learned from."""
+        """(n,) probability of a yes by (n, F) features, as far from 0 and 1 as half a patient's share; NaN of NaN."""
         from scipy.special import expit
 
         x = (np.asarray(features, float).reshape(-1, len(self.centre)) - self.centre) / self.spread
