@@ -184,16 +184,11 @@ class _Listed(TypedDict):
 
 
 def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:
-    """Share of all scans that is bad and not flagged, and its upper bound.
+    """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was drawn.
 
-    The bound is exact: the most bad scans among those not flagged of which a draw without replacement has no more than
-    ``n_bad`` with a probability above 5 %.
-
-    Args:
-        n: Scans.
-        n_not_flagged: Of these.
-        n_drawn: Of those not flagged, drawn by chance and judged; with 0 both results are NaN.
-        n_bad: Of these.
+    Of those not flagged ``n_drawn`` were drawn by chance and judged; ``n_bad`` of these are bad. The bound is exact:
+    the most bad scans among those not flagged of which a draw without replacement has no more than ``n_bad`` with
+    a probability above 5 %.
     """
     from scipy.stats import hypergeom
 
@@ -276,8 +271,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 
 def outcome_page(outcome: Outcome) -> str:
     """The page: what a terminal shows, and every structure of every corrected scan."""
-    made, tables = outcome.created.partition("T")[0], [(caption, frames(rows)[1]) for caption, rows in _tables(outcome)]
-    return render_page("outcome.html", notes=outcome.warnings, sentences=_sentences(outcome), tables=tables, made=made)
+    texts = {"notes": outcome.warnings, "sentences": _sentences(outcome), "made": outcome.created.partition("T")[0]}
+    return render_page("outcome.html", tables=[(name, frames(rows)[1]) for name, rows in _tables(outcome)], **texts)
 
 
 def _tables(outcome: Outcome) -> list[tuple[str, Rows]]:
@@ -299,10 +294,9 @@ def _tables(outcome: Outcome) -> list[tuple[str, Rows]]:
         for case in outcome.cases
         for name, (dice, predicted_dice, low, high) in case.structures.items()
     ]
-    tables: list[tuple[str, Rows]] = [("Scans that were looked at", groups)]
-    if predicted:
-        tables.append(("Dice of the delivered against the corrected labels, and as predicted", predicted))
-    return [*tables, ("Corrected scans", scans)]
+    caption = "Dice of the delivered against the corrected labels, and as predicted"
+    tables = (("Scans that were looked at", groups), (caption, predicted), ("Corrected scans", scans))
+    return [(name, rows) for name, rows in tables if rows or rows is not predicted]
 
 
 def _range(low: float, high: float) -> str:

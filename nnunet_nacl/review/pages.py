@@ -66,7 +66,7 @@ def review_page(listed: ReviewList) -> dict[str, str]:
 
 
 def _render_list(
-    listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[str] = (), here: str = PAGE
+    listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[str] = (), page: str = PAGE
 ) -> str:
     """A page with some of the rows, and links to the others."""
     names = list(listed.about.structures)
@@ -77,7 +77,7 @@ def _render_list(
         list=listed,
         rows=rows,
         pages=pages,
-        here=here,
+        this_page=page,
         date=f"{datetime.now():%Y-%m-%d}",
         columns=[*(["score"] if listed.is_scored else []), *columns],
         flags=listed.aims.flags,

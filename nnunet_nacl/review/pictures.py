@@ -136,7 +136,7 @@ def draw_slice(
 
 
 def grey_picture(image: np.ndarray, grid: Grid, window: Sequence[float] = ()) -> np.ndarray:
-    """(height, width) uint8 picture of a slice; ``window`` has the values of black and white, else its percentiles."""
+    """(height, width) uint8 picture of a slice; ``window``: the values of black and white, by default percentiles."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32))
     low, high = window or np.percentile(values, (1, 99))
     if high <= low:
@@ -172,8 +172,7 @@ def _slices(
 ) -> dict[str, Any]:
     """Slices through the structures, evenly spaced and with the least certain place, in at most so many characters.
 
-    Every slice shows the same part of the image in the same grey window. Layers have the size that they need: grey and
-    doubt a pixel a voxel, outlines finer.
+    All show one part of the image in one grey window: grey and doubt with a pixel a voxel, outlines finer.
     """
     box = bounding_box(case.segmentation != 0) or tuple(slice(0, n) for n in image.shape)
     box = tuple(slice(min(part.start, i), max(part.stop, i + 1)) for part, i in zip(box, index))

@@ -17,13 +17,7 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
-from nnunet_nacl.calibrate.map_file import (
-    APPLIED_FILE,
-    MAP_FILE,
-    check_networks,
-    map_of,
-    read_map,
-)
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_networks, map_of, read_map
 from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
@@ -198,14 +192,10 @@ class CalibratedModel(TrainedModel):
     missing: tuple[str, ...] = ()
 
     def with_map(self, calibration_map: Path | None = None) -> CalibratedModel:
-        """The model with its map; without it, and why, where the one in the model's folder is of other networks.
+        """The model with a map, by default that in its folder; without that, and why, where it is of other networks.
 
-        Args:
-            calibration_map: Of this model; None looks for calibration_map.json in the folder.
-
-        Raises:
-            UserError: The map that was given cannot be used; or the one in the folder is damaged, or of another
-                version, which is not taken for none.
+        UserError where a map that was given cannot be used; or the one in the folder is damaged, or of another version,
+        which is not taken for none.
         """
         path = calibration_map or self.folder / MAP_FILE
         if not calibration_map and not path.is_file():

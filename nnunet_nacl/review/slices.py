@@ -91,10 +91,7 @@ class View:
     def around(
         cls, occupied: np.ndarray, axis: int, index: int, geometry: Geometry, long_side: tuple[int, int]
     ) -> View:
-        """The part around what is occupied in a slice, (rows, columns) as stored; ``long_side`` as in :class:`Grid`.
-
-        It is turned as usual, or shown as stored where :func:`anatomical_axes` is None.
-        """
+        """The part around what is occupied of a slice, (rows, columns) as stored; turned by :func:`anatomical_axes`."""
         box, axes = crop_box(occupied), anatomical_axes(geometry)
         turned: tuple[str, tuple[str, ...], bool, tuple[int, ...]] = "", (), False, ()
         if axes is not None:
@@ -127,8 +124,7 @@ class View:
 def anatomical_axes(geometry: Geometry) -> str | None:
     """Where each array axis grows to: a letter of R, L, A, P, I and S.
 
-    None where the file says nothing about it (as PNG), the data are 2D, or the volume is so oblique that no axis
-    is nearest.
+    None, for as stored, where the file does not say (PNG), for 2D data, and if a volume is too oblique to tell.
     """
     directions = geometry.directions
     if directions is None or directions.shape != (3, 3) or not np.isfinite(directions).all():
@@ -141,9 +137,9 @@ def anatomical_axes(geometry: Geometry) -> str | None:
 
 
 def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
-    """The part of a slice that is shown: around what is occupied, grown by half its size to each side.
+    """The part of a slice that is shown: around what is occupied of (rows, columns), grown by half its size each way.
 
-    The whole slice where nothing of the (rows, columns) is occupied, or where the part would be nearly all of it.
+    The whole slice where nothing is occupied, or where the part would be nearly all of it.
     """
     whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
     if not occupied.any():

@@ -143,16 +143,10 @@ def write_figure(
     remarks: Sequence[str] = (),
     **frame: Unpack[Frame],
 ) -> Path:
-    """Put heading, legend and notes around the panels, and write the figure, which grows by what they take.
+    """Put heading, legend and notes around the panels, and write the figure, which grows by what they take; its path.
 
-    Headings and horizontal labels of the panels, handles and notes are broken into lines where they are too long.
-
-    Args:
-        body: What the panels are drawn on.
-        path: Where to write; it is returned. Errors are those of :func:`save_figure`.
-        legend: Handles of a legend below the panels.
-        remarks: Sentences below the legend that follow from the numbers.
-        frame: See :class:`Frame`.
+    Below the panels stand a legend of handles, then remarks, sentences that follow from the numbers. What is too long
+    is broken into lines. Errors are those of :func:`save_figure`.
     """
     path, figure = Path(path), body.figure
     figure.draw_without_rendering()
