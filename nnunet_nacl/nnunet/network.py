@@ -31,66 +31,59 @@ _OVERFLOW = (
 )
 
 
-def build_predictor(
-    model: TrainedModel,
-    folds: Sequence[str],
-    *,
-    device: str = "cuda",
-    step_size: float = 0.5,
-    mirroring: bool = True,
-    everything_on_device: bool = True,
-    verbose: bool = False,
-) -> Any:
-    """nnU-Net's predictor with networks of some folds, once the model's files were judged. No other place builds any.
+class Network:
+    """The networks of a model's folds, built by nnU-Net once the model's files were judged; no other place builds any.
 
     UserError for a device that is none, or files that are damaged, or can run code and are not trusted.
 
     Args:
         model: The model.
-        folds: Some of its folds.
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
         everything_on_device: Keep a case's logits on a GPU.
         verbose: Let nnU-Net print what it does.
     """
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    if not 0 < step_size <= 1:
-        raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
-    devices = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
-    if device not in devices:
-        raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
-    if not devices[device]:
-        raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
-    heads = [read_checkpoint(model.folder / f"fold_{fold}" / model.checkpoint) for fold in folds]
-    plans, dataset_json = (read_dict(model.folder / name) for name in ("plans.json", "dataset.json"))
-    try:
-        with quiet():
-            check_model(plans, dataset_json, heads[0], model.folder)
-            predictor = nnUNetPredictor(
-                tile_step_size=step_size,
-                use_mirroring=mirroring,
-                perform_everything_on_device=everything_on_device,
-                device=torch.device(device),
-                verbose=verbose,
-                allow_tqdm=False,
-            )
-            predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
-    except UserError:
-        raise
-    except Exception as error:  # an unknown trainer, weights of another network, ...
-        raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
-    return predictor
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        device: str = "cuda",
+        step_size: float = 0.5,
+        mirroring: bool = True,
+        everything_on_device: bool = True,
+        verbose: bool = False,
+    ) -> None:
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-
-class Network:
-    """The networks of a model's folds; ``options`` are those of :func:`build_predictor`."""
-
-    def __init__(self, model: TrainedModel, **options: Any) -> None:
-        self._model = model
-        self._predictor = build_predictor(model, model.folds, **options)
-        self._weights = self._predictor.list_of_parameters
+        if not 0 < step_size <= 1:
+            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
+        devices = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
+        if device not in devices:
+            raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
+        if not devices[device]:
+            raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
+        folder = model.folder
+        heads = [read_checkpoint(folder / f"fold_{fold}" / model.checkpoint) for fold in model.folds]
+        plans, dataset_json = (read_dict(folder / name) for name in ("plans.json", "dataset.json"))
+        try:
+            with quiet():
+                check_model(plans, dataset_json, heads[0], folder)
+                predictor = nnUNetPredictor(
+                    tile_step_size=step_size,
+                    use_mirroring=mirroring,
+                    perform_everything_on_device=everything_on_device,
+                    device=torch.device(device),
+                    verbose=verbose,
+                    allow_tqdm=False,
+                )
+                predictor.initialize_from_trained_model_folder(str(folder), model.folds, model.checkpoint)
+        except UserError:
+            raise
+        except Exception as error:  # an unknown trainer, weights of another network, ...
+            raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+        self._model, self._predictor, self._weights = model, predictor, predictor.list_of_parameters
 
     @torch.inference_mode()
     def predict(self, case: GridCase) -> GridCase:

@@ -62,10 +62,7 @@ class TrainedModel:
     def open(cls, folder: Path, folds: Sequence[str | int] | None = None, checkpoint: str | None = None) -> Self:
         """Find out what a model has; UserError where a file is missing, damaged or none of nnU-Net's.
 
-        Args:
-            folder: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION.
-            folds: 0, 1, ... or ``all``; None takes every numbered fold that is trained, or fold_all.
-            checkpoint: File name; None takes checkpoint_final.pth.
+        Without ``folds`` every numbered one that is trained, or fold_all; without ``checkpoint`` the final one.
         """
         check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
         opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL
@@ -236,9 +233,8 @@ def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
             kind = infer_dataset_class(preprocessed)
             return kind(preprocessed, list(cases), folder_with_segs_from_previous_stage=before)
     except Exception:  # assertions on what is in the folder
-        raise UserError(
-            f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
-        ) from None
+        none = f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
+        raise UserError(none) from None
 
 
 def read_preprocessed(data_set: Any, case: str) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:

@@ -20,11 +20,8 @@ import pytest
 
 from nnunet_nacl.case.record import CaseRecord, read_record, scores, table
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
-from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.nnunet.measuring import Watch, measured
 from tests.processes import children, full_disk, is_alive, run_warm
@@ -225,24 +222,6 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
     assert evaluate() == 0 and not set(watch.new()) & set(finished)
 
 
-class DeadlyFolder(PredictionFolder):
-    """One case kills the process that reads it, as too little memory or a damaged file can do."""
-
-    def load(self, case, **options):
-        if case == "case_01":
-            os._exit(9)
-        return super().load(case, **options)
-
-
-def test_a_killed_worker_ends_the_run_and_what_is_finished_is_kept(make_validated):
-    model = make_validated(cases=4)
-    with pytest.raises(UserError, match="a worker process was killed.*smaller -np.*kept.$"):
-        measured(DeadlyFolder.open(model.validation()), jobs=2)
-    watch = Watch(model.validation())
-    kept = {path.stem for path in (model.validation() / "records").glob("case_*.npz")}
-    assert len(measured(model.validation())) == 4 and kept.isdisjoint(watch.new())
-
-
 def test_a_full_disk_is_named_and_leaves_the_old_files(model, capsys):
     (model.validation() / "calibration.json").write_text("")
     with full_disk(4096):
@@ -252,35 +231,3 @@ def test_a_full_disk_is_named_and_leaves_the_old_files(model, capsys):
     assert (model.validation() / "calibration.json").read_text() == ""
     assert not list((model.validation() / "records").iterdir())
     assert evaluate() == 0
-
-
-def test_leftovers_of_killed_runs_are_removed(model):
-    records = model.validation() / "records"
-    records.mkdir()
-    leftovers = [folder / ".0123456789ab.nnunet_nacl.tmp" for folder in (records, model.validation())]
-    for path in leftovers:
-        path.write_text("half a docu")
-    assert evaluate() == 0 and not any(path.exists() for path in leftovers)
-
-
-def square(number: int) -> tuple[int, bool]:
-    if number == 2:
-        raise KeyError("a key")
-    return number**2, TRUSTED.get()
-
-
-def path_of(number: int) -> Path:
-    return Path(f"case_{number}.npz")
-
-
-def test_a_broken_case_costs_only_itself():
-    token = TRUSTED.set(True)
-    try:
-        found = [dict(side_by_side(square, range(4), processes, path_of)) for processes in (1, 2)]
-    finally:
-        TRUSTED.reset(token)
-    expected = {number: (number**2, True) for number in range(4)}
-    assert found == [expected | {2: "case_2.npz: unexpected KeyError: 'a key'"}] * 2
-    left = side_by_side(square, range(4), 2, path_of)
-    next(left)
-    left.close()  # without a warning, which is an error in tests

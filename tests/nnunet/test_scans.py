@@ -271,13 +271,11 @@ def test_a_calibrated_model_predicts_dice(tmp_path, calibrated, scans) -> None:
 def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
     assert predict(model, scans, tmp_path / "a") == 0
     assert "nnunet_nacl calibrate -d Dataset999_Synthetic -tr nnUNetTrainer -c 3d_fullres" in capsys.readouterr().err
-    row = rows(tmp_path / "a")[0]
-    assert not any(row[column] for column in row if "_low" in column or "_high" in column)
+    assert not any(value for column, value in rows(tmp_path / "a")[0].items() if "_low" in column or "_high" in column)
     assert predict(model, scans, tmp_path / "b", "-bad", 0.8) == 2
     assert "-bad: nothing is known of Dice: " in capsys.readouterr().err and not (tmp_path / "b").exists()
-    for asked, said in (({"bad": 0.8}, "bad: nothing is known of Dice"), ({"find": 0.9}, "find and miss go with bad")):
-        with pytest.raises(UserError, match=said):
-            Predictor(model, device="cpu", **asked)
+    with pytest.raises(UserError, match="find and miss go with bad"):
+        Predictor(model, device="cpu", find=0.9)
 
 
 def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, model, scans, capsys) -> None:
@@ -437,11 +435,10 @@ def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> 
         assert capsys.readouterr().err.count("the network's answer is no number, or beyond half precision") == 2
 
 
-@pytest.mark.parametrize("name", ["fold_0/checkpoint_final.pth", "*"])
-def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys, name) -> None:
-    assert predict(model, scans, tmp_path / "out", "-chk", name) == 2
-    error = capsys.readouterr().err
-    assert (f"-chk {name}: give the name of a file" if "." in name else f"has no fold with a {name}") in error
+def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys) -> None:
+    for name, said in (("fold_0/checkpoint_final.pth", "give the name of a file"), ("*", "has no fold with a *")):
+        assert predict(model, scans, tmp_path / "out", "-chk", name) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["scan_0.nii.gz", "dataset.json"])
@@ -458,9 +455,8 @@ def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys
 
 
 def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "scan_0000.mha").write_bytes(b"")
-    assert predict(model, tmp_path / "empty", tmp_path / "out") == 2
+    (tmp_path / "scan_0000.mha").write_bytes(b"")
+    assert predict(model, tmp_path, tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "holds no images" in error and "scan_0000.mha" in error and "*.nii.gz" in error
 
