@@ -19,6 +19,7 @@ DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000
 SUM_TOLERANCE = 1e-2  # of the sum over classes: half-precision probabilities pass, logits and single channels do not
 
+AnyArray = Tensor | np.ndarray
 Counts = Annotated[np.ndarray, Array(np.int64, 2)]
 Sums = Annotated[np.ndarray, Array(np.float64, 2)]
 _COUNTS = ("count", "correct", "class_count", "class_positive")
@@ -134,7 +135,7 @@ def bin_index(probs: Tensor, n_bins: int) -> Tensor:
     return torch.bucketize(probs, _inner_edges(n_bins, probs.dtype).to(probs.device), right=False)
 
 
-def read_tensor(array: Tensor | np.ndarray, name: str) -> Tensor:
+def read_tensor(array: AnyArray, name: str) -> Tensor:
     """A tensor without gradient; ValueError with the name of what is no array of numbers."""
     try:
         return signed(torch.as_tensor(array).detach())
@@ -142,7 +143,7 @@ def read_tensor(array: Tensor | np.ndarray, name: str) -> Tensor:
         raise ValueError(f"{name} must be a tensor or a numeric array, got {type(array).__name__}: {error}") from None
 
 
-def read_probs(probs: Tensor | np.ndarray, regions: bool) -> Tensor:
+def read_probs(probs: AnyArray, regions: bool) -> Tensor:
     """Probabilities as a tensor; ValueError unless they have the type and the channels of class or region ones."""
     tensor = read_tensor(probs, "probs")
     if not tensor.ndim or not tensor.is_floating_point():

@@ -22,6 +22,7 @@ from nnunet_nacl.losses.label_space import LabelSpace
 from nnunet_nacl.numbers.binning import (
     DEFAULT_N_BINS,
     SUM_TOLERANCE,
+    AnyArray,
     BinStats,
     bin_index,
     check_chunk,
@@ -46,16 +47,16 @@ _TRUTH, _PREDICTED, _FIRST_EXTRA = 0, 1, 2
 
 
 def count_masks(
-    probs: Tensor | np.ndarray,
-    truth: Tensor | np.ndarray,
+    probs: AnyArray,
+    truth: AnyArray,
     *,
-    segmentation: Tensor | np.ndarray | None = None,
-    extra_masks: Mapping[str, Tensor | np.ndarray] | None = None,
-    valid: Tensor | np.ndarray | None = None,
+    segmentation: AnyArray | None = None,
+    extra_masks: Mapping[str, AnyArray] | None = None,
+    valid: AnyArray | None = None,
     ignore_label: int | None = None,
     regions: bool = False,
     n_bins: int = DEFAULT_N_BINS,
-    weights: Tensor | np.ndarray | None = None,
+    weights: AnyArray | None = None,
 ) -> dict[str, BinStats]:
     """Calibration sums of one case for all masks, in bounded memory.
 
@@ -119,7 +120,7 @@ def count_masks(
 
 
 def _read_labels(
-    labels: Tensor | np.ndarray, probs: Tensor, space: LabelSpace, valid: Tensor | None = None
+    labels: AnyArray, probs: Tensor, space: LabelSpace, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """(N,) class indices or (R, N) booleans, checked, and (N,) booleans of what is valid, None where everything is."""
     spatial = tuple(probs.shape[1:])
@@ -136,7 +137,7 @@ def _read_labels(
     return target.labels[0].bool() if space.regions else target.labels[0], valid
 
 
-def _read_mask(mask: Tensor | np.ndarray, name: str, spatial: tuple[int, ...], device: torch.device) -> Tensor:
+def _read_mask(mask: AnyArray, name: str, spatial: tuple[int, ...], device: torch.device) -> Tensor:
     mask = read_tensor(mask, name).to(device)
     if tuple(mask.shape) not in (spatial, (1, *spatial)):
         raise ValueError(f"{name} must have the spatial shape of probs, {spatial}, got {tuple(mask.shape)}.")

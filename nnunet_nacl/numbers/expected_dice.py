@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs, read_tensor, where_true
+from nnunet_nacl.numbers.binning import AnyArray, check_chunk, parts, read_probs, read_tensor, where_true
 
 _LOWEST, _BINS = 1e-3, 160
 _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
 MAX_ROUNDS = 20
+Regions = Sequence[int | tuple[int, ...]]
+"""The label value or values of each region, or structure."""
 _Rule = tuple[np.ndarray, np.ndarray]  # slope and offset of each channel's score
 
 
@@ -95,11 +97,7 @@ class ProbabilityHistogram:
 
 
 def expected_dice(
-    probs: Tensor | np.ndarray,
-    segmentation: Tensor | np.ndarray,
-    *,
-    regions: Sequence[int | tuple[int, ...]] | None = None,
-    valid: Tensor | np.ndarray | None = None,
+    probs: AnyArray, segmentation: AnyArray, *, regions: Regions | None = None, valid: AnyArray | None = None
 ) -> np.ndarray:
     """(S,) expected Dice of each structure of a segmentation, NaN where it is absent there.
 
@@ -122,11 +120,7 @@ def expected_dice(
 
 
 def count_expected(
-    probs: Tensor | np.ndarray,
-    segmentation: Tensor | np.ndarray,
-    *,
-    regions: Sequence[int | tuple[int, ...]] | None = None,
-    valid: Tensor | np.ndarray | None = None,
+    probs: AnyArray, segmentation: AnyArray, *, regions: Regions | None = None, valid: AnyArray | None = None
 ) -> ExpectedOverlap:
     """The sums behind :func:`expected_dice`, which has the arguments and errors; all 0 where no voxel is valid."""
     probs, segmentation = torch.as_tensor(probs).detach(), read_tensor(segmentation, "segmentation")
@@ -158,7 +152,7 @@ def count_expected(
     return sums
 
 
-def _parts(flat: Tensor | np.ndarray) -> Iterator[slice]:
+def _parts(flat: AnyArray) -> Iterator[slice]:
     return parts(flat.shape[1], max(1 << 10, _BLOCK_PROBABILITIES // len(flat)))
 
 
@@ -170,7 +164,7 @@ def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, block if block.dtype in (torch.float32, torch.float64) else block.float()
 
 
-def region_table(regions: Sequence[int | tuple[int, ...]], largest_label: int) -> Tensor:
+def region_table(regions: Regions, largest_label: int) -> Tensor:
     """(R, labels) booleans: whether a region holds a label value; label maps are looked up in it."""
     values = [np.atleast_1d(value).tolist() for value in regions]
     table = torch.zeros(len(values), 1 + max(largest_label, *map(max, values)), dtype=torch.bool)
@@ -195,7 +189,7 @@ def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.
     return sizes.cpu().numpy(), sums.cpu().numpy()
 
 
-def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) -> None:
+def check_probs(probs: Tensor, regions: Regions | None) -> None:
     """ValueError unless ``probs`` have the type and the channels of class or region probabilities."""
     read_probs(probs, regions is not None)
     if regions is not None and len(regions) != len(probs):
@@ -203,9 +197,9 @@ def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) 
 
 
 def decide_for_dice(
-    probabilities: Tensor | np.ndarray,
+    probabilities: AnyArray,
     *,
-    regions: Sequence[int | tuple[int, ...]] | None = None,
+    regions: Regions | None = None,
     region_labels: Sequence[int] | None = None,
     max_rounds: int = MAX_ROUNDS,
 ) -> np.ndarray:

@@ -55,7 +55,7 @@ class Voxels:
     Attributes:
         log_odds: (m, N), see :func:`nnunet_nacl.numbers.log_odds_map.log_odds`; not clipped.
         label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of (0) each region.
-        target: The true ones, alike.
+        target: The true class, or whether a voxel is in each region, in the shape of ``label``.
         weights: (N,) how many voxels of the case each stands for; None for one each.
     """
 
@@ -148,12 +148,8 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
     of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All other
     coefficients stay as the centre has them, and so do labels that no case has, and structures that no truth has: cases
     without them do not tell how probable they are where they can be. Of a region, in or out: a_cr, g_cr and b_cr, with
-    the ridge on the coefficients of log p and -log(1 - p), which are a and a + g.
-
-    Args:
-        cases: To fit to, at least one.
-        centre: What the ridge pulls towards.
-        ridge: Weight of the squared distance, beside the mean loss in nats.
+    the ridge on the coefficients of log p and -log(1 - p), which are a and a + g. The ridge stands beside the mean loss
+    in nats.
     """
     regions, rows = cases[0].regions, centre.coefficients()
     in_truth = structures_in_truth(cases)
@@ -252,12 +248,9 @@ def logits_of(calibration: LogOddsMap, odds: Tensor, label: int, region: int | N
 class LinearLogits:
     """Weighted voxels whose logits are linear in parameters x: u' = base + C f, with C_kj = x[index_kj].
 
-    Args:
-        features: (q, n) f.
-        base: (s, n) logits at x = 0; one row, of zeros or of what no parameter changes, is of the background.
-        target: (n,) row of the true class.
-        weights: (n,).
-        index: (s, q) which parameter each coefficient is; -1 where it is 0.
+    ``features`` are (q, n) f, ``base`` the (s, n) logits at x = 0, of which one row, of zeros or of what no parameter
+    changes, is of the background. ``target`` is the (n,) row of the true class, ``index`` (s, q) which parameter each
+    coefficient is, -1 where it is 0.
     """
 
     def __init__(self, features: Tensor, base: Tensor, target: Tensor, weights: Tensor, index: np.ndarray) -> None:

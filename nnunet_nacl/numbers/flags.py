@@ -165,17 +165,11 @@ class Flags:
         find: float | None = None,
         miss: float | None = None,
     ) -> Flags:
-        """The flags of a site's choice.
+        """The flags of a site's choice, by the scores of the calibration scans.
 
-        Args:
-            scores: Of the calibration scans.
-            bad: By nnU-Net's key of each structure that counts, the Dice below which it is bad.
-            names: Name of each structure by key.
-            find: See the attribute; None: ``DEFAULT_FIND`` unless ``miss`` is given.
-            miss: See the attribute.
-
-        Raises:
-            UserError: There are too few patients for a share that was given.
+        ``bad`` is, by nnU-Net's key of each structure that counts, the Dice below which it is bad, ``names`` the name
+        of each structure. ``find`` is ``DEFAULT_FIND`` where neither is given. UserError where there are too few
+        patients for a share.
         """
         of_scans, are_bad, patient = scores.of_scans(bad), scores.are_bad(bad), scores.patient
         find = DEFAULT_FIND if (given := find) is None and miss is None else find
@@ -247,10 +241,10 @@ class Flags:
 def read_bad(
     given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None, default: float | None = None
 ) -> dict[str, float]:
-    """By nnU-Net's key of each structure that counts, the Dice below which it is bad.
+    """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the user calls bad.
 
     Args:
-        given: What the user calls bad.
+        given: One Dice, or by name or key.
         structures: Name of each structure by nnU-Net's key, in order.
         count: Names or keys of the structures that count; None: all that ``given`` says something of.
         default: Of the structures that are not among ``given``; None: they do not count.

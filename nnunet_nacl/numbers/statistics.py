@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from nnunet_nacl.numbers.calibration_error import nanmean
 
@@ -67,9 +68,7 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def mean_interval(
-    values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None
-) -> Interval:
+def mean_interval(values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None) -> Interval:
     """Mean over the cases where a value is defined, with its percentile bootstrap interval.
 
     Cases are drawn with replacement, and the 2.5th and 97.5th percentile of the draws' means are the interval. With
@@ -139,12 +138,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    reference: Sequence[float] | np.ndarray,
-    values: Sequence[float] | np.ndarray,
-    *,
-    n_bootstrap: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
+    reference: ArrayLike, values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None
 ) -> PairedDifference:
     """Compare two methods by the values of each case, in one order; NaN is undefined.
 
@@ -179,12 +173,12 @@ def paired_difference(
     )
 
 
-def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
+def wilcoxon_p(differences: ArrayLike) -> float:
     """Two-sided p of Wilcoxon's signed-rank test (scipy): are the patients' differences symmetric about 0?
 
     Zeros say nothing about a direction and are dropped, as Wilcoxon (1945) did. The distribution is exact for up to 50
-    differences without ties or zeros, else approximated with a correction for ties (permuted in small samples). NaN is
-    left out; p is 1 if all differences are 0, NaN with fewer than ``FEWEST_FOR_A_TEST``.
+    differences without ties or zeros, otherwise approximated with a correction for ties (permuted in small samples).
+    NaN is left out; p is 1 if all differences are 0, NaN with fewer than ``FEWEST_FOR_A_TEST``.
     """
     from scipy.stats import wilcoxon
 

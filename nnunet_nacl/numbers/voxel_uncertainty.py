@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs
 from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.expected_dice import region_table
+from nnunet_nacl.numbers.expected_dice import Regions, region_table
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -195,7 +195,7 @@ class MemberSums:
     (C, n) probabilities of what a member is given as, such as logits, and ``label_map`` the (n,) label map of these.
     """
 
-    structures: Sequence[int | tuple[int, ...]]
+    structures: Regions
     label_map: Callable[[np.ndarray], np.ndarray]
     regions: bool
     to_probs: Callable[[np.ndarray], np.ndarray]
@@ -235,9 +235,7 @@ class MemberSums:
             yield part, self.to_probs(np.ascontiguousarray(flat[:, part]))
 
 
-def _compare(
-    segmentations: list[np.ndarray], structures: Sequence[int | tuple[int, ...]]
-) -> tuple[np.ndarray, np.ndarray]:
+def _compare(segmentations: list[np.ndarray], structures: Regions) -> tuple[np.ndarray, np.ndarray]:
     """(S,) mean pairwise Dice and (M, S) sizes, from how often two members give a voxel each pair of labels."""
     anywhere = np.flatnonzero(np.logical_or.reduce([segmentation != 0 for segmentation in segmentations]))
     inside = [segmentation[anywhere].astype(np.int64) for segmentation in segmentations]

@@ -67,13 +67,7 @@ def suggest(name: str, names: list[str]) -> str | None:
 
 @dataclass(frozen=True)
 class RegisteredTrainer:
-    """One entry point.
-
-    Attributes:
-        name: What `-tr` takes.
-        value: Where the class is, as `package.module:class`.
-        package: The distribution that registers it, with its version.
-    """
+    """One entry point: what `-tr` takes, where its class is (`package.module:class`), and by whom, with the version."""
 
     name: str
     value: str
