@@ -73,13 +73,7 @@ def deliver_as_asked(
 ) -> int:
     """Does the cases and prints their list; exit status 1 if some could not be done.
 
-    Args:
-        args: Of the subcommand.
-        source: The cases.
-        delivery: What becomes of them.
-        run: What is said of the run, but for the command.
-        images: For ``--slicer``, the first channel of each case.
-        **options: Of :func:`~nnunet_nacl.review.deliver.deliver`.
+    ``images`` are the first channels, for ``--slicer``; options are those of deliver.
     """
     from nnunet_nacl.review.deliver import NOT_YET, deliver
     from nnunet_nacl.review.slicer import check_images

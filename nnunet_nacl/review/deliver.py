@@ -161,7 +161,7 @@ def deliver(
         outcomes = dict(records_of(source, delivery, records, title=title, **options))
         problems = {name: text for name, text in outcomes.items() if isinstance(text, str)}
         done = {name: record for name, record in outcomes.items() if isinstance(record, CaseRecord)}
-        n_finished = len(done)
+        is_any_finished = bool(done)
         unusable = {name: one_line(problem) for name, problem in source.problems.items()}
         with locked(list_lock):  # the part that writes it last knows what all have finished
             if run.num_parts > 1:
@@ -172,7 +172,7 @@ def deliver(
             seen = {name: _digests(source, name, done.get(name)) for name in sorted(names)}
             listed = _write(delivery, run, done, wrong, waiting, seen)
     problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
-    if problems and not n_finished:
+    if problems and not is_any_finished:
         raise UserError(f"{run.folder}: no case could be done.{list_problems(problems)}")
     return listed, problems
 

@@ -50,7 +50,7 @@ class QualityOfMap:
 
     @property
     def presence(self) -> LearnedPresence | None:
-        """What was learned about what is there; None where nothing was, or it may not be asked."""
+        """What was learned about which structures a scan has; None where nothing was, or it may not be asked."""
         return self.of_map.presence if self.as_network else None
 
     @property
@@ -220,8 +220,7 @@ class CalibratedModel(TrainedModel):
         """A note where the model is used otherwise than when the map was fitted."""
         if self.calibration is None or self.record is None:
             return []
-        used = {"step_size": step_size, "mirroring": mirroring}
-        fitted = self.record.origin.inference.items()
+        used, fitted = {"step_size": step_size, "mirroring": mirroring}, self.record.origin.inference.items()
         other = [f"{name} {value}, here {used[name]}" for name, value in fitted if used[name] != value]
         return [f"The calibration was fitted with {' and '.join(other)}: its numbers hold less."] if other else []
 
