@@ -254,7 +254,7 @@ def learn_profiles(
 
     profiles = {record.case: np.array(record.profile, float) for record in records}
     segmentations = {record.case: record.key["files"].get("segmentation") for record in records}
-    if todo := [case for case, profile_of_it in profiles.items() if not len(profile_of_it)]:
+    if todo := [case for case, numbers in profiles.items() if not len(numbers)]:
         paths = {case: Path(file["path"]) for case, file in segmentations.items() if file}
         look = partial(_profile, model, preprocessed_cases(model, todo), paths)
         outcomes = side_by_side(look, todo, num_processes, lambda case: paths.get(case, Path(case)))

@@ -19,13 +19,19 @@ def evaluate(*arguments) -> int:
     return main(["evaluate", *map(str, arguments), "-np", "1"])
 
 
-def test_a_model_by_name(make_validated, capsys):
+def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     model = make_validated(cases=2, folds=2)
-    assert evaluate("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1, "-o", model.root / "one.json") == 0
+    named, folders = ("-d", "Dataset999_Synthetic", "-c", "3d_fullres", "-f", 1), ("-i", model.validation(1))
+    assert evaluate(*named, "-o", model.root / "fold.json") == 0
     out = capsys.readouterr().out
     for text in ("Dataset999_Synthetic", "fold 1: 2 cases", "anterior", "foreground", "pooled"):
         assert text in out
-    assert json.loads((model.root / "one.json").read_text())["n_cases"] == 2
+    assert json.loads((model.root / "fold.json").read_text())["n_cases"] == 2
+    for path in model.validation(1).glob("case_11*"):
+        path.unlink()
+    for command in (named, (*folders, "-gt", model.references)):
+        assert evaluate(*command) == 1 and "case_11" in capsys.readouterr().err
+        assert evaluate(*command, "--chill") == 0
 
 
 def test_two_folders(make_validated, capsys):
@@ -37,16 +43,6 @@ def test_two_folders(make_validated, capsys):
     files = ("-djfile", model.folder / "dataset.json", "-pfile", model.folder / "plans.json")
     assert evaluate(*arguments, *files) == 0 and (predictions / "calibration.json").is_file()
     assert "whole" in capsys.readouterr().out
-
-
-def test_chill_accepts_cases_without_prediction(make_validated, capsys):
-    model = make_validated(cases=2)
-    for path in model.validation().glob("case_01*"):
-        path.unlink()
-    assert evaluate("-d", 999, "-c", "3d_fullres") == 1 and "case_01" in capsys.readouterr().err
-    assert evaluate("-d", 999, "-c", "3d_fullres", "--chill") == 0
-    assert evaluate("-i", model.validation(), "-gt", model.references) == 1
-    assert evaluate("-i", model.validation(), "-gt", model.references, "--chill") == 0
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, s
         path.unlink()
     assert "-codes and -orientation go with DICOM" in refused(scans, "-codes", codes)
     two = make_model(tmp_path / "two")
-    assert "takes 2; convert the series" in refused(study, "-codes", codes, network=two)
+    assert "takes 2; convert them" in refused(study, "-codes", codes, network=two)
     assert not (tmp_path / "out").exists()
 
 

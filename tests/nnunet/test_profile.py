@@ -98,8 +98,8 @@ def test_what_is_not_there_leaves_gaps():
 
 
 def test_many_structures_and_channels_make_at_most_forty_numbers():
-    names = ("background", *(f"organ {i}" for i in range(30)))
-    labels = Labels(names, tuple(range(31)), False, None, tuple(range(31)))
+    names, values = ("background", *(f"organ {i}" for i in range(30))), tuple(range(31))
+    labels = Labels(names, values, False, None, values)
     seen = numbers(np.zeros((6, 4, 30, 31)), np.broadcast_to(np.arange(31), (4, 30, 31)), labels)
     assert sum("around organ" in name for name in seen) == MOST_STRUCTURES
     assert len(seen) == 34
@@ -221,8 +221,8 @@ FINGERPRINT = {
 PLANS = {"dataset_name": "Dataset999_Synthetic"}
 
 
-def compared(known: TrainingRange, spacing_mm, shape) -> list[str]:
-    return known.compare(Geometry(tuple(spacing_mm)), shape)
+def compared(trained: TrainingRange, spacing_mm, shape) -> list[str]:
+    return trained.compare(Geometry(tuple(spacing_mm)), shape)
 
 
 def test_the_range_is_that_of_the_fingerprint(tmp_path, monkeypatch) -> None:
@@ -251,9 +251,9 @@ def test_without_a_fingerprint_it_is_that_of_the_calibration_scans_if_they_are_k
     names = profile_names(Labels(("background", "a"), (0, 1), False, None, (1,)), ["CT"])
     values = np.zeros((2, len(names)))
     values[:, -6:] = np.log([[4.0, 1.0, 1.0, 80.0, 100.0, 100.0]] * 2)
-    known = TrainingRange.find(tmp_path, {}, CalibrationProfiles.learn(names, values, ["a", "b"]))
-    assert compared(known, (4.0, 1.05, 1.0), (20, 100, 100)) == []
-    assert compared(known, (8.0, 1.0, 1.0), (10, 100, 300)) == [
+    trained = TrainingRange.find(tmp_path, {}, CalibrationProfiles.learn(names, values, ["a", "b"]))
+    assert compared(trained, (4.0, 1.05, 1.0), (20, 100, 100)) == []
+    assert compared(trained, (8.0, 1.0, 1.0), (10, 100, 300)) == [
         "spacing along z 8 mm, in the calibration scans 4 (2 x the usual)",
         "size along x 300 mm, in the calibration scans 100 (3 x the usual)",
     ]

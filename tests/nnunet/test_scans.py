@@ -55,8 +55,8 @@ def threads(monkeypatch) -> None:
 HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
 
 
-def predict(model: Path, scans: Path, output: Path, *arguments: object, here: tuple[str, ...] = HERE) -> int:
-    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *here, *map(str, arguments)])
+def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
+    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *HERE, *map(str, arguments)])
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -158,10 +158,10 @@ def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model
     assert first.returncode == 0
     assert [row["problem"] for row in rows(tmp_path / "two")].count("not predicted yet: run the part that has it.") == 1
     assert predict(model, scans, tmp_path / "two", "-num_parts", 2, "-part_id", 1, "-maps") == 0
-    one, two = digests(tmp_path / "one"), digests(tmp_path / "two")
-    assert one.keys() == two.keys()
-    same = [name for name in one if name.endswith((".nii.gz", ".csv"))]
-    assert len(same) == 3 * 4 + 3 and all(one[name] == two[name] for name in same)
+    whole, parts = digests(tmp_path / "one"), digests(tmp_path / "two")
+    assert whole.keys() == parts.keys()
+    same = [name for name in whole if name.endswith((".nii.gz", ".csv"))]
+    assert len(same) == 3 * 4 + 3 and all(whole[name] == parts[name] for name in same)
 
 
 def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, calibrated, scans) -> None:
