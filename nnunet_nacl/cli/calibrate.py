@@ -7,7 +7,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared, model_of, network_of, number_of_processes
+from nnunet_nacl.cli import options
+from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared
 from nnunet_nacl.errors import UserError
 
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
@@ -39,13 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-gt", metavar="LABELS", help="their ground truth")
     add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
-    add(
-        "-form",
-        metavar="FORM",
-        choices=("auto", "temperature", "shift", "conditional"),
-        default="auto",
-        help="temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow",
-    )
+    forms = ("auto", "temperature", "shift", "conditional")
+    form = "temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow"
+    add("-form", metavar="FORM", choices=forms, default="auto", help=form)
     add_shared(parser, "-groups")
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
     add_shared(parser, *NETWORK, "-np", "--trust_checkpoint")
@@ -58,12 +55,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibrate.calibrate_model import calibrate_model
     from nnunet_nacl.calibrate.map_file import MAP_FILE
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
-    from nnunet_nacl.cli.terminal import report_problems
     from nnunet_nacl.files import check_ours
 
-    processes = number_of_processes(args.np)
+    processes = options.number_of_processes(args.np)
     model = _model(args)
-    if args.map:
+    if args.map and model:
         return _take_given(args, model)
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
     check_ours([output.with_suffix(".png")])
@@ -81,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         dataset_json=args.djfile,
         plans=args.pfile,
         log=partial(print, file=sys.stderr),
-        **network_of(args),
+        **options.network_of(args),
     )
     print(calibration_text(record, verbose=args.verbose))
     for note in record.origin.notes:
@@ -97,11 +93,11 @@ def run(args: argparse.Namespace) -> int:
             drawn = False
             print(f"nnunet_nacl calibrate: the map is written, its figure is not: {error}", file=sys.stderr)
     print(verdict(record))
-    report_problems("calibrate", record.origin.problems, "cases could not be used")
+    options.report_problems("calibrate", record.origin.problems, "cases could not be used")
     return 0 if drawn and not record.origin.problems else 1
 
 
-def _model(args: argparse.Namespace):
+def _model(args: argparse.Namespace) -> Path | None:
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
@@ -113,10 +109,10 @@ def _model(args: argparse.Namespace):
         if args.map:
             raise UserError("-map goes with a model (-d); for a folder: `nnunet_nacl review -map`.")
         return None
-    return model_of(args)
+    return options.model_of(args)
 
 
-def _take_given(args: argparse.Namespace, model) -> int:
+def _take_given(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
     from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically

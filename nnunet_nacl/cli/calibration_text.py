@@ -20,21 +20,13 @@ _MASKS = ("all", "predicted", "near")
 
 
 def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
-    """The map, what it changes on cases that its fit has not seen, and what it promises.
-
-    Args:
-        record: What `calibrate` found.
-        verbose: Every number, not only the main ones.
-    """
+    """The map, what it changes on cases that its fit has not seen, and what it promises; ``verbose`` in all numbers."""
     names, effect, quality = record.names, record.fitted.effect, record.quality or MapQuality()
     if not verbose:
         effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.origin.settings))}" for mask in _MASKS)
-    lines = [*_form(record), *(_slopes(record) if verbose else [])]
-    lines += [
-        "",
-        "nnU-Net's own labels before and after the map, each case under one that has not seen it:",
-    ]
+    lines = [_form(record), *(_slopes(record) if verbose else []), ""]
+    lines += ["nnU-Net's own labels before and after the map, each case under one that has not seen it:"]
     lines += [effect_text(effect, names), masks]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
@@ -56,40 +48,37 @@ def verdict(record: CalibrationMap) -> str:
     low, high = change["difference"]["low"], change["difference"]["high"]
     sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
     text = f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
-    learned = record.learned
-    costs = list(flag_costs(learned.scores).dropna(subset="flagged").itertuples()) if learned else []
-    if costs:
-        looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs)
+    costs = flag_costs(record.learned.scores).dropna(subset="flagged") if record.learned else None
+    if costs is not None and len(costs):
+        looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs.itertuples())
         text += f" To find 9 of 10 scans with a Dice {looked} of the scans."
     return text
 
 
-def _form(record: CalibrationMap) -> list[str]:
+def _form(record: CalibrationMap) -> str:
     ridge, best = record.maps[record.form].get("ridge") or math.inf, dict[str, float]()
     for tried in record.fitted.forms:
         best[tried.form] = min(tried.nll, best.get(tried.form, math.inf))
     scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best.items())
     shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
     size = f"{record.fitted.n_cases} cases, {len(record.fitted.cross_fit)} parts"
-    return [f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"]
+    return f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"
 
 
 def _slopes(record: CalibrationMap) -> list[str]:
     """A line for each row of the map; what acts across structures stands in the file."""
     stored: Any = record.maps[record.form]
-    names, rows = [f"{key} {name}" for key, name in record.names.items()], []
-    by_row = "rows" in stored
-    for i, structure in enumerate(names):
-        slope, offset = (f"{stored[key][0][i]:+.3f}" for key in ("slopes", "offsets"))
-        row = {"label": "any other" if by_row else "any", "structure": structure, "slope": slope, "offset": offset}
-        rows.append(row | {"of -log p of the background": ""})
-    for one in stored.get("rows", []):
-        slope, total, offset = (f"{one[key]:+.3f}" for key in ("slope", "total", "offset"))
-        row = {"label": record.labels[one["label"]], "structure": names[one["structure"]], "slope": slope}
-        rows.append(row | {"offset": offset, "of -log p of the background": total})
+    names = [f"{key} {name}" for key, name in record.names.items()]
+    other, rows = "any other" if "rows" in stored else "any", []
+    for name, slope, offset in zip(names, stored["slopes"][0], stored["offsets"][0]):
+        rows.append((other, name, f"{slope:+.3f}", f"{offset:+.3f}", ""))
+    for row in stored.get("rows", []):
+        numbers = (f"{row[key]:+.3f}" for key in ("slope", "offset", "total"))
+        rows.append((record.labels[row["label"]], names[row["structure"]], *numbers))
+    header = ("label", "structure", "slope", "offset", "of -log p of the background")
     certain = record.fitted.certain_background
     return [
-        text_of(rows, keys=2),
+        text_of([dict(zip(header, row)) for row in rows], keys=2),
         f"left as they are, no structure above 1e-6: {certain.voxels:.1%} of the voxels with "
         f"{certain.expected_volume:.2%} of the expected volume",
     ]

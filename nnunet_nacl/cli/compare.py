@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnunet_nacl.cli.options import add_shared, number_of_processes
 from nnunet_nacl.errors import UserError
-
-if TYPE_CHECKING:
-    from nnunet_nacl.compare.comparison import Comparison
-    from nnunet_nacl.compare.entries import Entry
-    from nnunet_nacl.compare.tables import Table
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 
@@ -68,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    from nnunet_nacl.compare.comparison import Comparison
+    from nnunet_nacl.compare.comparison import ALPHA, Comparison
     from nnunet_nacl.compare.dataset import align, open_maps, promises_of
     from nnunet_nacl.compare.entries import read_entries
     from nnunet_nacl.compare.figures import write_figures
@@ -78,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
 
     _check(args)
-    entries, folder = _ranked(read_entries(args.entries), args.unranked or ()), Path(args.o)
+    entries, folder = read_entries(args.entries, args.unranked or ()), Path(args.o)
     options = Options(
         plans=args.p,
         configuration=args.c or "",
@@ -107,19 +100,6 @@ def run(args: argparse.Namespace) -> int:
     command = shlex.join(["nnunet_nacl", *args.argv])
     document = comparison_to_json(comparison, written, figures, command=command, settings=settings)
     path = write_comparison(document, folder)
-    _print(comparison, tables)
-    where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
-    print(f"\nwritten: {path}, {where}")
-    if not args.no_page:
-        page = make_page(document, tables, folder)
-        print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
-    return 0
-
-
-def _print(comparison: Comparison, tables: Sequence[Table]) -> None:
-    """The tables but for the tests, of which what is clear has a line; and the notes."""
-    from nnunet_nacl.compare.comparison import ALPHA
-
     print("\n\n".join(table.to_text() for table in tables if not table.id.startswith("statistics")))
     for dataset in comparison.datasets:
         print(f"\n{dataset.where}, p < {ALPHA} after Holm's correction:")
@@ -129,6 +109,12 @@ def _print(comparison: Comparison, tables: Sequence[Table]) -> None:
         print("  no difference\n" * clear.empty, end="")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
+    where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
+    print(f"\nwritten: {path}, {where}")
+    if not args.no_page:
+        page = make_page(document, tables, folder)
+        print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -154,15 +140,3 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
     args.bad = parse_bad(args.bad or ())
     read_groups(args.groups, ())
-
-
-def _ranked(entries: list[Entry], unranked: Sequence[str]) -> list[Entry]:
-    """The entries, those that are only to be compared with marked so."""
-    names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
-    if unknown := [text for text in unranked if text not in names]:
-        listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
-        raise UserError(f"-unranked {unknown[0]}: not among those compared: {listed}.")
-    without = {names[text] for text in unranked}
-    if len(without) == len(entries):
-        raise UserError("-unranked names every entry; leave one to test.")
-    return [replace(entry, ranked=entry.name not in without) for entry in entries]

@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
+from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.cli.options import check_environment
-from nnunet_nacl.cli.terminal import PrintableStream
-from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.errors import UserError, describe, printable
 
 _NAMES = "calibrate compare demo doctor evaluate predict review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()}
@@ -94,8 +94,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
-    with redirect_stdout(PrintableStream(sys.stdout)), redirect_stderr(PrintableStream(sys.stderr)):
+    with redirect_stdout(_PrintableStream(sys.stdout)), redirect_stderr(_PrintableStream(sys.stderr)):
         return _run(argv)
+
+
+class _PrintableStream:
+    """Shows what moves a terminal's cursor, hides lines or turns text around, as names of files may, as its escape.
+
+    Line breaks, tabs, and the return before a progress bar's line pass.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes the text; its length."""
+        line = text.removeprefix("\r")
+        self._stream.write(text[: len(text) - len(line)] + printable(line))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _run(argv: Sequence[str]) -> int:

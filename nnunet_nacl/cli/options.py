@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, list_problems
 
 if TYPE_CHECKING:
     from nnunet_nacl.numbers.flags import Flags
@@ -95,11 +96,7 @@ def flags_of(
 ) -> Flags | None:
     """The flags that ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; None without ``-bad``.
 
-    Args:
-        args: Of the subcommand.
-        names: Name of each structure by nnU-Net's key.
-        quality: What the map has learned.
-        unknown: Why nothing is known of Dice, for the error where ``quality`` is None.
+    ``names`` are those of the structures by nnU-Net's key, ``unknown`` says why nothing is known of Dice.
     """
     from nnunet_nacl.numbers.flags import parse_bad, read_bad, share_of
 
@@ -158,3 +155,9 @@ def check_environment() -> None:
     """UserError where nnU-Net could not be imported: it takes these variables for numbers."""
     for variable, least in (("nnUNet_def_n_proc", 1), ("nnUNet_n_proc_DA", 0)):
         whole_number(None, "", variable, least)
+
+
+def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:
+    """Lists the problems of cases on stderr under their number and ``what``; nothing if there are none."""
+    if problems:
+        print(f"\nnnunet_nacl {subcommand}: {len(problems)} {what}:{list_problems(problems)}", file=sys.stderr)

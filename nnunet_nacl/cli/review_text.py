@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.cli.options import flags_of, whole_number, write_for_slicer
-from nnunet_nacl.cli.terminal import report_problems
+from nnunet_nacl.cli.options import flags_of, report_problems, whole_number, write_for_slicer
 from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.show.tables import number, text_of

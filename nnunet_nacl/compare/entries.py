@@ -46,12 +46,13 @@ class Entry:
         return self.trainer is not None
 
 
-def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
+def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] = ()) -> list[Entry]:
     """The entries of a command line, pairs of flag and value, in their order, each with a label of its own.
 
     After ``-tr`` stands a trainer's name or the path of a model folder (one that holds ``fold_X``), either with
     ``+calibrated`` behind it; after ``-i`` a folder of predictions or its calibration.json; ``LABEL=`` may stand before
-    each. UserError for fewer than two, one twice, a path that is not what the flag asks for, or a label twice.
+    each. ``unranked`` are names or labels of what is only compared with. UserError for fewer than two, one twice, a
+    path that is not what the flag asks for, a label twice, or if none is left to rank.
     """
     entries = [_read(flag, argument) for flag, argument in arguments]
     if len(entries) < 2:
@@ -81,7 +82,19 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
         elif entry.calibrated:
             label = f"{label.replace(' (stock)', '')}, calibrated"
         result.append(replace(entry, label=entry.label or _different(label, labels)))
-    return result
+    return _ranked(result, unranked)
+
+
+def _ranked(entries: list[Entry], unranked: Sequence[str]) -> list[Entry]:
+    """The entries, those that are only to be compared with marked so."""
+    names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
+    if unknown := [text for text in unranked if text not in names]:
+        listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
+        raise UserError(f"-unranked {unknown[0]}: not among those compared: {listed}.")
+    without = {names[text] for text in unranked}
+    if len(without) == len(entries):
+        raise UserError("-unranked names every entry; leave one to test.")
+    return [replace(entry, ranked=entry.name not in without) for entry in entries]
 
 
 def _read(flag: str, argument: str) -> Entry:

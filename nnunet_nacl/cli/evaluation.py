@@ -1,0 +1,214 @@
+"""Measures what `nnunet_nacl evaluate` was asked to, and shows it: tables for the terminal, and a CSV file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.calibrate.map_file import map_of
+from nnunet_nacl.calibrate.workflow import detected_in
+from nnunet_nacl.case.case import MASK_NOTES, EvaluationSettings
+from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.cli.options import model_of, network_of, number_of_processes, report_problems
+from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
+from nnunet_nacl.errors import UserError, one_line, some
+from nnunet_nacl.files import can_write, check_ours, check_writable, checksum, to_csv_text, write_atomically
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.nnunet.held_out import measure_folders, open_predicted, predict_validation
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
+from nnunet_nacl.nnunet.records import Work
+from nnunet_nacl.nnunet.trained_model import TrainedModel
+from nnunet_nacl.numbers.calibration_error import MASK_METRICS
+from nnunet_nacl.numbers.flags import DEFAULT_BAD, parse_bad, read_bad
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.presence import learn_presence
+from nnunet_nacl.numbers.quality_report import quality_report
+from nnunet_nacl.review.predicted_quality import QualityOfMap, check_same_networks, open_map
+from nnunet_nacl.show.tables import ten_worst, text_of
+
+_SHOWN = 3  # so many cases are named in a line
+_HEADER = ("scope", "case", "structure", "mask", "metric", "value")
+_SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measures, prints and writes; exit status 1 if something could not be evaluated."""
+    try:
+        settings = EvaluationSettings(args.bins, args.dilated, args.boundary)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    bad, processes = parse_bad(args.bad or ()), number_of_processes(args.np)
+    calibration, quality = None, None
+    if args.d is not None:
+        folders, title = _of_model(args, settings, processes)
+    else:
+        folders, title, calibration, quality = _of_folder(args)
+    first = next(iter(folders.values())).folder
+    output = first / FILE_NAME
+    if len(folders) > 1:  # named after the checkpoint where `--predict` made the predictions
+        output = first.parent.parent / FILE_NAME.replace(".", f"{first.name.removeprefix('validation')}.")
+    output = Path(args.o or output)
+    if output.suffix != ".json":
+        raise UserError(f"{output}: the output file must end with .json.")
+    check_writable(output)
+    check_ours([output])
+    if output.is_file() and output.stat().st_size and "metric_per_case" not in read_dict(output):
+        raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
+    if args.csv:
+        _check_csv(output.with_suffix(".csv"))
+    work = Work(calibration, settings)
+    measured = measure_folders(folders, work, beside=output.parent, jobs=processes, chill=args.chill, title="measure")
+    records, labels = list(measured.records.values()), measured.labels
+    evaluation = Evaluation(records, labels, settings, measured.problems)
+    for fold, folder in folders.items() if len(folders) > 1 else ():
+        of_fold = [record for record in records if measured.fold[record.case] == fold]
+        if of_fold and can_write(folder.folder):
+            Evaluation(of_fold, labels, settings, {}).write(folder.folder / FILE_NAME)
+    print(_table_text(evaluation, one_line(f"{title}: {len(records)} cases"), args.verbose))
+    below = read_bad(bad, evaluation.names, default=DEFAULT_BAD)
+    evaluation.write(output, **map_of(first) | _report_quality(evaluation, quality, below, args.verbose))
+    print(f"\nwritten: {output}")
+    if args.csv:
+        write_atomically(output.with_suffix(".csv"), _csv_text(evaluation))
+        print(f"written: {output.with_suffix('.csv')}")
+    report_problems("evaluate", evaluation.problems, "could not be evaluated")
+    return 1 if evaluation.problems else 0
+
+
+def _of_model(
+    args: argparse.Namespace, settings: EvaluationSettings, processes: int
+) -> tuple[dict[str, PredictionFolder], str]:
+    """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
+    model = model_of(args)
+    if args.predict:
+        opened, network = TrainedModel.open(model, args.f, args.chk), network_of(args)
+        for fold in opened.folds:
+            predict_validation(opened, fold, network, Work(settings=settings, with_sample=True), jobs=processes)
+        folders = {fold: open_predicted(opened, fold) for fold in opened.folds}
+    else:
+        folders = find_fold_folders(model, args.f)
+    return folders, f"{model.parent.name}, {model.name}, fold {' '.join(folders)}"
+
+
+def _of_folder(
+    args: argparse.Namespace,
+) -> tuple[dict[str, PredictionFolder], str, LogOddsMap | None, QualityOfMap | None]:
+    """A folder of predictions; what it is called, the map of -map, and what this has learned of Dice."""
+    folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
+    expected = {"": folder.with_expected()}
+    if not args.map:
+        return expected, str(folder.folder), None, None
+    if note := check_same_networks(Path(args.map), folder):
+        print(f"note: {note}", file=sys.stderr)
+    calibration, quality, _ = open_map(Path(args.map), folder)
+    if calibration is not None:  # beside what was measured of the predictions as they are
+        args.o = args.o or str(args.i / "calibrated" / "calibration.json")
+    return expected, f"{folder.folder} through {args.map}", calibration, quality
+
+
+def _report_quality(
+    evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float], every: bool
+) -> dict[str, Any]:
+    """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
+    rows, notes, patients = evaluation.table, [], {}
+    if text := detected_text(detected_in(rows), evaluation.names, every=every):
+        print(f"\n{text}")
+    if quality:
+        notes, patients = quality.caveats(rows.case), quality.record.fitted.groups
+        rows = quality.learned.predict_dice(rows)
+    print(f"\n{quality_text(rows, bad)}")
+    if text := presence_text(learn_presence(rows, patients), evaluation.names, every=every):
+        print(f"\n{text}")
+    if not quality:
+        return {}
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    report = {"map_sha256": checksum(quality.path), "notes": notes}
+    return {"predicted_quality": report | quality_report(rows, bad).to_json()}
+
+
+def _table_text(evaluation: Evaluation, title: str, every: bool) -> str:
+    """Segmentation of every structure or of the ten worst, then calibration by mask: mean over cases, and pooled."""
+    means, undefined, names = evaluation.mean, evaluation.undefined, evaluation.names
+    n_defined = {key: len(evaluation.records) - len(undefined["Dice"].get(key, ())) for key in names}
+    rows = [{"structure": f"{key} {names[key]}", **_segmentation(means[key]), "cases": n_defined[key]} for key in names]
+    shown, more = ten_worst(rows, "structure", itemgetter("Dice"), every)
+    mean = {"structure": "mean", **_segmentation(evaluation.foreground_mean), "cases": ""}
+    lines = [title, text_of([*shown, mean], decimals=4), *more]
+    kept = {row["structure"] for row in shown}
+    lines += _undefined(undefined, {key: name for key in names if (name := f"{key} {names[key]}") in kept})
+    for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
+        by_mask = [
+            {"mask": mask, **{score: values[score] for score in _SCORES}, count[2:]: f"{values[count]:,}"}
+            for mask, values in evaluation.calibration[which].items()
+        ]
+        lines += ["", f"calibration, {heading}", text_of(by_mask, decimals=4)]
+    lines += ["", *(f"  {mask}: {note.format(**vars(evaluation.settings))}" for mask, note in MASK_NOTES.items())]
+    if changed := sum(record.scan["n_changed_voxels"] > 0 for record in evaluation.records):
+        lines.append(
+            f"\nIn {changed} of {len(evaluation.records)} cases the segmentation differs from what the probabilities "
+            "say (postprocessed, or an npz left from an earlier run?): Dice and confidence are the segmentation's."
+        )
+    return "\n".join(lines)
+
+
+def _segmentation(mean: Mapping[str, float]) -> dict[str, float]:
+    return {"Dice": mean["Dice"], "HD95 mm": mean["HD95_mm"], "ASSD mm": mean["ASSD_mm"]}
+
+
+def _undefined(undefined: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Which cases are in no mean, and why: absent structures and empty masks must not pass unseen."""
+    lines = []
+    for key, name in names.items():
+        dice = undefined["Dice"].get(key, [])
+        distances = [case for case in undefined["HD95_mm"].get(key, []) if case not in dice]
+        if dice:
+            lines.append(f"{name} is in neither truth nor prediction of {_counted(dice)}: no Dice, no distance")
+        if distances:
+            lines.append(f"{name} is missing in truth or prediction of {_counted(distances)}: no distance")
+    cases_of = {key: cases for metric in ("Dice", "HD95_mm") for key, cases in undefined[metric].items() if cases}
+    if others := cases_of.keys() - names.keys():
+        lines.append(f"{len(others)} of the other structures have no Dice or distance in some cases (--verbose)")
+    lines += [f"{mask} is empty in {_counted(cases)}" for mask, cases in undefined["calibration"].items() if cases]
+    return [f"  {one_line(line)}" for line in lines]
+
+
+def _counted(cases: Sequence[str]) -> str:
+    return f"{len(cases)} ({some(cases, _SHOWN)})"
+
+
+def _csv_text(evaluation: Evaluation) -> str:
+    """A line for each value, empty if undefined."""
+    scopes: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+        *(("case", case["case"], case["metrics"], case["calibration"]) for case in evaluation.cases),
+        ("mean", "", evaluation.mean, evaluation.calibration["mean"]),
+        ("pooled", "", {}, evaluation.calibration["pooled"]),
+    ]
+    return to_csv_text(_HEADER, (row for scope in scopes for row in _rows(*scope)))
+
+
+def _check_csv(path: Path) -> None:
+    """UserError unless ``path`` can be written and holds nothing, or what :func:`_csv_text` made."""
+    check_writable(path)
+    if path.exists():
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.readline(200).strip().replace('"', "") != ",".join(_HEADER):
+                raise UserError(
+                    f"{path} was not written by `nnunet_nacl evaluate --csv` and would be lost; remove it or choose "
+                    "another -o."
+                )
+
+
+def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, Any]) -> Iterator[tuple]:
+    for key, values in structures.items():
+        for metric, value in values.items():
+            if metric == "calibration":
+                for mask, scores in value.items():
+                    yield from ((scope, case, key, mask, name, score) for name, score in scores.items())
+            elif not isinstance(value, dict):
+                yield scope, case, key, "", metric, value
+    for mask, scores in masks.items():
+        yield from ((scope, case, "", mask, name, score) for name, score in scores.items())
