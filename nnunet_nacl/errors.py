@@ -29,10 +29,7 @@ class UserError(ValueError):
 def describe(error: OSError, path: object = None, what: str = "") -> str:
     """What the system refused, in one line: the path, the reason and what to do.
 
-    Args:
-        error: What was raised.
-        path: What it is about, where the error does not say, or where ``what`` says what it is about.
-        what: What could not be done with a file that is to be written.
+    ``path`` counts where the error names none, or with ``what``, which says what could not be done with it.
     """
     place = path if what or error.filename is None else error.filename
     text = "" if place is None else f"{one_line(str(place))}: "

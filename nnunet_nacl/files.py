@@ -27,15 +27,8 @@ _TEMPORARY = ".nnunet_nacl.tmp"
 def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
     """Holds a lock of the operating system on a file, which is made with its folder, and removed when the block ends.
 
-    Args:
-        path: The file.
-        taken: Message of the error where another holds it; None waits until it is free.
-
-    Yields:
-        Whether it is held: where there are no locks (some network file systems), nothing is.
-
-    Raises:
-        UserError: Another process, or another block of this one, holds the file.
+    Yields whether it is held: where there are no locks (some network file systems), nothing is. Where another process,
+    or block, holds it, UserError with the message ``taken``; without one it waits until the file is free.
     """
     from filelock import FileLock, Timeout
 
@@ -65,14 +58,9 @@ def write_atomically(path: Path, text: str) -> None:
 def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
     """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
 
-    Args:
-        path: The file; missing folders are made.
-        ending: Of the temporary name, for libraries that take the format from it. It is all that the temporary name
-            has of the name of ``path``, which may be as long as names can be.
-
-    Raises:
-        UserError: The block raised OSError, such as no permission or no space. Nothing is left behind, whatever it
-            raised.
+    Missing folders are made. ``ending`` is all that the temporary name, which libraries take the format from, has of
+    that of ``path``, which may be as long as names can be. UserError where the block raised OSError, such as no space;
+    nothing is left behind, whatever it raised.
     """
     path = Path(path)
     try:
@@ -135,11 +123,7 @@ def name_finished(work: Path, output: Path) -> list[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Fail before hours of work rather than after them; what killed runs left beside ``path`` is removed.
-
-    Raises:
-        UserError: ``path`` is a folder or device, or no file can be written there.
-    """
+    """UserError, before hours of work, where no file can be written; what killed runs left beside it is removed."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give another file name.")
     try:

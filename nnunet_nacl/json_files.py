@@ -40,16 +40,10 @@ def read_dict(path: Path) -> dict[str, Any]:
 
 
 def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = "give nnU-Net's own file") -> _T:
-    """A JSON value as the type that it should be of.
+    """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such and of plain values.
 
-    Args:
-        kind: A dataclass, a TypedDict, or lists, tuples and dictionaries of such and of plain values.
-        value: As it was read.
-        source: What the message begins with: the file, and what it is not if this fails.
-        fix: What the message ends with.
-
-    Raises:
-        UserError: It is of another type, or a dataclass does not accept it (ValueError in ``__post_init__``).
+    UserError, which begins with ``source`` and ends with ``fix``, where it is of another type, or a dataclass does not
+    accept it (ValueError in ``__post_init__``).
     """
     try:
         return _adapter(kind).validate_python(value)

@@ -37,11 +37,7 @@ _POLL_S = 0.5
 
 
 class Demo:
-    """The demo on arguments as `nnunet_nacl demo` has them.
-
-    Raises:
-        UserError: Data, names or folders cannot be used, or a command failed.
-    """
+    """The demo on arguments as `nnunet_nacl demo` has them."""
 
     def __init__(self, args: argparse.Namespace):
         import torch
@@ -225,12 +221,8 @@ class Demo:
 def run_together(commands: Sequence[tuple[list[str], Path | None]], environment: dict[str, str]) -> None:
     """Runs commands at the same time; whatever ends this, they have ended, and their workers, too.
 
-    Args:
-        commands: Program and arguments, and the file at whose end the output goes; None leaves it to the terminal.
-        environment: All variables.
-
-    Raises:
-        UserError: A command failed, whose log's end is shown; the others are stopped.
+    The output of each goes to the end of its file, or to the terminal. UserError where a command failed, whose log's
+    end is shown; the others are stopped.
     """
     running: list[subprocess.Popen] = []
     try:

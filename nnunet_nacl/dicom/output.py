@@ -49,11 +49,7 @@ class StructureCode(TypedDict):
 
 
 def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode]:
-    """Codes of structures by name, from a JSON file.
-
-    Raises:
-        UserError: The file is missing or damaged; a structure has no code, or a category that DICOM does not know.
-    """
+    """Codes of structures by name, from a JSON file; UserError for one without, or with what DICOM does not know."""
     from pydicom.sr.codedict import codes
 
     content = read_dict(path)
@@ -64,12 +60,8 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
     for name, code in read.items():
         if code["category"] not in categories:
             raise UserError(f"{path}: {name} has the category {code['category']!r}; there are {', '.join(categories)}.")
-        for value, most in (
-            (code["code"], 16),
-            (code.get("scheme", "SCT"), 16),
-            (code["meaning"], 64),
-            (name[:64], 64),
-        ):
+        texts = ((code["code"], 16), (code.get("scheme", "SCT"), 16), (code["meaning"], 64), (name[:64], 64))
+        for value, most in texts:
             if not 0 < len(value.strip()) <= most or not value.isprintable() or "\\" in value:
                 raise UserError(
                     f"{path}: {one_line(name)} has {value!r}, which DICOM wants to have 1 to {most} printable "
@@ -80,27 +72,14 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
 
 @dataclass(frozen=True)
 class DicomMaker:
-    """Writes the objects of cases; can be pickled.
+    """Writes the objects of cases; can be pickled."""
 
-    Attributes:
-        codes: Of the structures, by name, in their order.
-        model: Whose segmentations they are.
-        serial: SHA-256 that tells the networks, at most 64 characters.
-    """
-
-    codes: Mapping[str, StructureCode]
-    model: str
-    serial: str
+    codes: Mapping[str, StructureCode]  # by structure, in their order
+    model: str  # whose segmentations they are
+    serial: str  # SHA-256 that tells the networks, at most 64 characters
 
     def check(self, files: Sequence[Path]) -> None:
-        """Try whether objects can refer to a series, before the networks run: those of an empty image are dropped.
-
-        Args:
-            files: The images, in the order of the slices.
-
-        Raises:
-            UserError: They cannot, such as for a date of birth that is none; the message names the first image.
-        """
+        """UserError, before the networks run, where no object can refer to a series: its date of birth may be none."""
         headers = read_headers(files)
         try:
             with quiet():
@@ -124,21 +103,11 @@ class DicomMaker:
         probabilities: Sequence[np.ndarray] = (),
         calibrated: bool = False,
     ) -> tuple[Path, ...]:
-        """Write the objects of a case.
+        """Write the objects of a case, ``dicom/CASE_....dcm`` in the folder of the run; what was written.
 
-        Args:
-            case: With the segmentation that is delivered.
-            structures: Columns of structures.csv of each; what is missing or NaN is not reported.
-            files: The images of its series, in the order of the slices.
-            output: Folder of the run; the files get names ``dicom/CASE_....dcm`` in it.
-            probabilities: (*spatial) of each structure, written as 8 bits, 255 is 1; none writes no such object.
-            calibrated: Whether these are taken through a map.
-
-        Returns:
-            What was written.
-
-        Raises:
-            UserError: The series is no longer what was predicted, or a file cannot be written.
+        Of each structure, ``structures`` has columns of structures.csv, of which NaN is not reported; ``probabilities``,
+        if any, are (*spatial), written as 8 bits, 255 is 1. UserError where the series is no longer what was predicted,
+        or a file cannot be written.
         """
         labels, headers = case.labels, read_headers(files)
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)

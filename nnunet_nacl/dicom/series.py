@@ -1,8 +1,7 @@
 """Finds DICOM series in a folder, checks that each is one regular stack of slices, and reads it as an image.
 
-One series of single-frame images is one scan. Its slices must be parallel, evenly spaced and stacked along their
-normal: else no image array with one spacing says where its voxels lie. SimpleITK's reader (GDCM) decodes the voxels; it
-takes a series with other patients, missing slices or cut pixel data without a word, so headers are checked before.
+SimpleITK's reader takes a series with other patients, missing slices or cut pixel data without a word, so headers are
+checked before.
 """
 
 from __future__ import annotations
@@ -42,19 +41,12 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
-    """The series of images in a folder and below it; reports, segmentations and the like are passed over.
+    """Files of each series of images in a folder and below it, in the order of the slices, and why others are no scan.
 
     All images of a series must have one patient (ID, name, date of birth), study and frame of reference, since what is
-    made of it is made for those of the first. An empty value is as good as a missing one, and neither the same as one
-    that is given.
-
-    Returns:
-        Files of each series that is a scan, in the order of the slices along their normal, and why others are none,
-        which may quote their headers; both empty where there is no DICOM file. The name of a case is made of the
-        series' number, its description and a hash of its UID, so it holds nothing of the patient.
-
-    Raises:
-        UserError: There are DICOM files, but the packages that read them are missing.
+    made of it is made for those of the first; a value may be empty or missing, but then in all. Reports, segmentations
+    and the like are passed over. A case's name is made of the series' number, its description and a hash of its UID, so
+    it holds nothing of the patient. UserError where the packages that read DICOM are missing.
     """
     files = [path for path in sorted(folder.rglob("*")) if is_dicom(path)]
     if not files:
@@ -92,10 +84,9 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
 
 
 def read_headers(files: Sequence[Path]) -> list[Any]:
-    """The files of a series in order as data sets of pydicom, without their voxels, fit for objects that refer to them.
+    """The files of a series as data sets of pydicom, without their voxels, fit for objects that refer to them.
 
-    What may be empty, and is often removed with a patient's name, is empty where it is missing. UserError names a file
-    that is damaged.
+    What may be empty, and is often removed with a patient's name, is empty where it is missing.
     """
     headers = [_read(path) for path in files]
     thickness = f"{np.linalg.norm(affine_of_series(headers)[:3, 2]):.6g}"
@@ -134,14 +125,9 @@ def orientation_of(images: Iterable[Path]) -> str:
 def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
     """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone after the block.
 
-    Args:
-        files: In the order of the slices.
-        orientation: Where its axes (x, y, z) shall point. A network knows scans by the order of their voxels, which
-            is another in DICOM files than in NIfTI files that were converted from them.
-
-    Raises:
-        UserError: A file cannot be read or has other pixel data than its header says, which the message names; or there
-            is no room for the image.
+    Its axes (x, y, z) point as ``orientation`` says: a network knows scans by the order of their voxels, which is
+    another in DICOM files than in NIfTI files that were converted from them. UserError names a file that cannot be read
+    or has other pixel data than its header says.
     """
     import SimpleITK as sitk
 
