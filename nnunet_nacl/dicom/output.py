@@ -105,9 +105,9 @@ class DicomMaker:
     ) -> tuple[Path, ...]:
         """Write the objects of a case, ``dicom/CASE_....dcm`` in the folder of the run; what was written.
 
-        Of each structure, ``structures`` has columns of structures.csv, of which NaN is not reported; ``probabilities``,
-        if any, are (*spatial), written as 8 bits, 255 is 1. UserError where the series is no longer what was predicted,
-        or a file cannot be written.
+        Of each structure, ``structures`` has columns of structures.csv, NaN where one is not reported, and
+        ``probabilities``, if any, are (*spatial), written as 8 bits, 255 is 1. UserError where the series is no longer
+        what was predicted, or a file cannot be written.
         """
         labels, headers = case.labels, read_headers(files)
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)
