@@ -21,14 +21,13 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
-from torch import nn
+from torch import Tensor, nn
 
 from nnunet_nacl import losses
 from nnunet_nacl.losses.label_space import LabelSpace
 from nnunet_nacl.methods import METHODS
 from nnunet_nacl.training.grammar import STOCK, Variant, loss_settings
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
-from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.recording import CalibrationRecorder, measured_validation
 
 
@@ -76,7 +75,7 @@ class CalibrationTrainer(nnUNetTrainer):
         loss.register_forward_pre_hook(self.calibration_recorder.on_loss)  # outside of all that is compiled
         return loss
 
-    def _replace_loss(self, stock: nn.Module) -> nn.Module:
+    def _replace_loss(self, stock: Any) -> nn.Module:
         if self.variant.method == STOCK.method and self.variant.dice:  # nnU-Net's own loss under another schedule
             return stock
         method, settings = METHODS[self.variant.method], loss_settings(self.variant) | vars(self.label_space)
@@ -201,6 +200,44 @@ class CalibrationTrainer(nnUNetTrainer):
         """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""
         with measured_validation(self, self._weights):
             super().perform_actual_validation(save_probabilities)
+
+
+class TrainingLoss(nn.Module):
+    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``.
+
+    ``voxelwise`` is a loss of :mod:`nnunet_nacl.losses`, compiled or not, ``dc`` nnU-Net's soft Dice loss as nnU-Net
+    built it, or None. Ignored voxels are masked for it as in nnU-Net's compound losses.
+    """
+
+    def __init__(self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None) -> None:
+        super().__init__()
+        self.voxelwise = voxelwise
+        self.dc = dc
+        self.weight_dice = 1.0  # the name that nnU-Net's compound losses use, so that both are annealed alike
+        self._label_space = label_space
+        self._checked = False
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch at one scale of the deep supervision.
+
+        Raises:
+            ValueError: The first batch holds a label that is no class. Later batches are not looked at: that would
+                make the GPU wait in every iteration.
+        """
+        if not self._checked:
+            self._label_space.read(logits, target, check_labels=True)
+            self._checked = True
+        loss = self.voxelwise(logits, target)
+        if self.dc is not None and self.weight_dice != 0:
+            read = self._label_space.read(logits, target, check_labels=False)
+            labels = read.labels if self._label_space.regions else read.labels[:, None]
+            mask = None if read.valid is None else read.valid[:, None]
+            loss = loss + self.weight_dice * self.dc(logits, labels, loss_mask=mask)
+        return loss
+
+    def extra_repr(self) -> str:
+        """Shown in nnU-Net's debug.json."""
+        return f"weight_dice={self.weight_dice}" if self.dc is not None else ""
 
 
 class HalfwayDecay(PolyLRScheduler):

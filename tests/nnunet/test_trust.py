@@ -199,7 +199,7 @@ RESAMPLING += of_package("nnunetv2.preprocessing.resampling", "resample_torch", 
         {"network." + key: value for key, value in architecture("residual").items()},
         {"network.network_class_name": f"{NETWORKS}.primus.Primus", "network.arch_kwargs": PRIMUS},
         {"network.network_class_name": f"{NETWORKS}.residual_unet.ResidualEncoderUNet"},  # which has moved since
-        {"network.network_class_name": "nnunet_nacl_trainers.loss.TrainingLoss"},
+        {"network.network_class_name": "nnunet_nacl_trainers.base.TrainingLoss"},
         {"arguments.dropout_op": "torch.nn.Dropout3d", "arguments.norm_op": "torch.nn.modules.batchnorm.BatchNorm3d"},
         {"arguments.nonlin": f"{NETWORKS.replace('architectures.', '')}.building_blocks.nowhere"},
     ],

@@ -9,7 +9,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunet_nacl import losses
 from nnunet_nacl.losses import nacl
 from nnunet_nacl.methods import METHODS
-from nnunet_nacl_trainers.loss import TrainingLoss
+from nnunet_nacl_trainers.base import TrainingLoss
 from tests.trainers.epochs import make_batch
 from tests.trainers.plans import LABEL_SPACES
 
