@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -51,17 +52,13 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         texts = {"help": module.HELP, "description": module.HELP}
-        subparser = subparsers.add_parser(name, **texts, formatter_class=_format_help, allow_abbrev=False)
+        long_flags = partial(argparse.RawDescriptionHelpFormatter, max_help_position=36)
+        subparser = subparsers.add_parser(name, **texts, formatter_class=long_flags, allow_abbrev=False)
         module.configure(subparser)
         if name == first:
             _check_flags(subparser, argv[1:])
         subparser.set_defaults(run=module.run, argv=list(argv))
     return parser
-
-
-def _format_help(prog: str) -> argparse.HelpFormatter:
-    """Description and examples as they are, and room for long flags on the line of their help."""
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=36)
 
 
 def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -86,11 +83,7 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the subcommand that the arguments name, those of the process if None; the exit status.
-
-    It is the subcommand's own, 2 for input that cannot be used (as argparse does), 128 and the number of the signal if
-    interrupted (130 by Ctrl-C).
-    """
+    """Runs the subcommand that the arguments name; its exit status, 2 for bad input, 128 and more if interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -94,10 +94,7 @@ def add_flags(parser: Any) -> None:
 def flags_of(
     args: argparse.Namespace, names: Mapping[str, str], quality: QualityOfMap | None, unknown: str = ""
 ) -> Flags | None:
-    """The flags that ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; None without ``-bad``.
-
-    ``names`` are those of the structures by nnU-Net's key, ``unknown`` says why nothing is known of Dice.
-    """
+    """What ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; ``unknown``: why nothing is known of Dice."""
     from nnunet_nacl.numbers.flags import parse_bad, read_bad, share_of
 
     if not args.bad:
@@ -135,10 +132,7 @@ def number_of_processes(given: int | None) -> int:
 
 
 def whole_number(given: int | None, flag: str, variable: str, least: int) -> int | None:
-    """The value of a flag, else of one of nnU-Net's environment variables; None where there is neither.
-
-    UserError where it is no whole number, or a smaller one than ``least``.
-    """
+    """The value of a flag, else of one of nnU-Net's environment variables, at least ``least``; None without either."""
     source, text = (variable, os.environ.get(variable)) if given is None else (flag, str(given))
     if text is None:
         return None

@@ -37,25 +37,15 @@ _PREDICTED = ("segmentation", "probabilities")  # these lie in the folder, where
 
 @dataclass(frozen=True)
 class Column:
-    """One number of each case.
+    """One number of each case, as comparison.json describes it."""
 
-    Attributes:
-        title: Metric and what it was measured on, for people.
-        group: ``discrimination`` or ``calibration``.
-        better: ``lower`` or ``higher``.
-        unit: ``mm`` or empty.
-        metric: ``Dice``, ``HD95_mm``, or one of ``CALIBRATION_METRICS``.
-        mask: Of a calibration metric.
-        structure: nnU-Net's key of one structure; None for all together.
-    """
-
-    title: str
-    group: str
-    better: str
-    unit: str
-    metric: str
-    mask: str | None = None
-    structure: str | None = None
+    title: str  # metric and what it was measured on, for people
+    group: str  # `discrimination` or `calibration`
+    better: str  # `lower` or `higher`
+    unit: str  # `mm` or empty
+    metric: str  # `Dice`, `HD95_mm`, or one of CALIBRATION_METRICS
+    mask: str | None = None  # of a calibration metric
+    structure: str | None = None  # nnU-Net's key of one structure; None for all together
 
     @property
     def family(self) -> str | None:
@@ -92,31 +82,19 @@ def make_columns(structures: Iterable[Mapping[str, str]]) -> dict[str, Column]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set as all entries saw it.
+    """One data set as all entries saw it."""
 
-    Attributes:
-        name: nnU-Net's name.
-        configuration, plans, folds: Of the models; empty where only paths are compared.
-        regions: Whether the heads are sigmoid regions.
-        structures: Names by nnU-Net's key.
-        settings: Of the evaluation.
-        cases: Names of the cases that all entries have, in order.
-        records: By entry, one per case, in that order.
-        patients: Of each case the patient; empty where each case is its own.
-        notes: Sentences for every output.
-    """
-
-    name: str
-    configuration: str
+    name: str  # nnU-Net's name
+    configuration: str  # this and the next two: of the models; empty where only paths are compared
     plans: str
     folds: tuple[str, ...]
-    regions: bool
-    structures: dict[str, str]
+    regions: bool  # whether the heads are sigmoid regions
+    structures: dict[str, str]  # names by nnU-Net's key
     settings: EvaluationSettings
-    cases: tuple[str, ...]
-    records: dict[str, list[CaseRecord]]
-    patients: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    cases: tuple[str, ...]  # names of the cases that all entries have, in order
+    records: dict[str, list[CaseRecord]]  # by entry, one per case, in that order
+    patients: dict[str, str] = field(default_factory=dict)  # by case; empty where each case is its own
+    notes: list[str] = field(default_factory=list)  # sentences for every output
 
     @property
     def groups(self) -> list[str] | None:
@@ -179,10 +157,7 @@ def align(selection: Selection) -> Dataset:
     """The cases that all entries have in common; what was not measured yet, or has changed, is measured first.
 
     All are measured with the settings of the records that are there already, so that a user's choice of masks is kept.
-
-    Raises:
-        UserError: Predictions cannot be evaluated, were measured with other settings, have other structures or folds,
-            or their networks were trained on the cases; an entry has a case twice or lacks one.
+    UserError where predictions cannot be evaluated, or not be compared with the others.
     """
     options, settings = selection.options, _common_settings(selection.predictions)
     kinds, rows, problems, notes = [], [], list[tuple[str, str, str]](), list[str]()
@@ -326,18 +301,11 @@ def _map_of(place: Predictions) -> Path:
 
 
 class Promises(NamedTuple):
-    """What is promised of an entry's cases, beside what is true.
+    """What is promised of an entry's cases, beside what is true."""
 
-    Attributes:
-        table: A row for each case and structure; predicted Dice has intervals where other cases taught them.
-        caveats: What must be said beside the intervals.
-        presence: How probably a structure is in a scan, by what others taught; None for a model as its map leaves it,
-            since that is learned before a map.
-    """
-
-    table: pd.DataFrame
-    caveats: Sequence[str] = ()
-    presence: LearnedPresence | None = None
+    table: pd.DataFrame  # a row for each case and structure; intervals of predicted Dice where other cases taught them
+    caveats: Sequence[str] = ()  # what must be said beside the intervals
+    presence: LearnedPresence | None = None  # learned before a map, so None for a model as its map leaves it
 
     @property
     def has_intervals(self) -> bool:

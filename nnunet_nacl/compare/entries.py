@@ -22,23 +22,14 @@ _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 @dataclass(frozen=True)
 class Entry:
-    """One method of a comparison.
+    """One method of a comparison."""
 
-    Attributes:
-        name: Unique among those compared: the trainer's class name, or the path as it was given.
-        label: What people read, unique too.
-        trainer: The class name; None for predictions, whatever made them.
-        path: The model folder, or the folder of predictions; None finds the model in nnUNet_results.
-        calibrated: Whether a model's predictions are compared as its calibration map leaves them.
-        ranked: Whether it takes part in tests, and can be called best; not if it knows the truth.
-    """
-
-    name: str
-    label: str
-    trainer: str | None = None
-    path: Path | None = None
-    calibrated: bool = False
-    ranked: bool = True
+    name: str  # unique among those compared: the trainer's class name, or the path as it was given
+    label: str  # what people read, unique too
+    trainer: str | None = None  # the class name; None for predictions, whatever made them
+    path: Path | None = None  # of the model or the predictions; None finds the model in nnUNet_results
+    calibrated: bool = False  # a model's predictions are compared as its calibration map leaves them
+    ranked: bool = True  # it takes part in tests, and can be called best; not if it knows the truth
 
     @property
     def is_model(self) -> bool:
@@ -155,8 +146,7 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
     matches = [_METHOD.match(trainer) for trainer in trainers]
     tokens = [trainer.split("_")[1:] if match else [] for trainer, match in zip(trainers, matches)]
     shared = set.intersection(*map(set, tokens)) if matches and all(matches) else set()
-    labels: list[str] = []
-    taken: set[str] = set()
+    labels, taken = [], set[str]()
     for trainer, match, words in zip(trainers, matches, tokens):
         if match is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)

@@ -85,11 +85,9 @@ def _statistics(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
-    values: dict[str, dict[str, Any]] = {column: {} for column in dataset.columns}
-    means: dict[str, dict[str, Any]] = {column: {} for column in dataset.columns}
-    for (column, name), of_cases in dataset.values.items():
-        values[column][name] = of_cases.tolist()
-        means[column][name] = asdict(comparison.means[dataset.name, column, name])
+    names = list(dataset.records)
+    values = {column: {name: dataset.values[column][name].tolist() for name in names} for column in dataset.columns}
+    means = {c: {name: asdict(comparison.means[dataset.name, c, name]) for name in names} for c in dataset.columns}
     return {**{key: getattr(dataset, key) for key in _DATASET}, "values": values, "means": means}
 
 

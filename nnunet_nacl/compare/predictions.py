@@ -36,40 +36,24 @@ class Options:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A folder of predictions of one entry.
-
-    Attributes:
-        entry: Whose they are.
-        fold: Whose validation part it is; empty for everything else.
-        path: Where they lie.
-        folder: What is in it; None where that cannot be measured, so that earlier records stand for it.
-        why_not: What is missing then.
-    """
+    """A folder of predictions of one entry."""
 
     entry: Entry
-    fold: str
+    fold: str  # whose validation part it is; empty for everything else
     path: Path
-    folder: PredictionFolder | None = None
-    why_not: str = ""
+    folder: PredictionFolder | None = None  # None where it cannot be measured, so that earlier records stand for it
+    why_not: str = ""  # it cannot be measured
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is compared on one data set, before anything is measured.
+    """What is compared on one data set, before anything is measured."""
 
-    Attributes:
-        name: Of the data set.
-        predictions: Of all entries, in their order.
-        folds: Of the models; empty where only paths are compared.
-        options: How they were found.
-        notes: Sentences for every output.
-    """
-
-    name: str
-    predictions: Sequence[Predictions]
-    folds: Sequence[str]
+    name: str  # of the data set
+    predictions: Sequence[Predictions]  # of all entries, in their order
+    folds: Sequence[str]  # of the models; empty where only paths are compared
     options: Options
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # sentences for every output
 
 
 def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Selection:

@@ -1,7 +1,4 @@
-"""`nnunet_nacl demo`: from a Decathlon task to calibrated models and a comparison.
-
-Its steps are commands of nnU-Net's and of this package, shown and run one after the other.
-"""
+"""`nnunet_nacl demo`: from a Decathlon task to calibrated models and a comparison, by commands that it shows."""
 
 from __future__ import annotations
 
