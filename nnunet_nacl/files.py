@@ -77,7 +77,6 @@ def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
     """A name in a folder for a file or folder, which is removed at the block's end if it is there then.
 
     Until then :func:`remove_leftovers` leaves it alone, in whatever process: a lock says that this one is at work.
-    OSError where no file can be made there.
     """
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}{ending}"
     with locked(_lock_of(path)):
@@ -148,10 +147,7 @@ _OURS = re.compile(
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a run may replace or remove what lies there: nothing, an empty file, or one that says that we wrote it.
-
-    Pages and PNG files say it by their metadata, JSON by ``generated_by``, tables of the list by their header.
-    """
+    """Whether a run may replace or remove what lies there: nothing, an empty file, or one that says we wrote it."""
     try:
         with open(path, "rb", opener=regular_only) as file:
             start = file.read(1024)

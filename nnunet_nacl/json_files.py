@@ -1,8 +1,4 @@
-"""Reads and writes JSON files as typed values, by pydantic; an error names the file, the place in it and the fix.
-
-The types are dataclasses and TypedDicts; ``computed_field`` marks what a document shows and nobody reads back. Keys
-that a type does not have are passed over.
-"""
+"""Reads and writes JSON files as typed values, by pydantic; an error names the file, the place in it and the fix."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ def read_dict(path: Path) -> dict[str, Any]:
 
 
 def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = "give nnU-Net's own file") -> _T:
-    """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such and of plain values.
+    """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such; other keys are passed over.
 
     UserError, which begins with ``source`` and ends with ``fix``, where it is of another type, or a dataclass does not
     accept it (ValueError in ``__post_init__``).

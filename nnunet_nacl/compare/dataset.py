@@ -198,17 +198,15 @@ def align(selection: Selection) -> Dataset:
 
 def _common_settings(predictions: Sequence[Predictions]) -> EvaluationSettings:
     """As in the records that are there, else the defaults; UserError where two were measured with others."""
-    chosen: EvaluationSettings | None = None
-    for place in predictions:
-        settings = kept_settings(place.path)
-        if settings and chosen and (differing := settings.differing(chosen)):
+    kept = [(place, settings) for place in predictions if (settings := kept_settings(place.path))]
+    for place, settings in kept:
+        if differing := settings.differing(kept[0][1]):
             raise UserError(
                 f"{f'fold {place.fold} of ' if place.fold else ''}{place.entry.name} was evaluated with other "
                 f"settings ({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
                 f"folder {RECORDS}."
             )
-        chosen = chosen or settings
-    return chosen or EvaluationSettings()
+    return kept[0][1] if kept else EvaluationSettings()
 
 
 def _records_of(

@@ -216,10 +216,9 @@ class Demo:
 
 
 def run_together(commands: Sequence[tuple[list[str], Path | None]], environment: dict[str, str]) -> None:
-    """Runs commands at the same time; whatever ends this, they have ended, and their workers, too.
+    """Runs commands at the same time, with their logs; whatever ends this, they and their workers have ended, too.
 
-    The output of each goes to the end of its file, or to the terminal. UserError where a command failed, whose log's
-    end is shown; the others are stopped.
+    UserError where a command failed, whose log's end is shown; the others are stopped.
     """
     running: list[subprocess.Popen] = []
     try:

@@ -209,10 +209,7 @@ def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
 def _to_slices(
     geometry: Geometry, shape: tuple[int, ...], headers: Sequence[Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """What brings an array of one of nnU-Net's readers, which may turn images, to the slices of a series.
-
-    UserError where an array of this shape does not lie where the images do.
-    """
+    """What brings arrays of nnU-Net's readers, which may turn images, to a series' slices; UserError off their grid."""
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
     size = int(headers[0].Columns), int(headers[0].Rows), len(headers)

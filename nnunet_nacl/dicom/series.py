@@ -84,10 +84,7 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
 
 
 def read_headers(files: Sequence[Path]) -> list[Any]:
-    """The files of a series as data sets of pydicom, without their voxels, fit for objects that refer to them.
-
-    What may be empty, and is often removed with a patient's name, is empty where it is missing.
-    """
+    """The files of a series as data sets of pydicom, without voxels; what may be empty is empty where it is missing."""
     headers = [_read(path) for path in files]
     thickness = f"{np.linalg.norm(affine_of_series(headers)[:3, 2]):.6g}"
     for header in headers:
