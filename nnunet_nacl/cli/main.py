@@ -70,8 +70,6 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     plain = {flag.strip("-").replace("-", "_"): flag for flag in flags}
     for before, argument in zip(["the subcommand", *arguments], arguments):
         flag, equals, value = argument.partition("=")
-        if flag in flags and flags[flag].nargs == argparse.REMAINDER:
-            return  # what follows is for another program
         owner, text = (flag, value) if equals and flag in flags else (before, argument)
         if not text.strip() and (owner not in flags or flags[owner].default != ""):
             where = "of" if owner in flags else "after"
