@@ -268,7 +268,8 @@ class PredictionFolder:
         names = list_folder(self.reference_folder)[0] if self.reference_folder else ()
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
-            raise UserError(f"{self.reference_folder} holds no ground truth (*{ending}); give the right folder.")
+            what = f"no ground truth (*{ending}, as dataset.json says)"
+            raise UserError(f"{self.reference_folder} holds {what}; give the right folder.")
         return replace(self, expected=expected)
 
     @property
