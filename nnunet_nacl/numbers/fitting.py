@@ -39,13 +39,18 @@ _BLOCK = 1 << 13  # voxels at a time: they stay in the cache
 class LabelVoxels:
     """Voxels of one label, but for certain background, which no map changes.
 
-    ``odds`` are (m, n) clipped log-odds (of a region (1, n)), ``target`` the (n,) true class, or whether the voxel is
-    in the region, ``weights`` (n,) float64; those of a case sum to at most 1.
+    ``features`` are (m + 2, n) f, of clipped log-odds (of a region (3, n)), ``target`` the (n,) true class, or whether
+    the voxel is in the region, ``weights`` (n,) float64; those of a case sum to at most 1.
     """
 
-    odds: Tensor
+    features: Tensor
     target: Tensor
     weights: Tensor
+
+    @property
+    def odds(self) -> Tensor:
+        """(m, n) clipped log-odds."""
+        return self.features[:-2]
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class Voxels:
             for value in label[inner].unique().tolist():
                 here = inner[label[inner] == value]
                 odds = clipped(self.log_odds[rows, here].float(), self.regions).double()
-                result[int(value), place] = LabelVoxels(odds, target[here].long(), weights[here])
+                features = torch.cat([with_total(odds), torch.ones_like(odds[:1])])
+                result[int(value), place] = LabelVoxels(features, target[here].long(), weights[here])
         return result
 
     @cached_property
@@ -134,7 +140,7 @@ def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
     index[1:, -1] = offsets
     found = []
     for _, place, voxels in voxels_by_label(cases):
-        features = torch.cat([voxels.odds, torch.ones_like(voxels.odds[:1])])
+        features = torch.cat([voxels.odds, voxels.features[-1:]])
         base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
         table = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
         found.append(LinearLogits(features, base, voxels.target, voxels.weights, table))
@@ -159,7 +165,7 @@ def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -
         matter = np.flatnonzero((share >= OFTEN) & (in_truth[place] if regions else in_truth))
         if not len(matter):
             continue
-        base = logits_of(centre, voxels.odds, label, place if regions else None)
+        base = logits_of(rows, voxels, label, place if regions else None)
         if regions:
             model, lowest = region_model(voxels, base, rows[label, place])
         else:
@@ -181,7 +187,7 @@ def class_model(
 ) -> tuple[LinearLogits, np.ndarray]:
     """Voxels with one label, by changes of the (m, m + 2) coefficients that are free, and the lowest of these."""
     matter, kept = np.flatnonzero(free.any(1)), np.flatnonzero(~free.any(1))  # these are one constant beside background
-    features = torch.cat([voxels.odds[matter], with_total(voxels.odds)[-1:], torch.ones_like(base[:1])])
+    features = voxels.features[[*matter, -2, -1]] if len(kept) else voxels.features
     rest = torch.cat([torch.zeros_like(base[:1]), base[kept]]).logsumexp(0, keepdim=True)
     place = torch.zeros(1 + len(base)).long()
     place[1 + matter] = torch.arange(1, 1 + len(matter))
@@ -193,8 +199,8 @@ def class_model(
 
 def region_model(voxels: LabelVoxels, base: Tensor, row: np.ndarray) -> tuple[LinearLogits, np.ndarray]:
     """Voxels in or out of a region, by changes of the coefficients of log p, -log(1 - p) and 1; the lowest of these."""
-    odds, total = with_total(voxels.odds)
-    features, index = torch.stack([odds - total, total, torch.ones_like(total)]), np.array([[-1, -1, -1], [0, 1, 2]])
+    odds, total, ones = voxels.features
+    features, index = torch.stack([odds - total, total, ones]), np.array([[-1, -1, -1], [0, 1, 2]])
     lowest = np.append(np.minimum(SMALLEST_SLOPE - np.cumsum(row[:2]), 0), -np.inf)
     both = torch.cat([torch.zeros_like(base), base])
     return LinearLogits(features, both, voxels.target, voxels.weights, index), lowest
@@ -230,19 +236,17 @@ def minimise(models: Sequence[LinearLogits], lowest: np.ndarray, ridge: float, n
 
 def case_loss(voxels: Voxels, calibration: LogOddsMap) -> float:
     """Mean negative log likelihood of a case under a map, in nats."""
-    loss = voxels.certain_loss
+    loss, rows = voxels.certain_loss, calibration.coefficients()
     for (label, place), of_label in voxels.by_label.items():
-        logits = logits_of(calibration, of_label.odds, label, place if voxels.regions else None)
+        logits = logits_of(rows, of_label, label, place if voxels.regions else None)
         loss += float(log_loss(torch.zeros_like(logits[0]), logits, of_label.target) @ of_label.weights)
     return loss
 
 
-def logits_of(calibration: LogOddsMap, odds: Tensor, label: int, region: int | None) -> Tensor:
-    """(m, n) u' of voxels with one label; (1, n) of a region."""
-    if region is None:
-        return calibration.logits(odds, label)
-    row = calibration.coefficients()[label, region]
-    return torch.from_numpy(row[:-1] @ with_total(odds).numpy() + row[-1])[None]
+def logits_of(coefficients: np.ndarray, voxels: LabelVoxels, label: int, region: int | None) -> Tensor:
+    """(m, n) u' of voxels with one label, by a map's coefficients; (1, n) of a region."""
+    rows = coefficients[label] if region is None else coefficients[label, region : region + 1]
+    return torch.from_numpy(rows) @ voxels.features
 
 
 class LinearLogits:
