@@ -101,18 +101,6 @@ def column(name, *values):
     return header(lambda content: content["columns"].update({name: list(values)}))
 
 
-def flipped(path):
-    content = bytearray(path.read_bytes())
-    content[200:300] = bytes(b ^ 255 for b in content[200:300])
-    path.write_bytes(content)
-
-
-def huge_header(path):
-    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000,), }"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("header.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
-
-
 def first(value):
     """Sets the first number of an array."""
 
@@ -133,47 +121,23 @@ def bomb(path):
 DAMAGES = {
     "300 MB of zeros": bomb,
     "no archive": lambda path: path.write_bytes(b"PK\x03\x04 broken"),
-    "empty": lambda path: path.write_bytes(b""),
-    "flipped bits": flipped,
-    "huge header": huge_header,
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "another version": header(lambda content: content.update(format=0)),
     "no JSON": arrays(header=np.frombuffer(b"{", np.uint8)),
     "deep JSON": arrays(header=np.frombuffer(b"[" * 100_000, np.uint8)),
     "objects": arrays(header=np.array([{}], object)),
     "a negative count": column("TP", -3.0, 1.0),
-    "an infinite count": column("TP", 1e999, 1.0),
-    "a count that is lost": column("TP", None, 1.0),
     "a share above 1": column("Dice", 1.1, 0.5),
-    "a column of one structure": column("Dice", 0.5),
     "a column of words": column("Dice", "x", "y"),
-    "no column": header(lambda content: content["columns"].pop("predicted_dice")),
-    "no counts": header(lambda content: content["columns"].pop("TP")),
     "no structures": header(lambda content: content.update(keys=[], names=[], columns={})),
-    "one structure": header(
-        lambda content: content.update(
-            keys=["1"], names=["a"], columns={name: values[:1] for name, values in content["columns"].items()}
-        )
-    ),
     "an infinite value of the scan": header(lambda content: content["scan"].update(largest_label=1e400)),
-    "no number of changed voxels": header(lambda content: content["scan"].pop("n_changed_voxels")),
     "a key that is none": header(lambda content: content.update(key={"files": {"reference": [1]}, "settings": {}})),
-    "a step size that is none": header(lambda content: content["made_by"].update(step_size="half")),
     "NaN in bins": arrays(bins_nll=first(np.nan)),
     "a negative bin": arrays(bins_count=first(-1)),
     "bins of other structures": arrays(bins_class_count=lambda sums: sums[:, :2]),
-    "bins of fewer masks": arrays(bins_count=lambda sums: sums[:3]),
-    "fewer bins": arrays(bins_count=lambda sums: sums[..., 1:]),
-    "bins are lost": arrays(bins_brier=None),
-    "a sample without bins": arrays(bins_count=None),
     "a sample of other structures": arrays(sample_log_odds=lambda odds: odds[:1]),
-    "fewer voxels": arrays(sample_target=lambda codes: codes[1:]),
-    "log-odds are words": arrays(sample_log_odds=lambda odds: np.full(odds.shape, "x")),
     "log-odds are NaN": arrays(sample_log_odds=first(np.nan)),
     "a label that is none": arrays(sample_label=first(3)),
-    "a stratum that is none": arrays(sample_stratum=first(9999)),
-    "outside is flat": arrays(sample_outside=np.zeros(3, np.int64)),
-    "regions": arrays(sample_regions=np.array(True)),
     "masks are lost": arrays(sample_masks=None),
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnunet_nacl.case.probabilities import SavedProbabilities
-from nnunet_nacl.case.sample import Sample, draw_sample, most_bytes, pack, unpack
+from nnunet_nacl.case.sample import Sample, draw_sample, most_bytes, pack
 from nnunet_nacl.numbers.fitting import Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, probabilities
 from tests.nnunet.measuring import measured
@@ -52,12 +52,6 @@ def test_records_keep_to_their_size(make_validated, channels):
     size = (model.validation() / "records" / "case_00.npz").stat().st_size
     assert most_bytes(channels) / 4 < size <= min(60_000 * channels, 800_000) + 16_384
     assert record.sample.weights.sum() == pytest.approx(truth.size)
-
-
-@pytest.mark.parametrize("num", [1, 8, 9, 40])
-def test_regions_fit_into_bits(num):
-    inside = np.random.default_rng(0).random((num, 50)) < 0.5
-    np.testing.assert_array_equal(unpack(pack(inside, num), num), inside)
 
 
 @pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 140)])

@@ -17,21 +17,12 @@ NAN, INFINITE = float("nan"), float("inf")
 BAD_SETTINGS = {
     ("label_smoothing", "smoothing"): [-0.1, 1.5, NAN],
     ("focal", "gamma"): [-1.0, NAN, INFINITE],
-    ("ecp", "penalty_weight"): [-0.5],
-    ("ecp", "reduction"): ["none"],
-    ("mbls", "penalty_weight"): [-0.5],
     ("mbls", "margin"): [-2.0],
-    ("mbls", "reduction"): ["average"],
     ("svls", "sigma"): [0.0, NAN, INFINITE],
-    ("svls", "kernel_size"): [4],
-    ("svls", "padding"): ["reflect"],
     ("nacl", "penalty_weight"): [-0.5],
     ("nacl", "prior_scale"): [NAN],
     ("nacl", "kernel_size"): [2, 0, -3, (3, 4), 3.5, (3, 3, 3)],  # the images have two axes
-    ("nacl", "prior"): ["median"],
     ("nacl", "penalty"): ["l3"],
-    ("nacl", "space"): ["probs"],
-    ("nacl", "reduction"): [None],
 }
 
 

@@ -18,8 +18,6 @@ from tests.losses.cases import (
     CONFIGURED,
     CONFIGURED_IDS,
     IGNORE,
-    PADDINGS,
-    PRIORS,
     assert_same,
     problem,
     value_and_gradient,
@@ -76,11 +74,6 @@ def test_each_loss_in_one_graph(name, settings):
     nothing = torch.full_like(target, IGNORE if label_space == "classes_ignore" else 1)
     value, gradient = value_and_gradient(compiled, torch.randn(2, 3, 5, 4), nothing)
     assert value == 0 and not gradient.any()
-
-
-@pytest.mark.parametrize("prior, padding", list(zip((*PRIORS, "mean"), PADDINGS)))
-def test_nacl_compiles_with_every_prior_and_padding_in_3d(prior, padding):
-    compile_and_compare("nacl", {"prior": prior, "padding": padding}, "classes_ignore", (3, 4, 3))
 
 
 @pytest.mark.parametrize("name", ["nacl", "svls", "focal"])

@@ -106,17 +106,6 @@ def test_scores_are_of_the_cases_left_out():
         assert fit.score.standard_error == pytest.approx((loss - best).std(ddof=1) / np.sqrt(8), abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    "truth, form",
-    [(MATRICES, "conditional"), (REGIONS, "conditional"), (LogOddsMap([0.7, 0.7], [0, 0]), "temperature")],
-)
-def test_what_acts_by_label_has_to_earn_its_place(truth, form):
-    fits = cross_fit(drawn_from(truth, cases=9, voxels=1000, seed=1), thirds(9))
-    assert choose(fits).score.form == form
-    for name in FORMS:
-        assert choose(fits, name).score.form == name
-
-
 def test_the_standard_error_of_an_excess_is_over_patients():
     cases = drawn_from(LogOddsMap([0.7], [0.5]), cases=6, voxels=300)
     patients, parts = [str(i) for i in range(6)], thirds(6)

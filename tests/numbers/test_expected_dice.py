@@ -63,9 +63,7 @@ def test_sums_of_parts_add_up_beyond_one_block():
     ("probs", "segmentation", "keywords", "message"),
     [
         (np.full((2, 3), 0.5), np.zeros(4, int), {}, "spatial shape of probs"),
-        (np.full((2, 3), 0.5), np.zeros(3, int), {"valid": np.ones(2, bool)}, "spatial shape of probs"),
         (np.full((2, 3), 0.5), np.array([0, 1, 2]), {}, "label 2, expected 0 to 1"),
-        (np.full((2, 3), 0.5), np.zeros(3), {}, "integer labels"),
         (np.array([[np.nan], [0.5]]), np.zeros(1, int), {}, "NaN"),
         (np.full((2, 3), 0.5), np.zeros(3, int), {"regions": ((1, 2),)}, "1 regions for 2 channels"),
     ],

@@ -170,14 +170,6 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
     assert (rows[:-1, num:] != 0).all()
 
 
-def test_cases_weigh_the_same_whatever_their_size():
-    small, large = drawn_from(MATRICES, cases=2, voxels=300)
-    more = Voxels(large.log_odds.repeat(1, 7), large.label.repeat(7), large.target.repeat(7))
-    for fitted in (lambda cases: fit_affine(cases, "shift"), lambda cases: fit_conditional(cases, IDENTITY, 1e-3)):
-        once, often = (fitted(cases).coefficients() for cases in ([small, large], [small, more]))
-        np.testing.assert_allclose(once, often, atol=1e-6)
-
-
 def test_separable_and_reversed_classes_give_a_map_all_the_same():
     separable = one_region([2.0, -2.0], [True, False], [1, 1])
     centre = identity(1, True)
@@ -187,7 +179,7 @@ def test_separable_and_reversed_classes_give_a_map_all_the_same():
     assert fit_affine([reversed_], "shift").slopes.item() == pytest.approx(SMALLEST_SLOPE)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
     rng, num, ridge = np.random.default_rng(seed), 2 + seed % 2, 1e-4
     odds = torch.from_numpy(rng.normal(size=(num, num)) @ rng.normal(size=(num, 60)) - 1)

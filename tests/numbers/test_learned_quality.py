@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.numbers.learned_quality import (
@@ -70,26 +69,6 @@ def test_absent_structures_are_left_out_and_nothing_learned_gives_nothing():
     assert empty.n_patients == 0 and np.isnan(empty.predict(0.5)).all() and empty.why_no_interval
 
 
-@pytest.mark.parametrize("cases_per_patient", [1, 3])
-def test_coverage_in_finite_samples(cases_per_patient):
-    """At least 1 - 2 alpha is proven, 1 - alpha is what is seen; the patients' own errors make their cases alike."""
-    rng = np.random.default_rng(7)
-    alpha, n_patients, runs = 0.1, 20, 1500
-    inside, width = 0, []
-    for _ in range(runs):
-        shape = (n_patients + 1, cases_per_patient)
-        x = rng.uniform(0.5, 0.95, shape)
-        y = np.clip(x - 0.1 + 0.07 * rng.standard_t(3, (n_patients + 1, 1)) + 0.02 * rng.normal(size=shape), 0, 1)
-        who = np.repeat(np.arange(n_patients), cases_per_patient)
-        estimate = StructureEstimate.fit(x[:-1].ravel(), y[:-1].ravel(), who)
-        _, low, high = estimate.predict(x[-1, 0])
-        inside += low <= y[-1, 0] <= high
-        width.append(high - low)
-    error = math.sqrt(alpha * (1 - alpha) / runs)
-    assert 1 - alpha - 3 * error < inside / runs < 1 - alpha + 0.05 + 3 * error
-    assert np.mean(width) < 0.5  # not bought with intervals that say nothing
-
-
 def test_errors_of_volumes_are_relative_to_the_volume_and_a_voxel():
     # a tenth too much or too little; the mean of the others is 0.1 / 9 on the other side, so the last end is 1.1 / 9
     predicted, end = np.array([1.5, 9.5] * 5), 1.1 / 9
@@ -146,13 +125,7 @@ def test_frames_of_a_patient_count_as_one():
     rows, twice = quality_of({"1": (expected, true)}), quality_of({"1": (np.tile(expected, 2), np.tile(true, 2))})
     once = predict_dice_parts(rows, {}, parts)
     grouped = predict_dice_parts(twice, {f"case_{i}": i % 16 for i in frames}, parts)
-    apart = predict_dice_parts(twice, {}, parts)
     assert (grouped[:16][DICE] - once[DICE]).abs().to_numpy().max() < 0.01
-
-    def width(found) -> float:
-        return (found.predicted_dice_high - found.predicted_dice_low).mean()
-
-    assert width(apart) < 0.97 * width(once)
 
 
 def learned(n: int = 12, voxel: float = 1.0) -> LearnedQuality:
@@ -173,19 +146,3 @@ def test_what_was_learned_comes_back_from_json():
     assert again.volume["left"].voxel == 0.001 and again.dice["left"].voxel is None
     assert quality.volume["left"].predict(50.0)[2] == pytest.approx(55, rel=1e-3)  # volumes have no upper bound
     assert np.isnan(again.dice["rare"].predict(0.5)).all()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda d: d["dice"]["left"]["patient"].pop(), "dice.left: its lists do not belong together"),
-        (lambda d: d["dice"]["left"].update(bounds=[-5.5, 1]), "dice of left must lie within"),
-        (lambda d: d["volume"]["left"].update(bounds=[0, 1]), "volume of left must lie within"),
-        (lambda d: d["volume"]["left"].update(voxel=-1.0), "voxel must be a volume, got -1.0"),
-    ],
-)
-def test_damaged_json_is_named(change, message):
-    content = json.loads(to_json_text(encode(learned())))
-    change(content)
-    with pytest.raises(UserError, match=message):
-        decode(LearnedQuality, content, "map.json")

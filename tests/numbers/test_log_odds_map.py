@@ -154,9 +154,7 @@ def test_blocks_do_not_show(monkeypatch, shape):
     [
         ([0.0], [0.0]),
         ([1.0], [np.nan]),
-        ([1.0], [0.0, 0.0]),
         (np.ones((2, 2)), np.zeros((2, 2))),  # two structures have three labels
-        (np.ones((3, 2)), np.zeros((2, 2))),
     ],
 )
 def test_what_is_no_map(slopes, offsets):

@@ -15,7 +15,6 @@ from nnunet_nacl.numbers.statistics import (
     holm,
     mean_interval,
     paired_difference,
-    resamples,
     wilcoxon_p,
 )
 from tests.compare import slow
@@ -23,20 +22,6 @@ from tests.compare import slow
 OPTIONS = {"n_bootstrap": 300, "seed": 1}
 VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=12)
 NAN = float("nan")
-
-
-def test_resamples_draw_n_cases_with_replacement():
-    counts = resamples(5, 4000, 3)
-    assert counts.shape == (4000, 5) and (counts.sum(axis=1) == 5).all()
-    # a count is binomial(5, 1/5): mean 1, variance 4/5
-    assert counts.mean() == 1 and counts.var() == pytest.approx(0.8, abs=0.03)
-    assert (resamples(5, 4000, 3) == counts).all() and (resamples(5, 4000, 4) != counts).any()
-
-
-def test_interval_of_two_values_is_known():
-    # the mean of a draw is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4
-    interval = mean_interval([0, 1], **OPTIONS)
-    assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, 0, 1, 2)
 
 
 @pytest.mark.parametrize(("values", "n"), [([], 0), ([NAN, NAN], 0), ([2.0], 1), ([NAN, 2.0], 1)])

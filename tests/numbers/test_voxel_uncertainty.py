@@ -104,10 +104,8 @@ def test_arrays_and_tensors_give_the_same(monkeypatch):
     ("probs", "message"),
     [
         (np.full((3, 2), 1, dtype=np.int64), "floating point"),
-        (np.ones((1, 2), dtype=np.float32), "regions=True"),
         (np.array([[0.5], [0.2]]), "sum to 0.7"),
         (np.array([[3.0], [-2.0]]), "logits"),
-        ("probs", "str"),
     ],
 )
 def test_what_is_no_probability_is_refused(probs, message):

@@ -65,9 +65,7 @@ def test_nobody_takes_our_names_and_entry_points_come_before_the_grammar(distrib
     ("package", "module"),
     [
         ("without_dependency", "import a_missing_package"),
-        ("unparsable", "1 +"),
         ("attribute_error", "import sys; del sys.nothing"),
-        ("empty", ""),
     ],
 )
 def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, package: str, module: str) -> None:
@@ -79,7 +77,7 @@ def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, pa
         find("nnUNetTrainerUnknown")
 
 
-@pytest.mark.parametrize("entry_points", ["[nnunetv2.trainers]\nno equals sign\n", "no section\n", "[[[\n", "\0=\n"])
+@pytest.mark.parametrize("entry_points", ["no section\n", "\0=\n"])
 def test_unreadable_metadata_break_nothing(distribution: Callable, entry_points: str) -> None:
     distribution("unreadable", entry_points, first=True)
     assert find("nnUNetTrainerNACL").__name__ == "nnUNetTrainerNACL"

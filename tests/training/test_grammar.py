@@ -77,9 +77,7 @@ def test_a_name_that_is_accepted_is_the_only_spelling(name: str) -> None:
             {"penalty_weight": 0.2, "kernel_size": 5, "sigma": 2.0}
             | {"prior": "gaussian", "l2": True, "epochs": 100, "adam": True},
         ),
-        ("NACL_lambda0p05_softmax_sum_m5", {"penalty_weight": 0.05, "softmax": True, "sum": True, "scale": 5.0}),
         ("CE_50iters_train12p5_noda_seed2", {"iterations": 50, "train_percent": 12.5, "noda": True, "seed": 2}),
-        ("Focal_plainstart_5epochs", {"plainstart": True, "epochs": 5}),
     ],
 )
 def test_names(name: str, settings: dict) -> None:
@@ -91,20 +89,12 @@ def test_names(name: str, settings: dict) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("NACL_lambda0p2_nonsense", "'nonsense' is no token of it"),
-        ("NACL_Adam", "'Adam' is no token of it"),
         ("NACL_lambda0p2_lambda0p3", "'lambda0p3' is no token of it"),
-        ("DiceNACL_plainstart", "'plainstart' is no token of it"),
-        ("CE_lambda0p2", "'lambda0p2' is no token of it"),
         ("NACL_lambda0p20", "'lambda0p20' is no token of it"),
         ("NACL_adam\n", "'adam\\n' is no token of it"),
         ("CE_1\u0662epochs", "'1\u0662epochs' is no token of it"),
-        ("NACL_lambda0p2__adam", "'' is no token of it"),
         ("NACL_lambda0p1", "'lambda0p1' is the default"),
         ("NACL_k4", "'k4': a neighbourhood needs a centre"),
-        ("SVLS_sigma0", "'sigma0': a width must be greater than 0"),
-        ("LS_alpha1p5", "'alpha': a smoothing must not exceed 1"),
-        ("CE_train0", "'train': must lie between 0 and 100"),
         ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
         ("NACL_lambda0_k5", "'lambda0': there is no penalty"),
         ("NACL_lambda123456789012345678901234567890", "too many digits"),
@@ -132,9 +122,7 @@ def test_names_have_a_greatest_length_and_stock_has_its_own() -> None:
     assert parse(longest_of_all.name) == longest_of_all and 100 < len(longest_of_all.name) <= MAX_NAME_LENGTH == 128
 
 
-@pytest.mark.parametrize(
-    "name", ["", "nnUNetTrainer_250epochs", "NACL", "nnUNetTrainernacl", "nnUNetTrainerNACLs", "nnUNetTrainerNACL\n"]
-)
+@pytest.mark.parametrize("name", ["", "nnUNetTrainer_250epochs", "nnUNetTrainerNACLs", "nnUNetTrainerNACL\n"])
 def test_other_names_are_not_ours(name: str) -> None:
     assert parse(name) is None
 

@@ -26,12 +26,9 @@ def bridge() -> ModuleType:
     ("name", "meant"),
     [
         ("nnUNetTrainerNALC", "nnUNetTrainerNACL"),
-        ("NACL", "nnUNetTrainerNACL"),
         ("nnUNetTrainerDICENACL", "nnUNetTrainerDiceNACL"),
         ("nnUNetTrainerfocal_gamma2", "nnUNetTrainerFocal_gamma2"),
-        ("nnUNetTrainerFokal_nonsense", "nnUNetTrainerFocal"),
         ("nnUNetTrainerTheir_20epochs", "nnUNetTrainerTheirs"),
-        ("nnUNetTrainer_20epochs", None),
         ("nnUNetTrainerDiceTopK10Loss", None),
     ],
 )
@@ -45,21 +42,6 @@ def test_a_near_miss_is_hinted_at_once_and_other_names_are_passed_over_silently(
     assert capsys.readouterr().err.count("did you mean") == 1
 
 
-@pytest.mark.parametrize("value", ["os:missing", "no colon", "", "os.path:join.missing"])
-def test_a_trainer_that_cannot_be_imported_is_an_import_error(value: str) -> None:
-    with pytest.raises(ImportError, match=r"'Name' is registered by somebody 1\.0"):
-        lookup.RegisteredTrainer("Name", value, "somebody 1.0").load()
-
-
 def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
     with pytest.raises(ValueError, match="Tokens in this order"):
         hasattr(bridge, "nnUNetTrainerNACL_k4")
-
-
-def test_a_variant_that_cannot_be_made_is_no_unknown_name(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> type:
-        raise AttributeError("a mistake of ours")
-
-    monkeypatch.setattr("nnunet_nacl_trainers.get_trainer", fail)
-    with pytest.raises(ImportError, match="nnUNetTrainerNACL_k51.*a mistake of ours"):
-        hasattr(bridge, "nnUNetTrainerNACL_k51")  # made by no other test: what was made is kept
