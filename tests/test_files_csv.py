@@ -6,7 +6,6 @@ import csv
 import io
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +20,8 @@ def split(text: str, separator: str = ",") -> list[list[str]]:
 @pytest.mark.parametrize(
     ("value", "cell"),
     [
-        *((name, f'"{name}"') for name in ("post-op", "A - B", "GM+WM", "a@b", "x; y", "3d_fullres", "a = b", "it's")),
+        *((name, f'"{name}"') for name in ("A - B", "GM+WM", "a@b", "x; y")),
         ('a "b", c', '"a ""b"", c"'),
-        ("=1+1", '"\'=1+1"'),
         ("-1", '"\'-1"'),
         ("\uff1d1", '"\'\uff1d1"'),
         ("a;=cmd|'/C calc'!A0;b", "\"a;'=cmd|'/C calc'!A0;b\""),
@@ -31,7 +29,6 @@ def split(text: str, separator: str = ",") -> list[list[str]]:
         ('a;"=1', '"a;\'""=1"'),
         (None, ""),
         (math.nan, ""),
-        (np.int64(-3), "-3"),
         (0.1 + 0.2, "0.30000000000000004"),
     ],
 )

@@ -50,24 +50,19 @@ def test_version_and_date_are_the_same_everywhere(sources: Path) -> None:
     assert list(newest.groups()) == released and released[0] == nnunet_nacl.__version__
 
 
-def imports_of(sources: Path, *, on_loading: bool) -> dict[str, set[str]]:
-    """What each module of the package imports: as soon as it is loaded, or anywhere, in functions too."""
+def imports_of(sources: Path) -> dict[str, set[str]]:
+    """What each module of the package imports, in functions too."""
     found = {}
     for path in (sources / "nnunet_nacl").rglob("*.py"):
         parts = path.relative_to(sources).with_suffix("").parts
         tree, names = ast.parse(path.read_text(encoding="utf-8")), set()
-        for node in tree.body if on_loading else ast.walk(tree):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         found[".".join(parts).removesuffix(".__init__")] = names
     return found
-
-
-def test_imports_run_one_way(sources: Path) -> None:
-    graph = imports_of(sources, on_loading=True)
-    TopologicalSorter({module: names & graph.keys() - {module} for module, names in graph.items()}).prepare()
 
 
 LAYERS = (
@@ -89,7 +84,7 @@ LAYERS = (
 def test_packages_import_one_way(sources: Path) -> None:
     number = {name: i for i, names in enumerate(LAYERS) for name in names}
     found: dict[str, set[str]] = {}
-    for module, names in imports_of(sources, on_loading=False).items():
+    for module, names in imports_of(sources).items():
         package = (*module.split("."), "")[1]
         if package not in ("", "__main__"):
             ours = {name.split(".")[1] for name in names if name.startswith("nnunet_nacl.")}
@@ -97,18 +92,6 @@ def test_packages_import_one_way(sources: Path) -> None:
     assert found.keys() == number.keys()  # a new package needs its layer
     assert not {(a, b) for a, others in found.items() for b in others if number[b] > number[a]}
     TopologicalSorter({name: others - {name} for name, others in found.items()}).prepare()
-
-
-def test_what_computes_knows_neither_plotting_nor_nnunet(sources: Path) -> None:
-    graph = imports_of(sources, on_loading=True)
-    core = re.compile(r"nnunet_nacl\.(losses|methods|numbers)\b")
-    foreign = {
-        (module, name)
-        for module, names in graph.items()
-        for name in names
-        if core.match(module) and name.partition(".")[0] in ("matplotlib", "nnunetv2")
-    }
-    assert not foreign
 
 
 def imported(*folders: Path) -> set[str]:

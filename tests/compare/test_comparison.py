@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.compare.comparison import Comparison, verdict_of
-from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, make_columns
+from nnunet_nacl.compare.dataset import CALIBRATION_METRICS
 from nnunet_nacl.compare.tables import Table, comparison_tables
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.overlap import Overlap
@@ -45,12 +45,6 @@ def test_values_are_those_of_the_records():
     assert all(metric.meaning for metric in CALIBRATION_METRICS.values())
 
 
-def test_columns_of_several_data_sets_name_structures_where_they_agree():
-    columns = make_columns([STRUCTURES, {"1": "Liver"}])
-    assert columns["Dice:1"].title == "DSC structure 1" and columns["Dice:2"].title == "DSC Posterior"
-    assert columns["HD95_mm:2"].title == "HD95 Posterior (mm)" and columns["Dice"].better == "higher"
-
-
 def test_every_trainer_is_compared_with_the_first():
     comparison = make_comparison(THREE, cases=8)
     rows, values = comparison.statistics, comparison.datasets[0].values
@@ -68,9 +62,9 @@ def test_every_trainer_is_compared_with_the_first():
 
 
 def test_a_clear_winner_is_better_in_every_direction():
-    for winner, verdict in (("nnUNetTrainerNACL", "better"), ("nnUNetTrainer", "worse")):
-        sharpness = {"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 0.5} | {winner: 4.0}
-        rows = make_comparison(sharpness, cases=12).statistics.set_index("column").verdict
+    for sharpness, verdict in ((4.0, "better"), (0.1, "worse")):
+        trainers = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": sharpness}
+        rows = make_comparison(trainers, cases=12).statistics.set_index("column").verdict
         assert (rows[["Dice", "Dice:1", "NLL:all", "Brier:all"]] == verdict).all()  # higher, lower
 
 
@@ -142,22 +136,15 @@ def test_of_many_structures_the_worst_are_shown_and_the_csv_has_all():
     for records in dataset.records.values():
         for i, record in enumerate(records):
             rows = {key: row_of(Overlap(100 - 5 * int(key), 5 * int(key), 0, 95), 1.0) for key in names}
-            if i == 0:  # of a structure that is not shown, and of one that is
-                rows |= dict.fromkeys(("2", "9"), row_of(NOTHING, math.nan))
             records[i] = replace(record, structures=pd.DataFrame.from_dict(rows, orient="index"))
     made = make_comparison(THREE, datasets=[replace(dataset, structures=names)])
     tables = tables_of(made)
-    table = tables["discrimination"]
+    table, means = tables["discrimination"], made.shown_means[dataset.name]
     assert list(table.values)[1:12] == [*(f"DSC organ {i}" for i in range(5, 15)), "DSC mean"]
-    means = made.shown_means[dataset.name]
     assert table.values["DSC mean"].tolist() == means.Dice.tolist()
-    assert "all are in the CSV" in table.caption
-    assert "DSC organ 9, CE: 1 (case_00)" in table.caption and "organ 2" not in table.caption
     full = list(csv.DictReader(io.StringIO(table.to_csv())))
     assert [row["method"] for row in full] == ["stock", "CE", "NACL"] and len(full[0]) == 1 + 2 * 15
     assert float(full[1]["DSC organ 1"]) == means["Dice:1"]["nnUNetTrainerCE"]
-    statistics = tables["statistics"]
-    assert "DSC organ 2" not in statistics.values["metric"].tolist() and '"Dice:2"' in statistics.to_csv()
 
 
 def test_captions_say_where_no_test_can_pass():
@@ -167,25 +154,6 @@ def test_captions_say_where_no_test_can_pass():
     caption = tables_of(make_comparison(THREE, cases=12))["statistics"].caption
     assert "however clear" not in caption  # 40 * 2 / 2**12 = 0.02
     assert make_comparison(cases=5).powerless(make_dataset(THREE)) == []  # no test was made at all
-
-
-def test_cells_hold_the_means_and_the_tests():
-    dataset = make_dataset(THREE, cases=8)
-    records = dataset.records["nnUNetTrainerNACL"]
-    records[3] = with_structure(records[3], "2", Overlap(0, 0, 5, 195), math.nan)
-    comparison = make_comparison(THREE, datasets=[dataset])
-    tables = tables_of(comparison)
-    masks = tables["calibration_masks"]
-    row = masks.values.query("mask == 'union' and method == 'CE'").index[0]
-    for title, metric in {"ECE": "ECE", "CECE": "CECE_mean", "NLL": "NLL", "Brier": "Brier"}.items():
-        value = comparison.shown_means[dataset.name][f"{metric}:union"]["nnUNetTrainerCE"]
-        assert masks.values[title][row] == value and masks.texts[title][row] == f"{value:.4f}"
-    full = list(csv.DictReader(io.StringIO(tables["statistics"].to_csv())))
-    assert len(full) == 56 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
-    shown = tables["statistics"].texts
-    assert shown["verdict"].tolist()[12:16] == ["worse", "worse", "", ""] and shown["p"][0] == "0.008"
-    found = tables["detected"].texts
-    assert found["structure"].eq("Posterior").all() and found["missed"].tolist() == ["0 of 8", "0 of 8", "1 of 8"]
 
 
 def test_several_data_sets_have_an_overview():

@@ -87,13 +87,6 @@ def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_p
     assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval over cases" in text
 
 
-def test_reliability_of_empty_and_region_sums(tmp_path, drawn):
-    probs = np.random.default_rng(0).random((2, 50)).astype(np.float32)
-    regions = count_masks(probs, probs > 0.7, regions=True)["all"]
-    draw_reliability({"none": BinStats.zeros(3), "regions": regions}, tmp_path / "figure.png")
-    assert "no voxel" in all_text(drawn[0])
-
-
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     band = {"b": ([0] * 15, [1] * 15)}, {"a": ([0] * 3, [1] * 3)}

@@ -6,18 +6,14 @@ import re
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace, epochs_in, training_log
+from tests.runs.folders import read
 
 pytestmark = pytest.mark.gpu
 TRAINER, COMPILED = "nnUNetTrainerNACL_2epochs_3iters", "nnUNetTrainerNACL_3epochs_3iters"
-
-
-def read_labels(path):
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
 @pytest.fixture(scope="module", params=[TRAINER, COMPILED], ids=["eager", "compiled"])
@@ -51,5 +47,5 @@ def test_predict_gives_what_nnunet_gives(model: str, workspace: Workspace, devic
         stock, ours = (np.load(folder / f"{case}.npz")["probabilities"] for folder in outputs)
         assert np.abs(stock.astype(np.float64) - ours).max() <= 1e-3
         sure = np.sort(stock, axis=0)[-1] - np.sort(stock, axis=0)[-2] > 2e-3  # kernels may differ in the last digits
-        stock_labels, our_labels = (read_labels(folder / f"{case}.nii.gz") for folder in outputs)
+        stock_labels, our_labels = (read(folder / f"{case}.nii.gz") for folder in outputs)
         assert np.array_equal(stock_labels[sure], our_labels[sure])

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace, epochs_in, kill, training_log, wait_for
+from tests.runs.folders import read
 
 pytestmark = pytest.mark.slow
 SCHEDULE = "_1epochs_2iters"
@@ -62,10 +62,6 @@ CHAINS = (  # every method, and every pair of label space, configuration and pla
     Chain("regions_ignore", ("3d_fullres",), "resenc", "DiceSVLS", "kernel_size=(3, 3, 3)", npz=True),
     Chain("regions_ignore", CASCADE, "anisotropic", "DiceNACL", "kernel_size=(1, 3, 3)"),
 )
-
-
-def labels_of(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +117,8 @@ def test_it_trains_validates_and_predicts(workspace: Workspace, trained, chain: 
         measured = tiny.read_json(validation / "calibration.json")["metric_per_case"]
         assert {case["case"] for case in measured} == cases
 
-        prediction = labels_of(out / image.name.replace("_0000", ""))
-        assert prediction.shape == labels_of(image).shape
+        prediction = read(out / image.name.replace("_0000", ""))
+        assert prediction.shape == read(image).shape
         assert set(np.unique(prediction)) <= set(range(3 if "ignore" in chain.label_space else 4))
         if configuration == "3d_lowres":
             next_stage = fold.parent / "predicted_next_stage" / "3d_cascade_fullres"

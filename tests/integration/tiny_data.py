@@ -7,26 +7,24 @@ nnU-Net plans none of its larger configurations for data so small: they are writ
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_nacl.json_files import read_dict as read_json
+from tests.runs.folders import write_json
+from tests.trainers.plans import LABEL_SPACES as PLAIN_SPACES
+
 NUM_TRAINING = 5
 TASK_ID = 901
 
-LABEL_SPACES = {
+LABEL_SPACES = PLAIN_SPACES | {
     "classes": {"labels": {"background": 0, "shell": 1, "core": 2, "speck": 3}},
-    "ignore": {"labels": {"background": 0, "shell": 1, "core": 2, "ignore": 3}},
     "regions": {
         "labels": {"background": 0, "whole": [1, 2, 3], "inner": [2, 3], "speck": 3},
         "regions_class_order": [1, 2, 3],
-    },
-    "regions_ignore": {
-        "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
-        "regions_class_order": [1, 2],
     },
 }
 DATASET_IDS = {name: TASK_ID + number for number, name in enumerate(LABEL_SPACES)}
@@ -117,11 +115,3 @@ def plans_of_every_kind(default: dict, residual: dict) -> list[dict]:
         settings = thin["configurations"][name]["architecture"]["arch_kwargs"]
         settings["kernel_sizes"][0][0] = settings["strides"][1][0] = 1
     return [default, deep, thin]
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")

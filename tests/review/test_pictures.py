@@ -40,12 +40,9 @@ LONG_SIDE = (320, 480)
 @pytest.mark.parametrize(
     ("spacing_mm", "preferred", "axis"),
     [
-        ((3, 1, 1), 2, 0),
         ((1, 1, 3), 0, 2),
-        ((1, 1, 1), 0, 0),
-        ((1, 1, 1), 1, 1),
         ((1, 1.005, 1), 0, 0),
-        ((1, 2, 2), 0, 1),
+        ((1, 1, 1), 1, 1),
         ((999, 1, 1), 1, 0),
     ],
 )
@@ -57,11 +54,7 @@ def test_the_part_that_is_shown_holds_all_that_is_occupied():
     occupied = np.zeros((300, 400), bool)
     occupied[100:160, 350:395] = True
     assert crop_box(occupied) == (slice(70, 190), slice(327, 400))
-    occupied[:] = False
-    occupied[5, 5] = True
-    assert crop_box(occupied) == (slice(0, 29), slice(0, 29))
     assert crop_box(np.zeros((300, 400), bool)) == (slice(0, 300), slice(0, 400))
-    assert crop_box(np.ones((40, 30), bool)) == (slice(0, 40), slice(0, 30))
 
 
 ORIENTATIONS = [
@@ -149,15 +142,6 @@ def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
     assert f"{length:e}"[0] in "125"
 
 
-def test_every_voxel_is_a_block_at_its_place():
-    mask = np.zeros((10, 20), bool)
-    mask[3, 7] = True
-    grid = Grid(mask.shape, (2.0, 1.0), LONG_SIDE)
-    rows, columns = np.nonzero(grid.enlarge(mask))
-    assert grid.pixels == (320, 320)
-    assert (rows.min(), rows.max() + 1) == (96, 128) and (columns.min(), columns.max() + 1) == (112, 128)
-
-
 def test_the_window_runs_from_the_1st_to_the_99th_percentile():
     image = np.linspace(0, 1, 10_000).reshape(100, 100)
     image[0, 0], image[-1, -1] = -1e6, 1e6  # metal
@@ -167,10 +151,8 @@ def test_the_window_runs_from_the_1st_to_the_99th_percentile():
         assert len(np.unique(grey_picture(flat, Grid((5, 5), (1, 1), LONG_SIDE)))) == 1
 
 
-@pytest.mark.parametrize("regions", [False, True])
-def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top(regions):
-    image, values = np.zeros((40, 40)), ((1, 2), 2) if regions else (0, 1, 2)
-    labels = Labels(("out", "in") if regions else ("", "out", "in"), values, regions, None, (0, 1, 2))
+def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
+    image, labels = np.zeros((40, 40)), Labels(("out", "in"), ((1, 2), 2), True, None, (0, 1, 2))
     segmentation = np.zeros((40, 40), np.uint8)
     segmentation[5:35, 5:35], segmentation[15:25, 15:25] = 1, 2
     png = draw_slice(image, segmentation, labels, Grid((40, 40), (1, 1), LONG_SIDE), (), (0, 0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,16 +12,22 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_nacl_trainers import get_trainer
+from tests.trainers.epochs import prepare
 from tests.trainers.plans import DATASET, dataset_json, make_plans
 from tests.trainers.validation import make_validator, write_cases
+
+
+def make_folders(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's three, empty."""
+    for name in ("raw", "preprocessed", "results"):
+        (parent / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(parent / name))
 
 
 @pytest.fixture
 def nnunet_folders(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """nnU-Net's three folders, empty but for the data set's preprocessed cases."""
-    for name in ("raw", "preprocessed", "results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    make_folders(tmp_path, monkeypatch)
     for configuration in ("2d", "3d_fullres"):
         folder = tmp_path / "preprocessed" / DATASET / f"nnUNetPlans_{configuration}"
         folder.mkdir(parents=True)
@@ -50,6 +58,17 @@ def make_trainer(nnunet_folders) -> Callable[..., nnUNetTrainer]:
 
 
 @pytest.fixture
+def prepared(make_trainer):
+    """Makes a trainer with a tiny network that is ready to go through epochs."""
+
+    def make(name: str, label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True):
+        trainer = make_trainer(name, label_space, num_axes=num_axes)
+        return prepare(trainer, num_axes=num_axes, deep_supervision=deep_supervision)
+
+    return make
+
+
+@pytest.fixture
 def make_loss(make_trainer):
     """Makes the loss that a trainer trains with."""
     return lambda *args, **kwargs: make_trainer(*args, **kwargs)._build_loss()
@@ -58,21 +77,13 @@ def make_loss(make_trainer):
 @pytest.fixture
 def validator(tmp_path, monkeypatch):
     """Function that makes a trainer that can validate; nnU-Net's worker does its work in this process."""
-    for name in ("raw", "preprocessed", "results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    make_folders(tmp_path, monkeypatch)
 
-    class Pool:
+    class Pool(contextlib.nullcontext):
         _pool = ()
-
-        def __init__(self, number):
-            pass
 
         def __enter__(self):
             return self
-
-        def __exit__(self, *_):
-            pass
 
         def starmap_async(self, function, arguments):
             results = [function(*each) for each in arguments]
@@ -80,14 +91,12 @@ def validator(tmp_path, monkeypatch):
 
     context = type("Context", (), {"Pool": Pool})
     monkeypatch.setattr(module, "multiprocessing", type("Here", (), {"get_context": lambda kind: context}))
-    monkeypatch.setattr(module, "compute_metrics_on_folder", _no_metrics)
+    monkeypatch.setattr(
+        module, "compute_metrics_on_folder", lambda *_, **__: {"mean": {}, "foreground_mean": {"Dice": 0.0}}
+    )
 
     def make(label_space="classes", **options):
         write_cases(tmp_path, label_space)
         return make_validator(label_space, **options)
 
     return make
-
-
-def _no_metrics(*_, **__):
-    return {"mean": {}, "foreground_mean": {"Dice": 0.0}}

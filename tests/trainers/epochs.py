@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,6 +68,11 @@ def run_epoch(trainer, training: Sequence[dict], validation: Sequence[dict]) -> 
         trainer.on_validation_epoch_start()
         trainer.on_validation_epoch_end([trainer.validation_step(copy.deepcopy(batch)) for batch in validation])
     trainer.on_epoch_end()
+
+
+def log_of(trainer) -> str:
+    """All that its logs of the training say."""
+    return "".join(path.read_text() for path in Path(trainer.output_folder).glob("training_log_*.txt"))
 
 
 def observed(trainer, validation: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,51 +17,28 @@ STOCK_SETTINGS = "num_epochs num_iterations_per_epoch num_val_iterations_per_epo
 STOCK_SETTINGS += "oversample_foreground_percent enable_deep_supervision"
 
 
-@pytest.fixture
-def prepared(make_trainer):
-    """Makes a trainer with a network of one layer, ready to go through epochs."""
-
-    def make(name: str, **kwargs):
-        trainer = make_trainer(name, **kwargs)
-        torch.manual_seed(0)
-        trainer.network = torch.nn.Conv2d(1, 3, 1)
-        trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
-        trainer.loss = trainer._build_loss()
-        trainer.was_initialized = True
-        return trainer
-
-    return make
-
-
 def start_epoch(trainer, epoch: int) -> None:
     trainer.current_epoch = epoch
     trainer.on_train_epoch_start()
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal_gamma2", "nnUNetTrainerCE"])
-def test_what_the_name_leaves_out_is_nnunets(make_trainer, name: str) -> None:
-    ours, stock = make_trainer(name), make_trainer("nnUNetTrainer")
-    assert all(getattr(ours, setting) == getattr(stock, setting) for setting in STOCK_SETTINGS.split())
-
-
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("NACL_100epochs", {"num_epochs": 100, "save_every": 10, "num_iterations_per_epoch": 250}),
+        ("NACL", {}),
+        ("NACL_100epochs", {"num_epochs": 100, "save_every": 10}),
         ("CE_15epochs", {"num_epochs": 15, "save_every": 1}),
-        ("CE_2000epochs", {"num_epochs": 2000, "save_every": 50}),
-        ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1, "num_epochs": 1000}),
-        ("DiceCE_40epochs_50iters_adam", {"num_epochs": 40, "num_iterations_per_epoch": 50, "initial_lr": 1e-3}),
+        ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1}),
     ],
 )
-def test_the_schedule_is_that_of_the_name(make_trainer, name: str, settings: dict) -> None:
-    trainer = make_trainer(f"nnUNetTrainer{name}")
-    assert {key: getattr(trainer, key) for key in settings} == settings
+def test_the_schedule_is_that_of_the_name_and_else_nnunets(make_trainer, name: str, settings: dict) -> None:
+    stock, trainer = make_trainer("nnUNetTrainer"), make_trainer(f"nnUNetTrainer{name}")
+    expected = {setting: getattr(stock, setting) for setting in STOCK_SETTINGS.split()} | settings
+    assert {key: getattr(trainer, key) for key in expected} == expected
 
 
-@pytest.mark.parametrize(("method", "num_epochs", "first_low"), [("NACL", 1, 1), ("NACL", 4, 2), ("DiceCE", 5, 3)])
+@pytest.mark.parametrize(("method", "num_epochs", "first_low"), [("NACL", 1, 1), ("DiceCE", 5, 3)])
 def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: int) -> None:
-    """Its rate falls to a tenth at half of the training."""
     trainer, rates = prepared(f"nnUNetTrainer{method}_{num_epochs}epochs_adam"), []
     (group,) = trainer.optimizer.param_groups
     assert type(trainer.optimizer) is torch.optim.Adam
@@ -95,8 +72,7 @@ def test_a_checkpoint_is_replaced_only_by_a_complete_one(prepared, tmp_path, mon
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("label_space", ["classes", "regions"])
-@pytest.mark.parametrize("method", ["NACL", "CE", "LS"])
+@pytest.mark.parametrize(("method", "label_space"), [("NACL", "classes"), ("CE", "regions")])
 def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str, label_space: str) -> None:
     trainer = prepared(f"nnUNetTrainerDice{method}_anneal_8epochs", label_space=label_space)
     weights = []
@@ -116,7 +92,7 @@ def split_of(make_trainer, nnunet_folders):
     return lambda name, fold=0: make_trainer(name, fold=fold).do_split()
 
 
-@pytest.mark.parametrize(("percent", "number"), [("50", 20), ("1", 1), ("12p5", 5), ("51", 21)])
+@pytest.mark.parametrize(("percent", "number"), [("1", 1), ("12p5", 5), ("51", 21)])
 def test_train_percent_cuts_the_training_cases(split_of, percent: str, number: int) -> None:
     training, validation = split_of(f"nnUNetTrainerCE_train{percent}")
     every_case, stock_validation = split_of("nnUNetTrainer")
@@ -136,7 +112,7 @@ def test_the_choice_is_the_same_for_every_trainer_and_time(split_of) -> None:
     assert chosen == ["case_02", "case_13", "case_39", "case_44"]
 
 
-@pytest.mark.parametrize(("value", "threads"), [("1", 1), ("0", 1), ("", 2), ("all", 2)])
+@pytest.mark.parametrize(("value", "threads"), [("1", 1), ("all", 2)])
 def test_threads_on_the_cpu_are_those_that_the_user_allows(make_trainer, monkeypatch, value: str, threads: int) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     torch.set_num_threads(2)

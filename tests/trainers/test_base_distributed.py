@@ -30,7 +30,6 @@ STEPPED = ("nnUNetTrainerNACL", "nnUNetTrainerDiceNACL")
 
 
 def trainer_on_the_cpu(name: str, label_space: str = "ignore", prepared: bool = True) -> module.nnUNetTrainer:
-    """nnU-Net puts every rank on a GPU of its own; here there may be none."""
     trainer = get_trainer(name)(make_plans(), "2d", 0, dataset_json(label_space), torch.device("cpu"))
     trainer.device, trainer.grad_scaler = torch.device("cpu"), None
     if prepared:

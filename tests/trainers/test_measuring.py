@@ -14,11 +14,8 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.case.record import CaseRecord, read_record
 from tests.nnunet.measuring import measured
+from tests.trainers.epochs import log_of
 from tests.trainers.validation import CASES
-
-
-def log_of(trainer) -> str:
-    return "".join(path.read_text() for path in Path(trainer.output_folder).glob("training_log_*.txt"))
 
 
 def validation_of(trainer) -> Path:

@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 
 from nnunet_nacl.case.record import read_record
 from tests.processes import FORGET, spawn_warm
+from tests.trainers.conftest import make_folders
 from tests.trainers.validation import CASES, make_validator, write_cases
 
 pytestmark = [
@@ -41,9 +42,7 @@ def one_rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_leave_one_document(tmp_path: Path, warm_nnunet, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("raw", "preprocessed", "results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    make_folders(tmp_path, monkeypatch)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(FORGET, "1")  # the ranks read the folders
     write_cases(tmp_path, "classes")

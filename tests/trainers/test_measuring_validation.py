@@ -32,9 +32,17 @@ def predicted_cases(monkeypatch):
     return seen
 
 
-def evaluate(*arguments, status=0) -> None:
+def run(*words) -> None:
     model = ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d", "-device", "cpu", "-np", "1")
-    assert main(["evaluate", *model, "--predict", *map(str, arguments)]) == status
+    assert main([*map(str, words), *model]) == 0
+
+
+def calibrate(*arguments) -> None:
+    run("calibrate", *arguments)
+
+
+def evaluate(*arguments) -> None:
+    run("evaluate", "--predict", *arguments)
 
 
 def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_cases, capsys):
@@ -67,11 +75,6 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
     evaluate()
     assert len(predicted_cases) == len(CASES) and (folder / "calibration.json").read_bytes() != found
-
-
-def calibrate(*arguments, status=0) -> None:
-    model = ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d", "-device", "cpu", "-np", "1")
-    assert main(["calibrate", *model, *map(str, arguments)]) == status
 
 
 def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, predicted_cases, capsys):

@@ -14,21 +14,10 @@ from nnunet_nacl_trainers import recording
 from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY, count_batch
 from tests.losses.cases import pairwise
 from tests.reference.metrics import class_metrics, region_metrics
-from tests.trainers.epochs import make_batch, observed, prepare, run_epoch
+from tests.trainers.epochs import log_of, make_batch, observed, run_epoch
 
 LABEL_SPACES = ("classes", "ignore", "regions", "regions_ignore")
 NAME = "nnUNetTrainerNACL_8epochs"
-
-
-@pytest.fixture
-def recorded(make_trainer):
-    """Makes a trainer that is ready to go through epochs."""
-
-    def make(name: str = NAME, label_space: str = "classes", num_axes: int = 2, deep_supervision=True):
-        trainer = make_trainer(name, label_space, num_axes=num_axes)
-        return prepare(trainer, num_axes=num_axes, deep_supervision=deep_supervision)
-
-    return make
 
 
 def batches(label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True, seeds=(1, 2)) -> list[dict]:
@@ -39,11 +28,6 @@ def logged(trainer) -> dict[str, list]:
     return trainer.logger.get_checkpoint()
 
 
-def log_of(trainer) -> str:
-    with open(trainer.log_file) as file:
-        return file.read()
-
-
 @pairwise(
     name=["nnUNetTrainerDiceNACL", "nnUNetTrainerDiceCE_8epochs"],
     label_space=LABEL_SPACES,
@@ -51,9 +35,9 @@ def log_of(trainer) -> str:
     deep_supervision=[True, False],
 )
 def test_the_numbers_are_those_of_the_validation_batches(
-    recorded, name: str, label_space: str, num_axes: int, deep_supervision: bool
+    prepared, name: str, label_space: str, num_axes: int, deep_supervision: bool
 ) -> None:
-    trainer = recorded(name, label_space, num_axes, deep_supervision)
+    trainer = prepared(name, label_space, num_axes, deep_supervision)
     validation = batches(label_space, num_axes, deep_supervision)
     run_epoch(trainer, batches(label_space, num_axes, deep_supervision, (5,)), validation)
 
@@ -71,14 +55,14 @@ def test_the_numbers_are_those_of_the_validation_batches(
     )
 
 
-def test_a_trainer_that_was_continued_or_pickled_goes_on_with_its_values(recorded) -> None:
-    trainer, data = recorded(), batches()  # writes its checkpoint after every epoch
+def test_a_trainer_that_was_continued_or_pickled_goes_on_with_its_values(prepared) -> None:
+    trainer, data = prepared(NAME), batches()  # writes its checkpoint after every epoch
     for _ in range(3):
         run_epoch(trainer, data, data)
     path = f"{trainer.output_folder}/checkpoint_latest.pth"
     values = torch.load(path, weights_only=False)["logging"]
     assert all([type(value) for value in values[key]] == [float] * 3 for key in (ECE_KEY, NLL_KEY))
-    after = recorded()
+    after = prepared(NAME)
     after.load_checkpoint(path)
     del after.logger.plot_progress_png  # of the tests
     after = pickle.loads(pickle.dumps(after))
@@ -88,7 +72,7 @@ def test_a_trainer_that_was_continued_or_pickled_goes_on_with_its_values(recorde
     assert logged(after)[ECE_KEY][:3] == values[ECE_KEY] and logged(after)[NLL_KEY][:3] == values[NLL_KEY]
 
 
-def test_a_failure_is_one_warning_and_the_training_goes_on(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_one_warning_and_the_training_goes_on(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
     def fail_in_the_second_batch(logits, target, space):
@@ -98,7 +82,7 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(recorded, monkeypatch
         return count_batch(logits, target, space)
 
     monkeypatch.setattr(recording, "count_batch", fail_in_the_second_batch)
-    trainer, data = recorded(), batches()
+    trainer, data = prepared(NAME), batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
     assert trainer.current_epoch == 3 and {len(values) for values in logged(trainer).values()} == {3}
@@ -108,12 +92,12 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(recorded, monkeypatch
     assert "WARNING: calibration in a training, which goes on: RuntimeError: injected with a second line" in log
 
 
-def test_a_validation_that_was_broken_off_is_not_counted_twice(recorded) -> None:
-    trainer, data = recorded(), batches()
+def test_a_validation_that_was_broken_off_is_not_counted_twice(prepared) -> None:
+    trainer, data = prepared(NAME), batches()
     trainer.on_validation_epoch_start()
     with torch.no_grad():
         trainer.loss(trainer.network(data[0]["data"]), data[0]["target"])
-    expected = recorded()
+    expected = prepared(NAME)
     for one in (trainer, expected):
         run_epoch(one, data, data)
     assert logged(expected)[ECE_KEY] == logged(trainer)[ECE_KEY]

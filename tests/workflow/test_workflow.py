@@ -98,11 +98,9 @@ def test_what_is_finished_is_compared_at_once(snakemake, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"configurations": ["2d\n"]}, "does not match"),
         ({"datasets": ["Dataset004_a;b"]}, "Dataset004_a;b' is not valid"),
         ({"trainers": ["a b$(touch PWNED)"]}, "does not match"),
         ({"folds": [0, 0]}, "non-unique"),
-        ({"trainer": ["nnUNetTrainerCE"]}, "'trainer' was unexpected"),
         ({"trainers": ["nnUNetTrainer"], "seeds": [1]}, "'nnUNetTrainer' should not be valid"),
     ],
 )
