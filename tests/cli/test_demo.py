@@ -48,16 +48,12 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     process = start(tmp_path)
     output, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, output
-    assert "convert_MSD" not in output
-    assert "nnUNetv2_train Dataset090_VirtualBrains 2d_small 0 -tr nnUNetTrainerNACL_2epochs_2iters" in output
     comparison = tmp_path / "comparison" / "Dataset090_VirtualBrains__2d_small"
-    assert (comparison / "figures" / "reliability_foreground.png").stat().st_size > 10_000
     document = json.loads((comparison / "comparison.json").read_text())
     labels = [trainer["label"] for trainer in document["trainers"]]
     assert labels[-2:] == ["NACL, calibrated", "true probabilities"]
     unranked = [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]]
     assert unranked == labels[-1:]  # what knows the truth is no competitor
-    assert f"  comparison: {comparison / 'report.html'}" in output
     [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]

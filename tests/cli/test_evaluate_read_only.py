@@ -60,15 +60,6 @@ def evaluate(*arguments) -> int:
     return main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1", *map(str, arguments)])
 
 
-def test_a_read_only_fold_is_named_before_the_work(read_only, capsys):
-    model, take = read_only
-    take(model.validation())
-    capsys.readouterr()
-    assert evaluate("-f", 0) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert str(model.validation()) in line and "Permission denied" in line and "-o" in line
-
-
 @pytest.mark.parametrize("which", ["results", "model", "fold"])
 def test_a_folder_that_cannot_be_read_is_named_and_not_taken_for_an_empty_one(read_only, capsys, which):
     model, take = read_only
@@ -86,12 +77,16 @@ def test_a_folder_that_cannot_be_read_is_named_and_not_taken_for_an_empty_one(re
     assert f"error: {place}" in line and line.endswith(": Permission denied; change its permissions, or give another.")
 
 
-def test_results_of_a_read_only_model_can_lie_elsewhere(read_only):
+def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, capsys):
     model, take = read_only
     elsewhere = model.root.parent / "elsewhere"
     elsewhere.mkdir()
     elsewhere.chmod(0o777)
     take(model.folder, model.validation(0), model.validation(1))
+    capsys.readouterr()
+    assert evaluate("-f", 0) == 2  # before the work
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(model.validation()) in line and "Permission denied" in line and "-o" in line
     watch, output = Watch(elsewhere), ("-o", elsewhere / "all.json")
     assert evaluate("-f", 0, *output) == 0 and watch.new() == ["case_00", "case_01"]
     assert evaluate(*output) == 0 and watch.new() == ["case_10", "case_11"]  # the others were kept

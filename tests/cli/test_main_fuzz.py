@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import tempfile
 import zipfile
 from pathlib import Path
@@ -32,46 +31,32 @@ SPACING_MM = (2.0, 1.0, 0.5)
 LABELS = (CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE)
 IN_ARRAY = ("good", "shape", "dtype", "values", "sum", "bytes", "cut", "none", "0d", "empty", "huge header")
 IN_IMAGE = ("good", "labels", "float", "shape", "2d", "geometry", "bytes", "cut", "none")
-IN_JSON = ("good", "bytes", "type", "labels", "regions", "ending", "none")
 DTYPES = ("<f2", ">f4", "<f8", ">f8", "<i4", "|b1", "<c8", "|u1", "<U3", "<M8[s]", "V4")
-LABEL_DEFINITIONS = (
-    {},
-    "b",
-    {"background": 1},
-    {"background": 0},
-    {"background": 0, "a": 2},
-    {"background": 0, "a": "x"},
-    {"background": 0, "a": None},
-    {"background": 0, "a": 1, "ignore": 1},
-    {"background": 0, "a": [1, "x"]},
-    {"background": 0, "a": 1, "b": 2, "c": 3},
-)
-# what may be broken where; most examples break one thing, so that its own message is what is tested
+# most examples break one thing, so that its own message is what is tested
 BREAKS = st.one_of(
-    st.tuples(st.sampled_from(IN_ARRAY), st.just("good"), st.just("good")),
-    st.tuples(st.just("good"), st.sampled_from(IN_IMAGE), st.just("good")),
-    st.tuples(st.just("good"), st.just("good"), st.sampled_from(IN_JSON)),
-    st.tuples(st.sampled_from(IN_ARRAY), st.sampled_from(IN_IMAGE), st.sampled_from(IN_JSON)),
+    st.tuples(st.sampled_from(IN_ARRAY), st.just("good")),
+    st.tuples(st.just("good"), st.sampled_from(IN_IMAGE)),
+    st.tuples(st.sampled_from(IN_ARRAY), st.sampled_from(IN_IMAGE)),
 )
 FUZZ = {"suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 
 
-@settings(max_examples=60, **FUZZ)
+@settings(max_examples=40, **FUZZ)
 @given(BREAKS, st.sampled_from(LABELS), st.booleans(), st.integers(0, 2**16))
 def test_whatever_is_broken_ends_in_a_message(breaks, labels, in_truth, seed):
-    array, image, file = breaks
+    array, image = breaks
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as root:
         model = make_model(Path(root), labels=labels, cases=2, shape=(3, 6, 5), spacing_mm=SPACING_MM, seed=seed)
         spoil_array(rng, model.validation() / "case_00.npz", array)
         spoil_image(rng, (model.references if in_truth else model.validation()) / "case_00.nii.gz", image)
-        name = str(rng.choice(["dataset.json", "plans.json"])) if file in ("bytes", "type", "none") else "dataset.json"
-        spoil_json(rng, model.folder / name, file)
-        status, output, error = evaluate("-i", model.validation(), "-gt", model.references)
-    assert_explained(status, output, error, ("case_00", name))
-    if file == "good" and (array in ("shape", "0d", "empty", "none", "cut") or image in ("2d", "cut")):
-        assert status == 1 and "case_00" in error  # never silently taken as something else
-    if (array, image, file) == ("good", "good", "good"):
+        status, output, error = call(["evaluate", "-i", model.validation(), "-gt", model.references, "-np", "1"])
+    assert status in (0, 1, 2) and "Traceback" not in error and "unexpected" not in error, error
+    assert ("written" in output) == (status < 2), error
+    assert not status or "case_00" in error, error
+    if array in ("shape", "0d", "empty", "none", "cut") or image in ("2d", "cut"):
+        assert status == 1  # never silently taken as something else
+    if (array, image) == ("good", "good"):
         assert status == 0, error
 
 
@@ -131,18 +116,6 @@ def call(arguments: list) -> tuple[int, str, str]:
     return status, output.getvalue(), error.getvalue()
 
 
-def evaluate(*folders: str | Path) -> tuple[int, str, str]:
-    return call(["evaluate", *folders, "-np", "1"])
-
-
-def assert_explained(status: int, output: str, error: str, names: tuple[str, ...]) -> None:
-    """A result, or a line with the broken file's name that is no exception of some library."""
-    assert status in (0, 1, 2) and "Traceback" not in error and "unexpected" not in error, error
-    assert ("written" in output) == (status < 2), error
-    if status:
-        assert any(name in line for name in names for line in error.splitlines()), error
-
-
 def spoil_bytes(rng, path: Path, how: str) -> None:
     content = bytearray(path.read_bytes())
     if how == "bytes":
@@ -193,16 +166,3 @@ def spoil_image(rng, path: Path, how: str) -> None:
         write_image(np.zeros((6, 5), np.uint8), path, SPACING_MM[1:])
     elif how == "geometry":
         write_image(np.zeros((3, 6, 5), np.uint8), path, tuple(rng.uniform(0.1, 5, 3)))
-
-
-def spoil_json(rng, path: Path, how: str) -> None:
-    content = json.loads(path.read_text())
-    spoil_bytes(rng, path, how)
-    if how == "type":
-        write_json(path, [[], "text", None, 1, [content]][rng.integers(5)])
-    elif how == "labels":
-        write_json(path, content | {"labels": LABEL_DEFINITIONS[rng.integers(len(LABEL_DEFINITIONS))]})
-    elif how == "regions":
-        write_json(path, content | {"labels": {"background": 0, "a": [1, 2]}, "regions_class_order": [1, 2, 3]})
-    elif how == "ending":
-        write_json(path, content | {"file_ending": [".xyz", "", 5, ".npz", "/"][rng.integers(5)]})

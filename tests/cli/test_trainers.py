@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
-from nnunet_nacl.training.grammar import TOKENS, grammar
+from nnunet_nacl.training.grammar import TOKENS
 
 
 @pytest.fixture
@@ -22,12 +22,14 @@ def printed(capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def test_the_overview_has_every_name_with_its_meaning_in_lines_of_a_screen(printed) -> None:
+def test_the_overview_has_every_name_with_its_meaning(printed) -> None:
     overview = printed()
     assert [name for name in NAMED_TRAINERS if not re.search(rf"{name}\b", overview)] == []
     assert all(method.meaning in overview and method.formula in overview for method in METHODS.values())
-    assert grammar() in overview and "nnUNetTrainerDiceCE_<token>" in overview
-    assert max(map(len, overview.splitlines())) <= 160
+    assert "nnUNetTrainerDiceCE_<token>" in printed("nnUNetTrainer")
+    explained = printed("nnUNetTrainerDiceNACL_lambda0p2_100epochs")
+    for pattern in (r"lambda<x> +0\.2", r"<n>epochs +100", r"<n>iters +250 .*\(default\)", r"k<n> +- .*\(not set\)"):
+        assert re.search(pattern, explained), pattern
 
 
 @pytest.mark.parametrize("name", NAMED_TRAINERS)
@@ -38,14 +40,6 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
     assert ("soft Dice term" in explained) == ("Dice" in name)
     forms = re.findall(r"^  (\S+) ", explained, re.MULTILINE)
     assert all((token.form in forms) == token.fits(method, "Dice" in name) for token in TOKENS)
-
-
-def test_a_name_with_tokens_is_explained(printed) -> None:
-    explained = printed("nnUNetTrainerDiceNACL_anneal_lambda0p2_gaussian_100epochs")
-    for pattern in (r"anneal +yes", r"lambda<x> +0\.2", r"gaussian\|svls +gaussian", r"<n>epochs +100", r"\+ Dice"):
-        assert re.search(pattern, explained), pattern
-    assert re.search(r"<n>iters +250 .*\(default\)", explained) and re.search(r"k<n> +- .*\(not set\)", explained)
-    assert "nnUNetTrainerDiceCE_<token>" in printed("nnUNetTrainer")
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,7 @@ def write_series(
 ) -> list[Path]:
     """One file a slice, the first one first; the stored numbers are 10 larger than ``values``.
 
-    Args:
-        folder: Made where it is missing.
-        values: (slice, row, column).
-        number: Of the series.
-        order: Of the file names, if they shall not follow the slices.
-        syntax: Name of the transfer syntax, one that pydicom or pyjpegls writes.
-        changes: Attributes of every file, or of one: a dictionary by slice.
+    ``order`` is that of the file names; ``changes`` are attributes of every file or, as a dictionary, of slices.
     """
     from pydicom import uid
     from pydicom.dataset import Dataset, FileMetaDataset

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import struct
 
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet import image_files
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from tests.nnunet.measuring import measured
 from tests.runs.folders import read, write_image, write_json
 from tests.runs.predictions import SPACING_MM
 
@@ -31,6 +28,10 @@ def saved(change, name="probabilities"):
 
 def truth_as(change, spacing_mm=SPACING_MM):
     return lambda npz, truth: write_image(change(read(truth)), truth, spacing_mm)
+
+
+def truth_cut(npz, truth):
+    truth.write_bytes(truth.read_bytes()[:-30])
 
 
 def changed_bytes(change):
@@ -78,6 +79,7 @@ PROBLEMS = {
     "label": (truth_as(lambda truth: np.full_like(truth, 7)), "case_00.nii.gz", "label 7"),
     "geometry": (truth_as(np.asarray, (1, 1, 1)), "case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"),
     "no reference": (lambda npz, truth: truth.unlink(), "case_00.nii.gz", "no ground truth"),
+    "truth cut off": (truth_cut, "gt_segmentations/case_00.nii.gz: cannot be read", "truncated"),
     "truth is NaN": (truth_as(nan_at), "gt_segmentations/case_00.nii.gz", "NaN or infinite"),
     "almost": (truth_as(lambda truth: truth + np.float32(1e-6)), "case_00.nii.gz", "label 1e-06, 1.000001"),
     "extra case": (renamed("case_07"), "case_07.npz", "validation split"),
@@ -103,33 +105,6 @@ def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, monkeypatch
     assert [path.name for path in (model.validation() / "records").iterdir()] == ["case_01.npz"]
 
 
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO"])
-def test_a_truth_that_was_cut_off_is_not_taken_for_background(make_validated, ending, reader):
-    model = make_validated(cases=2, file_ending=ending, reader=reader)
-    path = model.references / f"case_00{ending}"
-    path.write_bytes(path.read_bytes()[: -30 if ending == ".nii.gz" else -1])
-    found = measured(model.validation())
-    assert f"{path}: cannot be read" in found["case_00"] and "truncated" in found["case_00"]
-    assert isinstance(found["case_01"], CaseRecord)
-
-
-@pytest.mark.parametrize("how", ["not compressed", "trailing zeros", "two members"])
-def test_whole_files_of_unusual_make_are_read(make_validated, how):
-    model = make_validated(cases=1)
-    [before] = measured(model.validation(), keep=False).values()
-    path = model.references / "case_00.nii.gz"
-    content = gzip.decompress(path.read_bytes())
-    if how == "not compressed":
-        path.write_bytes(content)
-    elif how == "trailing zeros":
-        path.write_bytes(path.read_bytes() + bytes(64))
-    else:
-        path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
-    [after] = measured(model.validation(), keep=False).values()
-    assert after.structures.equals(before.structures)
-
-
 def test_the_two_folders_swapped_are_noticed(make_validated):
     model = make_validated(cases=1)
     files = {"dataset_json": model.folder / "dataset.json", "plans": model.folder / "plans.json"}
@@ -143,18 +118,9 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
     [
         (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* -djfile"),
         (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
-        (lambda m: (m.folder / "plans.json").write_text("{"), "plans.json: not a JSON file"),
-        (lambda m: write_json(m.folder / "plans.json", [1]), "plans.json: .*valid dictionary"),
         (lambda m: (m.folder / "plans.json").write_text("[" * 10**5), "plans.json: .*recursion limit"),
-        (lambda m: write_json(m.folder / "plans.json", {"image_reader_writer": 5}), "image_reader_writer: .* not 5"),
-        (
-            lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}),
-            "dataset_name: .* valid string",
-        ),
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "'../x', which names no folder"),
-        (lambda m: write_json(m.folder / "plans.json", {"configurations": None}), "configurations: .* valid dict"),
         (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configurations.2d: .* not 5"),
-        (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "labels: Field required"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
         (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),
         (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no probabilities .* --npz"),
@@ -172,8 +138,6 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (5, "valid list, not 5"),
-        ([{"val": ["case_00"]}], "0.train: Field required"),
         ([{"train": [], "val": [5]}], "0.val.0: .*valid string, not 5"),
         *([[{"train": [], "val": [case]}], "cannot be the name of a case"] for case in ("../x", "", "..", "\0")),
     ],

@@ -179,18 +179,12 @@ def test_a_preprocessor_that_there_is_not_and_a_layer_that_is_imported_unasked()
         check({"network._kw_requires_import": [], "arguments.conv_op": "harmful.layer"})
 
 
-def of_package(package: str, module: str, base: str | None) -> list[str]:
+def of_package(module: str, base: str | None) -> list[str]:
     """The classes or functions that a module of nnU-Net defines or, for classes, has from others of the package."""
-    found = vars(import_module(f"{package}.{module}"))
+    found = vars(import_module(f"nnunetv2.{module}"))
     if base is None:
         return [name for name, value in found.items() if isinstance(value, FunctionType) and name.startswith("resam")]
     return [name for name, value in found.items() if isinstance(value, type) and issubclass(value, found[base])]
-
-
-READERS = of_package("nnunetv2.imageio", "reader_writer_registry", "BaseReaderWriter")
-SCHEMES = of_package("nnunetv2.preprocessing.normalization", "default_normalization_schemes", "ImageNormalization")
-RESAMPLING = of_package("nnunetv2.preprocessing.resampling", "default_resampling", None)
-RESAMPLING += of_package("nnunetv2.preprocessing.resampling", "resample_torch", None)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +204,13 @@ def test_networks_that_nnunet_and_this_package_ship_pass(changes):
 
 
 def test_all_else_that_they_ship_passes():
-    check({"configuration.normalization_schemes": SCHEMES})
-    for name in (*READERS, "None"):
+    schemes = of_package("preprocessing.normalization.default_normalization_schemes", "ImageNormalization")
+    check({"configuration.normalization_schemes": schemes})
+    for name in (*of_package("imageio.reader_writer_registry", "BaseReaderWriter"), "None"):
         check({"plans.image_reader_writer": name, "dataset.overwrite_image_reader_writer": name})
-    for name in RESAMPLING:
-        check({"configuration.resampling_fn_data": name, "configuration.resampling_fn_seg": name})
+    for module in ("default_resampling", "resample_torch"):
+        for name in of_package(f"preprocessing.resampling.{module}", None):
+            check({"configuration.resampling_fn_data": name, "configuration.resampling_fn_seg": name})
     for name in ("BN", "DiceCELoss_noSmooth", "NACL_k5"):
         check({"checkpoint.trainer_name": f"nnUNetTrainer{name}"})
 
