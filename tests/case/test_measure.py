@@ -12,7 +12,6 @@ import pytest
 from scipy import ndimage
 
 from nnunet_nacl.case.record import scores
-from nnunet_nacl.cli.main import main
 from nnunet_nacl.numbers.calibration_error import ece, mask_metrics
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -60,8 +59,8 @@ def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
                 assert actual[metric] == pytest.approx(value, abs=1e-9, nan_ok=True), (mask, metric)
 
 
-def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated, labels):
-    model = make_validated(labels=labels, cases=1, sharpness=1.5)
+def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated):
+    model = make_validated(labels=CLASSES_WITH_IGNORE, cases=1, sharpness=1.5)
     folder = model.validation()
     before = measured(folder)["case_00"]
     truth, segmentation = (read(path / "case_00.nii.gz") for path in (model.references, folder))
@@ -69,12 +68,7 @@ def test_confidence_is_that_of_the_segmentation_in_the_file(make_validated, labe
     segmentation[segmentation == 2] = 1  # as a postprocessing may
     write_image(segmentation, folder / "case_00.nii.gz", SPACING_MM)
     after = measured(folder)["case_00"]
-    valid, options = truth != labels.get("ignore", -1), {}
-    truth = np.where(valid, truth, 0)
-    if REGIONS["whole"] in labels.values():
-        truth, segmentation = (np.stack([one > 0, one == 2]) for one in (truth, segmentation))
-        options = {"regions": True}
-    expected = count_masks(probs, truth, segmentation=segmentation, valid=valid, **options)
+    expected = count_masks(probs, truth, segmentation=segmentation, ignore_label=3)
     for mask in ("all", "predicted", "foreground", "union"):
         assert ece(after.bins[mask]) == pytest.approx(ece(expected[mask]), abs=1e-9)
     assert after.scan["n_changed_voxels"] > before.scan["n_changed_voxels"] == 0
@@ -188,19 +182,3 @@ def test_large_labels_are_kept(make_validated):
     [record] = measured(model.validation(), keep=False).values()
     assert list(record.structures.Dice) == list(expected.structures.Dice) and record.structures.Dice.min() > 0.5
     assert record.scan["n_changed_voxels"] == 0 and scores([record]).equals(scores([expected]))
-
-
-@pytest.mark.slow  # nnU-Net starts a process
-def test_an_ensembles_folder_needs_the_plans_of_its_members(make_validated, capsys):
-    from nnunetv2.ensembling.ensemble import ensemble_folders
-
-    model = make_validated(cases=1)
-    members, output = model.root / "members", model.root / "merged"
-    members.mkdir()
-    for path in [*model.validation().iterdir(), model.folder / "dataset.json", model.folder / "plans.json"]:
-        (members / path.name).write_bytes(path.read_bytes())
-    ensemble_folders([str(members), str(members)], str(output), save_merged_probabilities=True, num_processes=1)
-    command = ["evaluate", "-i", str(output), "-gt", str(model.references), "-np", "1"]
-    assert main(command) == 2 and "-pfile" in capsys.readouterr().err
-    assert main([*command, "-pfile", str(members / "plans.json")]) == 0
-    assert json.loads((output / "calibration.json").read_text())["n_cases"] == 1

@@ -39,7 +39,7 @@ def test_a_rare_label_is_drawn_whole_however_certain_the_network_was():
     assert sample.weights[sample.label == 0].sum() == pytest.approx(49_975)
 
 
-@pytest.mark.parametrize("channels", [2, 5, 20])
+@pytest.mark.parametrize("channels", [2, 20])
 def test_records_keep_to_their_size(make_validated, channels):
     labels = {"background": 0, **{f"s{i}": i for i in range(1, channels)}}
     model = make_validated(labels=labels, cases=1, shape=(2, 2, 2))

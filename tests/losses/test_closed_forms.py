@@ -110,8 +110,7 @@ def of_one_voxel(loss, label=0, logits=LOGITS, **settings):
 @pytest.mark.parametrize(
     "loss, settings, penalty",
     [
-        # 2 tau - 1 is 1 here
-        ("nacl", SUM | L2, 0.04 / 2),
+        ("nacl", SUM | L2, 0.04 / 2),  # 2 tau - 1 is 1 here
         ("nacl", MEAN | SOFTMAX | L2, (1 - (2 * P - 1)) ** 2 / 4),
         ("nacl", SUM | SCALED, 5 - 0.8),
         ("mbls", MEAN | {"margin": 0.5}, 0.15),
