@@ -67,7 +67,7 @@ def test_bad_arguments_are_named(call, message):
         call()
 
 
-def _rank(rank: int, folder: str, results) -> None:
+def _rank(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     metric = CalibrationMetric(3)
     for logits, target in list(batches(7, count=3))[rank::2]:  # the ranks have different numbers of batches
@@ -79,7 +79,7 @@ def _rank(rank: int, folder: str, results) -> None:
 
 def test_ranks_merge(tmp_path):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.multiprocessing.start_processes(_rank, (str(tmp_path), None), nprocs=2, start_method="forkserver")
+    torch.multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
     alone = CalibrationMetric(3)
     for logits, target in batches(7, count=3):
         alone.update(logits, target)

@@ -85,11 +85,6 @@ def test_the_loss_is_that_of_loops_over_voxels(regions, weighted):
     assert case_loss(voxels, full) == pytest.approx(expected, rel=1e-9)
 
 
-def one_region(odds, inside, weights):
-    odds = torch.tensor([odds])
-    return Voxels(odds, chosen(odds, True), torch.tensor([inside]), torch.tensor(weights, dtype=torch.float64))
-
-
 def objective_of(cases: list[Voxels], start: np.ndarray, ridge: float):
     """What a fit makes least, and its derivative by what is added to the centre; the ridge is on the distance to it, of
     a region on that of a and a + g."""
@@ -173,11 +168,11 @@ def test_rare_structures_stay_and_only_the_most_probable_act_on_each_other():
 
 
 def test_separable_and_reversed_classes_give_a_map_all_the_same():
-    separable = one_region([2.0, -2.0], [True, False], [1, 1])
-    centre = identity(1, True)
+    odds = torch.tensor([[2.0, -2.0]])
+    separable = Voxels(odds, chosen(odds, True), torch.tensor([[True, False]]))
     assert 1 < fit_affine([separable], "shift").slopes.item() < 100
-    assert (fit_conditional([separable], centre, 1e-3).slopes < 10).all()
-    reversed_ = one_region([2.0, -2.0], [False, True], [1, 1])
+    assert (fit_conditional([separable], identity(1, True), 1e-3).slopes < 10).all()
+    reversed_ = replace(separable, target=~separable.target)
     assert fit_affine([reversed_], "shift").slopes.item() == pytest.approx(SMALLEST_SLOPE)
 
 

@@ -21,14 +21,10 @@ NAN = math.nan
     [
         (0.8, 0.75, False, False, 0.6),  # if it is absent, its Dice is 0
         (0.8, NAN, False, False, 0.8),  # nobody knows which scans have it
-        (0.8, NAN, True, False, 0.8),
         (NAN, 0.75, False, False, 0.25),  # the Dice of what is missed is 0
         (NAN, NAN, True, False, 0.0),  # all scans have it
-        (NAN, NAN, False, False, NAN),
         (0.8, NAN, True, True, NAN),  # a constant would be as near
-        (0.8, NAN, False, True, NAN),
-        (0.8, 0.75, False, True, 0.75),
-        (NAN, 0.75, False, True, 0.25),  # what says nothing of Dice may know what is there
+        (0.8, 0.75, False, True, 0.75),  # what says nothing of Dice may know what is there
         (0.123456, NAN, True, False, 0.1235),
     ],
 )
