@@ -18,10 +18,6 @@ from tests.runs.folders import CLASSES, REGIONS
 from tools.document_schemas import PUBLISHED, schema_of
 
 
-def check(name: str, document: dict) -> None:
-    jsonschema.Draft202012Validator(schema_of(name)).validate(document)
-
-
 @pytest.fixture(scope="module", params=[CLASSES, REGIONS], ids=["classes", "regions"])
 def written(request, tmp_path_factory):
     """What calibrate, predict and review wrote of one model, and the model."""
@@ -47,7 +43,7 @@ def written(request, tmp_path_factory):
 def test_documents_fit_their_schema(written) -> None:
     assert {*written, "calibration"} == {*PUBLISHED, "review"}  # that one is in tests/case
     for name, kind in [*((name, name) for name in written if name in PUBLISHED), ("review", "prediction")]:
-        check(kind, written[name])
+        jsonschema.Draft202012Validator(schema_of(kind)).validate(written[name])
         assert not written[name].keys() - schema_of(kind)["properties"].keys()
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.numbers import BinStats, cece, count_masks, ece, mce, nll
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from tests.reference.metrics import class_metrics, region_metrics, weighted_gap
@@ -184,6 +185,19 @@ def test_takes_any_floating_type(dtype):
 def test_takes_labels_of_any_type(dtype):
     probs, truth = random_classes(3, 4, (20, 30), 4.0)
     close(count_masks(probs, torch.as_tensor(truth).to(dtype))["foreground"], count_masks(probs, truth)["foreground"])
+
+
+def test_a_device_without_double_precision_is_left():
+    probs, truth = random_classes(5, 3, (20, 30), 4.0)
+
+    class OnAppleGPU(torch.Tensor):
+        device = torch.device("mps")
+
+        def cpu(self):
+            return torch.as_tensor(probs)
+
+    stats = count_masks(torch.zeros(probs.shape).as_subclass(OnAppleGPU), truth)
+    assert encode(stats["all"]) == encode(count_masks(probs, truth)["all"])
 
 
 @pytest.mark.parametrize("regions", [False, True])

@@ -25,16 +25,10 @@ from nnunet_nacl.numbers.presence import (
 )
 
 
-def drawn(n: int):
-    """Features of n rows and truths from known log-odds."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, 2)) * [3, 0.1] + [10, -2]
-    odds = -0.5 + (x - [10, -2]) / [3, 0.1] @ [1.5, -0.7]
-    return x, rng.random(n) < 1 / (1 + np.exp(-odds))
-
-
 def test_the_largest_posterior_density_is_found():
-    x, yes = drawn(80)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 2)) * [3, 0.1] + [10, -2]
+    yes = x @ [0.5, -7] + rng.logistic(size=80) > 18.5
     learned = LearnedProbability.fit(x, yes, range(80))
     standard = (x - x.mean(0)) / x.std(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -45,3 +46,9 @@ def test_a_near_miss_is_hinted_at_once_and_other_names_are_passed_over_silently(
 def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
     with pytest.raises(ValueError, match="Tokens in this order"):
         hasattr(bridge, "nnUNetTrainerNACL_k4")
+
+
+def test_a_variant_that_cannot_be_made_is_no_unknown_name(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nnunet_nacl_trainers", None)
+    with pytest.raises(ImportError, match="nnUNetTrainerNACL_k51.*cannot make it"):
+        hasattr(bridge, "nnUNetTrainerNACL_k51")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment
         "print('alive')"
     )
     assert wheel_environment.run(code).strip() == "alive"
+
+
+def test_wheel_puts_no_common_name_into_site_packages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.split("/")[0] for name in archive.namelist() if ".dist-info" not in name}
+    assert top == {"nnunet_nacl", "nnunet_nacl_trainers", *STARTUP_FILES}
 
 
 def test_uninstalling_the_wheel_leaves_nothing(new_environment: Callable, wheel: Path) -> None:
