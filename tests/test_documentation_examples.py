@@ -9,7 +9,6 @@ from types import ModuleType
 
 import pytest
 
-from nnunet_nacl.methods import METHODS
 from tests.numbers.models import make_trained
 from tests.pages import ROOT
 
@@ -40,12 +39,6 @@ def examples(module: ModuleType, **names) -> dict[str, doctest.TestResults]:
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - NEED_A_MODEL))
 def test_examples_hold(name: str) -> None:
     assert not {each: result for each, result in examples(MODULES[name]).items() if result.failed}
-
-
-def test_every_loss_has_an_example() -> None:
-    found = {each for name, module in MODULES.items() if ".losses." in name for each in examples(module)}
-    functions = {method.function for method in METHODS.values()}
-    assert {each.rpartition(".")[2] for each in found} >= functions
 
 
 def test_a_model_is_calibrated_as_its_docstring_shows(tmp_path, monkeypatch) -> None:

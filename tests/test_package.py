@@ -94,6 +94,11 @@ def test_packages_import_one_way(sources: Path) -> None:
     TopologicalSorter({name: others - {name} for name, others in found.items()}).prepare()
 
 
+def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
+    found = imported(*(sources / "nnunet_nacl" / package for package in ("losses", "numbers")))
+    assert "numpy" in found and not found & {"matplotlib", "nnunetv2"}
+
+
 def imported(*folders: Path) -> set[str]:
     """Top-level names of all modules imported anywhere in the folders' code."""
     names = set()

@@ -147,19 +147,15 @@ def test_of_many_structures_the_worst_are_shown_and_the_csv_has_all():
     assert float(full[1]["DSC organ 1"]) == means["Dice:1"]["nnUNetTrainerCE"]
 
 
-def test_captions_say_where_no_test_can_pass():
-    # 12 tests of 8 cases: 12 * 2 / 2**8 = 0.09 and 40 times that; 4 tests: 0.03
-    caption = tables_of(make_comparison(THREE, cases=8))["statistics"].caption
-    assert "however clear the difference: discrimination, calibration_masks. " in caption
-    caption = tables_of(make_comparison(THREE, cases=12))["statistics"].caption
-    assert "however clear" not in caption  # 40 * 2 / 2**12 = 0.02
-    assert make_comparison(cases=5).powerless(make_dataset(THREE)) == []  # no test was made at all
+def test_the_caption_says_where_no_test_can_pass():
+    # 12 tests of 8 cases: 12 * 2 / 2**8 = 0.09 and 40 times that; 4 tests: 0.03; of 12 cases 40 * 2 / 2**12 = 0.02
+    for cases, said in ((8, "however clear the difference: discrimination, calibration_masks. "), (12, "")):
+        caption = tables_of(make_comparison(THREE, cases=cases))["statistics"].caption
+        assert said in caption and ("however clear" in caption) == bool(said)
 
 
 def test_several_data_sets_have_an_overview():
     datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
     tables = tables_of(make_comparison(THREE, datasets=datasets))
-    assert len(tables) == 1 + 2 * 4 and "calibration_masks_Dataset002_Made" in tables
-    overview = tables["overview"].values
-    assert list(overview)[:3] == ["method", "DSC Dataset001_Made", "DSC Dataset002_Made"]
-    assert overview.iloc[1, 2] == tables["discrimination_Dataset002_Made"].values["DSC mean"][1]
+    shown = tables["overview"].values["DSC Dataset002_Made"]
+    assert shown.tolist() == tables["discrimination_Dataset002_Made"].values["DSC mean"].tolist()

@@ -27,7 +27,7 @@ from nnunet_nacl.review.list_files import page_of
 from nnunet_nacl.review.pages import all_pages
 from nnunet_nacl.review.pictures import draw_scan, draw_slice, grey_picture
 from nnunet_nacl.review.review_list import review_list
-from nnunet_nacl.review.slices import Grid, View, anatomical_axes, crop_box
+from nnunet_nacl.review.slices import Grid, View, anatomical_axes
 from nnunet_nacl.show.rendering import STRUCTURE_COLORS
 from tests.review.conftest import SCANS
 from tests.review.records import record
@@ -48,13 +48,6 @@ LONG_SIDE = (320, 480)
 )
 def test_slices_lie_across_the_largest_spacing(spacing_mm, preferred, axis):
     assert slicing_axis(spacing_mm, {"transpose_forward": [preferred, 1, 2]}) == axis
-
-
-def test_the_part_that_is_shown_holds_all_that_is_occupied():
-    occupied = np.zeros((300, 400), bool)
-    occupied[100:160, 350:395] = True
-    assert crop_box(occupied) == (slice(70, 190), slice(327, 400))
-    assert crop_box(np.zeros((300, 400), bool)) == (slice(0, 300), slice(0, 400))
 
 
 ORIENTATIONS = [
@@ -173,9 +166,7 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
     assert drawn["first"] in numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and drawn["of"] == 6
     assert f"axial slice {drawn['first']} of 6" in listed.records["b"].place
     [layers] = [layers for number, *layers in drawn["slices"] if number == drawn["first"]]
-    grey, lines, doubt = (Image.open(io.BytesIO(base64.b64decode(layer))) for layer in layers)
-    assert (grey.format, lines.format, doubt.format) == ("JPEG", "PNG", "PNG") and list(lines.size) == drawn["size"]
-    assert max(lines.size) == 320 and max(grey.size) <= 320
+    assert [Image.open(io.BytesIO(base64.b64decode(layer))).format for layer in layers] == ["JPEG", "PNG", "PNG"]
     segmentation = read(parent / "out" / "b.nii.gz")
     for number, _, lines, _ in drawn["slices"]:
         alpha = Image.open(io.BytesIO(base64.b64decode(lines))).convert("RGBA").getchannel("A")
@@ -184,8 +175,6 @@ def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_
     numbers = [number for number, *_ in many["slices"]]
     assert len(numbers) == 64 and many["first"] in numbers and many["of"] == 160
     assert set(np.diff(numbers)) <= {1, 2, 3, 4}
-    text = Page((parent / "out" / page_of(SCANS[0])).read_text(encoding="utf-8")).text
-    assert "64 are here, evenly spaced through the structures" in text
 
 
 def test_a_page_stays_small_whatever_the_image(tmp_path):

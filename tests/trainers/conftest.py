@@ -11,9 +11,8 @@ import torch
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_nacl_trainers import get_trainer
-from tests.trainers.epochs import prepare
-from tests.trainers.plans import DATASET, dataset_json, make_plans
+from tests.trainers.epochs import construct, prepare
+from tests.trainers.plans import DATASET
 from tests.trainers.validation import make_validator, write_cases
 
 
@@ -42,19 +41,7 @@ def nnunet_folders(tmp_path, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def make_trainer(nnunet_folders) -> Callable[..., nnUNetTrainer]:
     """Makes a trainer from its name, nnU-Net's own included."""
-
-    def make(name: str, label_space: str = "classes", num_axes: int = 2, fold: int | str = 0, **plans) -> nnUNetTrainer:
-        trainer = nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name)
-        configuration = "2d" if num_axes == 2 else "3d_fullres"
-        return trainer(
-            plans=make_plans(num_axes, **plans),
-            configuration=configuration,
-            fold=fold,
-            dataset_json=dataset_json(label_space),
-            device=torch.device("cpu"),
-        )
-
-    return make
+    return construct
 
 
 @pytest.fixture

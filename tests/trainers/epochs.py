@@ -8,9 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
+from nnunet_nacl_trainers import get_trainer
+from tests.trainers.plans import dataset_json, make_plans
+
 IGNORE = 3
+
+
+def construct(name: str, label_space: str = "classes", num_axes: int = 2, fold: int = 0, **plans) -> nnUNetTrainer:
+    """A trainer from its name, nnU-Net's own included, as nnU-Net constructs it."""
+    trainer = nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name)
+    configuration = "2d" if num_axes == 2 else "3d_fullres"
+    return trainer(make_plans(num_axes, **plans), configuration, fold, dataset_json(label_space), torch.device("cpu"))
 
 
 class TinyNetwork(nn.Module):

@@ -16,11 +16,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl_trainers import get_trainer, recording
+from nnunet_nacl_trainers import recording
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
-from tests.trainers.epochs import make_batch, prepare, run_epoch
-from tests.trainers.plans import DATASET, dataset_json, make_plans
+from tests.trainers.epochs import construct, make_batch, prepare, run_epoch
+from tests.trainers.plans import DATASET
 from tests.trainers.segmentations import start, write_segmentations
 
 pytestmark = pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
@@ -30,7 +30,7 @@ STEPPED = ("nnUNetTrainerNACL", "nnUNetTrainerDiceNACL")
 
 
 def trainer_on_the_cpu(name: str, label_space: str = "ignore", prepared: bool = True) -> module.nnUNetTrainer:
-    trainer = get_trainer(name)(make_plans(), "2d", 0, dataset_json(label_space), torch.device("cpu"))
+    trainer = construct(name, label_space)
     trainer.device, trainer.grad_scaler = torch.device("cpu"), None
     if prepared:
         prepare(trainer)

@@ -78,14 +78,6 @@ def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space:
     )
 
 
-@pytest.mark.parametrize(("label_space", "label"), [("classes", -1), ("ignore", 4)])
-def test_a_label_that_is_no_class_is_named_in_the_first_batch(make_loss, label_space: str, label: int) -> None:
-    logits, target = batch(label_space)
-    target[0, 0, 2, 3] = label
-    with pytest.raises(ValueError, match=rf"label\(s\) {label}, but the logits have classes 0 to 2"):
-        make_loss("nnUNetTrainerDiceFocal", label_space).loss(logits, target)
-
-
 # the settings that are not the method's defaults
 CONFIGURED = {
     "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5": {
@@ -146,7 +138,9 @@ def test_plans_of_a_network_without_convolution_kernels(make_trainer) -> None:
     assert trainer.neighborhood_size() == (3, 3, 3)
 
 
-def test_the_loss_is_compiled_where_nnunet_compiles(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_is_compiled_where_nnunet_compiles_and_names_a_label_that_is_no_class(
+    make_trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda module, *args, **kwargs: compiled.append(module) or module)
     trainer = make_trainer("nnUNetTrainerDiceNACL")
@@ -157,5 +151,5 @@ def test_the_loss_is_compiled_where_nnunet_compiles(make_trainer, monkeypatch: p
     assert not any(isinstance(module, TrainingLoss) for module in compiled)  # its check of the labels must run
     logits, target = batch("classes")
     target[0, 0, 0, 0] = 9
-    with pytest.raises(ValueError, match=r"label\(s\) 9"):
+    with pytest.raises(ValueError, match=r"label\(s\) 9, but the logits have classes 0 to 2"):
         loss(logits, target)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_nacl_trainers import get_trainer
 from tests.runs.folders import write_image
+from tests.trainers.epochs import construct
 from tests.trainers.plans import DATASET, dataset_json, make_plans
 
 CASES = tuple(f"case_{number}" for number in range(5))
@@ -56,13 +55,7 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
 
 def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs", steps: int = 0):
     """A trainer with a network of random weights, trained for some steps, and what nnU-Net writes at the start."""
-    trainer = (nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name))(
-        plans=make_plans(),
-        configuration="2d",
-        fold=0,
-        dataset_json=dataset_json(label_space),
-        device=torch.device("cpu"),
-    )
+    trainer = construct(name, label_space)
     trainer.device, trainer.grad_scaler = torch.device("cpu"), None
     torch.manual_seed(0)
     trainer.initialize()
