@@ -129,3 +129,12 @@ def predict(tmp_path) -> Callable[..., Path]:
 def without_figures(monkeypatch) -> None:
     """`compare` draws none, which takes most of its time."""
     monkeypatch.setattr("nnunet_nacl.compare.figures.write_figures", lambda *_, **__: [])
+
+
+@pytest.fixture
+def one_thread(monkeypatch) -> None:
+    """nnU-Net's predictor leaves the number of threads as it is, and starts one process."""
+    monkeypatch.setattr("nnunetv2.inference.predict_from_raw_data.default_num_processes", 1)
+    monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("nnUNet_def_n_proc", "1")

@@ -56,13 +56,11 @@ def test_examples_are_of_the_subcommand_and_its_listed_options(name: str, capsys
     ("command", "said"),
     [
         ("predict -m nosuch -i . -o out", "nosuch: no such folder; give the folder that holds the model, TRAINER__"),
-        ("review -i a.nii.gz -o out", "a.nii.gz: is a file; give the folder that holds the predictions."),
         ("predict -d 91 -c 2d -i . -o out", "ID 91; nnUNet_results has Dataset004_Hippocampus. Give one of these."),
     ],
 )
 def test_a_wrong_path_or_data_set_says_what_to_give(command, said, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "results" / "Dataset004_Hippocampus").mkdir(parents=True)
-    (tmp_path / "a.nii.gz").touch()
     monkeypatch.chdir(tmp_path)
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(variable, str(tmp_path / "results"))

@@ -122,7 +122,6 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path, capsys
     run("review", "-i", tmp_path / "calibrated", "-o", tmp_path / "again", "-map", path)
     assert read_list(tmp_path / "calibrated")[-1]["lesion present_probability"]
     said = "these were calibrated before; give the predictions as the network made them."
-    assert f"Scans cannot be flagged by a score: {said}" in capsys.readouterr().out
     again = ("-i", tmp_path / "calibrated", "-map", path, "-bad", 0.8)
     assert refused(capsys, tmp_path / "flagged", *again) == f"-bad: {said}"
     row = read_list(tmp_path / "again")[0]
@@ -139,7 +138,6 @@ def test_what_is_bad_may_be_said_of_one_structure_and_too_few_patients_rank_only
     flags = json.loads((tmp_path / "out" / "prediction.json").read_text())["flags"]
     why = "-find 0.9 takes 9 calibration patients with a bad scan, there are 4; with these -find 0.8 can be had"
     assert flags["why_not"] == why and flags["bad"] == {"lesion": 0.8}
-    assert (tmp_path / "out" / "index.html").read_text().count(f"Scans are ranked, not flagged: {why}") == 1
     assert not any("low score" in row["reasons"] for row in read_list(tmp_path / "out"))
 
 
@@ -158,11 +156,10 @@ def test_what_cannot_be_had_is_one_sentence_and_nothing_is_written(learned, tmp_
     assert said in refused(capsys, tmp_path / "out", "-i", folder, "-map", path, *arguments)
 
 
-def test_only_what_is_named_is_listed(learned, tmp_path, capsys):
+def test_only_what_is_named_is_listed(learned, tmp_path):
     folder, path = learned
     run("review", "-i", folder, "-o", tmp_path / "out")
     assert not (tmp_path / "out" / "findings.csv").exists()
     for options, names in (((), {"organ", "lesion"}), (("organ", "-map", path), {"organ"})):
         run("review", "-i", folder, "-o", tmp_path / "out", "-findings", *options)
         assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == names
-        assert "findings.csv" in capsys.readouterr().out

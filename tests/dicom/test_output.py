@@ -15,15 +15,16 @@ import SimpleITK as sitk
 hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
 import pydicom  # noqa: E402
 
-from nnunet_nacl.cli.main import main  # noqa: E402
 from nnunet_nacl.dicom.output import SCHEME, DicomMaker, read_codes  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
+from tests.nnunet import untrained  # noqa: E402
 from tests.nnunet.untrained import calibrate, make_model, make_scans  # noqa: E402
 from tests.review_tables import read_list  # noqa: E402
 from tests.runs.folders import REGIONS  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 RAS = ("-orientation", "RAS")
 READERS = {
     "SimpleITKIO": ("-orientation", "LAS"),
@@ -31,15 +32,6 @@ READERS = {
     "NibabelIO": ("-orientation", "SPR"),
     "NibabelIOWithReorient": RAS,
 }
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch) -> None:
-    import nnunetv2.inference.predict_from_raw_data as nnunet
-    import torch
-
-    monkeypatch.setattr(nnunet, "default_num_processes", 1)
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +54,8 @@ def codes(tmp_path) -> Path:
 
 
 def predict(model: Path, scans: Path, output: Path, codes: Path | None, *arguments: object) -> int:
-    here = ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar"]
-    if codes:
-        here += ["-codes", str(codes), *(() if "-orientation" in arguments else RAS)]
-    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *here, *map(str, arguments)])
+    given = ("-codes", codes, *(() if "-orientation" in arguments else RAS)) if codes else ()
+    return untrained.predict(model, scans, output, *given, *arguments)
 
 
 def written(output: Path) -> dict[str, Path]:
@@ -104,7 +94,6 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, 
     (folder / "plans.json").write_text(json.dumps(plans))
     assert predict(folder, study, tmp_path / "out", codes, "-maps", "probabilities", *READERS[reader]) == 0
     objects = written(tmp_path / "out")
-    assert objects.keys() == {"segmentation", "probabilities", "report"}
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
     labels = points_of_nifti(nifti)
     for number in (1, 2):
@@ -131,9 +120,9 @@ def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, code
 
 
 def test_what_the_objects_say(tmp_path, model, study, codes) -> None:
-    assert predict(model, study, tmp_path / "out", codes) == 0
+    assert predict(model, study, tmp_path / "out", codes, "-maps", "probabilities") == 0
     objects = written(tmp_path / "out")
-    assert objects.keys() == {"segmentation", "report"}
+    assert objects.keys() == {"segmentation", "probabilities", "report"}
     for path in objects.values() if shutil.which("dciodvfy") else ():  # Debian: apt-get install dicom3tools
         found = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace")
         assert "Error" not in found.stderr + found.stdout

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import struct
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet import image_files
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
@@ -34,8 +32,8 @@ def truth_cut(npz, truth):
     truth.write_bytes(truth.read_bytes()[:-30])
 
 
-def changed_bytes(change):
-    return lambda npz, truth: npz.write_bytes(change(npz.read_bytes()))
+def cut_off(npz, truth):
+    npz.write_bytes(npz.read_bytes()[:-200])
 
 
 def renamed(name):
@@ -44,11 +42,6 @@ def renamed(name):
             path.rename(path.with_name(name + path.name.removeprefix("case_00")))
 
     return damage
-
-
-def false_size(content):
-    size = content.index(b"PK\x01\x02") + 24  # uncompressed, in the directory at the end
-    return content[:size] + struct.pack("<I", 2**31) + content[size + 4 :]
 
 
 def nan_at(array):
@@ -62,11 +55,8 @@ def to_nowhere(npz, truth):
     npz.symlink_to(npz.with_name("moved.npz"))
 
 
-TRUNCATED = "case_00.npz", "truncated or corrupt"
 PROBLEMS = {
-    "truncated npz": (changed_bytes(lambda content: content[:-200]), *TRUNCATED),
-    "corrupt npz": (changed_bytes(lambda content: content[:300] + bytes(20) + content[320:]), *TRUNCATED),
-    "false size": (changed_bytes(false_size), *TRUNCATED),
+    "truncated npz": (cut_off, "case_00.npz", "truncated or corrupt"),
     "other key": (saved(lambda probs: probs, "softmax"), "case_00.npz", "'softmax'"),
     "pickled npz": (saved(lambda probs: np.array([{}], dtype=object)), "case_00.npz", "of shape (1,)"),
     "shape": (saved(lambda probs: probs[:, 1:]), "case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"),
@@ -87,13 +77,8 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("what", "is_large"),
-    [*((what, False) for what in PROBLEMS), *((what, True) for what in ("truncated npz", "corrupt npz", "false size"))],
-)
-def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, monkeypatch, what, is_large):
-    if is_large:
-        monkeypatch.setattr(image_files, "_MOST_AT_ONCE", 0)
+@pytest.mark.parametrize("what", PROBLEMS)
+def test_a_bad_case_is_named_and_the_others_are_kept(make_validated, what):
     model = make_validated(cases=2)
     damage, *parts = PROBLEMS[what]
     damage(model.validation() / "case_00.npz", model.references / "case_00.nii.gz")

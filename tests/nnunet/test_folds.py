@@ -10,7 +10,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.compare.predictions import common_folds
 from nnunet_nacl.nnunet import prediction_folder
-from nnunet_nacl.nnunet.prediction_folder import fold_folders, trained_folds
+from nnunet_nacl.nnunet.prediction_folder import trained_folds
 from tests.numbers.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
@@ -32,16 +32,6 @@ def model(tmp_path_factory):
 def environment(model, monkeypatch):
     for name, value in model.environment.items():
         monkeypatch.setenv(name, value)
-
-
-def test_folds_are_what_nnunet_names_so_and_others_are_named_once(tmp_path, capsys):
-    for name in ("fold_10", "fold_2", "fold_all", "fold_0", *ODD, "other"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "fold_3").write_text("no folder")
-    expected = {fold: tmp_path / f"fold_{fold}" for fold in ("0", "10", "2", "all")}
-    assert [*fold_folders(tmp_path).items()] == [*fold_folders(tmp_path).items()] == [*expected.items()]
-    lines = capsys.readouterr().err.splitlines()
-    assert sorted(line.split()[1] for line in lines) == sorted(str(tmp_path / name) for name in ODD)
 
 
 @pytest.mark.parametrize(

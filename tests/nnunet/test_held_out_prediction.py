@@ -20,11 +20,7 @@ from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, pr
 from tests.nnunet.untrained import calibrate as give_map
 from tests.runs.folders import CLASSES, REGIONS
 
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch) -> None:
-    monkeypatch.setattr("nnunetv2.inference.predict_from_raw_data.default_num_processes", 1)
-    monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

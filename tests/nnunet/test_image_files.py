@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import tracemalloc
 
 import nibabel
@@ -82,3 +83,13 @@ def test_a_large_file_is_never_in_memory_beside_its_array(tmp_path, monkeypatch,
         tracemalloc.stop()
     np.testing.assert_array_equal(read, saved)
     assert (beside < saved.nbytes / 3) == large
+    whole = path.read_bytes()
+    size = whole.index(b"PK\x01\x02") + 24  # uncompressed, in the directory at the end
+    for content in (
+        whole[:-200],
+        whole[:300] + bytes(20) + whole[320:],
+        whole[:size] + struct.pack("<I", 2**31) + whole[size + 4 :],
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="truncated or corrupt"):
+            read_probabilities(path, labels, saved.shape[1:], "segmentation")

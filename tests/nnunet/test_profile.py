@@ -14,7 +14,6 @@ from scipy.ndimage import gaussian_filter
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import file_key
-from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -25,7 +24,7 @@ from nnunet_nacl.nnunet.profile import MOST_STRUCTURES, TrainingRange, profile, 
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
-from tests.nnunet.untrained import calibrate, make_model, make_scans
+from tests.nnunet.untrained import calibrate, make_model, make_scans, predict
 from tests.review_tables import read_list
 
 ORGANS = Labels(("background", "liver", "lesion"), (0, 1, 2), False, None, (0, 1, 2))
@@ -131,14 +130,8 @@ def test_flat_images_of_one_slice_and_tiny_ones_have_numbers():
     assert math.isfinite(tiny["mean inside (MR 0)"])
 
 
-HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORK = {"device": "cpu", "step_size": 0.5, "mirroring": True}
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch) -> None:
-    monkeypatch.setattr("nnunetv2.inference.predict_from_raw_data.default_num_processes", 1)
-    monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
 
 
 @pytest.fixture
@@ -182,10 +175,7 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, t
 
 
 def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans, tmp_path, capsys):
-    def predict(output: Path, *arguments: str) -> int:
-        return main(["predict", *map(str, ("-i", scans, "-o", output, "-m", model.folder, *HERE, *arguments))])
-
-    assert predict(tmp_path / "out") == 0
+    assert predict(model.folder, scans, tmp_path / "out") == 0
     source = Images(model, NETWORK, find_input_cases(scans, model.opened)[0])
     profiles = learn_profiles([Work()(source.case(name)) for name in source.names], source.names, model)
     near = np.array(profiles.values, float)
@@ -197,7 +187,7 @@ def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans,
     path.write_text(to_json_text(content))
     assert {(row["unlike_p"], row["unlike"]) for row in read_list(tmp_path / "out")} == {("", "")}  # without profiles
     capsys.readouterr()
-    assert predict(tmp_path / "far") == 0
+    assert predict(model.folder, scans, tmp_path / "far") == 0
     assert "6 of 6 are unlike the calibration scans" in capsys.readouterr().out
     for row in read_list(tmp_path / "far"):
         assert float(row["unlike_p"]) == pytest.approx(1 / 41, rel=1e-3)
@@ -205,7 +195,7 @@ def test_a_scan_unlike_the_calibration_scans_is_flagged_and_marked(model, scans,
         assert row["unlike"] in row["reasons"]
     unlike = json.loads((tmp_path / "far" / "prediction.json").read_text())["unlike"]
     assert (unlike["n_unlike"], unlike["n_scans"], unlike["n_patients"]) == (6, 6, 40)
-    assert predict(tmp_path / "strict", "-unlike", "0.01") == 0
+    assert predict(model.folder, scans, tmp_path / "strict", "-unlike", "0.01") == 0
     assert {row["unlike"] for row in read_list(tmp_path / "strict")} == {""}
     unlike = json.loads((tmp_path / "strict" / "prediction.json").read_text())["unlike"]
     assert "takes 99 patients" in unlike["why_not"]

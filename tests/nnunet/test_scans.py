@@ -16,7 +16,6 @@ import SimpleITK as sitk
 import tifffile
 
 from nnunet_nacl import Predictor
-from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -32,6 +31,7 @@ from tests.nnunet.untrained import (
     digests,
     make_model,
     make_scans,
+    predict,
     predict_with_nnunet,
     segmentations,
     write_scan,
@@ -39,23 +39,7 @@ from tests.nnunet.untrained import (
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read, write_json
 
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch) -> None:
-    import nnunetv2.inference.predict_from_raw_data as nnunet
-    import torch
-
-    monkeypatch.setattr(nnunet, "default_num_processes", 1)
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    monkeypatch.setenv("nnUNet_def_n_proc", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
-
-
-def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
-    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *HERE, *map(str, arguments)])
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -86,7 +70,6 @@ def scans(tmp_path) -> Path:
 def test_segmentations_are_those_of_nnunet_bit_by_bit(tmp_path, scans, labels, folds) -> None:
     folder = make_model(tmp_path, labels=labels, folds=folds)
     expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", tuple(range(folds)))
-    assert all(len(np.unique(segmentation)) > 1 for segmentation in expected.values())
     assert predict(folder, scans, tmp_path / "ours") == 0
     for case, found in segmentations(tmp_path / "ours").items():
         np.testing.assert_array_equal(found, expected.pop(case))

@@ -215,11 +215,10 @@ def test_all_else_that_they_ship_passes():
         check({"checkpoint.trainer_name": f"nnUNetTrainer{name}"})
 
 
-@pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet"])
-def test_old_plans_pass(name):
+def test_old_plans_pass():
     old = plans_json()["configurations"]["3d_fullres"]
     arguments = old.pop("architecture")["arch_kwargs"]
-    old |= {"UNet_class_name": name, "UNet_base_num_features": 4, "unet_max_num_features": 8}
+    old |= {"UNet_class_name": "PlainConvUNet", "UNet_base_num_features": 4, "unet_max_num_features": 8}
     old |= {"num_pool_per_axis": [1, 1, 1], "pool_op_kernel_sizes": arguments["strides"]}
     old |= {"conv_kernel_sizes": arguments["kernel_sizes"], "n_conv_per_stage_encoder": [1, 1]}
     with pytest.warns(UserWarning, match="old nnU-Net plans"):

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum, to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -136,6 +137,12 @@ def predict_with_nnunet(
         str(scans), str(output), save_probabilities=save_probabilities, folder_with_segs_from_prev_stage=before
     )
     return segmentations(output)
+
+
+def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
+    """`nnunet_nacl predict` on the CPU, in this process alone."""
+    here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+    return main(["predict", *map(str, ("-i", scans, "-o", output, "-m", model, *here, *arguments))])
 
 
 def segmentations(folder: Path) -> dict[str, np.ndarray]:
