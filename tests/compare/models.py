@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
-from tests.runs.folders import make_model, write_json
+from tests.runs.folders import Model, make_model
 
 CONFIGURATION, PLANS = "3d_fullres", "nnUNetPlans"
 DATASET = "Dataset999_Synthetic"
@@ -26,38 +24,23 @@ class Study:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        return Model(self.root, DATASET).environment
 
     def model(self, trainer: str, dataset: str = DATASET) -> Path:
-        return self.root / "nnUNet_results" / dataset / f"{trainer}__{PLANS}__{CONFIGURATION}"
+        return Model(self.root, dataset, trainer).folder
 
-    def validation(self, trainer: str, fold: int | str = 0, dataset: str = DATASET) -> Path:
-        return self.model(trainer, dataset) / f"fold_{fold}" / "validation"
+    def validation(self, trainer: str, fold: int | str = 0) -> Path:
+        return Model(self.root, DATASET, trainer).validation(fold)
 
 
 def make_study(
     root: Path, trainers: Mapping[str, float], *, datasets: Sequence[str] = (DATASET,), **arguments
 ) -> Study:
-    """Write models of each trainer, by how sharp its predictions are, on each data set.
-
-    Args:
-        root: Where everything goes.
-        trainers: Sharpness by name: see :func:`tests.runs.folders.random_case`.
-        datasets: Names; their cases differ.
-        arguments: Of :func:`tests.runs.folders.make_model`.
-    """
-    study = Study(root)
+    """Write models of each trainer, by how sharp its predictions are, on each data set; their cases differ."""
     for number, dataset in enumerate(datasets):
-        for trainer, sharpness in trainers.items():
-            made = make_model(root / "made", sharpness=sharpness, seed=number, **arguments)
-            plans = json.loads((made.folder / "plans.json").read_text())
-            write_json(made.folder / "plans.json", plans | {"dataset_name": dataset})
-            study.model(trainer, dataset).parent.mkdir(parents=True, exist_ok=True)
-            made.folder.rename(study.model(trainer, dataset))
-            # the truth depends on the seed alone, so it is the same for all trainers
-            shutil.copytree(made.references.parent, root / "nnUNet_preprocessed" / dataset, dirs_exist_ok=True)
-            shutil.rmtree(root / "made")
-    return study
+        for trainer, sharpness in trainers.items():  # the truth depends on the seed alone
+            make_model(root, dataset=dataset, trainer=trainer, sharpness=sharpness, seed=number, **arguments)
+    return Study(root)
 
 
 def measure(folder: Path, settings: EvaluationSettings = EvaluationSettings()) -> None:

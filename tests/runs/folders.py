@@ -46,6 +46,8 @@ class Model:
 def make_model(
     root: Path,
     *,
+    dataset: str = "Dataset999_Synthetic",
+    trainer: str = "nnUNetTrainer",
     labels: dict | None = None,
     cases: int = 3,
     folds: int = 1,
@@ -59,14 +61,14 @@ def make_model(
 ) -> Model:
     """Write a model folder with ``folds`` validated folds of ``cases`` cases each, and the ground truth."""
     labels = dict(labels or CLASSES)
-    model = Model(root, "Dataset999_Synthetic")
+    model = Model(root, dataset, trainer)
     rng = np.random.default_rng(seed)
-    dataset, plans = describe(labels, cases * folds, file_ending, reader)
+    content, plans = describe(labels, cases * folds, file_ending, reader)
     for folder in (model.folder, model.references):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (model.folder, model.references.parent):
-        write_json(folder / "dataset.json", dataset)
-    write_json(model.folder / "plans.json", plans)
+        write_json(folder / "dataset.json", content)
+    write_json(model.folder / "plans.json", plans | {"dataset_name": dataset})
     splits = []
     for fold in range(folds):
         names = [f"case_{fold}{i}" for i in range(cases)]

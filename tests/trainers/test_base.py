@@ -17,11 +17,6 @@ STOCK_SETTINGS = "num_epochs num_iterations_per_epoch num_val_iterations_per_epo
 STOCK_SETTINGS += "oversample_foreground_percent enable_deep_supervision"
 
 
-def start_epoch(trainer, epoch: int) -> None:
-    trainer.current_epoch = epoch
-    trainer.on_train_epoch_start()
-
-
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -44,7 +39,8 @@ def test_adam_is_the_papers(prepared, method: str, num_epochs: int, first_low: i
     assert type(trainer.optimizer) is torch.optim.Adam
     assert (group["weight_decay"], group["betas"]) == (0.0, (0.9, 0.999))
     for epoch in range(num_epochs):
-        start_epoch(trainer, epoch)
+        trainer.current_epoch = epoch
+        trainer.on_train_epoch_start()
         rates.append(group["lr"])
         assert trainer.lr_scheduler.get_last_lr() == rates[-1:]
     assert rates == pytest.approx([1e-3] * first_low + [1e-4] * (num_epochs - first_low))
@@ -77,7 +73,8 @@ def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str
     trainer = prepared(f"nnUNetTrainerDice{method}_anneal_8epochs", label_space=label_space)
     weights = []
     for epoch in range(8):
-        start_epoch(trainer, epoch)
+        trainer.current_epoch = epoch
+        trainer.on_train_epoch_start()
         weights.append(trainer.loss.loss.weight_dice)
     assert weights == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0, 0])
 
