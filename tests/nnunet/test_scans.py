@@ -365,6 +365,12 @@ def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> 
         assert capsys.readouterr().err.count("the network's answer is no number, or beyond half precision") == 2
 
 
+def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys) -> None:
+    for name, said in (("fold_0/checkpoint_final.pth", "give the name of a file"), ("*", "has no fold with a *")):
+        assert predict(model, scans, tmp_path / "out", "-chk", name) == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["scan_0.nii.gz", "dataset.json"])
 def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys) -> None:
     out = tmp_path / "out"
