@@ -215,6 +215,8 @@ def measure_validation(
             options = {**network, **inference[fold]}
             outcomes |= predict_validation(model, fold, options, work, folder=folder, names=lost[fold] or (), jobs=jobs)
         result.add(fold, outcomes)
+    if not result.records:
+        raise UserError(f"{model.folder}: no case could be evaluated.{list_problems(result.problems)}")
     return result
 
 
@@ -322,7 +324,7 @@ def _kept(
     if folder.folder.name != "validation":  # of this checkpoint alone
         records = [record for record in found.values() if isinstance(record, CaseRecord)]
         found = {record.case: record for record in records if record.made_by.get("checkpoint") == digest}
-    if not any(isinstance(outcome, CaseRecord) for outcome in found.values()):
+    if len(_lost(folder, found)) == len(found):  # a record that could not be written is no reason to predict
         return None
     lacking = dict.fromkeys(folder.expected or (), "it has neither probabilities nor a record")
     return folder, {**lacking, **found}
