@@ -200,8 +200,8 @@ class CalibratedModel(TrainedModel):
         path = calibration_map or self.folder / MAP_FILE
         if not calibration_map and not path.is_file():
             none = (
-                "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
-                f"To have both: `{calibrate_command(self.folder, self.configuration)}`"
+                "not calibrated (no calibration_map.json): confidences and predicted Dice are the network's own. "
+                f"To calibrate them: `{calibrate_command(self.folder, self.configuration)}`"
             )
             return replace(self, missing=(none,))
         record = CalibrationMap.load(path)
