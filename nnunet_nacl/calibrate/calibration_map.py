@@ -137,7 +137,7 @@ class Fitted:
         forms: Each form and ridge that was tried, on cases left out.
         nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
         cross_fit: By part of the cases.
-        effect: By value, such as NLL all or ECE predicted, before and after, on cases that the fit has not seen.
+        effect: By value, such as NLL all or pooled ECE predicted, before and after, on cases that the fit has not seen.
         detected: By structure, what nnU-Net's labels find of it.
         certain_background: Shares of voxels and expected volume that no map changes.
     """

@@ -11,13 +11,16 @@ from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
 from nnunet_nacl.json_types import Number, Share
+from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.fitting import Voxels
 from nnunet_nacl.numbers.log_odds_map import is_certain, probabilities
-from nnunet_nacl.numbers.statistics import mean_interval
+from nnunet_nacl.numbers.statistics import mean_interval, percentile_interval, resamples
+
+_N_BOOTSTRAP = 10_000
 
 
 class Interval(TypedDict):
-    """A mean over cases with the ends of its 95 % bootstrap interval over patients."""
+    """A value of all cases, as a rule their mean, with the ends of its 95 % bootstrap interval over patients."""
 
     mean: Number
     low: Number
@@ -57,10 +60,55 @@ def changes(before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str] |
         both = ~np.isnan(pair).any(0)
         old, new = pair[:, both]
         groups = None if patients is None else np.asarray(patients)[both].tolist()
-        means = (mean_interval(each, n_bootstrap=10_000, seed=0, groups=groups) for each in (old, new, new - old))
+        means = (mean_interval(each, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups) for each in (old, new, new - old))
         intervals = [Interval(mean=each.mean, low=each.low, high=each.high) for each in means]
         result[str(name)] = Change(before=intervals[0], after=intervals[1], difference=intervals[2], n=int(both.sum()))
     return result
+
+
+def pooled_changes(
+    before: Sequence[BinStats], after: Sequence[BinStats], patients: Sequence[str] | None = None
+) -> dict[str, Change]:
+    """Compare confidence with accuracy over the voxels of all cases together.
+
+    ``pooled ECE predicted`` is the expected calibration error (eq. 10 of the paper) of the summed bins. Where a
+    structure has few voxels, the ECE of a single case is mostly noise, and so is the mean over cases; the pooled value
+    is not. ``confidence predicted`` is the mean confidence and ``accuracy predicted`` the share of right labels, which
+    no map changes. For regions all are means over regions. Intervals are percentiles of a bootstrap over patients.
+
+    Args:
+        before: Sums of each case over the voxels where something was segmented.
+        after: Of the same cases in the same order, cross-fitted.
+        patients: Of each case; None: each case its own.
+
+    Returns:
+        A change for each of the three; NaN where nothing was segmented.
+    """
+    code = np.unique(np.arange(len(before)) if patients is None else np.asarray(patients), return_inverse=True)[1]
+    drawn = resamples(code.max() + 1, _N_BOOTSTRAP, 0)[:2000]  # sums of many regions are large
+
+    def replicates(cases: Sequence[BinStats]) -> np.ndarray:
+        """(3, 1 + draws) the three values of all patients, and of each draw."""
+        by_case = np.stack([[stats.count, stats.confidence, stats.correct] for stats in cases]).astype(float)
+        sums = np.zeros((code.max() + 1, *by_case.shape[1:]))
+        np.add.at(sums, code, by_case)
+        weights = np.concatenate([np.ones((1, len(sums))), drawn])
+        count, confidence, correct = np.moveaxis(np.tensordot(weights, sums, 1), 1, 0)
+        total = np.where((n := count.sum(-1)) > 0, n, np.nan)
+        parts = (np.abs(confidence - correct).sum(-1), confidence.sum(-1), correct.sum(-1))
+        return np.stack([(part / total).mean(-1) for part in parts])
+
+    def interval(values: np.ndarray) -> Interval:
+        low, high = percentile_interval(values[1:]) if len(drawn[0]) > 1 else (np.nan, np.nan)
+        return Interval(mean=float(values[0]), low=low, high=high)
+
+    old, new = replicates(before), replicates(after)
+    n = sum(stats.n_voxels > 0 for stats in before)
+    names = ("pooled ECE predicted", "confidence predicted", "accuracy predicted")
+    return {
+        name: Change(before=interval(a), after=interval(b), difference=interval(b - a), n=n)
+        for name, a, b in zip(names, old, new)
+    }
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: by which map, and the folder that it was applied to."""
 
-_HEADLINE = ("NLL all", "ECE predicted")
+_HEADLINE = ("NLL predicted", "pooled ECE predicted")
 """Of ``effect``, what other documents repeat."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
-from nnunet_nacl.calibrate.effect import changes
+from nnunet_nacl.calibrate.effect import changes, pooled_changes
 from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import under
@@ -87,7 +87,9 @@ def fit(
     rows, of_groups = ["out", "in"] if labels.regions else list(labels.names), dict(zip(cases, groups))
     of_parts, ignore = dict(zip(cases, parts)), labels.ignore_label is not None
     made = CalibrationMap.of_fits(tried, chosen, structures, rows, voxels, of_parts, of_groups if patients else {})
-    effect = changes(_values(before), _values(after), groups if patients else None)
+    of_cases = groups if patients else None
+    pooled = pooled_changes(*([record.bins["predicted"] for record in side] for side in (before, after)), of_cases)
+    effect = pooled | changes(_values(before), _values(after), of_cases)
     return replace(
         made,
         fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before))),

@@ -15,7 +15,7 @@ from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, pati
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of
 
-_SHOWN = ("NLL all", "NLL predicted", "NLL near", "Brier all", "Brier predicted", "ECE predicted")
+_SHOWN = ("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all")
 _MASKS = ("all", "predicted", "near")
 
 
@@ -43,11 +43,24 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
 
 def verdict(record: CalibrationMap) -> str:
     """What the map does to confidence where something is segmented, and to labels; and what flags cost."""
-    change = record.fitted.effect["ECE predicted"]
-    before, after = (number(change[when]["mean"]) for when in ("before", "after"))
-    low, high = change["difference"]["low"], change["difference"]["high"]
-    sure = "; it got worse" if low > 0 else "" if high < 0 else "; the interval of the change includes 0"
-    text = f"ECE predicted {before} -> {after}, by maps that have not seen the case{sure}; labels unchanged."
+    effect = record.fitted.effect
+    confidence, accuracy, error, nll, brier = (
+        [number(effect[name][when]["mean"]) for when in ("before", "after")]
+        for name in (
+            "confidence predicted",
+            "accuracy predicted",
+            "pooled ECE predicted",
+            "NLL predicted",
+            "Brier predicted",
+        )
+    )
+    change = effect["NLL predicted"]["difference"]
+    sure = "got worse" if change["low"] > 0 else "improved" if change["high"] < 0 else "did not clearly change"
+    text = (
+        f"Where nnU-Net segments, {accuracy[0]} of the voxels are right; mean confidence {confidence[0]} -> {confidence[1]}, "
+        f"pooled ECE {error[0]} -> {error[1]}. NLL {nll[0]} -> {nll[1]} ({sure}), Brier {brier[0]} -> {brier[1]}. "
+        "Each case was calibrated by a map that has not seen it; labels are unchanged."
+    )
     costs = flag_costs(record.learned.scores).dropna(subset="flagged") if record.learned else None
     if costs is not None and len(costs):
         looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs.itertuples())

@@ -55,7 +55,7 @@ def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
     expected = {"n_cases": 6, "n_patients": 3, "sha256": sha256(text.encode()).hexdigest()}
     assert origin["calibration_set"] == used["calibration_set"] == expected and len(origin["checkpoint_sha256"]) == 2
     assert origin["scope"] == used["scope"] == SCOPE and used["form"] == made["form"]
-    assert used["effect"] == {name: fitted["effect"][name] for name in ("NLL all", "ECE predicted")}
+    assert used["effect"] == {name: fitted["effect"][name] for name in ("NLL predicted", "pooled ECE predicted")}
     assert origin["versions"]["nnunetv2"] == metadata.version("nnunetv2")
     assert written["review"]["calibration_map"] == used
     assert CalibrationSet.of(cases[::-1], None, origin["checkpoint_sha256"]).sha256 == expected["sha256"]

@@ -1,0 +1,45 @@
+"""What calibration changes: confidence against accuracy over the voxels of all cases."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibrate.effect import pooled_changes
+from nnunet_nacl.numbers.binning import BinStats
+
+
+def case(n: int, confidence: float, accuracy: float) -> BinStats:
+    """A case whose voxels all have one confidence, in a bin of its own."""
+    stats = {name: np.zeros((1, 10)) for name in ("count", "confidence", "correct")}
+    for name, value in (("count", n), ("confidence", n * confidence), ("correct", n * accuracy)):
+        stats[name][0, int(confidence * 10)] = value
+    by_class = {name: np.zeros((2, 10)) for name in ("class_count", "class_confidence", "class_positive")}
+    return BinStats(**stats, **by_class, nll=np.zeros(1), brier=np.zeros(1))
+
+
+def test_noise_of_small_cases_cancels_in_the_pooled_error():
+    # two cases at a confidence of .75, right in 10 of 10 and 5 of 10: each is off by .25, together they are not
+    before, after = [case(10, 0.95, 1.0), case(10, 0.95, 0.5)], [case(10, 0.75, 1.0), case(10, 0.75, 0.5)]
+    found = pooled_changes(before, after)
+    assert found["pooled ECE predicted"]["before"]["mean"] == pytest.approx(0.2)
+    assert found["pooled ECE predicted"]["after"]["mean"] == pytest.approx(0)
+    assert found["confidence predicted"]["difference"]["mean"] == pytest.approx(-0.2)
+    assert found["accuracy predicted"]["difference"]["mean"] == 0
+    # of the draws of two cases, a quarter holds the second alone: .45 off before, .25 after
+    assert found["pooled ECE predicted"]["before"]["high"] == pytest.approx(0.45)
+    assert found["confidence predicted"]["difference"]["low"] == pytest.approx(-0.2)
+
+
+def test_patients_are_drawn_with_all_their_cases_and_one_has_no_interval():
+    cases = [case(10, 0.95, 1.0), case(10, 0.95, 0.5), case(0, 0.5, 1.0)]
+    found = pooled_changes(cases, cases, ["a", "a", "a"])["pooled ECE predicted"]
+    assert (found["n"], found["before"]["mean"]) == (2, pytest.approx(0.2))
+    assert math.isnan(found["before"]["low"])
+    drawn = pooled_changes(cases, cases, ["a", "a", "b"])["pooled ECE predicted"]  # b has no voxels: its draws are left out
+    assert drawn["before"]["low"] == drawn["before"]["high"] == pytest.approx(0.2)
+
+
+def test_nothing_segmented_is_undefined():
+    empty = [case(0, 0.5, 1.0)] * 2
+    assert math.isnan(pooled_changes(empty, empty)["pooled ECE predicted"]["before"]["mean"])
