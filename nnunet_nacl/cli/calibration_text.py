@@ -57,9 +57,9 @@ def verdict(record: CalibrationMap) -> str:
     change = effect["NLL predicted"]["difference"]
     sure = "got worse" if change["low"] > 0 else "improved" if change["high"] < 0 else "did not clearly change"
     text = (
-        f"Where nnU-Net segments, {accuracy[0]} of the voxels are right; mean confidence {confidence[0]} -> {confidence[1]}, "
-        f"pooled ECE {error[0]} -> {error[1]}. NLL {nll[0]} -> {nll[1]} ({sure}), Brier {brier[0]} -> {brier[1]}. "
-        "Each case was calibrated by a map that has not seen it; labels are unchanged."
+        f"Where nnU-Net segments, {accuracy[0]} of the voxels are right; mean confidence {confidence[0]} -> "
+        f"{confidence[1]}, pooled ECE {error[0]} -> {error[1]}. NLL {nll[0]} -> {nll[1]} ({sure}), "
+        f"Brier {brier[0]} -> {brier[1]}. Each case was calibrated by a map that has not seen it; labels are unchanged."
     )
     costs = flag_costs(record.learned.scores).dropna(subset="flagged") if record.learned else None
     if costs is not None and len(costs):

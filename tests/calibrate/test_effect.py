@@ -36,7 +36,8 @@ def test_patients_are_drawn_with_all_their_cases_and_one_has_no_interval():
     found = pooled_changes(cases, cases, ["a", "a", "a"])["pooled ECE predicted"]
     assert (found["n"], found["before"]["mean"]) == (2, pytest.approx(0.2))
     assert math.isnan(found["before"]["low"])
-    drawn = pooled_changes(cases, cases, ["a", "a", "b"])["pooled ECE predicted"]  # b has no voxels: its draws are left out
+    # b has no voxels: a draw of b alone has no value
+    drawn = pooled_changes(cases, cases, ["a", "a", "b"])["pooled ECE predicted"]
     assert drawn["before"]["low"] == drawn["before"]["high"] == pytest.approx(0.2)
 
 
