@@ -88,8 +88,8 @@ def fit(
     of_parts, ignore = dict(zip(cases, parts)), labels.ignore_label is not None
     made = CalibrationMap.of_fits(tried, chosen, structures, rows, voxels, of_parts, of_groups if patients else {})
     of_cases = groups if patients else None
-    pooled = pooled_changes(*([record.bins["predicted"] for record in side] for side in (before, after)), of_cases)
-    effect = pooled | changes(_values(before), _values(after), of_cases)
+    old, new = ([record.bins["predicted"] for record in side] for side in (before, after))
+    effect = pooled_changes(old, new, of_cases) | changes(_values(before), _values(after), of_cases)
     return replace(
         made,
         fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before))),
