@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import FiniteFloat, NonNegativeInt
+from torch import Tensor
 from typing_extensions import NotRequired, Self, TypedDict
 
 import nnunet_nacl
@@ -26,15 +28,19 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.json_types import Number
+from nnunet_nacl.numbers.binning import check_chunk
 from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose, cross_fit, parts_of
-from nnunet_nacl.numbers.fitting import Voxels, case_loss
+from nnunet_nacl.numbers.fitting import FORMS, Voxels, case_loss
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from nnunet_nacl.numbers.voxel_uncertainty import label_confidence
 
 SCHEMA_VERSION = 4
+FEWEST_CASES = 5
+"""To fit a map to."""
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
 
 
@@ -256,8 +262,13 @@ class CalibrationMap:
     ) -> CalibrationMap:
         """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
 
+        What `calibrate` learns beyond the map (predicted Dice, volumes, presence, flags) needs files of a model: use
+        :func:`~nnunet_nacl.calibrate.calibrate_model.calibrate_model`. Voxels without a structure above 1e-6 are left
+        out, and large cases enter by a weighted sample of their voxels.
+
         Args:
-            probabilities: (K, *spatial) of each case, background first, summing to 1; or (R, *spatial) of regions.
+            probabilities: Arrays or tensors, at least five: (K, *spatial) of each case, background first, summing to
+                1; or (R, *spatial) of regions.
             labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is in each region.
             groups: Patient of each case, who is left out as a whole where forms are compared; None: each its own.
             names: Of the structures, without the background.
@@ -265,7 +276,8 @@ class CalibrationMap:
             regions: Whether these are sigmoid regions.
 
         Raises:
-            ValueError: Shapes or values do not fit, a case is certain background throughout, or there is one patient.
+            ValueError: These are no probabilities (logits, perhaps), shapes, names or the form do not fit, a case is
+                certain background throughout, or there are fewer than five cases or two patients.
 
         Example:
             >>> import numpy as np
@@ -279,7 +291,17 @@ class CalibrationMap:
         """
         if len(probabilities) != len(labels) or groups is not None and len(groups) != len(labels):
             raise ValueError(f"one label map, and group, is needed for each of {len(probabilities)} cases.")
-        voxels = [sample_arrays(np.asarray(p), np.asarray(y), regions).voxels() for p, y in zip(probabilities, labels)]
+        if len(labels) < FEWEST_CASES:
+            raise ValueError(f"{len(labels)} cases are too few to calibrate, it takes {FEWEST_CASES}.")
+        if form not in ("auto", *FORMS):
+            raise ValueError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
+        arrays = [_checked(array, regions) for array in probabilities]
+        channels = {len(array) for array in arrays}
+        if len(channels) > 1 or names is not None and len(names) != min(channels) - (not regions):
+            counts = ", ".join(map(str, sorted(channels)))
+            wrong = f"got {counts} channels" + ("" if names is None else f" and {len(names)} names")
+            raise ValueError(f"all cases need the same channels, and names one for each structure; {wrong}.")
+        voxels = [sample_arrays(p, np.asarray(y), regions).voxels() for p, y in zip(arrays, labels)]
         patients = [str(group) for group in (range(len(labels)) if groups is None else groups)]
         parts, cases = parts_of(patients), [f"case {i}" for i in range(len(labels))]
         tried = cross_fit(voxels, parts, groups=patients)
@@ -351,10 +373,12 @@ class CalibrationMap:
             made.maps[name]["ridge"] = fit.score.ridge
         return made
 
-    def transform(self, probabilities: np.ndarray | Probabilities, form: str | None = None) -> np.ndarray:
+    def transform(self, probabilities: np.ndarray | Tensor | Probabilities, form: str | None = None) -> np.ndarray:
         """The calibrated probabilities of a case.
 
-        Whether a plain array was calibrated before nobody can know: calibrate it once.
+        Their most probable class is not always nnU-Net's label, which a map leaves as it is: take labels from the
+        network's own probabilities, and :meth:`confidence` for how probably they are right. Whether a plain array was
+        calibrated before nobody can know: calibrate it once.
 
         Args:
             probabilities: (K, *spatial) or (R, *spatial), as the network's softmax or sigmoid gives them.
@@ -364,14 +388,23 @@ class CalibrationMap:
             A new array of the same shape; float32, or float64 if that was given.
 
         Raises:
-            ValueError: The number of channels is not that of the map, or the probabilities say that they are
+            ValueError: These are no probabilities, their channels are not those of the map, or they say that they are
                 calibrated.
         """
         if isinstance(probabilities, Probabilities):
             if probabilities.calibrated:
                 raise ValueError("these probabilities are calibrated already; a second map would be wrong.")
             probabilities = probabilities.array
-        return self.calibration(form)(probabilities)
+        return self.calibration(form)(_checked(probabilities, self.regions))
+
+    def confidence(self, probabilities: np.ndarray | Tensor, form: str | None = None) -> np.ndarray:
+        """(*spatial) calibrated probability that nnU-Net's label of a voxel is right.
+
+        For regions that of the least certain one. Arguments and errors are those of :meth:`transform`.
+        """
+        probs = _checked(probabilities, self.regions)
+        labels = probs > 0.5 if self.regions else probs.argmax(0)
+        return label_confidence(self.transform(probs, form), labels, regions=self.regions)
 
     @classmethod
     def load(cls, path: str | PathLike) -> CalibrationMap:
@@ -409,6 +442,21 @@ class CalibrationMap:
     def learned(self) -> LearnedQuality | None:
         """What was learned about Dice and volumes; None for nothing."""
         return self.quality.learned if self.quality else None
+
+
+def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
+    """An array of probabilities; ValueError for what is none, such as logits."""
+    given: Any = probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities
+    array = np.asarray(given)
+    if array.ndim < 2 or array.dtype.kind != "f":
+        raise ValueError(f"probabilities must be floating point, (K, *spatial), got {array.dtype} {array.shape}.")
+    try:
+        check_chunk(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
+    except ValueError as error:
+        low, high = float(array.min(initial=0)), float(array.max(initial=0))
+        looks = "these look like logits: apply softmax (regions: sigmoid) first. " if low < 0 or high > 1.001 else ""
+        raise ValueError(f"{looks}{error}") from None
+    return array
 
 
 class UsedMap(TypedDict):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
+from nnunet_nacl.calibrate.calibration_map import FEWEST_CASES, CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.effect import changes, pooled_changes
 from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.case.labels import Labels
@@ -24,7 +24,6 @@ from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import learn_presence
 
-FEWEST_TO_CALIBRATE = 5
 PREDICTED_DICE_ERROR = "predicted Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
 
@@ -59,15 +58,15 @@ def fit(
         progress: Show a bar on stderr.
 
     Raises:
-        UserError: There are fewer than ``FEWEST_TO_CALIBRATE`` cases, or all are of one patient.
+        UserError: There are fewer than ``FEWEST_CASES`` cases, or all are of one patient.
     """
     from tqdm import tqdm
 
     if form not in ("auto", *FORMS):
         raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
-    if len(records) < FEWEST_TO_CALIBRATE:
+    if len(records) < FEWEST_CASES:
         raise UserError(
-            f"{len(records)} held-out cases are too few to calibrate, it takes {FEWEST_TO_CALIBRATE}; add folds or "
+            f"{len(records)} held-out cases are too few to calibrate, it takes {FEWEST_CASES}; add folds or "
             f"cases.{list_problems(problems or {})}"
         )
     cases = list(records)

@@ -2,7 +2,7 @@
 
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ace, brier, cece, ece, mce, nll
-from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.numbers.counting import CalibrationMetric, count_masks
 from nnunet_nacl.numbers.overlap import count_overlap
 
-__all__ = ["BinStats", "ace", "brier", "cece", "count_masks", "count_overlap", "ece", "mce", "nll"]
+__all__ = ["BinStats", "CalibrationMetric", "ace", "brier", "cece", "count_masks", "count_overlap", "ece", "mce", "nll"]

@@ -325,6 +325,20 @@ class CalibrationMetric:
         options: Any = {"ignore_label": self.ignore_label, "regions": self.regions, "n_bins": self._zero.n_bins}
         self.stats = self.stats + count_masks(probs, target, valid=valid, **options)[self.mask]
 
+    def __call__(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, float]:
+        """Add a batch, and return the metrics of it alone, as :meth:`update` and :meth:`compute` would."""
+        before, self.stats = self.stats, self._zero
+        try:
+            self.update(prediction, target, valid)
+            result = self.compute()
+        finally:
+            self.stats = before + self.stats
+        return result
+
+    def to(self, device: Any) -> CalibrationMetric:
+        """Itself: batches are taken from any device, and the sums, a few kilobytes, stay on the CPU."""
+        return self
+
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: n_voxels, and those of ``MASK_METRICS`` by name."""
         stats = self.stats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, Probabilities
 
@@ -50,9 +51,31 @@ def test_what_does_not_fit_is_refused_and_nothing_is_calibrated_twice():
     ):
         with pytest.raises(ValueError, match=message):
             CalibrationMap.fit(*wrong)
+    logits = [np.log(array) for array in probabilities]
+    with pytest.raises(ValueError, match="look like logits: apply softmax"):
+        CalibrationMap.fit(logits, truths)
+    for given, message in (
+        ({"names": ["a"]}, "names one for each structure; got 3 channels and 1 names"),
+        ({"form": "vector"}, "the form must be auto, .* got 'vector'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CalibrationMap.fit(probabilities, truths, **given)
+    with pytest.raises(ValueError, match="4 cases are too few"):
+        CalibrationMap.fit(probabilities[:4], truths[:4])
     with pytest.raises(ValueError, match="one patient"):
         CalibrationMap.fit(probabilities, truths, groups=["p"] * 6)
     made = CalibrationMap.fit(probabilities, truths, form="temperature")
     once = made.transform(Probabilities(probabilities[0], calibrated=False))
     with pytest.raises(ValueError, match="calibrated already"):
         made.transform(Probabilities(once, calibrated=True))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_confidence_is_the_calibrated_probability_of_the_networks_label_for_arrays_and_tensors(regions):
+    probabilities, truths = cases(regions)
+    made = CalibrationMap.fit([torch.from_numpy(array) for array in probabilities], truths, regions=regions)
+    probs, after = probabilities[0], made.transform(torch.from_numpy(probabilities[0]))
+    np.testing.assert_array_equal(after, made.transform(probs))
+    labels = probs > 0.5 if regions else probs.argmax(0)
+    expected = np.where(labels, after, 1 - after).min(0) if regions else np.take_along_axis(after, labels[None], 0)[0]
+    np.testing.assert_array_equal(made.confidence(probs), expected)

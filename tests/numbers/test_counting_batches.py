@@ -34,6 +34,10 @@ def test_batches_give_the_same_as_everything_at_once(mask):
     assert other.compute() == metric.compute()
     other.merge_state(metric)
     assert other.stats.n_voxels == 2 * stats.n_voxels
+    first = CalibrationMetric(3, mask=mask)
+    first.update(*everything[0])
+    assert metric(*everything[0]) == first.compute() and metric.to("cpu") is metric  # of this batch alone
+    assert metric.stats.n_voxels == stats.n_voxels + first.stats.n_voxels
     metric.reset()
     assert metric.stats.n_voxels == 0 and metric.compute()["ECE"] != metric.compute()["ECE"]
 
