@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES
 
-from tests.integration.tiny_data import read_json, write_fingerprint
+from nnunet_nacl.json_files import read_json
+from tests.integration.tiny_data import write_fingerprint
 from tests.integration.workspace import Workspace
 
 pytestmark = pytest.mark.slow
