@@ -41,7 +41,7 @@ def draw_flags(scores: ScanScores, path: str | os.PathLike) -> Path:
     legend.append(Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="random order"))
     n_patients = len(set(scores.patient.tolist()))
     subtitle = f"{len(scores.patient)} calibration scans of {n_patients} patients, each under a map without its patient"
-    return layout.write_figure(body, path, legend=legend, title="Lowest score first", subtitle=subtitle, dpi=110)
+    return layout.write_figure(body, path, legend=legend, title="Lowest score first", subtitle=subtitle)
 
 
 def _found(score: np.ndarray, bad: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     model = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER"
-    path = "[LABEL=]FOLDER of predictions, or its calibration.json; the first entry is the reference"
+    path = "[LABEL=]FOLDER of predictions; the first entry is the reference"
     for flag, metavar, text in (("-tr", "TRAINER", model), ("-i", "PATH", path)):
         # in one list, which keeps the order of both
         entry = partial(lambda flag, text: (flag, text), flag)
@@ -44,11 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-d", metavar="DATASET", help="data sets, names or numbers; for -i alone it is not needed", **several)
     add_shared(parser, "-c", "-p", "-f")
     add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
-    add("-map", metavar="LABEL=FILE", help="map that calibrated an -i (default: that of `review -map`)", **several)
     add_shared(parser, "-djfile", "-pfile")
     add("-o", metavar="FOLDER", required=True, help="output folder")
     add_shared(parser, "-groups")
-    unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
+    unranked = "labels of entries only to compare with, such as what knows the truth: not tested"
     add("-unranked", metavar="LABEL", help=unranked, **several)
     add("--allow-missing", action="store_true", help="compare on what all have, and say so on every output")
     add("--allow-training-cases", action="store_true", help="compare what networks saw, and say so on every output")
@@ -62,11 +61,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     from nnunet_nacl.compare.comparison import ALPHA, Comparison
-    from nnunet_nacl.compare.dataset import align, open_maps, promises_of
-    from nnunet_nacl.compare.entries import read_entries
+    from nnunet_nacl.compare.dataset import align, locate, promises_of
+    from nnunet_nacl.compare.entries import Options, read_entries
     from nnunet_nacl.compare.figures import write_figures
     from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, make_page, write_comparison
-    from nnunet_nacl.compare.predictions import Options, locate
     from nnunet_nacl.compare.tables import comparison_tables, write_tables
     from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
 
@@ -84,15 +82,14 @@ def run(args: argparse.Namespace) -> int:
         groups=args.groups,
         num_processes=number_of_processes(args.np),
     )
-    selections = {selection.name: selection for selection in (locate(d, entries, options) for d in args.d or [None])}
-    if len(selections) < len(args.d or ()):
-        raise UserError(f"-d names one of {', '.join(selections)} twice; name each data set once.")
-    maps = {name: open_maps(selection, args.map or ()) for name, selection in selections.items()}
+    located = {data.name: data for data in (locate(d, entries, options) for d in args.d or [None])}
+    if len(located) < len(args.d or ()):
+        raise UserError(f"-d names one of {', '.join(located)} twice; name each data set once.")
     check_output_folder(folder)
-    datasets = [align(selection) for selection in selections.values()]
+    datasets = [align(data) for data in located.values()]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     bad = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
-    promises = {data.name: promises_of(selections[data.name], data, maps[data.name]) for data in datasets}
+    promises = {data.name: promises_of(data) for data in datasets}
     tables = comparison_tables(comparison, promises, bad)
     written = write_tables(tables, folder, comparison.notes)
     figures = write_figures(comparison, promises, folder)

@@ -1,19 +1,20 @@
-"""The values of all compared entries, with the means, intervals and tests that follow from them."""
+"""What is compared on each data set, column by column; the means, intervals and tests that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.compare.dataset import OVERLAP, Column, Dataset, make_columns
-from nnunet_nacl.compare.entries import Entry
+from nnunet_nacl.case.case import MASKS, EvaluationSettings
+from nnunet_nacl.case.record import CaseRecord, scores, table
+from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.numbers.statistics import (
     FEWEST_FOR_A_TEST,
     Interval,
@@ -25,6 +26,144 @@ from nnunet_nacl.numbers.statistics import (
 
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
+CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.meaning}
+MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
+"""What is shown first of every comparison."""
+OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of each case, as comparison.json describes it."""
+
+    title: str  # metric and what it was measured on, for people
+    group: str  # `discrimination` or `calibration`
+    better: str  # `lower` or `higher`
+    unit: str  # `mm` or empty
+    metric: str  # `Dice`, `HD95_mm`, or one of CALIBRATION_METRICS
+    mask: str | None = None  # of a calibration metric
+    structure: str | None = None  # nnU-Net's key of one structure; None for all together
+
+    @property
+    def family(self) -> str | None:
+        """The table whose tests are corrected together with this column's; None if it is not tested.
+
+        ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE
+        only the foreground's is tested, the paper's: with it on five more masks all other tests would lose power.
+        """
+        if self.group == "discrimination":
+            return "discrimination"
+        if f"{self.metric}:{self.mask}" in MAIN_COLUMNS:
+            return "calibration"
+        return "calibration_masks" if CALIBRATION_METRICS[self.metric].tested else None
+
+
+def make_columns(structures: Iterable[Mapping[str, str]]) -> dict[str, Column]:
+    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of each data set's structures.
+
+    A title holds a structure's name where all data sets with that key agree on it, else the key.
+    """
+    names: dict[str | None, str] = {None: ""}
+    for key, name in (item for names_by_key in structures for item in names_by_key.items()):
+        names[key] = name if names.get(key, name) == name else f"structure {key}"
+    result = {}
+    for metric, (short, better, unit) in OVERLAP.items():
+        for structure, name in names.items():
+            title = f"{short} {name}".rstrip() + (f" ({unit})" if unit else "")
+            column_id = f"{metric}:{structure}" if structure else metric
+            result[column_id] = Column(title, "discrimination", better, unit, metric, structure=structure)
+    for name, shown in CALIBRATION_METRICS.items():
+        result |= {f"{name}:{m}": Column(f"{shown.title} {m}", "calibration", "lower", "", name, m) for m in MASKS}
+    return result
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set as all entries saw it."""
+
+    name: str  # nnU-Net's name
+    folds: Sequence[str]  # of the models; empty where only paths are compared
+    options: Options = Options()
+    entries: Sequence[Entry] = ()  # with their folders
+    notes: Sequence[str] = ()  # sentences for every output
+    regions: bool = False  # from here on what is known once all is measured: whether the heads are sigmoid regions
+    structures: Mapping[str, str] = field(default_factory=dict)  # names by nnU-Net's key
+    settings: EvaluationSettings = EvaluationSettings()
+    records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)  # by entry, of the cases that all have
+    patients: Mapping[str, str] = field(default_factory=dict)  # by case; empty where each case is its own
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases that all entries have, in the order of the records."""
+        return [record.case for record in next(iter(self.records.values()), ())]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """Patient of each case; None where each case is its own."""
+        return [self.patients[case] for case in self.cases] if self.patients else None
+
+    @property
+    def unit(self) -> str:
+        """What is drawn for intervals and counted in tests."""
+        return "patients" if self.patients else "cases"
+
+    @property
+    def n_patients(self) -> int:
+        """How many independent patients, or cases, there are."""
+        return len(set(self.groups or self.cases))
+
+    @property
+    def size(self) -> str:
+        """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
+        counts = {"case": len(self.cases)} | ({"patient": self.n_patients} if self.patients else {})
+        return " of ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items())
+
+    @property
+    def where(self) -> str:
+        """Data set, configuration, folds and number of cases."""
+        folds = f"fold{'s' * (len(self.folds) > 1)} {', '.join(self.folds)}" if self.folds else ""
+        return ", ".join(filter(None, (self.name, self.options.configuration, folds, self.size)))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each entry, case and structure, see :func:`nnunet_nacl.case.record.table`."""
+        parts = {name: table(records) for name, records in self.records.items()}
+        return pd.concat(parts, names=["entry"]).reset_index("entry").reset_index(drop=True)
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """The columns that this data set has, by id, titles with its own names of structures."""
+        return make_columns([self.structures])
+
+    @cached_property
+    def values(self) -> pd.DataFrame:
+        """A row a case, and of each column and entry (``[column][name]``) its value; NaN where it is not defined.
+
+        ``Dice`` and ``HD95_mm`` of all structures are the mean over those of the case that are defined. A structure
+        that one entry missed has a Dice of 0 but no distance, and those that are hard to find have the largest: without
+        it, whoever misses it would look closer than whoever finds it. So its distance counts for none.
+        """
+        rows = self.table.set_index(["case", "entry", "key"])[list(OVERLAP)]
+        for_all = rows["HD95_mm"].groupby(["case", "key"]).transform("count") == len(self.records)
+        means = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all)).groupby(["case", "entry"]).agg(nanmean)
+        by_structure = rows.unstack("key")
+        by_structure.columns = [":".join(pair) for pair in by_structure.columns]
+        of_masks = pd.concat({name: scores(records) for name, records in self.records.items()}, names=["entry", "case"])
+        joined = pd.concat([means, by_structure, of_masks.swaplevel()], axis=1)
+        wanted = pd.MultiIndex.from_product([self.columns, self.records])
+        return joined[list(self.columns)].unstack("entry").reindex(self.cases, columns=wanted)
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """What tables show: a row an entry, a column for each id.
+
+        For all structures together it is nnU-Net's foreground mean, the mean of structures' means: of those that have a
+        value in some case of every entry.
+        """
+        result = self.values.mean().unstack(0).loc[list(self.records), list(self.columns)]
+        for metric in OVERLAP:
+            result[metric] = result[[f"{metric}:{key}" for key in self.structures]].dropna(axis="columns").mean(axis=1)
+        return result
 
 
 @dataclass(frozen=True)
@@ -80,23 +219,6 @@ class Comparison:
             for dataset in self.datasets
             for (column, name), values in dataset.values.items()
         }
-
-    @cached_property
-    def shown_means(self) -> dict[str, pd.DataFrame]:
-        """By data set what tables show: a row an entry, a column for each id.
-
-        For all structures together it is nnU-Net's foreground mean, the mean of structures' means: of those that have a
-        value in some case of every entry.
-        """
-        result = {}
-        for dataset in self.datasets:
-            rows = [[self.means[dataset.name, c, name].mean for c in dataset.columns] for name in dataset.records]
-            shown = pd.DataFrame(rows, list(dataset.records), list(dataset.columns))
-            for metric in OVERLAP:
-                of_structures = shown[[f"{metric}:{key}" for key in dataset.structures]].dropna(axis="columns")
-                shown[metric] = [nanmean(row) for row in of_structures.to_numpy()]
-            result[dataset.name] = shown
-        return result
 
     @cached_property
     def statistics(self) -> pd.DataFrame:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 
+from nnunet_nacl.calibrate.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX
-from nnunet_nacl.nnunet.prediction_folder import fold_folders, fold_of
+from nnunet_nacl.nnunet import prediction_folder as places
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import recorded_cases
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.training.grammar import STOCK
 
 STOCK_LABEL = "Dice + CE (stock)"
@@ -30,20 +34,59 @@ class Entry:
     path: Path | None = None  # of the model or the predictions; None finds the model in nnUNet_results
     calibrated: bool = False  # a model's predictions are compared as its calibration map leaves them
     ranked: bool = True  # it takes part in tests, and can be called best; not if it knows the truth
+    folders: Mapping[str, PredictionFolder] = field(
+        default_factory=dict
+    )  # by fold that they validate, or ""; on one data set
+    maps: Mapping[str, LogOddsMap] = field(default_factory=dict)  # by case, of a calibrated one
 
     @property
     def is_model(self) -> bool:
         """Whether the validation folders of a trained model are compared."""
         return self.trainer is not None
 
+    @property
+    def source(self) -> str:
+        """What two entries must not share, but for the map."""
+        return os.path.realpath(self.path) if self.path else self.trainer or ""
+
+    @property
+    def first(self) -> PredictionFolder:
+        """Its folder, or that of the first fold."""
+        return next(iter(self.folders.values()))
+
+    @property
+    def map_path(self) -> Path:
+        """Where a model's own map lies."""
+        return self.first.folder.parents[1] / MAP_FILE
+
+    def cases(self) -> dict[str, list[str]]:
+        """By fold, names of the cases that can be measured, or were."""
+        return {fold: one.cases(recorded=recorded_cases(one.folder))[0] for fold, one in self.folders.items()}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How what is compared is found and measured; the first three are of models by name."""
+
+    plans: str = "nnUNetPlans"
+    configuration: str = ""
+    folds: Sequence[str] | None = None  # None takes those that are present for all
+    references: Path | None = None  # this and the next two: of folders given by path; None finds nnU-Net's own
+    dataset_json: Path | None = None
+    plans_json: Path | None = None
+    allow_missing: bool = False  # compare, with a note, on what is common to all, where folds or cases are missing
+    allow_training_cases: bool = False  # compare, with a note, cases on which a network was trained
+    groups: str | None = None  # which cases are of one patient, as `-groups` says; None: as the models' maps say
+    num_processes: int = 1
+
 
 def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] = ()) -> list[Entry]:
     """The entries of a command line, pairs of flag and value, in their order, each with a label of its own.
 
     After ``-tr`` stands a trainer's name or the path of a model folder (one that holds ``fold_X``), either with
-    ``+calibrated`` behind it; after ``-i`` a folder of predictions or its calibration.json; ``LABEL=`` may stand before
-    each. ``unranked`` are names or labels of what is only compared with. UserError for fewer than two, one twice, a
-    path that is not what the flag asks for, a label twice, or if none is left to rank.
+    ``+calibrated`` behind it; after ``-i`` a folder of predictions; ``LABEL=`` may stand before each. ``unranked`` are
+    labels of what is only compared with. UserError for fewer than two, one twice, a path that is not what the flag asks
+    for, a label twice, or if none is left to rank.
     """
     entries = [_read(flag, argument) for flag, argument in arguments]
     if len(entries) < 2:
@@ -52,89 +95,64 @@ def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] =
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    models = [os.path.realpath(entry.path) if entry.path else entry.name.removesuffix(CALIBRATED) for entry in entries]
-    seen, labels = set(), set()
-    for (flag, _), entry, model in zip(arguments, entries, models):
-        if (model, entry.calibrated) in seen:
-            raise UserError(f"{flag} names {entry.name} twice; name each trainer or folder once.")
-        if entry.label and entry.label in labels:
+    for i, entry in enumerate(entries):
+        if (entry.source, entry.calibrated) in ((other.source, other.calibrated) for other in entries[:i]):
+            raise UserError(f"{arguments[i][0]} names {entry.name} twice; name each trainer or folder once.")
+        if entry.label and entry.label in (other.label for other in entries[:i]):
             raise UserError(f"the label {entry.label!r} is given twice; labels must differ.")
-        seen.add((model, entry.calibrated))
-        labels.add(entry.label)
-    titles = {model: entry.trainer or _title(Path(model)) for model, entry in zip(models, entries)}
+    titles = {entry.source: entry.trainer or _title(Path(entry.source)) for entry in entries}
     # a folder that is no trainer's has no settings, so it is not asked which of them all share
-    trainers = [model for model, title in titles.items() if title.startswith(PREFIX)]
-    titles |= zip(trainers, short_labels([titles[model] for model in trainers]))
-    result = []
-    for entry, model in zip(entries, models):
-        label = titles[model]
+    trainers = [source for source, title in titles.items() if title.startswith(PREFIX)]
+    titles |= zip(trainers, short_labels([titles[source] for source in trainers]))
+    taken = {entry.label for entry in entries}
+    for i, entry in enumerate(entries):
+        label = titles[entry.source]
         if len(titles) == 1:  # then its map is all that differs
             label = "calibrated" if entry.calibrated else "as trained"
         elif entry.calibrated:
             label = f"{label.replace(' (stock)', '')}, calibrated"
-        result.append(replace(entry, label=entry.label or _different(label, labels)))
-    return _ranked(result, unranked)
-
-
-def _ranked(entries: list[Entry], unranked: Sequence[str]) -> list[Entry]:
-    """The entries, those that are only to be compared with marked so."""
-    names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
-    if unknown := [text for text in unranked if text not in names]:
-        listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
-        raise UserError(f"-unranked {unknown[0]}: not among those compared: {listed}.")
-    without = {names[text] for text in unranked}
-    if len(without) == len(entries):
+        label = entry.label or _different(label, taken)
+        entries[i] = replace(entry, label=label, ranked=label not in unranked)
+    labels = [entry.label for entry in entries]
+    if unknown := [label for label in unranked if label not in labels]:
+        raise UserError(f"-unranked {unknown[0]}: not among those compared: {'; '.join(labels)}.")
+    if not any(entry.ranked for entry in entries):
         raise UserError("-unranked names every entry; leave one to test.")
-    return [replace(entry, ranked=entry.name not in without) for entry in entries]
+    return entries
 
 
 def _read(flag: str, argument: str) -> Entry:
     """The entry; its label is empty where none is given."""
-    bare, calibrated = (argument, False) if flag == "-i" else _without_plus(argument)
-    label, separator, rest = bare.partition("=")
-    if not separator or Path(bare).exists():
-        label, rest = "", bare
-    if not rest.strip() or (rest != bare and not label.strip()):
-        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
-        raise UserError(f"{flag} {bare!r}: expected {forms}.")
-    label, rest = " ".join(label.split()), rest.strip()
-    path, name = Path(rest), (rest.rstrip(os.sep) or rest) + CALIBRATED * calibrated
+    label, separator, rest = argument.partition("=")
+    if not separator or Path(argument).exists():
+        label, rest = "", argument
+    label, name = " ".join(label.split()), rest.strip()
+    if not name or (rest != argument and not label):
+        forms = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "FOLDER or LABEL=FOLDER"
+        raise UserError(f"{flag} {argument!r}: expected {forms}.")
     if flag == "-i":
-        if path.suffix == ".json" and path.is_file():  # calibration.json: the records lie beside it
-            path = path.parent
-        if not path.is_dir():
-            raise UserError(f"-i {rest}: no such folder; give a folder of predictions, or its calibration.json.")
-        return Entry(name, label, path=path)
-    if not (os.sep in rest or (path.is_dir() and fold_folders(path))):
-        return Entry(name, label, rest, calibrated=calibrated)
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder; give a trainer's name or its model folder (it holds fold_0, ...).")
-    resolved = path.resolve()
-    if resolved.name.count("__") != 2 or not fold_folders(path):
+        if not Path(name).is_dir():
+            raise UserError(f"-i {name}: no such folder; give a folder of predictions.")
+        return Entry(name.rstrip(os.sep) or name, label, path=Path(name))
+    given, calibrated = name.removesuffix(CALIBRATED), name.endswith(CALIBRATED)
+    path, name = Path(given), given.rstrip(os.sep) + CALIBRATED * calibrated
+    if not (os.sep in given or (path.is_dir() and places.fold_folders(path))):
+        return Entry(name, label, given, calibrated=calibrated)
+    parts = path.resolve().name.split("__")
+    if not path.is_dir() or len(parts) != 3 or not places.fold_folders(path):
         raise UserError(
-            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., or -i "
-            "for predictions."
+            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., a "
+            "trainer's name, or -i for predictions."
         )
-    return Entry(name, label, resolved.name.split("__")[0], path, calibrated)
-
-
-def _without_plus(argument: str) -> tuple[str, bool]:
-    """A model without ``+calibrated``, and whether it had that."""
-    before, plus, after = argument.rpartition("+")
-    whole = any(text and Path(text).exists() for text in (argument, argument.partition("=")[2]))
-    if not plus or whole or os.sep in after:  # a folder whose own name has a +
-        return argument, False
-    if plus + after != CALIBRATED:
-        raise UserError(f"-tr {argument}: +{after} is not {CALIBRATED}; correct it.")
-    return before, True
+    return Entry(name, label, parts[0], path, calibrated)
 
 
 def _title(path: Path) -> str:
     """What tells a path from others: the trainer of a model's fold, else the folder's own name."""
-    resolved = path.resolve()
-    folders = [folder for folder in (resolved, *resolved.parents) if not folder.is_file()]
-    names = [folder.name for folder in folders if folder.name != "validation" and fold_of(folder) is None]
-    return names[0].split("__")[0] if names and names[0] else str(path)
+    names = [
+        folder.name for folder in (path, *path.parents) if folder.name != "validation" and not places.fold_of(folder)
+    ]
+    return names[0].split("__")[0] or str(path)
 
 
 def short_labels(trainers: Sequence[str]) -> list[str]:

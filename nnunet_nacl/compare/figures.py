@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
-from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import MAIN_COLUMNS, Dataset, Promises
+from nnunet_nacl.compare.comparison import MAIN_COLUMNS, Comparison, Dataset
+from nnunet_nacl.compare.dataset import Promises
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
@@ -27,12 +25,9 @@ from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 from nnunet_nacl.show import layout
 from nnunet_nacl.show.tables import number
 
-MAIN_DIFFERENCES = "main_differences"
+DIFFERENCES = "differences"
 """How the id of the figure begins that the page opens with."""
-_DIFFERENCES = {
-    MAIN_DIFFERENCES: ("ECE:predicted", "Dice"),
-    "differences": (*MAIN_COLUMNS, "ECE:predicted", "NLL:near"),
-}
+_DIFFERENCES = ("ECE:predicted", *MAIN_COLUMNS, "NLL:near")
 LEVEL = f"{100 * (1 - DEFAULT_ALPHA):g} %"  # of the intervals of predicted Dice
 FIGURES = "figures"
 """Folder beside comparison.json."""
@@ -68,10 +63,9 @@ def write_figures(
 
 def _figures_of(comparison: Comparison, dataset: Dataset, promises: Mapping[str, Promises]) -> Iterator[_Figure]:
     """The figures of a data set in the order in which they are read."""
-    yield from _differences(comparison, dataset, MAIN_DIFFERENCES)
+    yield from _differences(comparison, dataset)
     for mask in ("foreground", "predicted", "all"):
         yield _reliability(comparison, dataset, mask)
-    yield from _differences(comparison, dataset, "differences")
     for i, entry in enumerate(comparison.entries, 1):
         if (found := promises.get(entry.name)) and found.has_intervals:
             yield _predicted_dice(f"predicted_dice_{i}", entry.label, dataset.structures, found)
@@ -96,9 +90,9 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> _Figure
     return f"reliability_{mask}", f"Reliability: {mask}", caption, alt, partial(draw_reliability, stats, bands=bands)
 
 
-def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterator[_Figure]:
+def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[_Figure]:
     reference, tests = comparison.entries[0].label, comparison.tests(dataset)
-    columns = {key: dataset.columns[key] for key in _DIFFERENCES[kind]}
+    columns = {key: dataset.columns[key] for key in _DIFFERENCES}
     rows = pd.concat([tests[tests["column"] == key] for key in columns])
     titles = [columns[key].title for key in rows["column"]]
     rows = rows.assign(label=rows["trainer"].map(comparison.labels), title=titles)
@@ -110,30 +104,29 @@ def _differences(comparison: Comparison, dataset: Dataset, kind: str) -> Iterato
     ]
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with 95 % bootstrap intervals over "
-        f"{dataset.unit}. p: Wilcoxon's signed-rank test with Holm's correction over all methods and metrics of the "
-        "same table; intervals are not corrected. One training per fold stands for each method: what varies between "
-        "trainings is not in them."
+        f"{dataset.unit}. p (Holm), in tables/statistics: Wilcoxon's signed-rank test, corrected over all methods and "
+        "metrics of one family; intervals are not corrected. One training per fold stands for each method: what "
+        "varies between trainings is not in them."
     )
     alt = f"Paired differences to {reference}; p (Holm) below 0.05: {'; '.join(clear) or 'none'}."
     better = {column.title: column.better for column in columns.values()}
     draw = partial(draw_differences, rows, reference=reference, better=better)
-    yield kind, f"Differences to {reference}", caption, alt, draw
+    yield DIFFERENCES, f"Differences to {reference}", caption, alt, draw
 
 
-def _predicted_dice(kind: str, label: str, structures: dict[str, str], promises: Promises) -> _Figure:
+def _predicted_dice(kind: str, label: str, structures: Mapping[str, str], promises: Promises) -> _Figure:
     rows = promises.table
     caption = (
         f"Dice predicted from the probabilities against the true Dice; bars: {LEVEL} intervals, by what other cases "
         "taught. A case outside its interval has a marker of its own."
         + "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
     )
-    counts = {name: _count_covered(rows[rows.key == key]) for key, name in structures.items()}
-    inside = ", ".join(f"{name} {n} of {n_rows} cases" for name, (n, n_rows) in counts.items())
+    inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in structures.items())
     alt = f"Predicted against true Dice of {label}. Within their {LEVEL} interval: {inside}."
     return kind, f"Predicted Dice: {label}", caption, alt, partial(draw_predicted_dice, rows, structures)
 
 
-_ROW, _LABEL, _PANEL, _AROUND = 0.27, 2.3, 3.2, 1.1  # inches of a forest plot
+_LABEL, _PANEL, _AROUND = 2.0, 2.6, 1.0  # inches of a forest plot: width of labels and panels, height around the rows
 _UNTESTED = "not tested: too few cases, whose interval is too narrow to rely on"
 _VERDICTS: dict[str, tuple[str, dict[str, Any]]] = {
     "better": ("better than {}: p (Holm) below 0.05", {"color": layout.BLUE, "marker": "o"}),
@@ -160,20 +153,17 @@ def draw_differences(
     """
     methods = list(dict.fromkeys(rows["label"]))
     labels = [layout.wrap(method, _LABEL) for method in methods]
-    width = max(map(layout.text_width, labels))
     panels = rows.groupby("title", sort=False)
-    beside = min(len(panels), max(1, int((layout.MAX_WIDTH - width) / (_PANEL - 0.4))), 3)
-    # all rows hold the tallest of the labels
-    row = max(_ROW, *((label.count("\n") + 1) * layout.line_height(layout.TEXT_SIZE) + 0.02 for label in labels))
-    size = _PANEL + width / beside, row * len(methods) + _AROUND
-    body, axes = layout.new_panels(len(panels), size, beside, sharey=True)
+    columns = min(len(panels), 3)
+    row = layout.height_of(max(label.count("\n") for label in labels) + 1) + 0.1
+    size = _PANEL + _LABEL / columns, row * len(methods) + _AROUND
+    body, axes = layout.new_panels(len(panels), size, columns, sharey=True)
     for panel, (title, of_metric) in zip(axes, panels):
-        panel.set_title(title, loc="left", fontweight="bold", pad=72 * layout.line_height(layout.SMALL_SIZE) + 4)
+        panel.set_title(layout.wrap(title, _PANEL, 10), loc="left", fontweight="bold")
         _draw_panel(panel, of_metric, methods, better[title])
         panel.set_yticks(range(len(labels)), labels, fontsize=layout.TEXT_SIZE)
         panel.set_ylim(len(labels) - 0.5, -0.5)  # the first at the top
         panel.tick_params(axis="y", length=0)
-        panel.tick_params(labelbottom=True)
     n, lacking = rows["n"], rows[rows["difference"].isna()]
     foot = [f"n = {n.min()} cases." if n.nunique() == 1 else f"n = {n.min()} to {n.max()} cases."]
     foot += [f"{title}: no value for {', '.join(of['label'])}." for title, of in lacking.groupby("title", sort=False)]
@@ -187,41 +177,23 @@ def draw_differences(
 
 
 def _draw_panel(axes: Axes, rows: pd.DataFrame, methods: list[str], better: str) -> None:
-    """Points and intervals, and p-values at the right."""
+    """Points and intervals; nothing where there is no value."""
     axes.grid(True, axis="x")
     axes.axvline(0, color=layout.INK, linewidth=1, gid="zero")
     axes.locator_params(axis="x", nbins=4)
-    place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-    place |= {"fontsize": layout.SMALL_SIZE, "va": "center"}
-    tested = rows["p_holm"].notna().any()
-    if tested:
-        axes.annotate("p (Holm)", (1, -0.5), (45, 4), ha="right", color=layout.GREY, **place)
-    for row in rows.itertuples():
+    for row in rows.dropna(subset="difference").itertuples():
         y, (_, look) = methods.index(row.label), _VERDICTS.get(row.verdict, _VERDICTS["none"])
-        if math.isnan(row.difference):
-            axes.annotate("no value", (0.5, y), (0, 0), ha="center", color=layout.GREY, style="italic", **place)
-            continue
         layout.draw_interval(axes, y, row.low, row.high, vertical=False, color=look["color"], gid="interval")
         axes.plot([row.difference], [y], linestyle="none", zorder=3, label=row.label, **_POINT, **look)
-        if tested:
-            p = "–" if math.isnan(row.p_holm) else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
-            axes.annotate(p, (1, y), (45, 0), ha="right", **place)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
     axes.spines["left"].set_visible(False)
-    left, right = ("worse", "better") if better == "higher" else ("better", "worse")
-    label = axes.set_xlabel(f"← {left}", loc="left")
-    axes.annotate(f"{right} →", (1, 1), xycoords=("axes fraction", label), ha="right", va="top")
+    axes.set_xlabel("worse ← 0 → better" if better == "higher" else "better ← 0 → worse")
 
 
-FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
-_ACCURACY, _ACCURACY_EDGE, _FEW_OPACITY = "#4A9CCB", "#003E63", 0.35
-_GAPS: dict[str, dict[str, Any]] = {  # the latter lies inside the bar: a paler blue
-    "over": {"hatch": "////", "facecolor": "#FFFFFF", "edgecolor": layout.VERMILLION, "lw": 0.6},
-    "under": {"hatch": "||||", "facecolor": "#CDE4F1", "edgecolor": layout.GREEN, "lw": 0.6},
-}
-_PANELS_PER_ROW, _WIDEST, _SINGLE = 4, 3.2, 4.0  # the latter in inches of a panel
-_SIDE_BY_HISTOGRAM = 4.0  # heights
+_ACCURACY = "#4A9CCB"
+_GAPS = {"over": layout.VERMILLION, "under": layout.GREEN}
+_PANELS_PER_ROW, _WIDTH = 4, 3.2  # the latter in inches of a panel
 _TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
 
 
@@ -235,14 +207,14 @@ def draw_reliability(
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
-    A bar ends, with a dark edge, at the accuracy of its bin. The gap to the bin's mean confidence is hatched, above the
-    bar where the method is overconfident and inside it where it is underconfident; colour and hatching both tell which.
+    A bar ends at the accuracy of its bin. The gap to the bin's mean confidence has a colour of its own: above the bar
+    where the method is overconfident, inside it where it is underconfident.
     Each panel states its number of voxels and its ECE pooled over them, which is not the mean over cases of a table.
 
     Args:
         stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together, and
             the ECE is then the mean of theirs.
-        path: Where to write PNG, SVG or PDF; it is returned.
+        path: Where to write PNG or SVG; it is returned.
         bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
             bootstrap over cases of 95 %; NaN where a bin has none. Drawn as error bars.
         frame: What stands around the panels, see :class:`~nnunet_nacl.show.layout.Frame`.
@@ -259,76 +231,54 @@ def draw_reliability(
             raise ValueError(f"The band of {method!r}, of shape {band.shape}, fits no method that is drawn.")
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
-    size, shares = (_WIDEST if columns > 1 else _SINGLE), [_SIDE_BY_HISTOGRAM, 1] * rows
-    body, axes = layout.new_panels(
-        2 * rows * columns, (size, 0.65 * size), columns, sharex=True, sharey="row", height_ratios=shares
-    )
+    sides: dict[str, Any] = {"sharex": True, "sharey": "row", "height_ratios": [4, 1] * rows}
+    body, axes = layout.new_panels(2 * rows * columns, (_WIDTH, 0.65 * _WIDTH), columns, **sides)
     panels = np.reshape(np.array(axes, object), (rows, 2, columns)).swapaxes(1, 2).reshape(-1, 2)
     for unused in panels[len(stats_by_method) :].flat:
         unused.remove()
     for i, ((upper, lower), (method, stats)) in enumerate(zip(panels, stats_by_method.items())):
-        upper.set_title(method, pad=72 * 2 * layout.line_height(layout.SMALL_SIZE) + 8)
-        place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
-        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": layout.SMALL_SIZE, "linespacing": 1.2}
         words = f"pooled ECE {ece(stats):.3f},\nn = {stats.n_voxels:,} voxels" if stats.n_voxels else "no voxel"
-        upper.annotate(words, (0.5, 1), **place, **look)
+        upper.set_title(f"{layout.wrap(method, 8 / max(columns, 3), 10)}\n{words}", fontsize=layout.TEXT_SIZE)
         _draw_accuracy(upper, stats, ends.get(method))
-        _draw_histogram(lower, stats)
+        count = stats.count.sum(axis=0)
+        look: dict[str, Any] = {"color": "#7F7F7F", "edgecolor": "white", "lw": 0.5}
+        lower.bar(stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", gid="share", **look)
+        lower.set(xlim=(0, 1), ylim=(0, 1.05), xticks=_TICKS, xticklabels=_TICK_LABELS, xlabel="confidence")
+        lower.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
+        lower.tick_params(labelbottom=True)
         if i % columns == 0:
             upper.set_ylabel("accuracy")
             lower.set_ylabel("voxels")
-        lower.set_xlabel("confidence")
-        lower.tick_params(labelbottom=True)
-    return layout.write_figure(body, path, legend=_legend(stats_by_method, ends), **frame)
+    legend: list = [Patch(facecolor=_ACCURACY, label="accuracy")]
+    legend += [Patch(facecolor=color, label=f"{side}confident by this much") for side, color in _GAPS.items()]
+    legend.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
+    if any(np.isfinite(band).any() for band in ends.values()):
+        look = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
+        legend.append(Line2D([], [], label="95 % interval over cases", **look))
+    return layout.write_figure(body, path, legend=legend, **frame)
 
 
 def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
     count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
+    width, shown = 1 / stats.n_bins, count > 0
+    accuracy, mean, left = correct[shown] / count[shown], confidence[shown] / count[shown], stats.edges[:-1][shown]
+    colors = [_GAPS["over" if more else "under"] for more in mean > accuracy]
+    look: dict[str, Any] = {"align": "edge", "edgecolor": "white", "lw": 0.5}
+    axes.bar(left, accuracy, width, color=_ACCURACY, gid="accuracy", **look)
+    axes.bar(left, mean - accuracy, width, accuracy, color=colors, gid="gap", **look)
     axes.plot((0, 1), (0, 1), color=layout.GREY, lw=1, ls="--", zorder=2.2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
-    width = 1 / stats.n_bins
-    for side, gap in _GAPS.items():
-        shown = (count > 0) & ((confidence > correct) == (side == "over"))
-        accuracy, mean, left = correct[shown] / count[shown], confidence[shown] / count[shown], stats.edges[:-1][shown]
-        alphas = np.where(count[shown] < FEW_VOXELS, _FEW_OPACITY, 1.0)
-        pale = {key: [to_rgba(gap[key], alpha) for alpha in alphas] for key in ("facecolor", "edgecolor")}
-        color = [to_rgba(_ACCURACY, alpha) for alpha in alphas]
-        axes.bar(left, accuracy, width, align="edge", gid="accuracy", color=color, edgecolor="white", lw=0.5)
-        axes.bar(left, abs(mean - accuracy), width, np.minimum(mean, accuracy), align="edge", gid=side, **gap | pale)
-        look: dict[str, Any] = {"color": [to_rgba(_ACCURACY_EDGE, alpha) for alpha in alphas], "lw": 1.6, "zorder": 2.3}
-        axes.hlines(accuracy, left + 0.1 * width, left + 0.9 * width, gid="top", **look)
     if band is not None:
-        low, high = np.where(count > 0, band, np.nan)
+        low, high = np.where(shown, band, np.nan)
         middle = stats.edges[:-1] + width / 2
         layout.draw_interval(axes, middle, low, high, vertical=True, color=layout.INK, gid="band")
 
 
-def _draw_histogram(axes: Axes, stats: BinStats) -> None:
-    count = stats.count.sum(axis=0)
-    look: dict[str, Any] = {"color": "#7F7F7F", "edgecolor": "white", "lw": 0.5}
-    axes.bar(stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", gid="share", **look)
-    axes.set(xlim=(0, 1), ylim=(0, 1.05), xticks=_TICKS, xticklabels=_TICK_LABELS)
-    axes.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
-
-
-def _legend(stats_by_method: Mapping[str, BinStats], bands: Mapping[str, np.ndarray]) -> list:
-    handles: list = [Patch(facecolor=_ACCURACY, label="accuracy (dark edge)")]
-    handles += [Patch(label=f"{side}confident by this much", **gap) for side, gap in _GAPS.items()]
-    handles.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
-    if any(np.isfinite(band).any() for band in bands.values()):
-        look: dict[str, Any] = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
-        handles.append(Line2D([], [], label="95 % interval over cases", **look))
-    counts = np.concatenate([stats.count.sum(axis=0) for stats in stats_by_method.values()])
-    if ((counts > 0) & (counts < FEW_VOXELS)).any():
-        few = f"pale: fewer than {FEW_VOXELS} voxels in the bin"
-        handles.append(Patch(facecolor=to_rgba(_ACCURACY, _FEW_OPACITY), label=few))
-    return handles
-
-
-_INTERVAL = f"the {LEVEL} interval around the prediction"
-_INSIDE: dict[str, Any] = {"marker": "o", "color": layout.BLUE, "markersize": 4.5}
-_OUTSIDE: dict[str, Any] = {"marker": "s", "color": layout.VERMILLION, "markersize": 5.5, "markerfacecolor": "white"}
-_ALONE: dict[str, Any] = {"marker": "D", "color": layout.GREY, "markersize": 4.5, "markerfacecolor": "white"}
+_CASES: dict[str, dict[str, Any]] = {
+    f"true Dice within the {LEVEL} interval (bar)": {"marker": "o", "color": layout.BLUE},
+    f"outside the {LEVEL} interval": {"marker": "s", "color": layout.VERMILLION, "markerfacecolor": "white"},
+    "no interval": {"marker": "D", "color": layout.GREY, "markerfacecolor": "white"},
+}
 
 
 @layout.figure_settings()
@@ -342,44 +292,31 @@ def draw_predicted_dice(
     the foot. ``rows`` have the columns ``key``, ``Dice`` and those of
     :data:`~nnunet_nacl.numbers.learned_quality.DICE`, NaN where there is no value.
     """
-    shown, total = rows.dropna(subset=["Dice", "predicted_dice"]), rows.key.value_counts()
-    counts = [(name, (shown.key == key).sum(), total[key]) for key, name in structures.items()]
-    gone = ", ".join(f"{name} ({n_rows - n} of {n_rows})" for name, n, n_rows in counts if n < n_rows)
-    left_out = [f"Cases without a predicted or a true Dice are left out: {gone}."] if gone else []
-    low_end = min(1, shown[["Dice", *DICE]].min(axis=None)) if len(shown) else 1
-    limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
-    panel_size = (3.9, 4.0) if len(structures) < 3 else (3.0, 3.3)
-    body, axes = layout.new_panels(len(structures), panel_size, sharex=True, sharey=True)
+    shown, drawn = rows.dropna(subset=["Dice", DICE[0]]), set[str]()
+    lowest = min(0.9, shown[["Dice", *DICE]].min(axis=None)) if len(shown) else 0
+    body, axes = layout.new_panels(len(structures), (3.2, 3.4), sharex=True, sharey=True)
     for panel, (key, name) in zip(axes, structures.items()):
-        cases = shown[shown.key == key]
-        _draw_cases(panel, *cases[[*DICE, "Dice"]].to_numpy(float).T)
-        inside, covered = _count_covered(cases)
-        counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
-        panel.set_title(f"{name}\n{counted}")
-        panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
+        predicted, low, high, true = shown[shown.key == key][[*DICE, "Dice"]].to_numpy(float).T
+        inside, alone = (low <= true) & (true <= high), np.isnan(low)
+        for (words, look), of in zip(_CASES.items(), (inside, ~inside & ~alone, alone)):
+            ends: dict[str, Any] = {"vertical": True, "color": look["color"], "alpha": 0.35, "gid": "interval"}
+            layout.draw_interval(panel, predicted[of], low[of], high[of], **ends)
+            panel.plot(predicted[of], true[of], linestyle="none", zorder=3, markersize=5, **look)
+            drawn |= {words} if of.any() else set()
+        panel.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")
+        panel.grid(True)
+        panel.set_title(f"{layout.wrap(name, 2.6, 10)}\n{_covered(rows[rows.key == key])} within")
+        panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=(lowest - 0.02, 1.02), ylim=(lowest - 0.02, 1.02))
+        panel.set_box_aspect(1)
         panel.tick_params(labelbottom=True)
-    legend = [
-        Line2D([], [], linestyle="none", label=f"true Dice within {_INTERVAL} (bar)", **_INSIDE),
-        Line2D([], [], linestyle="none", label=f"outside {_INTERVAL}", **_OUTSIDE),
-        Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted"),
-    ]
-    return layout.write_figure(body, path, legend=legend, remarks=left_out, **frame)
+    legend = [Line2D([], [], linestyle="none", label=words, **_CASES[words]) for words in _CASES if words in drawn]
+    legend.append(Line2D([], [], color=layout.INK, linewidth=1, linestyle="--", label="true = predicted"))
+    gone = len(rows) - len(shown)
+    remarks = [f"Without a predicted or a true Dice, so left out: {gone} of {len(rows)}."] if gone else []
+    return layout.write_figure(body, path, legend=legend, remarks=remarks, **frame)
 
 
-def _count_covered(rows: pd.DataFrame) -> tuple[int, int]:
-    """How many cases have their true Dice within the interval, and how many have both."""
+def _covered(rows: pd.DataFrame) -> str:
+    """How many cases have their true Dice within the interval, of those that have both."""
     found = coverage(rows[DICE[1]], rows[DICE[2]], rows.Dice)
-    return round(found.share * found.n) if found.n else 0, found.n
-
-
-def _draw_cases(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, true: np.ndarray) -> None:
-    axes.grid(True)
-    axes.set_box_aspect(1)
-    axes.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")
-    if not len(predicted):
-        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center")
-    inside, alone = (low <= true) & (true <= high), np.isnan(low)
-    for look, cases in ((_INSIDE, inside), (_OUTSIDE, ~inside & ~alone), (_ALONE, alone)):
-        ends: Any = predicted[cases], low[cases], high[cases]
-        layout.draw_interval(axes, *ends, vertical=True, color=look["color"], alpha=0.35, gid="interval")
-        axes.plot(predicted[cases], true[cases], linestyle="none", zorder=3, **look)
+    return f"{round(found.share * found.n)} of {found.n} cases" if found.n else "0 cases"

@@ -13,9 +13,8 @@ import numpy as np
 
 import nnunet_nacl
 from nnunet_nacl.case.case import MASK_NOTES, MASKS
-from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import Dataset
-from nnunet_nacl.compare.figures import FIGURES, MAIN_DIFFERENCES
+from nnunet_nacl.compare.comparison import Comparison, Dataset
+from nnunet_nacl.compare.figures import DIFFERENCES, FIGURES
 from nnunet_nacl.compare.tables import NOT_TESTED, TABLES, Table
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
@@ -27,7 +26,7 @@ from nnunet_nacl.show.rendering import render_page
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 SCHEMA_VERSION = 4  # keys may be added within a version
 _ENTRY = ("name", "label", "trainer", "ranked")
-_DATASET = ("name", "configuration", "plans", "folds", "regions", "structures", "cases", "patients", "n_patients")
+_DATASET = ("name", "folds", "regions", "structures", "cases", "patients", "n_patients")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
 
@@ -88,7 +87,8 @@ def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
     names = list(dataset.records)
     values = {column: {name: dataset.values[column][name].tolist() for name in names} for column in dataset.columns}
     means = {c: {name: asdict(comparison.means[dataset.name, c, name]) for name in names} for c in dataset.columns}
-    return {**{key: getattr(dataset, key) for key in _DATASET}, "values": values, "means": means}
+    chosen = {"configuration": dataset.options.configuration, "plans": dataset.options.plans}
+    return {**{key: getattr(dataset, key) for key in _DATASET}, **chosen, "values": values, "means": means}
 
 
 def write_comparison(document: dict[str, Any], folder: Path) -> Path:
@@ -123,8 +123,8 @@ def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) ->
         "page.html",
         data=data,
         tables=tables,
-        main={figure["dataset"]: figure for figure in figures if figure["id"].startswith(MAIN_DIFFERENCES)},
-        figures=[figure for figure in figures if not figure["id"].startswith(MAIN_DIFFERENCES)],
+        main={figure["dataset"]: figure for figure in figures if figure["id"].startswith(DIFFERENCES)},
+        figures=[figure for figure in figures if not figure["id"].startswith(DIFFERENCES)],
         not_tested=NOT_TESTED,
         calibration_metrics=MASK_METRICS,
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},

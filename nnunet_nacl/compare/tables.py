@@ -15,8 +15,8 @@ from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.case import MASKS
-from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Dataset, Promises
+from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison, Dataset
+from nnunet_nacl.compare.dataset import Promises
 from nnunet_nacl.errors import some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.overlap import Detected
@@ -139,7 +139,7 @@ class _Tables:
     def __init__(self, comparison: Comparison, dataset: Dataset) -> None:
         self.comparison, self.dataset = comparison, dataset
         self.labels, self.columns = comparison.labels, dataset.columns
-        self.means = comparison.shown_means[dataset.name]
+        self.means = dataset.means
         self.unranked = [entry.label for entry in comparison.entries if not entry.ranked]
 
     def make(self, kind: str, title: str, caption: str, rows: Rows, decimals: int = 3, **more: Any) -> Table:
@@ -172,23 +172,18 @@ class _Tables:
         rows, all_rows = (self.rows(self.means[chosen].rename(columns=titles)) for chosen in (shown, ids))
         better = {titles[column]: columns[column].better for column in shown}
         yield self.make("discrimination", "Discrimination", caption, rows, better=better, csv=pd.DataFrame(all_rows))
-        headers = {"ECE:foreground": "ECE foreground", "CECE_mean:foreground": "CECE foreground"}
-        classes = "regions" if self.dataset.regions else "classes, background included"
-        caption = (
-            f"mean over cases of ECE and CECE ({self.dataset.settings.n_bins} bins) where the ground truth is not "
-            f"background. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
-            f"{self._undefined(headers)}"
-        )
-        rows = self.rows(self.means[list(headers)].rename(columns=headers))
-        yield self.make("calibration", "Calibration", caption, rows, better=dict.fromkeys(headers.values(), "lower"))
-        metrics = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}
-        rows = []
+        metrics, rows = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}, []
         for mask in MASKS:
             of_mask = pd.DataFrame({title: self.means[f"{metric}:{mask}"] for metric, title in metrics.items()})
             rows += [{"mask": mask} | row for row in self.rows(of_mask)]
-        caption = f"mean over cases; NLL in nats. Lower is better.{self._undefined(f'ECE:{mask}' for mask in MASKS)}"
+        classes = "regions" if self.dataset.regions else "classes, background included"
+        caption = (
+            f"mean over cases ({self.dataset.settings.n_bins} bins; NLL in nats). The paper's are those on the "
+            f"foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
+            f"{self._undefined(f'ECE:{mask}' for mask in MASKS)}"
+        )
         better = dict.fromkeys(metrics.values(), "lower")
-        yield self.make("calibration_masks", "Calibration by mask", caption, rows, 4, better=better)
+        yield self.make("calibration", "Calibration", caption, rows, 4, better=better)
         yield self._statistics(keys)
 
     def _statistics(self, keys: Sequence[str]) -> Table:
@@ -213,11 +208,11 @@ class _Tables:
         caption = (
             f"mean over the cases in which both have a value, with the 95 % percentile bootstrap interval over {unit} "
             f"({comparison.n_bootstrap:,} draws, seed {comparison.seed}). p: Wilcoxon's signed-rank test, two-sided, "
-            f"over n {unit}, equal values dropped; p (Holm): corrected over all methods and metrics of one table, CECE "
-            f"on the foreground only (tests: {sizes}). better, worse: p (Holm) below 0.05; mixed: then the mean points "
-            f"the other way than most {unit}.{few} HD95 of a case: mean over the structures that have a distance for "
-            "all methods. One training per fold stands for each method: what another training would give is not in "
-            f"these intervals.{_TEN_WORST * (len(keys) < len(self.dataset.structures))}"
+            f"over n {unit}, equal values dropped; p (Holm): corrected over all methods and metrics of one family "
+            f"(tests: {sizes}; calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05; "
+            f"mixed: then the mean points the other way than most {unit}.{few} HD95 of a case: mean over structures "
+            "that have a distance for all methods. One training per fold stands for each method: what another training "
+            f"would give is not in these intervals.{_TEN_WORST * (len(keys) < len(self.dataset.structures))}"
         )
         return self.make("statistics", f"Differences to {comparison.entries[0].label}", caption, rows, csv=tests)
 
@@ -334,13 +329,17 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float]) -> str:
 
 def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str], *, every: bool = False) -> str:
     """What the segmentations find of each structure, or of the ten worst; empty where nothing is missed or invented."""
-    rows, more = ten_worst(_detected_rows({"": detected}, names), "structure", itemgetter(DICE), every)
-    return "\n".join([text_of(frames(rows)[1].drop(columns="method")), *more]) if rows else ""
+    return "\n".join(_lines(_detected_rows({"": detected}, names), "structure", itemgetter(DICE), every))
 
 
 def presence_text(presence: LearnedPresence, names: Mapping[str, str], *, every: bool = False) -> str:
     """How far the probability holds that a structure is in the scan, of the ten worst or of every one, and why not."""
-    rows, more = ten_worst(_presence_rows({"": presence}, names), PROBABILITY, lambda row: -row["Brier"], every)
-    lines = [text_of(frames(rows)[1].drop(columns="method")), *more] if rows else []
+    lines = _lines(_presence_rows({"": presence}, names), PROBABILITY, lambda row: -row["Brier"], every)
     why_not = {names[key]: why for key, why in presence.why_not.items()}
     return "\n".join([*lines, *(f"nothing is said of {line}" for line in named_together(why_not))])
+
+
+def _lines(rows: Rows, name: str, value: Any, every: bool) -> list[str]:
+    """Rows of one method for a terminal; none without a row."""
+    shown, more = ten_worst(rows, name, value, every)
+    return [text_of(frames(shown)[1].drop(columns="method")), *more] if rows else []

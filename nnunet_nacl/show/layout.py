@@ -21,17 +21,13 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe and Ito, d
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
 HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8  # points
-MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
-_MIN_WIDTH = 4.8
+_MIN_WIDTH, _MAX_WIDTH = 4.8, 9.0  # inches: at 100 % no wider than a page of text on a screen
 _MARGIN = 0.12  # inches beside heading and notes, and between texts
-_HANDLE = 0.62  # room of a legend's handle and the gaps around it
+_LEGEND = 2.9  # inches of a column of the legend, of which the handle and gaps take the next
+_HANDLE = 0.62
 _CHARACTER = 0.62  # width of a character in DejaVu Sans, on average at most, by its size
 
-_METADATA: dict[str, Any] = {
-    ".png": {"Software": "nnunet_nacl"},
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None},
-}
+_METADATA: dict[str, Any] = {".png": {"Software": "nnunet_nacl"}, ".svg": {"Date": None}}
 _SETTINGS = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
@@ -48,17 +44,13 @@ _SETTINGS = {
     "legend.fontsize": TEXT_SIZE,
     "grid.color": PALE,
     "grid.linewidth": 0.8,
-    "hatch.linewidth": 0.7,
     **{f"{what}color": INK for what in ("text.", "axes.label", "axes.title", "xtick.label", "ytick.label")},
     "xtick.color": GREY,
     "ytick.color": GREY,
     "text.parse_math": False,  # a name may hold a dollar sign
-    "text.hinting": "no_hinting",  # else texts are up to 6 % wider than measured
-    # Text stays text, which can be searched and edited. Where the font is missing another one is taken; DejaVu Sans, by
-    # which the room is measured, is among the widest, so that nothing overlaps then.
-    "svg.fonttype": "none",
+    "text.hinting": "no_hinting",  # else texts are up to 6 % wider than _CHARACTER says
+    "svg.fonttype": "none",  # text can be searched; where the font is missing, others are hardly wider
     "svg.hashsalt": "nnunet_nacl",
-    "pdf.fonttype": 42,
 }
 
 
@@ -69,8 +61,8 @@ def figure_settings() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int = 150, title: str = "") -> Path:
-    """Write a figure as PNG, SVG or PDF, whole or not at all, and with the same bytes on every run; the path.
+def save_figure(figure: Figure, path: Path, title: str = "") -> Path:
+    """Write a figure as PNG or SVG, whole or not at all, and with the same bytes on every run; the path.
 
     The title stands in the file's metadata. ValueError for another suffix, UserError if the file cannot be written.
     """
@@ -79,18 +71,8 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 150, title: str = "") 
         raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_METADATA)}, got {path.suffix!r}.")
     metadata = _METADATA[kind] | ({"Title": title} if title else {})
     with figure_settings(), replacing(path) as temporary:
-        figure.savefig(temporary, format=kind[1:], dpi=dpi, metadata=metadata)
+        figure.savefig(temporary, format=kind[1:], dpi=150, metadata=metadata)
     return path
-
-
-def text_width(text: str, size: float = TEXT_SIZE) -> float:
-    """Width in inches that the widest line of a text hardly exceeds."""
-    return max(map(len, text.split("\n"))) * _CHARACTER * size / 72
-
-
-def line_height(size: float) -> float:
-    """Height in inches of a line of text, with the gap to the next."""
-    return size * 1.35 / 72
 
 
 def wrap(text: str, width: float, size: float = TEXT_SIZE) -> str:
@@ -99,21 +81,24 @@ def wrap(text: str, width: float, size: float = TEXT_SIZE) -> str:
     return "\n".join(fill(line, characters) for line in text.split("\n"))
 
 
+def height_of(lines: int, size: float = TEXT_SIZE) -> float:
+    """Height in inches of lines of text with the gaps between them."""
+    return lines * size * 1.35 / 72
+
+
 class Frame(TypedDict, total=False):
-    """What every figure may have around its panels, and its resolution.
+    """What every figure may have around its panels.
 
     Attributes:
         title: Heading.
         subtitle: Second line: the data, units, number of cases, what the intervals are.
         notes: Sentences at the foot.
-        dpi: Resolution of a PNG; 150 by default.
         also: Suffixes of further files, such as ``.svg``, that get the same drawing without laying it out again.
     """
 
     title: str
     subtitle: str
     notes: Sequence[str]
-    dpi: int
     also: Sequence[str]
 
 
@@ -127,7 +112,7 @@ def new_panels(
     """
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
-    size = min(max(columns * panel[0], _MIN_WIDTH), MAX_WIDTH), rows * panel[1]
+    size = min(max(columns * panel[0], _MIN_WIDTH), _MAX_WIDTH), rows * panel[1]
     body = cast(SubFigure, Figure(size, layout="constrained").subfigures())
     axes = list(body.subplots(rows, columns, squeeze=False, **keywords).flat)
     for unused in axes[count:]:
@@ -148,39 +133,30 @@ def write_figure(
     Below the panels stand a legend of handles, then remarks, sentences that follow from the numbers. What is too long
     is broken into lines. Errors are those of :func:`save_figure`.
     """
-    path, figure = Path(path), body.figure
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        titles: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
-        for text in titles:
-            room = axes.bbox.width / figure.dpi + 0.1
-            text.set_text(wrap(text.get_text(), room, text.get_fontsize()))
-    room = figure.get_figwidth() - 2 * _MARGIN
-    place, height = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}, figure.get_figheight()
-    foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*remarks, *frame.get("notes", ())) if note)
-    heading = wrap(frame.get("title", ""), room, 1.1 * HEADING_SIZE)  # bold is wider
+    path, figure, title = Path(path), body.figure, frame.get("title", "")
+    room, height = figure.get_figwidth() - 2 * _MARGIN, figure.get_figheight()
     texts: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-        (figure.suptitle, heading, {"fontsize": HEADING_SIZE, "fontweight": "bold"}),
-        (body.suptitle, wrap(frame.get("subtitle", ""), room), {"fontsize": TEXT_SIZE}),
-        (figure.supxlabel, foot, {"fontsize": SMALL_SIZE, "color": GREY}),
+        (figure.suptitle, title, {"fontsize": HEADING_SIZE, "fontweight": "bold"}),
+        (body.suptitle, frame.get("subtitle", ""), {"fontsize": TEXT_SIZE}),
+        (figure.supxlabel, "\n".join((*remarks, *frame.get("notes", ()))), {"fontsize": SMALL_SIZE, "color": GREY}),
     )
     for write, text, look in texts:
         if text:
-            write(text, **place, **look)
-            height += (text.count("\n") + 1) * line_height(look["fontsize"]) + _MARGIN
+            text = wrap(text, room, 1.1 * look["fontsize"])  # bold is wider
+            write(text, x=_MARGIN / figure.get_figwidth(), ha="left", **look)
+            height += height_of(text.count("\n") + 1, look["fontsize"]) + _MARGIN
     if legend:
-        labels = [wrap(handle.get_label(), room - _HANDLE) for handle in legend]
-        columns = max(1, int(room / (max(map(text_width, labels)) + _HANDLE)))
-        gaps: dict[str, Any] = {"frameon": False, "handlelength": 2.2, "columnspacing": 1.5}
-        body.legend(legend, labels, loc="outside lower left", ncols=columns, **gaps)
-        lines = "\n".join(labels).count("\n") + 1
-        height += -(-lines // columns) * line_height(TEXT_SIZE) * 1.2 + _MARGIN
+        columns = int(room / _LEGEND)
+        labels = [wrap(handle.get_label(), room / columns - _HANDLE) for handle in legend]
+        body.legend(legend, labels, loc="outside lower left", ncols=columns, frameon=False, handlelength=2.2)
+        highest = max(label.count("\n") for label in labels) + 1
+        height += height_of(-(-len(labels) // columns) * highest, 1.1 * TEXT_SIZE) + _MARGIN
     figure.set_figheight(height)
     for _ in range(2):  # panels of a fixed aspect have their place the second time
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # further files get the same drawing
     for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
-        save_figure(figure, file, dpi=frame.get("dpi", 150), title=frame.get("title", ""))
+        save_figure(figure, file, title)
     return path
 
 

@@ -108,13 +108,6 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
 
     assert (raw["coverage"], float(with_map["MAE predicted"])) == ("", pytest.approx(np.mean(errors)))
     assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
-    shutil.copytree(folder, tmp_path / "copied")  # whose networks nobody knows
-    run("compare", "-i", f"raw={folder}", f"C={tmp_path / 'copied'}", "-gt", truths, *output, "-map", f"C={path}")
-    assert "coverage" in (tmp_path / "c" / "tables" / "quality.csv").read_text()
-    assert "cannot be known" in " ".join(json.loads((tmp_path / "c" / "comparison.json").read_text())["notes"])
-    capsys.readouterr()
-    run("compare", *compared, "-map", f"E={path}", status=2)
-    assert "-map E=...: no folder of predictions" in capsys.readouterr().err
 
 
 def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
-from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.dataset import Dataset
-from nnunet_nacl.compare.entries import Entry
+from nnunet_nacl.compare.comparison import Comparison, Dataset
+from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.numbers import count_masks
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.overlap import Overlap
@@ -64,13 +63,11 @@ def make_dataset(
     }
     return Dataset(
         name=name,
-        configuration="2d",
-        plans="nnUNetPlans",
+        options=Options(configuration="2d"),
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,
         settings=EvaluationSettings(),
-        cases=names,
         records=records,
         notes=list(notes),
     )

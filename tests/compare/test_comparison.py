@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.compare.comparison import Comparison, verdict_of
-from nnunet_nacl.compare.dataset import CALIBRATION_METRICS
+from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, Comparison, verdict_of
 from nnunet_nacl.compare.tables import Table, comparison_tables
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.overlap import Overlap
@@ -98,7 +97,7 @@ def test_undefined_values_leave_their_pairs_out_and_means_are_nnunets():
     values = dataset.values.xs("nnUNetTrainerNACL", axis=1, level=1)
     assert values["Dice"].iloc[2] == values["Dice:2"].iloc[2]
     structures = [np.nanmean([record.structures.Dice[key] for record in records]) for key in STRUCTURES]
-    means = comparison.shown_means[dataset.name].loc["nnUNetTrainerNACL"]
+    means = dataset.means.loc["nnUNetTrainerNACL"]
     assert means.Dice == pytest.approx(sum(structures) / 2) and means["ECE:all"] == values["ECE:all"].mean()
 
 
@@ -124,7 +123,7 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
     comparison = make_comparison(THREE, datasets=[dataset])
     for name, records in dataset.records.items():
         means = pd.concat([record.structures for record in records]).groupby(level=0).mean()
-        shown = comparison.shown_means[dataset.name].loc[name]
+        shown = dataset.means.loc[name]
         assert shown.Dice == pytest.approx(means.Dice.mean()) and shown.HD95_mm == pytest.approx(means.HD95_mm["1"])
     caption = tables_of(comparison)["discrimination"].caption
     assert caption.endswith("so in no mean over structures: HD95 Posterior (mm).")
@@ -139,7 +138,7 @@ def test_of_many_structures_the_worst_are_shown_and_the_csv_has_all():
             records[i] = replace(record, structures=pd.DataFrame.from_dict(rows, orient="index"))
     made = make_comparison(THREE, datasets=[replace(dataset, structures=names)])
     tables = tables_of(made)
-    table, means = tables["discrimination"], made.shown_means[dataset.name]
+    table, means = tables["discrimination"], made.datasets[0].means
     assert list(table.values)[1:12] == [*(f"DSC organ {i}" for i in range(5, 15)), "DSC mean"]
     assert table.values["DSC mean"].tolist() == means.Dice.tolist()
     full = list(csv.DictReader(io.StringIO(table.to_csv())))

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrate import workflow
-from nnunet_nacl.compare.dataset import align, promises_of
-from nnunet_nacl.compare.entries import read_entries
-from nnunet_nacl.compare.predictions import Options, locate
+from nnunet_nacl.compare.dataset import align, locate, promises_of
+from nnunet_nacl.compare.entries import Options, read_entries
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -38,8 +37,7 @@ def model(request, tmp_path, monkeypatch):
 
 def gather(*names: str):
     options = Options(plans=PLANS, configuration=CONFIGURATION)
-    located = locate("999", read_entries([("-tr", name) for name in names]), options)
-    return located, align(located)
+    return align(locate("999", read_entries([("-tr", name) for name in names]), options))
 
 
 def fit(study):
@@ -53,7 +51,7 @@ def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     calibration = fit(model)
     regions = calibration.regions
     maps = calibration.part_maps
-    _, dataset = gather(TRAINER, CALIBRATED)
+    dataset = gather(TRAINER, CALIBRATED)
     change = calibration.fitted.effect["NLL all"]
     for name, when in ((TRAINER, "before"), (CALIBRATED, "after")):
         nll = [case.bins["all"].nll.mean() / case.bins["all"].n_voxels for case in dataset.records[name]]
@@ -88,12 +86,12 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration) | {"quality": None}))
     names = [TRAINER, CALIBRATED]
     found = gather(*names)
-    assert not any(promises.has_intervals for promises in promises_of(*found, {}).values())
-    keys = list(found[1].structures)
+    assert not any(promises.has_intervals for promises in promises_of(found).values())
+    keys = list(found.structures)
     rows = quality_of(dict.fromkeys(keys, values))
     learned = learn(rows, {}, dict.fromkeys(rows.case, 0), as_deployed=False)
     document = encode(calibration) | {"quality": {"learned": encode(learned)}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
-    promises = promises_of(*found, {})
+    promises = promises_of(found)
     assert [promises[name].has_intervals for name in names] == [False, True]
     assert np.isfinite(promises[names[1]].table[DICE[0]]).all()

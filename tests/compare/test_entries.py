@@ -50,11 +50,10 @@ def test_a_calibrated_model_says_so_behind_its_label():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nnUNetTrainer", "nnUNetTrainerCE+sharpened"], r"\+sharpened is not \+calibrated"),
         (["nnUNetTrainer"], "at least two"),
         (["A=nnUNetTrainer", "A=nnUNetTrainerCE"], "label 'A' is given twice"),
         (["=nnUNetTrainer", "nnUNetTrainerCE"], "LABEL=NAME"),
-        (["nnUNetTrainer", "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no such folder"),
+        (["nnUNetTrainer", "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no model folder"),
         (["nnUNetTrainer", "./"], "no model folder"),
     ],
 )

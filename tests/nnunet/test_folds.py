@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.compare.predictions import common_folds
+from nnunet_nacl.compare.entries import common_folds
 from nnunet_nacl.nnunet import prediction_folder
 from nnunet_nacl.nnunet.prediction_folder import trained_folds
 from tests.numbers.models import give_map, make_trained

@@ -69,9 +69,6 @@ def test_every_command_says_so(model, say, tmp_path, capsys):
         commands.append(["evaluate", "-i", str(folder), *truth, "--chill", "-o", str(tmp_path / "c.json"), *given])
         for command in commands:
             assert main(command) == status and (status == 0 or said in capsys.readouterr().err)
-        which = ["-i", f"A={folder}", f"B={model.validation(1)}", "-map", f"A={tmp_path / 'map.json'}"]
-        assert main(["compare", *which, *truth, "-o", str(tmp_path / "compared")]) == 2
-        assert said in capsys.readouterr().err
 
 
 def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):

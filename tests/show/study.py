@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.entries import Entry
+from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.compare.page import comparison_to_json, make_page
 from nnunet_nacl.compare.tables import Table
 from nnunet_nacl.files import to_json_text
@@ -42,20 +42,19 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         out: Folder that is made.
         hostile: Names of a case, a structure and a method, and a note, would be HTML if they were not escaped.
     """
-    dataset = replace(make_dataset(THREE, name=DATASET), configuration="3d_fullres")
+    dataset = replace(make_dataset(THREE, name=DATASET), options=Options(configuration="3d_fullres"))
     labels = ["Dice + CE (stock)", "CE", "NACL"]
     if hostile:
         labels[2] = HOSTILE_LABEL
         for records in dataset.records.values():
             records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
-        cases = tuple(record.case for record in dataset.records["nnUNetTrainer"])
         structures = {"1": SCRIPT, "2": "posterior"}
-        dataset = replace(dataset, structures=structures, cases=cases, notes=[HOSTILE_NOTE])
+        dataset = replace(dataset, structures=structures, notes=[HOSTILE_NOTE])
     entries = [Entry(name, label, name) for name, label in zip(THREE, labels)]
     comparison = Comparison(entries, [dataset], n_bootstrap=1000)
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     titles = {column: comparison.columns[column].title for column in columns}
-    means = comparison.shown_means[DATASET][list(columns)].rename(columns=titles, index=comparison.labels)
+    means = dataset.means[list(columns)].rename(columns=titles, index=comparison.labels)
     rows = means.rename_axis("method").reset_index().to_dict("records")
     rows[2][titles["HD95_mm"]] = math.nan
     ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))

@@ -81,7 +81,7 @@ def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
     for own, dataset in zip(comparison.datasets, read.datasets):
         for column in ("Dice", "HD95_mm", "ECE:foreground"):
             means = [dataset.mean(column, name) for name in names]
-            assert means == comparison.shown_means[own.name][column].tolist()
+            assert means == own.means[column].tolist()
             values = dataset.table(column, names)
             np.testing.assert_array_equal(values, own.values[column][names].to_numpy())
         positions.append(np.argsort(np.argsort([-dataset.mean("Dice", name) for name in names])) + 1)
