@@ -133,7 +133,7 @@ def part_maps(model: Entry) -> dict[str, LogOddsMap]:
     if not path.is_file():
         raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
     record = CalibrationMap.load(path)
-    files = {fold: path.parent / f"fold_{fold}" / "checkpoint_final.pth" for fold in record.origin.checkpoint_sha256}
+    files = {fold: path.parent / f"fold_{fold}" / "checkpoint_final.pth" for fold in model.folders}
     check_networks(path, record, {fold: checksum(file) for fold, file in files.items() if file.is_file()})
     maps = record.part_maps
     lacking = [case for cases in model.cases().values() for case in cases if case not in maps]

@@ -183,7 +183,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, methods: list[str], better: str)
     axes.locator_params(axis="x", nbins=4)
     for row in rows.dropna(subset="difference").itertuples():
         y, (_, look) = methods.index(row.label), _VERDICTS.get(row.verdict, _VERDICTS["none"])
-        layout.draw_interval(axes, y, row.low, row.high, vertical=False, color=look["color"], gid="interval")
+        if not np.isnan(row.low):
+            axes.hlines(y, row.low, row.high, color=look["color"], gid="interval")
         axes.plot([row.difference], [y], linestyle="none", zorder=3, label=row.label, **_POINT, **look)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
@@ -269,9 +270,8 @@ def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None
     axes.plot((0, 1), (0, 1), color=layout.GREY, lw=1, ls="--", zorder=2.2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
     if band is not None:
-        low, high = np.where(shown, band, np.nan)
-        middle = stats.edges[:-1] + width / 2
-        layout.draw_interval(axes, middle, low, high, vertical=True, color=layout.INK, gid="band")
+        shown &= np.isfinite(band).all(axis=0)
+        axes.vlines(stats.edges[:-1][shown] + width / 2, *band[:, shown], color=layout.INK, gid="band")
 
 
 _CASES: dict[str, dict[str, Any]] = {
@@ -297,10 +297,10 @@ def draw_predicted_dice(
     body, axes = layout.new_panels(len(structures), (3.2, 3.4), sharex=True, sharey=True)
     for panel, (key, name) in zip(axes, structures.items()):
         predicted, low, high, true = shown[shown.key == key][[*DICE, "Dice"]].to_numpy(float).T
-        inside, alone = (low <= true) & (true <= high), np.isnan(low)
-        for (words, look), of in zip(_CASES.items(), (inside, ~inside & ~alone, alone)):
-            ends: dict[str, Any] = {"vertical": True, "color": look["color"], "alpha": 0.35, "gid": "interval"}
-            layout.draw_interval(panel, predicted[of], low[of], high[of], **ends)
+        inside, known = (low <= true) & (true <= high), ~np.isnan(low)
+        colors = np.where(inside, layout.BLUE, layout.VERMILLION)[known]
+        panel.vlines(predicted[known], low[known], high[known], colors=colors, alpha=0.35, gid="interval")
+        for (words, look), of in zip(_CASES.items(), (inside, known & ~inside, ~known)):
             panel.plot(predicted[of], true[of], linestyle="none", zorder=3, markersize=5, **look)
             drawn |= {words} if of.any() else set()
         panel.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--", gid="identity")

@@ -9,7 +9,6 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, TypedDict, cast
 
-import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -158,13 +157,3 @@ def write_figure(
     for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
         save_figure(figure, file, title)
     return path
-
-
-def draw_interval(axes: Axes, position: Any, low: Any, high: Any, *, vertical: bool, **look: Any) -> None:
-    """Lines from low to high, numbers or (n,) each, with a cap at either end; nothing where one of them is NaN."""
-    position, low, high = np.atleast_1d(position, low, high)
-    drawn = ~np.isnan(low + high)
-    along, across = [low[drawn], high[drawn]], [position[drawn]] * 2
-    caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
-    look = {"linewidth": 1.3, "zorder": 2.5, "label": "_interval", "solid_capstyle": "butt", **caps, **look}
-    axes.plot(*((across, along) if vertical else (along, across)), **look)

@@ -15,7 +15,7 @@ from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.show.layout import GREEN, VERMILLION
 from tests.compare.synthetic import THREE, make_comparison
 from tests.numbers.test_counting import random_classes
-from tests.show.looks import all_text, marked, points
+from tests.show.looks import all_text, marked, points, segments
 
 KINDS = ["differences", "reliability_foreground", "reliability_predicted", "reliability_all"]
 
@@ -51,8 +51,8 @@ def test_differences_and_their_intervals_are_the_numbers(tmp_path, drawn):
     errors, hd95 = drawn[0].axes
     shown = {line.get_label(): tuple(line.get_xydata()[0]) for line in errors.lines if line.get_gid() is None}
     assert shown == {"CE": (-0.1, 0), "NACL": (0.01, 1), "SVLS": (-0.1, 3)}
-    assert points(marked(errors, "interval")) == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
-    assert points(marked(hd95, "interval")) == [(1, 0, 2, 0)]
+    assert segments(errors, "interval") == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
+    assert segments(hd95, "interval") == [(1, 0, 2, 0)]
     assert all(panel.get_xlim()[0] < 0 < panel.get_xlim()[1] for panel in (errors, hd95)), "no difference is seen"
     text = all_text(drawn[0])
     for words in ("HD95 (mm)", "n = 0 to 40 cases.", "better than CE+Dice (stock)"):
@@ -81,7 +81,7 @@ def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_p
     assert [gap[2] for gap in gaps] == [to_rgba(VERMILLION if over else GREEN) for over in mean > accuracy]
     assert [bar.get_height() for bar in marked(lower, "share")] == pytest.approx((count / count.sum()).tolist())
     ends = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
-    assert np.ravel(points(marked(upper, "band"))) == pytest.approx(np.ravel(ends)) and not marked(other, "band")
+    assert np.ravel(segments(upper, "band")) == pytest.approx(np.ravel(ends)) and not marked(other, "band")
     text = all_text(drawn[0])
     assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval over cases" in text
 
@@ -116,7 +116,7 @@ def test_predicted_dice_its_intervals_and_coverage_are_the_numbers(tmp_path, dra
     shown = [line for line in panel.lines if line.get_linestyle() == "None"]
     assert points(shown) == [(0.8, 0.85), (0.9, 0.6), (0.6, 0.5)]
     assert len({line.get_marker() for line in shown}) == 3  # within, outside, without an interval
-    assert points(marked(panel, "interval")) == [(0.8, 0.7, 0.8, 0.85), (0.9, 0.8, 0.9, 0.95)]
+    assert segments(panel, "interval") == [(0.8, 0.7, 0.8, 0.85), (0.9, 0.8, 0.9, 0.95)]
     (identity,) = marked(panel, "identity")
     assert identity.get_slope() == 1 and identity.get_xy1() == (0, 0)
     assert panel.get_xlim() == panel.get_ylim() and panel.get_xlim()[0] < 0.5

@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.compare.entries import common_folds
+from nnunet_nacl.compare.dataset import common_folds
+from nnunet_nacl.compare.entries import Options
 from nnunet_nacl.nnunet import prediction_folder
 from nnunet_nacl.nnunet.prediction_folder import trained_folds
 from tests.numbers.models import give_map, make_trained
@@ -60,4 +61,4 @@ def test_copies_of_folds_are_left_out_by_every_command(model, capsys):
     assert all(error.count(f"note: {model.folder / name} is left out") == 1 for name in ODD)
     assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
     assert trained_folds(model.folder, "checkpoint_final.pth") == ("0", "1")  # for `calibrate` and --predict
-    assert common_folds("", {"one": model.folder}, None, False) == (["0", "1"], [])  # for `compare`
+    assert common_folds("", {"one": model.folder}, Options()) == (["0", "1"], [])  # for `compare`

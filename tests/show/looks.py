@@ -18,6 +18,11 @@ def marked(parent, gid: str) -> list:
     return parent.findobj(lambda artist: artist.get_gid() == gid)
 
 
+def segments(parent, gid: str) -> list[tuple[float, ...]]:
+    """Ends of the lines with that mark, flat."""
+    return [tuple(map(float, np.ravel(one))) for lines in marked(parent, gid) for one in lines.get_segments()]
+
+
 def points(lines) -> list[tuple[float, ...]]:
     """x and y of lines, flat, for comparison with the numbers given."""
     return [tuple(float(v) for v in np.ravel(line.get_xydata())) for line in lines]
