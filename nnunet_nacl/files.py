@@ -142,7 +142,7 @@ def can_write(folder: Path) -> bool:
 
 _OURS = re.compile(
     rb'<meta name="generator" content="nnunet_nacl |"generated_by": "nnunet_nacl |tEXtSoftware\0nnunet_nacl|'
-    rb'\A("rank","case","flag"|"case","(empty|structure)","|img_path,mask_path\n)'
+    rb'\A("rank","case","flag"|"case","(empty|structure)","|"scope","case","|img_path,mask_path\n)'
 )
 
 

@@ -54,12 +54,12 @@ def evaluate(args: argparse.Namespace) -> int:
     output = Path(args.o or output)
     if output.suffix != ".json":
         raise UserError(f"{output}: the output file must end with .json.")
-    check_writable(output)
-    check_ours([output])
+    written = [output, *([output.with_suffix(".csv")] if args.csv else [])]
+    for path in written:
+        check_writable(path)
+    check_ours(written)
     if output.is_file() and output.stat().st_size and "metric_per_case" not in read_dict(output):
         raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
-    if args.csv:
-        _check_csv(output.with_suffix(".csv"))
     work = Work(calibration, settings)
     measured = measure_folders(folders, work, beside=output.parent, jobs=processes, chill=args.chill, title="measure")
     records, labels = list(measured.records.values()), measured.labels
@@ -71,10 +71,9 @@ def evaluate(args: argparse.Namespace) -> int:
     print(_table_text(evaluation, one_line(f"{title}: {len(records)} cases"), args.verbose))
     below = read_bad(bad, evaluation.names, default=DEFAULT_BAD)
     evaluation.write(output, **map_of(first) | _report_quality(evaluation, quality, below, args.verbose))
-    print(f"\nwritten: {output}")
-    if args.csv:
-        write_atomically(output.with_suffix(".csv"), _csv_text(evaluation))
-        print(f"written: {output.with_suffix('.csv')}")
+    for path in written[1:]:
+        write_atomically(path, _csv_text(evaluation))
+    print(f"\nwritten: {', '.join(map(str, written))}")
     report_problems("evaluate", evaluation.problems, "could not be evaluated")
     return 1 if evaluation.problems else 0
 
@@ -188,18 +187,6 @@ def _csv_text(evaluation: Evaluation) -> str:
         ("pooled", "", {}, evaluation.calibration["pooled"]),
     ]
     return to_csv_text(_HEADER, (row for scope in scopes for row in _rows(*scope)))
-
-
-def _check_csv(path: Path) -> None:
-    """UserError unless ``path`` can be written and holds nothing, or what :func:`_csv_text` made."""
-    check_writable(path)
-    if path.exists():
-        with open(path, encoding="utf-8", errors="replace") as file:
-            if file.readline(200).strip().replace('"', "") != ",".join(_HEADER):
-                raise UserError(
-                    f"{path} was not written by `nnunet_nacl evaluate --csv` and would be lost; remove it or choose "
-                    "another -o."
-                )
 
 
 def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, Any]) -> Iterator[tuple]:

@@ -21,10 +21,9 @@ from nnunet_nacl.errors import some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import CONSTANT, LearnedPresence
-from nnunet_nacl.numbers.quality_report import FOLDS, ORDERS, QualityReport, quality_report
+from nnunet_nacl.numbers.quality_report import QualityReport, quality_report
 from nnunet_nacl.show.tables import Rows, frames, named_together, number, ten_worst, text_of
 
-_ORDERS = (*ORDERS, FOLDS, "oracle", "random")
 MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
 DICE, PROBABILITY = "Dice where it is there", "probability that"
 TABLES = "tables"
@@ -34,9 +33,8 @@ _TEN_WORST = " The ten worst are shown, all are in the CSV."
 _QUALITY = (
     f"MAE: {MAE}; coverage: share of the intervals, by what other cases taught, that hold; rho: Spearman's rank "
     "correlation of a case's lowest predicted Dice with its lowest true one; AURC: area under the risk-coverage curve "
-    "(risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy and confidence over the predicted "
-    "foreground, unusual volumes, lowest Dice between two folds, the truth (oracle), at random. Lower is better, of "
-    "rho higher."
+    "(risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy over the predicted foreground, "
+    "lowest Dice between two folds, the truth (oracle), at random. Lower is better, of rho higher."
 )
 
 
@@ -264,14 +262,14 @@ class _Tables:
 def _quality_rows(reports: Mapping[str, QualityReport]) -> Rows:
     """How far the predicted Dice of each method holds."""
     learned = any(report.coverage for report in reports.values())
-    orders = [order for order in _ORDERS if any(order in report.orders for report in reports.values())]
+    orders = list(dict.fromkeys(order for report in reports.values() for order in report.orders))
     rows = []
     for method, report in reports.items():
         row: dict[str, Any] = {"method": method, "MAE predicted": report.error}
         if learned:
             share, n = (report.coverage.share, report.coverage.n) if report.coverage else (math.nan, 0)
             row |= {"coverage": (share, f"{100 * share:.0f} % of {n}" if n else "-"), "mean width": report.width}
-        row["rho"] = report.orders[ORDERS[0]]["rho"]
+        row["rho"] = report.orders["predicted Dice"]["rho"]
         rows.append(row | {f"AURC {order}": report.orders.get(order, {"AURC": math.nan})["AURC"] for order in orders})
     return rows
 

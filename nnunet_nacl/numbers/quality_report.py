@@ -14,10 +14,6 @@ from numpy.typing import ArrayLike
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import DICE, Coverage, coverage
 
-ORDERS = ("predicted Dice", "entropy", "confidence", "volume")
-"""What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
-FOLDS = "folds"
-"""By how far the networks of several folds agree, where cases were predicted by more than one."""
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 
@@ -78,18 +74,13 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityRepo
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
     """By name of each order, (n,) trust in each case by its name, larger is better; NaN where nothing is known.
 
-    ``volume``: minus the largest distance of a structure's log expected volume from the mean, in standard deviations.
+    ``folds``: how far the networks of several folds agree, where cases were predicted by more than one.
     """
-    by_case, volume = table.groupby("case", sort=False), table.predicted_volume.fillna(0)
-    logs = np.log(volume + 0.01 * volume.groupby(table.key).transform("median") + np.finfo(float).tiny)
-    of_key = logs.groupby(table.key)
-    spread = of_key.transform("std", ddof=0)
-    unusual = (logs - of_key.transform("mean")).abs() / spread.where(spread > 0, math.inf)
-    entropy, confidence = by_case.entropy.first(), by_case.confidence.first()
-    trust = (by_case.predicted_dice.min(), -entropy, confidence, -unusual.groupby(table.case, sort=False).max())
+    by_case = table.groupby("case", sort=False)
+    trust = {"predicted Dice": by_case.predicted_dice.min(), "entropy": -by_case.entropy.first()}
     if "members_dice" in table and table.members_dice.notna().any():
-        return {**dict(zip(ORDERS, trust)), FOLDS: by_case.members_dice.min()}
-    return dict(zip(ORDERS, trust))
+        trust["folds"] = by_case.members_dice.min()
+    return trust
 
 
 def compare_orders(true: ArrayLike, orders: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:

@@ -31,7 +31,7 @@ def tables_of(comparison: Comparison) -> dict[str, Table]:
 def test_values_are_those_of_the_records():
     dataset = make_dataset(THREE, cases=3)
     assert dataset.values.columns.tolist() == [(column, name) for column in dataset.columns for name in THREE]
-    assert dataset.values.index.tolist() == list(dataset.cases)
+    assert dataset.values.index.tolist() == dataset.cases
     for name, records in dataset.records.items():
         for record in records:
             values = dataset.values.xs(name, axis=1, level=1).loc[record.case]

@@ -9,15 +9,37 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from nnunet_nacl.compare.figures import draw_differences, draw_predicted_dice, draw_reliability, write_figures
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.show.layout import GREEN, VERMILLION
 from tests.compare.synthetic import THREE, make_comparison
 from tests.numbers.test_counting import random_classes
-from tests.show.looks import all_text, marked, points, segments
 
 KINDS = ["differences", "reliability_foreground", "reliability_predicted", "reliability_all"]
+
+
+def all_text(figure: Figure) -> str:
+    """All texts that are shown as one, lines joined."""
+    shown = figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_visible())
+    return " ".join(text.get_text().replace("\n", " ") for text in shown)
+
+
+def marked(parent, gid: str) -> list:
+    """The artists with that mark."""
+    return parent.findobj(lambda artist: artist.get_gid() == gid)
+
+
+def segments(parent, gid: str) -> list[tuple[float, ...]]:
+    """Ends of the lines with that mark, flat."""
+    return [tuple(map(float, np.ravel(one))) for lines in marked(parent, gid) for one in lines.get_segments()]
+
+
+def points(lines) -> list[tuple[float, ...]]:
+    """x and y of lines, flat, for comparison with the numbers given."""
+    return [tuple(float(v) for v in np.ravel(line.get_xydata())) for line in lines]
 
 
 def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interval(tmp_path):

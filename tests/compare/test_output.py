@@ -36,7 +36,7 @@ def test_the_file_holds_every_number(tmp_path):
     assert [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
     assert data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is True
     [entry] = data["datasets"]
-    assert entry["cases"] == list(dataset.cases)
+    assert entry["cases"] == dataset.cases
     assert list(entry["values"]) == list(entry["means"]) == list(data["columns"])
     for column, by_trainer in entry["values"].items():
         for name, values in by_trainer.items():

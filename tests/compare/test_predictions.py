@@ -37,9 +37,9 @@ def test_all_folds_and_cases_by_default(study):
     found = gather()
     assert (found.name, found.folds, found.regions) == (DATASET, ("0", "1"), False)
     assert found.structures == {"1": "anterior", "2": "posterior"} and len(found.cases) == 6
-    assert found.cases == tuple(sorted(found.cases)) and not found.notes
+    assert found.cases == sorted(found.cases) and not found.notes
     for trainer, records in found.records.items():
-        assert [record.case for record in records] == list(found.cases)
+        assert [record.case for record in records] == found.cases
         own = read_record(study.validation(trainer, 1) / "records" / "case_10.npz")
         assert found.values["Dice:1"][trainer].iloc[3] == own.structures.Dice["1"]
     assert found.values["ECE:all"].iloc[0].nunique() == 3

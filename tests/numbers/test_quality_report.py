@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.compare.tables import quality_text
-from nnunet_nacl.numbers.quality_report import FOLDS, aurc, compare_orders, quality_report, trust_of, workload
+from nnunet_nacl.numbers.quality_report import aurc, compare_orders, quality_report, trust_of, workload
 from tests.numbers.problems import quality_of
 
 NAN = math.nan
@@ -28,14 +28,12 @@ def test_numbers_of_a_method():
 
 
 def test_what_cases_are_ordered_by():
-    volumes = [1.0, 1.0, math.e, math.e]
-    rows = quality_of({"1": ([0.9, 0.6, NAN, NAN], [1] * 4, volumes, volumes)}, entropy=[0.1, 0.2, 0.3, NAN])
+    rows = quality_of({"1": ([0.9, 0.6, NAN, NAN], [1] * 4)}, entropy=[0.1, 0.2, 0.3, NAN])
     found = trust_of(rows)
     np.testing.assert_array_equal(found["predicted Dice"], [0.9, 0.6, NAN, NAN])
     np.testing.assert_allclose(found["entropy"], [-0.1, -0.2, -0.3, NAN])
-    np.testing.assert_allclose(found["volume"], -1)  # all one standard deviation off
-    assert found["volume"].index.tolist() == [f"case_{i}" for i in range(4)] and FOLDS not in found
-    by_folds = trust_of(rows.assign(members_dice=[0.7, NAN, 0.8, 0.9]))[FOLDS]
+    assert found["entropy"].index.tolist() == [f"case_{i}" for i in range(4)] and "folds" not in found
+    by_folds = trust_of(rows.assign(members_dice=[0.7, NAN, 0.8, 0.9]))["folds"]
     np.testing.assert_array_equal(by_folds, [0.7, NAN, 0.8, 0.9])
 
 
