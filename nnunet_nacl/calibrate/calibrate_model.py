@@ -133,8 +133,8 @@ def calibrate_model(
     needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
     if few := of_folds is not None and n_patients < needed:
         notes.append(
-            f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
-            "what the model's validation cases taught."
+            f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence, and "
+            "-recall, stay what the model's validation cases taught."
         )
     origin = replace(
         record.origin,

@@ -35,10 +35,11 @@ from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.recall import LearnedRecall
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.numbers.voxel_uncertainty import label_confidence
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 FEWEST_CASES = 5
 """To fit a map to."""
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
@@ -108,6 +109,7 @@ class MapQuality:
         why_not: Why nothing was learned; else empty.
         learned: Of nnU-Net's labels; null if nothing was learned.
         presence: What was learned about what is there.
+        recall: By structure, what labels miss, by the network's own probability from which on they are given.
         profiles: What the scans look like; null where their images were not at hand.
     """
 
@@ -117,6 +119,7 @@ class MapQuality:
     why_not: str = ""
     learned: LearnedQuality | None = None
     presence: LearnedPresence | None = None
+    recall: dict[str, LearnedRecall] = field(default_factory=dict)
     profiles: CalibrationProfiles | None = None
 
 
@@ -235,8 +238,9 @@ class CalibrationMap:
                 loaded_map(each, self.regions)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        tables: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
-        if presence := self.quality and self.quality.presence:
+        quality = self.quality or MapQuality()
+        tables: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected, "quality.recall": quality.recall}
+        if presence := quality.presence:
             for name in ("present", "listed", "checks", "why_not"):
                 tables[f"quality.presence.{name}"] = getattr(presence, name)
         if learned := self.learned:

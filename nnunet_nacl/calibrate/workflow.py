@@ -23,6 +23,7 @@ from nnunet_nacl.numbers.learned_quality import learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import learn_presence
+from nnunet_nacl.numbers.recall import learn_recall
 
 PREDICTED_DICE_ERROR = "predicted Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
@@ -89,10 +90,11 @@ def fit(
     of_cases = groups if patients else None
     old, new = ([record.bins["predicted"] for record in side] for side in (before, after))
     effect = pooled_changes(old, new, of_cases) | changes(_values(before), _values(after), of_cases)
+    recall = learn_recall(table(before), [each.addable for each in before if each.addable is not None], of_groups)
     return replace(
         made,
         fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before))),
-        quality=_learn(table(after), of_groups, of_parts, as_deployed, ignore),
+        quality=replace(_learn(table(after), of_groups, of_parts, as_deployed, ignore), recall=recall),
     )
 
 

@@ -24,6 +24,7 @@ from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, ProbabilityHistogram, count_expected
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.numbers.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
+from nnunet_nacl.numbers.recall import THRESHOLDS, count_addable, sensitive_labels
 from nnunet_nacl.numbers.voxel_uncertainty import (
     Place,
     confidence,
@@ -62,21 +63,25 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
 
 @dataclass(eq=False)
 class Views:
-    """Where a network is uncertain, voxel by voxel; arrays in the axis order of nnU-Net's reader.
+    """Where a network is uncertain, voxel by voxel, and labels that miss less; in the axis order of nnU-Net's reader.
 
     Attributes:
         maps: (*spatial) float32 by name.
         doubt: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
         place: The voxel where the network is least certain.
+        limits: Of each structure, see :func:`~nnunet_nacl.numbers.recall.sensitive_labels`; empty for none.
+        sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None without limits.
     """
 
     maps: dict[str, np.ndarray]
     doubt: np.ndarray
     place: Place | None = None
+    limits: Sequence[float] = ()
+    sensitive: np.ndarray | None = None
 
     @classmethod
-    def of(cls, case: Case, maps: Sequence[str]) -> Views:
-        """As they are outside the crop; what compares networks is whole."""
+    def of(cls, case: Case, maps: Sequence[str], limits: Sequence[float] = ()) -> Views:
+        """As they are outside the crop, where no label is added; what compares networks is whole."""
         shape, made = case.segmentation.shape, dict[str, np.ndarray]()
         for name in maps:
             if name == _OF_NETWORKS:
@@ -87,11 +92,15 @@ class Views:
                 made |= {shown: np.full(shape, shown == background, np.float32) for shown in _channel_maps(case.labels)}
             else:
                 made[name] = np.full(shape, _OUTSIDE[name], np.float32)
-        return cls(made, np.zeros(shape, np.float32))
+        labelled = case.labels.channels_of(case.segmentation).copy() if limits else None
+        return cls(made, np.zeros(shape, np.float32), limits=limits, sensitive=labelled)
 
-    def add(self, where: Box, probs: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
-        """Take the (C, *block) probabilities and the (*block) label map of a box of the image."""
+    def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
+        """Take the (C, *block) probabilities, the network's own, and the (*block) label map of a box of the image."""
         checked: dict[str, Any] = {"regions": labels.regions, "check_values": False}
+        if self.sensitive is not None:
+            at: Any = (..., *where)
+            self.sensitive[at] = sensitive_labels(raw, labels.channels_of(segmentation), self.limits, labels.regions)
         self.doubt[where] = 1 - confidence(probs, **checked)
         if "confidence" in self.maps:
             channels = labels.channels_of(segmentation)
@@ -105,8 +114,12 @@ class Views:
 
 def _channel_maps(labels: Labels) -> list[str]:
     """Names of the maps of single channels."""
-    plain = (re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.") for structure in labels.names)
-    return [f"probability_{channel}_{name}" for channel, name in enumerate(plain)]
+    return [f"probability_{channel}_{plain_name(name)}" for channel, name in enumerate(labels.names)]
+
+
+def plain_name(structure: str) -> str:
+    """The name of a structure as files have it."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.")
 
 
 def measure(
@@ -145,7 +158,7 @@ def measure(
         for structure in components:
             structure.add(where, probs)
         if views is not None:
-            views.add(where, probs, case.segmentation[where], case.labels)
+            views.add(where, probs, raw, case.segmentation[where], case.labels)
     if views is not None:
         views.place = least_certain_place(views.doubt, source.in_box, case.labels.foreground, case.spacing_mm)
     scan: dict[str, Any] = {"unit": case.geometry.unit, "voxel_volume": case.geometry.voxel_size, **sums.means}
@@ -158,6 +171,7 @@ def measure(
         _structures(case, truth, sums),
         scan,
         bins={mask: sums.bins[mask] for mask in MASKS if sums.bins},
+        addable=None if truth is None else sums.addable,
         sample=_sample(case, truth, near, settings) if with_sample and truth is not None else None,
         findings=tuple(structure.findings() for structure in components),
         differences=case.differences,
@@ -176,6 +190,7 @@ class _Sums:
         self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
         self.network = ProbabilityHistogram.of(np.zeros((num, 0)))
         self.largest = np.zeros(num)
+        self.addable = np.zeros((2, num, len(THRESHOLDS)), np.int64)
         self._uncertainty, self._n_predicted = dict.fromkeys(("entropy", "confidence"), 0.0), 0
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
@@ -183,10 +198,12 @@ class _Sums:
         labels, truth, segmentation = self._case.labels, self._truth, self._case.segmentation[where]
         valid = None if truth is None or truth.valid is None else truth.valid[where]
         if truth is not None:
+            delivered, true = labels.channels_of(segmentation), labels.channels_of(truth.labels[where])
+            self.addable += count_addable(raw, delivered, true, labels.regions, valid)
             block = count_masks(
                 probs,
-                labels.channels_of(truth.labels[where]),
-                segmentation=labels.channels_of(segmentation),
+                true,
+                segmentation=delivered,
                 extra_masks={name: mask[where] for name, mask in self._masks.items()},
                 regions=labels.regions,
                 n_bins=self._n_bins,

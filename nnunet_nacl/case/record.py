@@ -30,11 +30,12 @@ from nnunet_nacl.json_files import decode
 from nnunet_nacl.json_types import Number, Size
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
+from nnunet_nacl.numbers.recall import THRESHOLDS
 
 RECORDS = "records"
 """Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a number changes for the same files, or the file holds something else."""
 
 WITH_TRUTH = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "HD95_voxels", "ASSD_mm", "true_volume", "true_pieces")
@@ -85,6 +86,7 @@ class CaseRecord:
         structures: A row for each structure, by nnU-Net's key; columns as :func:`table` says.
         scan: Values of the case as a whole, by column of that table.
         bins: By mask, sums for its calibration; empty without a ground truth.
+        addable: What :func:`~nnunet_nacl.numbers.recall.count_addable` gives; None without a ground truth.
         sample: Voxels that stand for the case; None without a ground truth.
         findings: Connected components of the structures that were asked for.
         differences: How its image differs from the training's, in words.
@@ -104,6 +106,7 @@ class CaseRecord:
     structures: pd.DataFrame
     scan: dict[str, Any]
     bins: dict[str, BinStats] = field(default_factory=dict)
+    addable: np.ndarray | None = None
     sample: Sample | None = None
     findings: tuple[StructureFindings, ...] = ()
     differences: tuple[str, ...] = ()
@@ -132,6 +135,7 @@ class CaseRecord:
         arrays: dict[str, Any] = {"header": np.frombuffer(to_json_text(header).encode(), np.uint8)}
         if self.bins:
             arrays |= {f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS]) for name in _SUMS}
+            arrays["addable"] = self.addable
         if self.sample is not None:
             arrays |= {f"sample_{name}": values for name, values in self.sample.arrays.items()}
         if self.pictures:
@@ -221,6 +225,10 @@ def read_record(path: Path) -> CaseRecord:
             bins = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
             if (len(bins["all"].count), bins["all"].num_classes) not in ((1, num + 1), (num, num)):
                 raise ValueError("the sums are not of its structures")
+            addable = arrays["addable"]
+            whole = addable.shape == (2, num, len(THRESHOLDS)) and addable.dtype == np.int64 and (addable >= 0).all()
+            if not whole or (addable[0] > addable[1]).any() or (addable[0].sum(axis=1) > header.columns["FN"]).any():
+                raise ValueError("no counts of the voxels that may be added")
         if "sample_log_odds" in arrays:
             drawn: dict[str, Any] = {field.name: arrays[f"sample_{field.name}"] for field in fields(Sample)}
             sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
@@ -231,6 +239,7 @@ def read_record(path: Path) -> CaseRecord:
     structures = pd.DataFrame(header.columns, index=header.keys)
     structures.insert(0, "name", header.names)
     kept: dict[str, Any] = {name: getattr(header, name) for name in (*_KEPT, "scan")}
+    kept["addable"] = arrays["addable"] if bins else None
     return CaseRecord(structures=structures, bins=bins, sample=sample, **kept)
 
 

@@ -88,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
         from nnunet_nacl.calibrate.flag_figure import draw_flags
 
         try:
-            print(f"figure: {draw_flags(learned.scores, output.with_suffix('.png'))}")
+            recall = {record.names[key]: its for key, its in record.quality.recall.items()} if record.quality else {}
+            print(f"figure: {draw_flags(learned.scores, recall, output.with_suffix('.png'))}")
         except UserError as error:  # of a full disk: the map is whole
             drawn = False
             print(f"nnunet_nacl calibrate: the map is written, its figure is not: {error}", file=sys.stderr)

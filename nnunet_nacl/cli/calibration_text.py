@@ -13,6 +13,7 @@ from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.tables import detected_text, presence_text
 from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
+from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
 from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of
 
 _SHOWN = ("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all")
@@ -36,6 +37,8 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     lines += _promises(quality, names, verbose)
     if quality.learned:
         lines += ["", *_flag_lines(quality.learned.scores)]
+    if quality.recall:
+        lines += ["", *_recall_lines(quality.recall, names, verbose)]
     if quality.presence and (presence := presence_text(quality.presence, names, every=verbose)):
         lines += ["", presence]
     return "\n".join(lines)
@@ -114,6 +117,22 @@ def _flag_lines(scores: ScanScores) -> list[str]:
     lines = [text_of(rows)] if rows else []
     lines += named_together({f"a Dice below {limit}": why for limit, why in unknown.items()})
     return [*lines, "`nnunet_nacl predict` flags them: -bad, -find, -miss and -structures are chosen there."]
+
+
+def _recall_lines(learned: Mapping[str, LearnedRecall], names: Mapping[str, str], verbose: bool) -> list[str]:
+    """What labels that miss less cost: a line for each structure, or for those that nnU-Net's labels miss most of."""
+    rows = []
+    for key, name in names.items():
+        its = learned.get(key, LearnedRecall())
+        row: dict[str, Any] = {"voxels found of": name, "by nnU-Net": 1 - (its.missed or [math.nan])[-1]}
+        for recall in RECALLS:
+            place = its.place(recall)
+            size = "-" if place is None else f"x {number(its.times_larger[place], 2)}, {its.false_voxels[place]:.0f}"
+            row[f"-recall {recall:g}"] = size
+        rows.append(row | {"patients": str(its.n_patients)})
+    shown, more = ten_worst(rows, "voxels found of", lambda row: row["by nnU-Net"], verbose)
+    how = "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not available."
+    return [text_of(shown, decimals=2), *more, f"{how} `nnunet_nacl predict -recall` writes them."]
 
 
 def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> list[str]:

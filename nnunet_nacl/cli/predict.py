@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
     add_flags(parser)
     add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
-    add_shared(parser, "-findings", "-pages")
+    add_shared(parser, "-recall", "-findings", "-pages")
     add(
         "-maps",
         metavar="MAP",

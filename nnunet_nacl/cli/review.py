@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
     add("-maps", metavar="MAP", nargs="*", help="write maps: confidence, entropy (no name: these), probabilities")
-    add_shared(parser, "-findings", "-pages")
+    add_shared(parser, "-recall", "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.cli.options import flags_of, report_problems, whole_number, write_for_slicer
 from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
+from nnunet_nacl.numbers.flags import share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.show.tables import number, text_of
 
@@ -51,7 +52,12 @@ def work_of(
 
     calibration, quality, why_not = opened
     maps = () if args.maps is None else choose_maps(args.maps, n_networks)
-    flags = flags_of(args, data.labels.structures, quality, why_not)
+    flags, sensitive = flags_of(args, data.labels.structures, quality, why_not), None
+    if (recall := share_of(args.recall, "-recall")) is not None:
+        if quality is None:
+            raise UserError(f"-recall: nothing is known of what labels miss: {why_not}")
+        several = n_networks > 1 or args.subcommand == "review"  # which is not told
+        sensitive = quality.sensitive(recall, data.labels.structures, several)
     if not 0 < unlike < 1:
         raise UserError(f"-unlike is a probability, above 0 and below 1, got {unlike:g}.")
     delivery = Delivery(
@@ -60,11 +66,13 @@ def work_of(
         data=data,
         quality=quality,
         maps=maps,
+        sensitive=sensitive,
         probabilities=args.save_probabilities,
         findings=finding_channels(data.labels, args.findings, quality.listed if quality else ()),
         pictures=args.pages != "none",
     )
-    return Aims(flags, unlike, whole_number(args.also, "-also", "", 1) or 0, args.pages), delivery
+    aims = Aims(flags, unlike, whole_number(args.also, "-also", "", 1) or 0, args.pages, sensitive)
+    return aims, delivery
 
 
 def deliver_as_asked(
@@ -74,6 +82,7 @@ def deliver_as_asked(
 
     ``images`` are the first channels, for ``--slicer``; options are those of deliver.
     """
+    from nnunet_nacl.nnunet.output import SENSITIVE
     from nnunet_nacl.review.deliver import NOT_YET, deliver
     from nnunet_nacl.review.slicer import check_images
 
@@ -91,6 +100,8 @@ def deliver_as_asked(
     if args.slicer:
         write_for_slicer(output, listed, images, listed.about.file_ending)
     print(f"segmentations: {output}")
+    if delivery.sensitive:
+        print(delivery.sensitive.text(str(output / SENSITIVE)))
     if delivery.maps:
         print(f"maps: {output / 'maps'}/{name.upper()}/   ({', '.join(delivery.maps)})")
     if n_waiting := list(listed.about.problems.values()).count(NOT_YET):

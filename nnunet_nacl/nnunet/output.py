@@ -34,6 +34,8 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
 MAPS = "maps"
 """Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
+SENSITIVE = "sensitive"
+"""Folder of the labels that miss less."""
 
 _INTEGER_ENDINGS = (".png", ".bmp")
 
@@ -96,16 +98,18 @@ def write_case(
     output: Path,
     *,
     maps: Mapping[str, np.ndarray] = MappingProxyType({}),
+    sensitive: Mapping[str, np.ndarray] = MappingProxyType({}),
     saved: Path | None = None,
     probabilities: np.ndarray | Path | None = None,
 ) -> tuple[Path, ...]:
-    """Write the segmentation of a case and its maps, and say which files; UserError where the disk is full.
+    """Write the segmentation of a case, what belongs to it, and say which files; UserError where the disk is full.
 
     Args:
         folder: Of the data set: its file format and writer.
         case: With its segmentation.
         output: The folder to write to.
         maps: (*spatial) by name, which get a folder for each case.
+        sensitive: (*spatial) labels that miss less, by the name of their file without its ending.
         saved: The npz that the case was read from, if any: its time and .pkl are kept; else a .pkl is made.
         probabilities: To save, or the file to copy. None: an earlier run's are removed.
     """
@@ -121,6 +125,14 @@ def write_case(
             with verified(work / segmentation):
                 folder.reader.write_seg(case.segmentation, str(work / segmentation), case.properties)
             written = name_finished(work, output)  # some formats keep the spacing in a file of its own
+        if sensitive:
+            (output / SENSITIVE).mkdir(exist_ok=True)
+            with temporary_folder(output / SENSITIVE) as work:
+                for file, labels in sensitive.items():
+                    path = work / f"{file}{folder.file_ending}"
+                    with verified(path):
+                        folder.reader.write_seg(labels, str(path), case.properties)
+                written += name_finished(work, output / SENSITIVE)
     except OSError as error:
         path, reason = output / segmentation, error.strerror or first_line(error)
         raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None

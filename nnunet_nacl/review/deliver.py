@@ -15,16 +15,17 @@ import numpy as np
 import nnunet_nacl
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, named_map
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.measure import Views, measure
+from nnunet_nacl.case.measure import Views, measure, plain_name
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.case.record import RECORDS, CaseRecord, file_key, find_record, record_path, table
 from nnunet_nacl.dicom.output import DICOM, DicomMaker
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.nnunet.output import MAPS, open_output, write_case
+from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import SavedPredictions, Source, Work, find_records, records_of, remove_written
+from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.review import list_files
 from nnunet_nacl.review.pages import write_list
 from nnunet_nacl.review.pictures import draw_scan
@@ -44,6 +45,7 @@ class Delivery(Work):
         data: Labels, writer and plans of the data set.
         quality: What the map has learned; None where nothing is known.
         maps: Some of :data:`~nnunet_nacl.case.measure.MAPS`, or ``probabilities``.
+        sensitive: What labels that miss less aim at; None writes none.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         pictures: Draw the pictures of the scan's page.
@@ -54,6 +56,7 @@ class Delivery(Work):
     data: PredictionFolder
     quality: QualityOfMap | None = None
     maps: tuple[str, ...] = ()
+    sensitive: SensitiveAim | None = None
     probabilities: bool = False
     findings: tuple[int, ...] = ()
     pictures: bool = True
@@ -65,6 +68,7 @@ class Delivery(Work):
         return {
             "map": self.calibration and self.calibration.to_json(),
             "maps": list(self.maps),
+            "sensitive": self.sensitive and self.sensitive.thresholds,
             "save_probabilities": self.probabilities,
             "findings": list(self.findings),
             "pictures": self.pictures,
@@ -77,11 +81,13 @@ class Delivery(Work):
 
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written; UserError where one cannot be."""
-        views = Views.of(case, self.maps)
+        names = list(case.labels.structures.values())
+        views = Views.of(case, self.maps, self.sensitive.limits(names) if self.sensitive else ())
         record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
         options: dict[str, Any] = {"saved": case.saved, "probabilities": self._probabilities(case)}
-        written = write_case(self.data, case, self.output, maps=views.maps, **options)
+        options |= {"maps": views.maps, "sensitive": self._sensitive(case, views.sensitive)}
+        written = write_case(self.data, case, self.output, **options)
         if self.dicom is not None:
             columns = list_files.structure_columns(completed(table([record]), self.quality))
             if not self.quality:  # then no Dice is reported
@@ -91,6 +97,15 @@ class Delivery(Work):
             rows, is_calibrated = columns.to_dict("records"), self.calibration is not None
             written += self.dicom.write(case, rows, case.images, self.output, fractions, is_calibrated)
         return replace(record, files={str(path.relative_to(self.output)): file_key(path) for path in written})
+
+    def _sensitive(self, case: Case, made: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The labels that miss less by the name of their file: a label map, or a mask for each region not refused."""
+        if made is None or self.sensitive is None or not case.labels.regions:
+            return {} if made is None else {case.name: made}
+        plain = list(map(plain_name, case.labels.names))
+        plain = [name if name and plain.count(name) == 1 else f"{i}-{name}" for i, name in enumerate(plain)]
+        masks = zip(case.labels.names, plain, made.astype(np.uint8))
+        return {f"{case.name}_{file}": mask for name, file, mask in masks if name in self.sensitive.thresholds}
 
     def _probabilities(self, case: Case) -> np.ndarray | Path | None:
         """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under the map."""
@@ -147,7 +162,7 @@ def deliver(
         UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
     """
     output, data, names = delivery.output, delivery.data, list(source.names)
-    places = (*list_files.places_of_list(output, names), MAPS, DICOM, RECORDS, APPLIED_FILE)
+    places = (*list_files.places_of_list(output, names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE)
     list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
     with open_output(output, [run.folder], data, run.arguments, places, part=run.part):
         with locked(list_lock):
@@ -225,6 +240,7 @@ def _write(
         "problems": dict(wrong),
         "not_predicted_yet": list(waiting),
         "flags": encode(run.aims.flags),
+        "sensitive": encode(run.aims.sensitive),
         "unlike": encode(listed.unlike),
         "members_dice_threshold": LOWEST_MEMBERS_DICE if len(run.members) > 1 else None,
         "notes": [*notes, listed.reservation, list_files.RESEARCH],

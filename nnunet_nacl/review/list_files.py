@@ -14,6 +14,7 @@ from nnunet_nacl.errors import printable
 from nnunet_nacl.files import is_ours, to_csv_text
 from nnunet_nacl.json_types import Number
 from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import UnlikeScans
 from nnunet_nacl.review.review_list import MEMBER, ReviewList
 
@@ -84,6 +85,7 @@ class PredictionRecord(TypedDict):
         calibration_map: That was applied; null if none was.
         maps: Kinds of the images of uncertainty.
         flags: What counts as bad, and what flags by the score aim at; null where scans are ranked only.
+        sensitive: What labels that miss less aim at; null where none were asked for.
         unlike: How many scans are unlike the calibration scans; null where nobody knows what these look like.
         members_dice_threshold: A Dice between members below which is a reason to look; null with one member.
         notes: For the reader.
@@ -113,6 +115,7 @@ class PredictionRecord(TypedDict):
     calibration_map: UsedMap | None
     maps: list[str]
     flags: Flags | None
+    sensitive: NotRequired[SensitiveAim | None]
     unlike: UnlikeScans | None
     members_dice_threshold: float | None
     notes: list[str]

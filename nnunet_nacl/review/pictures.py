@@ -73,7 +73,7 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
     pictures = b""
     if with_page:
         most = LARGEST_PICTURES - sum(len(png) for _, png, _ in planes)
-        content = _slices(case, views.doubt, index, image, axis, most) | {"planes": planes}
+        content = _slices(case, views, index, image, axis, most) | {"planes": planes}
         pictures = json.dumps(content).encode()
     return replace(record, place=place, picture=picture, size=size, image=str(files[0].absolute()), pictures=pictures)
 
@@ -149,11 +149,12 @@ def grey_picture(image: np.ndarray, grid: Grid, window: Sequence[float] = ()) ->
 def painted(labels: np.ndarray, structures: Labels, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Number of the colour, from 1, of each pixel of a label map, and of the structures' rims; 0 where there is none.
 
-    A rim has so many pixels of ``width``, and none along the edge of the picture, where the structure only goes on.
+    In place of a label map (R, rows, columns) masks of regions may be given. A rim has so many pixels of ``width``, and
+    none along the edge of the picture, where the structure only goes on.
     """
-    inside, rims = np.zeros((2, *labels.shape), np.uint8)
+    inside, rims = np.zeros((2, *labels.shape[-2:]), np.uint8)
     for channel, color in zip(structures.foreground, cycle(range(1, len(_COLORS)))):
-        mask = structures.mask(labels, channel)
+        mask = labels[channel] if labels.ndim == 3 else structures.mask(labels, channel)
         if not mask.any():
             continue
         core = mask
@@ -168,13 +169,16 @@ def painted(labels: np.ndarray, structures: Labels, width: int) -> tuple[np.ndar
 
 
 def _slices(
-    case: Case, doubt: np.ndarray, index: tuple[int, ...], image: np.ndarray, axis: int, most: int
+    case: Case, views: Views, index: tuple[int, ...], image: np.ndarray, axis: int, most: int
 ) -> dict[str, Any]:
     """Slices through the structures, evenly spaced and with the least certain place, in at most so many characters.
 
-    All show one part of the image in one grey window: grey and doubt with a pixel a voxel, outlines finer.
+    One part of the image in one grey window: grey and doubt a pixel a voxel, outlines finer; dotted: what misses less.
     """
-    box = bounding_box(case.segmentation != 0) or tuple(slice(0, n) for n in image.shape)
+    sensitive, doubt, labelled = views.sensitive, views.doubt, case.segmentation != 0
+    if sensitive is not None:
+        labelled |= sensitive.any(0) if case.labels.regions else sensitive != 0
+    box = bounding_box(labelled) or tuple(slice(0, n) for n in image.shape)
     box = tuple(slice(min(part.start, i), max(part.stop, i + 1)) for part, i in zip(box, index))
     occupied = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     occupied[tuple(part for i, part in enumerate(box) if i != axis)] = True
@@ -184,12 +188,17 @@ def _slices(
     ends = max(box[axis].start - beyond, 0), min(box[axis].stop + beyond, image.shape[axis]) - 1
     numbers = np.unique(np.linspace(*ends, min(MOST_SLICES, ends[1] - ends[0] + 1)).round().astype(int))
     numbers[np.abs(numbers - index[axis]).argmin()] = index[axis]
-    views = [replace(view, index=number) for number in numbers.tolist()]
-    values = [at(image).astype(np.float32) for at in views]
+    shown = [replace(view, index=number) for number in numbers.tolist()]
+    values = [at(image).astype(np.float32) for at in shown]
     window = np.percentile(np.stack([value[::2, ::2] for value in values]), (1, 99)).tolist()
     layers: list[tuple[int, Any, str, str]] = []
-    for at, value in zip(views, values):
+    for at, value in zip(shown, values):
         _, rims = painted(view.grid.enlarge(at(case.segmentation)), case.labels, 1)
+        if sensitive is not None:
+            parts = sensitive if case.labels.regions else [sensitive]
+            wider = np.stack([view.grid.enlarge(at(part)) for part in parts])
+            _, others = painted(wider if case.labels.regions else wider[0], case.labels, 1)
+            np.copyto(rims, others, where=(rims == 0) & (np.indices(rims.shape).sum(0) % 4 < 2))
         scaled = (small.enlarge(at(doubt)) * (2 * (_DOUBT_LEVELS - 1))).round().clip(0, _DOUBT_LEVELS - 1)
         lines = _palette(rims, _LINE_COLORS[: len(case.labels.foreground) + 1])  # few colours take few bits a pixel
         grey = Image.fromarray(grey_picture(value, small, window))

@@ -29,6 +29,7 @@ from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.recall import SensitiveAim
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class QualityOfMap:
         if self.why_no_flags:
             raise UserError(f"-bad: {self.why_no_flags}")
         return Flags.of(self.learned.scores, bad, structures, find, miss)
+
+    def sensitive(self, recall: float, structures: Mapping[str, str], several: bool) -> SensitiveAim:
+        """What labels of scans, perhaps of ``several`` networks, aim at; UserError where none can be had."""
+        if not self.as_network:
+            raise UserError("-recall: these were calibrated before; give the predictions as the network made them.")
+        return SensitiveAim.of(self.of_map.recall, structures, recall, self.learned.as_deployed or not several)
 
     def unlike(self, profile: Sequence[float], level: float) -> tuple[float, str]:
         """How probable an image with such a profile is; and, where that is at most the level, what is odd about it."""

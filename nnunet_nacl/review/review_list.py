@@ -14,6 +14,7 @@ import pandas as pd
 
 from nnunet_nacl.case.record import CaseRecord, table
 from nnunet_nacl.numbers.flags import Flags, structure_score
+from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look, worst_first
@@ -35,12 +36,14 @@ class Aims:
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
         also: Scans to be drawn by chance among those that are not flagged.
         pages: Which scans have a page: ``flagged`` with the ``NEXT`` next and those drawn, ``all`` or ``none``.
+        sensitive: What labels that miss less aim at; None: there are none.
     """
 
     flags: Flags | None = None
     unlike: float = DEFAULT_UNLIKE
     also: int = 0
     pages: str = "flagged"
+    sensitive: SensitiveAim | None = None
 
 
 @dataclass(frozen=True)

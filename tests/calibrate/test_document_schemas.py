@@ -14,7 +14,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
 from tests.nnunet.untrained import write_scan
 from tests.numbers.models import make_trained
-from tests.runs.folders import CLASSES, REGIONS
+from tests.runs.folders import CLASSES, REGIONS, read
 from tools.document_schemas import PUBLISHED, schema_of
 
 
@@ -30,18 +30,32 @@ def written(request, tmp_path_factory):
             patch.setenv(name, value)
         named = ("-d", model.dataset, "-c", "3d_fullres")
         assert main(["calibrate", *named, "-np", "1", "-groups", "^case_.(.)"]) == 0
-        here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar", "-also", "1", "--slicer")
+        here = (
+            "-device",
+            "cpu",
+            "-npp",
+            "0",
+            "-nps",
+            "0",
+            "--disable_progress_bar",
+            "-also",
+            "1",
+            "--slicer",
+            "-recall",
+            "0.5",
+        )
         assert main(["predict", "-i", str(root / "scans"), "-o", str(root / "out"), *named, *here]) == 0
         path, folder = model.folder / "calibration_map.json", str(model.validation(0))
         assert main(["review", "-i", folder, "-map", str(path), "-o", str(root / "reviewed"), "-np", "1"]) == 0
         assert main(["review", "-back", str(root / "reviewed"), "-corrected", str(model.references)]) == 0
     documents = {"calibration_map": read_dict(path), "prediction": read_dict(root / "out" / "prediction.json")}
     documents |= {"outcome": read_dict(root / "reviewed" / "outcome.json")}
+    documents["out"] = root / "out"
     return documents | {"review": read_dict(root / "reviewed" / "prediction.json")}
 
 
 def test_documents_fit_their_schema(written) -> None:
-    assert {*written, "calibration"} == {*PUBLISHED, "review"}  # that one is in tests/case
+    assert {*written, "calibration"} == {*PUBLISHED, "review", "out"}  # that one is in tests/case
     for name, kind in [*((name, name) for name in written if name in PUBLISHED), ("review", "prediction")]:
         jsonschema.Draft202012Validator(schema_of(kind)).validate(written[name])
         assert not written[name].keys() - schema_of(kind)["properties"].keys()
@@ -60,3 +74,18 @@ def test_they_say_what_was_calibrated_and_for_whom(written) -> None:
     assert written["review"]["calibration_map"] == used
     assert CalibrationSet.of(cases[::-1], None, origin["checkpoint_sha256"]).sha256 == expected["sha256"]
     assert CalibrationSet.of(cases[1:], None, origin["checkpoint_sha256"]).sha256 != expected["sha256"]
+
+
+def test_labels_that_miss_less_are_written_beside_those_of_nnunet_and_shown(written) -> None:
+    out = written["out"]
+    said, names = written["prediction"]["sensitive"], [row["name"] for row in written["calibration_map"]["structures"]]
+    assert said["recall"] == 0.5 and {*said["thresholds"], *said["refused"]} == {*names}
+    regions = written["calibration_map"]["regions"]
+    files = [f"new_{name}.nii.gz" for name in names if name in said["thresholds"]] if regions else ["new.nii.gz"]
+    assert sorted(path.name for path in (out / "sensitive").iterdir()) == sorted(files)
+    pages = [(out / name).read_text(encoding="utf-8") for name in ("index.html", "review/new.html")]
+    assert all("In the folder sensitive: labels that aim to miss on average at most 50 %" in page for page in pages)
+    assert "dotted, the labels that miss less" in pages[1]
+    stock, first = read(out / "new.nii.gz"), read(out / "sensitive" / files[0])
+    if not regions:
+        np.testing.assert_array_equal(first[stock > 0], stock[stock > 0])

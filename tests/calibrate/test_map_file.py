@@ -77,7 +77,7 @@ def tables(slopes) -> dict:
 @pytest.mark.parametrize(
     "changes, asked, message",
     [
-        ({"schema_version": 1}, {}, "schema version 1, .* reads 4; calibrate again, or remove it.$"),
+        ({"schema_version": 1}, {}, "schema version 1, .* reads 5; calibrate again, or remove it.$"),
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
         ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional, matrix; calibrate again"),
         ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
@@ -108,7 +108,8 @@ def whole(tmp_path_factory) -> str:
     content = read_dict(path)
     profiles = {"names": ["median"], "values": [[0.5]] * 20, "patient": PATIENT}
     presence = {"voxel": 0.1, "present": {"2": PRESENT}, "listed": ["2"]}
-    content["quality"] |= {"profiles": profiles, "presence": presence}
+    recall = {"n_patients": 20, "missed": [0.5] * 186, "times_larger": [1.0] * 186, "false_voxels": [0.0] * 186}
+    content["quality"] |= {"profiles": profiles, "presence": presence, "recall": {"1": recall}}
     content["fitted"]["cross_fit"] = {"a": {"cases": ["b"], "map": content["maps"]["conditional"]}}
     path.write_text(json.dumps(content))
     CalibrationMap.load(path)
@@ -133,6 +134,9 @@ def whole(tmp_path_factory) -> str:
         ("quality.presence.present.3", PRESENT, "quality.presence.present: it is of the structures 2, 3, the map"),
         ("quality.presence.present.2", PRESENT | {"slopes": [1]}, "quality.presence.present.2: "),
         ("quality.presence.present.2.spread", [0, 1], "quality.presence.present.2"),
+        ("quality.recall.1.missed.0", 0.99, "quality.recall.1: a higher threshold cannot miss less"),
+        ("quality.recall.1.missed", [0.5], "quality.recall.1: its lists must have 186 values"),
+        ("quality.recall.1.missed.7", None, "quality.recall.1.missed.7: "),
         ("maps.conditional.slopes", [[2e6, 1]], "maps.conditional.slopes.0.0: .*1000000, not 2000000"),
         ("fitted.cross_fit.a.map.slopes", [[-1, 1]], "cross_fit.a.map: slopes must be above 0"),
     ],

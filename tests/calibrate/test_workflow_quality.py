@@ -14,8 +14,9 @@ import pytest
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.numbers.recall import THRESHOLDS
 from tests.review_tables import read_list
-from tests.runs.folders import REGIONS, random_case, write_image, write_prediction
+from tests.runs.folders import REGIONS, random_case, read, write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in
 
 
@@ -72,6 +73,64 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
     named = settings["calibration_map"]["sha256"], settings["predictions"]["map_sha256"]
     assert named == (sha256(path.read_bytes()).hexdigest(),) * 2
+
+
+@pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
+def test_labels_of_a_recall_miss_what_calibrate_learned_and_follow_what_is_asked(
+    learned_folders, labels, tmp_path, capsys
+):
+    root, out = learned_folders(labels), tmp_path / "out"
+    given = ("review", "-i", root / "predictions", "-o", out, "-map", root / "calibration_map.json")
+    learned = CalibrationMap.load(root / "calibration_map.json")
+    assert "-recall 0.9" in (root / "printed.txt").read_text()
+
+    def inside(folder: Path, case: str, name: str, values: list[int]) -> np.ndarray:
+        if folder.name == "sensitive" and labels:
+            return read(folder / f"{case}_{name}.nii.gz") > 0
+        return np.isin(read(folder / f"{case}.nii.gz"), values)
+
+    def missed() -> dict[str, float]:
+        """Mean over scans; nnU-Net's labels lie in those that miss less."""
+        found = {}
+        for name, values in (("whole", [1, 2]), ("core", [2])) if labels else (("anterior", [1]), ("posterior", [2])):
+            losses = []
+            for case in (f"case_{i}" for i in range(10)):
+                truth, stock = (
+                    np.isin(read(root / "labels" / f"{case}.nii.gz"), values),
+                    inside(out, case, name, values),
+                )
+                made = inside(out / "sensitive", case, name, values)
+                assert made[stock].all()
+                losses.append(1 - made[truth].mean())
+            found[name] = float(np.mean(losses))
+        return found
+
+    files = {}
+    for recall in (0.86, 0.87):
+        run(*given, "-recall", recall)
+        said = json.loads((out / "prediction.json").read_text())["sensitive"]
+        expected = {}
+        for key, name in learned.names.items():
+            place = learned.quality.recall[key].place(recall)
+            assert said["thresholds"][name] == [*THRESHOLDS.tolist(), None][place]
+            expected[name] = learned.quality.recall[key].missed[place]
+            assert (10 * expected[name] + 1) / 11 <= 1 - recall + 1e-9
+        assert missed() == pytest.approx(expected, abs=1e-9)
+        printed = capsys.readouterr().out.replace("\n", " ")
+        assert f"In {out / 'sensitive'}: labels that miss on average at most {100 - 100 * recall:g} % of" in printed
+        files[recall] = {path.name: path.read_bytes() for path in (out / "sensitive").iterdir()}
+        assert len(files[recall]) == (20 if labels else 10)
+    assert any(files[0.86][name] != content for name, content in files[0.87].items())
+    before = [path.stat().st_ino for path in sorted(out.rglob("*.nii.gz"))]
+    run(*given, "-recall", 0.87)
+    assert [path.stat().st_ino for path in sorted(out.rglob("*.nii.gz"))] == before  # as after a run that was killed
+    run(*given)
+    assert not (out / "sensitive").exists()
+    run(*given, "-recall", 0.95, status=2)
+    assert "-recall 0.95 cannot be had. " in (error := capsys.readouterr().err) and "takes 19 calibration" in error
+    calibrated = ("review", "-i", root / "calibrated", "-o", tmp_path / "again", *given[-2:])
+    run(*calibrated, "-recall", 0.87, status=2)
+    assert "calibrated before" in capsys.readouterr().err
 
 
 def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a_folder(

@@ -52,7 +52,8 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     for name, values in whole.sample.arrays.items():
         np.testing.assert_array_equal(back.sample.arrays[name], values)
     assert back.profile == pytest.approx(whole.profile, nan_ok=True)
-    apart = ("structures", "scan", "bins", "sample", "profile", "pictures")
+    np.testing.assert_array_equal(back.addable, whole.addable)
+    apart = ("structures", "scan", "bins", "addable", "sample", "profile", "pictures")
     for field in fields(CaseRecord):
         assert field.name in apart or getattr(back, field.name) == getattr(whole, field.name), field.name
     assert read_pictures(tmp_path / "records" / "case_00.npz") == {"slices": []}  # only where a page asks for them
@@ -135,6 +136,8 @@ DAMAGES = {
     "NaN in bins": arrays(bins_nll=first(np.nan)),
     "a negative bin": arrays(bins_count=first(-1)),
     "bins of other structures": arrays(bins_class_count=lambda sums: sums[:, :2]),
+    "more true voxels than voxels": arrays(addable=lambda counts: counts[::-1]),
+    "no count of what may be added": arrays(addable=None),
     "a sample of other structures": arrays(sample_log_odds=lambda odds: odds[:1]),
     "log-odds are NaN": arrays(sample_log_odds=first(np.nan)),
     "a label that is none": arrays(sample_label=first(3)),

@@ -15,6 +15,7 @@ from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import PROBABILITIES, Views, measure
 from nnunet_nacl.case.probabilities import Probabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.recall import THRESHOLDS, sensitive_labels
 
 CROP = (slice(1, 11), slice(2, 13), slice(0, 9))
 SHAPE = (12, 13, 10)
@@ -61,16 +62,19 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
     for block_bytes in (1 << 30, 3000, 1):
         source = Blocks(probs, regions, block_bytes)
         assert len(list(source.boxes(CROP))) == {1 << 30: 1, 3000: 5, 1: 10}[block_bytes]
-        views = Views.of(case, MAPS)
+        views = Views.of(case, MAPS, [float(THRESHOLDS[130])] * num)
         of_case = replace(case, probabilities=source), calibration if calibrated else None
         made.append((views, measure(*of_case, views, findings=case.labels.foreground)))
     (first, expected), *others = made
     assert list(first.maps)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
+    of_network = probs, case.labels.channels_of(case.segmentation), first.limits, regions
+    np.testing.assert_array_equal(first.sensitive, sensitive_labels(*of_network))
     if calibrated:
         rows = expected.structures
         assert rows.network_volume.iloc[0] != pytest.approx(rows.predicted_volume.iloc[0], rel=0.01)
     for views, record in others:
         assert views.place == first.place
+        np.testing.assert_array_equal(views.sensitive, first.sensitive)
         for name, values in first.maps.items():
             np.testing.assert_allclose(views.maps[name], values, rtol=1e-6, atol=1e-6)
         assert record.scan | {"unit": 0} == pytest.approx(expected.scan | {"unit": 0}, nan_ok=True)
