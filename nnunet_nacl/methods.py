@@ -63,7 +63,7 @@ METHODS = {
                 "sigma": (1.0, "sigma"),
                 "penalty": ("l1", "l2"),
                 "space": ("logits", "softmax"),
-                "reduction": ("mean", "sum"),
+                "class_reduction": ("mean", "sum"),
                 "padding": ("valid", None),
                 "prior_scale": (1.0, "scale"),
             },
@@ -82,7 +82,7 @@ METHODS = {
             "MbLSLoss",
             "cross-entropy plus a penalty on logit differences beyond a margin",
             "-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
-            {"penalty_weight": (0.1, "penalty_weight"), "margin": (5.0, "scale"), "reduction": ("mean", "sum")},
+            {"penalty_weight": (0.1, "penalty_weight"), "margin": (5.0, "scale"), "class_reduction": ("mean", "sum")},
         ),
         Method(
             "LS",
@@ -99,7 +99,7 @@ METHODS = {
             "ECPLoss",
             "cross-entropy less a multiple of the prediction's entropy",
             "-log p_y - alpha mean_k(-p_k log p_k)",
-            {"penalty_weight": (0.1, "alpha"), "reduction": ("mean", "sum")},
+            {"penalty_weight": (0.1, "alpha"), "class_reduction": ("mean", "sum")},
         ),
         Method("CE", "cross_entropy", "CELoss", "plain cross-entropy", "-log p_y"),
     )

@@ -51,7 +51,7 @@ def draw_cap(axis) -> list[dict[str, object]]:
         rate = LAMBDA / counts if reduction == "mean" else np.full(len(counts), LAMBDA)
         axis.plot(counts, np.log((counts - 1) * (1 - rate) / rate), color=color, label=f"{reduction}: formula")
         some = (3, 5, 8, 14, 20)
-        found = [settle(torch.zeros(1), k, penalty_weight=LAMBDA, reduction=reduction)[:, 0] for k in some]
+        found = [settle(torch.zeros(1), k, penalty_weight=LAMBDA, class_reduction=reduction)[:, 0] for k in some]
         above = [logits[0] - logits[1:].mean() for logits in found]
         rows += [
             {"K": k, "reduction": reduction, "m": 1, "probability": probability(logits, 0), "logit": logit}

@@ -8,10 +8,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import ParamSpec
 
 from nnunet_nacl.losses.priors import neighborhood_proportions
 from nnunet_nacl.methods import METHODS
@@ -20,7 +21,10 @@ __all__ = ["neighborhood_proportions"]
 __all__ += [name for method in METHODS.values() for name in (method.function, method.module)]
 
 
-class Loss(nn.Module):
+_Settings = ParamSpec("_Settings")
+
+
+class Loss(nn.Module, Generic[_Settings]):
     """A loss function with its settings: what the function takes after logits and target, with its defaults.
 
     Raises:
@@ -38,9 +42,9 @@ class Loss(nn.Module):
 
     function: ClassVar[Callable[..., Tensor]]
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *args: _Settings.args, **settings: _Settings.kwargs) -> None:
         super().__init__()
-        bound = inspect.signature(type(self)).bind(**settings)
+        bound = inspect.signature(type(self)).bind(*args, **settings)
         bound.apply_defaults()
         self.settings: dict[str, Any] = dict(bound.arguments)
         self.check_labels: bool = self.settings.pop("check_labels")
@@ -59,11 +63,13 @@ class Loss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
 
-def _module_of(function: Callable[..., Tensor], name: str) -> type[Loss]:
+def _module_of(function: Callable[Concatenate[Tensor, Tensor, _Settings], Tensor], name: str) -> type[Loss[_Settings]]:
     """The module of a loss function, of this name, which is importable from here."""
     signature = inspect.Signature(list(inspect.signature(function).parameters.values())[2:])  # for help(), editors
-    docstring = f":func:`{__name__}.{function.__name__}` as a module with the settings of the function."
+    summary, _, more = (inspect.getdoc(function) or "").partition("\n")
+    called = f"``{name}(...)(logits, target)`` is :func:`{__name__}.{function.__name__}` with these settings."
     attributes = {"function": staticmethod(function), "__signature__": signature}
+    docstring = f"{summary}\n\n{called}\n{more.partition('Example:')[0]}"
     return type(name, (Loss,), {"__module__": __name__, "__doc__": docstring, **attributes})
 
 
@@ -80,4 +86,6 @@ if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss 
     from nnunet_nacl.losses.nacl import nacl as nacl
     from nnunet_nacl.losses.svls import svls as svls
 
-    CELoss = ECPLoss = FocalLoss = LabelSmoothingLoss = MbLSLoss = NACLLoss = SVLSLoss = Loss
+    CELoss, FocalLoss = _module_of(cross_entropy, ""), _module_of(focal, "")
+    ECPLoss, LabelSmoothingLoss = _module_of(ecp, ""), _module_of(label_smoothing, "")
+    MbLSLoss, NACLLoss, SVLSLoss = _module_of(mbls, ""), _module_of(nacl, ""), _module_of(svls, "")

@@ -76,10 +76,10 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch
 that fades near the constraint."""
 
 
-def class_reduction(name: str, num_channels: int, regions: bool) -> float:
+def share_of_each_class(name: str, num_channels: int, regions: bool) -> float:
     """Factor that turns a sum over the classes of one softmax, or over one region's in and out, into ``name``.
 
     1 for ``sum`` (the paper's formulas); for ``mean`` (the authors' code) 1 / K, or 1 / 2 for a region, in two classes.
     """
-    require_choice("reduction", name, ("mean", "sum"))
+    require_choice("class_reduction", name, ("mean", "sum"))
     return 1.0 if name == "sum" else 0.5 if regions else 1.0 / num_channels

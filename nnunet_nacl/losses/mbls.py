@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, class_reduction, read_batch, require_weight
+from nnunet_nacl.losses.batch import Batch, read_batch, require_weight, share_of_each_class
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.methods import METHODS
 
@@ -18,7 +18,7 @@ def mbls(
     *,
     penalty_weight: float = DEFAULTS["penalty_weight"],
     margin: float = DEFAULTS["margin"],
-    reduction: str = DEFAULTS["reduction"],
+    class_reduction: str = DEFAULTS["class_reduction"],
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
@@ -28,7 +28,7 @@ def mbls(
     Args:
         penalty_weight: lambda, not negative; 0 is cross-entropy.
         margin: m, how far the largest logit may exceed the others, not negative.
-        reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
+        class_reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
         regions: Sigmoid heads: relu(|l_r| - m) (``sum``) or half of it (``mean``).
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
@@ -43,7 +43,7 @@ def mbls(
     require_weight("penalty_weight", penalty_weight)
     require_weight("margin", margin)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    factor = penalty_weight * share_of_each_class(class_reduction, logits.shape[1], regions)
     loss = voxelwise_cross_entropy(batch)
     return batch.mean(loss + factor * _excess(batch, margin) if factor else loss)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import PENALTIES, class_reduction, read_batch, require_weight
+from nnunet_nacl.losses.batch import PENALTIES, read_batch, require_weight, share_of_each_class
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.losses.priors import Neighborhood, require_choice
 from nnunet_nacl.methods import METHODS
@@ -23,7 +23,7 @@ def nacl(
     sigma: float = DEFAULTS["sigma"],
     penalty: str = DEFAULTS["penalty"],
     space: str = DEFAULTS["space"],
-    reduction: str = DEFAULTS["reduction"],
+    class_reduction: str = DEFAULTS["class_reduction"],
     padding: str = DEFAULTS["padding"],
     prior_scale: float = DEFAULTS["prior_scale"],
     ignore_label: int | None = None,
@@ -42,8 +42,8 @@ def nacl(
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
         penalty: P, ``l1`` or ``l2``.
         space: ``logits`` as above, or ``softmax``, which replaces l by the probabilities (fig. 3 of the paper).
-        reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by the
-            factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
+        class_reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by
+            the factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
         padding: Beyond the border: ``valid``, ``background``, ``zeros`` or ``replicate``; see ``Neighborhood``.
         prior_scale: m, not negative: the constraint becomes m tau. Not in the paper; with m = 5 the logits of plain
             background may differ by 5, so that it keeps its confidence.
@@ -65,7 +65,7 @@ def nacl(
     require_choice("space", space, ("logits", "softmax"))
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    factor = penalty_weight * share_of_each_class(class_reduction, logits.shape[1], regions)
     neighborhood.sizes(logits.ndim - 2)  # checked also where lambda = 0 leaves the prior out
     if not factor:
         return batch.mean(voxelwise_cross_entropy(batch))

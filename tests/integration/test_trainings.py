@@ -56,7 +56,7 @@ CHAINS = (  # every method, and every pair of label space, configuration and pla
     Chain("ignore", ("3d_fullres",), "anisotropic", "NACL_gaussian_l2", "kernel_size=(1, 3, 3)", npz=True),
     Chain("ignore", CASCADE, "default", "DiceFocal", "gamma=3.0"),
     Chain("regions", ("2d",), "anisotropic", "LS", "smoothing=0.1"),
-    Chain("regions", ("3d_fullres",), "default", "ECP_sum", "reduction='sum'", npz=True),
+    Chain("regions", ("3d_fullres",), "default", "ECP_sum", "class_reduction='sum'", npz=True),
     Chain("regions", CASCADE, "resenc", "NACL_adam", "kernel_size=(3, 3, 3)"),
     Chain("regions_ignore", ("2d",), "default", "CE", "CELoss"),
     Chain("regions_ignore", ("3d_fullres",), "resenc", "DiceSVLS", "kernel_size=(3, 3, 3)", npz=True),

@@ -31,7 +31,7 @@ OTHER_VALUES = {
     "prior": "gaussian",
     "penalty": "l2",
     "space": "softmax",
-    "reduction": "sum",
+    "class_reduction": "sum",
     "margin": 1.0,
 }
 
@@ -64,8 +64,8 @@ CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in 
 PRIORS = ("mean", "gaussian", "svls")
 PADDINGS = ("valid", "background", "zeros", "replicate")
 PENALTY_FORMS = [
-    {"penalty": penalty, "space": space, "reduction": reduction}
-    for penalty, space, reduction in itertools.product(("l1", "l2"), ("logits", "softmax"), ("mean", "sum"))
+    {"penalty": penalty, "space": space, "class_reduction": class_reduction}
+    for penalty, space, class_reduction in itertools.product(("l1", "l2"), ("logits", "softmax"), ("mean", "sum"))
 ]
 
 

@@ -77,8 +77,8 @@ CE, ENTROPY = -math.log(PROBS[0]), -sum(p * math.log(p) for p in PROBS)
 P = 1 / (1 + math.exp(-0.8))
 BCE, BINARY_ENTROPY = -math.log(P), -P * math.log(P) - (1 - P) * math.log(1 - P)
 SUM, MEAN, L2, SOFTMAX, SCALED = (
-    {"reduction": "sum"},
-    {"reduction": "mean"},
+    {"class_reduction": "sum"},
+    {"class_reduction": "mean"},
     {"penalty": "l2"},
     {"space": "softmax"},
     {"prior_scale": 5.0},

@@ -24,7 +24,7 @@ from tests.reference import losses as reference
 
 SPATIAL = [(5, 4), (3, 4, 3)]
 FURTHER = [
-    *[("mbls", {"margin": margin, "reduction": "sum"}) for margin in (0.0, 4.0)],
+    *[("mbls", {"margin": margin, "class_reduction": "sum"}) for margin in (0.0, 4.0)],
     *[("focal", {"gamma": gamma}) for gamma in (0.0, 0.5, 1.0, 2.0)],
     *[("svls", {"kernel_size": 3, "sigma": 0.3, "padding": padding}) for padding in PADDINGS],
     ("svls", {"kernel_size": 5, "sigma": 3.0, "padding": "zeros"}),

@@ -100,8 +100,8 @@ def _penalty(difference, penalty):
     return _absolute(difference) if penalty == "l1" else difference**2
 
 
-def _over_classes(terms, reduction):
-    return terms.mean(axis=1) if reduction == "mean" else terms.sum(axis=1)
+def _over_classes(terms, class_reduction):
+    return terms.mean(axis=1) if class_reduction == "mean" else terms.sum(axis=1)
 
 
 def soft_cross_entropy_term(logits, soft_labels):
@@ -114,21 +114,21 @@ def focal_term(logits, one_hot, gamma):
     return -(prob_of_others**gamma) * (log_probs * one_hot).sum(axis=1)
 
 
-def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, reduction, prior_scale):
+def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, class_reduction, prior_scale):
     position = np.exp(_log_softmax(logits)) if space == "softmax" else logits
     terms = _penalty(prior_scale * tau - position, penalty)
-    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, reduction)
+    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, class_reduction)
 
 
-def mbls_term(logits, one_hot, penalty_weight, margin, reduction):
+def mbls_term(logits, one_hot, penalty_weight, margin, class_reduction):
     terms = _relu(_highest(logits) - logits - margin)
-    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, reduction)
+    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, class_reduction)
 
 
-def ecp_term(logits, one_hot, penalty_weight, reduction):
+def ecp_term(logits, one_hot, penalty_weight, class_reduction):
     log_probs = _log_softmax(logits)
     terms = -np.exp(log_probs) * log_probs
-    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, reduction)
+    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, class_reduction)
 
 
 # The same for one region, whose logits are (M, 1): in or out.
@@ -143,8 +143,8 @@ def _in_and_out(share):
     return np.concatenate([1 - share, share], axis=1)
 
 
-def _half_if_mean(reduction):
-    return 0.5 if reduction == "mean" else 1.0
+def _half_if_mean(class_reduction):
+    return 0.5 if class_reduction == "mean" else 1.0
 
 
 def region_soft_cross_entropy_term(logits, soft_membership):
@@ -155,24 +155,26 @@ def region_focal_term(logits, membership, gamma):
     return focal_term(_two_classes(logits), _in_and_out(membership), gamma)
 
 
-def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, reduction, prior_scale):
+def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, class_reduction, prior_scale):
     prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
     position = 2 * prob - 1 if space == "softmax" else logits
     term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
     if penalty == "l2":
         term = term / 2
-    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(reduction) * term
+    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(class_reduction) * term
 
 
-def region_mbls_term(logits, membership, penalty_weight, margin, reduction):
+def region_mbls_term(logits, membership, penalty_weight, margin, class_reduction):
     term = _relu(_absolute(logits) - margin)[:, 0]
-    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(reduction) * term
+    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(class_reduction) * term
 
 
-def region_ecp_term(logits, membership, penalty_weight, reduction):
+def region_ecp_term(logits, membership, penalty_weight, class_reduction):
     log_probs = _log_softmax(_two_classes(logits))
     entropy = -(np.exp(log_probs) * log_probs).sum(axis=1)
-    return region_soft_cross_entropy_term(logits, membership) - penalty_weight * _half_if_mean(reduction) * entropy
+    return (
+        region_soft_cross_entropy_term(logits, membership) - penalty_weight * _half_if_mean(class_reduction) * entropy
+    )
 
 
 def _rows(array):
@@ -267,12 +269,12 @@ def focal(logits, target, *, gamma=3.0, **space):
     return _evaluate(logits, target, focal_term, region_focal_term, gamma, **space)
 
 
-def ecp(logits, target, *, penalty_weight=0.1, reduction="mean", **space):
-    return _evaluate(logits, target, ecp_term, region_ecp_term, penalty_weight, reduction, **space)
+def ecp(logits, target, *, penalty_weight=0.1, class_reduction="mean", **space):
+    return _evaluate(logits, target, ecp_term, region_ecp_term, penalty_weight, class_reduction, **space)
 
 
-def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, reduction="mean", **space):
-    return _evaluate(logits, target, mbls_term, region_mbls_term, penalty_weight, margin, reduction, **space)
+def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, class_reduction="mean", **space):
+    return _evaluate(logits, target, mbls_term, region_mbls_term, penalty_weight, margin, class_reduction, **space)
 
 
 def svls(logits, target, *, sigma=2.0, kernel_size=3, padding="replicate", **space):
@@ -288,13 +290,13 @@ def nacl(
     penalty_weight=0.1,
     penalty="l1",
     space="logits",
-    reduction="mean",
+    class_reduction="mean",
     prior_scale=1.0,
     ignore_label=None,
     regions=False,
     **around,
 ):
     around = {"kernel_size": 3, "prior": "mean", "sigma": 1.0, "padding": "valid"} | around
-    settings = (penalty_weight, penalty, space, reduction, prior_scale)
+    settings = (penalty_weight, penalty, space, class_reduction, prior_scale)
     labels = {"ignore_label": ignore_label, "regions": regions}
     return _evaluate(logits, target, nacl_term, region_nacl_term, *settings, neighborhood=around, **labels)

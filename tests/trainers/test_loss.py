@@ -82,10 +82,10 @@ def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space:
 CONFIGURED = {
     "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5": {
         **{"penalty_weight": 0.2, "kernel_size": (5, 5), "prior": "gaussian", "sigma": 2.0, "penalty": "l2"},
-        **{"space": "softmax", "reduction": "sum", "prior_scale": 5.0},
+        **{"space": "softmax", "class_reduction": "sum", "prior_scale": 5.0},
     },
     "SVLS_k5_sigma1": {"sigma": 1.0, "kernel_size": (5, 5)},
-    "MbLS_lambda0p2_sum_m10": {"penalty_weight": 0.2, "margin": 10.0, "reduction": "sum"},
+    "MbLS_lambda0p2_sum_m10": {"penalty_weight": 0.2, "margin": 10.0, "class_reduction": "sum"},
     "CE": {},
 }
 
