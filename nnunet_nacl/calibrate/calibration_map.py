@@ -39,7 +39,7 @@ from nnunet_nacl.numbers.recall import LearnedRecall
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.numbers.voxel_uncertainty import label_confidence
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 FEWEST_CASES = 5
 """To fit a map to."""
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
@@ -417,8 +417,8 @@ class CalibrationMap:
         content = read_dict(path)
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; calibrate "
-                "again, or remove it."
+                f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; run "
+                "nnunet_nacl calibrate again, or remove it."
             )
         fix = "calibrate again, or give its calibration_map.json"
         return decode(cls, content, f"{path}: not a map of `nnunet_nacl calibrate`", fix=fix)

@@ -156,8 +156,6 @@ def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> l
     shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error, verbose)
     why = {name: unknown for key, name in names.items() if (unknown := learned.dice[key].why_no_interval)}
     lines = [text_of(frames(shown)[1].drop(columns="key")), *more, *named_together(why)]
-    silent = [names[key] for key in learned.says_nothing]
-    lines += named_together(dict.fromkeys(silent, "predicted Dice is no better than a constant, and flags no scan"))
     if not learned.as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return lines

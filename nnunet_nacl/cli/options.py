@@ -97,7 +97,7 @@ def flags_of(
     args: argparse.Namespace, names: Mapping[str, str], quality: QualityOfMap | None, unknown: str = ""
 ) -> Flags | None:
     """What ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; ``unknown``: why nothing is known of Dice."""
-    from nnunet_nacl.numbers.flags import parse_bad, read_bad, share_of
+    from nnunet_nacl.numbers.flags import Flags, parse_bad, read_bad, share_of
 
     if not args.bad:
         for flag in ("find", "miss", "structures"):
@@ -108,7 +108,7 @@ def flags_of(
     bad = read_bad(parse_bad(args.bad), names, args.structures)
     if quality is None:
         raise UserError(f"-bad: nothing is known of Dice: {unknown}")
-    return quality.flags(bad, names, find, miss)
+    return Flags.of(quality.learned.scores, bad, names, find, miss)
 
 
 def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path], ending: str) -> None:

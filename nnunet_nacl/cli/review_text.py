@@ -15,7 +15,7 @@ from nnunet_nacl.cli.options import flags_of, report_problems, whole_number, wri
 from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
 from nnunet_nacl.numbers.flags import share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.show.tables import number, text_of
+from nnunet_nacl.show.tables import text_of
 
 if TYPE_CHECKING:
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -117,15 +117,15 @@ def print_list(listed: ReviewList, output: Path, name: str) -> None:
 
     scans = listed.scans
     if len(scans):
-        order = "score" if listed.is_scored else "predicted Dice"
-        shown = f"({min(_SHOWN, len(scans))} of {len(scans)})"
-        print(f"{listed.summary}\n{len(scans)} {name}s, lowest {order} first {shown}:\n{_table_text(listed)}")
+        shown = f"{min(_SHOWN, len(scans))} of {len(scans)} {name}s"
+        print(f"{listed.summary}\nPredicted Dice, the lowest first ({shown}):\n{_table_text(listed)}")
     if listed.structures.dice_low.notna().any():
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     if any(scans.unlike[:_SHOWN]):
         print("!: not supported, the scan is unlike those.")
     for case in listed.cases("is_flagged")[:_SHOWN]:
-        print(f"  {one_line(case)}: {one_line(scans.why[case])}")
+        if why := listed.reasons(case):
+            print(f"  {one_line(case)}: {one_line(why)}")
     if drawn := sorted(listed.cases("is_drawn")):
         print(f"Drawn by chance, to be looked at too: {one_line(some(drawn, _SHOWN))}")
     for note in listed.about.notes:
@@ -133,32 +133,24 @@ def print_list(listed: ReviewList, output: Path, name: str) -> None:
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / file}" for file in (REVIEW, STRUCTURES, SCANS)))
     if any(listed.records[case].findings for case in scans.index):
         print(f"findings: {output / FINDINGS}")
-    print(f"{listed.reservation} {RESEARCH}")
+    print(RESEARCH)
 
 
 def _table_text(listed: ReviewList) -> str:
-    """The first rows of the list; of each structure the volume, or predicted Dice where a map learned it.
+    """The first rows of the list: predicted Dice of each structure, of more than three the worst three.
 
-    Behind it stands how probably the structure is in the scan, where that is known. Of more than three structures a row
-    names the worst three, and says how many more there are.
+    Behind it stands how probably the structure is present, where that is known.
     """
-    from nnunet_nacl.review.reasons import volume_text, worst_first
+    from nnunet_nacl.review.reasons import dice_text, worst_first
 
-    predicts_dice, more = listed.quality is not None, listed.structures.key.nunique() - _WORST
-    shown, lines = "predicted Dice" if predicts_dice else listed.scans.unit.iloc[0], []
+    lines, is_many = [], listed.structures.key.nunique() > _WORST
     first: list[Any] = list(listed.scans[:_SHOWN].itertuples())
     for rank, scan in enumerate(first, 1):
-        line = {"rank": rank, "case": scan.Index} | ({"score": scan.score} if listed.is_scored else {})
-        line["lowest predicted Dice"] = scan.lowest_predicted_dice
-        structures = listed.structures.loc[[scan.Index]]
-        rows: list[Any] = list((worst_first(structures)[:_WORST] if more > 0 else structures).itertuples())
+        line, structures = {"rank": rank, "case": scan.Index}, listed.structures.loc[[scan.Index]]
+        rows: list[Any] = list((worst_first(structures)[:_WORST] if is_many else structures).itertuples())
         for i, row in enumerate(rows, 1):
-            cell = volume_text(row.volume, 4)
-            if predicts_dice:
-                ends = "" if math.isnan(row.dice_low) else f" ({row.dice_low:.2f}-{row.dice_high:.2f})"
-                cell = f"{number(row.predicted_dice, 2)}{ends}{'!' * bool(ends and scan.unlike)}"
-            cell = cell if math.isnan(row.present) else f"{cell}, there {row.present:.2f}"
-            name = f"worst {i}" if more > 0 else row.name
-            line[f"{name} ({shown})"] = f"{row.name} {cell}" if more > 0 else cell
-        lines.append(line | ({f"and {more} more": ""} if more > 0 else {}))
+            cell = dice_text(row) + "!" * (bool(scan.unlike) and not math.isnan(row.dice_low))
+            cell += "" if math.isnan(row.present) else f", present {row.present:.2f}"
+            line |= {f"worst {i}": f"{row.name} {cell}"} if is_many else {row.name: cell}
+        lines.append(line)
     return text_of(lines, keys=2)

@@ -64,7 +64,7 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
 
 
 def channels_apart(files: Sequence[Path]) -> str:
-    """How channels lie apart by their headers, in words, as nnU-Net takes them all the same; empty if they do not."""
+    """Which channels lie apart by their headers, and in what, as nnU-Net takes them all the same; else empty."""
     places = []
     with contextlib.suppress(RuntimeError):  # what SimpleITK does not read, nibabel may
         for path in files:
@@ -73,7 +73,7 @@ def channels_apart(files: Sequence[Path]) -> str:
             places.append(Geometry.of({"spacing": stuff["spacing"][::-1], "sitk_stuff": stuff}))
     for path, place in zip(files[1:], places[1:]):
         if differing := geometry_difference(places[0], place, (), ()):
-            return f"{files[0].name} and {path.name} lie apart: {differing}"
+            return f"{path.name} lies apart from {files[0].name}: {differing.partition(' (')[0]}"
     return ""
 
 

@@ -133,7 +133,7 @@ class TrainingRange:
         return cls("the calibration scans", *np.exp(columns).reshape(2, 3, -1).transpose(0, 2, 1))
 
     def compare(self, geometry: Geometry, shape: Sequence[int]) -> list[str]:
-        """How spacing and size of an image, borders of zeros cut off, differ: a clause an axis beyond the range."""
+        """Spacing and size of an image, borders of zeros cut off, that lie beyond the range: a text for each axis."""
         spacing, said = np.array(geometry.spacing_mm), list[str]()
         unit = "pixels" if geometry.unit == "pixels" else "mm"
         sizes = ("spacing", spacing, self.spacings_mm), ("size", spacing * np.array(shape), self.sizes_mm)
@@ -141,8 +141,7 @@ class TrainingRange:
             for axis in range(int(geometry.is_2d), 3):  # nnU-Net's first axis of 2D images is none
                 value, low, high = values[axis], usual[:, axis].min(), usual[:, axis].max()
                 if not low / _SLACK <= value <= high * _SLACK:
-                    side, factor = ("largest", value / high) if value > high else ("smallest", value / low)
-                    reach, side = (f"{low:.3g} to {high:.3g}", side) if low < high else (f"{low:.3g}", "usual")
-                    times = f"in {self.whose} {reach} ({factor:.2g} x the {side})"
-                    said.append(f"{quantity} along {'zyx'[axis]} {value:.3g} {unit}, {times}")
+                    reach = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
+                    usual_of = self.whose.removeprefix("the ")
+                    said.append(f"{quantity} along {'zyx'[axis]} {value:.3g} {unit} ({usual_of} {reach})")
         return said

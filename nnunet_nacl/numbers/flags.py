@@ -1,8 +1,8 @@
 """Flags scans by their score, so that a chosen share of the bad ones is found; and what that costs.
 
-The score of a scan is the smallest, over the structures that count, of the Dice that a structure can expect
-(:func:`structure_score`) less the Dice below which it is bad. A scan is flagged where its score is at most a threshold,
-which conformal risk control over patients finds (:func:`smallest_threshold`).
+The score of a scan is the smallest, over the structures that count, of a structure's score (:func:`structure_score`)
+less the Dice below which it is bad. A scan is flagged where its score is at most a threshold, which conformal risk
+control over patients finds (:func:`smallest_threshold`).
 """
 
 from __future__ import annotations
@@ -35,24 +35,18 @@ BadSpec = float | Mapping[str, float]
 """One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does not count."""
 
 
-def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool, says_nothing: bool) -> np.ndarray:
-    """(...) Dice that a structure can expect: p x where it is segmented (0 if absent), else 1 - p (0 if present).
+def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool) -> np.ndarray:
+    """(...) score of a structure: its predicted Dice where it was segmented, else 1 - p; NaN where p is not known.
 
-    Of a structure that some calibration scans lack, without anything learned about which: x where it is segmented, and
-    NaN where it is not. Four digits put scans that are alike on one side of a threshold.
+    Four digits put scans that are alike on one side of a threshold.
 
     Args:
-        predicted_dice: (...) x; NaN where the structure was not segmented.
-        present: (...) p; NaN where that was not learned: 1 for a structure that all calibration scans have.
-        always: Whether all calibration scans have it.
-        says_nothing: Whether on left-out patients a constant was as near to the true Dice as x: then p alone counts.
+        predicted_dice: (...) NaN where the structure was not segmented.
+        present: (...) p, the probability that it is present; NaN where that was not learned.
+        always: Whether all calibration scans have it: then p is 1 where it was not learned.
     """
     x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
-    p = np.where(np.isnan(p) & always, 1.0, p)
-    likely = np.where(np.isnan(p), 1.0, p)
-    unknown = says_nothing & (np.isnan(p) | always)
-    segmented = np.where(unknown, math.nan, likely if says_nothing else x * likely)
-    return np.where(np.isnan(x), 1 - p, segmented).round(DIGITS)
+    return np.where(np.isnan(x), 1 - np.where(np.isnan(p) & always, 1.0, p), x).round(DIGITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +54,7 @@ class ScanScores:
     """The calibration scans, each as maps saw it that were fitted without its patient.
 
     Attributes:
-        score: By structure (n,) the Dice that it can expect, see :func:`structure_score`; NaN where nothing is known.
+        score: By structure (n,) its score, see :func:`structure_score`; NaN where nothing is known.
         dice: By structure (n,) true Dice; 0 for one that was missed or invented, NaN for one that is in neither.
         entropy: (n,) mean normalised entropy over the segmented structures; NaN where nothing was segmented.
         patient: (n,) to whom each scan belongs, numbers from 0.
@@ -136,11 +130,11 @@ class Flags:
         bad: By name of each structure that counts, the Dice below which it, and so its scan, is bad.
         find: Share of the bad scans to be flagged; null where only ``miss`` was asked for.
         miss: Share of all scans that may be bad and not flagged; null where it was not asked for.
-        threshold: A scan is flagged where its score is at most this; null where no score is low enough.
+        threshold: A scan is flagged where its score is at most this; null where none is flagged by it.
         n_scans, n_bad_patients: Calibration scans, and patients with a bad one.
         share_bad: Share of the calibration scans that are bad.
         share_found, share_flagged: Share of these, and of all, that are flagged; NaN where none is bad.
-        why_not: Why scans are ranked only; empty where they are flagged.
+        why_not: Why no threshold could be learned; else empty.
         counted: The structures that count, in words; empty where all do.
     """
 
@@ -184,7 +178,7 @@ class Flags:
                 whose = "calibration patients" + " with a bad scan" * of_bad
                 best = math.floor(1000 * n / (n + 1)) / 1000 if of_bad else math.ceil(1000 / (n + 1)) / 1000
                 why_not = f"{flag} {share:g} takes {patients_needed(rate)} {whose}, there are {n}"
-                why_not += f"; with these {flag} {best:g} can be had" if n else ""
+                why_not += f"; {flag} {best:g} can be had" if n else ""
                 if given is not None or not of_bad:
                     raise UserError(f"{why_not}.")
         threshold = max(thresholds)
@@ -203,39 +197,25 @@ class Flags:
             counted="" if len(bad) == len(names) else some([names[key] for key in bad]),
         )
 
-    def flags(self, score: float) -> bool:
-        """Whether a scan with this score is flagged; one without (NaN) always is."""
-        if self.why_not:
-            return False
-        return math.isnan(score) or (self.threshold is not None and score <= self.threshold)
-
     @property
     def aim(self) -> str:
-        """One or two sentences: what is aimed at, beside the calibration scans."""
-        limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
-        below = limits[0] if len(limits) == 1 else some([f"{limit:g} ({name})" for name, limit in self.bad.items()])
-        were = f"{_percent(self.share_bad)} of the {self.n_scans} calibration scans were"
-        whose = f" of {self.counted}" if self.counted and len(limits) == 1 else ""
-        bad = f"a Dice{whose} below {below}; {were}"
+        """What flags by predicted Dice aim at, beside the calibration scans; or why no scan is flagged by it."""
         if self.why_not:
-            return f"Scans are ranked, not flagged: {self.why_not} (bad: {bad})."
+            return f"Flagging by predicted Dice is off: no limit could be learned ({self.why_not})."
+        limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
+        bad = f"Dice{f' of {self.counted}' if self.counted else ''} below {limits[0]}"
+        if len(limits) > 1:
+            bad = f"Dice below {some([f'{limit:g} ({name})' for name, limit in self.bad.items()])}"
+        share_bad, found, flagged = (
+            f"{100 * share:.0f} %" for share in (self.share_bad, self.share_found, self.share_flagged)
+        )
+        scans = f"of the {self.n_scans} calibration scans {share_bad} were bad ({bad})"
         if self.threshold is None:
-            return f"No score is low enough to be flagged ({bad}): all scans without a score are, and no others."
-        aims = []
-        if self.find is not None:
-            found, of = _counts(self.find)
-            aims.append(f"of {of} bad scans ({bad}) {found} are flagged")
-        if self.miss is not None and self.share_bad > self.miss:
-            missed, of = _counts(self.miss)
-            aims.append(f"of {of} scans at most {missed} {'is' if missed == '1' else 'are'} bad and not flagged")
-            aims[-1] += f" ({bad})" if self.find is None else ""
-        text = f"Aim: {', and '.join(aims)}." if aims else ""
-        if self.miss is not None and self.share_bad <= self.miss:
-            text += f" -miss {self.miss:g} says nothing here: only {were} bad ({bad.partition(';')[0]})."
-        if not math.isnan(self.share_found):
-            found, flagged = _percent(self.share_found), _percent(self.share_flagged)
-            text += f" Of the calibration scans, {found} of the bad ones and {flagged} of all are flagged."
-        return text.strip()
+            return f"No scan is flagged by predicted Dice: {scans}."
+        aims = [] if self.find is None else [f"{100 * self.find:g} % of the bad scans are flagged"]
+        aims += [] if self.miss is None else [f"at most {100 * self.miss:g} % of all scans are bad and not flagged"]
+        aim = f"Aim for patients like those of the calibration: {', and '.join(aims)}."
+        return f"{aim} O{scans[1:]}; {found} of these and {flagged} of all would be flagged."
 
 
 def read_bad(
@@ -303,17 +283,6 @@ def share_of(value: float | None, flag: str) -> float | None:
     if value is not None and not 0 < value < 1:
         raise UserError(f"{flag} is a share, above 0 and below 1, got {value:g}.")
     return value
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def _counts(share: float) -> tuple[str, str]:
-    """Two numbers that make a share: ``9`` of ``10``."""
-    exact = Fraction(str(share))
-    of = next((power for power in (10, 100, 1000) if (exact * power).denominator == 1), None)
-    return (f"{exact * of}", f"{of}") if of else (f"{100 * share:g}", "100")
 
 
 def flag_costs(scores: ScanScores) -> pd.DataFrame:

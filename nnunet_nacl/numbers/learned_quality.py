@@ -163,11 +163,6 @@ class EstimateCheck:
     width: Size
     n: NonNegativeInt
 
-    @property
-    def says_nothing(self) -> bool:
-        """Whether a constant is as near to the truth; no where there were too few patients to tell."""
-        return self.error >= self.error_of_constant
-
 
 def check_estimate(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
@@ -225,15 +220,10 @@ class LearnedQuality:
                 if estimate.bounds != bounds:
                     raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
         scores = self.scores
-        for key in self.dice.keys() & scores.score.keys() - set(self.says_nothing):  # what is predicted has a score
+        for key in self.dice.keys() & scores.score.keys():  # what is predicted has a score
             n_predicted = len(scores.patient if key in scores.always else self.dice[key].patient)
             if (n := np.count_nonzero(~np.isnan(scores.score[key]))) < n_predicted:
                 raise ValueError(f"scores.score.{key}: {n} scans have a score, {n_predicted} were predicted.")
-
-    @property
-    def says_nothing(self) -> list[str]:
-        """Structures whose predicted Dice is no better than a constant on cases that were left out."""
-        return [key for key, check in self.checks.get("dice", {}).items() if check.says_nothing]
 
     def predict_dice(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table of other cases than it was learned from, with the columns of ``DICE``."""
@@ -260,8 +250,7 @@ def learn(
             pair = _seen(rows, predicted), rows[true]
             estimates[kind][key] = StructureEstimate.fit(*pair, names, scale)
             checks[kind][key] = check_estimate(*pair, names, scale)
-        silent = checks["dice"][key].says_nothing
-        score[key] = structure_score(rows.predicted_dice, present[rows.index], is_always, silent).tolist()
+        score[key] = structure_score(rows.predicted_dice, present[rows.index], is_always).tolist()
         dice[key] = rows.Dice.round(DIGITS).tolist()
         always += [key] if is_always else []
     entropy = table.groupby("case", sort=False).entropy.first()

@@ -30,9 +30,8 @@ LOG = "log "
 """Begins the name of a number that is a logarithm."""
 FEWEST_TO_COMPARE = 20
 """Scans of a batch without which its scores are not compared with those of the calibration scans."""
-_NEIGHBOURS, _MOST_NAMED = 5, 3
+_NEIGHBOURS = 5
 _LEAST_SPREAD = 0.05
-_STANDS_OUT = 3.0  # spreads from the median
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +86,13 @@ class CalibrationProfiles:
         shares = np.bincount(self.patient, at_least) / np.bincount(self.patient)
         return float((1 + shares.sum()) / (self.n_patients + 1)) if self.n_patients > 1 else math.nan
 
-    def stands_out(self, profile: np.ndarray) -> list[str]:
-        """The at most three numbers of an (F,) profile that are farthest off, in words."""
+    def stands_out(self, profile: np.ndarray) -> str:
+        """The number of an (F,) profile that is farthest off, with the range of the calibration scans."""
         middle, spread = _scale(self._table)
-        away = np.nan_to_num(np.abs(profile - middle) / spread)
-        order = [i for i in np.argsort(-away)[:_MOST_NAMED] if away[i] >= _STANDS_OUT] or [int(np.argmax(away))]
-        words = []
-        for i in order:
-            numbers = np.array([profile[i], np.nanmin(self._table[:, i]), np.nanmax(self._table[:, i])])
-            value, low, high = np.exp(numbers) if self.names[i].startswith(LOG) else numbers
-            words.append(f"{self.names[i].removeprefix(LOG)} {value:.3g}, they have {low:.3g} to {high:.3g}")
-        return words
+        i = int(np.argmax(np.nan_to_num(np.abs(profile - middle) / spread)))
+        numbers = np.array([profile[i], np.nanmin(self._table[:, i]), np.nanmax(self._table[:, i])])
+        value, low, high = np.exp(numbers) if self.names[i].startswith(LOG) else numbers
+        return f"{self.names[i].removeprefix(LOG)} {value:.3g} ({low:.3g} to {high:.3g})"
 
 
 @dataclass(frozen=True)
@@ -134,16 +129,14 @@ class UnlikeScans:
     @property
     def text(self) -> str:
         """One sentence; empty where neither a scan nor the batch is unlike."""
-        farther = f"that the whole batch is farther off has p = {self.two_sample:.2g}"
         if self.n_unlike:
-            verb = "is" if self.n_unlike == 1 else "are"
-            tested = "" if math.isnan(self.two_sample) else f"; {farther}"
+            verb, p = "is" if self.n_unlike == 1 else "are", f"by chance p = {self.probability:.2g}"
             return (
-                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans: intervals and flags are not "
-                f"supported there (were all like them, so many had a probability of {self.probability:.2g}{tested})."
+                f"{self.n_unlike} of {self.n_scans} {verb} unlike the calibration scans ({p}): intervals and flags are "
+                "not supported there."
             )
-        alone = f"No scan is unlike the calibration scans by itself, but {farther}: rely less on intervals and flags."
-        return alone if self.two_sample <= self.level else ""  # NaN is not
+        batch = f"The batch is unlike the calibration scans (p = {self.two_sample:.2g}), though no single scan is:"
+        return f"{batch} rely less on intervals and flags." if self.two_sample <= self.level else ""  # NaN is not
 
 
 def batch_probability(n_unlike: int, m: int, n_patients: int, level: float) -> float:

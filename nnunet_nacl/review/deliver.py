@@ -243,7 +243,7 @@ def _write(
         "sensitive": encode(run.aims.sensitive),
         "unlike": encode(listed.unlike),
         "members_dice_threshold": LOWEST_MEMBERS_DICE if len(run.members) > 1 else None,
-        "notes": [*notes, listed.reservation, list_files.RESEARCH],
+        "notes": [*notes, list_files.RESEARCH],
         "n_cases": len(listed.scans),
         "n_to_look_at": len(listed.cases("is_flagged")),
         "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if run.aims.also else None,

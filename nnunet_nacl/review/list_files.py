@@ -139,7 +139,7 @@ class PredictionRecord(TypedDict):
 
 # Columns of the tables by those of the list; a new one is a line here, and its value in the record.
 _REVIEW = {
-    **{"rank": "rank", "case": "case", "is_flagged": "flag", "why": "reasons", "n_named": "n_structures_with_reasons"},
+    **{"rank": "rank", "case": "case", "is_flagged": "flag", "why": "reasons"},
     **{"score": "score", "worst_structure": "worst_structure", "predicted_dice": "predicted_dice"},
     **{"dice_low": "predicted_dice_low", "dice_high": "predicted_dice_high", "problem": "problem"},
 }
@@ -151,7 +151,7 @@ _SCANS = {
 }
 _STRUCTURES = {
     **{"case": "case", "name": "structure", "predicted_dice": "predicted_dice", "dice_low": "predicted_dice_low"},
-    **{"dice_high": "predicted_dice_high", "score": "score", "says_nothing": "no_better_than_constant"},
+    **{"dice_high": "predicted_dice_high", "score": "score"},
     **{"volume": "{size}_{unit}", "predicted_volume": "predicted_{size}_{unit}"},
     **{f"volume_{end}": f"predicted_{{size}}_{end}_{{unit}}" for end in ("low", "high")},
     **{"present": "present_probability", "members_dice": "members_dice"},
@@ -168,7 +168,6 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
     scans = listed.scans.reset_index(names="case").assign(problem=None)
     scans["rank"] = scans.index + 1
     scans["n_members"] = scans.n_members.astype(int)
-    scans["n_named"] = [len({name for names in reasons.values() for name in names}) for reasons in scans.reasons]
     for column in ("is_flagged", "is_empty"):
         scans[column] = scans[column].map({True: "yes", False: "no"})
     review = scans[[*_REVIEW]].rename(columns=_REVIEW).astype(object)
@@ -194,10 +193,7 @@ def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
         }
         if len(members) > 1:
             columns |= {member: f"{columns['volume']} {member.removeprefix(MEMBER)}" for member in members}
-        part = part.assign(
-            says_nothing=part.says_nothing.map({True: "yes", False: None}), pieces=part.pieces.astype(int)
-        )
-        parts.append(part[[*columns]].rename(columns=columns))
+        parts.append(part.assign(pieces=part.pieces.astype(int))[[*columns]].rename(columns=columns))
     return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["case", "structure", "score"])
 
 

@@ -21,6 +21,7 @@ from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.show.rendering import render_page
+from nnunet_nacl.show.tables import number
 
 LARGEST_PAGE = 10_000_000
 """Characters of a page that shows all cases."""
@@ -29,7 +30,7 @@ MOST_FINDINGS = 5
 """Of a structure on a page."""
 
 _UNITS = {"mm2": "mm²"}
-_MOST_STRUCTURES, _SHOWN = 4, 3  # of more, those with a reason and the worst are shown, the rest folds open
+_MOST_STRUCTURES = 4  # of more, the worst are shown
 _FOR_SCRIPT = ("slices", "first", "of", "axis")
 
 
@@ -79,10 +80,8 @@ def _render_list(
         pages=pages,
         this_page=page,
         date=f"{datetime.now():%Y-%m-%d}",
-        columns=[*(["score"] if listed.is_scored else []), *columns],
-        flags=listed.aims.flags,
+        columns=columns,
         learned=listed.quality and listed.quality.learned,
-        is_scored=listed.is_scored,
         is_present_known=listed.structures.present.notna().any(),
     )
 
@@ -90,23 +89,18 @@ def _render_list(
 def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
     """What the page says of a scan."""
     record, structures = listed.records[scan.Index], listed.structures.loc[[scan.Index]]
-    cells = [_cell(scan.score, f"{scan.score:.2g}")] if listed.is_scored else []
-    is_unlike, more = bool(scan.unlike), list[str]()
-    if len(structures) > _MOST_STRUCTURES:
-        worst: list[Any] = list(worst_first(structures).itertuples())
-        named = {name for names in scan.reasons.values() for name in names} | {row.name for row in worst[:_SHOWN]}
-        lines = {row.name: f"{row.name} {', '.join(_structure_lines(row, is_unlike))}" for row in worst}
-        more = [line for name, line in lines.items() if name not in named]
-        cells.append({"lines": [line for name, line in lines.items() if name in named], "value": None})
-    else:
-        rows: list[Any] = list(structures.itertuples())
-        cells += [_cell(row.predicted_dice, *_structure_lines(row, is_unlike)) for row in rows]
+    is_unlike, more = bool(scan.unlike), len(structures) - _MOST_STRUCTURES
+    rows: list[Any] = list((worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures).itertuples())
+    cells = [{"lines": _structure_lines(row, is_unlike), "value": row.predicted_dice} for row in rows]  # sort by it
+    if more > 0:
+        lines = [f"{row.name} {', '.join(cell['lines'])}" for row, cell in zip(rows, cells)]
+        cells = [{"lines": [*lines, f"and {more} more, see structures.csv"], "value": math.nan}]
     return {
         "rank": rank,
         "case": scan.Index,
         "page": quote(page_of(scan.Index)) if scan.has_page else "",
-        "reasons": scan.why,
-        "more": more,
+        "is_flagged": scan.is_flagged,
+        "reasons": "drawn by chance" if scan.is_drawn else listed.reasons(scan.Index),
         "place": record.place,
         "picture": f"data:image/png;base64,{record.picture}",
         "size": record.size,
@@ -117,7 +111,7 @@ def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
 def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Path) -> str:
     """The page of a scan, from what the list says of it and from the pictures that were drawn of it."""
     scan, record = listed.scans.loc[case], listed.records[case]
-    pictures = read_pictures(record_path(output / RECORDS, case))
+    pictures, is_unlike = read_pictures(record_path(output / RECORDS, case)), bool(scan.unlike)
     rows: list[Any] = list(listed.structures.loc[[case]].itertuples())
     return render_page(
         "scan.html",
@@ -128,14 +122,7 @@ def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Pa
         back=f"../{PAGE}",
         beside=beside,
         reasons=list(scan.reasons),
-        structures=[
-            {
-                "name": row.name,
-                "lines": _structure_lines(row, bool(scan.unlike)),
-                "why": [reason for reason, names in scan.reasons.items() if row.name in names],
-            }
-            for row in rows
-        ],
+        structures=[(row.name, _structure_lines(row, is_unlike), number(row.members_dice, 2)) for row in rows],
         findings=_findings(record.findings, scan.unit),
         place=record.place,
         pictures=pictures,
@@ -146,20 +133,12 @@ def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Pa
 
 def _structure_lines(row: Any, is_unlike: bool) -> list[str]:
     """What is said of a structure in a scan: predicted Dice, volume, both with intervals, what the map has learned."""
-    lines = ["not segmented" if math.isnan(row.predicted_dice) else dice_text(row)]
+    lines = [dice_text(row)]
     lines += ["interval not supported"] if is_unlike and not math.isnan(row.dice_low) else []
-    lines += ["predicted Dice no better than a constant"] if row.says_nothing else []
     ends = f"{volume_text(row.volume_low)} to {volume_text(row.volume_high)}"
     predicted = "" if math.isnan(row.volume_low) else f" (predicted {volume_text(row.predicted_volume)}, {ends})"
     lines.append(f"{volume_text(row.volume)} {_UNITS.get(row.unit, row.unit)}{predicted}")
-    return lines if math.isnan(row.present) else [*lines, f"in the scan: {row.present:.2f}"]
-
-
-def _cell(value: float, *lines: str) -> dict[str, Any]:
-    """A cell that sorts by its value; its first line is - where that is NaN."""
-    if math.isnan(value):
-        return {"lines": ["-", *lines[1:]], "value": None}
-    return {"lines": lines, "value": value}
+    return lines if math.isnan(row.present) else [*lines, f"present: {row.present:.2f}"]
 
 
 def editor_lines(image: str, segmentation: Path) -> dict[str, str]:

@@ -25,7 +25,6 @@ from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, calibrate_command, fold_of
 from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import LearnedPresence
@@ -67,21 +66,6 @@ class QualityOfMap:
         """
         return [key for key in self.torn if key not in self.learned.scores.always]
 
-    @property
-    def why_no_flags(self) -> str:
-        """Why no score tells which scans may be bad; empty where one does."""
-        if not self.as_network and self.of_map.presence and self.of_map.presence.present:
-            return "these were calibrated before; give the predictions as the network made them."
-        return ""
-
-    def flags(
-        self, bad: Mapping[str, float], structures: Mapping[str, str], find: float | None, miss: float | None
-    ) -> Flags:
-        """By which score scans are flagged; UserError if they were calibrated before, or too few patients tell."""
-        if self.why_no_flags:
-            raise UserError(f"-bad: {self.why_no_flags}")
-        return Flags.of(self.learned.scores, bad, structures, find, miss)
-
     def sensitive(self, recall: float, structures: Mapping[str, str], several: bool) -> SensitiveAim:
         """What labels of scans, perhaps of ``several`` networks, aim at; UserError where none can be had."""
         if not self.as_network:
@@ -96,7 +80,7 @@ class QualityOfMap:
         p = scans.p_value(values)
         if p > level + 1e-9 or scans.why_not(level):
             return p, ""
-        return p, f"unlike the {len(scans.patient)} calibration scans: {'; '.join(scans.stands_out(values))}"
+        return p, f"unlike: {scans.stands_out(values)}"
 
     def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions of cases, which perhaps ``several`` networks predicted together."""

@@ -19,7 +19,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.network import Network
 from nnunet_nacl.nnunet.predicted import predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess
-from nnunet_nacl.numbers.flags import BadSpec, read_bad, share_of
+from nnunet_nacl.numbers.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from nnunet_nacl.review.review_list import Aims, review_list
@@ -126,7 +126,8 @@ class Predictor:
         if bad is not None:
             if quality is None:
                 raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
-            self._flags = quality.flags(read_bad(bad, names), names, share_of(find, "find"), share_of(miss, "miss"))
+            shares = share_of(find, "find"), share_of(miss, "miss")
+            self._flags = Flags.of(quality.learned.scores, read_bad(bad, names), names, *shares)
         self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
 
     def predict(

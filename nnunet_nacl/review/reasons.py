@@ -1,15 +1,14 @@
-"""The reasons why a scan needs a look, as text."""
+"""The reasons why a scan needs a look, as text of at most twelve words each (names of structures: up to three)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.errors import some
 from nnunet_nacl.numbers.flags import Flags
 
 LOWEST_MEMBERS_DICE = 0.7
@@ -17,58 +16,56 @@ LOWEST_MEMBERS_DICE = 0.7
 IEEE TMI 13, 1994)."""
 LIKELY = 0.5
 """From this probability on a structure is taken to be in a scan."""
-BY_SCORE = "low score"
-"""What the reason of a scan that is flagged by its score begins with; others flag on top."""
 
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
-_MOST_NAMES = 5
+_MISSED = "a structure was not segmented"
 
 
 def reasons_to_look(
     structures: pd.DataFrame, flags: Flags | None, unlike: str, differences: Sequence[str], listed: Collection[str] = ()
-) -> dict[str, list[str]]:
-    """All reasons, the gravest first, and the names of the structures that each is about.
+) -> dict[str, str]:
+    """All reasons, the strongest first, and the kind of each in words that scans share, such as ``folds disagree``.
+
+    A reason names the worst structure that it is about, and says how many more there are.
 
     Args:
-        structures: Rows of the scan, see :func:`~nnunet_nacl.review.review_list.completed`, in the structures' order.
+        structures: Rows of the scan, see :func:`~nnunet_nacl.review.review_list.completed`.
         flags: By which score scans are flagged; None: by none.
         unlike, differences: What is odd about the image among calibration scans, and beside the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
-    others = {difference: list[str]() for difference in (*filter(None, [unlike]), *differences)}
-    rows: list[Any] = list(structures.itertuples())
-    reasons: dict[str, list[str]] = {}
-    if flags and flags.flags(structures.score.min()):
-        limit = -math.inf if flags.threshold is None else flags.threshold
-        low: list[Any] = list(worst_first(structures[structures.score <= limit]).itertuples())  # NaN is not
-        named = some([f"{row.name} {dice_text(row)}" for row in low], _MOST_NAMES)
-        reasons[f"{BY_SCORE}: {named} may be bad" if low else f"{BY_SCORE}: nothing tells how good it is"] = [
-            row.name for row in low
-        ]
-    if not structures.pieces.any() and structures.present.isna().any():
-        nearest = max(rows, key=lambda row: row.max_probability)
-        nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
-        return {**reasons, nothing: [], **others}
-    presence, absent, disputed, torn = (dict[str, str]() for _ in range(4))  # by structure
-    for row in rows:
-        name, p = row.name, row.present
-        if row.pieces == 0 and p >= LIKELY:
-            presence[name] = f"{name} was not segmented, but is probably there ({p:.2f})"
-        elif row.pieces and p < LIKELY:
-            presence[name] = f"{name} is probably not there ({p:.2f})"
-        elif row.pieces == 0 and math.isnan(p):
-            absent[name] = name
-        if row.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
-            volumes = f"{volume_text(row.volume_min)} to {volume_text(row.volume_max)}"
-            disputed[name] = f"{name} (Dice {row.members_dice:.2f}, {volumes} {row.unit})"
-        if row.largest_piece < _LARGEST_PIECE and name not in listed:
-            share = f"{100 * row.largest_piece:.0f} %"
-            torn[name] = f"{name} is in {row.pieces:.0f} pieces, the largest holds {share}"
-    reasons |= _few_and_rest(presence)
-    for together, words in ((absent, "empty: "), (disputed, "folds disagree on ")):
-        if together:
-            reasons[words + some(list(together.values()), _MOST_NAMES)] = list(together)
-    return reasons | _few_and_rest(torn) | others
+    limit = -math.inf if flags is None or flags.threshold is None else flags.threshold
+    is_low, is_gone, p = structures.score <= limit, structures.pieces == 0, structures.present  # NaN is not low
+    reasons: dict[str, str] = {}
+
+    def add(kind: str, rows: pd.DataFrame, text: Callable[[Any], str]) -> None:
+        more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+        reasons.update({f"{text(row)}{more}": kind for row in rows[:1].itertuples()})
+
+    def of(row: Any) -> str:
+        return f"{row.name}: " if len(structures) > 1 else ""
+
+    add(
+        "predicted Dice is low",
+        structures[is_low & ~is_gone].sort_values("score"),
+        lambda row: f"{of(row)}predicted Dice {dice_text(row)}",
+    )
+    if is_gone.all() and p.isna().any():
+        reasons[f"nothing segmented (largest probability {structures.max_probability.max():.2f})"] = _MISSED
+    else:
+        missed = structures[is_gone & (is_low | ~(p < LIKELY))].sort_values("present", ascending=False)
+        add(_MISSED, missed, lambda row: f"{row.name} not segmented{_present_text(row.present)}")
+    absent = structures[~is_gone & (p < LIKELY)].sort_values("present")
+    add("a structure is probably absent", absent, lambda row: f"{row.name} probably absent ({row.present:.2f})")
+    apart = structures[structures.members_dice < LOWEST_MEMBERS_DICE].sort_values("members_dice")
+    add("folds disagree", apart, lambda row: f"{of(row)}folds disagree ({row.members_dice:.2f})")
+    reasons |= {unlike: "the image is unlike the calibration scans"} if unlike else {}
+    reasons |= dict.fromkeys(differences, "the image differs from the training images")
+    torn = structures[(structures.largest_piece < _LARGEST_PIECE) & ~structures["name"].isin(listed)]
+    pieces = "{row.name} in {row.pieces:.0f} pieces (largest {share:.0f} %)"
+    torn = torn.sort_values("largest_piece")
+    add("a structure is in pieces", torn, lambda row: pieces.format(row=row, share=100 * row.largest_piece))
+    return reasons
 
 
 def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
@@ -77,19 +74,21 @@ def worst_first(structures: pd.DataFrame) -> pd.DataFrame:
 
 
 def dice_text(row: Any) -> str:
-    """``0.83 (0.70 to 0.90)``: predicted Dice with its interval, where that is known."""
+    """``0.83 (0.70 to 1)``: predicted Dice with its interval, where that is known."""
     if math.isnan(row.predicted_dice):
-        return "(not segmented)"
-    ends = "" if math.isnan(row.dice_low) else f" ({row.dice_low:.2f} to {row.dice_high:.2f})"
-    return f"{row.predicted_dice:.2f}{ends}"
+        return "not segmented"
+    dice, low, high = (
+        f"{value:.2f}" if 0 < value < 1 else f"{value:.0f}"
+        for value in (row.predicted_dice, row.dice_low, row.dice_high)
+    )
+    return dice if math.isnan(row.dice_low) else f"{dice} ({low} to {high})"
 
 
-def volume_text(value: float, digits: int = 3) -> str:
-    """A volume, or area, with so many significant digits, and never as a power of ten: ``1040``, ``0.25``."""
-    return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
+def volume_text(value: float) -> str:
+    """A volume, or area, with three significant digits, and never as a power of ten: ``1040``, ``0.25``."""
+    return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
 
 
-def _few_and_rest(texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """A reason for each structure, and one for all beyond the first few."""
-    reasons, more = {text: [name] for name, text in list(texts.items())[:_MOST_NAMES]}, list(texts)[_MOST_NAMES:]
-    return {**reasons, f"{len(more)} more structures likewise": more} if more else reasons
+def _present_text(p: float) -> str:
+    """What is known of the presence of a structure that was not segmented."""
+    return "" if math.isnan(p) else f", {'probably' if p >= LIKELY else 'perhaps'} present ({p:.2f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from nnunet_nacl.numbers.flags import Flags, structure_score
 from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import BY_SCORE, reasons_to_look, worst_first
+from nnunet_nacl.review.reasons import reasons_to_look, worst_first
 
 DRAW_SEED = 0
 """Of the scans that are drawn by chance."""
@@ -92,51 +93,42 @@ class ReviewList:
     unlike: UnlikeScans | None
     about: About
 
-    @cached_property
-    def is_scored(self) -> bool:
-        """Whether the score, which is rounded, is something else than the lowest predicted Dice."""
-        scored = self.scans[self.scans.score.notna()]
-        return bool((~((scored.score - scored.lowest_predicted_dice).abs() < 1e-4)).any())  # NaN is
-
     def cases(self, column: str) -> list[str]:
         """Names of the scans whose value in a column of truth values is true, in the order of the list."""
         return self.scans.index[self.scans[column].to_numpy(bool)].tolist()
 
+    @cached_property
+    def _kinds(self) -> dict[str, int]:
+        """By kind of reason, in how many scans there is one."""
+        return Counter(kind for reasons in self.scans.reasons for kind in dict.fromkeys(reasons.values()))
+
+    def reasons(self, case: str) -> str:
+        """The reasons of a scan, but for those of a kind that every scan of a batch has: the summary says them."""
+        shared = {kind for kind, n in self._kinds.items() if n == len(self.scans) > 1}
+        return "; ".join(text for text, kind in self.scans.reasons[case].items() if kind not in shared)
+
     @property
     def summary(self) -> str:
-        """How many are flagged, by what, and what that aims at."""
-        flags, n, of = self.aims.flags, len(self.cases("is_flagged")), len(self.scans)
-        text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged."
-        if flags is None or flags.why_not:
-            how = "-bad 0.7 flags those whose Dice may be below 0.7, such that 9 of 10 bad ones are found."
-            if self.quality and self.quality.why_no_flags:
-                how = f"Scans cannot be flagged by a score: {self.quality.why_no_flags}"
-            text += f" {flags.aim if flags else how if self.quality else ''}"
-        else:
-            others = sum(bool(why) and not next(iter(why)).startswith(BY_SCORE) for why in self.scans.reasons)
-            text += f" {flags.aim}"
-            text += f" {others} {'is' if others == 1 else 'are'} flagged for other reasons alone." if others else ""
-        return f"{text.strip()} {self.unlike.text if self.unlike else ''}".strip()
+        """How many are flagged, by what, and what flags by predicted Dice aim at."""
+        n, of, kinds = len(self.cases("is_flagged")), len(self.scans), self._kinds
+        text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged"
+        each = " and ".join(kind for kind, number in kinds.items() if number == n)
+        text += f", {'each ' * (n > 1)}because {each}" if each else ""
+        text += "".join(f", {number} because {kind}" for kind, number in kinds.items() if number < n)
+        return f"{text}. {self.aim} {self.unlike.text if self.unlike else ''}".strip()
 
     @property
-    def why_no_intervals(self) -> str:
-        """Why volumes have no interval, in words; empty where they have."""
-        if not len(self.scans) or self.structures.volume_low.notna().any():
-            return ""
-        if self.quality is None:
-            return "no calibration map knows such segmentations (nnunet_nacl calibrate learns one)"
-        learned, unit = self.quality.of_map.unit, self.scans.unit.iloc[0]
-        if learned != unit:
-            return f"the calibration map learned volumes in {learned}, these are in {unit}"
-        return "the calibration map learned from fewer than nine patients"
+    def has_limit(self) -> bool:
+        """Whether a limit of predicted Dice flags scans."""
+        return self.aims.flags is not None and self.aims.flags.threshold is not None
 
     @property
-    def reservation(self) -> str:
-        """How far the list may be relied on."""
-        flags = self.aims.flags
-        if flags is None or flags.why_not or flags.threshold is None:
-            return "The order is a ranking, no threshold is validated."
-        return "What flags aim at holds for patients like the calibration set's."
+    def aim(self) -> str:
+        """What flags by predicted Dice aim at, or why there are none."""
+        if self.aims.flags:
+            return self.aims.flags.aim
+        why = "-bad 0.7 turns it on" if self.quality else "it needs a calibration map"
+        return f"Flagging by predicted Dice is off: {why}."
 
 
 def review_list(
@@ -144,23 +136,20 @@ def review_list(
 ) -> ReviewList:
     """Rank scans, and say why they need a look.
 
-    They follow by their score, rising. Those without one come before all others: first empty predictions, those with
-    the largest probability of any structure on top, where the network was nearest to predicting something. Columns of
+    They follow by their score, rising. Those without one, such as empty predictions, come before all others, the
+    largest probability of any structure on top: there the network was nearest to predicting something. Columns of
     ``scans``: of the whole scan ``entropy``, ``confidence``, ``mutual_information``, ``n_members``, ``unit``;
     ``is_empty`` and ``empty_structures``; ``score`` and ``lowest_predicted_dice``; the ``worst_structure`` with its
     ``predicted_dice``, ``dice_low`` and ``dice_high``; ``unlike_p``, how probable so odd an image is among scans like
-    the calibration scans, and ``unlike``, what is odd about it, empty where it is like them; ``reasons``, the names of
-    the structures by each reason to look, ``is_flagged`` where there is one, ``is_drawn`` by chance, ``why`` in words;
-    and ``has_page``.
+    the calibration scans, and ``unlike``, what is odd about it, empty where it is like them; ``reasons`` to look, and
+    the kind of each, ``is_flagged`` where there is one, ``is_drawn`` by chance, ``why`` in words; and ``has_page``.
     """
     by_case = {record.case: record for record in records}
     structures = completed(table(by_case.values()), quality, aims.flags.bad if aims.flags else None)
     rows = [_scan_row(by_case[str(case)], part, quality, aims) for case, part in structures.groupby("case", sort=False)]
     scans = pd.DataFrame(rows, columns=_COLUMNS)
-    is_first, score = scans.is_empty.astype(bool) & scans.score.isna(), scans.score.astype(float)
-    by = np.where(is_first, -scans.max_probability.astype(float), score.fillna(-math.inf))
-    scans = scans.assign(group=~is_first, by=by).sort_values(["group", "by", "lowest_predicted_dice", "case"])
-    scans = scans.set_index("case").drop(columns=["group", "by"])
+    order = {"score": True, "max_probability": False, "case": True}
+    scans = scans.sort_values([*order], ascending=[*order.values()], na_position="first").set_index("case")
     scans["is_flagged"] = [bool(why) for why in scans.reasons]
     others = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
     drawn = _drawn(others, aims.also)
@@ -209,10 +198,9 @@ def completed(
     """The rows of structures with what a map has learned of them, and their scores.
 
     New columns: ``dice_low`` and ``dice_high``, ``volume_low`` and ``volume_high``, 90 % intervals of the true values;
-    ``present``, the probability that the structure is in the scan; NaN where nothing is known. ``says_nothing``,
-    whether on left-out patients a constant was as near to the true Dice as the predicted one; ``score``, the Dice that
-    the structure can expect (:func:`~nnunet_nacl.numbers.flags.structure_score`) less what is ``bad``; and of the
-    volumes that several networks segmented ``volume_min``, ``volume_max`` and the standard deviation ``volume_sd``.
+    ``present``, the probability that the structure is in the scan; NaN where nothing is known. ``score`` is that of the
+    structure (:func:`~nnunet_nacl.numbers.flags.structure_score`) less what is ``bad``; and of the volumes that several
+    networks segmented there are ``volume_min``, ``volume_max`` and the standard deviation ``volume_sd``.
 
     Args:
         structures: See :func:`~nnunet_nacl.case.record.table`.
@@ -224,12 +212,8 @@ def completed(
     made = structures.reindex(columns=list(dict.fromkeys((*structures, *_NEEDED)))).assign(
         volume_min=members.min(axis=1), volume_max=members.max(axis=1), volume_sd=members.std(axis=1)
     )
-    made["says_nothing"], made["bad"] = False, 0.0 if bad is None else made["name"].map(bad)
     learned = quality.learned if quality else None
-    silent, always = (learned.says_nothing, learned.scores.always) if learned else ([], [])
     in_unit = made.unit == (quality.of_map.unit if quality else None)
-    if quality and bad is not None:
-        made.loc[~in_unit, "bad"] = math.nan  # scores were learned with presence, which nothing is known of here
     for key, rows in made.groupby("key", sort=False):
         key, index = str(key), rows.index
         if quality and learned:
@@ -240,10 +224,9 @@ def completed(
             if quality.presence:
                 network = zip(made.network_volume[sized], made.network_dice[sized])
                 made.loc[sized, "present"] = [quality.presence.present_probability(key, *pair) for pair in network]
-        made.loc[index, "says_nothing"] = key in silent
-        present = made.present[index].astype(float)
-        score = structure_score(rows.predicted_dice, present, key in always, key in silent)
-        made.loc[index, "score"] = score - made.bad[index]
+        is_always = learned is not None and key in learned.scores.always
+        score = structure_score(rows.predicted_dice, made.present[index], is_always)
+        made.loc[index, "score"] = score - (0.0 if bad is None else bad.get(rows["name"].iloc[0], math.nan))
     return made
 
 

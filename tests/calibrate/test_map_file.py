@@ -77,7 +77,7 @@ def tables(slopes) -> dict:
 @pytest.mark.parametrize(
     "changes, asked, message",
     [
-        ({"schema_version": 1}, {}, "schema version 1, .* reads 5; calibrate again, or remove it.$"),
+        ({"schema_version": 5}, {}, "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$"),
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
         ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional, matrix; calibrate again"),
         ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),

@@ -111,7 +111,7 @@ def test_the_commands_of_the_tutorial_lead_to_a_reviewed_list(tmp_path, clean_en
     entries = tiny.read_json(page.with_name("comparison.json"))["trainers"]
     assert [entry["label"] for entry in entries] == ["as trained", "calibrated"]
     assert re.search(r"pooled ECE [\d.]+ -> [\d.]+\. NLL [\d.]+ -> [\d.]+", printed["calibrate"])
-    assert "Aim: of 100 scans at most 5 are bad and not flagged" in printed["predict"]
+    assert "at most 5 % of all scans are bad and not flagged" in printed["predict"]
     assert (tmp_path / "out" / "index.html").is_file() and (tmp_path / "out" / "outcome.html").is_file()
 
     # nnU-Net's own command gives the same segmentations, and what it saves is reviewed as the scans were.

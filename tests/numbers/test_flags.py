@@ -36,32 +36,34 @@ def test_shares_are_those_of_the_calibration_scans():
     # 1 + (losses of patients 0, 1 and 2) <= 4 / 2: at 0.3 patients 1 and 2 lose all; at 0.8 it is 1 alone
     assert found.threshold == pytest.approx(0.8 - 0.5) and (found.n_scans, found.n_bad_patients) == (7, 3)
     assert (found.share_bad, found.share_found, found.share_flagged) == pytest.approx((5 / 7, 4 / 5, 5 / 7))
-    assert "of 10 bad scans (a Dice of LV cavity below 0.5; 71 % of the 7 calibration scans were) 5" in found.aim
-    assert [found.flags(score) for score in (0.3, 0.3001, math.nan, -1)] == [True, False, True, True]
+    assert found.aim == (
+        "Aim for patients like those of the calibration: 50 % of the bad scans are flagged. Of the 7 calibration scans "
+        "71 % were bad (Dice of LV cavity below 0.5); 80 % of these and 71 % of all would be flagged."
+    )
 
 
 def test_a_named_share_that_cannot_be_had_is_an_error_and_the_default_ranks():
     for patients in (9, 8):
         found = study(40, patients)
         assert (found.find, found.miss) == (0.9, None) and bool(found.why_not) == (patients == 8)
-    needed = "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; with these -find 0.888 can be had"
+    needed = "-find 0.9 takes 9 calibration patients with a bad scan, there are 8; -find 0.888 can be had"
     assert found.why_not == needed
-    assert found.aim.startswith(f"Scans are ranked, not flagged: {found.why_not}")
-    assert found.share_flagged == 0 and not any(map(found.flags, (-1, math.nan)))
-    with pytest.raises(UserError, match="-find 0.9 takes 9 .* there are 8; with these -find 0.888 can be had.$"):
+    assert found.aim == f"Flagging by predicted Dice is off: no limit could be learned ({needed})."
+    assert found.share_flagged == 0 and found.threshold is None
+    with pytest.raises(UserError, match="-find 0.9 takes 9 .* there are 8; -find 0.888 can be had.$"):
         study(40, 8, find=0.9)
     assert study(40, 8, find=0.888).threshold == pytest.approx(39 / 40 - 0.5)  # the named one can be had
-    needed = "-miss 0.02 takes 49 calibration patients, there are 40; with these -miss 0.025 can"
+    needed = "-miss 0.02 takes 49 calibration patients, there are 40; -miss 0.025 can"
     with pytest.raises(UserError, match=needed):
         study(40, 20, miss=0.02)
     with pytest.raises(UserError, match="there are 0.$"):
         flags([0.5] * 9, [1] * 9, find=0.5)
 
 
-def test_where_nothing_must_be_flagged_only_scans_without_a_score_are():
+def test_where_nothing_must_be_flagged_there_is_no_threshold():
     found = study(40, 20, miss=0.6)
-    assert found.threshold is None and found.flags(math.nan) and not found.flags(-1.0)
-    assert "Aim" not in found.aim and "all scans without a score are, and no others" in found.aim
+    assert found.threshold is None and not found.why_not
+    assert found.aim.startswith("No scan is flagged by predicted Dice: of the 40 calibration scans 50 % were bad")
 
 
 def test_without_find_miss_alone_is_promised_and_of_both_the_larger_threshold():
@@ -70,8 +72,8 @@ def test_without_find_miss_alone_is_promised_and_of_both_the_larger_threshold():
     assert (miss.find, find.miss) == (None, None)
     assert miss.threshold == pytest.approx(16 / 40 - 0.5) and find.threshold == pytest.approx(18 / 40 - 0.5)
     assert replace(both, miss=None) == find
-    assert "at most 1 is bad and not flagged" in miss.aim and "bad scans" not in miss.aim
-    assert "of 10 bad scans" in both.aim and "at most 1 is bad and not flagged." in both.aim
+    missed, found = "at most 10 % of all scans are bad and not flagged.", "90 % of the bad scans are flagged"
+    assert f"calibration: {missed} Of the 40" in miss.aim and f"calibration: {found}, and {missed}" in both.aim
     assert study(40, 20, find=0.5, miss=0.05).threshold == study(40, 20, miss=0.05).threshold
 
 

@@ -1,4 +1,4 @@
-"""What Dice a scan can expect, by hand; thresholds: the definition in slow fractions, and what is found on average."""
+"""Scores by hand; thresholds: the definition in slow fractions, and what is found on average."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ NAN = math.nan
 
 
 @pytest.mark.parametrize(
-    ("dice", "present", "always", "says_nothing", "score"),
+    ("dice", "present", "always", "score"),
     [
-        (0.8, 0.75, False, False, 0.6),  # if it is absent, its Dice is 0
-        (0.8, NAN, False, False, 0.8),  # nobody knows which scans have it
-        (NAN, 0.75, False, False, 0.25),  # the Dice of what is missed is 0
-        (NAN, NAN, True, False, 0.0),  # all scans have it
-        (0.8, NAN, True, True, NAN),  # a constant would be as near
-        (0.8, 0.75, False, True, 0.75),  # what says nothing of Dice may know what is there
-        (0.123456, NAN, True, False, 0.1235),
+        (0.8, 0.25, False, 0.8),  # presence does not multiply
+        (0.123456, NAN, True, 0.1235),
+        (NAN, 0.75, False, 0.25),
+        (NAN, 0.75, True, 0.25),
+        (NAN, NAN, True, 0.0),  # all calibration scans have it
+        (NAN, NAN, False, NAN),  # nobody knows
     ],
 )
-def test_the_score_of_a_structure(dice, present, always, says_nothing, score):
-    assert float(structure_score(dice, present, always, says_nothing)) == pytest.approx(score, abs=1e-9, nan_ok=True)
+def test_the_score_of_a_structure(dice, present, always, score):
+    assert float(structure_score(dice, present, always)) == pytest.approx(score, abs=1e-9, nan_ok=True)
 
 
 def learned() -> ScanScores:
     """Of four scans of three patients with an organ, which all have, and a lesion."""
-    organ = structure_score([0.9, 0.8, NAN, 0.7], NAN, True, False).tolist()
-    lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False, False).tolist()
+    organ = structure_score([0.9, 0.8, NAN, 0.7], NAN, True).tolist()
+    lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False).tolist()
     dice = {"1": [0.95, 0.5, 0.0, 0.7], "2": [0.3, 0.0, NAN, NAN]}
     return ScanScores({"1": organ, "2": lesion}, dice, [0.0] * 4, np.array([0, 1, 0, 2]), ["1"])
 
@@ -43,9 +42,9 @@ def learned() -> ScanScores:
 def test_the_worst_structure_that_counts_is_that_of_the_scan():
     scores = decode(ScanScores, encode(learned()), "map.json")
     assert scores.patient.tolist() == [0, 1, 0, 2]
-    both = {"1": 0.7, "2": 0.4}  # 0.9 - 0.7 and 0.5 * 0.6 - 0.4; 0.8 - 0.7 and 0.1 - 0.4; ...
-    np.testing.assert_allclose(scores.of_scans(both), [-0.1, -0.3, -0.7, 0.0], atol=1e-9)
-    np.testing.assert_allclose(scores.of_scans({"2": 0.4}), [-0.1, -0.3, 0.4, NAN], atol=1e-9)
+    both = {"1": 0.7, "2": 0.4}  # 0.9 - 0.7 and 0.6 - 0.4; 0.8 - 0.7 and 0.1 - 0.4; ...
+    np.testing.assert_allclose(scores.of_scans(both), [0.2, -0.3, -0.7, 0.0], atol=1e-9)
+    np.testing.assert_allclose(scores.of_scans({"2": 0.4}), [0.2, -0.3, 0.4, NAN], atol=1e-9)
     assert scores.are_bad(both).tolist() == [True, True, True, False]  # what is at the limit, or nowhere, is not
     assert scores.are_bad({"2": 0.4}).tolist() == [True, True, False, False]
 

@@ -38,10 +38,10 @@ class Interval:
         return np.column_stack([values, *(np.full(len(values), end) for end in self.ends)])
 
 
-def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), silent=(), always=(), why_not=""):
+def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), always=()):
     """What a map may have learned of two structures; ``present`` by key, else nothing."""
     keys = [str(i) for i in range(1, 130)]
-    learned = SimpleNamespace(as_deployed=True, says_nothing=silent, scores=SimpleNamespace(always=always))
+    learned = SimpleNamespace(as_deployed=True, scores=SimpleNamespace(always=always))
     learned.dice, learned.volume = dict.fromkeys(keys, Interval(*dice)), dict.fromkeys(keys, Interval(*volume))
     presence = SimpleNamespace(present_probability=lambda key, volume, dice: dict(present).get(key, math.nan))
     return SimpleNamespace(
@@ -49,6 +49,5 @@ def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), 
         of_map=SimpleNamespace(profiles=None, unit="ml"),
         presence=presence,
         torn=(),
-        why_no_flags=why_not,
         unlike=lambda profile, level: (0.01, "unlike: odd") if profile else (math.nan, ""),
     )

@@ -19,6 +19,10 @@ NAN = math.nan
 GONE = {"dice": NAN, "pieces": 0, "largest_piece": NAN}
 
 
+def limit(threshold: float, **bad: float) -> Flags:
+    return Flags(bad, 0.9, None, threshold, 40, 20, 0.5, 0.95, 0.6)
+
+
 def tables(listed) -> dict[str, list[dict[str, str]]]:
     """Rows of the tables by their names."""
     return {name: list(csv.DictReader(text.splitlines())) for name, text in csv_texts(listed).items()}
@@ -39,31 +43,49 @@ def test_empty_predictions_first_then_rising_predicted_dice(cases):
 
 
 def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
-    """A score is p x of what was segmented and 1 - p of what was missed; where x says nothing, p alone."""
+    """A score is the predicted Dice of what was segmented and 1 - p of what was not."""
     seen = [record(case, structure(dice, network_dice=p)) for case, dice, p in (("b", 0.8, 0.9), ("a", 0.9, 0.02))]
     missed, healthy = (record(case, structure(**GONE, network_dice=p)) for case, p in (("c", 0.5), ("d", 0.01)))
     known = quality()
     known.presence.present_probability = lambda key, volume, dice: dice
     listed = review_list([*seen, missed, healthy], known)
-    assert listed.scans.score.to_dict() == {"a": 0.018, "c": 0.5, "b": 0.72, "d": 0.99} and listed.is_scored
+    assert listed.scans.score.to_dict() == {"c": 0.5, "b": 0.8, "a": 0.9, "d": 0.99}
     found = tables(listed)[REVIEW]
-    assert [row["score"] for row in found] == ["0.018", "0.5", "0.72", "0.99"]
+    assert [row["score"] for row in found] == ["0.5", "0.8", "0.9", "0.99"]
     assert [row["worst_structure"] for row in found] == ["s0"] * 4  # what was missed too
-    silent = quality(silent=["1"])
-    listed = review_list([record("a", structure(0.99)), record("b", structure(0.1), structure(0.2))], silent)
-    assert [*listed.scans.index] == ["a", "b"] and listed.scans.score.isna().tolist() == [True, False]
-    assert not review_list([record("a", structure(0.12344))], quality(always=["1"])).is_scored  # a score is rounded
+    assert review_list([missed, healthy], quality(always=["1"])).scans.score.tolist() == [0, 0]
     assert review_list([missed, healthy]).scans.index.tolist() == ["c", "d"]  # as near to a structure as each other
 
 
+def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
+    same = structure(members_dice=0.3)
+    records = [record("a", same), record("b", same, differences=("odd",)), record("c", structure(members_dice=0.6))]
+    off = "Flagging by predicted Dice is off: -bad 0.7 turns it on."
+    listed = review_list(records, quality())
+    differs = "1 because the image differs from the training images"
+    assert listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
+    assert [listed.reasons(case) for case in "abc"] == ["", "odd", ""]
+    assert listed.scans.why.tolist() == ["folds disagree (0.30)", "folds disagree (0.30); odd", "folds disagree (0.60)"]
+    listed = review_list([*records, record("d"), record("e", structure(0.4))], quality(), Aims(limit(-0.05, s0=0.5)))
+    assert listed.summary.startswith(
+        "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1 because the image "
+        "differs from the training images. Aim "
+    )
+    assert listed.reasons("e") == "predicted Dice 0.40" and listed.reasons("a") == "folds disagree (0.30)"
+    alone = review_list(records[:1])
+    assert alone.summary.startswith(
+        "1 of 1 scan is flagged, because folds disagree. Flagging by predicted Dice is off:"
+    )
+    assert alone.reasons("a") == "folds disagree (0.30)"
+
+
 def test_a_map_that_learned_another_unit_predicts_dice_alone():
-    flags = Flags({"s0": 0.5}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
     known = quality((0.4, 0.7), (1.5, 3.0), {"1": 0.9})
-    listed = review_list([record("a"), record("flat", unit="mm2")], known, Aims(flags))
+    listed = review_list([record("a"), record("flat", unit="mm2")], known, Aims(limit(0.1, s0=0.4)))
     rows = listed.structures
-    assert rows.loc["a", ["dice_low", "volume_low", "present", "score"]].tolist() == [0.4, 1.5, 0.9, 0.45 - 0.5]
-    assert rows.loc["flat", "dice_low"] == 0.4
-    assert rows.loc["flat", ["volume_low", "present", "score"]].isna().all()  # scores were learned with presence
+    assert rows.loc["a", ["dice_low", "volume_low", "present", "score"]].tolist() == [0.4, 1.5, 0.9, 0.5 - 0.4]
+    assert rows.loc["flat", ["dice_low", "score"]].tolist() == [0.4, 0.5 - 0.4]
+    assert rows.loc["flat", ["volume_low", "present"]].isna().all()
     written = csv_texts(listed)[STRUCTURES].splitlines()
     assert "volume_ml" in written[0] and "area_mm2" in written[0] and len(written) == 3
 
@@ -73,9 +95,9 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
     records = [record('a "b", c', *rows, differences=("odd", "new")), record("b", *[structure()] * n)]
     found = tables(review_list(records, quality((0.4, 0.7)), about=About(problems={"d": "d.npz is missing"})))
     assert [list(row.values()) for row in found[REVIEW]] == [
-        ["1", 'a "b", c', "yes", "odd; new", "0", "0.1", "s0", "0.1", "0.4", "0.7", ""],
-        ["2", "b", "no", "", "0", "0.5", "s0", "0.5", "0.4", "0.7", ""],
-        ["", "d", "", "", "", "", "", "", "", "", "d.npz is missing"],
+        ["1", 'a "b", c', "yes", "odd; new", "0.1", "s0", "0.1", "0.4", "0.7", ""],
+        ["2", "b", "no", "", "0.5", "s0", "0.5", "0.4", "0.7", ""],
+        ["", "d", "", "", "", "", "", "", "", "d.npz is missing"],
     ]
     assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 11
     names = [(case, f"s{i}") for case in ('a "b", c', "b") for i in range(n)]
@@ -84,13 +106,11 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
 
 def test_all_that_is_known_of_a_structure_stands_in_its_row():
     known = quality((0.7, 0.9), (1.5, 3.123456789), {"1": 0.97})
-    flags = Flags({"s0": 0.25}, 0.9, None, 0.1, 40, 20, 0.5, 0.95, 0.6)
-    [row] = tables(review_list([record("a", structure(members=(1.0, 3.0)), n_members=2)], known, Aims(flags)))[
-        STRUCTURES
-    ]
+    two = record("a", structure(members=(1.0, 3.0)), n_members=2)
+    [row] = tables(review_list([two], known, Aims(limit(0.1, s0=0.25))))[STRUCTURES]
     assert row == {
         **{"case": "a", "structure": "s0", "predicted_dice": "0.5", "predicted_dice_low": "0.7"},
-        **{"predicted_dice_high": "0.9", "score": "0.235", "no_better_than_constant": "", "volume_ml": "2.0"},
+        **{"predicted_dice_high": "0.9", "score": "0.25", "volume_ml": "2.0"},
         **{"predicted_volume_ml": "2.5", "predicted_volume_low_ml": "1.5", "predicted_volume_high_ml": "3.12346"},
         **{"present_probability": "0.97", "members_dice": "", "volume_sd_ml": "1.41421", "volume_min_ml": "1.0"},
         **{"volume_max_ml": "3.0", "pieces": "1", "largest_piece": "1.0", "max_probability": "0.9"},
