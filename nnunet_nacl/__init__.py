@@ -25,6 +25,7 @@ TYPE_CHECKING = False  # typing itself takes longer to import than Python may ta
 if TYPE_CHECKING:
     from nnunet_nacl.calibrate.calibrate_model import calibrate_model as calibrate_model
     from nnunet_nacl.calibrate.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
     from nnunet_nacl.losses import FocalLoss as FocalLoss

@@ -101,6 +101,14 @@ METHODS = {
             "-log p_y - alpha mean_k(-p_k log p_k)",
             {"penalty_weight": (0.1, "alpha"), "class_reduction": ("mean", "sum")},
         ),
+        Method(
+            "ACE",
+            "ace",
+            "ACELoss",
+            "cross-entropy plus the average calibration error of each class's probability (mL1-ACE)",
+            "-log p_y + lambda mean_k mean_b |mean p_k - share of k|, b the bins of p_k",
+            {"penalty_weight": (1.0, "penalty_weight"), "n_bins": (20, None)},
+        ),
         Method("CE", "cross_entropy", "CELoss", "plain cross-entropy", "-log p_y"),
     )
 }

@@ -78,6 +78,7 @@ for _method in METHODS.values():
     globals().update({_method.function: _function, _method.module: _module_of(_function, _method.module)})
 
 if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss works without
+    from nnunet_nacl.losses.ace import ace as ace
     from nnunet_nacl.losses.cross_entropy import cross_entropy as cross_entropy
     from nnunet_nacl.losses.ecp import ecp as ecp
     from nnunet_nacl.losses.focal import focal as focal
@@ -86,6 +87,6 @@ if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss 
     from nnunet_nacl.losses.nacl import nacl as nacl
     from nnunet_nacl.losses.svls import svls as svls
 
-    CELoss, FocalLoss = _module_of(cross_entropy, ""), _module_of(focal, "")
+    ACELoss, CELoss, FocalLoss = _module_of(ace, ""), _module_of(cross_entropy, ""), _module_of(focal, "")
     ECPLoss, LabelSmoothingLoss = _module_of(ecp, ""), _module_of(label_smoothing, "")
     MbLSLoss, NACLLoss, SVLSLoss = _module_of(mbls, ""), _module_of(nacl, ""), _module_of(svls, "")

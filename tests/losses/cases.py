@@ -33,6 +33,7 @@ OTHER_VALUES = {
     "space": "softmax",
     "class_reduction": "sum",
     "margin": 1.0,
+    "n_bins": 7,
 }
 
 

@@ -18,6 +18,7 @@ BAD_SETTINGS = {
     ("label_smoothing", "smoothing"): [-0.1, 1.5, NAN],
     ("focal", "gamma"): [-1.0, NAN, INFINITE],
     ("mbls", "margin"): [-2.0],
+    ("ace", "n_bins"): [0, 2.5],
     ("svls", "sigma"): [0.0, NAN, INFINITE],
     ("nacl", "penalty_weight"): [-0.5],
     ("nacl", "prior_scale"): [NAN],

@@ -96,6 +96,7 @@ SUM, MEAN, L2, SOFTMAX, SCALED = (
         ("mbls", SUM | {"margin": 1.0}, 0.5 + 2.0),
         ("mbls", MEAN | {"margin": 2.0}, 1.0 / 3),
         ("ecp", MEAN, -ENTROPY / 3),
+        ("ace", {}, (1 - PROBS[0] + PROBS[1] + PROBS[2]) / 3),
     ],
 )
 def test_penalties_of_one_voxel(loss, settings, penalty):
@@ -115,6 +116,7 @@ def of_one_voxel(loss, label=0, logits=LOGITS, **settings):
         ("nacl", SUM | SCALED, 5 - 0.8),
         ("mbls", MEAN | {"margin": 0.5}, 0.15),
         ("ecp", MEAN, -BINARY_ENTROPY / 2),
+        ("ace", {}, 1 - P),
     ],
 )
 def test_penalties_of_one_region(loss, settings, penalty):
@@ -128,3 +130,21 @@ def test_losses_of_one_voxel():
     mean_log_prob = sum(math.log(p) for p in PROBS) / 3
     assert of_one_voxel("label_smoothing", smoothing=0.3) == pytest.approx(0.7 * CE - 0.3 * mean_log_prob)
     assert of_one_voxel("svls") == pytest.approx(CE)  # nothing around it to smooth with
+
+
+def test_average_calibration_error_by_bins_and_images():
+    """Not of a voxel: two images in one batch do not share bins, and one that is wholly ignored does not count."""
+    probs = torch.tensor([[0.92, 0.93, 0.22], [0.92, 0.22, 0.23], [0.5, 0.5, 0.5]], dtype=torch.float64)[:, None]
+    inside = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]])[:, None]
+    target = torch.cat([inside, torch.tensor([[0, 0, 0], [0, 0, 0], [1, 1, 1]])[:, None]], 1)
+    first = (abs(0.925 - 1 / 2) + 0.22) / 2  # two voxels above 0.9, one of them inside; one at 0.22, outside
+    second = (1 - 0.92 + abs(0.225 - 1 / 2)) / 2
+    plain, loss = (losses.ace(probs.logit(), target, penalty_weight=w, regions=True).item() for w in (0.0, 0.4))
+    assert loss - plain == pytest.approx(0.4 * (first + second) / 2)
+
+
+def test_a_network_that_diverged_has_no_loss_but_ends_nothing():
+    logits = torch.full((1, 2, 3), math.nan, requires_grad=True)
+    loss = losses.ace(logits, torch.zeros(1, 3))
+    loss.backward()
+    assert loss.isnan() and logits.grad.isnan().all()

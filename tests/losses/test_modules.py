@@ -76,7 +76,7 @@ def test_each_loss_in_one_graph(name, settings):
     assert value == 0 and not gradient.any()
 
 
-@pytest.mark.parametrize("name", ["nacl", "svls", "focal"])
+@pytest.mark.parametrize("name", ["nacl", "svls", "focal", "ace"])
 def test_shapes_that_change(name):
     """Deep supervision: from the second shape on dynamo compiles for any size."""
     compiled, module, _ = compile_and_compare(name, {}, "classes_ignore", (8, 6))

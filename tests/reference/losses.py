@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tests.reference.metrics import bin_of
+
 STEP = 1e-30  # of the complex derivative: it has no subtraction, so the smaller the better
 
 
@@ -204,6 +206,19 @@ def _one_hot(labels, num_classes):
     return np.stack([labels == k for k in range(num_classes)], axis=1).astype(float)
 
 
+def _read(logits, target, ignore_label, regions):
+    """Labels (classes only), what is of each class or in each region (B, K, *spatial), and what is valid."""
+    target, num_channels = np.asarray(target), logits.shape[1]
+    if regions:
+        membership = target[:, :num_channels].astype(float)
+        has_mask = target.shape[1] == num_channels + 1
+        return None, membership, target[:, -1] == 0 if has_mask else np.ones(membership[:, 0].shape, bool)
+    labels = target[:, 0] if target.ndim == logits.ndim else target
+    valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+    labels = np.where(valid, labels, 0).astype(int)
+    return labels, _one_hot(labels, num_channels), valid
+
+
 def _evaluate(
     logits,
     target,
@@ -222,21 +237,15 @@ def _evaluate(
         soften: hard labels and number of classes -> soft labels, where the loss takes these.
         neighborhood: settings of the proportions where the loss needs tau.
     """
-    logits, target = np.asarray(logits, float), np.asarray(target)
-    num_channels = logits.shape[1]
+    logits, num_channels = np.asarray(logits, float), logits.shape[1]
+    labels, membership, valid = _read(logits, target, ignore_label, regions)
     soften = soften or (lambda hard, num_classes: hard)
     if not regions:
-        labels = target[:, 0] if target.ndim == logits.ndim else target
-        valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
-        labels = np.where(valid, labels, 0).astype(int)
-        fixed = [soften(_one_hot(labels, num_channels), num_channels)]
+        fixed = [soften(membership, num_channels)]
         if neighborhood is not None:
             fixed.append(neighborhood_proportions(labels, num_channels, valid=valid, **neighborhood))
         return _mean_over_valid(lambda *rows: class_term(*rows, *settings), logits, valid, *fixed)
 
-    membership = target[:, :num_channels].astype(float)
-    has_mask = target.shape[1] == num_channels + 1
-    valid = target[:, -1] == 0 if has_mask else np.ones(membership[:, 0].shape, bool)
     fixed = [soften(membership, 2)]
     if neighborhood is not None:
         fixed.append(region_proportions(membership, valid=valid, **neighborhood))
@@ -300,3 +309,28 @@ def nacl(
     settings = (penalty_weight, penalty, space, class_reduction, prior_scale)
     labels = {"ignore_label": ignore_label, "regions": regions}
     return _evaluate(logits, target, nacl_term, region_nacl_term, *settings, neighborhood=around, **labels)
+
+
+def ace(logits, target, *, penalty_weight=1.0, n_bins=20, ignore_label=None, regions=False):
+    """The bins of an image hold its voxels' places; the gradient is derived: d|mean p - share| / dp = sign / n."""
+    logits, num_channels = np.asarray(logits, float), logits.shape[1]
+    _, membership, valid = _read(logits, target, ignore_label, regions)
+    value, gradient = cross_entropy(logits, target, ignore_label=ignore_label, regions=regions)
+    images = [image for image in range(len(logits)) if valid[image].any()]
+    for image in images:
+        rows, hits = _rows(logits[image : image + 1]), _rows(membership[image : image + 1])
+        probs = np.exp(-np.logaddexp(0, -rows) if regions else _log_softmax(rows))
+        per_prob = np.zeros_like(probs)
+        for k in range(num_channels):
+            places: dict[int, list[int]] = {}
+            for voxel in np.flatnonzero(valid[image].reshape(-1)):
+                places.setdefault(bin_of(probs[voxel, k], n_bins), []).append(voxel)
+            weight = penalty_weight / len(images) / num_channels / len(places)
+            for voxels in places.values():
+                gap = sum(probs[voxel, k] - hits[voxel, k] for voxel in voxels) / len(voxels)
+                value += weight * abs(gap)
+                per_prob[voxels, k] = weight * np.sign(gap) / len(voxels)
+        others = probs * per_prob if regions else (probs * per_prob).sum(axis=1, keepdims=True)
+        per_logit = probs * (per_prob - others)
+        gradient[image] += np.moveaxis(per_logit.reshape(*logits.shape[2:], num_channels), -1, 0)
+    return value, gradient
