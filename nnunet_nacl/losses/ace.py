@@ -65,7 +65,7 @@ def _average_error(batch: Batch, n_bins: int) -> Tensor:
     bins, differences = bins.flatten(2), (probs - truth.to(probs.dtype)).flatten(2)
     empty = differences.new_zeros(*differences.shape[:2], n_bins + 1)
     sums = empty.scatter_add(-1, bins, differences)[..., :n_bins]
-    counts = empty.long().scatter_add(-1, bins, torch.ones_like(bins))[..., :n_bins]
+    counts = empty.long().scatter_add(-1, bins, bins.new_ones(()).expand_as(bins))[..., :n_bins]
     filled = counts > 0
     errors = (sums.abs() / counts.clamp_min(1)).sum(-1) / filled.sum(-1).clamp_min(1)
     return errors.sum() / filled.any(-1).sum().clamp_min(1)
