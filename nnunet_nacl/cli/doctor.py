@@ -22,6 +22,7 @@ from nnunet_nacl.training.lookup import RegisteredTrainer, registered_trainers
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
 
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+_PRETRAINED = "nnUNetv2_train_pretrained"  # of nnU-Net's main branch
 _VARIANT = "nnUNetTrainerNACL_lambda0p2"  # made from its name
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
@@ -68,6 +69,7 @@ def _checks() -> Iterator[Check]:
     nnunet, find = check_nnunet()
     yield nnunet
     yield check_registration()
+    yield from check_pretrained()
     made = RegisteredTrainer(_VARIANT, f"{TRAINERS_PACKAGE}:{_VARIANT}", "nnunet_nacl")
     yield from (check_trainer(trainer, find) for trainer in [*registered_trainers(), made] if find)
     yield from (check_folder(variable) for variable in _FOLDERS)
@@ -93,6 +95,14 @@ def check_registration() -> Check:
         return Check(OK, "registration", f"{bridge_folder()} is in {ENVIRONMENT_VARIABLE}")
     why = "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)"
     return Check(FAIL, "registration", why, f'export {ENVIRONMENT_VARIABLE}="$(nnunet_nacl doctor --path)"')
+
+
+def check_pretrained() -> list[Check]:
+    """A note where nnU-Net has a command that looks for trainers in nnU-Net alone."""
+    if not metadata.entry_points(group="console_scripts", name=_PRETRAINED):
+        return []
+    why = f"does not read {ENVIRONMENT_VARIABLE}, so it finds no trainer of another package"
+    return [Check(WARN, _PRETRAINED, why, "nnUNetv2_train ... -pretrained_weights CHECKPOINT")]
 
 
 def check_trainer(trainer: RegisteredTrainer, find: Callable[[str], type]) -> Check:

@@ -1,4 +1,4 @@
-"""Calibration errors (ECE, CECE, ACE, MCE) and proper scores (NLL, Brier), from sums of voxels; NaN of none.
+"""Calibration errors (ECE, CECE, ACE, MCE), proper scores (NLL, Brier and its root), from sums of voxels; NaN of none.
 
 Equation numbers: Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with Penalty-Based
 Constraints", Medical Image Analysis 2025.
@@ -63,19 +63,30 @@ def ace(stats: BinStats) -> float:
 
     (Not the *adaptive* error of equal-mass bins.) For regions the mean over regions.
     """
-    return _over_bins(stats, np.nanmean)
+    return _over_bins(stats.count, stats.confidence, stats.correct, np.nanmean)
+
+
+def marginal_ace(stats: BinStats) -> float:
+    """Marginal average calibration error: of each class's own probability, mean over classes or regions; in [0, 1].
+
+    mean_k mean_b |mean p_k - share of k|, b the non-empty bins of p_k, background included: what the loss ``ace`` adds
+    for each image (Barfoot et al., arXiv 2506.03942; there in 20 bins).
+    """
+    return _over_bins(stats.class_count, stats.class_confidence, stats.class_positive, np.nanmean)
 
 
 def mce(stats: BinStats) -> float:
     """Maximum calibration error: the largest gap of the non-empty top-label bins. For regions the mean over regions."""
-    return _over_bins(stats, np.nanmax)
+    return _over_bins(stats.count, stats.confidence, stats.correct, np.nanmax)
 
 
-def _over_bins(stats: BinStats, reduce: Callable[..., np.ndarray]) -> float:
-    """Mean over rows of what ``reduce`` makes of |accuracy - confidence| of the non-empty bins."""
-    if stats.n_voxels == 0:
+def _over_bins(
+    count: np.ndarray, confidence: np.ndarray, positive: np.ndarray, reduce: Callable[..., np.ndarray]
+) -> float:
+    """Mean over rows of what ``reduce`` makes of |share of outcomes - mean confidence| of the non-empty bins."""
+    if not count.any():
         return float("nan")
-    gaps = np.abs(stats.correct - stats.confidence) / np.where(stats.count > 0, stats.count, np.nan)
+    gaps = np.abs(positive - confidence) / np.where(count > 0, count, np.nan)
     return float(reduce(gaps, axis=-1).mean())
 
 
@@ -104,6 +115,15 @@ def brier(stats: BinStats) -> float:
     For regions the mean over regions.
     """
     return float(brier_per_row(stats).mean())
+
+
+def root_brier(stats: BinStats) -> float:
+    """Root Brier score: the square root of :func:`brier`, for regions of each one's; in [0, sqrt(2)].
+
+    Never less than ECE, and in expectation than the calibration error of all classes' probabilities together, which
+    bins cannot measure (Gruber and Buettner 2022). Metrics Reloaded (Maier-Hein et al. 2024) recommends it.
+    """
+    return float(np.sqrt(np.maximum(brier_per_row(stats), 0)).mean())
 
 
 def nanmean(values: Iterable[float]) -> float:
@@ -146,6 +166,12 @@ MASK_METRICS = {
         partial(cece, reduction="sum"), "CECE (sum)", "The sum over classes instead of the mean.", printed=False
     ),
     "ACE": MaskMetric(ace, "ACE"),
+    "marginal_ACE": MaskMetric(
+        marginal_ace,
+        "marginal ACE",
+        "By how much each class's probability and its frequency differ, on average over the bins that hold a voxel, "
+        "however few: what trainers with ACE in their name minimise. Lower is better.",
+    ),
     "MCE": MaskMetric(mce, "MCE"),
     "NLL": MaskMetric(
         nll,
@@ -160,6 +186,9 @@ MASK_METRICS = {
         "Squared distance between the probabilities and the truth. Rewards both, as NLL does, but forgives "
         "single bad voxels. Lower is better.",
         tested=True,
+    ),
+    "root_Brier": MaskMetric(
+        root_brier, "root Brier", "The square root of a case's Brier score; ECE is never larger.", printed=False
     ),
 }
 """By the names that calibration.json gives them. A metric that is added here is in every document and table."""

@@ -47,6 +47,12 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(monkeypatch, t
     printed = capsys.readouterr().out
     assert not any(word in printed for word in ("FAIL", "WARN", "->"))
     assert all(trainer.name in printed for trainer in registered_trainers())
+    (tmp_path / "later-1.dist-info").mkdir()
+    scripts = "[console_scripts]\nnnUNetv2_train_pretrained = later:main\n"
+    (tmp_path / "later-1.dist-info" / "entry_points.txt").write_text(scripts)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["doctor"]) == 0
+    assert re.search("WARN +nnUNetv2_train_pretrained +does not read nnUNet_extTrainer", capsys.readouterr().out)
     monkeypatch.setenv("nnUNet_extTrainer", "/mine")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "a" / "b"))
     assert main(["doctor"]) == 1

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+NAMES = ("ECE", "CECE_sum", "CECE_mean", "ACE", "marginal_ACE", "MCE", "NLL", "Brier", "root_Brier")
+
 
 def bin_of(p: float, n_bins: int = 15) -> int:
     """Bin (lo, hi] of a probability; the first bin also takes 0."""
@@ -13,6 +15,10 @@ def bin_of(p: float, n_bins: int = 15) -> int:
         if p <= (i + 1) / n_bins:
             return i
     return n_bins - 1
+
+
+def mean(values) -> float:
+    return math.fsum(values) / len(values)
 
 
 def gap_table(confidences, outcomes, n_bins: int = 15):
@@ -45,23 +51,24 @@ def class_metrics(probs: np.ndarray, truth: np.ndarray, mask: np.ndarray, n_bins
     voxels = [probs[(slice(None), *index)].tolist() for index in np.argwhere(mask)]
     labels = [int(truth[tuple(index)]) for index in np.argwhere(mask)]
     if not voxels:
-        return dict.fromkeys(("ECE", "CECE_sum", "CECE_mean", "ACE", "MCE", "NLL", "Brier"), float("nan"))
+        return dict.fromkeys(NAMES, float("nan"))
     winners = [max(range(len(p)), key=lambda k, p=p: (p[k], -k)) for p in voxels]
     confidence = [p[w] for p, w in zip(voxels, winners)]
     right = [w == y for w, y in zip(winners, labels)]
     gaps = bin_gaps(confidence, right, n_bins)
-    per_class = [weighted_gap([p[k] for p in voxels], [y == k for y in labels], n_bins) for k in range(probs.shape[0])]
+    classes = [([p[k] for p in voxels], [y == k for y in labels]) for k in range(probs.shape[0])]
+    per_class = [weighted_gap(*of_class, n_bins) for of_class in classes]
+    brier = mean([math.fsum((p - (k == y)) ** 2 for k, p in enumerate(voxel)) for voxel, y in zip(voxels, labels)])
     return {
         "ECE": weighted_gap(confidence, right, n_bins),
         "CECE_sum": math.fsum(per_class),
-        "CECE_mean": math.fsum(per_class) / len(per_class),
-        "ACE": math.fsum(gaps) / len(gaps),
+        "CECE_mean": mean(per_class),
+        "ACE": mean(gaps),
+        "marginal_ACE": mean([mean(bin_gaps(*of_class, n_bins)) for of_class in classes]),
         "MCE": max(gaps),
-        "NLL": math.fsum(-math.log(max(float(p[y]), 2.0**-126)) for p, y in zip(voxels, labels)) / len(labels),
-        "Brier": math.fsum(
-            math.fsum((float(p[k]) - (k == y)) ** 2 for k in range(len(p))) for p, y in zip(voxels, labels)
-        )
-        / len(labels),
+        "NLL": mean([-math.log(max(float(p[y]), 2.0**-126)) for p, y in zip(voxels, labels)]),
+        "Brier": brier,
+        "root_Brier": math.sqrt(brier),
     }
 
 
@@ -71,7 +78,7 @@ def region_metrics(probs: np.ndarray, inside: np.ndarray, mask: np.ndarray, n_bi
     for p, y in zip(probs, inside):
         p, y = [float(v) for v in p[mask]], [bool(v) for v in y[mask]]
         if not p:
-            return dict.fromkeys(("ECE", "CECE_sum", "CECE_mean", "ACE", "MCE", "NLL", "Brier"), float("nan"))
+            return dict.fromkeys(NAMES, float("nan"))
         confidence = [v if v > 0.5 else 1 - v for v in p]
         right = [(v > 0.5) == t for v, t in zip(p, y)]
         gaps = bin_gaps(confidence, right, n_bins)
@@ -80,14 +87,16 @@ def region_metrics(probs: np.ndarray, inside: np.ndarray, mask: np.ndarray, n_bi
             (
                 weighted_gap(confidence, right, n_bins),
                 weighted_gap(p, y, n_bins),
-                math.fsum(gaps) / len(gaps),
+                mean(gaps),
+                mean(bin_gaps(p, y, n_bins)),
                 max(gaps),
-                math.fsum(-math.log(max(v, 2.0**-126)) for v in own) / len(p),
-                math.fsum(2 * (1 - v) ** 2 for v in own) / len(p),
+                mean([-math.log(max(v, 2.0**-126)) for v in own]),
+                mean([2 * (1 - v) ** 2 for v in own]),
+                math.sqrt(mean([2 * (1 - v) ** 2 for v in own])),
             )
         )
-    ece, ce, ace, mce, nll, brier = (math.fsum(column) / len(rows) for column in zip(*rows))
-    return {"ECE": ece, "CECE_sum": ce * len(rows), "CECE_mean": ce, "ACE": ace, "MCE": mce, "NLL": nll, "Brier": brier}
+    ece, ce, *others = (mean(column) for column in zip(*rows))
+    return dict(zip(NAMES, (ece, ce * len(rows), ce, *others)))
 
 
 def distance_to_nearest(points: np.ndarray, others: np.ndarray, spacing_mm) -> np.ndarray:

@@ -61,6 +61,16 @@ def test_nobody_takes_our_names_and_entry_points_come_before_the_grammar(distrib
     assert found.__module__ == "other_two" and found is find(theirs) is pickle.loads(pickle.dumps(found))
 
 
+@pytest.mark.parametrize("name", ["nnUNetTrainerDiceACE", "nnUNetTrainerACE_lambda0p5"])
+def test_two_look_ups_give_one_class(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net takes what it imported from the folder out of sys.modules; the trainers must not be among it."""
+    for module in [module for module in sys.modules if module.startswith("nnunet_nacl_trainers")]:
+        monkeypatch.delitem(sys.modules, module)  # as in a process that looks for the first time
+    first = find(name)
+    assert "nnunet_nacl_bridge" not in sys.modules and sys.modules["nnunet_nacl_trainers"]
+    assert find(name) is first is pickle.loads(pickle.dumps(first))
+
+
 @pytest.mark.parametrize(
     ("package", "module"),
     [
