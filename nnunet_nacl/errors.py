@@ -8,7 +8,6 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 _MOST_LETTERS = 300  # of a path in a message
-_SHOWN, _NAMED = 3, 20  # of problems that differ in the case's name alone
 
 _FIXES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another"),
@@ -40,19 +39,20 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
 
 
 def list_problems(problems: Mapping[str, str]) -> str:
-    """Indented lines, each with a break before it, of what is wrong with cases, as a message of them ends.
+    """Indented lines, each with a break before it, of what is wrong with cases, as a message of them ends."""
+    return "".join(f"\n  {line}" for line in named_together(problems))
 
-    Of those that differ in the name of the case alone three have a line, and the others are named.
+
+def named_together(reasons: Mapping[str, str]) -> list[str]:
+    """``liver, spleen and 3 more: why`` for each reason, given by name.
+
+    Reasons that differ in the name alone, as in that of a file, are one; ``CASE`` stands for the name in it.
     """
     alike: dict[str, list[str]] = {}
-    for case, problem in problems.items():
-        alike.setdefault(problem.replace(case, "CASE"), []).append(case)
-    lines = []
-    for cases in alike.values():
-        lines += [f"{case}: {problems[case]}" for case in cases[:_SHOWN]]
-        if others := cases[_SHOWN:]:
-            lines.append(f"and {len(others)} more in the same way: {some(others, _NAMED)}")
-    return "".join(f"\n  {one_line(line)}" for line in lines)
+    for name, why in reasons.items():
+        alike.setdefault(why.replace(name, "CASE"), []).append(name)
+    whys = (reasons[names[0]] if len(names) == 1 else why for why, names in alike.items())
+    return [one_line(f"{some(names, 10)}: {why}") for names, why in zip(alike.values(), whys)]
 
 
 def some(names: Sequence[str], shown: int = 8) -> str:

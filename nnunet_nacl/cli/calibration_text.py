@@ -11,10 +11,11 @@ from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
 from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.tables import detected_text, presence_text
+from nnunet_nacl.errors import named_together
 from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
-from nnunet_nacl.show.tables import effect_text, frames, named_together, number, ten_worst, text_of
+from nnunet_nacl.show.tables import effect_text, frames, number, ten_worst, text_of
 
 _SHOWN = ("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all")
 _MASKS = ("all", "predicted", "near")

@@ -18,7 +18,7 @@ from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS
 from nnunet_nacl.compare.comparison import Dataset
 from nnunet_nacl.compare.entries import Entry, Options
-from nnunet_nacl.errors import UserError, some
+from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import prediction_folder as places
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
@@ -28,8 +28,6 @@ from nnunet_nacl.numbers.learned_quality import DICE, predict_dice_parts
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
-
-_SHOWN = 8  # so many problems of single cases are shown
 
 
 def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Dataset:
@@ -265,9 +263,8 @@ def _common_cases(
         return common, [f"{dataset.name}: {kept}. {listed}"]
     advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
     advice = advice if common else "No case is left to compare."
-    why = [f"  {case}: {text.replace(', or pass --chill', '')}" for name, case, text in problems if name in lacking]
-    more = [f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else []
-    raise UserError("\n".join([f"{dataset.name}: {listed} {advice}", *why[:_SHOWN], *more]))
+    why = {case: text.replace(", or pass --chill", "") for name, case, text in problems if name in lacking}
+    raise UserError(f"{dataset.name}: {listed} {advice}{list_problems(why)}")
 
 
 def _patients(dataset: Dataset, cases: Sequence[str]) -> dict[str, str]:

@@ -17,12 +17,12 @@ from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.case import MASKS
 from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison, Dataset
 from nnunet_nacl.compare.dataset import Promises
-from nnunet_nacl.errors import some
+from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import CONSTANT, LearnedPresence
 from nnunet_nacl.numbers.quality_report import QualityReport, quality_report
-from nnunet_nacl.show.tables import Rows, frames, named_together, number, ten_worst, text_of
+from nnunet_nacl.show.tables import Rows, frames, number, ten_worst, text_of
 
 MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
 DICE, PROBABILITY = "Dice where it is there", "probability that"

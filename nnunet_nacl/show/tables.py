@@ -8,8 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_nacl.errors import one_line, some
-
 Rows = Sequence[Mapping[str, Any]]
 """Cells by the name of their column: texts, numbers, and pairs of a number and its text."""
 _MOST_NAMES = 10
@@ -60,14 +58,6 @@ def ten_worst(
         return rows, []
     shown = set(lowest.nsmallest(_MOST_NAMES).index)
     return [row for row in rows if row[name] in shown], [f"the {_MOST_NAMES} worst, and {more} more (--verbose)"]
-
-
-def named_together(reasons: Mapping[str, str]) -> list[str]:
-    """``liver, spleen and 3 more: why`` for each reason, given by name."""
-    alike: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        alike.setdefault(why, []).append(name)
-    return [one_line(f"{some(names, _MOST_NAMES)}: {why}") for why, names in alike.items()]
 
 
 def effect_text(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
