@@ -15,7 +15,7 @@ from nnunet_nacl.errors import named_together
 from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
-from nnunet_nacl.show.tables import effect_text, frames, number, ten_worst, text_of
+from nnunet_nacl.show.tables import frames, number, ten_worst, text_of
 
 _SHOWN = ("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all")
 _MASKS = ("all", "predicted", "near")
@@ -29,7 +29,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.origin.settings))}" for mask in _MASKS)
     lines = [_form(record), *(_slopes(record) if verbose else []), ""]
     lines += ["nnU-Net's own labels before and after the map, each case under one that has not seen it:"]
-    lines += [effect_text(effect, names), masks]
+    lines += [_effect(effect, names), masks]
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     lines += [""]
@@ -70,6 +70,19 @@ def verdict(record: CalibrationMap) -> str:
         looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs.itertuples())
         text += f" To find 9 of 10 scans with a Dice {looked} of the scans."
     return text
+
+
+def _effect(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
+    """A line for each value of `changes` in calibrate/effect.py; structures are named by nnU-Net's key."""
+    rows = []
+    for name, row in effect.items():
+        kind, _, key = name.partition(" ")
+        change, low, high = (number(row["difference"][end], 4, "+") for end in ("mean", "low", "high"))
+        shown = {"value": f"Dice {structures.get(key, key)}" if kind == "Dice" else name}
+        shown |= {when: number(row[when]["mean"], 4) for when in ("before", "after")}
+        interval = "-" if low == "-" else f"{low} to {high}"
+        rows.append(shown | {"change": change, "95 % interval": interval, "cases": row["n"]})
+    return text_of(rows)
 
 
 def _form(record: CalibrationMap) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -25,21 +24,14 @@ alphabet (Colour: Design & Creativity 5, 2010) each time the one farthest from g
 they begin again, and numbers tell structures apart."""
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("nnunet_nacl.show", "templates"),
-        autoescape=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # no text turns that around it
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def render(name: str, **values: Any) -> str:
-    """A template with values in it."""
-    return _environment().get_template(name).render(**values)
+_PAGES = Environment(
+    loader=PackageLoader("nnunet_nacl.show", "templates"),
+    autoescape=True,
+    finalize=lambda value: printable(value) if type(value) is str else value,  # no text turns that around it
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
@@ -47,10 +39,9 @@ def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any)
     templates = files("nnunet_nacl.show").joinpath("templates")
     script = "".join(templates.joinpath(file).read_text(encoding="utf-8") for file in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return render(
-        name,
+    return _PAGES.get_template(name).render(
         version=f"nnunet_nacl {nnunet_nacl.__version__}",
-        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
+        style=Markup(_PAGES.get_template("page.css").render(colors=STRUCTURE_COLORS)),
         script=Markup(script),
         script_hash=f"sha256-{digest}",  # as a content security policy wants it
         colors=len(STRUCTURE_COLORS),

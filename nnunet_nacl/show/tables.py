@@ -58,17 +58,3 @@ def ten_worst(
         return rows, []
     shown = set(lowest.nsmallest(_MOST_NAMES).index)
     return [row for row in rows if row[name] in shown], [f"the {_MOST_NAMES} worst, and {more} more (--verbose)"]
-
-
-def effect_text(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
-    """A line for each value of :func:`~nnunet_nacl.calibrate.effect.changes`; structures are named by nnU-Net's key."""
-    rows = []
-    for name, row in effect.items():
-        kind, _, key = name.partition(" ")
-        change, low, high = (number(row["difference"][end], 4, "+") for end in ("mean", "low", "high"))
-        means = {when: number(row[when]["mean"], 4) for when in ("before", "after")}
-        rows.append(
-            {"value": f"Dice {structures.get(key, key)}" if kind == "Dice" else name, **means, "change": change}
-            | {"95 % interval": "-" if low == "-" else f"{low} to {high}", "cases": row["n"]}
-        )
-    return text_of(rows)
