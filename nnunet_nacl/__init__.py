@@ -23,8 +23,8 @@ __version__ = "0.5.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
-    from nnunet_nacl.calibrate.calibrate_model import calibrate_model as calibrate_model
     from nnunet_nacl.calibrate.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.calibrate.workflow import calibrate_model as calibrate_model
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -41,7 +41,7 @@ _OF_MODELS = {
     "CalibrationMap": "nnunet_nacl.calibrate.calibration_map",
     "CalibrationMetric": "nnunet_nacl.numbers.counting",
     "Predictor": "nnunet_nacl.review.predictor",
-    "calibrate_model": "nnunet_nacl.calibrate.calibrate_model",
+    "calibrate_model": "nnunet_nacl.calibrate.workflow",
     "decide_for_dice": "nnunet_nacl.numbers.expected_dice",
 }
 

@@ -133,13 +133,6 @@ def check_writable(path: Path) -> None:
     remove_leftovers(path.parent)
 
 
-def can_write(folder: Path) -> bool:
-    """Whether files can be written in a folder; found out by doing it, for modes do not tell of all file systems."""
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder):
-        return True
-    return False
-
-
 _OURS = re.compile(
     rb'<meta name="generator" content="nnunet_nacl |"generated_by": "nnunet_nacl |tEXtSoftware\0nnunet_nacl|'
     rb'\A("rank","case","flag"|"case","(empty|structure)","|"scope","case","|img_path,mask_path\n)'

@@ -6,11 +6,9 @@ import re
 from typing import Any
 
 from nnunet_nacl.calibrate import calibration_map
-from nnunet_nacl.case import evaluation
 from nnunet_nacl.review import list_files, outcome
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
-    "calibration": (evaluation.EvaluationDocument, evaluation.SCHEMA_VERSION),
     "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),
     "outcome": (outcome.Outcome, outcome.SCHEMA_VERSION),
     "prediction": (list_files.PredictionRecord, list_files.SCHEMA_VERSION),

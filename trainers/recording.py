@@ -102,7 +102,7 @@ def measured_validation(trainer: stock_module.nnUNetTrainer, weights: Path | Non
     references = Path(trainer.preprocessed_dataset_folder_base, "gt_segmentations")
     stock, log = getattr(stock_module, _EXPORT, None), trainer.print_to_log_file
     with harmless(log, "calibration is not measured in this validation", set()):
-        from nnunet_nacl.nnunet.measured_export import MeasuredExport
+        from nnunet_nacl.nnunet.export import MeasuredExport
         from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
         validation.mkdir(parents=True, exist_ok=True)

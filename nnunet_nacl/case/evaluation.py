@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
-from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.case.case import MASKS, EvaluationSettings
-from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.case import MASKS, EvaluationSettings, Labels
 from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.json_types import Number
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import (
     brier_per_row,
@@ -42,52 +38,6 @@ _QUALITY = {
     "largest_dice": "network_dice",
     "members_dice": "members_dice",
 }
-
-
-def _is(text: str) -> Any:
-    return Field(description=text)
-
-
-class NamedChannel(TypedDict):
-    """A structure's name, and the channel of its probabilities."""
-
-    name: str
-    channel: int
-
-
-class EvaluatedCase(TypedDict):
-    """One case."""
-
-    case: Annotated[str, _is("Name.")]
-    reference_file: Annotated[str, _is("Path of the ground truth.")]
-    prediction_file: Annotated[str, _is("Path of the segmentation; the npz file's if there was none.")]
-    probabilities_file: Annotated[str, _is("Path of the npz file.")]
-    largest_label: Annotated[int, _is("Largest ground-truth label (the authors' code counts classes up to it).")]
-    n_changed_voxels: Annotated[int, _is("Voxels where the saved segmentation is not what the probabilities say.")]
-    metrics: Annotated[dict[str, dict[str, Any]], _is("By nnU-Net's key, background excluded.")]
-    calibration: Annotated[dict[str, dict[str, Number]], _is("By mask the scores, and n_voxels.")]
-    bins: Annotated[dict[str, BinStats], _is("By mask; a voxel's confidence is that of its segmented label.")]
-    quality: Annotated[dict[str, Any], _is("What the probabilities say about the segmentation.")]
-
-
-class EvaluationDocument(TypedDict):
-    """calibration.json: all cases of one or more folders."""
-
-    schema_version: Annotated[int, _is("Of this format.")]
-    generated_by: Annotated[str, _is("Package and version.")]
-    structures: Annotated[dict[str, NamedChannel], _is("By nnU-Net's key, background excluded.")]
-    regions: Annotated[bool, _is("Whether structures are sigmoid regions.")]
-    settings: Annotated[EvaluationSettings, _is("What was measured.")]
-    problems: Annotated[dict[str, str], _is("What was wrong with the cases that could not be evaluated, by name.")]
-    n_cases: Annotated[int, _is("Cases that were measured.")]
-    metric_per_case: Annotated[list[EvaluatedCase], _is("Results, in order.")]
-    mean: Annotated[dict[str, dict[str, Any]], _is("By structure, means over the cases where a metric is defined.")]
-    foreground_mean: Annotated[dict[str, Number], _is("Mean of each metric over the structures.")]
-    calibration: Annotated[dict[str, dict[str, dict[str, Number]]], _is("By mask: mean over cases, and pooled voxels.")]
-    bins: Annotated[dict[str, BinStats], _is("By mask, sums over all cases.")]
-    undefined: Annotated[dict[str, dict[str, list[str]]], _is("By metric, and structure or mask: cases in no mean.")]
-    map_sha256: NotRequired[Annotated[str, _is("Of the map that the predictions were calibrated by, if it is known.")]]
-    predicted_quality: NotRequired[Annotated[dict[str, Any], _is("How well predicted Dice holds, if it was measured.")]]
 
 
 class Evaluation:
@@ -118,7 +68,7 @@ class Evaluation:
         return scores(self.records)
 
     @cached_property
-    def cases(self) -> list[EvaluatedCase]:
+    def cases(self) -> list[dict[str, Any]]:
         """What calibration.json says of each case."""
         return [self._case(record) for record in self.records]
 
@@ -183,7 +133,7 @@ class Evaluation:
         }
         write_atomically(path, to_json_text(encode(document)))
 
-    def _case(self, record: CaseRecord) -> EvaluatedCase:
+    def _case(self, record: CaseRecord) -> dict[str, Any]:
         rows: dict[str, dict[str, float]] = record.structures.to_dict("index")
         quality = {name: record.scan[name] for name in ("unit", "entropy", "confidence")}
         structures = {key: {shown: row[name] for shown, name in _QUALITY.items()} for key, row in rows.items()}

@@ -10,9 +10,8 @@ import numpy as np
 from pydantic import NonNegativeInt
 from scipy import ndimage
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case import Case, Labels
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Box, common_box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_csv_text

@@ -105,17 +105,6 @@ def geometry_difference(
     return ""
 
 
-def slicing_axis(spacing_mm: Sequence[float], plans: Mapping[str, Any]) -> int:
-    """The array axis across the slices: the one of the thickest slices, so that what is shown has the finest grid.
-
-    Args:
-        spacing_mm: Voxel spacing in the order of the axes.
-        plans: Content of plans.json: the axis along which a 2D configuration slices wins among equals.
-    """
-    largest = max(spacing_mm)
-    thick = [axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= largest]
-    try:
-        preferred = int(plans["transpose_forward"][0])
-    except (KeyError, IndexError, TypeError, ValueError):
-        preferred = 0
-    return preferred if preferred in thick else thick[0]
+def slicing_axis(spacing_mm: Sequence[float]) -> int:
+    """The array axis across the slices: the first of the thickest slices, so that what is shown has the finest grid."""
+    return next(axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= max(spacing_mm))

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nnunet_nacl.case.case import MASKS, Case, EvaluationSettings, Truth
+from nnunet_nacl.case.case import MASKS, Case, EvaluationSettings, Labels, Truth
 from nnunet_nacl.case.findings import Components, label_components
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack, unpack
@@ -172,7 +171,7 @@ def measure(
         scan,
         bins={mask: sums.bins[mask] for mask in MASKS if sums.bins},
         addable=None if truth is None else sums.addable,
-        sample=_sample(case, truth, near, settings) if with_sample and truth is not None else None,
+        sample=_sample(case, truth, settings) if with_sample and truth is not None else None,
         findings=tuple(structure.findings() for structure in components),
         differences=case.differences,
         profile=case.profile,
@@ -212,7 +211,8 @@ class _Sums:
             self.bins = {mask: self.bins[mask] + stats if self.bins else stats for mask, stats in block.items()}
             is_changed: Any = labels.label_map(raw) != segmentation
             self.n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
-        self.overlap += count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
+        regions = labels.values if labels.regions else None
+        self.overlap += count_expected(probs, segmentation, regions=regions, valid=valid)
         first = labels.foreground[0]
         self.network += ProbabilityHistogram.of(raw[first:], valid)
         counted = True if valid is None else valid
@@ -287,20 +287,18 @@ def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
     }
 
 
-def _sample(case: Case, truth: Truth, near: np.ndarray | None, settings: EvaluationSettings) -> Sample:
-    """The sample of a case, whose segmentation the mask ``near`` surrounds."""
+def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
+    """The sample of a case."""
     labels = case.labels
     if labels.regions:
         target = pack((labels.mask(truth.labels, channel) for channel in labels.foreground), len(labels.values))
     else:
         target = truth.labels.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
 
-    def near_labels(is_predicted: np.ndarray) -> np.ndarray:  # of the network, from which the segmentation may differ
-        if near is not None and np.array_equal(is_predicted, case.segmentation != 0):
-            return near
+    def near(is_predicted: np.ndarray) -> np.ndarray:  # by the network, from which the segmentation may differ
         return dilated_mask(is_predicted, settings.dilation_mm, case.spacing_mm)
 
-    return draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near_labels)
+    return draw_sample(case.probabilities, target, valid=truth.valid, around=truth.around, near=near)
 
 
 def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:

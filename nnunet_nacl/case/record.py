@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -253,22 +252,16 @@ def read_pictures(path: Path) -> dict[str, Any]:
 
 def _read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
     """Arrays of numbers in an npz file, by name; what is no finite number, or not as large as it says, is an error."""
-    arrays = {}
+    arrays = dict[str, np.ndarray]()
     with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         members = {name: member for name, member in members.items() if wanted(name)}
         if sum(member.file_size for member in members.values()) > _MOST_BYTES:
             raise ValueError("its arrays are too large")
         for name, member in members.items():
-            content = archive.read(member)
-            stream = io.BytesIO(content)
-            if (version := np.lib.format.read_magic(stream)) != (1, 0):
-                raise ValueError(f"unknown npy version {version}")
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-            start = stream.tell()
-            if dtype.kind not in "buif" or start + math.prod(shape) * dtype.itemsize != len(content):
+            array: Any = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
+            if array.dtype.kind not in "buif":
                 raise ValueError(f"{name} is no array of numbers")
-            array: Any = np.ndarray(shape, dtype, content, start, order="F" if fortran_order else "C")
             if not np.isfinite(array).all() or (name.startswith("bins_") and (array < 0).any()):
                 raise ValueError(f"{name} holds a number that is not finite, or below 0")
             arrays[name] = array

@@ -52,8 +52,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
-    from nnunet_nacl.calibrate.calibrate_model import calibrate_model
     from nnunet_nacl.calibrate.map_file import MAP_FILE
+    from nnunet_nacl.calibrate.workflow import calibrate_model
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.files import check_ours
 

@@ -16,7 +16,7 @@ from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
 from nnunet_nacl.cli.options import model_of, network_of, number_of_processes, report_problems
 from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.errors import UserError, one_line, some
-from nnunet_nacl.files import can_write, check_ours, check_writable, checksum, to_csv_text, write_atomically
+from nnunet_nacl.files import check_ours, check_writable, checksum, to_csv_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.held_out import measure_folders, open_predicted, predict_validation
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
@@ -61,12 +61,12 @@ def evaluate(args: argparse.Namespace) -> int:
     if output.is_file() and output.stat().st_size and "metric_per_case" not in read_dict(output):
         raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
     work = Work(calibration, settings)
-    measured = measure_folders(folders, work, beside=output.parent, jobs=processes, chill=args.chill, title="measure")
+    measured = measure_folders(folders, work, jobs=processes, chill=args.chill, title="measure")
     records, labels = list(measured.records.values()), measured.labels
     evaluation = Evaluation(records, labels, settings, measured.problems)
     for fold, folder in folders.items() if len(folders) > 1 else ():
         of_fold = [record for record in records if measured.fold[record.case] == fold]
-        if of_fold and can_write(folder.folder):
+        if of_fold:
             Evaluation(of_fold, labels, settings, {}).write(folder.folder / FILE_NAME)
     print(_table_text(evaluation, one_line(f"{title}: {len(records)} cases"), args.verbose))
     below = read_bad(bad, evaluation.names, default=DEFAULT_BAD)

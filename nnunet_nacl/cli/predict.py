@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="confidence, entropy, with several folds mutual_information (no name: these) or probabilities",
     )
     add("-codes", metavar="FILE", help="for DICOM: .json with a SNOMED code of each structure (docs/how-to/dicom.md)")
-    axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_raw)"
+    axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_preprocessed)"
     add("-orientation", metavar="XYZ", default="", help=axes)
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
     add_shared(parser, *NETWORK)

@@ -88,5 +88,5 @@ def _review(args: argparse.Namespace) -> int:
     aims, delivery = work_of(args, folder, (calibration, quality, why_not))
     source, run = review_source(folder, map_path)
     run = replace(run, aims=aims, notes=[note] if note else [])
-    images = {name: folder.images(name)[0] for name in source.names if args.slicer}
+    images = {name: folder.image(name) for name in source.names if args.slicer}
     return deliver_as_asked(args, source, delivery, run, images, title="review", jobs=processes)

@@ -12,8 +12,7 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, map_path_of
 from nnunet_nacl.calibrate.workflow import read_groups
-from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.case import EvaluationSettings, Labels
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS
 from nnunet_nacl.compare.comparison import Dataset

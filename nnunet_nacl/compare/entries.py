@@ -13,8 +13,7 @@ from nnunet_nacl.calibrate.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX
 from nnunet_nacl.nnunet import prediction_folder as places
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import recorded_cases
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, recorded_cases
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.training.grammar import STOCK
 

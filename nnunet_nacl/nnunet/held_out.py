@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nnunet_nacl.case.case import Case, EvaluationSettings
-from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.case import EvaluationSettings, Labels
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.files import can_write, check_writable, remove_leftovers
+from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import find_input_cases
-from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.predicted import Images, ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import (
     PredictionFolder,
     find_fold_folders,
     predicted_folder,
+    recorded_cases,
     records_in,
     validation_folder,
 )
-from nnunet_nacl.nnunet.records import SavedPredictions, Work, recorded_cases, records_of
+from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 
 NNUNETS_OWN: dict[str, Any] = {"step_size": 0.5, "mirroring": True}
@@ -64,14 +62,9 @@ class HeldOut:
                 )
             self.records[name], self.fold[name] = outcome, fold
 
-    @property
-    def inference(self) -> dict[str, Any]:
-        """``step_size`` and ``mirroring`` of the cases: nnU-Net's own, unless their records say otherwise."""
-        return inference_of(self.records)
-
 
 def inference_of(outcomes: Mapping[str, CaseRecord | str]) -> dict[str, Any]:
-    """How cases were predicted: as nnU-Net does, unless a record says otherwise."""
+    """``step_size`` and ``mirroring`` of cases: nnU-Net's own, unless a record says otherwise."""
     made_by = (outcome.made_by for outcome in outcomes.values() if isinstance(outcome, CaseRecord) and outcome.made_by)
     said = next(made_by, {})
     return {name: said.get(name, value) for name, value in NNUNETS_OWN.items()}
@@ -90,20 +83,18 @@ def measure_folders(
     folders: Mapping[str, PredictionFolder],
     work: Work,
     *,
-    beside: Path | None = None,
     jobs: int = 1,
     chill: bool = True,
     title: str = "",
 ) -> HeldOut:
     """The records of folders of predictions, of one or of several folds; what is wrong with one costs only itself.
 
-    They lie in ``records`` in each folder. They lie beside, or nowhere, where nothing can be written there, and where a
-    map is measured, which is not to replace what was measured of the predictions as they are.
+    They lie in ``records`` in each folder; under a map in ``calibrated/records``, so that they do not replace what was
+    measured of the predictions as they are.
 
     Args:
         folders: By fold, with their ground truth; a single one may have the empty name.
         work: What is measured.
-        beside: Folder whose ``records`` are taken instead; None: then none are kept.
         jobs: Cases at the same time; 1 starts no process.
         chill: Do not report expected cases that have no prediction.
         title: Of the progress bars; empty shows none.
@@ -114,11 +105,10 @@ def measure_folders(
     first = next(iter(folders.values()))
     result, failed = HeldOut(first.labels, work.settings), []
     for fold, folder in folders.items():
-        place = beside and beside / RECORDS
-        if work.calibration is None and can_write(folder.folder):
-            place = records_in(folder.folder)
+        is_mapped = work.calibration is not None
+        place = folder.folder / "calibrated" / RECORDS if is_mapped else records_in(folder.folder)
         shown = title and ", fold ".join(filter(None, (title, fold)))
-        known = {path.stem for path in place.glob("*.npz")} if place else set[str]()
+        known = {path.stem for path in place.glob("*.npz")}
         try:
             source = SavedPredictions(folder, chill=chill, known=known)
             if not known and not any(folder.folder.glob("*.npz")):  # once, not once for every case
@@ -137,37 +127,6 @@ def measure_folders(
     return result
 
 
-@dataclass(frozen=True, kw_only=True)
-class WriteAndMeasure(Work):
-    """Work on a predicted validation case: its segmentation is written into ``folder`` if it is not there yet."""
-
-    folder: PredictionFolder
-
-    def __call__(self, case: Case) -> CaseRecord:
-        """The record of a case, once its segmentation is written.
-
-        Raises:
-            UserError: Another segmentation of the case lies there, or it cannot be written.
-        """
-        path = self.folder.folder / f"{case.name}{self.folder.file_ending}"
-        if not path.is_file():
-            write_case(self.folder, case, self.folder.folder)
-        elif not np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
-            raise UserError(
-                f"{path} is not what this network predicts; remove it, or predict again with `--val --npz`."
-            )
-        return super().__call__(case)
-
-
-def check_held_out(folds: Sequence[str]) -> None:
-    """UserError where fold all is among them."""
-    if "all" in folds:
-        raise UserError(
-            "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
-            "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
-        )
-
-
 def measure_validation(
     model: TrainedModel,
     network: Mapping[str, Any],
@@ -183,7 +142,7 @@ def measure_validation(
 
     Args:
         model: The model. nnU-Net's ``validation/`` is that of checkpoint_final.pth; other checkpoints predict.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        network: Arguments of :class:`~nnunet_nacl.nnunet.predicted.Network` beside the model.
         work: What is measured; with the settings of the records that are there already.
         jobs: Cases measured at the same time.
         any_age: Take predictions that are older than the checkpoint, where nobody knows which network made them.
@@ -192,28 +151,31 @@ def measure_validation(
     Raises:
         UserError: A fold was trained on every case, or was predicted otherwise than the others or by another network.
     """
-    check_held_out(model.folds)
+    if "all" in model.folds:
+        raise UserError(
+            "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
+            "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
+        )
     final, folds = model.checkpoint == FINAL, [model.folder / f"fold_{fold}" for fold in model.folds]
     places = (validation_folder(fold) if final else predicted_folder(fold, model.checkpoint) for fold in folds)
     work = replace(work, settings=next(filter(None, map(kept_settings, places)), work.settings))
     kept = {fold: _kept(model, fold, digest, work, jobs) for fold, digest in zip(model.folds, model.hashes)}
     asked = {name: network[name] for name in NNUNETS_OWN}
-    inference = {fold: inference_of(found[1]) if found else asked for fold, found in kept.items()}
+    inference = {fold: inference_of(outcomes) if outcomes else asked for fold, (_, outcomes, _) in kept.items()}
     _check_alike(inference, model.checkpoint)
-    lost = {fold: _lost(*found) if found else None for fold, found in kept.items()}
-    if todo := [fold for fold, names in lost.items() if names != []]:
+    todo = {fold for fold, (_, outcomes, lost) in kept.items() if lost or not outcomes}
+    if todo:
         log(
-            f"folds {', '.join(todo)}: not all validation cases have probabilities or records of this version by "
-            f"{model.checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the bar "
-            "shows the time left."
+            f"folds {', '.join(sorted(todo))}: not all validation cases have probabilities or records of this version "
+            f"by {model.checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the "
+            "bar shows the time left."
         )
     result = HeldOut(model.labels, work.settings)
-    for fold, digest in zip(model.folds, model.hashes):
-        folder, outcomes = kept[fold] or (open_predicted(model, fold), dict[str, CaseRecord | str]())
+    for (fold, (folder, outcomes, lost)), digest in zip(kept.items(), model.hashes):
         _check_made_by(model, fold, digest, outcomes, any_age)
-        if lost[fold] != []:
+        if fold in todo:
             options = {**network, **inference[fold]}
-            outcomes |= predict_validation(model, fold, options, work, folder=folder, names=lost[fold] or (), jobs=jobs)
+            outcomes |= predict_validation(model, fold, options, work, folder=folder, names=lost, jobs=jobs)
         result.add(fold, outcomes)
     if not result.records:
         raise UserError(f"{model.folder}: no case could be evaluated.{list_problems(result.problems)}")
@@ -233,13 +195,10 @@ def predict_validation(
     """Predict validation cases of a fold; what an earlier run has finished is not done again.
 
     Args:
-        model: The model.
+        model: This and what is not said here as for :func:`measure_validation`.
         fold: One of its folds; ``all``: every case.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
-        work: What is measured.
         folder: Of the predictions; None: ``fold_X/validation_<checkpoint>``.
         names: Of the cases; none: all of the fold's split.
-        jobs: Cases measured at the same time, while the next is predicted; 1 starts no process.
 
     Raises:
         UserError: The split or the preprocessed cases are missing, or the folder holds predictions of something else.
@@ -259,8 +218,7 @@ def predict_validation(
                 raise UserError(f"{folder.folder} holds predictions of something else ({path.name}); move them away.")
             if record.made_by != source.made_by:
                 path.unlink()
-    writing = WriteAndMeasure(work.calibration, work.settings, work.with_sample, folder=folder)
-    return dict(records_of(source, writing, place, jobs=jobs, title=f"predict fold {fold}"))
+    return dict(records_of(source, work, place, jobs=jobs, title=f"predict fold {fold}"))
 
 
 def measure_images(
@@ -276,13 +234,10 @@ def measure_images(
     """Predict labelled images by all folds of a model, and measure them; what an earlier run finished is kept.
 
     Args:
-        model: The model.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        model: This and what is not said here as for :func:`measure_validation`.
         images: Folder of images, CASE_0000 and so on.
         references: Folder of their label maps.
         records: Folder of the records.
-        work: What is measured.
-        jobs: Cases measured at the same time, while the next is predicted; 1 starts no process.
 
     Raises:
         UserError: The model is a cascade, a folder cannot be used, or no image has a label map.
@@ -298,7 +253,6 @@ def measure_images(
     if not labelled:
         none = f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images."
         raise UserError(none + list_problems(problems))
-    check_writable(records / "case.npz")
     source = Images(model, network, labelled, references=references)
     result = HeldOut(model.labels, work.settings, problems=problems)
     result.add("", dict(records_of(source, work, records, jobs=jobs, title="predict")))
@@ -307,45 +261,37 @@ def measure_images(
 
 def _kept(
     model: TrainedModel, fold: str, digest: str, work: Work, jobs: int
-) -> tuple[PredictionFolder, dict[str, CaseRecord | str]] | None:
-    """A fold's folder of predictions with what can be had of its cases without a network; None where nothing can."""
-    try:
-        if model.checkpoint == FINAL:
-            folder = find_fold_folders(model.folder, [fold])[fold]
-        elif predicted_folder(model.folder / f"fold_{fold}", model.checkpoint).is_dir():
-            folder = open_predicted(model, fold)
-        else:
-            return None
-        source = SavedPredictions(folder, known=recorded_cases(folder.folder))
-    except UserError:
-        return None
-    place = records_in(folder.folder) if can_write(folder.folder) else None
-    found = dict(records_of(source, work, place, jobs=jobs, title="measure"))
-    if folder.folder.name != "validation":  # of this checkpoint alone
-        records = [record for record in found.values() if isinstance(record, CaseRecord)]
-        found = {record.case: record for record in records if record.made_by.get("checkpoint") == digest}
-    if len(_lost(folder, found)) == len(found):  # a record that could not be written is no reason to predict
-        return None
-    lacking = dict.fromkeys(folder.expected or (), "it has neither probabilities nor a record")
-    return folder, {**lacking, **found}
-
-
-def _lost(folder: PredictionFolder, outcomes: Mapping[str, CaseRecord | str]) -> list[str]:
-    """Cases without a record that have no probabilities either; a broken file costs only its case."""
-    without = [name for name, outcome in outcomes.items() if isinstance(outcome, str)]
-    return [name for name in without if not (folder.folder / f"{name}.npz").is_file()]
+) -> tuple[PredictionFolder, dict[str, CaseRecord | str], list[str]]:
+    """A fold's folder, what can be had of its cases without a network, and the names of those to be predicted."""
+    with contextlib.suppress(UserError):
+        is_final = model.checkpoint == FINAL
+        folder = find_fold_folders(model.folder, [fold])[fold] if is_final else open_predicted(model, fold)
+        source, place = SavedPredictions(folder, known=recorded_cases(folder.folder)), records_in(folder.folder)
+        found = dict(records_of(source, work, place, jobs=jobs, title="measure"))
+        if folder.folder.name != "validation":  # of this checkpoint alone
+            records = [record for record in found.values() if isinstance(record, CaseRecord)]
+            found = {record.case: record for record in records if record.made_by.get("checkpoint") == digest}
+        outcomes = dict.fromkeys(folder.expected or (), "it has neither probabilities nor a record") | found
+        without = [name for name, outcome in outcomes.items() if isinstance(outcome, str)]
+        lost = [
+            name for name in without if not (folder.folder / f"{name}.npz").is_file()
+        ]  # a broken file is its case's
+        if len(lost) < len(outcomes):
+            return folder, outcomes, lost
+    return open_predicted(model, fold), {}, []
 
 
 def _check_alike(inference: Mapping[str, dict[str, Any]], checkpoint: str) -> None:
     """UserError where folds were predicted in different ways: a map is fitted to predictions of one kind."""
     ways = {fold: ", ".join(f"{name} {value}" for name, value in way.items()) for fold, way in inference.items()}
     (first, way), *others = ways.items()
-    if other := next((fold for fold, another in others if another != way), None):
-        raise UserError(
-            f"fold {first} is predicted with {way} and fold {other} with {ways[other]}: a map is fitted to "
-            "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
-            f"validation_{checkpoint.removesuffix('.pth')}/ of one of them."
-        )
+    for fold, another in others:
+        if another != way:
+            raise UserError(
+                f"fold {first} is predicted with {way} and fold {fold} with {another}: a map is fitted to "
+                "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
+                f"validation_{checkpoint.removesuffix('.pth')}/ of one of them."
+            )
 
 
 def _check_made_by(

@@ -18,8 +18,8 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry, geometry_difference
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_whole, quiet, read_header
@@ -31,7 +31,6 @@ RERUN = (
 """What to do where probabilities are missing or damaged."""
 
 _PROBABILITIES = "probabilities.npy"
-_MOST_AT_ONCE = 1 << 28  # compressed bytes that may lie in memory beside the array; of more, a few are read at a time
 
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -124,16 +123,9 @@ def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], bes
 
 def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The bytes of a member, its checksum verified."""
+    if member.compress_type != zipfile.ZIP_DEFLATED:
+        return np.frombuffer(bytearray(archive.read(member)), np.uint8)
     content: Any = np.empty(member.file_size, dtype=np.uint8)
-    if member.compress_type != zipfile.ZIP_DEFLATED or member.compress_size > _MOST_AT_ONCE:
-        with archive.open(member) as stream:
-            done = 0
-            while part := stream.read(1 << 18):
-                content[done : done + len(part)] = np.frombuffer(part, np.uint8)
-                done += len(part)
-        if done != len(content):
-            raise EOFError("the file ends before the array")
-        return content
     stored: Any = copy.copy(member)  # as if it were not compressed: its bytes as they lie in the file
     stored.compress_type, stored.file_size, stored.CRC = zipfile.ZIP_STORED, member.compress_size, None
     imagecodecs.deflate_decode(archive.read(stored), raw=True, out=content)

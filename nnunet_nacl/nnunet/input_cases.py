@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,11 @@ def find_input_cases(
     for case, (name, *_) in others.items():
         if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
             problems.setdefault(case, f"{folder / name}: the model was trained on *{file_ending}; convert it.")
-    spellings, cases = Counter(map(str.casefold, channels)), []
+    cases = []
     for case, files in sorted(channels.items()):
         before = previous / f"{case}{file_ending}" if previous else None
         candidate = InputCase(case, tuple(folder / name for name in files), before)
-        problem = problems.get(case) or _problem(candidate, opened, others[case])
-        if not problem and spellings[case.casefold()] > 1:
-            alike = " and ".join(other for other in channels if other.casefold() == case.casefold())
-            problem = f"{candidate.path}: {alike} are one name on some file systems; rename one of them."
-        if problem:
+        if problem := problems.get(case) or _problem(candidate, opened):
             problems[case] = problem
         else:
             cases.append(candidate)
@@ -102,7 +98,7 @@ def _orientation(folder: Path, opened: PredictionFolder, given: str) -> str:
         names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
         axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
     if not axes:
-        why = "where the axes of the training's images point is not known (nnUNet_raw has no labels of it)"
+        why = "where the axes of the training's images point is not known (nnUNet_preprocessed has no labels of it)"
         raise UserError(f"{folder} holds DICOM series, and {why}; give -orientation, such as RAS.")
     return axes
 
@@ -150,7 +146,7 @@ def _split(name: str, file_ending: str) -> tuple[str, str]:
     return name, ""
 
 
-def _problem(candidate: InputCase, opened: PredictionFolder, others: list[str]) -> str:
+def _problem(candidate: InputCase, opened: PredictionFolder) -> str:
     """What is wrong with the files of a case; empty where nothing is."""
     case, images, before = candidate.case, candidate.images, candidate.previous
     folder, takes = images[0].parent, opened.num_channels
@@ -160,8 +156,6 @@ def _problem(candidate: InputCase, opened: PredictionFolder, others: list[str]) 
         return str(error)
     if case in (".", ".."):
         return f"{images[0]}: a folder of the case's name cannot be made; rename it."
-    if others:
-        return f"{folder / others[0]}: a second file of {case}, beside {images[0].name}; remove one of them."
     expected = [f"{case}_{i:04d}{opened.file_ending}" for i in range(max(takes, len(images)))]
     missing = [name for name in expected if folder / name not in images]
     if len(images) > takes:

@@ -1,7 +1,6 @@
 """Works on cases in parallel processes; if one case fails or its process is killed, the others go on.
 
-Of three steps, processes read, this one runs networks, others export. Each has a pipe to itself, so that the case of
-one that is killed is known; joblib's processes, which are kept for the next fold, share one.
+Each process has a pipe to itself, so that the case of one that is killed is known.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ import pickle
 import signal
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -42,71 +40,10 @@ def side_by_side(
         work: Can be pickled.
         items: Such as names of cases.
         processes: Items at the same time; 1 starts no process.
-        path_of: The largest file of an item, for messages.
-
-    Raises:
-        UserError: A process was killed.
+        path_of: The largest file of an item, for messages; can be pickled.
     """
-    from concurrent.futures.process import BrokenProcessPool
-
-    from joblib import Parallel, delayed
-
-    if min(processes, len(items)) <= 1:
-        yield from ((item, guarded(path_of(item), partial(work, item))) for item in items)
-        return
-    parallel = Parallel(min(processes, len(items)), "loky", return_as="generator_unordered", max_nbytes=None)
-    caller = TRUSTED.get(), os.getpid()  # joblib asks for later items in another thread
-    outcomes = parallel(delayed(_in_worker)(work, item, path_of(item), *caller) for item in items)
-    try:
-        for item_and_outcome in outcomes:  # noqa: UP028 - it is closed below
-            yield item_and_outcome
-    except BrokenProcessPool:
-        why = "for lack of memory or over a damaged file; run again with a smaller -np, the finished cases are kept."
-        raise UserError(f"a worker process was killed, {why}") from None
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that results are left
-            outcomes.close()
-
-
-def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
-    """The result of ``work``, or the line that says why there is none, which names ``path`` if the error does not."""
-    try:
-        return work()
-    except UserError as error:
-        return str(error)
-    except OSError as error:
-        return describe(error, path)
-    except MemoryError:
-        size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
-        return f"{path}{size}: not enough memory; run with a smaller -np."
-    except Exception as error:
-        return f"{path}: unexpected {type(error).__name__}: {error}"
-
-
-@cache
-def _settle(parent: int) -> None:
-    """Once in a worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
-    torch.set_num_threads(1)
-    if hasattr(os, "fork"):  # Windows does not tell that a parent has ended
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _in_worker(
-    work: Callable[[Item], Result], item: Item, path: Path, trusted: bool, parent: int
-) -> tuple[Item, Result | str]:
-    _settle(parent)
-    TRUSTED.set(trusted)
-    return item, guarded(path, partial(work, item))
+    several = min(processes, len(items))
+    return _through(partial(_first, work), ((item, None) for item in items), several if several > 1 else 0, path_of)
 
 
 def pipeline(
@@ -133,9 +70,8 @@ def pipeline(
         exporters: Processes that export; 0 exports in this one.
         path_of: The largest file of a case, for messages; can be pickled.
     """
-    prepared = _through(partial(_first, read), ((name, None) for name in names), readers, path_of, "read")
-    answered = _through(predict, prepared, 0, path_of)
-    yield from _through(export, answered, exporters, path_of, "exported")
+    prepared = _through(partial(_first, read), ((name, None) for name in names), readers, path_of)
+    yield from _through(export, _through(predict, prepared, 0, path_of), exporters, path_of)
 
 
 def _first(read: Callable[[Any], Any], name: Any, nothing: None) -> Any:
@@ -143,13 +79,13 @@ def _first(read: Callable[[Any], Any], name: Any, nothing: None) -> Any:
 
 
 def _through(
-    step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path], did: str = ""
+    step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path]
 ) -> Generator[tuple[Any, Any], None, None]:
     """Cases and what a step makes of each, or the line that a step before left."""
     if not processes:
         for case, value in items:
             if not isinstance(value, str):
-                value = _guarded(step, path_of, case, value)
+                value = _made(step, path_of, case, value)
             yield case, value
             del value  # it is large, and the next is made before it would be replaced
         return
@@ -179,7 +115,7 @@ def _through(
                     idle.append(pipe)
                 except Exception:  # dead, or too large for the memory: what follows in the pipe cannot be read
                     workers[pipe].kill()
-                    why = f"the process that {did} it was killed, for lack of memory or over a damaged file"
+                    why = "the process that worked on it was killed, for lack of memory or over a damaged file"
                     finished.append((case, f"{path_of(case)}: {why}; run again with fewer processes."))
             if finished:  # before more is asked for, which may take long
                 yield finished.popleft()
@@ -198,13 +134,37 @@ def _through(
 
 
 def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
-    _settle(os.getppid())
+    """A worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
+    torch.set_num_threads(1)
+    if hasattr(os, "fork"):  # Windows does not tell that a parent has ended
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     TRUSTED.set(trusted)
     step, path_of = pickle.loads(pickled)
     with contextlib.suppress(EOFError, OSError):  # the other end is closed
         while True:
-            pipe.send(_guarded(step, path_of, *pipe.recv()))  # no name keeps either
+            pipe.send(_made(step, path_of, *pipe.recv()))  # no name keeps either
 
 
-def _guarded(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> Any:
-    return guarded(path_of(name), partial(step, name, value))
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _made(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> Any:
+    """What a step makes of a case, or the line that says why there is none, which names a file of it."""
+    try:
+        return step(name, value)
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return describe(error, path_of(name))
+    except MemoryError:
+        path = path_of(name)
+        size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
+        return f"{path}{size}: not enough memory; run with a smaller -np."
+    except Exception as error:
+        return f"{path_of(name)}: unexpected {type(error).__name__}: {error}"

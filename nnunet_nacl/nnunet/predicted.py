@@ -1,21 +1,26 @@
-"""Cases that a model's networks predict: new images, or the preprocessed validation cases of a fold."""
+"""Cases that a model's networks predict by nnU-Net's own code: new images, or a fold's validation cases."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.record import CaseRecord, Key, make_key
+from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.images import quiet
+from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
 from nnunet_nacl.nnunet.image_files import spacing_file
 from nnunet_nacl.nnunet.input_cases import InputCase
-from nnunet_nacl.nnunet.network import Network, export_case, on_image
+from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.pipeline import pipeline
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile
@@ -28,34 +33,127 @@ from nnunet_nacl.nnunet.trained_model import (
     read_preprocessed,
     with_stage_before,
 )
+from nnunet_nacl.nnunet.trust import check_names
+from nnunet_nacl.numbers.voxel_uncertainty import Disagreement, MemberSums
+
+_OVERFLOW = (
+    "the network's answer is no number, or beyond half precision; check the scan's intensities (are they in the "
+    "training's units?) and the checkpoint."
+)
 
 
-class NetworkSource(Source):
-    """Cases that a model's networks predict; their segmentations are nnU-Net's, bit by bit.
+class Network:
+    """The networks of a model's folds, built by nnU-Net; its files were judged when the model was opened.
+
+    UserError for a device that is none, a trainer that is none and not trusted, or weights of another network.
 
     Args:
-        model: The model; its folds are averaged.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
-        references: Folder of the ground truth; None for cases without.
-        readers: Cases that are read at the same time, in processes of their own; 0 reads them in this one.
-        exporters: Cases that are worked on at the same time, after the network, in processes of their own; 0 works on
-            them in this one. None: as many as cases at the same time are asked for, and 0 for one.
-        with_disagreement: Bring the map of what the folds disagree about to the image.
+        model: The model.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        step_size: Of the sliding window, as a share of the patch, in (0, 1].
+        mirroring: Predict mirrored copies too, as calibration expects.
+        everything_on_device: Keep a case's logits on a GPU.
+        verbose: Let nnU-Net print what it does.
     """
 
     def __init__(
         self,
         model: TrainedModel,
-        network: Mapping[str, Any],
         *,
-        references: Path | None = None,
-        readers: int = 0,
-        exporters: int | None = None,
-        with_disagreement: bool = False,
+        device: str = "cuda",
+        step_size: float = 0.5,
+        mirroring: bool = True,
+        everything_on_device: bool = True,
+        verbose: bool = False,
     ) -> None:
-        self.model, self.labels, self.network, self.references = model, model.labels, network, references
-        self.readers, self.exporters, self.with_disagreement = readers, exporters, with_disagreement
-        self.problems: dict[str, str] = {}
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+        if not 0 < step_size <= 1:
+            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
+        devices = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
+        if device not in devices:
+            raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
+        if not devices[device]:
+            raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
+        folder = model.folder
+        check_names({"trainer_name": model.trainer}, f"checkpoint of {folder}")
+        try:
+            with quiet():
+                predictor = nnUNetPredictor(
+                    tile_step_size=step_size,
+                    use_mirroring=mirroring,
+                    perform_everything_on_device=everything_on_device,
+                    device=torch.device(device),
+                    verbose=verbose,
+                    allow_tqdm=False,
+                )
+                predictor.initialize_from_trained_model_folder(str(folder), model.folds, model.checkpoint)
+        except Exception as error:  # an unknown trainer, weights of another network, ...
+            raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+        self._model, self._predictor, self._weights = model, predictor, predictor.list_of_parameters
+
+    @torch.inference_mode()
+    def predict(self, case: GridCase) -> GridCase:
+        """The average of the folds' logits, bit by bit nnU-Net's on the CPU, and what they disagree on; UserError."""
+        labels, manager = self._model.labels, self._model.opened.label_manager
+        sums = MemberSums(
+            [labels.values[channel] for channel in labels.foreground],
+            lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
+            regions=labels.regions,
+            to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
+        )
+        data = torch.from_numpy(case.values)
+        total = self._answer(self._weights[0], data)
+        if len(self._weights) == 1:
+            return replace(case, values=total.numpy())
+        sums.add(total.numpy())
+        for weights in self._weights[1:]:
+            logits = self._answer(weights, data)
+            sums.add(logits.numpy())
+            total += logits  # in half precision, and in the order of the folds: as nnU-Net does
+        total /= len(self._weights)
+        found = sums.result(total.numpy())
+        found = replace(found, mutual_information=found.mutual_information.astype(np.float16))
+        return replace(case, values=total.numpy(), disagreement=found)
+
+    def _answer(self, weights: Any, data: torch.Tensor) -> torch.Tensor:
+        """(C, *grid) logits of a fold on the CPU."""
+        self._predictor.list_of_parameters = [weights]
+        try:
+            logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            raise UserError(_OVERFLOW) from None
+        if logits.isnan().any():
+            raise UserError(_OVERFLOW)
+        return logits
+
+
+@dataclass(eq=False)
+class NetworkSource(Source):
+    """Cases that a model's networks predict; their segmentations are nnU-Net's, bit by bit.
+
+    Attributes:
+        model: The model; its folds are averaged.
+        network: Arguments of :class:`Network` beside the model.
+        references: Folder of the ground truth; None for cases without.
+        readers: Cases that are read at the same time, in processes of their own; 0 reads them in this one.
+        exporters: Cases that are worked on at the same time, after the network, in processes of their own; 0: as many
+            as cases at the same time are asked for, in this process for one.
+        with_disagreement: Bring the map of what the folds disagree about to the image.
+    """
+
+    model: TrainedModel
+    network: Mapping[str, Any]
+    _: KW_ONLY
+    references: Path | None = None
+    readers: int = 0
+    exporters: int = 0
+    with_disagreement: bool = False
+
+    def __post_init__(self) -> None:
+        self.labels, self.problems = self.model.labels, {}
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -73,7 +171,7 @@ class NetworkSource(Source):
 
     def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
         """Each case's record: the next cases are read, and those before worked on, while one is predicted here."""
-        exporters = self.exporters if self.exporters is not None else jobs if jobs > 1 else 0
+        exporters = self.exporters or (jobs if jobs > 1 else 0)
         networks = Network(self.model, **self.network)
         steps = self.read, lambda name, prepared: networks.predict(prepared), partial(_work_on, self, work)
         yield from pipeline(names, *steps, readers=self.readers, exporters=exporters, path_of=self.path)
@@ -94,13 +192,23 @@ class NetworkSource(Source):
 
 def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False) -> Case:
     """The case of a network's answer, on the image's grid, by nnU-Net's own export, without its truth."""
-    case, exported = export_case(model, answered)
-    members, transpose = answered.disagreement, model.plans_manager.transpose_forward
+    from nnunetv2.configuration import default_num_processes
+
+    plans, properties, manager = model.plans_manager, answered.properties, model.opened.label_manager
+    managers = model.configuration_manager, plans, manager
+    with quiet():
+        exported = export_logits(answered.values, properties, *managers, num_threads=default_num_processes)
+    members, segmentation = answered.disagreement, exported.segmentation
     if members is not None:
-        members = on_image(members, model, exported, with_map=with_disagreement)
-    seen = profile(answered.channels, case.segmentation, model.labels, answered.properties, transpose)
-    return replace(
-        case,
+        members = _on_image(members, model, exported, with_map=with_disagreement)
+    seen = profile(answered.channels, segmentation, model.labels, properties, plans.transpose_forward)
+    return Case(
+        answered.case,
+        model.labels,
+        Geometry.of(properties),
+        segmentation,
+        exported,
+        properties=properties,
         image=answered.image,
         networks=tuple(f"fold_{fold}" for fold in model.folds),
         disagreement=members,
@@ -109,39 +217,47 @@ def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement
     )
 
 
+def _on_image(folds: Disagreement, model: TrainedModel, exported: ExportedLogits, *, with_map: bool) -> Disagreement:
+    """What the folds disagree about, in voxels of the image; ``with_map`` also its map, resampled as logits are."""
+    folds = replace(folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size))
+    if not with_map:
+        return folds
+    configuration = model.configuration_manager
+    image_mm = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
+    grid_mm = [*image_mm[: len(image_mm) - len(configuration.spacing)], *configuration.spacing]  # 2D: slices stay apart
+    values, shape = folds.mutual_information[None].astype(np.float32), exported.logits.shape[1:]
+    inside = np.asarray(configuration.resampling_fn_probabilities(values, shape, grid_mm, image_mm))
+    information = np.zeros(exported.shape, np.float32)
+    information[exported.crop] = inside[0].clip(0, 1).transpose(exported.transpose_backward)
+    return replace(folds, mutual_information=information)
+
+
 def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:
     return work(source.finish(answered))
 
 
+@dataclass(eq=False)
 class Images(NetworkSource):
     """Images, named as nnU-Net wants it, or DICOM series.
 
-    Args:
-        model: The model.
-        network: See :class:`NetworkSource`.
+    Attributes:
         cases: The images, see :func:`~nnunet_nacl.nnunet.input_cases.find_input_cases`.
         any_size: Predict scans of any size, which may take hours.
         check: Called with the files of a DICOM series before it is predicted; can be pickled.
-        **options: Of :class:`NetworkSource`.
     """
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        network: Mapping[str, Any],
-        cases: Sequence[InputCase],
-        *,
-        any_size: bool = False,
-        check: Callable[[Sequence[Path]], object] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(model, network, **options)
-        self.cases = {case.case: case for case in cases}
-        self.names, self._any_size, self._check = list(self.cases), any_size, check
+    cases: Sequence[InputCase]
+    any_size: bool = False
+    check: Callable[[Sequence[Path]], object] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._by_name = {case.case: case for case in self.cases}
+        self.names = list(self._by_name)
 
     def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
         """Contents of the images, and of the truth where there is one; networks, and how they are used."""
-        case, files = self.cases[name], dict[str, Path | None]()
+        case, files = self._by_name[name], dict[str, Path | None]()
         for i, path in enumerate(case.images):
             files[f"slice {i}" if case.orientation else path.name] = path
             if spacing := spacing_file(path):
@@ -155,40 +271,43 @@ class Images(NetworkSource):
 
     def path(self, name: str) -> Path:
         """The first image."""
-        return self.cases[name].path
+        return self._by_name[name].path
 
     def images(self, name: str) -> tuple[Path, ...]:
         """Files of the channels, or the slices of a series."""
-        return self.cases[name].images
+        return self._by_name[name].images
 
     def read(self, name: str) -> GridCase:
         """The image, read and preprocessed as nnUNetv2_predict does."""
-        prepared = read_and_preprocess(self.model, self.cases[name], any_size=self._any_size)
-        if self._check is not None:
-            self._check(self.cases[name].images)
+        prepared = read_and_preprocess(self.model, self._by_name[name], any_size=self.any_size)
+        if self.check is not None:
+            self.check(self._by_name[name].images)
         return prepared
 
 
+@dataclass(eq=False)
 class ValidationCases(NetworkSource):
     """Preprocessed validation cases of one fold, predicted by its network as nnU-Net's final validation does.
 
-    Args:
-        model: The model; of its folds only the one named is used.
-        network: See :class:`NetworkSource`.
-        fold: Its name.
+    Attributes:
+        fold: Its name; of the model's folds only this one is used.
         folder: Of the fold's predictions, with their ground truth, into which segmentations are written.
         names: Of the cases.
     """
 
+    fold: str
+    folder: PredictionFolder
+    names: Sequence[str]
     key_follows_files = True
 
-    def __init__(
-        self, model: TrainedModel, network: Mapping[str, Any], fold: str, folder: PredictionFolder, names: Sequence[str]
-    ) -> None:
-        digest = model.hashes[model.folds.index(fold)]
-        super().__init__(replace(model, folds=(fold,), hashes=(digest,)), network, references=folder.reference_folder)
-        self.folder, self.names = folder, names
-        self._dataset = preprocessed_cases(model, names)
+    def __post_init__(self) -> None:
+        digest = self.model.hashes[self.model.folds.index(self.fold)]
+        self.model, self.references = (
+            replace(self.model, folds=(self.fold,), hashes=(digest,)),
+            self.folder.reference_folder,
+        )
+        super().__post_init__()
+        self._dataset = preprocessed_cases(self.model, self.names)
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -210,3 +329,14 @@ class ValidationCases(NetworkSource):
         if before is not None and self.model.previous_stage:
             data = with_stage_before(self.model, data, before)
         return GridCase(name, data, properties, None, channels, ())
+
+    def finish(self, answered: GridCase) -> Case:
+        """The case, once its segmentation lies in the folder; UserError where another one lies there."""
+        case, path = super().finish(answered), self.path(answered.case)
+        if not path.is_file():
+            write_case(self.folder, case, self.folder.folder)
+        elif not np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
+            raise UserError(
+                f"{path} is not what this network predicts; remove it, or predict again with `--val --npz`."
+            )
+        return case

@@ -6,19 +6,17 @@ import contextlib
 import os
 import re
 import shlex
-import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case import Case, Labels, smallest_type
 from nnunet_nacl.case.geometry import Geometry, geometry_difference
-from nnunet_nacl.case.labels import Labels, smallest_type
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.case.record import RECORDS
 from nnunet_nacl.errors import UserError, first_line, some
@@ -67,10 +65,9 @@ def find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: s
     """A file of the folder or up to two levels above, unless it is given; UserError without."""
     if given is not None:
         return Path(given)
-    resolved = folder.resolve()
-    for candidate in (folder, resolved.parent, resolved.parent.parent):
-        if (candidate / name).is_file():
-            return candidate / name
+    places = (place / name for place in (folder, *folder.resolve().parents[:2]))
+    if found := next(filter(Path.is_file, places), None):
+        return found
     raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
 
 
@@ -95,11 +92,10 @@ def find_references(dataset_name: str | None, folder: Path) -> Path:
     """nnU-Net's ground truth of a data set, for the predictions in ``folder``; UserError if there is none."""
     if not dataset_name:
         raise UserError(f"plans.json of {folder} names no data set; give the ground-truth folder too.")
-    pairs = (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr"))
-    places = [Path(os.environ.get(name) or f"{name} (not set)", dataset_name, sub) for name, sub in pairs]
-    if place := next(filter(Path.is_dir, places), None):
+    root = os.environ.get("nnUNet_preprocessed") or "nnUNet_preprocessed (not set)"
+    if (place := Path(root, dataset_name, "gt_segmentations")).is_dir():
         return place
-    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(map(str, places))}.")
+    raise UserError(f"no ground truth of {dataset_name} for {folder}: there is no {place}; give its folder.")
 
 
 def splits_of(dataset_name: str | None) -> list[Split]:
@@ -152,19 +148,8 @@ def validated_fold(folder: Path) -> str:
 
 
 def fold_folders(model: Path) -> dict[str, Path]:
-    """The folders of a model's folds by fold, in order; others named like them are left out, as is said once."""
-    folds = {}
-    for folder in sorted(entry for entry in model.iterdir() if entry.name.startswith("fold_") and entry.is_dir()):
-        if fold := fold_of(folder):
-            folds[fold] = folder
-        else:
-            _note_left_out(folder)
-    return folds
-
-
-@cache
-def _note_left_out(folder: Path) -> None:
-    print(f"note: {folder} is left out: folds are named fold_0, fold_1, ... or fold_all.", file=sys.stderr)
+    """The folders of a model's folds by fold, in order; others named like them are left out."""
+    return {fold: folder for folder in sorted(model.iterdir()) if (fold := fold_of(folder)) and folder.is_dir()}
 
 
 def folds_asked_for(folds: Sequence[str | int]) -> tuple[str, ...]:
@@ -207,12 +192,17 @@ def validation_folder(fold: Path) -> Path:
 
 def is_measured(folder: Path) -> bool:
     """Whether predictions can be measured, or were."""
-    return any(folder.glob("*.npz")) or any(records_in(folder).glob("*.npz"))
+    return any(folder.glob("*.npz")) or bool(recorded_cases(folder))
 
 
 def records_in(folder: Path) -> Path:
     """Where the records of predictions lie that are measured beside a ground truth: not where a run keeps its own."""
     return folder / ("evaluation_records" if (folder / "prediction.json").is_file() else RECORDS)
+
+
+def recorded_cases(folder: Path) -> set[str]:
+    """Names of the cases of a folder of predictions that have a record there."""
+    return {path.stem for path in records_in(folder).glob("*.npz")}
 
 
 @dataclass(frozen=True)
@@ -241,7 +231,7 @@ class PredictionFolder:
         """Find what belongs to a folder of predictions; UserError where a folder or file is missing or unreadable.
 
         What is not given is looked for: dataset.json and plans.json in the folder and up to two levels above; the
-        ground truth, unless it is not needed, in nnUNet_preprocessed, else nnUNet_raw.
+        ground truth, unless it is not needed, in nnUNet_preprocessed.
         """
         folder, references = Path(folder), None if reference_folder is None else Path(reference_folder)
         check_folder(folder, "the predictions")
@@ -337,49 +327,28 @@ class PredictionFolder:
         files["probabilities"] = self.folder / f"{case}.npz"
         return files | ({"reference": self.reference_folder / segmentation.name} if self.reference_folder else {})
 
-    def images(self, case: str) -> list[Path]:
-        """The files of a case's channels, which dataset.json lists, or as nnU-Net numbers them; UserError without."""
-        root = os.environ.get("nnUNet_raw")
-        dataset = Path(root or os.devnull) / self.plans.get("dataset_name", "")
-        with contextlib.suppress(KeyError, TypeError):  # it lists none, or something else
-            images = [os.path.expandvars(image) for image in self.dataset_json["dataset"][case]["images"]]
-            if root and images:
-                return [dataset / image for image in images]
-        places = [dataset / "imagesTr", dataset / "imagesTs"]
+    def image(self, case: str) -> Path:
+        """A case's first channel where nnUNetv2_predict read it, or in nnU-Net's imagesTr; UserError without."""
+        places = [Path(os.environ.get("nnUNet_raw") or "nnUNet_raw", self.plans.get("dataset_name", ""), "imagesTr")]
         with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
             places.insert(0, Path(read_dict(self.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
-        for place in places:
-            files: list[Path] = []
-            while (file := place / f"{case}_{len(files):04d}{self.file_ending}").is_file():
-                files.append(file)
-            if files:
-                return files
-        if not root:
-            raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
-        raise UserError(f"{places[0] / case}_0000{self.file_ending}: no such image.")
+        files = [place / f"{case}_0000{self.file_ending}" for place in places]
+        if file := next(filter(Path.is_file, files), None):
+            return file
+        raise UserError(f"{files[0]}: no such image; nnUNet_raw should name the folder of nnU-Net's data sets.")
 
     def load(self, case: str, *, probabilities: bool = True) -> Case:
-        """Read a case, with its truth where the folder was opened with one; UserError, which names a file.
-
-        Without ``probabilities`` they are not read, and the segmentation cannot be made of them.
-        """
+        """Read a case, with its truth where the folder was opened with one; UserError, which names a file."""
         path, npz, reference = map(self.files(case).get, ("segmentation", "probabilities", "reference"))
-        if path is None and not (reference and probabilities):
+        if path is None or npz is None:
             raise UserError(f"{self.folder / case}{self.file_ending} is missing; {RERUN}.")
-        segmentation: Any = None
-        truth: Any = None
-        like, properties = None, dict[str, Any]()
-        if path is not None:
-            segmentation, properties = self.read_labels(path)
-            place, shape, beside = Geometry.of(properties), segmentation.shape, f"segmentation {path.name}"
-            like = f"prediction {path}", place, shape
+        segmentation, properties = self.read_labels(path)
+        place, shape, source, truth = Geometry.of(properties), segmentation.shape, Probabilities(), None
         if reference is not None:
-            truth, of_truth = self.read_labels(reference, is_truth=True, like=like)
-            place, shape, beside = Geometry.of(of_truth), truth.shape, f"ground truth {reference.name}"
-        source = Probabilities()
-        if probabilities and npz is not None:
-            source = SavedProbabilities(read_probabilities(npz, self.labels, shape, beside), self.labels.regions)
-            segmentation = self.labels.label_map(source.probs) if segmentation is None else segmentation
+            truth = self.read_labels(reference, is_truth=True, like=(f"prediction {path}", place, shape))[0]
+        if probabilities:
+            probs = read_probabilities(npz, self.labels, shape, f"segmentation {path.name}")
+            source = SavedProbabilities(probs, self.labels.regions)
         saved = npz if probabilities else None
         return Case(case, self.labels, place, segmentation, source, truth, properties, saved)
 

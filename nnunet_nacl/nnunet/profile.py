@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.numbers.unlike import LOG, CalibrationProfiles
+from nnunet_nacl.numbers.unlike import LOG
 
 MOST_CHANNELS, MOST_STRUCTURES = 3, 5
 
@@ -31,7 +30,6 @@ _MAD = 1.4826  # from median absolute deviation to standard deviation
 _DIFFERENCES = math.sqrt(6)  # standard deviation of the second difference of white noise
 _LEAST = 1e-3
 _MOST_VOXELS = 1 << 20  # of larger images every second, third, ... slice is looked at
-_FINGERPRINT = "dataset_fingerprint.json"
 _SLACK = 1.1  # how far beyond the training's range is still like it
 
 
@@ -107,41 +105,31 @@ def _log(value: float) -> float:
 
 @dataclass(frozen=True)
 class TrainingRange:
-    """(n, 3) spacing and size, borders of zeros cut off, in mm of the images that a model knows, axes z, y, x.
+    """(n, 3) spacing and size, borders of zeros cut off, in mm of the training's images, axes z, y, x; n may be 0."""
 
-    ``whose`` they are: ``the training``'s or ``the calibration scans``'; empty where neither is known, and n is 0.
-    """
-
-    whose: str
     spacings_mm: np.ndarray
     sizes_mm: np.ndarray
 
     @classmethod
-    def find(cls, model: Path, plans: Mapping[str, Any], scans: CalibrationProfiles | None) -> TrainingRange:
-        """From nnU-Net's fingerprint beside the model or among the preprocessed data, else from calibration scans."""
-        preprocessed = Path(os.environ.get("nnUNet_preprocessed", ""), plans.get("dataset_name", ""))
-        for path in (model / _FINGERPRINT, preprocessed / _FINGERPRINT):
-            with contextlib.suppress(UserError, KeyError, TypeError, ValueError, OverflowError):  # damaged, or absent
-                content = read_dict(path)
-                spacings, shapes = (np.array(content[key], float) for key in ("spacings", "shapes_after_crop"))
-                both = np.stack([spacings, spacings * shapes])
-                if both.shape == (2, len(spacings), 3) and (np.isfinite(both) & (both > 0)).all():
-                    return cls("the training", *both)
-        if scans is None or not set(_OF_GEOMETRY) <= set(scans.names):
-            return cls("", *np.empty((2, 0, 3)))
-        columns = np.array(scans.values, float).T[[scans.names.index(name) for name in _OF_GEOMETRY]]
-        return cls("the calibration scans", *np.exp(columns).reshape(2, 3, -1).transpose(0, 2, 1))
+    def find(cls, model: Path) -> TrainingRange:
+        """From nnU-Net's fingerprint beside the model; unknown where that is missing or damaged."""
+        with contextlib.suppress(UserError, KeyError, TypeError, ValueError, OverflowError):
+            content = read_dict(model / "dataset_fingerprint.json")
+            spacings, shapes = (np.array(content[key], float) for key in ("spacings", "shapes_after_crop"))
+            both = np.stack([spacings, spacings * shapes])
+            if both.shape == (2, len(spacings), 3) and (np.isfinite(both) & (both > 0)).all():
+                return cls(*both)
+        return cls(*np.empty((2, 0, 3)))
 
     def compare(self, geometry: Geometry, shape: Sequence[int]) -> list[str]:
         """Spacing and size of an image, borders of zeros cut off, that lie beyond the range: a text for each axis."""
         spacing, said = np.array(geometry.spacing_mm), list[str]()
         unit = "pixels" if geometry.unit == "pixels" else "mm"
         sizes = ("spacing", spacing, self.spacings_mm), ("size", spacing * np.array(shape), self.sizes_mm)
-        for quantity, values, usual in sizes if self.whose else ():
+        for quantity, values, usual in sizes if len(self.sizes_mm) else ():
             for axis in range(int(geometry.is_2d), 3):  # nnU-Net's first axis of 2D images is none
                 value, low, high = values[axis], usual[:, axis].min(), usual[:, axis].max()
                 if not low / _SLACK <= value <= high * _SLACK:
                     reach = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
-                    usual_of = self.whose.removeprefix("the ")
-                    said.append(f"{quantity} along {'zyx'[axis]} {value:.3g} {unit} ({usual_of} {reach})")
+                    said.append(f"{quantity} along {'zyx'[axis]} {value:.3g} {unit} (training {reach})")
         return said

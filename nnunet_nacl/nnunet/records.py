@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.case import Case, EvaluationSettings
-from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.case import Case, EvaluationSettings, Labels
 from nnunet_nacl.case.measure import measure
 from nnunet_nacl.case.record import (
     CaseRecord,
@@ -23,10 +22,10 @@ from nnunet_nacl.case.record import (
     same_contents,
 )
 from nnunet_nacl.errors import UserError, describe, one_line
-from nnunet_nacl.files import lies_inside, remove_leftovers
+from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
 from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, records_in
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
@@ -144,6 +143,8 @@ def records_of(
     names = source.names if names is None else names
     found, todo = find_records(source, work, folder, names, again)
     yield from found.items()
+    if folder is not None and todo:
+        check_writable(record_path(folder, "case"))
     if any(earlier is not None and earlier.sample is not None for _, earlier in todo.values()):
         work = replace(work, with_sample=True)
     outcomes, silent = source.each(list(todo), work, jobs) if todo else (), not (title and todo)
@@ -262,8 +263,3 @@ def key_of_prediction(folder: PredictionFolder, name: str, settings: dict[str, A
     spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
     files |= {what: path for what, path in spacings.items() if path}
     return make_key(files, {"labels": folder.labels.meaning} | settings, earlier)
-
-
-def recorded_cases(folder: Path) -> set[str]:
-    """Names of the cases of a folder of predictions that have a record of what was measured beside a ground truth."""
-    return {path.stem for path in records_in(folder).glob("*.npz")}

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from typing_extensions import Self
 
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError, first_line
@@ -103,7 +103,7 @@ class TrainedModel:
     @cached_property
     def training(self) -> TrainingRange:
         """Spacing and size of the images that the model knows."""
-        return TrainingRange.find(self.folder, self.opened.plans, None)
+        return TrainingRange.find(self.folder)
 
     @property
     def grid_spacing_mm(self) -> np.ndarray:

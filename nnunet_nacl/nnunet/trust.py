@@ -195,12 +195,3 @@ def configuration_of(plans_manager: Any, name: str, folder: Path) -> Any:
         named = configuration.preprocessor_name
         raise UserError(f"{file}: nnU-Net has no preprocessor_name {named!r}; plan again.")
     return configuration
-
-
-def check_model(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint: dict[str, Any], folder: Path) -> None:
-    """UserError where a model's files name something else than is meant, in all that nnU-Net looks up to predict."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    for file, content in (("checkpoint", checkpoint), ("plans.json", plans), ("dataset.json", dataset_json)):
-        check_names(content, f"{file} of {folder}")
-    configuration_of(PlansManager(plans), checkpoint["init_args"]["configuration"], folder)

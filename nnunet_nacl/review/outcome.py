@@ -16,8 +16,8 @@ import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number

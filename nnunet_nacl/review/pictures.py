@@ -17,9 +17,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case import Case, Labels
 from nnunet_nacl.case.geometry import slicing_axis
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import Views
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.errors import UserError
@@ -58,14 +57,14 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
     """
     image, files = case.image, case.images
     try:
-        files = files or tuple(data.images(case.name))
+        files = files or (data.image(case.name),)
         image = for_pictures(read_images(data.reader, files[:1])[0][0]) if image is None else image
     except UserError:
         return record
     shape = case.segmentation.shape
     if image.shape != shape or views.place is None:
         return record
-    axis, index = slicing_axis(case.geometry.spacing_mm, data.plans), views.place.index
+    axis, index = slicing_axis(case.geometry.spacing_mm), views.place.index
     others = (i for i in range(len(shape)) if i != axis and min(n for j, n in enumerate(shape) if j != i) > 1)
     planes = [_through_place(case, index, image, across) for across in (axis, *(others if with_page else ()))]
     place, picture, size = planes[0]

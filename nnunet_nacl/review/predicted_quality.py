@@ -10,7 +10,6 @@ import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, calibrate_command, fold_of
-from nnunet_nacl.nnunet.profile import TrainingRange
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -214,9 +212,3 @@ class CalibratedModel(TrainedModel):
         used, fitted = {"step_size": step_size, "mirroring": mirroring}, self.record.origin.inference.items()
         other = [f"{name} {value}, here {used[name]}" for name, value in fitted if used[name] != value]
         return [f"The calibration was fitted with {' and '.join(other)}: its numbers hold less."] if other else []
-
-    @cached_property
-    def training(self) -> TrainingRange:
-        """Spacing and size of the images of the training; of the calibration scans where those are not known."""
-        profiles = self.quality.of_map.profiles if self.quality else None
-        return TrainingRange.find(self.folder, self.opened.plans, profiles)

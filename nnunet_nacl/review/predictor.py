@@ -16,8 +16,7 @@ from nnunet_nacl.case.findings import StructureFindings, finding_channels
 from nnunet_nacl.case.measure import Views, measure
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.network import Network
-from nnunet_nacl.nnunet.predicted import predicted_case
+from nnunet_nacl.nnunet.predicted import Network, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.numbers.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE

@@ -76,7 +76,7 @@ def predict_source(
 
     Args:
         model: The model.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.network.Network` beside the model.
+        network: Arguments of :class:`~nnunet_nacl.nnunet.predicted.Network` beside the model.
         images: Folder of the scans.
         previous: Folder with the segmentations of the stage before, for a cascade.
         dicom: For DICOM series, file of the structures' codes and axes of the training's images.
@@ -119,6 +119,7 @@ def predict_source(
 
 def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring: bool) -> dict[str, Any]:
     """Attributes of a run of predict that say how its networks were used."""
+    compared = "the training" if len(model.training.sizes_mm) else None
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
     notes += model.other_inference(step_size, mirroring)
     if model.quality is not None:
@@ -136,7 +137,7 @@ def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring:
         "calibrated": model.calibration is not None,
         "step_size": step_size,
         "mirroring": mirroring,
-        "training_range": model.training.whose or None,
+        "training_range": compared,
     }
     made = {
         "Scans": str(images),
@@ -144,7 +145,7 @@ def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring:
         "Folds": ", ".join(model.folds),
         "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
         "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
-        "Spacing and size": f"compared with {model.training.whose or 'nothing'} (axes z, y, x as nnU-Net's)",
+        "Spacing and size": f"compared with {compared or 'nothing'} (axes z, y, x as nnU-Net's)",
     }
     return {"document": document, "made": made, "notes": notes}
 

@@ -28,7 +28,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_nacl.case.probabilities import CalibratedProbabilities
-    from nnunet_nacl.nnunet.network import export_logits
+    from nnunet_nacl.nnunet.export import export_logits
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)

@@ -95,7 +95,7 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], measured: bool) ->
     from nnunetv2.inference import export_prediction
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.nnunet import measured_export
+    from nnunet_nacl.nnunet import export as measured_export
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
     validation, references = root / "model" / "fold_0" / "validation", root / "truth"

@@ -1,11 +1,10 @@
-"""calibration.json: it fits its schema, has nnU-Net's numbers, and the means that tables show."""
+"""calibration.json: it is JSON, has nnU-Net's numbers, and the means that tables show."""
 
 from __future__ import annotations
 
 import csv
 import json
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -17,14 +16,12 @@ from nnunet_nacl.numbers import BinStats
 from tests.nnunet.measuring import evaluated
 from tests.runs.folders import read, write_image
 from tests.runs.predictions import SPACING_MM
-from tools.document_schemas import schema_of
 
 
 def written(evaluation, folder) -> dict:
     evaluation.write(folder / "calibration.json")
     text = (folder / "calibration.json").read_text()
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    jsonschema.Draft202012Validator(schema_of("calibration")).validate(document)
     return document
 
 

@@ -7,10 +7,9 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case import Case, Labels
 from nnunet_nacl.case.findings import MOST_FINDINGS, StructureFindings
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import measure
 from nnunet_nacl.case.probabilities import SavedProbabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

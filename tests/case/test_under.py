@@ -16,6 +16,8 @@ from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import dilated_mask
 from tests.nnunet.measuring import measured
 from tests.numbers.problems import identity
+from tests.runs.folders import write_image
+from tests.runs.predictions import SPACING_MM
 
 
 def conditional(regions: bool) -> LogOddsMap:
@@ -28,14 +30,15 @@ def conditional(regions: bool) -> LogOddsMap:
 def folder(labels, make_validated) -> PredictionFolder:
     """One case, as if nnU-Net had cropped the first rows away: background for certain there."""
     model = make_validated(labels=labels, cases=1)
+    opened = PredictionFolder.open(model.validation())
     for path in model.validation().glob("*.npz"):
         probs = np.load(path)["probabilities"]
         probs[:, :, :3] = 0
         if len(probs) == 3:
             probs[0, :, :3] = 1
         np.savez_compressed(path, probabilities=probs)
-        path.with_name(path.name.replace(".npz", ".nii.gz")).unlink()
-    return PredictionFolder.open(model.validation())
+        write_image(opened.labels.label_map(probs), path.with_suffix(".nii.gz"), SPACING_MM)
+    return opened
 
 
 def record_of(folder: PredictionFolder, calibration: LogOddsMap | None = None):

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.case.case import Case, Labels
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.measure import PROBABILITIES, Views, measure
 from nnunet_nacl.case.probabilities import Probabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

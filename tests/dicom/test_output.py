@@ -108,11 +108,11 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, 
 
 
 def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, codes, monkeypatch) -> None:
-    labels = tmp_path / "raw" / "Dataset999_Synthetic" / "labelsTr"
+    labels = tmp_path / "preprocessed" / "Dataset999_Synthetic" / "gt_segmentations"
     labels.mkdir(parents=True)
     for i, orientation in enumerate(("RAS", "RAS", "LPS")):
         sitk.WriteImage(sitk.DICOMOrient(sitk.Image(4, 5, 6, sitk.sitkUInt8), orientation), labels / f"{i}.nii.gz")
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     assert predict(model, study, tmp_path / "found", None, "-codes", codes) == 0
     assert predict(model, study, tmp_path / "given", codes) == 0
     one, other = (next((tmp_path / name).glob("*.nii.gz")) for name in ("found", "given"))

@@ -7,8 +7,8 @@ from pathlib import Path
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.evaluation import Evaluation
 from nnunet_nacl.case.record import RECORDS, CaseRecord
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import SavedPredictions, Work, recorded_cases, records_of
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, recorded_cases
+from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
 
 
 def measured(

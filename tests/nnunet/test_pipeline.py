@@ -104,7 +104,7 @@ def test_a_killed_process_costs_only_its_case(monkeypatch, how, at) -> None:
         monkeypatch.setattr(module, "CONTEXT", get_context("spawn"))  # as for users
     steps = (how, predict_all, predict_all) if at == "read" else (read, predict_all, how)
     found = outcomes(*steps, exporters=2 * (at != "read"))
-    assert found.pop(3).startswith(f"case_3.nii.gz: the process that {at} it was killed")
+    assert found.pop(3).startswith("case_3.nii.gz: the process that worked on it was killed")
     assert found == {i: 10 * i for i in range(6) if i != 3}
 
 
@@ -156,13 +156,7 @@ def square(case: Case) -> tuple[int, bool]:
     return case.number**2, TRUSTED.get()
 
 
-def end(case: Case) -> int:
-    if case.number == 2:
-        os._exit(9)
-    return case.number
-
-
-def test_side_by_side_a_broken_case_costs_only_itself_and_a_killed_worker_is_one_line() -> None:
+def test_side_by_side_a_broken_case_costs_only_itself() -> None:
     token = TRUSTED.set(True)
     try:
         found = [dict(side_by_side(square, CASES, processes, PATH)) for processes in (1, 2)]
@@ -170,8 +164,3 @@ def test_side_by_side_a_broken_case_costs_only_itself_and_a_killed_worker_is_one
         TRUSTED.reset(token)
     expected = {case: (case.number**2, True) for case in CASES}
     assert found == [expected | {CASES[2]: "case_2.nii.gz: unexpected KeyError: 'a key'"}] * 2
-    with pytest.raises(UserError, match="a worker process was killed.*smaller -np.*kept.$"):
-        dict(side_by_side(end, CASES, 2, PATH))
-    left = side_by_side(square, CASES, 2, PATH)
-    next(left)
-    left.close()  # without a warning, which is an error in tests

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.labels import Labels
 from nnunet_nacl.case.record import file_key
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
@@ -204,40 +204,26 @@ FINGERPRINT = {
     "spacings": [[3.0, 1.0, 1.0], [5.0, 0.8, 0.8]],
     "shapes_after_crop": [[20, 100, 100], [20, 150, 150]],
 }
-PLANS = {"dataset_name": "Dataset999_Synthetic"}
 
 
 def compared(trained: TrainingRange, spacing_mm, shape) -> list[str]:
     return trained.compare(Geometry(tuple(spacing_mm)), shape)
 
 
-def test_the_range_is_that_of_the_fingerprint(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
-    (place := tmp_path / "Dataset999_Synthetic").mkdir()
-    (place / "dataset_fingerprint.json").write_text(json.dumps(FINGERPRINT))
-    for model, plans in ((tmp_path, PLANS), (place, {})):
-        trained = TrainingRange.find(model, plans, None)
-        assert compared(trained, (5.49, 0.8, 1.0), (15, 125, 120)) == []  # less than 10 % beyond
-        assert compared(trained, (10.0, 0.4, 0.9), (6, 250, 110)) == [
-            "spacing along z 10 mm (training 3 to 5)",
-            "spacing along y 0.4 mm (training 0.8 to 1)",
-        ]
-        assert compared(trained, (999.0, 0.9, 0.9), (1, 120, 120)) == []  # 2D: the first axis is none
+def test_the_range_is_that_of_the_fingerprint(tmp_path) -> None:
+    (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(FINGERPRINT))
+    trained = TrainingRange.find(tmp_path)
+    assert compared(trained, (5.49, 0.8, 1.0), (15, 125, 120)) == []  # less than 10 % beyond
+    assert compared(trained, (10.0, 0.4, 0.9), (6, 250, 110)) == [
+        "spacing along z 10 mm (training 3 to 5)",
+        "spacing along y 0.4 mm (training 0.8 to 1)",
+    ]
+    assert compared(trained, (999.0, 0.9, 0.9), (1, 120, 120)) == []  # 2D: the first axis is none
 
 
 @pytest.mark.parametrize(
     ("key", "damaged"), [("spacings", [[1.0], [1.0, 2.0, 3.0]]), ("shapes_after_crop", [[1, 0, 1]])]
 )
-def test_without_a_fingerprint_it_is_that_of_the_calibration_scans_if_they_are_known(tmp_path, damaged, key) -> None:
+def test_with_a_damaged_fingerprint_nothing_is_compared(tmp_path, damaged, key) -> None:
     (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(FINGERPRINT | {key: damaged}))
-    names = profile_names(Labels(("background", "a"), (0, 1), False, None, (1,)), ["CT"])
-    values = np.zeros((2, len(names)))
-    values[:, -6:] = np.log([[4.0, 1.0, 1.0, 80.0, 100.0, 100.0]] * 2)
-    trained = TrainingRange.find(tmp_path, {}, CalibrationProfiles.learn(names, values, ["a", "b"]))
-    assert compared(trained, (4.0, 1.05, 1.0), (20, 100, 100)) == []
-    assert compared(trained, (8.0, 1.0, 1.0), (10, 100, 300)) == [
-        "spacing along z 8 mm (calibration scans 4)",
-        "size along x 300 mm (calibration scans 100)",
-    ]
-    for scans in (None, CalibrationProfiles.learn(["noise"], values[:, :1], ["a", "b"])):
-        assert compared(TrainingRange.find(tmp_path, {}, scans), (99.0, 1.0, 1.0), (1, 1, 1)) == []
+    assert compared(TrainingRange.find(tmp_path), (99.0, 1.0, 1.0), (1, 1, 1)) == []

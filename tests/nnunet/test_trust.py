@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_nacl import Predictor
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.trust import TRUSTED, check_model, find_reader, label_manager_of, read_checkpoint
+from nnunet_nacl.nnunet.trust import (
+    TRUSTED,
+    check_names,
+    configuration_of,
+    find_reader,
+    label_manager_of,
+    read_checkpoint,
+)
 from tests.nnunet.untrained import plans_json
 from tests.numbers.models import architecture, give_map, make_trained
 from tests.processes import run_warm
@@ -133,7 +141,9 @@ def check(changes: dict[str, Any], configuration: str = "3d_fullres") -> None:
     for place, value in changes.items():
         file, _, key = place.partition(".")
         files[file][key] = value
-    check_model(plans, dataset, checkpoint, "FOLDER")
+    for name, content in {"checkpoint": checkpoint, "plans.json": plans, "dataset.json": dataset}.items():
+        check_names(content, f"{name} of FOLDER")
+    configuration_of(PlansManager(plans), configuration, "FOLDER")
 
 
 @pytest.mark.parametrize(

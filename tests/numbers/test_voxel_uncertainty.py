@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnunet_nacl.case.labels import Labels
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.nnunet.trust import label_manager_of
 from nnunet_nacl.numbers import count_overlap
 from nnunet_nacl.numbers.voxel_uncertainty import MemberSums, confidence, mutual_information, normalised_entropy
