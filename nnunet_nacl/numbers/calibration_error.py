@@ -170,7 +170,7 @@ MASK_METRICS = {
         marginal_ace,
         "marginal ACE",
         "By how much each class's probability and its frequency differ, on average over the bins that hold a voxel, "
-        "however few: what trainers with ACE in their name minimise. Lower is better.",
+        "however few. Trainers with ACE in their name add it to their loss. Lower is better.",
     ),
     "MCE": MaskMetric(mce, "MCE"),
     "NLL": MaskMetric(

@@ -60,7 +60,7 @@ CHAINS = (  # every method, and every pair of label space, configuration and pla
     Chain("regions", CASCADE, "resenc", "NACL_adam", "kernel_size=(3, 3, 3)"),
     Chain("regions_ignore", ("2d",), "default", "CE", "CELoss"),
     Chain("regions_ignore", ("3d_fullres",), "resenc", "DiceSVLS", "kernel_size=(3, 3, 3)", npz=True),
-    Chain("regions_ignore", CASCADE, "anisotropic", "DiceNACL", "kernel_size=(1, 3, 3)"),
+    Chain("regions_ignore", CASCADE, "anisotropic", "DiceACE", "n_bins=20"),
 )
 
 

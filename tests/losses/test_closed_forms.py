@@ -83,6 +83,12 @@ SUM, MEAN, L2, SOFTMAX, SCALED = (
     {"space": "softmax"},
     {"prior_scale": 5.0},
 )
+REGION = {"label": 1, "logits": [0.8], "regions": True}
+
+
+def of_one_voxel(loss, label=0, logits=LOGITS, **settings):
+    logits = torch.tensor(logits, dtype=torch.float64)[None, :, None, None]
+    return getattr(losses, loss)(logits, torch.full((1, 1, 1, 1), label), **settings).item()
 
 
 @pytest.mark.parametrize(
@@ -97,31 +103,17 @@ SUM, MEAN, L2, SOFTMAX, SCALED = (
         ("mbls", MEAN | {"margin": 2.0}, 1.0 / 3),
         ("ecp", MEAN, -ENTROPY / 3),
         ("ace", {}, (1 - PROBS[0] + PROBS[1] + PROBS[2]) / 3),
+        ("nacl", REGION | SUM | L2, 0.04 / 2),  # 2 tau - 1 is 1 here
+        ("nacl", REGION | MEAN | SOFTMAX | L2, (1 - (2 * P - 1)) ** 2 / 4),
+        ("nacl", REGION | SUM | SCALED, 5 - 0.8),
+        ("mbls", REGION | MEAN | {"margin": 0.5}, 0.15),
+        ("ecp", REGION | MEAN, -BINARY_ENTROPY / 2),
+        ("ace", REGION, 1 - P),
     ],
 )
 def test_penalties_of_one_voxel(loss, settings, penalty):
-    assert of_one_voxel(loss, penalty_weight=0.2, **settings) == pytest.approx(CE + 0.2 * penalty)
-
-
-def of_one_voxel(loss, label=0, logits=LOGITS, **settings):
-    logits = torch.tensor(logits, dtype=torch.float64)[None, :, None, None]
-    return getattr(losses, loss)(logits, torch.full((1, 1, 1, 1), label), **settings).item()
-
-
-@pytest.mark.parametrize(
-    "loss, settings, penalty",
-    [
-        ("nacl", SUM | L2, 0.04 / 2),  # 2 tau - 1 is 1 here
-        ("nacl", MEAN | SOFTMAX | L2, (1 - (2 * P - 1)) ** 2 / 4),
-        ("nacl", SUM | SCALED, 5 - 0.8),
-        ("mbls", MEAN | {"margin": 0.5}, 0.15),
-        ("ecp", MEAN, -BINARY_ENTROPY / 2),
-        ("ace", {}, 1 - P),
-    ],
-)
-def test_penalties_of_one_region(loss, settings, penalty):
-    found = of_one_voxel(loss, 1, [0.8], regions=True, penalty_weight=0.2, **settings)
-    assert found == pytest.approx(BCE + 0.2 * penalty)
+    cross_entropy = BCE if "regions" in settings else CE
+    assert of_one_voxel(loss, penalty_weight=0.2, **settings) == pytest.approx(cross_entropy + 0.2 * penalty)
 
 
 def test_losses_of_one_voxel():

@@ -15,8 +15,8 @@ from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY, count_batch
 from tests.losses.cases import pairwise
 from tests.reference.metrics import class_metrics, region_metrics
 from tests.trainers.epochs import log_of, make_batch, observed, run_epoch
+from tests.trainers.plans import LABEL_SPACES
 
-LABEL_SPACES = ("classes", "ignore", "regions", "regions_ignore")
 NAME = "nnUNetTrainerNACL_8epochs"
 
 
@@ -30,7 +30,7 @@ def logged(trainer) -> dict[str, list]:
 
 @pairwise(
     name=["nnUNetTrainerDiceNACL", "nnUNetTrainerDiceCE_8epochs"],
-    label_space=LABEL_SPACES,
+    label_space=list(LABEL_SPACES),
     num_axes=[2, 3],
     deep_supervision=[True, False],
 )

@@ -74,23 +74,16 @@ def test_wheel_puts_no_common_name_into_site_packages(wheel: Path) -> None:
     assert top == {"nnunet_nacl", "nnunet_nacl_trainers", *STARTUP_FILES}
 
 
-def test_uninstalling_the_wheel_leaves_nothing(new_environment: Callable, wheel: Path) -> None:
-    environment = new_environment()
-    before = environment.files()
-    environment.pip("install", "--no-deps", str(wheel))
-    assert "nnunet_nacl.pth" in {Path(name).name for name in environment.files() - before}
-    environment.pip("uninstall", "--yes", "nnunet_nacl")
-    assert environment.files() == before
-    assert folders(environment) == [""]
-
-
-@pytest.mark.parametrize("mode", ["lenient", "strict"])
-def test_uninstalling_an_editable_install_leaves_nothing(
-    new_environment: Callable, tmp_path: Path, libraries: Path, mode: str
+@pytest.mark.parametrize("mode", ["wheel", "lenient", "strict"])
+def test_uninstalling_leaves_nothing(
+    new_environment: Callable, wheel: Path, tmp_path: Path, libraries: Path, mode: str
 ) -> None:
     environment = new_environment()
     before = environment.files()
-    install_editable(environment, copy_sources(tmp_path / "source"), libraries, mode)
+    if mode == "wheel":
+        environment.pip("install", "--no-deps", str(wheel))
+    else:
+        install_editable(environment, copy_sources(tmp_path / "source"), libraries, mode)
     assert STARTUP_FILES <= environment.recorded_files()
     assert folders(environment, "-I") != [""]
     environment.pip("uninstall", "--yes", "nnunet_nacl")
