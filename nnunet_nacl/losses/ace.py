@@ -24,9 +24,8 @@ def ace(
 ) -> Tensor:
     """Cross-entropy plus the marginal average calibration error (mL1-ACE; Barfoot et al., arXiv 2506.03942).
 
-    ``CE + lambda mean_k mean_b |mean p_k - share of k|``: by image, the voxels are sorted into equal bins b of p_k,
-    for each class k, background included. The inner mean is over the bins that hold a voxel, the outer one over the
-    classes and over the images that have a valid voxel. Bins are hard: the gradient is that of the mean p_k.
+    ``CE + lambda mean_k mean_b |mean p_k - share of k|``, b the equal bins of p_k that hold a voxel of the image, k each
+    class, background included; then the mean over the images with a valid voxel. Bins are hard: they have no gradient.
 
     Args:
         penalty_weight: lambda, not negative; 0 is cross-entropy.
