@@ -24,12 +24,12 @@ def ace(
 ) -> Tensor:
     """Cross-entropy plus the marginal average calibration error (mL1-ACE; Barfoot et al., arXiv 2506.03942).
 
-    ``CE + lambda mean_k mean_b |mean p_k - share of k|``, b the equal bins of p_k that hold a voxel of the image, k each
+    ``CE + lambda mean_k mean_b |mean p_k - share of k|``, b the bins of p_k that hold a voxel of the image, k each
     class, background included; then the mean over the images with a valid voxel. Bins are hard: they have no gradient.
 
     Args:
         penalty_weight: lambda, not negative; 0 is cross-entropy.
-        n_bins: Number of bins, (lo, hi]; 0 lies in the first.
+        n_bins: Number of equal bins, (lo, hi]; 0 lies in the first.
         regions: Sigmoid heads: p_r against the share of the voxels inside, mean over regions.
 
     Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
