@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the public modules, those that docs/reference/python.md names."""
+"""The examples in the docstrings of the public modules, those that docs/python.md names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.numbers.models import make_trained
 from tests.pages import ROOT
 
-PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/reference/python.md").read_text(encoding="utf-8"), re.MULTILINE)
+PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)
 NEED_A_MODEL = {"nnunet_nacl.calibrate.workflow", "nnunet_nacl.review.predictor"}
 
 

@@ -141,6 +141,6 @@ def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], e
 
 def test_the_long_description_has_no_relative_links(sources: Path) -> None:
     text = metadata.metadata("nnunet_nacl").get_payload() or metadata.metadata("nnunet_nacl")["Description"]
-    assert "(`docs/reference/losses.md`)" in text
+    assert "(`docs/losses.md`)" in text
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert targets and all(target.startswith(("https://", "http://", "#")) for target in targets)

@@ -16,7 +16,7 @@ HELP = "calibrate a trained model on its held-out cases; its segmentations stay 
 _DESCRIPTION = """\
 Fits a map of the probabilities to cases that the network was not trained on: a model's validation cases (-d -c), your
 own images (-i -gt with a model), or predictions with probabilities (-i -gt). No label changes, nothing is trained.
-`nnunet_nacl predict` finds the map, calibration_map.json, in the model's folder. More: docs/how-to/calibrate.md
+`nnunet_nacl predict` finds the map, calibration_map.json, in the model's folder.
 """
 
 _EPILOG = """\

@@ -16,7 +16,7 @@ HELP = "compare trainers, ensembles or any predictions on the same cases: tables
 _DESCRIPTION = """\
 Compares segmentation and calibration on the same cases, with paired differences to the first entry, intervals and
 tests, and makes one page of it. An entry is a trained model (-tr; +calibrated behind it) or predictions with
-probabilities (-i), measured first where they were not. More: docs/how-to/compare.md
+probabilities (-i), measured first where they were not.
 """
 
 _EPILOG = """\

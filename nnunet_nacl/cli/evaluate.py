@@ -13,7 +13,7 @@ HELP = "measure segmentation and calibration of a validated model or of a folder
 _DESCRIPTION = """\
 Measures Dice, HD95, ASSD, ECE, CECE, ACE, MCE, NLL and Brier score per case, structure and mask, and writes
 calibration.json: of a trained model's validation cases (-d -c), or of predictions that have their probabilities
-(-i, with their ground truth -gt). More: docs/how-to/evaluate.md
+(-i, with their ground truth -gt).
 """
 
 _EPILOG = """\

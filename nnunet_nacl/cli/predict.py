@@ -13,8 +13,8 @@ from nnunet_nacl.cli.options import NETWORK, add_flags, add_shared, model_of, ne
 HELP = "predict scans and list those to look at first"
 
 _DESCRIPTION = """\
-nnUNetv2_predict and, in the same pass, which scans need a look, and where (docs/how-to/predict.md).
-example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
+Segments scans as nnUNetv2_predict does, and in the same pass lists those that a human should check, and where.
+example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -bad 0.7
 """
 _UNLIKE = "an image so improbable among the calibration scans is unlike them (default: %(default)s)"
 
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="confidence, entropy, with several folds mutual_information (no name: these) or probabilities",
     )
-    add("-codes", metavar="FILE", help="for DICOM: .json with a SNOMED code of each structure (docs/how-to/dicom.md)")
+    add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
     axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_preprocessed)"
     add("-orientation", metavar="XYZ", default="", help=axes)
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")

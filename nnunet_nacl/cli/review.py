@@ -14,7 +14,7 @@ HELP = "list the cases to look at first; calibrate saved predictions, write unce
 
 _DESCRIPTION = """\
 Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities); a map of
-`nnunet_nacl calibrate` calibrates them, and predicts Dice and volumes. More: docs/how-to/predict.md
+`nnunet_nacl calibrate` calibrates them, and predicts Dice and volumes.
 """
 
 _EPILOG = """\
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("-i", metavar="FOLDER", help="predictions, with their probabilities")
-    back = "what came of the flags in this folder: outcome.json (docs/how-to/a-flagged-scan.md)"
+    back = "what came of the flags in this folder: outcome.json, outcome.html"
     given.add_argument("-back", metavar="OUT", type=Path, help=back)
     marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last counts"
     add("-marks", metavar="FILE", nargs="+", type=Path, action="extend", default=[], help=marks)

@@ -1,4 +1,4 @@
-"""What docs/how-to/share-a-model.md says, done with nnU-Net's own commands, at the other site without this package."""
+"""What docs/share.md says, done with nnU-Net's own commands, at the other site without this package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for sys.argv, run in (
 """
 RENAME, DIVIDE = (
     "\n".join(line for line in code.splitlines() if not line.startswith("model = "))
-    for language, code in blocks((ROOT / "docs/how-to/share-a-model.md").read_text(encoding="utf-8"))
+    for language, code in blocks((ROOT / "docs/share.md").read_text(encoding="utf-8"))
     if language == "python"
 )
 
