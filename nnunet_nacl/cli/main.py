@@ -11,6 +11,7 @@ import argparse
 import difflib
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         texts = {"help": module.HELP, "description": module.HELP}
-        long_flags = partial(argparse.RawDescriptionHelpFormatter, max_help_position=36)
+        width = max(120, shutil.get_terminal_size().columns - 2)  # narrower, and half of the options take three lines
+        long_flags = partial(argparse.RawDescriptionHelpFormatter, max_help_position=34, width=width)
         subparser = subparsers.add_parser(name, **texts, formatter_class=long_flags, allow_abbrev=False)
         module.configure(subparser)
         if name == first:

@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="confidence, entropy, with several folds mutual_information (no name: these) or probabilities",
+        help="images: confidence, entropy, mutual_information (default: these), probabilities",
     )
     add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
     axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_preprocessed)"
@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--save_probabilities", action="store_true", help="save nnU-Net's probabilities (npz, pkl) too")
     add("--verbose", action="store_true", help="let nnU-Net say what it does")
     add("--overwrite", action="store_true", help="do every scan again (default: only what changed)")
-    add("--continue_prediction", action="store_true", help="as ever: finished scans are kept anyway")
+    add("--continue_prediction", action="store_true", help=argparse.SUPPRESS)  # finished scans are kept anyway
     add("--disable_progress_bar", action="store_true", help="show no progress bar")
 
 
