@@ -26,7 +26,7 @@ _BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (def
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
 _ALSO = "draw N scans that are not flagged, which tell how many bad ones are left unseen"
 _SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
-_RECALL = "also write labels that find this share of each structure's voxels (of ensembles: an aim): OUT/sensitive"
+_RECALL = "also write labels that find this share of each structure's voxels: OUT/sensitive"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
 _PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
 _ABOVE = "of predictions (default: in their folder or up to two levels above"
