@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "train nnU-Net's loss, CE and NACL on a small task, calibrate and compare them"
+HELP = "see it work: train two small networks, calibrate them, and list the new scans to look at first"
 
 _DESCRIPTION = """\
-Trains nnU-Net's loss (Dice + CE), plain CE and NACL on the same data, schedule and optimiser, calibrates them, and
-compares how far their confidence can be trusted. Every step is a command of nnU-Net's or of this package, shown as it
-is run. It ends with two pages to open: the comparison, and the new scans, those to look at first.
+Trains nnU-Net's loss (Dice + CE) and NACL on the same data, calibrates both, compares how far their confidence can be
+trusted, and predicts new scans. Every step is a command of nnU-Net's or of this package, shown as it is run. It ends
+with two pages to open: the list of new scans, those to look at first on top, and the comparison.
 
-Without --data the data are made here: virtual brains from the ICBM152 template (a template, not patients), whose true
-label probabilities are known. That needs `pip install 'nnunet_nacl[demo]'`, no network, and takes about 10 minutes on
-two CPU cores. Interrupted or repeated, the demo resumes; its folder can be moved.
+Without --data the data are made here: virtual brains from the ICBM152 template (a template, not patients). Half of the
+scans that are not trained on are noisy, and the list has to find them. That needs `pip install 'nnunet_nacl[demo]'`, no
+network, and takes at most 10 minutes on two CPU cores. Interrupted or repeated, the demo goes on; its folder can be
+moved.
 """
 
 _EPILOG = """\
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FOLDER", default="nnunet_nacl_demo", help="everything goes there (default: ./%(default)s)")
     data = "a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name"
     add("--data", metavar="TASK_FOLDER", help=data)
-    add("-tr", metavar="TRAINER", nargs="+", help="trainers, schedule included (default: the three above)")
+    add("-tr", metavar="TRAINER", nargs="+", help="trainers, schedule included (default: the two above)")
     add("-c", metavar="CONFIGURATION", help="nnU-Net's configuration (default: 2d on a GPU, 2d_small on the CPU)")
     folds = ["0", "1", "2", "3", "4", "all"]
     add("-f", metavar="FOLD", nargs="+", choices=folds, default=["0"], help="folds, 0 to 4, or all (default: 0)")
@@ -47,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         Demo(args).run()
     except KeyboardInterrupt:
-        print("\nStopped. The same command resumes.")
+        print("\nStopped. The same command goes on.")
         return 130
     return 0

@@ -16,6 +16,7 @@ import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.compare.page import PAGE_NAME
 from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
@@ -26,7 +27,7 @@ from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.review.list_files import PAGE as REVIEW_PAGE
 
 SCHEDULES = {"virtual brains": (10, 100), "cpu": (40, 50), "gpu": (50, 100)}
-"""Epochs, iterations per epoch: that of the virtual brains fits two CPU cores in 10 minutes for all three trainers."""
+"""Epochs, iterations per epoch: with that of the virtual brains the demo takes ten minutes at most on two CPU cores."""
 
 _SMALL = "_small"
 _FEW_SCANS = 10  # more are not predicted in passing
@@ -49,18 +50,16 @@ class Demo:
         self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
         on_cpu, cores = self.device == "cpu", cpu_count()
         epochs, iterations = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
-        losses = [f"{PREFIX}{loss}_{epochs}epochs_{iterations}iters_adam" for loss in ("DiceCE", "CE", "NACL")]
+        losses = [f"{PREFIX}{loss}_{epochs}epochs_{iterations}iters_adam" for loss in ("DiceCE", "NACL")]
         self.trainers: list[str] = args.tr or losses
         self.configuration = args.c or ("2d" + _SMALL if on_cpu else "2d")
-        # three trainings share two cores better than two of them followed by one alone
-        count = len(self.trainers) * len(self.folds)
-        self.parallel = -(-count // max(1, count // cores)) if on_cpu else 1
+        self.parallel = min(cores, len(self.trainers) * len(self.folds)) if on_cpu else 1
         self.processes = str(min(cores, 8))
         self.bad = BAD if self.virtual else ("0.8",)
         variables = {
             f"nnUNet_{kind}": str(self.folder / f"nnUNet_{kind}") for kind in ("raw", "preprocessed", "results")
         }
-        self.export = "$ export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        self.export = "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
         self.environment = {**os.environ, **variables, "PATH": path, "PYTHONUNBUFFERED": "1"}
         if on_cpu:  # threads that spin while they wait take a hundred times as long on a busy machine
@@ -72,30 +71,23 @@ class Demo:
         """Runs what is missing."""
         taken = f"another demo is running in {self.folder}; wait for it, or give another folder with -o"
         with locked(self.folder / ".lock", taken), termination_as_interrupt():
+            how_long = "about eight minutes on two cores" if self.virtual and self.device == "cpu" else "a while"
             print(
-                f"Data: {'virtual brains (made from a template; not patients)' if self.virtual else self.task}\n"
-                f"Trainers: {', '.join(self.trainers)}\nFolds {', '.join(self.folds)}, configuration "
-                f"{self.configuration}, on {self.device}, {self.parallel} at the same time\nEverything goes to "
-                f"{self.folder}; stop with Ctrl-C at any time, the same command resumes.\n\nThe steps are commands "
-                f"of nnU-Net's and of this package. To run them by hand, first set nnU-Net's folders:\n{self.export}\n",
+                f"Everything goes to {self.folder}; it takes {how_long}.\nStop with Ctrl-C at any time: the same "
+                f"command goes on. What the commands print is in {self._log('.').parent}.",
                 flush=True,
             )
-            if self.virtual and not self.task.exists():
-                print(f"Making virtual brains in {self.task}", flush=True)
-                write_virtual_brains(self.task)
             self._prepare()
             self._train()
-            calibrated = self._calibrate()  # first: the comparison takes the masks of what was measured last
-            truth = self._measure() if (self.task / "probabilitiesTr").is_dir() else None
-            page = self._compare(truth, calibrated)
+            calibrated = self._calibrate()
+            page = self._compare(calibrated)
             review = self._predict(calibrated[0]) if calibrated else None
+            write_atomically(self.folder / "environment.sh", self.export + "\n")
+            print("\nOpen in a browser:")
+            print(*([f"  new scans, those to look at first: {review}"] if review else []), sep="\n")
             print(
-                "\nOne training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
-                f"Next: your own data. Further commands need nnU-Net's folders:\n{self.export}\n\n"
-                "Pages, to open in a browser:"
-                + (f"\n  new scans, those to look at first: {review}" if review else "")
-                + f"\n  comparison: {page}"
-                + (" (true probabilities: what a perfectly calibrated network reaches)" if truth else "")
+                f"  comparison of the trainings: {page}\nOne short training each shows the way, it ranks no loss. To "
+                f"run commands by hand: source {shlex.quote(str(self.folder / 'environment.sh'))}"
             )
 
     def _place(self, kind: str) -> Path:
@@ -112,11 +104,9 @@ class Demo:
         return self.folder / "logs" / self.dataset / f"{name}.log"
 
     def _run(self, *commands: tuple[Sequence[object], str]) -> None:
-        """Commands at the same time, each with the name of its log; without one to the terminal."""
-        started = [([str(word) for word in words], self._log(name) if name else None) for words, name in commands]
-        if len(started) > 1:
-            print(f"{len(started)} at the same time, which take a while: see their logs in {self._log('.').parent}")
-        print(*(f"$ {shlex.join(command)}" for command, _ in started), sep="\n", flush=True)
+        """Commands at the same time, each with the name of its log."""
+        started = [([str(word) for word in words], self._log(name)) for words, name in commands]
+        print(*(f"  $ {shlex.join(command)}" for command, _ in started), sep="\n", flush=True)
         run_together(started, self.environment)
 
     def _once(self, name: str, *command: object) -> None:
@@ -126,10 +116,19 @@ class Demo:
             self._run((command, name))
             done.touch()
 
+    def _said(self, name: str, number: int = 1) -> None:
+        """Repeats the last lines of a log."""
+        lines = self._log(name).read_text(errors="replace").splitlines()
+        print(*(f"    {line}" for line in lines[-number:]), sep="\n", flush=True)
+
     def _prepare(self) -> None:
         """Raw data, plans, folds and preprocessed cases."""
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
+        made = "virtual brains; of those that no network is trained on, half are noisy"
+        print(f"1. Data: {made if self.virtual else self.task}", flush=True)
+        if self.virtual and not self.task.exists():
+            write_virtual_brains(self.task)
         raw, folder, processes = self._place("raw"), self._place("preprocessed"), self.processes
         for kind in ("raw", "preprocessed", "results"):
             self._place(kind).parent.mkdir(exist_ok=True)
@@ -151,7 +150,6 @@ class Demo:
         self._once(f"preprocess_{parent}", "nnUNetv2_preprocess", *number, "-c", parent, "-np", processes)
         if parent != self.configuration:
             add_small_configuration(folder / "nnUNetPlans.json", parent, 4 if self.virtual else None)
-            print(f"Added {self.configuration} to the plans: {parent} with smaller batches and fewer features")
 
     def _train(self) -> None:
         """Trains and validates what is not done yet."""
@@ -162,44 +160,31 @@ class Demo:
                 train = ["nnUNetv2_train", self.dataset, self.configuration, fold, "-tr", trainer, "--npz"]
                 again = ["--c"] if any(folder.glob("checkpoint_*.pth")) else []
                 todo.append(([*train, "-device", self.device, *again], name))
+        print(f"2. Train and validate, {self.parallel} at the same time: this takes longest", flush=True)
         for start in range(0, len(todo), self.parallel):
             self._run(*todo[start : start + self.parallel])
 
-    def _measure(self) -> Path:
-        """Evaluates with masks that suit large voxels, and the true probabilities of the same cases; their folder."""
-        truth = self.folder / "true_probabilities" / "_".join(["fold", *self.folds])
-        truth.mkdir(parents=True, exist_ok=True)
-        model, radii = self._model(self.trainers[0]), ["-dilated", 4, "-boundary", 4]  # mm: the next voxel is 3.5 away
-        cases = (path for fold in self.folds for path in (model / f"fold_{fold}" / "validation").glob("*.npz"))
-        stored = (self.task / "probabilitiesTr" / case.name for case in cases)
-        for path in (model / "dataset.json", model / "plans.json", *stored):
-            shutil.copy2(path, truth)
-        evaluated: dict[str, list[object]] = {trainer: self._options(trainer) for trainer in self.trainers}
-        evaluated["truth"] = ["-i", truth, "-gt", self._place("raw") / "labelsTr", "--chill"]
-        for name, predictions in evaluated.items():
-            self._run((["nnunet_nacl", "evaluate", *predictions, *radii], f"evaluate_{name}"))
-        return truth
-
     def _calibrate(self) -> list[str]:
         """Calibrates each model on its validation cases; those of which that could be done."""
+        print("3. Calibrate each model on its validation cases")
         calibrated = []
         for trainer in self.trainers:
             name = "_".join(["calibrate", trainer, self.configuration, *self.folds])
             try:
                 self._once(name, "nnunet_nacl", "calibrate", *self._options(trainer))
+                self._said(name)
                 calibrated.append(trainer)
             except UserError as error:  # too few validation cases, perhaps: no reason to lose the comparison
                 print(f"{error}\nThe comparison goes on without it.")
         return calibrated
 
-    def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
-        """The page of the trainers, the same calibrated, and the true probabilities."""
+    def _compare(self, calibrated: list[str]) -> Path:
+        """The page of the trainers, and of the same calibrated."""
+        print("4. Compare them")
         first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
         compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
-        if truth:
-            compare += ["-i", f"true probabilities={truth}", "-unranked", "true probabilities"]
-        self._run((compare, ""))
+        self._run((compare, "compare"))
         return folder / PAGE_NAME
 
     def _predict(self, trainer: str) -> Path | None:
@@ -207,15 +192,17 @@ class Demo:
         scans = self._place("raw") / "imagesTs"
         output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
         predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
-        predict += ["-bad", *self.bad, "-device", self.device, "--continue_prediction"]
+        predict += ["-bad", *self.bad, "-device", self.device]
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-            print(f"New scans, later:\n$ {shlex.join(map(str, predict))}")
+            print(f"5. New scans, later:\n  $ {shlex.join(map(str, predict))}")
             return None
-        self._run((predict, ""))
+        print("5. Predict new scans, and list those to look at first")
+        self._run((predict, "predict"))
+        self._said("predict", 12)
         return output / REVIEW_PAGE
 
 
-def run_together(commands: Sequence[tuple[list[str], Path | None]], environment: dict[str, str]) -> None:
+def run_together(commands: Sequence[tuple[list[str], Path]], environment: dict[str, str]) -> None:
     """Runs commands at the same time, with their logs; whatever ends this, they and their workers have ended, too.
 
     UserError where a command failed, whose log's end is shown; the others are stopped.
@@ -223,18 +210,17 @@ def run_together(commands: Sequence[tuple[list[str], Path | None]], environment:
     running: list[subprocess.Popen] = []
     try:
         for command, log in commands:
-            if log is not None:
-                log.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.nullcontext() if log is None else open(log, "a") as file:
-                to = None if file is None else subprocess.STDOUT
-                process = subprocess.Popen(command, stdout=file, stderr=to, env=environment, start_new_session=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "a") as file:
+                to: Any = {"stdout": file, "stderr": subprocess.STDOUT}
+                process = subprocess.Popen(command, **to, env=environment, start_new_session=True)
                 running.append(process)
         while None in (statuses := [process.poll() for process in running]) and not any(statuses):
             time.sleep(_POLL_S)
         for (command, log), status in zip(commands, statuses):
             if status:
-                told = f"; the end of {log}:\n{log.read_text(errors='replace')[-1000:]}" if log else ""
-                raise UserError(f"this command ended with status {status}:\n  $ {shlex.join(command)}{told}")
+                told = f"the end of {log}:\n{log.read_text(errors='replace')[-1000:]}"
+                raise UserError(f"this command ended with status {status}:\n  $ {shlex.join(command)}; {told}")
     finally:
         for process in running:
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Makes virtual brains as a Decathlon task: a deformed template, and labels drawn by known probabilities."""
+"""Makes virtual brains as a Decathlon task: a deformed template, clean and noisy images, and drawn labels."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import temporary_folder
 
 TASK_NAME = "Task90_VirtualBrains"
-LABELS = ("background", "CSF", "GM", "WM")
+LABELS = ("background", "grey matter", "white matter")
 SPACING_MM = 3.5
-HURRIED = 0.5, 10.0
-"""Share of the scans made in a hurry, and how many times their noise is that of the others: some should be bad."""
-BAD = ("GM=0.64", "WM=0.64")
-"""Dice below which a brain is bad: of the hurried, few are not. That of CSF is low even where all is known."""
+NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 16, 40, 8
+NOISE = 12.0
+"""How many times the noise of a noisy scan is that of a clean one: no network that saw clean scans alone can cope."""
+BAD = ("0.6",)
+"""Dice below which a brain is bad: that of clean scans is well above it, that of noisy ones well below."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
 
 DESCRIPTION = {
     "name": "VirtualBrains",
     "description": "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same "
-    "average brain, deformed, re-coloured and made noisy at random. CSF is the brain mask less grey and white matter. "
-    "The label of each voxel was drawn with exactly the probability in probabilitiesTr (npz: class, z, y, x), on which "
-    "the image does not depend. About half are scanned in a hurry, with more noise. They say nothing about how a "
-    "network performs on people.",
+    "average brain, deformed, re-coloured and made noisy at random. Every second scan that no network is trained on is "
+    "very noisy. They say nothing about how a network performs on people.",
     "reference": "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped "
     "with the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011",
     "licence": "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
@@ -43,50 +42,47 @@ DESCRIPTION = {
 }
 
 Template = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""(x, y, z) T1-weighted intensity, 0 to 1; (4, x, y, z) probabilities of ``LABELS``; (4, 4) voxel to millimetres."""
+"""(x, y, z) T1-weighted intensity, 0 to 1; (3, x, y, z) probabilities of ``LABELS``; (4, 4) voxel to millimetres."""
 
 
-def write_virtual_brains(folder: Path, num_training: int = 36, num_test: int = 4) -> Path:
+def write_virtual_brains(folder: Path) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears when it is complete.
 
-    Files are made alike each time; a subject does not depend on how many there are. Of the folds in splits_final.json
-    the first validates on the last five ninths of the training subjects, 20 of 36, of which more than nine are hurried:
-    enough for intervals and flags. The other four share the rest. UserError where nilearn is not installed.
+    Files are made alike each time. Of the folds in splits_final.json the first trains on ``NUM_TRAINING`` clean scans
+    and validates on ``NUM_VALIDATION``, every second of them noisy; the others validate on the clean ones. New scans
+    are in imagesTs, the noisy ones second. UserError where nilearn is not installed.
     """
     import nibabel
 
-    template = load_template()
-    names = [f"brain_{number + 1:03d}" for number in range(num_training + num_test)]
+    template, num = load_template(), NUM_TRAINING + NUM_VALIDATION
+    names = [f"brain_{number + 1:03d}" for number in range(num + NUM_TEST)]
     with temporary_folder(folder.parent) as unfinished:
-        for part in ("images", "labels", "probabilities"):
-            for kind in ("Tr", "Ts"):
-                (unfinished / f"{part}{kind}").mkdir()
-        for number, name in enumerate(tqdm(names, unit="brain", leave=False)):
-            kind, random = "Tr" if number < num_training else "Ts", np.random.default_rng([2026, number])
-            image, labels, probabilities, affine = make_subject(template, random)
+        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+            (unfinished / part).mkdir()
+        for number, name in enumerate(tqdm(names, desc="virtual brains", leave=False)):
+            is_noisy = number >= NUM_TRAINING and number % 2 == 1
+            image, labels, affine = make_subject(template, np.random.default_rng([2026, number]), is_noisy)
             for part, values in (("images", image), ("labels", labels)):
                 written = nibabel.Nifti1Image(values, affine)
                 written.header.set_xyzt_units("mm")
-                nibabel.save(written, unfinished / f"{part}{kind}" / f"{name}.nii.gz")
-            path = unfinished / f"probabilities{kind}" / f"{name}.npz"
-            np.savez_compressed(path, probabilities=np.ascontiguousarray(probabilities.transpose(0, 3, 2, 1)))
-        images = [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names[:num_training]]
-        tests = [f"./imagesTs/{name}.nii.gz" for name in names[num_training:]]
-        files = {"numTraining": num_training, "numTest": num_test, "training": images, "test": tests}
-        first, rest = names[num_training * 4 // 9 : num_training], names[: num_training * 4 // 9]
-        validated = [first, *(rest[i::4] for i in range(4))]
-        splits = [{"train": sorted({*first, *rest} - {*val}), "val": val} for val in validated]
+                nibabel.save(written, unfinished / f"{part}{'Tr' if number < num else 'Ts'}" / f"{name}.nii.gz")
+        images = [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names[:num]]
+        tests = [f"./imagesTs/{name}.nii.gz" for name in names[num:]]
+        files = {"numTraining": num, "numTest": NUM_TEST, "training": images, "test": tests}
+        clean = names[:NUM_TRAINING]
+        splits = [{"train": clean, "val": names[NUM_TRAINING:num]}]
+        splits += [{"train": sorted({*clean} - {*clean[i::4]}), "val": clean[i::4]} for i in range(4)]
         (unfinished / "splits_final.json").write_text(json.dumps(splits, indent=2), encoding="utf-8")
         (unfinished / "dataset.json").write_text(json.dumps(DESCRIPTION | files, indent=2), encoding="utf-8")
         os.replace(unfinished, folder)
     return folder
 
 
-def make_subject(template: Template, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """One virtual subject: (x, y, z) float32 image, uint8 labels, (4, x, y, z) float32 probabilities, (4, 4) affine.
+def make_subject(template: Template, random: np.random.Generator, is_noisy: bool) -> tuple[np.ndarray, ...]:
+    """One virtual subject: (x, y, z) float32 image, uint8 labels, (4, 4) affine.
 
-    The image is rendered from the deformed template, not from the labels drawn, so that the probabilities are all that
-    even a perfect network could know about the labels.
+    The image is rendered from the deformed template, not from the labels drawn, so that borders are uncertain even to
+    a perfect network.
     """
     t1, probabilities, template_affine = template
     affine = np.diag([*[SPACING_MM] * 3, 1.0])
@@ -106,23 +102,21 @@ def make_subject(template: Template, random: np.random.Generator) -> tuple[np.nd
     t1, *sampled = (ndimage.map_coordinates(v, where, order=1, mode="nearest") for v in (t1, *probabilities))
     probabilities = np.stack(sampled).astype(np.float64)
     probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
-    image = _render(t1, probabilities, random)
-    return image, draw_labels(probabilities, 1.0, random), probabilities, affine
+    return _render(t1, probabilities, random, is_noisy), draw_labels(probabilities**2, 1.0, random), affine
 
 
 def _applied(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.einsum("ij,j...->i...", affine[:3, :3], points) + affine[:3, 3].reshape(3, 1, 1, 1)
 
 
-def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator, is_noisy: bool) -> np.ndarray:
     """Image of the subject: tissue contrast, texture, bias field and Rician noise vary."""
-    tissue_means = np.array([0.0, 0.22, 0.60, 0.86]) + np.array([0, 1, 1, 1]) * random.normal(0, 0.03, size=4)
+    tissue_means = np.array([0.0, 0.60, 0.86]) + np.array([0, 1, 1]) * random.normal(0, 0.03, size=3)
     tissue = np.einsum("k,k...->...", tissue_means, probabilities)
     texture = 0.03 * gaussian_field(t1.shape, 1.5, random) * (1 - probabilities[0])
     signal = np.clip(0.6 * tissue + 0.4 * t1 + texture, 0, None) ** random.uniform(0.85, 1.2)
     bias = np.exp(random.uniform(0.08, 0.18) * gaussian_field(t1.shape, 45.0 / SPACING_MM, random))
-    share_hurried, times = HURRIED
-    noise = random.uniform(0.02, 0.045) * (times if random.random() < share_hurried else 1)
+    noise = random.uniform(0.02, 0.045) * (NOISE if is_noisy else 1)
     real = signal * bias + noise * random.standard_normal(t1.shape)
     imaginary = noise * random.standard_normal(t1.shape)
     return (random.uniform(300, 900) * np.hypot(real, imaginary)).astype(np.float32)
@@ -131,24 +125,20 @@ def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generat
 def load_template() -> Template:
     """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid; nothing is downloaded.
 
-    CSF is what the brain mask leaves after grey and white matter; background is what the three leave. UserError where
-    nilearn is not installed.
+    UserError where nilearn is not installed.
     """
     try:
         from nilearn import datasets
     except ImportError as error:
         how = "pip install 'nnunet_nacl[demo]', or give a task of the Decathlon with --data"
         raise UserError(f"the demo's virtual brains need the package nilearn: {how}") from error
-    kinds = ("template", "brain_mask", "gm_template", "wm_template")
-    images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
+    images = [getattr(datasets, f"load_mni152_{kind}template")(resolution=1) for kind in ("", "gm_", "wm_")]
     volumes = (np.float32(image.dataobj) for image in images)
-    t1, mask, *matter = (ndimage.gaussian_filter(volume, SPACING_MM / 4, truncate=3) for volume in volumes)
+    t1, *matter = (ndimage.gaussian_filter(volume, SPACING_MM / 4, truncate=3) for volume in volumes)
     matter = np.clip(matter, 0, 1)
     matter = matter / np.maximum(matter.sum(0), 1)
-    csf = np.maximum(np.clip(mask, 0, 1) - matter.sum(0), 0)
-    background = np.maximum(1 - matter.sum(0) - csf, 0)
-    probabilities = np.stack([background, csf, *matter]).astype(np.float64)
-    return t1, (probabilities / probabilities.sum(0)).astype(np.float32), np.asarray(images[0].affine)
+    probabilities = np.stack([1 - matter.sum(0), *matter]).astype(np.float32)
+    return t1, probabilities, np.asarray(images[0].affine)
 
 
 def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
@@ -164,7 +154,7 @@ def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.
 
 
 def draw_labels(probabilities: np.ndarray, sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
-    """Draws a uint8 label map (*spatial) whose label at each voxel has exactly the given probability (C, *spatial).
+    """Draws a uint8 label map (*spatial) with labels in proportion to the given weights (C, *spatial) of each voxel.
 
     Gumbel-max: argmax_k (log p_k + g_k) has distribution p if the g_k are independent standard Gumbel. Each g_k is a
     smooth standard normal field turned into Gumbel values by the two distribution functions, so that neighbouring

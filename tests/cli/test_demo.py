@@ -13,9 +13,9 @@ from functools import partial
 import pytest
 
 
-def start(folder, *arguments):
-    trainers = [f"nnUNetTrainer{loss}_2epochs_2iters_adam" for loss in ("DiceCE", "CE", "NACL")]
-    options = ["-o", str(folder), "-device", "cpu", "-tr", *trainers, *arguments]
+def start(folder):
+    trainers = [f"nnUNetTrainer{loss}_2epochs_2iters_adam" for loss in ("DiceCE", "NACL")]
+    options = ["-o", str(folder), "-device", "cpu", "-tr", *trainers]
     return subprocess.Popen(
         [sys.executable, "-m", "nnunet_nacl", "demo", *options],
         stdout=subprocess.PIPE,
@@ -43,23 +43,18 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, output
-    assert "The same command resumes" in output
+    assert "The same command goes on" in output
 
     process = start(tmp_path)
     output, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, output
     comparison = tmp_path / "comparison" / "Dataset090_VirtualBrains__2d_small"
     document = json.loads((comparison / "comparison.json").read_text())
-    labels = [trainer["label"] for trainer in document["trainers"]]
-    assert labels[-2:] == ["NACL, calibrated", "true probabilities"]
-    unranked = [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]]
-    assert unranked == labels[-1:]  # what knows the truth is no competitor
+    assert document["trainers"][-1]["label"] == "NACL, calibrated"
     [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
-    assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
+    assert len(list(predicted.glob("brain_*.nii.gz"))) == 8 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]
-    assert len(dataset["cases"]) == 20 and document["settings"]["evaluation"]["boundary_mm"] == 4
-    truth = json.loads((tmp_path / "true_probabilities" / "fold_0" / "calibration.json").read_text())
-    assert truth["calibration"]["mean"]["all"]["ECE"] < 0.02
+    assert len(dataset["cases"]) == 40
 
     moved = tmp_path.with_name(f"{tmp_path.name}_moved")
     tmp_path.rename(moved)
