@@ -55,7 +55,7 @@ def calibrate_model(
     checkpoint: str = FINAL,
     form: str = "auto",
     groups: str | None = None,
-    device: str = "cuda",
+    device: str = "auto",
     step_size: float = 0.5,
     mirroring: bool = True,
     num_processes: int = 1,
@@ -76,7 +76,7 @@ def calibrate_model(
         checkpoint: File in each fold.
         form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
         groups: Patient of each case: a .json file, or a regular expression; None: each case its own.
-        device: Of networks, where cases must be predicted: ``cuda``, ``cpu`` or ``mps``.
+        device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too.
         num_processes: Cases at the same time.

@@ -45,7 +45,11 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
     "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
     "-pfile": _option("FILE", f"plans.json {_ABOVE})", type=Path),
-    "-device": {"choices": ("cuda", "cpu", "mps"), "default": "cuda", "help": "for networks (default: %(default)s)"},
+    "-device": {
+        "choices": ("auto", "cuda", "mps", "cpu"),
+        "default": "auto",
+        "help": "for networks (default: the first that there is)",
+    },
     "-step_size": _option("S", _STEP, type=float, default=0.5),
     "--disable_tta": {"help": "no mirroring: faster; calibration was fitted with it", **_SWITCH},
     "-groups": _option("FILE|REGEX", _PATIENTS),
@@ -84,7 +88,9 @@ def model_of(args: argparse.Namespace) -> Path:
 
 def network_of(args: argparse.Namespace) -> dict[str, Any]:
     """How networks predict, by :data:`NETWORK`."""
-    return {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+    from nnunet_nacl.nnunet.predicted import find_device
+
+    return {"device": find_device(args.device), "step_size": args.step_size, "mirroring": not args.disable_tta}
 
 
 def add_flags(parser: Any) -> None:

@@ -75,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
     why_not = " ".join(model.missing) or "the map has learned nothing."
     data = model.opened
     aims, delivery = work_of(args, data, (model.calibration, model.quality, why_not), len(model.folds), args.unlike)
+    network = network_of(args)
     source, maker, run = predict_source(
         model,
-        network_of(args) | {"everything_on_device": not args.not_on_device, "verbose": args.verbose},
+        network | {"everything_on_device": not args.not_on_device, "verbose": args.verbose},
         Path(args.i),
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
         dicom=(Path(args.codes) if args.codes else None, args.orientation),
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
-    _set_threads(args.device)
+    _set_threads(network["device"])
     images = {name: source.path(name) for name in source.names}
     run, delivery = replace(run, aims=aims), replace(delivery, dicom=maker)
     return deliver_as_asked(args, source, delivery, run, images, title="" if args.disable_progress_bar else "predict")

@@ -42,6 +42,19 @@ _OVERFLOW = (
 )
 
 
+def find_device(name: str) -> str:
+    """A device by its name, ``auto`` for the first that there is; UserError for one that is none, or is not here."""
+    devices = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, is_here in devices.items() if is_here)
+    if name not in devices:
+        raise UserError(f"the device must be auto, {', '.join(devices)}, got {name!r}.")
+    if not devices[name]:
+        raise UserError(f"the device {name}: PyTorch finds none here; use cpu.")
+    return name
+
+
+
 class Network:
     """The networks of a model's folds, built by nnU-Net; its files were judged when the model was opened.
 
@@ -49,7 +62,7 @@ class Network:
 
     Args:
         model: The model.
-        device: ``cuda``, ``cpu`` or ``mps``.
+        device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that there is.
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
         everything_on_device: Keep a case's logits on a GPU.
@@ -60,7 +73,7 @@ class Network:
         self,
         model: TrainedModel,
         *,
-        device: str = "cuda",
+        device: str = "auto",
         step_size: float = 0.5,
         mirroring: bool = True,
         everything_on_device: bool = True,
@@ -70,11 +83,7 @@ class Network:
 
         if not 0 < step_size <= 1:
             raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
-        devices = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
-        if device not in devices:
-            raise UserError(f"-device must be one of {', '.join(devices)}, got {device!r}.")
-        if not devices[device]:
-            raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
+        device = find_device(device)
         folder = model.folder
         check_names({"trainer_name": model.trainer}, f"checkpoint of {folder}")
         try:

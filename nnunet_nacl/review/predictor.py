@@ -72,7 +72,7 @@ class Predictor:
             count. Scans that may be bad have a reason to look; None: no score is a reason.
         find: With ``bad``, share of the bad scans to be flagged; None: .9, or nothing with ``miss``.
         miss: With ``bad``, share of all scans that may be bad and not flagged.
-        device: ``cuda``, ``cpu`` or ``mps``.
+        device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too, as calibration expects.
         findings: Structures whose connected parts are listed; None for those that the map names.
@@ -108,7 +108,7 @@ class Predictor:
         bad: BadSpec | None = None,
         find: float | None = None,
         miss: float | None = None,
-        device: str = "cuda",
+        device: str = "auto",
         step_size: float = 0.5,
         mirroring: bool = True,
         findings: Sequence[str] | None = None,

@@ -313,3 +313,22 @@ def test_a_model_that_is_trusted_is_nnunets_matter(foreign, tmp_path, monkeypatc
     command = ["predict", "-i", "scans", "-o", "out", "-m", str(foreign.folder), "-device", "cpu", "-npp", "0"]
     contextvars.copy_context().run(main, [*command, "-nps", "0", "--trust_checkpoint"])
     assert (tmp_path / "RAN").is_dir()
+
+
+def test_auto_takes_the_first_device_that_there_is_and_others_are_refused(monkeypatch):
+    from nnunet_nacl.nnunet.predicted import find_device
+
+    here = {"cuda": True, "mps": True}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: here["cuda"])
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: here["mps"])
+    assert [find_device("auto"), find_device("cpu")] == ["cuda", "cpu"]
+    here["cuda"] = False
+    assert find_device("auto") == "mps"
+    here["mps"] = False
+    assert find_device("auto") == "cpu"
+    for name, message in (
+        ("cuda", "PyTorch finds none here; use cpu"),
+        ("gpu", "must be auto, cuda, mps, cpu, got 'gpu'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            find_device(name)
