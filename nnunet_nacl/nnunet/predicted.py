@@ -54,7 +54,6 @@ def find_device(name: str) -> str:
     return name
 
 
-
 class Network:
     """The networks of a model's folds, built by nnU-Net; its files were judged when the model was opened.
 
