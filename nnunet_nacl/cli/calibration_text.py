@@ -68,7 +68,7 @@ def verdict(record: CalibrationMap) -> str:
     costs = flag_costs(record.learned.scores).dropna(subset="flagged") if record.learned else None
     if costs is not None and len(costs):
         looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs.itertuples())
-        text += f" To find 9 of 10 scans with a Dice {looked} of the scans."
+        text += f"\nTo find 9 of 10 scans with a Dice {looked} of the scans."
     return text
 
 

@@ -71,24 +71,20 @@ class Demo:
         """Runs what is missing."""
         taken = f"another demo is running in {self.folder}; wait for it, or give another folder with -o"
         with locked(self.folder / ".lock", taken), termination_as_interrupt():
-            how_long = "about eight minutes on two cores" if self.virtual and self.device == "cpu" else "a while"
+            how_long = "at most ten minutes on two cores" if self.virtual and self.device == "cpu" else "a while"
             print(
-                f"Everything goes to {self.folder}; it takes {how_long}.\nStop with Ctrl-C at any time: the same "
-                f"command goes on. What the commands print is in {self._log('.').parent}.",
-                flush=True,
+                f"Everything goes to {self.folder}; this takes {how_long}. Ctrl-C stops it: the same command goes on.\n"
+                f"The commands are listed in {self._commands.name} there, and logs/ holds what they print."
             )
+            write_atomically(self.folder / "environment.sh", self.export + "\n")
             self._prepare()
             self._train()
             calibrated = self._calibrate()
             page = self._compare(calibrated)
             review = self._predict(calibrated[0]) if calibrated else None
-            write_atomically(self.folder / "environment.sh", self.export + "\n")
-            print("\nOpen in a browser:")
-            print(*([f"  new scans, those to look at first: {review}"] if review else []), sep="\n")
-            print(
-                f"  comparison of the trainings: {page}\nOne short training each shows the way, it ranks no loss. To "
-                f"run commands by hand: source {shlex.quote(str(self.folder / 'environment.sh'))}"
-            )
+            pages = {"new scans, those to look at first": review, "comparison of the trainings": page}
+            print("Open in a browser:", *(f"  {what}: {path}" for what, path in pages.items() if path), sep="\n")
+            print("One short training each shows the way; it ranks no loss.")
 
     def _place(self, kind: str) -> Path:
         """The data set in one of nnU-Net's folders."""
@@ -103,10 +99,17 @@ class Demo:
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / self.dataset / f"{name}.log"
 
+    @property
+    def _commands(self) -> Path:
+        return self.folder / "commands.sh"
+
     def _run(self, *commands: tuple[Sequence[object], str]) -> None:
-        """Commands at the same time, each with the name of its log."""
+        """Commands at the same time, each with the name of its log; they are listed in commands.sh."""
         started = [([str(word) for word in words], self._log(name)) for words, name in commands]
-        print(*(f"  $ {shlex.join(command)}" for command, _ in started), sep="\n", flush=True)
+        file = self._commands
+        text = file.read_text(encoding="utf-8") if file.is_file() else 'source "$(dirname "$0")/environment.sh"\n'
+        lines = [line for command, _ in started if (line := shlex.join(command)) + "\n" not in text]
+        write_atomically(file, text + "".join(f"{line}\n" for line in lines))
         run_together(started, self.environment)
 
     def _once(self, name: str, *command: object) -> None:
@@ -116,17 +119,18 @@ class Demo:
             self._run((command, name))
             done.touch()
 
-    def _said(self, name: str, number: int = 1) -> None:
-        """Repeats the last lines of a log."""
+    def _said(self, name: str, begin: str) -> list[str]:
+        """The last lines of a log from one that matches on, up to an empty one; none where none does."""
         lines = self._log(name).read_text(errors="replace").splitlines()
-        print(*(f"    {line}" for line in lines[-number:]), sep="\n", flush=True)
+        start = max((i for i, line in enumerate(lines) if re.match(begin, line)), default=len(lines))
+        return list(itertools.takewhile(str.strip, lines[start:]))
 
     def _prepare(self) -> None:
         """Raw data, plans, folds and preprocessed cases."""
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-        made = "virtual brains; of those that no network is trained on, half are noisy"
-        print(f"1. Data: {made if self.virtual else self.task}", flush=True)
+        made = "virtual brains (a template, not patients), half of them noisy but for those that are trained on"
+        _step(1, f"Data: {made if self.virtual else self.task}")
         if self.virtual and not self.task.exists():
             write_virtual_brains(self.task)
         raw, folder, processes = self._place("raw"), self._place("preprocessed"), self.processes
@@ -160,19 +164,20 @@ class Demo:
                 train = ["nnUNetv2_train", self.dataset, self.configuration, fold, "-tr", trainer, "--npz"]
                 again = ["--c"] if any(folder.glob("checkpoint_*.pth")) else []
                 todo.append(([*train, "-device", self.device, *again], name))
-        print(f"2. Train and validate, {self.parallel} at the same time: this takes longest", flush=True)
+        names = " and ".join(name.removeprefix(PREFIX).partition("_")[0] for name in self.trainers)
+        _step(2, f"Train and validate {names}, {self.parallel} at the same time: this takes longest")
         for start in range(0, len(todo), self.parallel):
             self._run(*todo[start : start + self.parallel])
 
     def _calibrate(self) -> list[str]:
         """Calibrates each model on its validation cases; those of which that could be done."""
-        print("3. Calibrate each model on its validation cases")
+        _step(3, "Calibrate each model on its validation cases")
         calibrated = []
         for trainer in self.trainers:
             name = "_".join(["calibrate", trainer, self.configuration, *self.folds])
             try:
                 self._once(name, "nnunet_nacl", "calibrate", *self._options(trainer))
-                self._said(name)
+                print(f"   {trainer}:", *(line.strip() for line in self._said(name, "Where nnU-Net segments")[:1]))
                 calibrated.append(trainer)
             except UserError as error:  # too few validation cases, perhaps: no reason to lose the comparison
                 print(f"{error}\nThe comparison goes on without it.")
@@ -180,7 +185,7 @@ class Demo:
 
     def _compare(self, calibrated: list[str]) -> Path:
         """The page of the trainers, and of the same calibrated."""
-        print("4. Compare them")
+        _step(4, "Compare them")
         first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
         compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
@@ -194,12 +199,17 @@ class Demo:
         predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
         predict += ["-bad", *self.bad, "-device", self.device]
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-            print(f"5. New scans, later:\n  $ {shlex.join(map(str, predict))}")
+            _step(5, f"Predict new scans when you like: {shlex.join(map(str, predict))}")
             return None
-        print("5. Predict new scans, and list those to look at first")
+        _step(5, "Predict new scans, and list those to look at first")
         self._run((predict, "predict"))
-        self._said("predict", 12)
+        told = [*self._said("predict", r"\d+ of \d+ scans? ")[:1], *self._said("predict", "In brackets")[1:]]
+        print(*(f"   {line}" for line in told), sep="\n")
         return output / REVIEW_PAGE
+
+
+def _step(number: int, text: str) -> None:
+    print(f"{number}. {text}", flush=True)
 
 
 def run_together(commands: Sequence[tuple[list[str], Path]], environment: dict[str, str]) -> None:
