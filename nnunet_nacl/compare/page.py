@@ -48,7 +48,7 @@ def comparison_to_json(
     command: str,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of comparison.json, whose keys docs/reference/files.md explains.
+    """The content of comparison.json, whose keys docs/files.md explains.
 
     ``tables`` and ``figures`` are what was written of them, ``settings`` what the user chose beside the draws.
     """
