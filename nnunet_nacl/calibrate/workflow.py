@@ -60,6 +60,7 @@ def calibrate_model(
     mirroring: bool = True,
     num_processes: int = 1,
     any_age: bool = False,
+    training_cases: bool = False,
     dataset_json: Path | None = None,
     plans: Path | None = None,
     log: Callable[[str], None] = print,
@@ -81,6 +82,7 @@ def calibrate_model(
         mirroring: Predict mirrored copies too.
         num_processes: Cases at the same time.
         any_age: Take predictions that are older than the checkpoint.
+        training_cases: With ``images``, take cases that the folds were trained on; the map notes it.
         dataset_json: Of predictions; None: in their folder or above.
         plans: Likewise.
         log: Takes a line that says what is predicted.
@@ -118,7 +120,10 @@ def calibrate_model(
         held_out = measure_validation(opened, network, work, jobs=num_processes, any_age=any_age, log=log)
     else:
         log(f"{folder} is taken for images: folds {', '.join(opened.folds)} predict them; records go to {records}.")
-        held_out = measure_images(opened, network, folder, Path(labels or ""), records, work, jobs=num_processes)
+        jobs, truth = num_processes, Path(labels or "")
+        held_out = measure_images(
+            opened, network, folder, truth, records, work, jobs=jobs, training_cases=training_cases
+        )
     networks = dict(zip(opened.folds, opened.hashes)) if opened else {}
     patients = read_groups(groups, list(held_out.records)) if groups else None
     inference: Any = inference_of(held_out.records) if opened else {}
@@ -138,6 +143,10 @@ def calibrate_model(
         progress=True,
     )
     record, notes = _with_profiles(record, held_out, opened, num_processes)
+    if training_cases:
+        notes.append(
+            "cases that these networks were trained on were allowed; what is said of such cases flatters them."
+        )
     if opened and opened.previous_stage:
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
     if any(each.form == "given" for each in record.fitted.forms):

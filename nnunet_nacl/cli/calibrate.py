@@ -47,6 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
     add_shared(parser, *NETWORK, "-np", "--trust_checkpoint")
     add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
+    training = "with -i IMAGES: take cases that the folds were trained on, too"
+    add("--allow-training-cases", action="store_true", help=training)
     add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
 
 
@@ -74,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         groups=args.groups,
         num_processes=processes,
         any_age=args.any_age,
+        training_cases=args.allow_training_cases,
         dataset_json=args.djfile,
         plans=args.pfile,
         log=partial(print, file=sys.stderr),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any
 
 from nnunet_nacl.case.case import EvaluationSettings, Labels
 from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
-from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.nnunet.image_files import RERUN
-from nnunet_nacl.nnunet.input_cases import find_input_cases
+from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
 from nnunet_nacl.nnunet.predicted import Images, ValidationCases
 from nnunet_nacl.nnunet.prediction_folder import (
     PredictionFolder,
@@ -22,6 +24,7 @@ from nnunet_nacl.nnunet.prediction_folder import (
     predicted_folder,
     recorded_cases,
     records_in,
+    splits_of,
     validation_folder,
 )
 from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
@@ -230,6 +233,7 @@ def measure_images(
     work: Work,
     *,
     jobs: int = 1,
+    training_cases: bool = False,
 ) -> HeldOut:
     """Predict labelled images by all folds of a model, and measure them; what an earlier run finished is kept.
 
@@ -238,9 +242,11 @@ def measure_images(
         images: Folder of images, CASE_0000 and so on.
         references: Folder of their label maps.
         records: Folder of the records.
+        training_cases: Take cases that a fold was trained on, too.
 
     Raises:
-        UserError: The model is a cascade, a folder cannot be used, or no image has a label map.
+        UserError: The model is a cascade, a folder cannot be used, no image has a label map, or folds were trained on
+            some of the cases.
     """
     if model.previous_stage:
         raise UserError(
@@ -253,10 +259,37 @@ def measure_images(
     if not labelled:
         none = f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images."
         raise UserError(none + list_problems(problems))
+    if seen := [] if training_cases else _trained_on(model, labelled, references):
+        raise UserError(
+            f"{len(seen)} of {len(labelled)} cases were used to train these folds: {some(seen)}. On them networks are "
+            "right too often: give other cases, or pass --allow-training-cases."
+        )
     source = Images(model, network, labelled, references=references)
     result = HeldOut(model.labels, work.settings, problems=problems)
     result.add("", dict(records_of(source, work, records, jobs=jobs, title="predict")))
     return result
+
+
+def _trained_on(model: TrainedModel, cases: Sequence[InputCase], references: Path) -> list[str]:
+    """Names of the cases in the training part of a fold, with the label map or the first channel that nnU-Net had."""
+    dataset, ending = model.opened.plans.get("dataset_name") or os.devnull, model.opened.file_ending
+    splits = splits_of(dataset)
+    parts = (splits if fold == "all" else splits[int(fold) : int(fold) + 1] for fold in model.folds)
+    trained = {case for part in parts for split in part for case in split["train"]}
+    preprocessed, raw = (Path(os.environ.get(f"nnUNet_{kind}") or os.devnull) for kind in ("preprocessed", "raw"))
+
+    def is_same(path: Path, other: Path) -> bool:
+        return other.is_file() and filecmp.cmp(path, other, shallow=False)
+
+    seen = []
+    for case in cases:
+        label, image = f"{case.case}{ending}", case.images[0]
+        if case.case in trained and (
+            is_same(references / label, preprocessed / dataset / "gt_segmentations" / label)
+            or is_same(image, raw / dataset / "imagesTr" / image.name)
+        ):
+            seen.append(case.case)
+    return seen
 
 
 def _kept(

@@ -108,6 +108,27 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
     assert not predicted and not list(tmp_path.rglob("*_records"))
 
 
+def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, predicted, capsys):
+    model, scans = make_model(tmp_path, folds=1), make_scans(tmp_path / "scans", 3)
+    truths = write_truths(tmp_path / "truths", {f"scan_{i}": np.full(SHAPE, i % 2, np.uint8) for i in range(3)})
+    dataset = tmp_path / "preprocessed" / json.loads((model / "plans.json").read_text())["dataset_name"]
+    (dataset / "gt_segmentations").mkdir(parents=True)
+    splits = [{"train": ["scan_0", "scan_1"], "val": ["scan_2"]}]
+    (dataset / "splits_final.json").write_text(json.dumps(splits))
+    shutil.copy(truths / "scan_1.nii.gz", dataset / "gt_segmentations")
+    write_scan(dataset / "gt_segmentations" / "scan_0.nii.gz", np.ones(SHAPE, np.uint8))  # another case of this name
+    monkeypatch.setenv("nnUNet_preprocessed", str(dataset.parent))
+    assert calibrate(model, scans, truths) == 2 and not predicted
+    assert "1 of 3 cases were used to train these folds: scan_1" in capsys.readouterr().err
+    images = tmp_path / "raw" / dataset.name / "imagesTr"
+    shutil.copytree(scans, images)  # scan_0 by its image, too
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    assert calibrate(model, scans, truths) == 2
+    assert "2 of 3 cases were used to train these folds: scan_0, scan_1" in capsys.readouterr().err.replace(" and", ",")
+    assert calibrate(model, scans, truths, "--allow-training-cases") == 2  # too few to calibrate, but predicted
+    assert sorted(predicted) == ["scan_0", "scan_1", "scan_2"]
+
+
 def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, capsys):
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
     give_map(model, as_deployed=False)
