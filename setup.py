@@ -119,6 +119,8 @@ TEST_REQUIREMENTS = [
     "medpy",
     "playwright",
     "rankseg",
+    "nbclient",
+    "ipykernel",
     # The tests build this package themselves, without isolation, so that they need no network.
     "pip>=22.3",
     "setuptools>=64",

@@ -59,3 +59,14 @@ def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
     image, properties = SimpleITKIO().read_images(sorted(map(str, scans.iterdir())))
     found = examples(MODULES["nnunet_nacl.review.predictor"], model_folder=model, image=image, properties=properties)
     assert [result.failed for result in found.values()] == [0]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_says_what_its_text_says() -> None:
+    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
+    notebook = nbformat.read(ROOT / "docs" / "examples.ipynb", 4)
+    nbclient.NotebookClient(notebook, timeout=300).execute()
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "NACLLoss  highest confidence 0.950" in printed  # 1 - lambda / K
+    before, after = map(float, re.findall(r"segmented: ([\d.]+) -> ([\d.]+)", printed)[0])
+    assert after < 0.1 < before
