@@ -44,17 +44,20 @@ MAPS = (*_OUTSIDE, _OF_NETWORKS)
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
 
+FRACTIONAL = "fractional"
+"""Stands for the same maps, which of DICOM series become a fractional segmentation instead of parametric maps."""
+
 
 def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
     """Names of the maps to write; UserError for one that there is not, or that compares networks where there is one.
 
     Args:
-        wanted: Some of ``MAPS``, or ``PROBABILITIES``; none for all of ``MAPS`` that there can be.
+        wanted: Some of ``MAPS``, ``PROBABILITIES`` or ``FRACTIONAL``; none for all of ``MAPS`` that there can be.
         n_networks: How many are averaged.
     """
     for name in wanted:
-        if name not in (*MAPS, PROBABILITIES):
-            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAPS, PROBABILITIES))}.")
+        if name not in (there_are := (*MAPS, PROBABILITIES, FRACTIONAL)):
+            raise UserError(f"there is no map {name!r}; there are {', '.join(there_are)}.")
         if name == _OF_NETWORKS and n_networks == 1:
             raise UserError(f"the map {name} compares folds: predict with several (nnunet_nacl predict -f).")
     return tuple(dict.fromkeys(wanted)) or MAPS[: 2 if n_networks == 1 else 3]
@@ -86,7 +89,7 @@ class Views:
             if name == _OF_NETWORKS:
                 of_networks = case.disagreement
                 made[name] = of_networks.mutual_information if of_networks else np.zeros(shape, np.float32)
-            elif name == PROBABILITIES:
+            elif name in (PROBABILITIES, FRACTIONAL):
                 background = "" if case.labels.regions else _channel_maps(case.labels)[0]
                 made |= {shown: np.full(shape, shown == background, np.float32) for shown in _channel_maps(case.labels)}
             else:

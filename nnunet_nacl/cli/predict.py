@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="images: confidence, entropy, mutual_information (default: these), probabilities",
+        help="images: confidence, entropy, mutual_information (default: these), probabilities, for DICOM also fractional",
     )
     add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
     axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_preprocessed)"
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     model = CalibratedModel.open(model_of(args), args.f, args.chk).with_map(Path(args.map) if args.map else None)
     why_not = " ".join(model.missing) or "the map has learned nothing."
     data = model.opened
-    aims, delivery = work_of(args, data, (model.calibration, model.quality, why_not), len(model.folds), args.unlike)
+    delivery = work_of(args, data, (model.calibration, model.quality, why_not), len(model.folds), args.unlike)
     network = network_of(args)
     source, maker, run = predict_source(
         model,
@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {missing}", file=sys.stderr)
     _set_threads(network["device"])
     images = {name: source.path(name) for name in source.names}
-    run, delivery = replace(run, aims=aims), replace(delivery, dicom=maker)
-    return deliver_as_asked(args, source, delivery, run, images, title="" if args.disable_progress_bar else "predict")
+    delivery, title = replace(delivery, dicom=maker), "" if args.disable_progress_bar else "predict"
+    return deliver_as_asked(args, source, delivery, run, images, title=title)
 
 
 def _processes(args: argparse.Namespace, name: str) -> int:

@@ -85,8 +85,8 @@ def _review(args: argparse.Namespace) -> int:
     note = check_same_networks(map_path, folder) if map_path else ""
     calibration, quality, why_not = open_map(map_path, folder) if map_path else (None, None, "")
     why_not = why_not or "give the map that predicts it, -map."
-    aims, delivery = work_of(args, folder, (calibration, quality, why_not))
+    delivery = work_of(args, folder, (calibration, quality, why_not))
     source, run = review_source(folder, map_path)
-    run = replace(run, aims=aims, notes=[note] if note else [])
+    run = replace(run, notes=[note] if note else [])
     images = {name: folder.image(name) for name in source.names if args.slicer}
     return deliver_as_asked(args, source, delivery, run, images, title="review", jobs=processes)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.review.deliver import Delivery, Run
     from nnunet_nacl.review.predicted_quality import QualityOfMap
-    from nnunet_nacl.review.review_list import Aims, ReviewList
+    from nnunet_nacl.review.review_list import ReviewList
 
 _SHOWN = 10  # lines
 _WORST = 3  # structures
@@ -35,8 +35,8 @@ def work_of(
     opened: tuple[LogOddsMap | None, QualityOfMap | None, str],
     n_networks: int = 1,
     unlike: float = DEFAULT_UNLIKE,
-) -> tuple[Aims, Delivery]:
-    """What the options ask of the list, and of each case; UserError where they do not fit.
+) -> Delivery:
+    """What the options ask of each case, and of the list; UserError where they do not fit.
 
     Args:
         args: Of the subcommand.
@@ -60,19 +60,17 @@ def work_of(
         sensitive = quality.sensitive(recall, data.labels.structures, several)
     if not 0 < unlike < 1:
         raise UserError(f"-unlike is a probability, above 0 and below 1, got {unlike:g}.")
-    delivery = Delivery(
+    return Delivery(
         calibration=calibration,
         output=Path(args.o),
         data=data,
         quality=quality,
+        aims=Aims(flags, unlike, whole_number(args.also, "-also", "", 1) or 0, args.pages, sensitive),
         maps=maps,
-        sensitive=sensitive,
         probabilities=args.save_probabilities,
         findings=finding_channels(data.labels, args.findings, quality.listed if quality else ()),
         pictures=args.pages != "none",
     )
-    aims = Aims(flags, unlike, whole_number(args.also, "-also", "", 1) or 0, args.pages, sensitive)
-    return aims, delivery
 
 
 def deliver_as_asked(
@@ -100,8 +98,8 @@ def deliver_as_asked(
     if args.slicer:
         write_for_slicer(output, listed, images, listed.about.file_ending)
     print(f"segmentations: {output}")
-    if delivery.sensitive:
-        print(delivery.sensitive.text(str(output / SENSITIVE)))
+    if delivery.aims.sensitive:
+        print(delivery.aims.sensitive.text(str(output / SENSITIVE)))
     if delivery.maps:
         print(f"maps: {output / 'maps'}/{name.upper()}/   ({', '.join(delivery.maps)})")
     if n_waiting := list(listed.about.problems.values()).count(NOT_YET):

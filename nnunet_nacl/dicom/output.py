@@ -1,13 +1,15 @@
-"""Writes the results of a DICOM series as objects: segmentations (SEG) and a structured report (SR, TID 1500)."""
+"""Writes the results of a DICOM series as objects: segmentation (SEG), parametric maps (PM), report (SR, TID 1500)."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import math
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,17 @@ _REPORTED = {
     "present_probability": ("PRESENCE", "Probability that the structure is present"),
 }
 """Columns of structures.csv that the report has beside the volume: code and meaning."""
+_SUPPORT = {
+    True: ("SUPPORTED", "Supported, the scan is like the calibration scans"),
+    False: ("NOT_SUPPORTED", "Not supported, the scan is unlike the calibration scans"),
+}
+_MAPS = {
+    "confidence": ("CONFIDENCE", "Confidence of the label"),
+    "entropy": ("ENTROPY", "Entropy, 1 is the largest possible"),
+    "mutual_information": ("MUTUAL_INFO", "Mutual information of the folds, 1 is the largest possible"),
+}
+_PROBABILITY = "PROBABILITY", "Probability of the structure"
+"""What the values of all other maps are: code and meaning."""
 
 
 class StructureCode(TypedDict):
@@ -71,6 +84,23 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
 
 
 @dataclass(frozen=True)
+class Reported:
+    """What the report says of a scan.
+
+    Attributes:
+        structures: Columns of structures.csv, of each structure; NaN where one is not reported.
+        is_flagged: Whether there is a reason to look.
+        reasons: Those.
+        is_supported: Whether the scan is like the calibration scans, so that intervals hold; None where nobody knows.
+    """
+
+    structures: Sequence[Mapping[str, Any]]
+    is_flagged: bool = False
+    reasons: Sequence[str] = ()
+    is_supported: bool | None = None
+
+
+@dataclass(frozen=True)
 class DicomMaker:
     """Writes the objects of cases; can be pickled."""
 
@@ -80,13 +110,12 @@ class DicomMaker:
 
     def check(self, files: Sequence[Path]) -> None:
         """UserError, before the networks run, where no object can refer to a series: its date of birth may be none."""
-        headers = read_headers(files)
+        headers = read_headers(files)[:1]
         try:
             with quiet():
                 pixels = np.zeros((1, headers[0].Rows, headers[0].Columns), np.uint16)
-                segmentation = self._segmentation(pixels, "BINARY", "segmentation", headers[:1], 1)
-                report = self._report([{}] * len(self.codes), segmentation, headers[:1])
-                for made in (segmentation, report):
+                segmentation = self._segmentation(pixels, headers)
+                for made in (segmentation, self._report(Reported([{}] * len(self.codes)), segmentation, headers)):
                     made.save_as(io.BytesIO(), enforce_file_format=True)
         except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
             raise UserError(
@@ -97,91 +126,135 @@ class DicomMaker:
     def write(
         self,
         case: Case,
-        structures: Sequence[Mapping[str, Any]],
+        reported: Reported,
         files: Sequence[Path],
         output: Path,
-        probabilities: Sequence[np.ndarray] = (),
-        calibrated: bool = False,
+        maps: Mapping[str, np.ndarray] = MappingProxyType({}),
+        is_fractional: bool = False,
     ) -> tuple[Path, ...]:
         """Write the objects of a case, ``dicom/CASE_....dcm`` in the folder of the run; what was written.
 
-        Of each structure, ``structures`` has columns of structures.csv, NaN where one is not reported, and
-        ``probabilities``, if any, are (*spatial), written as 8 bits, 255 is 1. UserError where the series is no longer
-        what was predicted, or a file cannot be written.
+        Each of the (*spatial) ``maps`` becomes a parametric map of float32 in [0, 1]. If ``is_fractional``, the
+        probabilities of the structures become one segmentation of 8 bits instead, 255 is 1. UserError where the series
+        is no longer what was predicted, or a file cannot be written.
         """
-        labels, headers = case.labels, read_headers(files)
+        labels, headers, written = case.labels, read_headers(files), list[Path]()
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)
         regions = [turned(region) for region in labels.channels_of(case.segmentation)] if labels.regions else []
         pixels = np.stack(regions, -1) if regions else turned(case.segmentation)
-        with quiet():
-            segmentation = self._segmentation(pixels.astype(np.uint16), "BINARY", "segmentation", headers, 1)
-            written = {"segmentation": segmentation}
-            if len(probabilities):
-                fractions = np.stack([turned(values) for values in probabilities], -1)
-                content = "calibrated probabilities" if calibrated else "probabilities"
-                written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", content, headers, 2)
-            written["report"] = self._report(structures, segmentation, headers)
-        paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
-        for name, path in paths.items():
-            with replacing(path) as temporary:
-                written[name].save_as(temporary, enforce_file_format=True)
-        return tuple(paths.values())
 
-    def _segmentation(self, pixels: np.ndarray, kind: str, content: str, headers: Sequence[Any], n: int) -> Any:
+        def save(name: str, made: Any) -> None:
+            written.append(output / DICOM / f"{case.name}_{name}.dcm")
+            with replacing(written[-1]) as temporary:
+                made.save_as(temporary, enforce_file_format=True)
+
+        with quiet():
+            segmentation = self._segmentation(pixels.astype(np.uint16), headers)
+            save("segmentation", segmentation)
+            save("report", self._report(reported, segmentation, headers))
+            fractions = [turned(values) for name, values in maps.items() if is_fractional and name not in _MAPS]
+            if fractions:
+                pixels = np.stack(fractions[-len(self.codes) :], -1)  # without the background's
+                save("probabilities", self._segmentation(pixels, headers, "FRACTIONAL", "PROBABILITIES"))
+            for name, values in maps.items():
+                if name in _MAPS or not is_fractional:
+                    save(name, self._map(name, turned(values), headers))
+        return tuple(written)
+
+    def _segmentation(
+        self, pixels: np.ndarray, headers: Sequence[Any], kind: str = "BINARY", label: str = "SEGMENTATION"
+    ) -> Any:
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
         intelligence = codes.cid7162.ArtificialIntelligence
         made = hd.AlgorithmIdentificationSequence(self.model[:64], intelligence, nnunet_nacl.__version__)
-        automatic = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
+        automatic, series = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, headers[0].SeriesInstanceUID
         described = []
         for number, (name, code) in enumerate(self.codes.items(), 1):
             category = getattr(codes.cid7150, code["category"])
-            described += [hd.seg.SegmentDescription(number, name[:64], category, _coded(code), automatic, made)]
-        return hd.seg.Segmentation(
-            headers,
-            pixels,
-            kind,
-            described,
-            manufacturer_model_name=_MAKER,
-            software_versions=nnunet_nacl.__version__,
-            device_serial_number=self.serial,
-            content_label="PROBABILITIES" if kind == "FRACTIONAL" else "SEGMENTATION",
-            content_description=f"{content}, research use only",
-            series_description=f"{_MAKER}: {content}",
-            **_identity(headers, n),
-        )
+            what = hd.sr.CodedConcept(code["code"], code.get("scheme", "SCT"), code["meaning"])
+            uid = hd.UID.from_uuid(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{series} {self.serial} {name}")))
+            options: dict[str, Any] = {"tracking_uid": uid, "tracking_id": name}
+            described += [hd.seg.SegmentDescription(number, name[:64], category, what, automatic, made, **options)]
+        return hd.seg.Segmentation(headers, pixels, kind, described, **self._common(headers, 1, label.lower(), label))
 
-    def _report(self, structures: Sequence[Mapping[str, Any]], segmentation: Any, headers: Sequence[Any]) -> Any:
+    def _map(self, name: str, values: np.ndarray, headers: Sequence[Any]) -> Any:
         import highdicom as hd
-        from highdicom import sr
+        from pydicom.sr.codedict import codes
+
+        (label, meaning), unit = _MAPS.get(name, _PROBABILITY), codes.UCUM.NoUnits
+        quantity = {"slope": 1.0, "intercept": 0.0, "quantity_definition": _private(label, meaning)}
+        made = hd.pm.ParametricMap(
+            headers,
+            np.clip(values, 0, 1).astype(np.float32),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[hd.pm.RealWorldValueMapping(label, name[:64], unit, (0.0, 1.0), **quantity)],
+            voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+            **self._common(headers, 2, name, label),
+        )
+        known = [attribute for attribute in ("BodyPartExamined", "Laterality") if headers[0].get(attribute)]
+        for attribute in known or ["Laterality"]:  # which must be there, and empty, where neither is known
+            setattr(made, attribute, headers[0].get(attribute, ""))
+        return made
+
+    def _report(self, reported: Reported, segmentation: Any, headers: Sequence[Any]) -> Any:
+        from highdicom import UID, sr
         from pydicom.sr.codedict import codes
 
         names = _MAKER, _MAKER, self.model[:64]
-        device = sr.DeviceObserverIdentifyingAttributes(hd.UID(), *names, serial_number=self.serial)
+        device = sr.DeviceObserverIdentifyingAttributes(UID(), *names, serial_number=self.serial)
         context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
         series, groups = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID), []
-        for number, ((name, code), row) in enumerate(zip(self.codes.items(), structures), 1):
+        support, known = _private("SUPPORT", "Whether predictions are supported"), reported.is_supported
+        supports = [] if known is None else [sr.QualitativeEvaluation(support, _private(*_SUPPORT[known]))]
+        for segment, row in zip(segmentation.SegmentSequence, reported.structures):
             uids = segmentation.SOPClassUID, segmentation.SOPInstanceUID
             groups += [
                 sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                    sr.TrackingIdentifier(hd.UID(), name),
-                    referenced_segment=sr.ReferencedSegment(*uids, number, source_series=series),
-                    finding_type=_coded(code),
+                    sr.TrackingIdentifier(segment.tracking_uid, segment.tracking_id),
+                    referenced_segment=sr.ReferencedSegment(*uids, segment.segment_number, source_series=series),
+                    finding_type=segment.segmented_property_type,
+                    algorithm_id=sr.AlgorithmIdentification(self.model[:64], nnunet_nacl.__version__),
                     measurements=_measurements(row),
+                    qualitative_evaluations=supports,
                 )
             ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
         report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
-        images, described = [segmentation, *headers], f"{_MAKER}: measurements"
-        identity = _identity(headers, 3)
-        return sr.ComprehensiveSR(images, report, series_description=described, is_complete=True, **identity)
+        flag, reason = _private("FLAG", "Flagged for review"), _private("REASON", "Reason to look")
+        answer = codes.cid230.Yes if reported.is_flagged else codes.cid230.No
+        texts = [sr.TextContentItem(reason, text, "CONTAINS") for text in reported.reasons]
+        title = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+        scan = sr.ContainerContentItem(title, relationship_type="CONTAINS")
+        scan.ContentSequence = sr.ContentSequence([sr.CodeContentItem(flag, answer, "CONTAINS"), *texts])
+        report[0].ContentSequence.append(scan)
+        images, common = [segmentation, *headers], self._common(headers, 3, "measurements")
+        return sr.Comprehensive3DSR(images, report, is_complete=True, **common)
+
+    def _common(self, headers: Sequence[Any], n: int, content: str, label: str = "") -> dict[str, Any]:
+        """Of a new object in a series of its own, whose number follows from that of the images."""
+        import highdicom as hd
+
+        of_images = {"content_label": label, "content_description": "research use only"} if label else {}
+        return of_images | {
+            "series_instance_uid": hd.UID(),
+            "sop_instance_uid": hd.UID(),
+            "series_number": 100 * min(max(int(headers[0].get("SeriesNumber") or 0), 0), 10**6) + n,
+            "instance_number": 1,
+            "series_description": f"{_MAKER}: {content}"[:64],
+            "specific_character_set": "ISO_IR 192",  # names of structures may need it
+            "manufacturer": _MAKER,
+            "manufacturer_model_name": _MAKER,
+            "software_versions": nnunet_nacl.__version__,
+            "device_serial_number": self.serial,
+        }
 
 
-def _coded(code: StructureCode) -> Any:
+def _private(code: str, meaning: str) -> Any:
     from highdicom.sr import CodedConcept
 
-    return CodedConcept(code["code"], code.get("scheme", "SCT"), code["meaning"])
+    return CodedConcept(code, SCHEME, meaning)
 
 
 def _measurements(row: Mapping[str, Any]) -> list[Any]:
@@ -190,20 +263,9 @@ def _measurements(row: Mapping[str, Any]) -> list[Any]:
     from pydicom.sr.codedict import codes
 
     concepts = {"volume_ml": (codes.SCT.Volume, CodedConcept("ml", "UCUM", "milliliter"))}
-    for column, (code, meaning) in _REPORTED.items():
-        concepts[column] = CodedConcept(code, SCHEME, meaning), codes.UCUM.NoUnits
+    concepts |= {column: (_private(*what), codes.UCUM.NoUnits) for column, what in _REPORTED.items()}
     values = {column: float(row.get(column, math.nan)) for column in concepts}
     return [Measurement(concepts[name][0], x, concepts[name][1]) for name, x in values.items() if math.isfinite(x)]
-
-
-def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
-    """Of a new object in a series of its own, whose number follows from that of the images."""
-    import highdicom as hd
-
-    number = 100 * min(max(int(headers[0].get("SeriesNumber") or 0), 0), 10**6) + n
-    uids = {"series_instance_uid": hd.UID(), "sop_instance_uid": hd.UID()}
-    utf8 = {"specific_character_set": "ISO_IR 192"}  # names of structures may need it
-    return {**uids, **utf8, "series_number": number, "instance_number": 1, "manufacturer": _MAKER}
 
 
 def _to_slices(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,23 +16,22 @@ import numpy as np
 import nnunet_nacl
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, named_map
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.measure import Views, measure, plain_name
+from nnunet_nacl.case.measure import FRACTIONAL, Views, measure, plain_name
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
-from nnunet_nacl.case.record import RECORDS, CaseRecord, file_key, find_record, record_path, table
-from nnunet_nacl.dicom.output import DICOM, DicomMaker
+from nnunet_nacl.case.record import RECORDS, CaseRecord, file_key, find_record, record_path
+from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import SavedPredictions, Source, Work, find_records, records_of, remove_written
-from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.review import list_files
 from nnunet_nacl.review.pages import write_list
 from nnunet_nacl.review.pictures import draw_scan
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, completed, review_list
+from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
 
 NOT_YET = "not predicted yet: run the part that has it."
 
@@ -44,8 +44,8 @@ class Delivery(Work):
         output: Folder to write to.
         data: Labels, writer and plans of the data set.
         quality: What the map has learned; None where nothing is known.
-        maps: Some of :data:`~nnunet_nacl.case.measure.MAPS`, or ``probabilities``.
-        sensitive: What labels that miss less aim at; None writes none.
+        aims: Of the list.
+        maps: As :func:`~nnunet_nacl.case.measure.choose_maps` gives them.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         pictures: Draw the pictures of the scan's page.
@@ -55,8 +55,8 @@ class Delivery(Work):
     output: Path
     data: PredictionFolder
     quality: QualityOfMap | None = None
+    aims: Aims = Aims()
     maps: tuple[str, ...] = ()
-    sensitive: SensitiveAim | None = None
     probabilities: bool = False
     findings: tuple[int, ...] = ()
     pictures: bool = True
@@ -68,11 +68,11 @@ class Delivery(Work):
         return {
             "map": self.calibration and self.calibration.to_json(),
             "maps": list(self.maps),
-            "sensitive": self.sensitive and self.sensitive.thresholds,
+            "sensitive": self.aims.sensitive and self.aims.sensitive.thresholds,
             "save_probabilities": self.probabilities,
             "findings": list(self.findings),
             "pictures": self.pictures,
-            "codes": encode(dict(self.dicom.codes)) if self.dicom else {},
+            "dicom": self.dicom and [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike],
         }
 
     def accepts(self, record: CaseRecord) -> bool:
@@ -82,30 +82,34 @@ class Delivery(Work):
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written; UserError where one cannot be."""
         names = list(case.labels.structures.values())
-        views = Views.of(case, self.maps, self.sensitive.limits(names) if self.sensitive else ())
+        views = Views.of(case, self.maps, self.aims.sensitive.limits(names) if self.aims.sensitive else ())
         record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
         options: dict[str, Any] = {"saved": case.saved, "probabilities": self._probabilities(case)}
         options |= {"maps": views.maps, "sensitive": self._sensitive(case, views.sensitive)}
         written = write_case(self.data, case, self.output, **options)
         if self.dicom is not None:
-            columns = list_files.structure_columns(completed(table([record]), self.quality))
-            if not self.quality:  # then no Dice is reported
-                columns = columns.loc[:, ~columns.columns.str.contains("dice")]
-            maps = [values for name, values in views.maps.items() if name.startswith("probability_")]
-            fractions = maps[-len(case.labels.foreground) :]  # without the background's
-            rows, is_calibrated = columns.to_dict("records"), self.calibration is not None
-            written += self.dicom.write(case, rows, case.images, self.output, fractions, is_calibrated)
+            reported, is_fractional = self._reported(record), FRACTIONAL in self.maps
+            written += self.dicom.write(case, reported, case.images, self.output, views.maps, is_fractional)
         return replace(record, files={str(path.relative_to(self.output)): file_key(path) for path in written})
+
+    def _reported(self, record: CaseRecord) -> Reported:
+        """What the list says of a scan, none of which depends on others."""
+        listed = review_list([record], self.quality, self.aims)
+        columns, scan = list_files.structure_columns(listed.structures.reset_index(names="case")), listed.scans.iloc[0]
+        if not self.quality:  # then no Dice is reported
+            columns = columns.loc[:, ~columns.columns.str.contains("dice")]
+        is_supported = None if math.isnan(scan.unlike_p) else not scan.unlike
+        return Reported(columns.to_dict("records"), bool(scan.is_flagged), list(scan.reasons), is_supported)
 
     def _sensitive(self, case: Case, made: np.ndarray | None) -> dict[str, np.ndarray]:
         """The labels that miss less by the name of their file: a label map, or a mask for each region not refused."""
-        if made is None or self.sensitive is None or not case.labels.regions:
+        if made is None or self.aims.sensitive is None or not case.labels.regions:
             return {} if made is None else {case.name: made}
         plain = list(map(plain_name, case.labels.names))
         plain = [name if name and plain.count(name) == 1 else f"{i}-{name}" for i, name in enumerate(plain)]
         masks = zip(case.labels.names, plain, made.astype(np.uint8))
-        return {f"{case.name}_{file}": mask for name, file, mask in masks if name in self.sensitive.thresholds}
+        return {f"{case.name}_{file}": mask for name, file, mask in masks if name in self.aims.sensitive.thresholds}
 
     def _probabilities(self, case: Case) -> np.ndarray | Path | None:
         """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under the map."""
@@ -126,7 +130,6 @@ class Run(About):
         folder: That the cases come from, which the output must not lie in.
         arguments: Name and content of the file that tells whose the output folder is.
         document: What prediction.json says of cases and settings.
-        aims: Of the list.
         map_path: The file of the map; None where there is none.
         command: As it was given.
         applied: What calibration_applied.json says; empty writes none.
@@ -137,7 +140,6 @@ class Run(About):
     folder: Path
     arguments: tuple[str, Mapping[str, Any]]
     document: Mapping[str, Any]
-    aims: Aims = Aims()
     map_path: Path | None = None
     command: str = ""
     applied: Mapping[str, Any] = field(default_factory=dict)
@@ -162,6 +164,8 @@ def deliver(
         UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
     """
     output, data, names = delivery.output, delivery.data, list(source.names)
+    if FRACTIONAL in delivery.maps and delivery.dicom is None:
+        raise UserError(f"-maps {FRACTIONAL} goes with DICOM series; {run.folder} holds other images.")
     places = (*list_files.places_of_list(output, names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE)
     list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
     with open_output(output, [run.folder], data, run.arguments, places, part=run.part):
@@ -226,7 +230,7 @@ def _write(
         run=run_id,
         file_ending=data.file_ending,
     )
-    listed = review_list([done[name] for name in sorted(done)], delivery.quality, run.aims, about)
+    listed = review_list([done[name] for name in sorted(done)], delivery.quality, delivery.aims, about)
     write_list(listed, output)
     document: dict[str, Any] = {
         "schema_version": list_files.SCHEMA_VERSION,
@@ -239,14 +243,14 @@ def _write(
         **run.document,
         "problems": dict(wrong),
         "not_predicted_yet": list(waiting),
-        "flags": encode(run.aims.flags),
-        "sensitive": encode(run.aims.sensitive),
+        "flags": encode(delivery.aims.flags),
+        "sensitive": encode(delivery.aims.sensitive),
         "unlike": encode(listed.unlike),
         "members_dice_threshold": LOWEST_MEMBERS_DICE if len(run.members) > 1 else None,
         "notes": [*notes, list_files.RESEARCH],
         "n_cases": len(listed.scans),
         "n_to_look_at": len(listed.cases("is_flagged")),
-        "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if run.aims.also else None,
+        "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if delivery.aims.also else None,
         "scans": list_files.promises(listed),
     }
     write_atomically(output / list_files.DOCUMENT, to_json_text(document))

@@ -1,8 +1,9 @@
-"""Segmentations and reports of DICOM series, read back by highdicom."""
+"""Segmentations, parametric maps and reports of DICOM series, read back by highdicom."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,9 +16,10 @@ import SimpleITK as sitk
 hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
 import pydicom  # noqa: E402
 
-from nnunet_nacl.dicom.output import SCHEME, DicomMaker, read_codes  # noqa: E402
+from nnunet_nacl.dicom.output import SCHEME, DicomMaker, Reported, read_codes  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
+from nnunet_nacl.review.predicted_quality import QualityOfMap  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
 from tests.nnunet import untrained  # noqa: E402
 from tests.nnunet.untrained import calibrate, make_model, make_scans  # noqa: E402
@@ -59,8 +61,8 @@ def predict(model: Path, scans: Path, output: Path, codes: Path | None, *argumen
 
 
 def written(output: Path) -> dict[str, Path]:
-    """Objects by what they are."""
-    return {path.stem.rpartition("_")[2]: path for path in (output / "dicom").glob("*.dcm")}
+    """Objects by what they are, the name less that of the case, which ends with a hash."""
+    return {re.sub(".*_[0-9a-f]{10}_", "", path.stem): path for path in (output / "dicom").glob("*.dcm")}
 
 
 def points(values: np.ndarray, place_of) -> dict[tuple[float, ...], float]:
@@ -79,6 +81,19 @@ def points_of_segment(path: Path, number: int) -> dict[tuple[float, ...], float]
     return points(volume.array[..., 0], lambda i: (volume.affine @ (*i, 1))[:3])
 
 
+def points_of_map(path: Path) -> dict[tuple[float, ...], float]:
+    """The same of a parametric map, rounded to 1/255 as images are."""
+    volume = hd.imread(path).get_volume(dtype=np.float32)
+    steps = np.rint(volume.array * np.float32(255)) / np.float32(255)
+    return points(steps, lambda i: (volume.affine @ (*i, 1))[:3])
+
+
+def qualitative(report) -> list[tuple[str, str]]:
+    """Codes, or text, of what a report says of the whole scan."""
+    (whole,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "C0034375")
+    return [(item.name.value, getattr(item.value, "meaning", item.value)) for item in whole.ContentSequence]
+
+
 def same_places(found, expected) -> bool:
     """Whether two sets of places are the same, to 0.05 mm."""
     one, other = (np.array(sorted(points)) for points in (found, expected))
@@ -92,19 +107,22 @@ def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, codes, 
     folder = make_model(tmp_path, channels=("CT",), seed=7)
     plans = json.loads((folder / "plans.json").read_text()) | {"image_reader_writer": reader}
     (folder / "plans.json").write_text(json.dumps(plans))
-    assert predict(folder, study, tmp_path / "out", codes, "-maps", "probabilities", *READERS[reader]) == 0
+    assert predict(folder, study, tmp_path / "out", codes, "-maps", "entropy", "fractional", *READERS[reader]) == 0
     objects = written(tmp_path / "out")
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
     labels = points_of_nifti(nifti)
     for number in (1, 2):
         places = [place for place, label in labels.items() if label == number]
         assert places and same_places(points_of_segment(objects["segmentation"], number), places)
-    (image,) = (tmp_path / "out" / "maps").glob("*/*_probability_2_posterior.nii.gz")
+    assert objects.keys() == {"segmentation", "report", "entropy", "probabilities"}
     stored = pydicom.dcmread(objects["probabilities"])
     assert (stored.SegmentationFractionalType, stored.MaximumFractionalValue) == ("PROBABILITY", 255)
-    one, other = points_of_segment(objects["probabilities"], 2), points_of_nifti(image)
-    assert same_places(one, other)
-    assert np.abs(np.sort(list(one.values())) - np.sort(list(other.values()))).max() < 1e-6
+    of_nifti = {name: next((tmp_path / "out" / "maps").glob(f"*/*_{name}*")) for name in ("entropy", "probability_2")}
+    shares = points_of_segment(objects["probabilities"], 2), points_of_nifti(of_nifti["probability_2"])
+    for one, other in (shares, (points_of_map(objects["entropy"]), points_of_nifti(of_nifti["entropy"]))):
+        assert same_places(one, other)
+        nearest = [min(other, key=lambda at, place=place: np.linalg.norm(np.subtract(at, place))) for place in one]
+        np.testing.assert_allclose(list(one.values()), [other[at] for at in nearest], atol=1e-6)
 
 
 def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, codes, monkeypatch) -> None:
@@ -119,10 +137,12 @@ def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, code
     assert orientation_of([one]) == "RAS" and one.read_bytes() == other.read_bytes()
 
 
-def test_what_the_objects_say(tmp_path, model, study, codes) -> None:
-    assert predict(model, study, tmp_path / "out", codes, "-maps", "probabilities") == 0
+def test_what_the_objects_say(tmp_path, model, study, codes, monkeypatch) -> None:
+    monkeypatch.setattr(QualityOfMap, "unlike", lambda *_: (0.01, "unlike the 20 calibration scans: spacing"))
+    assert predict(model, study, tmp_path / "out", codes, "-maps", "entropy", "probabilities") == 0
     objects = written(tmp_path / "out")
-    assert objects.keys() == {"segmentation", "probabilities", "report"}
+    maps = {"entropy", "probability_0_background", "probability_1_anterior", "probability_2_posterior"}
+    assert objects.keys() == {"segmentation", "report", *maps}
     for path in objects.values() if shutil.which("dciodvfy") else ():  # Debian: apt-get install dicom3tools
         found = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace")
         assert "Error" not in found.stderr + found.stdout
@@ -134,16 +154,29 @@ def test_what_the_objects_say(tmp_path, model, study, codes) -> None:
     assert (one.segmented_property_type.value, one.segmented_property_type.scheme_designator) == ("4421005", "SCT")
     assert other.segmented_property_type.scheme_designator == "99TEST"
     assert other.segmented_property_category.meaning == "Tissue"
-    sources = {uid for _, _, uid in seg.get_source_image_uids()}
-    assert sources == {pydicom.dcmread(path).SOPInstanceUID for path in study.iterdir()}
+    images = {pydicom.dcmread(path).SOPInstanceUID for path in study.iterdir()}
+    entropy, anterior = (hd.imread(objects[name]) for name in ("entropy", "probability_1_anterior"))
+    assert all({uid for _, _, uid in made.get_source_image_uids()} == images for made in (seg, entropy, anterior))
+    assert (entropy.SOPClassUID.name, entropy.ContentQualification) == ("Parametric Map Storage", "RESEARCH")
+    for made, quantity in ((entropy, "ENTROPY"), (anterior, "PROBABILITY")):
+        (mapping,) = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+        assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
+        assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"  # UCUM's for no unit
+        assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == quantity
 
     report = hd.sr.srread(objects["report"])
-    assert (report.SOPClassUID, report.VerificationFlag) == ("1.2.840.10008.5.1.4.1.1.88.33", "UNVERIFIED")
+    assert (report.SOPClassUID.name, report.VerificationFlag) == ("Comprehensive 3D SR Storage", "UNVERIFIED")
     (row,) = read_list(tmp_path / "out")
+    (flag, answer), *reasons = qualitative(report)
+    assert (flag, answer.lower()) == ("FLAG", row["flag"]) and row["flag"] == "yes"
+    assert reasons == [("REASON", text) for text in row["reasons"].split("; ")] and "unlike the 20" in row["reasons"]
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert len(groups) == 2
     for number, (name, group) in enumerate(zip(("anterior", "posterior"), groups), 1):
-        assert group.tracking_identifier == name
+        assert group.tracking_identifier == name == seg.get_segment_description(number).tracking_id
+        assert group.tracking_uid == seg.get_segment_description(number).tracking_uid
+        (support,) = group.get_qualitative_evaluations()
+        assert (support.name.value, support.value.value) == ("SUPPORT", "NOT_SUPPORTED")
         assert group.finding_type.value == CODES[name]["code"]
         segment = group.referenced_segment[0].ReferencedSOPSequence[0]
         assert segment.ReferencedSOPInstanceUID == seg.SOPInstanceUID and segment.ReferencedSegmentNumber == number
@@ -159,7 +192,7 @@ def test_what_the_objects_say(tmp_path, model, study, codes) -> None:
 def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:
     folder = make_model(tmp_path, labels=REGIONS, channels=("CT",), seed=3)
     codes = write_codes(tmp_path / "codes.json", {"whole": CODES["anterior"], "core": CODES["posterior"]})
-    assert predict(folder, study, tmp_path / "out", codes, "-maps", "probabilities") == 0
+    assert predict(folder, study, tmp_path / "out", codes, "-maps", "fractional") == 0
     (nifti,) = (tmp_path / "out").glob("*.nii.gz")
     labels, objects = points_of_nifti(nifti), written(tmp_path / "out")
     assert same_places(points_of_segment(objects["segmentation"], 1), labels)
@@ -195,16 +228,19 @@ def test_compressed_images_without_a_patient_and_names_of_any_script(tmp_path) -
 def test_presence_is_reported_and_an_empty_structure_stays(tmp_path, model, study, codes, monkeypatch) -> None:
     write = DicomMaker.write
 
-    def without_posterior(maker, case, columns, *others):
+    def without_posterior(maker, case, reported, *others):
         labels = np.where(case.segmentation == 2, 0, case.segmentation)
         said = [{"volume_ml": 1.5, "present_probability": 0.75}, {"volume_ml": 0.0, "present_probability": 0.25}]
-        return write(maker, replace(case, segmentation=labels), said, *others)
+        return write(maker, replace(case, segmentation=labels), Reported(said), *others)
 
     monkeypatch.setattr(DicomMaker, "write", without_posterior)
     assert predict(model, study, tmp_path / "out", codes) == 0
     objects = written(tmp_path / "out")
     assert len(hd.seg.segread(objects["segmentation"]).SegmentSequence) == 2
-    groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
+    report = hd.sr.srread(objects["report"])
+    assert qualitative(report) == [("FLAG", "No")]
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert not any(group.get_qualitative_evaluations() for group in groups)  # nobody knows
     values = [{one.name.value: one.value for one in group.get_measurements()} for group in groups]
     assert values == [{"118565006": 1.5, "PRESENCE": 0.75}, {"118565006": 0.0, "PRESENCE": 0.25}]
 
@@ -225,9 +261,12 @@ def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
     assert predict(model, study, tmp_path / "out", codes, "--continue_prediction") == 1
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
-    write_codes(codes, CODES | {"anterior": CODES["anterior"] | {"code": "1"}})
-    assert predict(model, study, tmp_path / "out", codes, "--continue_prediction") == 1
-    assert all(path.stat().st_mtime_ns > before[path] for path in before)
+    for changed in ("-unlike", "codes"):  # reports say both
+        if changed == "codes":
+            write_codes(codes, CODES | {"anterior": CODES["anterior"] | {"code": "1"}})
+        assert predict(model, study, tmp_path / "out", codes, "-unlike", "0.2") == 1
+        assert all(path.stat().st_mtime_ns > time for path, time in before.items())
+        before = {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, codes, capsys) -> None:
@@ -242,6 +281,7 @@ def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, s
     for path in scans.glob("*_0001.nii.gz"):
         path.unlink()
     assert "-codes and -orientation go with DICOM" in refused(scans, "-codes", codes)
+    assert "-maps fractional goes with DICOM" in refused(scans, "-maps", "fractional")
     two = make_model(tmp_path / "two")
     assert "takes 2; convert them" in refused(study, "-codes", codes, network=two)
     assert not (tmp_path / "out").exists()

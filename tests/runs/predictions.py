@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.deliver import Delivery, deliver
-from nnunet_nacl.review.review_list import Aims, ReviewList
+from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.review.sources import review_source
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
@@ -56,9 +55,9 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folder, output, *, overwrite=False, num_processes=1, map_path=None, aims=Aims(), **asked) -> ReviewList:
+def reviewed(folder, output, *, overwrite=False, num_processes=1, map_path=None, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder."""
     opened = PredictionFolder.open(folder, need_reference=False)
     source, run = review_source(opened, map_path)
     delivery = Delivery(output=output, data=opened, **asked)
-    return deliver(source, delivery, replace(run, aims=aims), jobs=num_processes, again=overwrite)[0]
+    return deliver(source, delivery, run, jobs=num_processes, again=overwrite)[0]
