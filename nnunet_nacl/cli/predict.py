@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="images: confidence, entropy, mutual_information (default: these), probabilities, for DICOM also fractional",
+        help="images: confidence, entropy, mutual_information (default: these), probabilities, fractional (DICOM)",
     )
     add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
     axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_preprocessed)"
