@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnunet_nacl.errors import UserError, describe
 
@@ -213,6 +213,14 @@ def _format(value: Any, indent: str) -> str:
 
 # the fullwidth signs are formulas where Chinese or Japanese is written; marks.js has it, too
 _BEGIN, _REST = "(?:^|(?<=[;|\t\r\n]))", "(?=[\\s\"']*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])"
+
+
+class CsvColumn(NamedTuple):
+    """A column of a CSV file as it is written and documented; braces stand for what depends on the scans."""
+
+    name: str
+    unit: str  # or range, or kind of text
+    meaning: str
 
 
 def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

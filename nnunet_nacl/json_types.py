@@ -29,6 +29,11 @@ Coefficient = Annotated[float, Field(ge=-LARGEST_COEFFICIENT, le=LARGEST_COEFFIC
 """A number of a model, which none that was fitted exceeds."""
 
 
+def doc(text: str) -> Any:
+    """What a key of a document means, for its schema and the documentation: ``Annotated[int, doc("Cases.")]``."""
+    return Field(description=text)
+
+
 @dataclass(frozen=True)
 class Array:
     """How lists of finite numbers become an array: ``Annotated[np.ndarray, Array(np.int64, 2)]``.

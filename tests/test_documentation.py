@@ -108,6 +108,7 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     assert not any(fetched.search(path.read_text(encoding="utf-8")) for path in (tmp_path / "site").rglob("*.html"))
     python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
     assert "<code>count_masks</code>" in python and not re.search(r":(mod|func|class|meth|data|attr):", python)
-    assert '"schema_version"' in (tmp_path / "site/reference/schemas/calibration_map.schema.json").read_text()
+    assert '"schema_version"' in (tmp_path / "site/schemas/calibration_map.schema.json").read_text()
+    assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(encoding="utf-8")
     for example in ("review", "comparison"):
         assert "made by a demo" in (tmp_path / "site" / "examples" / f"{example}.html").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ PUBLISHED: dict[str, tuple[Any, int]] = {
     "prediction": (list_files.PredictionRecord, list_files.SCHEMA_VERSION),
 }
 """Type and schema version of each document, by its name."""
+_SECTION = re.compile(r"\n\n(?:Attributes|Raises):\n")
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -36,13 +37,25 @@ def _described(schema: Any) -> Any:
     kept = {key: value for key, value in schema.items() if key not in ("title", "default", "readOnly")}
     if "properties" not in kept:
         return {key: _described(value) for key, value in kept.items()}
-    text, _, listed = kept.get("description", "").replace("``", "`").partition("\n\n")
-    attributes = listed.partition("Attributes:\n")[2].partition("\n\n")[0]
-    texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE))
+    text = kept.pop("description", "")
+    texts = explained(text)
     fields = {}
-    for name, value in kept["properties"].items():
+    for name, value in kept.pop("properties").items():
         fields[name] = _described(value)
-        if name in texts:
-            fields[name]["description"] = " ".join(texts[name].split())
-    rest = {key: _described(value) for key, value in kept.items() if key not in ("properties", "description")}
-    return {"description": " ".join(text.split()), **rest, "properties": fields}
+        if found := texts.get(name, fields[name].get("description")):
+            fields[name]["description"] = as_markdown(found)
+    rest = {key: _described(value) for key, value in kept.items()}
+    return {"description": as_markdown(_SECTION.split(text)[0]), **rest, "properties": fields}
+
+
+def explained(docstring: str, section: str = "Attributes") -> dict[str, str]:
+    """What a section of a docstring, without its indentation, says of each name."""
+    listed = docstring.partition(f"{section}:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^ {4}(\S[^:]*): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE)
+    return {name: as_markdown(text) for names, text in found for name in names.split(", ")}
+
+
+def as_markdown(text: str) -> str:
+    """A docstring's text in one line; undefined numbers are null, as in files."""
+    text = re.sub(r":\w+:`(?:~[\w.]*\.)?([\w.]+)`", r"`\1`", text.replace("``", "`"))
+    return re.sub(r"\bNaN\b", "null", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""What the site has beside docs/: the README as its start, the changes, JSON schemas, and a demo's pages as examples.
+"""What the site has beside docs/: start, files, changes, JSON schemas, and a demo's pages as examples.
 
 The examples are there if NNUNET_NACL_DEMO names the folder of a finished `nnunet_nacl demo`.
 """
@@ -66,6 +66,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     sys.path.append(str(ROOT))
     from nnunet_nacl.files import to_json_text
     from tools.document_schemas import PUBLISHED, schema_of
+    from tools.files_page import files_page
 
     texts = {
         name: moved_into_docs((ROOT / source).read_text(encoding="utf-8"))
@@ -78,7 +79,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         )
         for address, (page, _) in made.items():
             files.append(File.generated(config, address, abs_src_path=str(page)))
-    texts |= {f"reference/schemas/{name}.schema.json": to_json_text(schema_of(name)) for name in PUBLISHED}
+    texts["files.md"] = files_page()
+    texts |= {f"schemas/{name}.schema.json": to_json_text(schema_of(name)) for name in PUBLISHED}
     for name, text in texts.items():
         files.append(File.generated(config, name, content=text))
     return files

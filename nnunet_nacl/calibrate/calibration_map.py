@@ -11,7 +11,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from nnunet_nacl.case.sample import sample_arrays
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
-from nnunet_nacl.json_types import Number
+from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.numbers.binning import check_chunk
 from nnunet_nacl.numbers.crossfit import CrossFit, FormScore, choose, cross_fit, parts_of
 from nnunet_nacl.numbers.fitting import FORMS, Voxels, case_loss
@@ -46,17 +46,17 @@ SCOPE = "for patients like these: scanner, protocol, disease and networks as in 
 
 
 class NamedStructure(TypedDict):
-    """A structure: nnU-Net's key and its name."""
+    """A structure."""
 
-    key: str
-    name: str
+    key: Annotated[str, doc("nnU-Net's key.")]
+    name: Annotated[str, doc("Its name.")]
 
 
 class Inference(TypedDict):
     """How the cases were predicted; empty where it is not known."""
 
-    step_size: NotRequired[FiniteFloat]
-    mirroring: NotRequired[bool]
+    step_size: NotRequired[Annotated[FiniteFloat, doc("Step of the sliding window, as a share of the patch.")]]
+    mirroring: NotRequired[Annotated[bool, doc("Whether mirrored copies were predicted, too.")]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CalibrationSet:
 
     Attributes:
         n_cases: Cases.
-        n_patients: Patients they are of.
+        n_patients: Patients that they are of.
         sha256: Of the cases' names and the checkpoints' SHA-256, both sorted, a line each: maps with the same one were
             fitted to cases of the same names by the same networks. It says nothing about what the cases hold.
     """
@@ -87,40 +87,28 @@ class CalibrationSet:
 
 @dataclass(frozen=True, eq=False)
 class MapPart:
-    """A part of the cross-fit.
+    """A part of the cross-fit."""
 
-    Attributes:
-        cases: Its cases.
-        map: Fitted without them.
-    """
-
-    cases: list[str]
-    map: StoredMap
+    cases: Annotated[list[str], doc("Cases of the part.")]
+    map: Annotated[StoredMap, doc("The map that was fitted without them.")]
 
 
 @dataclass(frozen=True, eq=False)
 class MapQuality:
-    """How promised Dice and volume relate to the true ones.
+    """How promised Dice and volume relate to the true ones."""
 
-    Attributes:
-        unit: Of the volumes: ml, mm2 or pixels.
-        n_cases: What was learned from.
-        n_patients: Patients they are of.
-        why_not: Why nothing was learned; else empty.
-        learned: Of nnU-Net's labels; null if nothing was learned.
-        presence: What was learned about what is there.
-        recall: By structure, what labels miss, by the network's own probability from which on they are given.
-        profiles: What the scans look like; null where their images were not at hand.
-    """
-
-    unit: str = ""
-    n_cases: NonNegativeInt = 0
-    n_patients: NonNegativeInt = 0
-    why_not: str = ""
-    learned: LearnedQuality | None = None
-    presence: LearnedPresence | None = None
-    recall: dict[str, LearnedRecall] = field(default_factory=dict)
-    profiles: CalibrationProfiles | None = None
+    unit: Annotated[str, doc("Unit of the volumes: ml, mm2 or pixels.")] = ""
+    n_cases: Annotated[NonNegativeInt, doc("Cases that it was learned from.")] = 0
+    n_patients: Annotated[NonNegativeInt, doc("Patients that they are of.")] = 0
+    why_not: Annotated[str, doc("Why nothing was learned; else empty.")] = ""
+    learned: Annotated[LearnedQuality | None, doc("Of Dice and volume of nnU-Net's labels; null if nothing was.")] = (
+        None
+    )
+    presence: Annotated[LearnedPresence | None, doc("What was learned about which structures are present.")] = None
+    recall: Annotated[dict[str, LearnedRecall], doc("By structure, what labels miss at each threshold.")] = field(
+        default_factory=dict
+    )
+    profiles: Annotated[CalibrationProfiles | None, doc("How the scans look; null if there were no images.")] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,27 +126,24 @@ class Probabilities:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """How the map was fitted, and what it changes on cases that the fit has not seen.
+    """How the map was fitted, and what it changes on cases that the fit has not seen."""
 
-    Attributes:
-        n_cases: Cases of the calibration set; null where it is not known.
-        groups: Patient of each case; a case that is not there is a patient of its own.
-        forms: Each form and ridge that was tried, on cases left out.
-        nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
-        cross_fit: By part of the cases.
-        effect: By value, such as NLL all or pooled ECE predicted, before and after, on cases that the fit has not seen.
-        detected: By structure, what nnU-Net's labels find of it.
-        certain_background: Shares of voxels and expected volume that no map changes.
-    """
-
-    n_cases: NonNegativeInt | None = None
-    groups: dict[str, str] = field(default_factory=dict)
-    forms: list[FormScore] = field(default_factory=list)
-    nll: Number = math.nan
-    cross_fit: dict[str, MapPart] = field(default_factory=dict)
-    effect: dict[str, Change] = field(default_factory=dict)
-    detected: dict[str, Detected] = field(default_factory=dict)
-    certain_background: CertainBackground = CertainBackground(math.nan, math.nan)
+    n_cases: Annotated[NonNegativeInt | None, doc("Cases of the calibration set; null if it is not known.")] = None
+    groups: Annotated[dict[str, str], doc("Patient of each case; a case that is missing is its own patient.")] = field(
+        default_factory=dict
+    )
+    forms: Annotated[list[FormScore], doc("Each form and ridge that was tried.")] = field(default_factory=list)
+    nll: Annotated[Number, doc("Negative log likelihood of a voxel under the map, mean over cases, nats.")] = math.nan
+    cross_fit: Annotated[
+        dict[str, MapPart], doc("Parts of the cases, each with the map that was fitted to the rest.")
+    ] = field(default_factory=dict)
+    effect: Annotated[dict[str, Change], doc("By value, such as `NLL all` or `pooled ECE predicted`.")] = field(
+        default_factory=dict
+    )
+    detected: Annotated[dict[str, Detected], doc("By structure.")] = field(default_factory=dict)
+    certain_background: Annotated[CertainBackground, doc("Shares that no map changes.")] = CertainBackground(
+        math.nan, math.nan
+    )
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -168,40 +153,31 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Where the cases come from, and for whom the map holds.
+    """Where the cases come from, and for whom the map holds."""
 
-    Attributes:
-        source: Model folder, or folder of predictions.
-        folds: Whose held-out cases they are.
-        checkpoint_sha256: By fold, of the networks; empty where it is not known.
-        inference: How the cases were predicted.
-        settings: What was measured before and after.
-        calibration_set: Its size and hash.
-        scope: For whom the map holds.
-        versions: Of the packages that made it.
-        notes: For the reader.
-        problems: By case why it could not be used.
-    """
-
-    source: str = ""
-    folds: list[str] = field(default_factory=list)
-    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
-    inference: Inference = field(default_factory=Inference)
-    settings: EvaluationSettings = EvaluationSettings()
-    calibration_set: CalibrationSet | None = None
-    scope: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
+    source: Annotated[str, doc("Model folder, or folder of predictions.")] = ""
+    folds: Annotated[list[str], doc("Folds whose validation cases they are.")] = field(default_factory=list)
+    checkpoint_sha256: Annotated[dict[str, str], doc("SHA-256 of each fold's checkpoint, as far as it is known.")] = (
+        field(default_factory=dict)
+    )
+    inference: Annotated[Inference, doc("How the cases were predicted.")] = field(default_factory=Inference)
+    settings: Annotated[EvaluationSettings, doc("What was measured before and after.")] = EvaluationSettings()
+    calibration_set: Annotated[CalibrationSet | None, doc("Its size and hash.")] = None
+    scope: Annotated[str, doc("For whom the map holds.")] = ""
+    versions: Annotated[dict[str, str], doc("Versions of the packages that made it.")] = field(default_factory=dict)
+    notes: Annotated[list[str], doc("Caveats.")] = field(default_factory=list)
+    problems: Annotated[dict[str, str], doc("By case why it could not be used.")] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationMap:
     """calibration_map.json: a map of probabilities, what it was fitted to, what it changes, and for whom it holds.
 
+    A map that was made by hand has no more than ``schema_version``, ``structures``, ``regions``, ``form`` and ``maps``.
+
     Attributes:
-        schema_version: Of this format.
-        structures: In the order of the channels, background left out.
+        schema_version: Version of this format.
+        structures: In the order of the channels, without the background.
         regions: Whether channels are sigmoid regions.
         form: Of the map in use: temperature, shift, conditional, or given, a model's map that own cases left as it is.
         maps: By form.
@@ -464,20 +440,11 @@ def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
 
 
 class UsedMap(TypedDict):
-    """The calibration map that was applied.
+    """The calibration map that was applied."""
 
-    Attributes:
-        file: Where it lay.
-        sha256: Of the file.
-        form: Of the map: temperature, shift, conditional or given; empty for one that was made by hand.
-        calibration_set: What it was fitted to; null where that is not known.
-        effect: NLL and ECE before and after, on cases that its fit has not seen.
-        scope: For whom it holds.
-    """
-
-    file: str
-    sha256: str
-    form: str
-    calibration_set: CalibrationSet | None
-    effect: dict[str, Change]
-    scope: str
+    file: Annotated[str, doc("The map's file.")]
+    sha256: Annotated[str, doc("SHA-256 of the file.")]
+    form: Annotated[str, doc("temperature, shift, conditional or given; empty for one that was made by hand.")]
+    calibration_set: Annotated[CalibrationSet | None, doc("What it was fitted to; null where that is not known.")]
+    effect: Annotated[dict[str, Change], doc("NLL and ECE before and after, on cases that its fit has not seen.")]
+    scope: Annotated[str, doc("For whom it holds.")]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
-from nnunet_nacl.json_types import Number, Share
+from nnunet_nacl.json_types import Number, Share, doc
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.fitting import Voxels
 from nnunet_nacl.numbers.log_odds_map import is_certain, probabilities
@@ -28,19 +29,12 @@ class Interval(TypedDict):
 
 
 class Change(TypedDict):
-    """A value on cases that the fit has not seen.
+    """A value on cases that the fit has not seen."""
 
-    Attributes:
-        before: Of the network's probabilities.
-        after: Of the calibrated ones.
-        difference: After less before.
-        n: Cases where both are defined.
-    """
-
-    before: Interval
-    after: Interval
-    difference: Interval
-    n: NonNegativeInt
+    before: Annotated[Interval, doc("Of the network's probabilities.")]
+    after: Annotated[Interval, doc("Of the calibrated ones.")]
+    difference: Annotated[Interval, doc("After less before.")]
+    n: Annotated[NonNegativeInt, doc("Cases where both are defined.")]
 
 
 def changes(before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str] | None = None) -> dict[str, Change]:

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.json_types import Coefficient, Size
+from nnunet_nacl.json_types import Coefficient, Size, doc
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 class MapRow(TypedDict):
-    """What a map does with one structure where the network chose one label.
+    """What a map does with one structure where the network chose one label."""
 
-    Attributes:
-        label: Index of the label (regions: 1 in, 0 out).
-        structure: Index of the structure.
-        slope: Of the structure's own log-odds.
-        total: Of v, see :mod:`nnunet_nacl.numbers.log_odds_map`.
-        offset: Added.
-        others: By index, the slopes of other structures' log-odds.
-    """
-
-    label: NonNegativeInt
-    structure: NonNegativeInt
-    slope: Coefficient
-    total: Coefficient
-    offset: Coefficient
-    others: NotRequired[dict[int, Coefficient]]
+    label: Annotated[NonNegativeInt, doc("Index c of the label (regions: 1 in, 0 out).")]
+    structure: Annotated[NonNegativeInt, doc("Index k of the structure.")]
+    slope: Annotated[Coefficient, doc("a_ckk, of the structure's own log-odds.")]
+    total: Annotated[Coefficient, doc("g_ck, of v.")]
+    offset: Annotated[Coefficient, doc("b_ck.")]
+    others: NotRequired[Annotated[dict[int, Coefficient], doc("a_ckj by index j, of other structures' log-odds.")]]
 
 
 class StoredMap(TypedDict):
-    """A map: rows by label that differ from what is common to all.
+    """A map: rows by label that differ from what is common to all."""
 
-    Attributes:
-        slopes: One row, the same for every label; a column a structure.
-        offsets: Alike.
-        rows: What differs by label.
-        ridge: Of the fit; null for none.
-    """
-
-    slopes: list[list[Coefficient]]
-    offsets: list[list[Coefficient]]
-    rows: NotRequired[list[MapRow]]
-    ridge: NotRequired[Size]
+    slopes: Annotated[list[list[Coefficient]], doc("One row for all labels: a_ckk of each structure.")]
+    offsets: Annotated[list[list[Coefficient]], doc("One row for all labels: b_ck of each structure.")]
+    rows: NotRequired[Annotated[list[MapRow], doc("Where a label and structure differ from these.")]]
+    ridge: NotRequired[Annotated[Size, doc("Penalty of the fit; null for none.")]]
 
 
 def stored_map(calibration: LogOddsMap) -> StoredMap:

@@ -107,11 +107,45 @@ class Evaluation:
         return found
 
     def write(self, path: Path, **further: Any) -> None:
-        """Write calibration.json; UserError if that fails.
+        """Write calibration.json, the report of ``nnunet_nacl evaluate`` and of the trainers.
 
         Args:
             path: The file.
             **further: ``map_sha256`` and ``predicted_quality``, as far as they are known.
+
+        Keys:
+            schema_version: Version of this format.
+            generated_by: Package and version.
+            structures: By nnU-Net's key ``name``, and ``channel`` of the probabilities.
+            regions: Whether structures are sigmoid regions.
+            settings: ``n_bins``, ``dilation_mm``, ``boundary_mm``.
+            problems: By case why it could not be evaluated.
+            n_cases: Cases that were measured.
+            metric_per_case: A list of ``case``, ``reference_file``, ``prediction_file``, ``probabilities_file``;
+                ``largest_label`` of the truth; ``n_changed_voxels``, whose label is not the most probable one;
+                ``metrics``, ``calibration``, ``bins`` and ``quality``.
+            metric_per_case[].metrics: By structure ``Dice``, ``IoU``, ``TP``, ``FP``, ``FN``, ``TN``, ``n_pred`` and
+                ``n_ref`` as in summary.json; ``HD95_mm``, the 95th percentile of both directed surface distances,
+                pooled, and ``ASSD_mm``, their mean (null if a side is empty); ``distances`` (``HD95_pooled_mm``,
+                ``HD95_voxels``); ``calibration`` by mask (``CE``; of regions also ``ECE``, ``NLL``, ``Brier``).
+            metric_per_case[].calibration: By mask the scores, and ``n_voxels``.
+            metric_per_case[].quality: Means of ``entropy`` and ``confidence`` over the predicted foreground; ``voxel``,
+                its volume in ``unit``; in ``structures`` by key ``expected_dice``, ``expected_volume``, ``volume``,
+                ``true_volume``, ``max_probability``, ``largest_dice`` (expected, of any set of voxels),
+                ``members_dice`` (between folds), ``true_pieces`` (connected parts of the truth).
+            mean: By structure, means over the cases where a metric is defined.
+            foreground_mean: Mean of each metric over the structures.
+            calibration: ``mean`` over cases and ``pooled`` over voxels, by mask: scores.
+            bins: By mask, sums in each bin: ``count``, ``confidence`` and ``correct`` of the label, ``class_count``,
+                ``class_confidence`` and ``class_positive`` of each class; ``nll``, ``brier``.
+            undefined: By metric, and structure or mask: cases that are in no mean.
+            map_sha256: SHA-256 of the map that was applied, if it is known.
+            predicted_quality: With -map, how well predicted Dice agrees with Dice: ``MAE predicted``, ``coverage`` and
+                ``width`` of the intervals, ``orders``, ``workload``, ``threshold``, ``n_cases``, ``n_bad``,
+                ``map_sha256``, ``notes``.
+
+        Raises:
+            UserError: The file cannot be written.
         """
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,

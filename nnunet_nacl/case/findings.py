@@ -14,13 +14,27 @@ from nnunet_nacl.case.case import Case, Labels
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.probabilities import Box, common_box
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_csv_text
+from nnunet_nacl.files import CsvColumn, to_csv_text
 from nnunet_nacl.json_types import Number, Share, Size
 from nnunet_nacl.numbers.overlap import bounding_box
 
 FINDINGS = "findings.csv"
 MOST_FINDINGS = 100
 """Of a structure in a case; of more, the largest are listed."""
+FINDING_COLUMNS = (
+    CsvColumn("case", "name", "The scan."),
+    CsvColumn("structure", "name", "The structure."),
+    CsvColumn("finding", "from 1", "Number of the connected part; the largest is 1."),
+    CsvColumn("{size}_{unit}", "{unit}", "Voxels times voxel size."),
+    CsvColumn(
+        "centre_x_{length}", "{length}", "Mean of the voxels' centres, x to the left, as in DICOM and SimpleITK."
+    ),
+    CsvColumn("centre_y_{length}", "{length}", "The same, y to the back. NIfTI viewers show -x and -y."),
+    CsvColumn("centre_z_{length}", "{length}", "The same, z to the head; empty in 2D."),
+    CsvColumn("mean_probability", "0 to 1", "Of the structure, over the part's voxels; calibrated with a map."),
+    CsvColumn("max_probability", "0 to 1", "The largest there."),
+    CsvColumn("voxels", "number", "Voxels that touch at a corner are connected."),
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +160,7 @@ def findings_csv_text(cases: Mapping[str, Sequence[StructureFindings]], unit: st
         unit: Of the volumes.
     """
     size, length = "volume" if unit == "ml" else "area", "pixels" if unit == "pixels" else "mm"
-    columns = ["case", "structure", "finding", f"{size}_{unit}", *(f"centre_{axis}_{length}" for axis in "xyz")]
+    header = [column.name.format(size=size, unit=unit, length=length) for column in FINDING_COLUMNS]
     rows = [
         [case, structure.name, number]
         + [float(f"{value:.6g}") for value in (one.volume, *[*one.centre_mm, math.nan][:3])]
@@ -156,4 +170,4 @@ def findings_csv_text(cases: Mapping[str, Sequence[StructureFindings]], unit: st
         for structure in structures
         for number, one in enumerate(structure.found, 1)
     ]
-    return to_csv_text([*columns, "mean_probability", "max_probability", "voxels"], rows)
+    return to_csv_text(header, rows)

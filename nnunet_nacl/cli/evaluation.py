@@ -16,7 +16,7 @@ from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
 from nnunet_nacl.cli.options import model_of, network_of, number_of_processes, report_problems
 from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.errors import UserError, one_line, some
-from nnunet_nacl.files import check_ours, check_writable, checksum, to_csv_text, write_atomically
+from nnunet_nacl.files import CsvColumn, check_ours, check_writable, checksum, to_csv_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.held_out import measure_folders, open_predicted, predict_validation
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
@@ -31,7 +31,14 @@ from nnunet_nacl.review.predicted_quality import QualityOfMap, check_same_networ
 from nnunet_nacl.show.tables import ten_worst, text_of
 
 _SHOWN = 3  # so many cases are named in a line
-_HEADER = ("scope", "case", "structure", "mask", "metric", "value")
+VALUE_COLUMNS = (
+    CsvColumn("scope", "text", "`case`, `mean` over the cases where the metric is defined, or `pooled` over voxels."),
+    CsvColumn("case", "name", "Empty for `mean` and `pooled`."),
+    CsvColumn("structure", "key", "nnU-Net's key of the structure; empty for scores of all classes or regions."),
+    CsvColumn("mask", "name", "Voxels that a calibration score was measured on; empty for other metrics."),
+    CsvColumn("metric", "name", "As in calibration.json."),
+    CsvColumn("value", "of the metric", "Empty if it is undefined."),
+)
 _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
 
@@ -186,7 +193,7 @@ def _csv_text(evaluation: Evaluation) -> str:
         ("mean", "", evaluation.mean, evaluation.calibration["mean"]),
         ("pooled", "", {}, evaluation.calibration["pooled"]),
     ]
-    return to_csv_text(_HEADER, (row for scope in scopes for row in _rows(*scope)))
+    return to_csv_text([column.name for column in VALUE_COLUMNS], (row for scope in scopes for row in _rows(*scope)))
 
 
 def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, Any]) -> Iterator[tuple]:

@@ -40,7 +40,9 @@ def class_errors(stats: BinStats) -> np.ndarray:
 
 
 def cece(stats: BinStats, *, reduction: str = "mean", num_classes: int | None = None) -> float:
-    """Class-wise expected calibration error over all classes, background included, or over regions.
+    """Class-wise expected calibration error: mean or sum over classes of sum_b n_kb / N * |share of k - mean p_k|.
+
+    Background is a class; of regions each is one.
 
     Args:
         stats: The sums.
@@ -59,7 +61,7 @@ def cece(stats: BinStats, *, reduction: str = "mean", num_classes: int | None = 
 
 
 def ace(stats: BinStats) -> float:
-    """Average calibration error: the plain mean gap of the non-empty top-label bins.
+    """Average calibration error: mean over non-empty bins b of |accuracy_b - confidence_b|.
 
     (Not the *adaptive* error of equal-mass bins.) For regions the mean over regions.
     """
@@ -67,16 +69,16 @@ def ace(stats: BinStats) -> float:
 
 
 def marginal_ace(stats: BinStats) -> float:
-    """Marginal average calibration error: of each class's own probability, mean over classes or regions; in [0, 1].
+    """Marginal average calibration error: mean over classes or regions k of mean_b |share of k - mean p_k|; in [0, 1].
 
-    mean_k mean_b |mean p_k - share of k|, b the non-empty bins of p_k, background included: what the loss ``ace`` adds
+    b are the non-empty bins of p_k, background included: what the loss ``ace`` adds
     for each image (Barfoot et al., arXiv 2506.03942; there in 20 bins).
     """
     return _over_bins(stats.class_count, stats.class_confidence, stats.class_positive, np.nanmean)
 
 
 def mce(stats: BinStats) -> float:
-    """Maximum calibration error: the largest gap of the non-empty top-label bins. For regions the mean over regions."""
+    """Maximum calibration error: the largest |accuracy_b - confidence_b|. For regions the mean over regions."""
     return _over_bins(stats.count, stats.confidence, stats.correct, np.nanmax)
 
 

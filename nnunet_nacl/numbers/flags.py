@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from nnunet_nacl.errors import UserError, some
-from nnunet_nacl.json_types import Patients, Share
+from nnunet_nacl.json_types import Patients, Share, doc
 from nnunet_nacl.numbers.statistics import percentile_interval, resamples
 
 DIGITS = 4
@@ -124,31 +125,19 @@ def smallest_threshold(
 
 @dataclass(frozen=True)
 class Flags:
-    """By which score scans are flagged, what that aims at, and what it does to the calibration scans.
+    """By which score scans are flagged, what that aims at, and what it does to the calibration scans."""
 
-    Attributes:
-        bad: By name of each structure that counts, the Dice below which it, and so its scan, is bad.
-        find: Share of the bad scans to be flagged; null where only ``miss`` was asked for.
-        miss: Share of all scans that may be bad and not flagged; null where it was not asked for.
-        threshold: A scan is flagged where its score is at most this; null where none is flagged by it.
-        n_scans, n_bad_patients: Calibration scans, and patients with a bad one.
-        share_bad: Share of the calibration scans that are bad.
-        share_found, share_flagged: Share of these, and of all, that are flagged; NaN where none is bad.
-        why_not: Why no threshold could be learned; else empty.
-        counted: The structures that count, in words; empty where all do.
-    """
-
-    bad: dict[str, float]
-    find: float | None
-    miss: float | None
-    threshold: float | None
-    n_scans: int
-    n_bad_patients: int
-    share_bad: float
-    share_found: float
-    share_flagged: float
-    why_not: str = ""
-    counted: str = ""
+    bad: Annotated[dict[str, float], doc("By name of each structure that counts, the Dice below which it is bad.")]
+    find: Annotated[float | None, doc("Share of the bad scans to be flagged; null with `-miss` alone.")]
+    miss: Annotated[float | None, doc("Share of all scans that may be bad and not flagged; null without `-miss`.")]
+    threshold: Annotated[float | None, doc("A scan is flagged if its score is at most this; null if none is.")]
+    n_scans: Annotated[int, doc("Calibration scans.")]
+    n_bad_patients: Annotated[int, doc("Patients with a bad one.")]
+    share_bad: Annotated[float, doc("Share of the calibration scans that are bad.")]
+    share_found: Annotated[float, doc("Share of these that are flagged; NaN where none is bad.")]
+    share_flagged: Annotated[float, doc("Share of the calibration scans that are flagged.")]
+    why_not: Annotated[str, doc("Why no threshold could be learned; else empty.")] = ""
+    counted: Annotated[str, doc("The structures that count, in words; empty where all do.")] = ""
 
     @classmethod
     def of(

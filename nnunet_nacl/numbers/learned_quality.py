@@ -203,7 +203,7 @@ class LearnedQuality:
 
     Attributes:
         as_deployed: Whether cases were predicted as in use (a held-out folder), not by networks of a cross-validation.
-        dice, volume: By structure.
+        dice, volume: By structure, how far true lie from predicted values.
         checks: For ``dice`` and ``volume``, by structure, how they do on cases that were left out.
         scores: Of the calibration scans, by which scans are flagged.
     """

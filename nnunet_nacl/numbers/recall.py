@@ -25,7 +25,7 @@ from pydantic import Field, NonNegativeInt
 from scipy.special import expit
 
 from nnunet_nacl.errors import UserError, some
-from nnunet_nacl.json_types import Size
+from nnunet_nacl.json_types import Size, doc
 from nnunet_nacl.numbers.flags import patients_needed
 
 RECALLS = (0.8, 0.9, 0.95)
@@ -90,19 +90,19 @@ def sensitive_labels(probs: np.ndarray, delivered: np.ndarray, limits: Sequence[
 
 @dataclass(frozen=True, eq=False)
 class LearnedRecall:
-    """What the labels of the calibration scans miss of a structure at each threshold, and what they grow by.
+    """What the labels of the calibration scans miss of a structure at each threshold, and what they grow by."""
 
-    Attributes:
-        n_patients: Patients with a scan whose truth has the structure; with none all lists are empty.
-        missed: Mean share of its true voxels that is missed at each of :data:`THRESHOLDS`, then by nnU-Net's labels.
-        times_larger: By nnU-Net's label there, its size, the median over scans with such a label; null without any.
-        false_voxels: Voxels that are added there and wrong, the median over all scans.
-    """
-
-    n_patients: NonNegativeInt = 0
-    missed: list[Annotated[float, Field(ge=0, le=1)]] = field(default_factory=list)
-    times_larger: list[Size] = field(default_factory=list)
-    false_voxels: list[Size] = field(default_factory=list)
+    n_patients: Annotated[NonNegativeInt, doc("Patients whose truth has the structure; with none lists are empty.")] = 0
+    missed: Annotated[
+        list[Annotated[float, Field(ge=0, le=1)]],
+        doc("Mean share of its true voxels missed at each threshold (log-odds -9.2, -9.15, ... 0), then by nnU-Net."),
+    ] = field(default_factory=list)
+    times_larger: Annotated[
+        list[Size], doc("Its size there by that of nnU-Net's label, the median over scans with one; null without.")
+    ] = field(default_factory=list)
+    false_voxels: Annotated[list[Size], doc("Voxels that are added there and wrong, the median over all scans.")] = (
+        field(default_factory=list)
+    )
 
     def __post_init__(self) -> None:
         size = len(THRESHOLDS) + 1 if self.n_patients else 0
@@ -159,21 +159,16 @@ def learn_recall(
 
 @dataclass(frozen=True)
 class SensitiveAim:
-    """What labels that miss less aim at.
+    """What labels that miss less aim at."""
 
-    Attributes:
-        recall: Share of a structure's voxels that is to be found, on average over patients.
-        thresholds: By structure, the probability from which on a voxel is added; null where nnU-Net's labels suffice.
-        times_larger: What it became on calibration scans, see :class:`LearnedRecall`.
-        refused: By structure, why others stay as they are.
-        is_exact: Whether scans are predicted as the calibration scans were.
-    """
-
-    recall: float
-    thresholds: dict[str, float | None]
-    times_larger: dict[str, Size]
-    refused: dict[str, str]
-    is_exact: bool
+    recall: Annotated[float, doc("Share of a structure's voxels that is to be found, on average over patients.")]
+    thresholds: Annotated[
+        dict[str, float | None],
+        doc("By structure, the probability from which on a voxel is added; null where nnU-Net's labels suffice."),
+    ]
+    times_larger: Annotated[dict[str, Size], doc("By structure, how many times larger it became on calibration scans.")]
+    refused: Annotated[dict[str, str], doc("By structure, why others stay as they are.")]
+    is_exact: Annotated[bool, doc("Whether scans are predicted as the calibration scans were.")]
 
     @classmethod
     def of(

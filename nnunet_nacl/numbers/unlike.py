@@ -101,7 +101,7 @@ class UnlikeScans:
 
     A scan is unlike where its p is at most ``level``. ``probability`` is that of as many or more, were all scans like
     the calibration scans; ``two_sample`` is the p-value of larger scores in the batch (Mann-Whitney), NaN with fewer
-    than ``FEWEST_TO_COMPARE``; ``why_not`` says why no scan could be unlike.
+    than 20 scans; ``why_not`` says why no scan could be unlike.
     """
 
     level: float

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import pandas as pd
 from typing_extensions import NotRequired, TypedDict
@@ -11,8 +12,8 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.calibrate.calibration_map import UsedMap
 from nnunet_nacl.case.findings import FINDINGS, findings_csv_text
 from nnunet_nacl.errors import printable
-from nnunet_nacl.files import is_ours, to_csv_text
-from nnunet_nacl.json_types import Number
+from nnunet_nacl.files import CsvColumn, is_ours, to_csv_text
+from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import UnlikeScans
@@ -30,133 +31,129 @@ RESEARCH = "Research software, not for clinical use."
 
 
 class UsedModel(TypedDict):
-    """The networks that predicted.
+    """The networks that predicted."""
 
-    Attributes:
-        folder: nnU-Net's model folder.
-        dataset: Its name.
-        trainer: Class.
-        configuration: Such as 3d_fullres.
-        checkpoint: File name.
-        checkpoints_sha256: By fold.
-    """
-
-    folder: str
-    dataset: str | None
-    trainer: str
-    configuration: str
-    checkpoint: str
-    checkpoints_sha256: dict[str, str]
+    folder: Annotated[str, doc("nnU-Net's model folder.")]
+    dataset: Annotated[str | None, doc("nnU-Net's name of the data set.")]
+    trainer: Annotated[str, doc("Class of the trainer.")]
+    configuration: Annotated[str, doc("Such as 3d_fullres.")]
+    checkpoint: Annotated[str, doc("File name of the checkpoints.")]
+    checkpoints_sha256: Annotated[dict[str, str], doc("SHA-256 of each fold's checkpoint.")]
 
 
 class Drawn(TypedDict):
-    """Scans drawn by chance.
+    """Scans drawn by chance."""
 
-    Attributes:
-        seed: Of the draw.
-        cases: Those.
-    """
-
-    seed: int
-    cases: list[str]
+    seed: Annotated[int, doc("Seed of the random choice.")]
+    cases: Annotated[list[str], doc("The scans that were chosen.")]
 
 
 class ListedScan(TypedDict):
-    """What the list promises of a scan, by which `nnunet_nacl review -back` judges it.
+    """What the list promises of a scan, by which `nnunet_nacl review -back` judges it."""
 
-    Attributes:
-        flagged: Whether there is a reason to look.
-        structures: By name predicted Dice and the ends of its 90 % interval; null where it is not known.
-    """
-
-    flagged: bool
-    structures: dict[str, tuple[Number, ...]]
+    flagged: Annotated[bool, doc("Whether there is a reason to look.")]
+    structures: Annotated[
+        dict[str, tuple[Number, ...]],
+        doc("By name predicted Dice and the ends of its 90 % interval; null where it is not known."),
+    ]
 
 
 class PredictionRecord(TypedDict):
-    """prediction.json: how the segmentations of a folder were made, by `nnunet_nacl predict` or `review`.
+    """prediction.json: how the segmentations of a folder were made, by `nnunet_nacl predict` or `review`."""
 
-    Attributes:
-        schema_version: Of this format.
-        generated_by: Package and version.
-        run: Made of the output folder, networks, settings and contents of the scans: marks that readers export name it.
-        created: Time, ISO 8601.
-        command: As it was given.
-        calibration_map: That was applied; null if none was.
-        maps: Kinds of the images of uncertainty.
-        flags: What counts as bad, and what flags by the score aim at; null where scans are ranked only.
-        sensitive: What labels that miss less aim at; null where none were asked for.
-        unlike: How many scans are unlike the calibration scans; null where nobody knows what these look like.
-        members_dice_threshold: A Dice between members below which is a reason to look; null with one member.
-        notes: For the reader.
-        n_cases: Scans that were done.
-        n_to_look_at: Those with a reason to look.
-        problems: By scan why it could not be done.
-        drawn: Scans that are not flagged, and were drawn by chance to be looked at, too; null for none.
-        scans: Those that were done, in the order of the list.
-        not_predicted_yet: Scans of parts that are not done.
-        model: Of predict.
-        calibrated: Of predict: whether probabilities are calibrated.
-        images: Of predict: folder of the scans.
-        step_size: Of predict: of the sliding window, as a share of the patch.
-        mirroring: Of predict: whether mirrored copies were predicted.
-        training_range: Of predict: what spacing and size were compared with; null for nothing.
-        predictions: Of review: their folder, map_sha256 where it was calibrated.
-        dataset: Of review: nnU-Net's name.
-        form: Of review: classes, or the least certain region of each voxel.
-        structures: Of review: name by nnU-Net's key.
-    """
-
-    schema_version: int
-    generated_by: str
-    run: NotRequired[str]
-    created: str
-    command: str
-    calibration_map: UsedMap | None
-    maps: list[str]
-    flags: Flags | None
-    sensitive: NotRequired[SensitiveAim | None]
-    unlike: UnlikeScans | None
-    members_dice_threshold: float | None
-    notes: list[str]
-    n_cases: int
-    n_to_look_at: int
-    problems: dict[str, str]
-    scans: dict[str, ListedScan]
-    not_predicted_yet: NotRequired[list[str]]
-    drawn: NotRequired[Drawn | None]
-    images: NotRequired[str]
-    model: NotRequired[UsedModel]
-    calibrated: NotRequired[bool]
-    step_size: NotRequired[float]
-    mirroring: NotRequired[bool]
-    training_range: NotRequired[str | None]
-    predictions: NotRequired[dict[str, str]]
-    dataset: NotRequired[str | None]
-    form: NotRequired[str]
-    structures: NotRequired[dict[str, str]]
+    schema_version: Annotated[int, doc("Version of this format.")]
+    generated_by: Annotated[str, doc("Package and version.")]
+    run: NotRequired[Annotated[str, doc("Names the run in exported marks: of output folder, model, settings, scans.")]]
+    created: Annotated[str, doc("Time, ISO 8601.")]
+    command: Annotated[str, doc("The command as it was given.")]
+    calibration_map: Annotated[UsedMap | None, doc("The map that was applied; null if none was.")]
+    maps: Annotated[list[str], doc("Kinds of the images of the uncertainty.")]
+    flags: Annotated[Flags | None, doc("What counts as bad, and the aim; null if scans are only ranked.")]
+    sensitive: NotRequired[Annotated[SensitiveAim | None, doc("Labels that miss less; null if none were asked for.")]]
+    unlike: Annotated[
+        UnlikeScans | None, doc("Scans that look different; null if the map does not know how they look.")
+    ]
+    members_dice_threshold: Annotated[
+        float | None, doc("A lower Dice between folds is a reason to look; null with one fold.")
+    ]
+    notes: Annotated[list[str], doc("Caveats.")]
+    n_cases: Annotated[int, doc("Scans that were done.")]
+    n_to_look_at: Annotated[int, doc("Scans with a reason to look.")]
+    problems: Annotated[dict[str, str], doc("By scan why it failed.")]
+    scans: Annotated[dict[str, ListedScan], doc("Scans that were done, in the order of the list.")]
+    not_predicted_yet: NotRequired[Annotated[list[str], doc("Scans of parts (-num_parts) that are not done.")]]
+    drawn: NotRequired[Annotated[Drawn | None, doc("With -also: scans without a flag, chosen by chance; or null.")]]
+    images: NotRequired[Annotated[str, doc("Of predict: folder of the scans.")]]
+    model: NotRequired[Annotated[UsedModel, doc("Of predict: the networks.")]]
+    calibrated: NotRequired[Annotated[bool, doc("Of predict: whether a map was applied.")]]
+    step_size: NotRequired[Annotated[float, doc("Of predict: step of the sliding window, as a share of the patch.")]]
+    mirroring: NotRequired[Annotated[bool, doc("Of predict: whether mirrored copies were predicted, too.")]]
+    training_range: NotRequired[
+        Annotated[str | None, doc("Of predict: what spacing and size were compared with; null for nothing.")]
+    ]
+    predictions: NotRequired[
+        Annotated[dict[str, str], doc("Of review: the folder of the predictions; map_sha256 if that was calibrated.")]
+    ]
+    dataset: NotRequired[Annotated[str | None, doc("Of review: nnU-Net's name of the data set.")]]
+    form: NotRequired[Annotated[str, doc("Of review: classes, or the least certain region of each voxel.")]]
+    structures: NotRequired[Annotated[dict[str, str], doc("Of review: names by nnU-Net's keys.")]]
 
 
-# Columns of the tables by those of the list; a new one is a line here, and its value in the record.
-_REVIEW = {
-    **{"rank": "rank", "case": "case", "is_flagged": "flag", "why": "reasons"},
-    **{"score": "score", "worst_structure": "worst_structure", "predicted_dice": "predicted_dice"},
-    **{"dice_low": "predicted_dice_low", "dice_high": "predicted_dice_high", "problem": "problem"},
+# Columns of the tables by those of the list; a new one is a row here, and its value in the record.
+REVIEW_COLUMNS = {
+    "rank": CsvColumn("rank", "from 1", "Place in the list: 1 should be checked first. Empty for a scan that failed."),
+    "case": CsvColumn("case", "name", "The scan."),
+    "is_flagged": CsvColumn("flag", "yes or no", "Whether there is a reason to look at the scan."),
+    "why": CsvColumn(
+        "reasons", "text", "Why the scan needs a look, or was chosen by chance; the strongest reason first."
+    ),
+    "score": CsvColumn("score", "-1 to 1", "The lowest score of its structures; the list begins with the lowest."),
+    "worst_structure": CsvColumn("worst_structure", "name", "The structure with that score."),
+    "predicted_dice": CsvColumn("predicted_dice", "0 to 1", "Predicted Dice of that structure."),
+    "dice_low": CsvColumn("predicted_dice_low", "0 to 1", "Lower end of its 90 % interval, with a calibration map."),
+    "dice_high": CsvColumn("predicted_dice_high", "0 to 1", "Upper end of that interval."),
+    "problem": CsvColumn("problem", "text", "Why a scan failed."),
 }
-_SCANS = {
-    **{"case": "case", "is_empty": "empty", "empty_structures": "empty_structures", "score": "score"},
-    "lowest_predicted_dice": "lowest_predicted_dice",
-    **{name: f"mean_foreground_{name}" for name in ("entropy", "confidence", "mutual_information")},
-    **{"n_members": "n_members", "unlike_p": "unlike_p", "unlike": "unlike"},
+SCAN_COLUMNS = {
+    "case": CsvColumn("case", "name", "The scan."),
+    "is_empty": CsvColumn("empty", "yes or no", "Whether nothing was segmented."),
+    "empty_structures": CsvColumn("empty_structures", "names", "Structures that were not segmented."),
+    "score": CsvColumn("score", "-1 to 1", "As in review.csv."),
+    "lowest_predicted_dice": CsvColumn("lowest_predicted_dice", "0 to 1", "The lowest of the segmented structures."),
+    "entropy": CsvColumn("mean_foreground_entropy", "0 to 1", "Mean over the segmented voxels; 0 is certain."),
+    "confidence": CsvColumn("mean_foreground_confidence", "0 to 1", "Mean probability of the segmented label."),
+    "mutual_information": CsvColumn("mean_foreground_mutual_information", "0 to 1", "How far folds disagree, mean."),
+    "n_members": CsvColumn("n_members", "number", "Folds that `predict` averaged; 1 for `review`."),
+    "unlike_p": CsvColumn("unlike_p", "0 to 1", "p-value of a scan as odd as this one, with a calibration map."),
+    "unlike": CsvColumn(
+        "unlike", "text", "What is odd, if that is at most `-unlike`: intervals are then not supported."
+    ),
 }
-_STRUCTURES = {
-    **{"case": "case", "name": "structure", "predicted_dice": "predicted_dice", "dice_low": "predicted_dice_low"},
-    **{"dice_high": "predicted_dice_high", "score": "score"},
-    **{"volume": "{size}_{unit}", "predicted_volume": "predicted_{size}_{unit}"},
-    **{f"volume_{end}": f"predicted_{{size}}_{end}_{{unit}}" for end in ("low", "high")},
-    **{"present": "present_probability", "members_dice": "members_dice"},
-    **{"volume_sd": "{size}_sd_{unit}", "volume_min": "{size}_min_{unit}", "volume_max": "{size}_max_{unit}"},
-    **{name: name for name in ("pieces", "largest_piece", "max_probability")},
+STRUCTURE_COLUMNS = {
+    "case": CsvColumn("case", "name", "The scan."),
+    "name": CsvColumn("structure", "name", "The structure."),
+    "predicted_dice": CsvColumn("predicted_dice", "0 to 1", "2 sum p over segmented voxels / (sum p + their number)."),
+    "dice_low": CsvColumn("predicted_dice_low", "0 to 1", "Lower end of the true Dice's 90 % interval, with a map."),
+    "dice_high": CsvColumn("predicted_dice_high", "0 to 1", "Upper end of that interval."),
+    "score": CsvColumn(
+        "score",
+        "-1 to 1",
+        "Predicted Dice, or of a structure that was not segmented the probability that it is absent; less the Dice "
+        "below which it is bad. Empty if the structure does not count.",
+    ),
+    "volume": CsvColumn("{size}_{unit}", "{unit}", "Segmented voxels times voxel size."),
+    "predicted_volume": CsvColumn("predicted_{size}_{unit}", "{unit}", "Sum of the probability times voxel size."),
+    "volume_low": CsvColumn("predicted_{size}_low_{unit}", "{unit}", "Lower end of its 90 % interval, with a map."),
+    "volume_high": CsvColumn("predicted_{size}_high_{unit}", "{unit}", "Upper end of that interval."),
+    "present": CsvColumn("present_probability", "0 to 1", "That the structure is present in the scan, with a map."),
+    "members_dice": CsvColumn("members_dice", "0 to 1", "Mean Dice between the segmentations of two folds."),
+    "volume_sd": CsvColumn("{size}_sd_{unit}", "{unit}", "Standard deviation between the folds."),
+    "volume_min": CsvColumn("{size}_min_{unit}", "{unit}", "The smallest of the folds."),
+    "volume_max": CsvColumn("{size}_max_{unit}", "{unit}", "The largest of the folds."),
+    "pieces": CsvColumn("pieces", "number", "Connected pieces; voxels that touch at a corner are connected."),
+    "largest_piece": CsvColumn("largest_piece", "0 to 1", "Share of the voxels that the largest piece holds."),
+    "max_probability": CsvColumn("max_probability", "0 to 1", "The largest anywhere in the image."),
+    MEMBER: CsvColumn("{size}_{unit} {fold}", "{unit}", "Segmented by one fold; a column for each of several."),
 }
 
 
@@ -170,12 +167,12 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
     scans["n_members"] = scans.n_members.astype(int)
     for column in ("is_flagged", "is_empty"):
         scans[column] = scans[column].map({True: "yes", False: "no"})
-    review = scans[[*_REVIEW]].rename(columns=_REVIEW).astype(object)
+    review = _columns(scans, REVIEW_COLUMNS).astype(object)
     failed = pd.DataFrame(listed.about.problems.items(), columns=["case", "problem"], dtype=object)
     texts = {
         REVIEW: _csv_text(pd.concat([review, failed])),
         STRUCTURES: _csv_text(structure_columns(listed.structures.reset_index(names="case"))),
-        SCANS: _csv_text(scans[[*_SCANS]].rename(columns=_SCANS)),
+        SCANS: _csv_text(_columns(scans, SCAN_COLUMNS)),
     }
     findings = {case: listed.records[case].findings for case in scans.case}
     if any(findings.values()):
@@ -186,15 +183,19 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
 def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
     """structures.csv, of rows of :func:`~nnunet_nacl.review.review_list.completed`; names of volumes say their unit."""
     parts, members = [], [column for column in structures if column.startswith(MEMBER)]
+    columns = {column: row for column, row in STRUCTURE_COLUMNS.items() if column != MEMBER}
+    columns |= {member: STRUCTURE_COLUMNS[MEMBER] for member in members if len(members) > 1}
     for unit, part in structures.groupby("unit", sort=False):
-        columns = {
-            column: name.format(size="volume" if unit == "ml" else "area", unit=unit)
-            for column, name in _STRUCTURES.items()
-        }
-        if len(members) > 1:
-            columns |= {member: f"{columns['volume']} {member.removeprefix(MEMBER)}" for member in members}
-        parts.append(part.assign(pieces=part.pieces.astype(int))[[*columns]].rename(columns=columns))
+        size = "volume" if unit == "ml" else "area"
+        parts.append(_columns(part.assign(pieces=part.pieces.astype(int)), columns, size=size, unit=unit))
     return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["case", "structure", "score"])
+
+
+def _columns(table: pd.DataFrame, columns: Mapping[str, CsvColumn], **known: Any) -> pd.DataFrame:
+    """Those columns of a table, by their names in the file."""
+    return table[[*columns]].rename(
+        columns=lambda column: columns[column].name.format(fold=column.removeprefix(MEMBER), **known)
+    )
 
 
 def promises(listed: ReviewList) -> dict[str, ListedScan]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
@@ -20,7 +21,7 @@ from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
-from nnunet_nacl.json_types import Number
+from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import Coverage, coverage
@@ -40,79 +41,71 @@ _NIL, _LARGE = 0.1, 0.5  # Dice of a label with itself, and with another one, wh
 
 @dataclass(frozen=True)
 class ScanOutcome:
-    """One scan that somebody looked at.
+    """One scan that somebody looked at."""
 
-    Attributes:
-        case: Its name.
-        group: flagged, drawn by chance, or other.
-        mark: ok, correct or reject; empty where it has none.
-        n_changed: Voxels with another label in the corrected labels; null where there are none.
-        bad: By the corrected labels, whether a structure has a Dice below that of -bad; without them, or without -bad,
-            whether the mark is correct or reject; null where there is no mark either.
-        structures: By name, where there are corrected labels: Dice of the delivered labels against them (0 where one of
-            both lacks it, null where both do), predicted Dice (null where it was not segmented) and its interval.
-    """
-
-    case: str
-    group: str
-    mark: str
-    n_changed: int | None
-    bad: bool | None
-    structures: dict[str, tuple[Number, ...]]
+    case: Annotated[str, doc("Its name.")]
+    group: Annotated[str, doc("flagged, drawn by chance, or other.")]
+    mark: Annotated[str, doc("ok, correct or reject; empty where it has none.")]
+    n_changed: Annotated[
+        int | None, doc("Voxels with another label in the corrected labels; null where there are none.")
+    ]
+    bad: Annotated[
+        bool | None,
+        doc(
+            "By the corrected labels, whether a structure has a Dice below that of -bad; without them, or without "
+            "-bad, whether the mark is correct or reject; null where there is no mark either."
+        ),
+    ]
+    structures: Annotated[
+        dict[str, tuple[Number, ...]],
+        doc(
+            "By name, where there are corrected labels: Dice of the delivered labels against them (0 where one of both "
+            "lacks it, null where both do), predicted Dice (null where it was not segmented) and its interval."
+        ),
+    ]
 
 
 @dataclass(frozen=True)
 class PredictedOutcome:
-    """How far predicted Dice of a structure holds in the corrected scans.
+    """How far predicted Dice of a structure agrees with the Dice in the corrected scans."""
 
-    Attributes:
-        n: Scans in which it has a Dice.
-        dice: Mean.
-        predicted_dice: Mean, where it was segmented.
-        error: Mean absolute difference of the two, there; null where there is none.
-        coverage: How many lie in their intervals.
-        width: Mean width of the intervals; null where there are none.
-    """
-
-    n: int
-    dice: Number
-    predicted_dice: Number
-    error: Number
-    coverage: Coverage
-    width: Number
+    n: Annotated[int, doc("Scans in which it has a Dice.")]
+    dice: Annotated[Number, doc("Mean Dice.")]
+    predicted_dice: Annotated[Number, doc("Mean predicted Dice, where it was segmented.")]
+    error: Annotated[Number, doc("Mean absolute difference of the two, there; null where there is none.")]
+    coverage: Annotated[Coverage, doc("How many lie in their intervals.")]
+    width: Annotated[Number, doc("Mean width of the intervals; null where there are none.")]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """outcome.json: what came of the flags, by `nnunet_nacl review -back`.
+    """outcome.json: what came of the flags, by `nnunet_nacl review -back`."""
 
-    Attributes:
-        schema_version: Of this format.
-        generated_by: Package and version.
-        created: Time, ISO 8601.
-        marks: Files of marks.
-        corrected: Folder of corrected labels; null where none was given.
-        groups: By their names how many scans there are (``n``), were ``looked_at`` (with a mark or corrected labels),
-            ``changed`` (marked correct or reject, or with other labels), ``judged`` (bad or not is known) and ``bad``.
-        unseen: Share of all scans that is bad and not flagged: the share not flagged, times that of bad scans among
-            those drawn; null where none was judged.
-        unseen_upper: Its exact upper bound (one-sided, 95 %), of a draw from a finite number of scans.
-        predicted: By structure.
-        warnings: What must be checked before numbers are used.
-        cases: Scans that were looked at, in the order of the list.
-    """
-
-    schema_version: int = field(default=SCHEMA_VERSION, kw_only=True)
-    generated_by: str = field(default=f"nnunet_nacl {nnunet_nacl.__version__}", kw_only=True)
-    created: str
-    marks: list[str]
-    corrected: str | None
-    groups: dict[str, dict[str, int]]
-    unseen: Number
-    unseen_upper: Number
-    predicted: dict[str, PredictedOutcome]
-    warnings: list[str]
-    cases: list[ScanOutcome]
+    schema_version: Annotated[int, doc("Version of this format.")] = field(default=SCHEMA_VERSION, kw_only=True)
+    generated_by: Annotated[str, doc("Package and version.")] = field(
+        default=f"nnunet_nacl {nnunet_nacl.__version__}", kw_only=True
+    )
+    created: Annotated[str, doc("Time, ISO 8601.")]
+    marks: Annotated[list[str], doc("Files of marks.")]
+    corrected: Annotated[str | None, doc("Folder of corrected labels; null where none was given.")]
+    groups: Annotated[
+        dict[str, dict[str, int]],
+        doc(
+            "By group how many scans there are (`n`), were `looked_at` (with a mark or corrected labels), `changed` "
+            "(marked correct or reject, or with other labels), `judged` (bad or not is known) and `bad`."
+        ),
+    ]
+    unseen: Annotated[
+        Number,
+        doc(
+            "Share of all scans that is bad and not flagged: the share not flagged, times that of bad scans among "
+            "those chosen by chance; null where none was judged."
+        ),
+    ]
+    unseen_upper: Annotated[Number, doc("Its exact upper bound (95 %, one-sided), of a draw from a finite number.")]
+    predicted: Annotated[dict[str, PredictedOutcome], doc("By structure how far predicted Dice agrees with Dice.")]
+    warnings: Annotated[list[str], doc("What must be checked before numbers are used.")]
+    cases: Annotated[list[ScanOutcome], doc("Scans that were looked at, in the order of the list.")]
 
 
 def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) -> Outcome:

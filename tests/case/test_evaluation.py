@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.case.case import MASKS
+from nnunet_nacl.case.evaluation import Evaluation
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -16,12 +18,18 @@ from nnunet_nacl.numbers import BinStats
 from tests.nnunet.measuring import evaluated
 from tests.runs.folders import read, write_image
 from tests.runs.predictions import SPACING_MM
+from tools.document_schemas import explained
 
 
 def written(evaluation, folder) -> dict:
     evaluation.write(folder / "calibration.json")
     text = (folder / "calibration.json").read_text()
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    texts = explained(inspect.getdoc(Evaluation.write), "Keys")  # which the site's page of files shows
+    case = document["metric_per_case"][0]
+    inner = [next(iter(values.values())) for values in (case["metrics"], case["quality"]["structures"])]
+    assert not document.keys() - texts.keys()
+    assert not [name for each in (case, case["quality"], *inner) for name in each if f"`{name}`" not in str(texts)]
     return document
 
 

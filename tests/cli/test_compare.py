@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import shutil
 
@@ -11,10 +12,12 @@ import pytest
 
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.compare.page import comparison_to_json
 from tests.compare.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.compare.models import CONFIGURATION, DATASET, make_study
 from tests.numbers.models import map_to_json
 from tests.numbers.problems import identity
+from tools.document_schemas import explained
 
 NAMES = list(TRAINERS)
 
@@ -28,6 +31,10 @@ def test_from_models_to_tables_and_figures(study):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     data = json.loads((out / "comparison.json").read_text())
+    texts = explained(inspect.getdoc(comparison_to_json), "Keys")  # which the site's page of files shows
+    assert data.keys() == texts.keys()
+    for key in ("trainers", "tables", "statistics", "figures", "datasets"):
+        assert not [name for name in data[key][0] if f"`{name}`" not in texts[key]], key
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])

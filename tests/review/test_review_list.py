@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnunet_nacl.case.findings import Finding, StructureFindings
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from nnunet_nacl.review.reasons import volume_text
 from nnunet_nacl.review.review_list import About, Aims, review_list
 from tests.review.records import quality, record, structure
+from tools.files_page import files_page
 
 NAN = math.nan
 GONE = {"dice": NAN, "pieces": 0, "largest_piece": NAN}
@@ -102,6 +105,18 @@ def test_a_scan_has_one_row_whatever_its_structures(n=118):
     assert [row["case"] for row in found[SCANS]] == ['a "b", c', "b"] and len(found[SCANS][0]) == 11
     names = [(case, f"s{i}") for case in ('a "b", c', "b") for i in range(n)]
     assert [(row["case"], row["structure"]) for row in found[STRUCTURES]] == names
+
+
+def test_the_page_of_files_has_every_column_with_a_unit_and_a_meaning():
+    found = StructureFindings("s0", (Finding(8, 2.0, (0.0, 1.0, 2.0), 0.5, 0.9),))
+    listed = review_list([record("a", structure(members=(1.0, 3.0)), n_members=2, findings=(found,))])
+    page = files_page()
+    assert "|  |" not in page  # nor is a key without a meaning
+    for name, text in csv_texts(listed).items():
+        columns = [re.sub(" [pq]$", " FOLD", column) for column in next(csv.reader(text.splitlines()))]
+        [section] = re.findall(rf"^## {name}$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+        rows = re.findall(r"^\| `(.+)` \| (?:[^|]*\w) \| (?:[^|]*\w.*) \|$", section, re.MULTILINE)
+        assert rows == list(dict.fromkeys(columns)), name
 
 
 def test_all_that_is_known_of_a_structure_stands_in_its_row():
