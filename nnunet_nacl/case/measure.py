@@ -73,6 +73,7 @@ class Views:
         place: The voxel where the network is least certain.
         limits: Of each structure, see :func:`~nnunet_nacl.numbers.recall.sensitive_labels`; empty for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None without limits.
+        by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a structure's voxels in each slice.
     """
 
     maps: dict[str, np.ndarray]
@@ -80,6 +81,7 @@ class Views:
     place: Place | None = None
     limits: Sequence[float] = ()
     sensitive: np.ndarray | None = None
+    by_slice: Sequence[np.ndarray] = ()
 
     @classmethod
     def of(cls, case: Case, maps: Sequence[str], limits: Sequence[float] = ()) -> Views:
@@ -95,7 +97,8 @@ class Views:
             else:
                 made[name] = np.full(shape, _OUTSIDE[name], np.float32)
         labelled = case.labels.channels_of(case.segmentation).copy() if limits else None
-        return cls(made, np.zeros(shape, np.float32), limits=limits, sensitive=labelled)
+        by_slice = [np.zeros((len(case.labels.names), n)) for n in shape]
+        return cls(made, np.zeros(shape, np.float32), limits=limits, sensitive=labelled, by_slice=by_slice)
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
         """Take the (C, *block) probabilities, the network's own, and the (*block) label map of a box of the image."""
@@ -104,6 +107,9 @@ class Views:
             at: Any = (..., *where)
             self.sensitive[at] = sensitive_labels(raw, labels.channels_of(segmentation), self.limits, labels.regions)
         self.doubt[where] = 1 - confidence(probs, **checked)
+        variance = probs * (1 - probs)
+        for axis, sums in enumerate(self.by_slice):
+            sums[:, where[axis]] += variance.sum(tuple(i for i in range(1, probs.ndim) if i != axis + 1))
         if "confidence" in self.maps:
             channels = labels.channels_of(segmentation)
             self.maps["confidence"][where] = label_confidence(probs, channels, regions=labels.regions)

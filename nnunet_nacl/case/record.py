@@ -34,7 +34,7 @@ from nnunet_nacl.numbers.recall import THRESHOLDS
 RECORDS = "records"
 """Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when a number changes for the same files, or the file holds something else."""
 
 WITH_TRUTH = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "HD95_voxels", "ASSD_mm", "true_volume", "true_pieces")

@@ -123,9 +123,9 @@ def print_list(listed: ReviewList, output: Path, name: str) -> None:
         print("!: not supported, the scan is unlike those.")
     for case in listed.cases("is_flagged")[:_SHOWN]:
         if why := listed.reasons(case):
-            print(f"  {one_line(case)}: {one_line(why)}")
+            print(f"  {one_line(case)}: {one_line('; '.join(why))}")
     if drawn := sorted(listed.cases("is_drawn")):
-        print(f"Drawn by chance, to be looked at too: {one_line(some(drawn, _SHOWN))}")
+        print(f"Chosen by chance, to be looked at too: {one_line(some(drawn, _SHOWN))}")
     for note in listed.about.notes:
         print(f"note: {note}")
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / file}" for file in (REVIEW, STRUCTURES, SCANS)))

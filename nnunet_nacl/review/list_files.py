@@ -42,7 +42,7 @@ class UsedModel(TypedDict):
 
 
 class Drawn(TypedDict):
-    """Scans drawn by chance."""
+    """Scans chosen by chance."""
 
     seed: Annotated[int, doc("Seed of the random choice.")]
     cases: Annotated[list[str], doc("The scans that were chosen.")]

@@ -1,7 +1,7 @@
 """Judges the flags of a review list by the marks and corrected labels of readers; writes outcome.json.
 
 Scans that were flagged are no sample of all: how many bad ones were left unseen is known from those alone that were
-drawn by chance among the others.
+chosen by chance among the others.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from nnunet_nacl.show.rendering import render_page
 from nnunet_nacl.show.tables import Rows, frames, number, text_of
 
 SCHEMA_VERSION = 1
-FLAGGED, DRAWN, OTHER = GROUPS = ("flagged", "drawn by chance", "other")
-"""Groups of scans: those that the list flags, and of the others those that were drawn, and the rest."""
+FLAGGED, DRAWN, OTHER = GROUPS = ("flagged", "chosen by chance", "other")
+"""Groups of scans: those that the list flags, and of the others those that were chosen, and the rest."""
 
 _LEVEL = 0.95
 _NIL, _LARGE = 0.1, 0.5  # Dice of a label with itself, and with another one, where it seems renumbered
@@ -44,7 +44,7 @@ class ScanOutcome:
     """One scan that somebody looked at."""
 
     case: Annotated[str, doc("Its name.")]
-    group: Annotated[str, doc("flagged, drawn by chance, or other.")]
+    group: Annotated[str, doc("flagged, chosen by chance, or other.")]
     mark: Annotated[str, doc("ok, correct or reject; empty where it has none.")]
     n_changed: Annotated[
         int | None, doc("Voxels with another label in the corrected labels; null where there are none.")
@@ -179,7 +179,7 @@ class _Listed(TypedDict):
 def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:
     """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was drawn.
 
-    Of those not flagged ``n_drawn`` were drawn by chance and judged; ``n_bad`` of these are bad. The bound is exact:
+    Of those not flagged ``n_drawn`` were chosen by chance and judged; ``n_bad`` of these are bad. The bound is exact:
     the most bad scans among those not flagged of which a draw without replacement has no more than ``n_bad`` with
     a probability above 5 %.
     """
@@ -307,13 +307,13 @@ def _sentences(outcome: Outcome) -> list[str]:
     if judged:
         lines.append(
             f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n} of {flagged['n'] + n}; "
-            f"bad: {drawn['bad']} of {judged} drawn by chance), with 95 % confidence at most {upper:.1f} % (exact for "
+            f"bad: {drawn['bad']} of {judged} chosen by chance), with 95 % confidence at most {upper:.1f} % (exact for "
             f"a draw from {n})."
         )
         if judged < drawn["n"]:
-            lines.append(f"{drawn['n'] - judged} drawn scans are not judged; the others are taken for a sample.")
+            lines.append(f"{drawn['n'] - judged} of those chosen are not judged; the others are taken for a sample.")
     else:
-        lines.append("How many bad scans are left unseen is not known: it takes scans drawn by chance (predict -also).")
+        lines.append("How many bad scans are left unseen is not known: choose some by chance (predict -also).")
     if outcome.predicted:
         lines.append("Flagged scans are no sample of all: intervals may hold less often in them.")
     return lines

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from nnunet_nacl.case.findings import StructureFindings
@@ -31,6 +33,7 @@ MOST_FINDINGS = 5
 
 _UNITS = {"mm2": "mm²"}
 _MOST_STRUCTURES = 4  # of more, the worst are shown
+_STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9  # bins of a score from 0 to 1; pixels of the dots on each other, and of one
 _FOR_SCRIPT = ("slices", "first", "of", "axis")
 
 
@@ -70,8 +73,6 @@ def _render_list(
     listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[str] = (), page: str = PAGE
 ) -> str:
     """A page with some of the rows, and links to the others."""
-    names = list(listed.about.structures)
-    columns = names if len(names) <= _MOST_STRUCTURES else ["worst structures"]
     return render_page(
         "review.html",
         ("marks.js", "page.js", "list.js"),
@@ -80,7 +81,7 @@ def _render_list(
         pages=pages,
         this_page=page,
         date=f"{datetime.now():%Y-%m-%d}",
-        columns=columns,
+        strip=_strip(listed),
         learned=listed.quality and listed.quality.learned,
         is_present_known=listed.structures.present.notna().any(),
     )
@@ -89,30 +90,52 @@ def _render_list(
 def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
     """What the page says of a scan."""
     record, structures = listed.records[scan.Index], listed.structures.loc[[scan.Index]]
-    is_unlike, more = bool(scan.unlike), len(structures) - _MOST_STRUCTURES
-    rows: list[Any] = list((worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures).itertuples())
-    cells = [{"lines": _structure_lines(row, is_unlike), "value": row.predicted_dice} for row in rows]  # sort by it
-    if more > 0:
-        lines = [f"{row.name} {', '.join(cell['lines'])}" for row, cell in zip(rows, cells)]
-        cells = [{"lines": [*lines, f"and {more} more, see structures.csv"], "value": math.nan}]
+    more = len(structures) - _MOST_STRUCTURES
     return {
         "rank": rank,
-        "case": scan.Index,
+        "scan": scan,
         "page": quote(page_of(scan.Index)) if scan.has_page else "",
-        "is_flagged": scan.is_flagged,
-        "reasons": "drawn by chance" if scan.is_drawn else listed.reasons(scan.Index),
+        "reasons": listed.reasons(scan.Index),
         "place": record.place,
         "picture": f"data:image/png;base64,{record.picture}",
         "size": record.size,
-        "cells": cells,
+        "structures": _structures(listed, worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures),
+        "more": more,
+    }
+
+
+def _strip(listed: ReviewList) -> dict[str, Any]:
+    """All scans as dots by their score, those of one bin on each other; across in percent of the width, up in pixels.
+
+    A score is shown as a predicted Dice where one Dice is bad for all structures. The limit is the edge of a bin.
+    """
+    flags, scans = listed.aims.flags, listed.scans.sort_values(["is_flagged", "is_drawn"], ascending=False)
+    bad = set(flags.bad.values()) if flags else {0.0}
+    low, above = (0.0, min(bad)) if len(bad) == 1 else (-1.0, 0.0)
+    edge = flags.threshold or 0.0 if flags else 0.0
+    places = (np.ceil((scans.score - edge) * _STRIP_BINS) - 0.5) / _STRIP_BINS + edge
+    below = scans.groupby(places.fillna(math.inf)).cumcount()
+    step = min(_DOT, _STRIP_HEIGHT / max(below.max(), 1))
+
+    def across(dice: Any) -> Any:
+        return 4 + 92 * (dice - low) / (1 - low)
+
+    return {
+        "dots": list(zip(scans.itertuples(), scans.score + above, across(places + above).fillna(1.5), below * step)),
+        "limit": (edge + above, across(edge + above)) if listed.has_limit else None,
+        "ticks": {f"{tick:g}": across(tick) for tick in np.linspace(low, 1, 6).round(1).tolist()},
+        "height": step * below.max() + 2 * _DOT,
+        "is_less_bad": len(bad) > 1,
     }
 
 
 def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Path) -> str:
     """The page of a scan, from what the list says of it and from the pictures that were drawn of it."""
     scan, record = listed.scans.loc[case], listed.records[case]
-    pictures, is_unlike = read_pictures(record_path(output / RECORDS, case)), bool(scan.unlike)
-    rows: list[Any] = list(listed.structures.loc[[case]].itertuples())
+    pictures = read_pictures(record_path(output / RECORDS, case))
+    if pictures and scan.worst_structure in pictures["least_certain"]:
+        wanted = pictures["least_certain"][scan.worst_structure]  # of many slices, and large ones, some are left out
+        pictures["first"] = min((number for number, *_ in pictures["slices"]), key=lambda number: abs(number - wanted))
     return render_page(
         "scan.html",
         ("marks.js", "scan.js"),
@@ -121,14 +144,28 @@ def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Pa
         rank=listed.scans.index.get_loc(case) + 1,
         back=f"../{PAGE}",
         beside=beside,
-        reasons=list(scan.reasons),
-        structures=[(row.name, _structure_lines(row, is_unlike), number(row.members_dice, 2)) for row in rows],
+        scan=scan,
+        structures=_structures(listed, listed.structures.loc[[case]]),
         findings=_findings(record.findings, scan.unit),
         place=record.place,
         pictures=pictures,
         data=Markup(json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures}).replace("<", "\\u003c")),
         editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
     )
+
+
+def _structures(listed: ReviewList, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """What is shown of structures in a scan: rows, the number of their colour, and texts."""
+    names, unlike = list(listed.about.structures), listed.scans.unlike
+    return [
+        {
+            "row": row,
+            "number": names.index(row.name) if row.name in names else 0,
+            "lines": _structure_lines(row, bool(unlike[row.Index])),
+            "folds": number(row.members_dice, 2),
+        }
+        for row in rows.itertuples()
+    ]
 
 
 def _structure_lines(row: Any, is_unlike: bool) -> list[str]:

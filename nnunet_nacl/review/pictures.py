@@ -50,9 +50,9 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
     """The record with a picture through the least certain place, and the pictures of the scan's page.
 
     These are JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number
-    that is shown ``first``, ``of`` all slices, ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the
-    left, right, upper and lower edge), ``size`` of the outlines in pixels, and ``planes`` (name, PNG, size) through the
-    least certain place. An image that was not read is looked for where nnU-Net's files say; without one there is no
+    that is shown ``first``, by structure the number of the slice that is ``least_certain`` of it, ``of`` all slices,
+    ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the left, right, upper and lower edge), ``size`` of
+    the outlines in pixels, and ``planes`` (name, PNG, size) through the least certain place. An image that was not read is looked for where nnU-Net's files say; without one there is no
     picture, nor are there any of the page unless they are asked for. On the plans depends how slices lie.
     """
     image, files = case.image, case.images
@@ -72,7 +72,9 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
     pictures = b""
     if with_page:
         most = LARGEST_PICTURES - sum(len(png) for _, png, _ in planes)
-        content = _slices(case, views, index, image, axis, most) | {"planes": planes}
+        doubts = zip(case.labels.names, views.by_slice[axis].argmax(1).tolist()) if views.by_slice else ()
+        least_certain = {name: number + 1 for name, number in doubts}
+        content = _slices(case, views, index, image, axis, most) | {"planes": planes, "least_certain": least_certain}
         pictures = json.dumps(content).encode()
     return replace(record, place=place, picture=picture, size=size, image=str(files[0].absolute()), pictures=pictures)
 

@@ -21,7 +21,7 @@ from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import reasons_to_look, worst_first
 
 DRAW_SEED = 0
-"""Of the scans that are drawn by chance."""
+"""Of the choice of scans by chance."""
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
 MEMBER = "volume "
@@ -35,8 +35,8 @@ class Aims:
     Attributes:
         flags: By which score scans are flagged; None: by none, they are ranked only.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
-        also: Scans to be drawn by chance among those that are not flagged.
-        pages: Which scans have a page: ``flagged`` with the ``NEXT`` next and those drawn, ``all`` or ``none``.
+        also: Scans to be chosen by chance among those that are not flagged.
+        pages: Which scans have a page: ``flagged`` with the ``NEXT`` next and those chosen, ``all`` or ``none``.
         sensitive: What labels that miss less aim at; None: there are none.
     """
 
@@ -102,20 +102,26 @@ class ReviewList:
         """By kind of reason, in how many scans there is one."""
         return Counter(kind for reasons in self.scans.reasons for kind in dict.fromkeys(reasons.values()))
 
-    def reasons(self, case: str) -> str:
+    def reasons(self, case: str) -> list[str]:
         """The reasons of a scan, but for those of a kind that every scan of a batch has: the summary says them."""
         shared = {kind for kind, n in self._kinds.items() if n == len(self.scans) > 1}
-        return "; ".join(text for text, kind in self.scans.reasons[case].items() if kind not in shared)
+        return [text for text, kind in self.scans.reasons[case].items() if kind not in shared]
 
     @property
     def summary(self) -> str:
         """How many are flagged, by what, and what flags by predicted Dice aim at."""
+        return f"{self.counts} {self.aim} {self.unlike.text if self.unlike else ''}".strip()
+
+    @property
+    def counts(self) -> str:
+        """How many are flagged, and by what, and how many others were chosen by chance."""
         n, of, kinds = len(self.cases("is_flagged")), len(self.scans), self._kinds
         text = f"{n} of {of} scan{'s' * (of != 1)} {'is' if n == 1 else 'are'} flagged"
         each = " and ".join(kind for kind, number in kinds.items() if number == n)
         text += f", {'each ' * (n > 1)}because {each}" if each else ""
         text += "".join(f", {number} because {kind}" for kind, number in kinds.items() if number < n)
-        return f"{text}. {self.aim} {self.unlike.text if self.unlike else ''}".strip()
+        chosen = len(self.cases("is_drawn"))
+        return f"{text}; {chosen} more {'was' if chosen == 1 else 'were'} chosen by chance." if chosen else f"{text}."
 
     @property
     def has_limit(self) -> bool:
@@ -154,7 +160,7 @@ def review_list(
     others = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
     drawn = _drawn(others, aims.also)
     scans["is_drawn"] = scans.index.isin(drawn)
-    scans["why"] = ["; ".join(why) or "drawn by chance" * chance for why, chance in zip(scans.reasons, scans.is_drawn)]
+    scans["why"] = ["; ".join(why) or "chosen by chance" * chance for why, chance in zip(scans.reasons, scans.is_drawn)]
     left_out = set(others[NEXT:] if aims.pages == "flagged" else ()).difference(drawn)
     scans["has_page"] = [aims.pages != "none" and case not in left_out for case in scans.index]
     compared = [np.array(by_case[case].profile, float) for case in scans.index[scans.unlike_p.notna()]]

@@ -15,12 +15,11 @@ import nnunet_nacl
 from nnunet_nacl.errors import printable
 
 STRUCTURE_COLORS = (
-    *("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2"),
-    *("#740AFF", "#4C005C", "#2BCE48", "#426600", "#C20088", "#5EF1F2", "#FF0010", "#94FFB5", "#FFCC99", "#990000"),
-    *("#8F7C00", "#003380", "#F0A3FF"),
+    *("#E69F00", "#56B4E9", "#CC0066", "#8800FF", "#BBFF00", "#00DD99", "#DD5500", "#9977FF", "#33FFFF", "#9944AA"),
+    *("#EE6699", "#CCFFAA", "#5588CC", "#DDCC00", "#559955", "#CC0000", "#00DDFF", "#DD44BB", "#99BB66", "#88EE77"),
 )
-"""Of structures: Okabe and Ito's palette (2008), which the colour-blind can tell apart, then of Green-Armytage's
-alphabet (Colour: Design & Creativity 5, 2010) each time the one farthest from greys and from those before. After 20
+"""Of structures: after the first three each is the one farthest (Oklab) from greys and from those before, to an eye
+with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and light enough to be seen on black. After 20
 they begin again, and numbers tell structures apart."""
 
 

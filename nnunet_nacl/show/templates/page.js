@@ -46,6 +46,7 @@
   // What scrolls must be reachable by keyboard; what does not scroll should not be a stop.
   const update = () => {
     for (const box of document.querySelectorAll(".scroll")) {
+      box.classList.toggle("wider", box.scrollWidth > box.clientWidth + 1);
       if (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1) {
         box.tabIndex = 0;
       } else {
