@@ -23,7 +23,6 @@ from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.show.rendering import render_page
-from nnunet_nacl.show.tables import number
 
 LARGEST_PAGE = 10_000_000
 """Characters of a page that shows all cases."""
@@ -83,25 +82,16 @@ def _render_list(
         date=f"{datetime.now():%Y-%m-%d}",
         strip=_strip(listed),
         learned=listed.quality and listed.quality.learned,
-        is_present_known=listed.structures.present.notna().any(),
+        page_of=page_of,
     )
 
 
 def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
     """What the page says of a scan."""
-    record, structures = listed.records[scan.Index], listed.structures.loc[[scan.Index]]
+    structures = listed.structures.loc[[scan.Index]]
     more = len(structures) - _MOST_STRUCTURES
-    return {
-        "rank": rank,
-        "scan": scan,
-        "page": quote(page_of(scan.Index)) if scan.has_page else "",
-        "reasons": listed.reasons(scan.Index),
-        "place": record.place,
-        "picture": f"data:image/png;base64,{record.picture}",
-        "size": record.size,
-        "structures": _structures(listed, worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures),
-        "more": more,
-    }
+    shown = _structures(listed, worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures)
+    return {"rank": rank, "scan": scan, "record": listed.records[scan.Index], "structures": shown, "more": more}
 
 
 def _strip(listed: ReviewList) -> dict[str, Any]:
@@ -154,18 +144,10 @@ def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Pa
     )
 
 
-def _structures(listed: ReviewList, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """What is shown of structures in a scan: rows, the number of their colour, and texts."""
-    names, unlike = list(listed.about.structures), listed.scans.unlike
-    return [
-        {
-            "row": row,
-            "number": names.index(row.name) if row.name in names else 0,
-            "lines": _structure_lines(row, bool(unlike[row.Index])),
-            "folds": number(row.members_dice, 2),
-        }
-        for row in rows.itertuples()
-    ]
+def _structures(listed: ReviewList, rows: pd.DataFrame) -> list[tuple[Any, int, list[str]]]:
+    """Rows of structures, the number of the colour of each, and what is said of it."""
+    names, unlike = listed.structures.name.unique().tolist(), listed.scans.unlike
+    return [(row, names.index(row.name), _structure_lines(row, bool(unlike[row.Index]))) for row in rows.itertuples()]
 
 
 def _structure_lines(row: Any, is_unlike: bool) -> list[str]:
@@ -175,7 +157,8 @@ def _structure_lines(row: Any, is_unlike: bool) -> list[str]:
     ends = f"{volume_text(row.volume_low)} to {volume_text(row.volume_high)}"
     predicted = "" if math.isnan(row.volume_low) else f" (predicted {volume_text(row.predicted_volume)}, {ends})"
     lines.append(f"{volume_text(row.volume)} {_UNITS.get(row.unit, row.unit)}{predicted}")
-    return lines if math.isnan(row.present) else [*lines, f"present: {row.present:.2f}"]
+    lines += [] if math.isnan(row.present) else [f"present: {row.present:.2f}"]
+    return lines if math.isnan(row.members_dice) else [*lines, f"Dice between folds {row.members_dice:.2f}"]
 
 
 def editor_lines(image: str, segmentation: Path) -> dict[str, str]:

@@ -63,7 +63,7 @@ def test_dice_intervals_and_what_is_bad(made):
     output, back = made({"a": half(), "c": delivered()})
     outcome = read_outcome(output, [], back)
     a, c = outcome.cases
-    assert a.group == "flagged" and a.n_changed == 100 and a.bad and c.group == "drawn by chance" and c.bad is False
+    assert a.group == "flagged" and a.n_changed == 100 and a.bad and c.group == "chosen by chance" and c.bad is False
     np.testing.assert_allclose(a.structures["anterior"], (2 / 3, 0.9, 0.8, 1.0))
     assert a.structures["posterior"][0] == 0 and math.isnan(a.structures["posterior"][1])
     anterior, posterior = outcome.predicted["anterior"], outcome.predicted["posterior"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
-from nnunet_nacl.case.record import RECORDS, record_path
+from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review import pages as module
 from nnunet_nacl.review.list_files import page_of
 from nnunet_nacl.review.pages import all_pages, editor_lines, review_page, write_list
@@ -49,8 +52,45 @@ def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     listed = review_list([record("a"), record("odd", profile=(1.0,))], known, about=About(structures=["s0"]))
     text = review_page(listed)["index.html"]
     cells = {case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")}
-    assert "0.50 (0.40 to 0.60)<br>2 ml (predicted 2.5, 1 to 3)" in cells["a"] and "not supported" not in cells["a"]
-    assert "interval not supported" in cells["odd"] and "unlike: odd." in cells["odd"]
+    assert "0.50 (0.40 to 0.60)</span><span class=\"small\">2 ml (predicted 2.5, 1 to 3)<" in cells["a"]
+    assert "interval not supported; 2 ml" in cells["odd"] and "unlike: odd<" in cells["odd"]
+    assert "not supported" not in cells["a"] and 'x="40.0%" width="20.0%"' in cells["a"] and 'cx="50.0%"' in cells["a"]
+
+
+def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
+    """Bad below .6, and flagged from a score of -.1 down: the limit is a predicted Dice of .5, the edge of a bin."""
+    dice = {"a": 0.1, "b": 0.5, "c": 0.5001, "d": 0.5002, "e": 0.9}
+    records = [record(case, structure(value), differences=("odd",) * (case == "e")) for case, value in dice.items()]
+    records.append(record("f", structure(math.nan, pieces=0)))
+    flags = Flags({"s0": 0.6}, 0.9, None, 0.5 - 0.6, 20, 10, 0.5, 0.9, 0.5)
+    page = Page(review_page(review_list(records, quality(), Aims(flags, also=1)))["index.html"])
+    [limit] = [line["x1"] for line in page.all("line") if line.get("class") == "limit"]
+    dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]
+    places = [(float(dot["cx"][:-1]), float(dot["cy"])) for dot in dots]
+    low, high = (float(page.all("line")[0][end][:-1]) for end in ("x1", "x2"))
+    assert limit == f"{low + 0.5 * (high - low)}%" and not page.faults
+    assert len(dots) == len(set(places)) == 6 and {dot["class"] for dot in dots} == {"flagged", "chosen", ""}
+    left = [dot["class"] for dot, (x, _) in zip(dots, places) if low < x < float(limit[:-1])]
+    right = [dot["class"] for dot, (x, _) in zip(dots, places) if x > float(limit[:-1])]
+    assert left == ["flagged"] * 2 and sorted(right) == ["", "chosen", "flagged"], "e is flagged for another reason"
+    assert [dot["class"] for dot, (x, _) in zip(dots, places) if x < low] == ["flagged"], "f has no score"
+    for case, (x, _) in zip("abe", (places[1], places[2], places[3])):
+        assert abs((x - low) / (high - low) - dice[case]) <= 0.5 / 80 + 1e-4, "within half a bin"
+    without = Page(review_page(review_list(records))["index.html"])
+    assert not [line for line in without.all("line") if line.get("class") == "limit"]
+
+
+def test_a_page_opens_at_the_slice_that_is_least_certain_of_the_worst_structure(reviewed_scans):
+    parent, listed = reviewed_scans
+    for case in ("b", SCANS[0]):
+        drawn = read_pictures(record_path(parent / "out" / RECORDS, case))
+        text = dict(all_pages(listed, parent / "out"))[page_of(case)]
+        first = json.loads(re.findall(r'id="slices">(.*?)</script>', text, re.S)[0])["first"]
+        wanted = drawn["least_certain"][listed.scans.worst_structure[case]]
+        assert abs(first - wanted) == min(abs(n - wanted) for n, *_ in drawn["slices"])
+        probs = np.load(parent / "predictions" / f"{case}.npz")["probabilities"].astype(float)
+        expected = (probs * (1 - probs)).sum((2, 3)).argmax(1) + 1
+        assert list(drawn["least_certain"].values()) == expected.tolist()
 
 
 def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(reviewed_scans):

@@ -55,9 +55,10 @@ def exported(page) -> list[dict[str, str]]:
 
 
 def test_keys_wheel_and_slider_move_through_slices_and_scans(browse, listed):
-    page, place = browse("b"), listed.records["b"].place.split(",")[0]
-    assert page.evaluate(SLICE) == place
-    start = int(place.split()[2])
+    page = browse("b")
+    place = page.evaluate(SLICE)
+    start = json.loads(page.locator("#slices").text_content())["first"]
+    assert place == f"axial slice {start} of 6"
     numbers = [number for number, *_ in json.loads(page.locator("#slices").text_content())["slices"]]
     step = 1 if start < numbers[-1] else -1
     page.keyboard.press("ArrowUp" if step > 0 else "ArrowDown")
@@ -155,5 +156,16 @@ def test_the_list_shows_the_flagged_and_the_unseen_and_how_many_are_left(browse,
 
 def test_without_scripts_values_and_the_least_certain_place_are_there(browse, listed):
     page = browse("b", java_script_enabled=False)
-    assert page.locator(".planes img").count() == 3 and page.locator("table.values tbody tr").count() == 2
+    assert page.locator(".planes img").count() == 3 and page.locator(".structure").count() == 2
     assert not page.locator("#viewer").is_visible() and not page.locator("#mark").is_visible()
+
+
+def test_on_a_phone_each_row_is_a_card_that_fits(browse):
+    """Picture beside reasons, values below, and nothing is wider than the window."""
+    page = browse(width=400)
+    boxes = """[...document.querySelectorAll('body *:not(.skip)')].map((one) => one.getBoundingClientRect()).filter(
+        (box) => box.width > 1 && box.height > 1 && (box.left < -1 || box.right > 401)).length"""
+    assert page.evaluate(boxes) == 0
+    picture, why, dice = (page.locator(f'tr[data-case="b"] {part}').bounding_box() for part in (".picture", ".why", ".dice"))
+    assert picture["x"] + picture["width"] <= why["x"] + 1 and abs(picture["y"] - why["y"]) < 1
+    assert dice["y"] >= picture["y"] + picture["height"] - 1 and dice["width"] > 300

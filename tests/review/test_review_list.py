@@ -67,19 +67,19 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
     listed = review_list(records, quality())
     differs = "1 because the image differs from the training images"
     assert listed.summary == f"3 of 3 scans are flagged, each because folds disagree, {differs}. {off}"
-    assert [listed.reasons(case) for case in "abc"] == ["", "odd", ""]
+    assert [listed.reasons(case) for case in "abc"] == [[], ["odd"], []]
     assert listed.scans.why.tolist() == ["folds disagree (0.30)", "folds disagree (0.30); odd", "folds disagree (0.60)"]
     listed = review_list([*records, record("d"), record("e", structure(0.4))], quality(), Aims(limit(-0.05, s0=0.5)))
     assert listed.summary.startswith(
         "4 of 5 scans are flagged, 1 because predicted Dice is low, 3 because folds disagree, 1 because the image "
         "differs from the training images. Aim "
     )
-    assert listed.reasons("e") == "predicted Dice 0.40" and listed.reasons("a") == "folds disagree (0.30)"
+    assert listed.reasons("e") == ["predicted Dice 0.40"] and listed.reasons("a") == ["folds disagree (0.30)"]
     alone = review_list(records[:1])
     assert alone.summary.startswith(
         "1 of 1 scan is flagged, because folds disagree. Flagging by predicted Dice is off:"
     )
-    assert alone.reasons("a") == "folds disagree (0.30)"
+    assert alone.reasons("a") == ["folds disagree (0.30)"]
 
 
 def test_a_map_that_learned_another_unit_predicts_dice_alone():
@@ -143,7 +143,7 @@ def test_volumes_are_never_powers_of_ten(value, text):
     assert volume_text(value) == text
 
 
-def test_scans_drawn_by_chance_are_named_and_not_flagged():
+def test_scans_chosen_by_chance_are_named_and_not_flagged():
     records = [record(f"{i:02}", differences=("odd",) * (i < 4)) for i in range(20)]
 
     def drawn(also: int, records=records) -> list[str]:
@@ -155,7 +155,8 @@ def test_scans_drawn_by_chance_are_named_and_not_flagged():
     assert drawn(50) == [f"{i:02}" for i in range(4, 20)]  # no more than there are
     listed = review_list(records, aims=Aims(also=5))
     rows = {row["case"]: row for row in tables(listed)[REVIEW]}
-    assert {case for case, row in rows.items() if row["reasons"] == "drawn by chance"} == set(five)
+    assert {case for case, row in rows.items() if row["reasons"] == "chosen by chance"} == set(five)
+    assert listed.counts.startswith("4 of 20 scans are flagged") and listed.counts.endswith("; 5 more were chosen by chance.")
     assert len(listed.cases("is_flagged")) == 4 and {rows[case]["flag"] for case in five} == {"no"}
 
 
