@@ -32,7 +32,7 @@ MOST_FINDINGS = 5
 
 _UNITS = {"mm2": "mm²"}
 _MOST_STRUCTURES = 4  # of more, the worst are shown
-_STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9  # bins of a score from 0 to 1; pixels of the dots on each other, and of one
+_STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9  # bins from 0 to 1; pixels of the dots on each other, and of one
 _FOR_SCRIPT = ("slices", "first", "of", "axis")
 
 

@@ -51,9 +51,10 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
 
     These are JSON: ``slices`` (number from 1, grey JPEG, PNG of outlines, PNG of low confidence, base64), the number
     that is shown ``first``, by structure the number of the slice that is ``least_certain`` of it, ``of`` all slices,
-    ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the left, right, upper and lower edge), ``size`` of
-    the outlines in pixels, and ``planes`` (name, PNG, size) through the least certain place. An image that was not read is looked for where nnU-Net's files say; without one there is no
-    picture, nor are there any of the page unless they are asked for. On the plans depends how slices lie.
+    ``axis`` (axial, ...; empty where unknown), ``edges`` (letters of the left, right, upper and lower edge), ``size``
+    of the outlines in pixels, and ``planes`` (name, PNG, size) through the least certain place. An image that was not
+    read is looked for where nnU-Net's files say; without one there is no picture, nor are there any of the page unless
+    they are asked for. On the plans depends how slices lie.
     """
     image, files = case.image, case.images
     try:

@@ -19,8 +19,8 @@ STRUCTURE_COLORS = (
     *("#EE6699", "#CCFFAA", "#5588CC", "#DDCC00", "#559955", "#CC0000", "#00DDFF", "#DD44BB", "#99BB66", "#88EE77"),
 )
 """Of structures: after the first three each is the one farthest (Oklab) from greys and from those before, to an eye
-with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and light enough to be seen on black. After 20
-they begin again, and numbers tell structures apart."""
+with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and light enough to be seen on black. After
+20 they begin again, and numbers tell structures apart."""
 
 
 _PAGES = Environment(

@@ -8,7 +8,7 @@ import json
 from nnunet_nacl.cli.main import main
 
 
-def test_scans_drawn_by_chance_and_the_folder_for_slicer(predict, tmp_path, capsys):
+def test_scans_chosen_by_chance_and_the_folder_for_slicer(predict, tmp_path, capsys):
     source, out, images = predict(), tmp_path / "out", tmp_path / "images"
     images.mkdir()
     arguments = ["review", "-i", str(source), "-o", str(out), "-np", "1", "-also", "2", "--slicer"]
@@ -23,7 +23,7 @@ def test_scans_drawn_by_chance_and_the_folder_for_slicer(predict, tmp_path, caps
     others = [row["case"] for row in rows if row["flag"] == "no"]
     assert record["drawn"] == {"seed": 0, "cases": sorted(record["drawn"]["cases"])} and len(others) >= 2
     assert len(record["drawn"]["cases"]) == 2 and set(record["drawn"]["cases"]) <= set(others)
-    assert f"Drawn by chance, to be looked at too: {', '.join(record['drawn']['cases'])}" in printed
+    assert f"Chosen by chance, to be looked at too: {', '.join(record['drawn']['cases'])}" in printed
     with open(out / "review" / "mapping.csv", newline="") as file:
         paths = [(row["img_path"], row["mask_path"]) for row in csv.DictReader(file)]
     copies = out / "review" / "to_edit"

@@ -52,7 +52,7 @@ def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     listed = review_list([record("a"), record("odd", profile=(1.0,))], known, about=About(structures=["s0"]))
     text = review_page(listed)["index.html"]
     cells = {case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")}
-    assert "0.50 (0.40 to 0.60)</span><span class=\"small\">2 ml (predicted 2.5, 1 to 3)<" in cells["a"]
+    assert '0.50 (0.40 to 0.60)</span><span class="small">2 ml (predicted 2.5, 1 to 3)<' in cells["a"]
     assert "interval not supported; 2 ml" in cells["odd"] and "unlike: odd<" in cells["odd"]
     assert "not supported" not in cells["a"] and 'x="40.0%" width="20.0%"' in cells["a"] and 'cx="50.0%"' in cells["a"]
 

@@ -166,6 +166,8 @@ def test_on_a_phone_each_row_is_a_card_that_fits(browse):
     boxes = """[...document.querySelectorAll('body *:not(.skip)')].map((one) => one.getBoundingClientRect()).filter(
         (box) => box.width > 1 && box.height > 1 && (box.left < -1 || box.right > 401)).length"""
     assert page.evaluate(boxes) == 0
-    picture, why, dice = (page.locator(f'tr[data-case="b"] {part}').bounding_box() for part in (".picture", ".why", ".dice"))
+    picture, why, dice = (
+        page.locator(f'tr[data-case="b"] {part}').bounding_box() for part in (".picture", ".why", ".dice")
+    )
     assert picture["x"] + picture["width"] <= why["x"] + 1 and abs(picture["y"] - why["y"]) < 1
     assert dice["y"] >= picture["y"] + picture["height"] - 1 and dice["width"] > 300

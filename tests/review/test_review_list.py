@@ -156,7 +156,9 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
     listed = review_list(records, aims=Aims(also=5))
     rows = {row["case"]: row for row in tables(listed)[REVIEW]}
     assert {case for case, row in rows.items() if row["reasons"] == "chosen by chance"} == set(five)
-    assert listed.counts.startswith("4 of 20 scans are flagged") and listed.counts.endswith("; 5 more were chosen by chance.")
+    assert listed.counts.startswith("4 of 20 scans are flagged") and listed.counts.endswith(
+        "; 5 more were chosen by chance."
+    )
     assert len(listed.cases("is_flagged")) == 4 and {rows[case]["flag"] for case in five} == {"no"}
 
 
