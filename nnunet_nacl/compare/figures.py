@@ -80,10 +80,8 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> _Figure
         count, correct = (pd.DataFrame(rows).groupby(patients).sum().to_numpy() for rows in sums)
         bands[label] = bin_accuracy_bands(count, correct, **comparison.draws)
     caption = (
-        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with 95 % bootstrap intervals "
-        f"over {dataset.unit} as error bars; a bar below the dashed diagonal is overconfident, above it "
-        "underconfident. Below, the share of the voxels in each bin. The ECE written is that of the pooled voxels; "
-        "tables give the mean over cases."
+        f"A bar of accuracy below the dashed diagonal means too much confidence, one above it too little (mask {mask}, "
+        f"all voxels pooled; error bars: 95 % bootstrap intervals over {dataset.unit}; below, the share of the voxels)."
     )
     pooled = ", ".join(f"{label} {number(ece(s))}" for label, s in stats.items())
     alt = f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}."
@@ -98,17 +96,15 @@ def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[_Figure]:
     rows = rows.assign(label=rows["trainer"].map(comparison.labels), title=titles)
     if rows["difference"].isna().all():
         return
-    clear = [
-        f"{row.title}: {row.label} {row.verdict} by {abs(row.difference):.3g}"
-        for row in rows.query("verdict in ('better', 'worse')").itertuples()
-    ]
+    clear = rows.query("verdict in ('better', 'worse')").groupby(["title", "verdict"], sort=False).label
+    found = "; ".join(f"{title} is {verdict} with {' and '.join(labels)}" for (title, verdict), labels in clear)
     caption = (
-        f"Mean difference to {reference} over the cases in which both have a value, with 95 % bootstrap intervals over "
-        f"{dataset.unit}. p (Holm), in tables/statistics: Wilcoxon's signed-rank test, corrected over all methods and "
-        "metrics of one family; intervals are not corrected. One training per fold stands for each method: what "
-        "varies between trainings is not in them."
+        f"A point is the mean difference to {reference} with its 95 % bootstrap interval over {dataset.unit}, and has "
+        "a colour only where its own test shows a difference (Wilcoxon's signed-rank test, p below 0.05 after Holm's "
+        "correction)."
     )
-    alt = f"Paired differences to {reference}; p (Holm) below 0.05: {'; '.join(clear) or 'none'}."
+    none = "No test was made" if (rows["verdict"] == "untested").all() else "No test shows a difference"
+    alt = f"By tests against {reference}: {found}." if found else f"{none} ({reference} is the reference)."
     better = {column.title: column.better for column in columns.values()}
     draw = partial(draw_differences, rows, reference=reference, better=better)
     yield DIFFERENCES, f"Differences to {reference}", caption, alt, draw
@@ -117,9 +113,8 @@ def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[_Figure]:
 def _predicted_dice(kind: str, label: str, structures: Mapping[str, str], promises: Promises) -> _Figure:
     rows = promises.table
     caption = (
-        f"Dice predicted from the probabilities against the true Dice; bars: {LEVEL} intervals, by what other cases "
-        "taught. A case outside its interval has a marker of its own."
-        + "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
+        f"A case on the dashed line was predicted right; bars are {LEVEL} intervals, learned from other cases, and "
+        "squares are cases outside theirs." + "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
     )
     inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in structures.items())
     alt = f"Predicted against true Dice of {label}. Within their {LEVEL} interval: {inside}."

@@ -12,7 +12,13 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunet_nacl.compare.figures import draw_differences, draw_predicted_dice, draw_reliability, write_figures
+from nnunet_nacl.compare.figures import (
+    _DIFFERENCES,
+    draw_differences,
+    draw_predicted_dice,
+    draw_reliability,
+    write_figures,
+)
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.show.layout import GREEN, VERMILLION
 from tests.compare.synthetic import THREE, make_comparison
@@ -53,6 +59,21 @@ def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interv
         texts = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
         assert "Only-fold-zero" in texts and "1 case" in texts
         assert not re.search(r"\b(nan|inf)\b", f"{texts} {entry['alt']} {entry['caption']}".lower())
+
+
+@pytest.mark.parametrize("cases", [1, 8, 40])
+def test_the_headline_names_the_differences_that_their_tests_show_and_no_others(tmp_path, cases):
+    comparison = make_comparison(THREE, cases=cases)
+    [dataset] = comparison.datasets
+    told = write_figures(comparison, {dataset.name: {}}, tmp_path)[0]["alt"]
+    tests = comparison.tests(dataset)
+    shown = tests[tests["column"].isin(_DIFFERENCES) & tests.verdict.isin(["better", "worse"])]
+    expected = {
+        (dataset.columns[row.column].title, row.verdict, comparison.labels[row.trainer]) for row in shown.itertuples()
+    }
+    found = re.findall(r"(?:: |; )([^:;]*?) is (better|worse) with ([^;]*?)(?=;|\.$)", told)
+    assert {(title, verdict, label) for title, verdict, names in found for label in names.split(" and ")} == expected
+    assert (told[:7] == "No test") == (not expected) and ("was made" in told) == (cases == 1)
 
 
 def row(label="NACL", title="ECE", difference=-0.1, low=-0.2, high=-0.05, n=40, p_holm=0.03, verdict="better"):

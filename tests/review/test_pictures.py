@@ -152,6 +152,28 @@ def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
         assert np.abs(shown[place] - (0.65 * grey + 0.35 * colors[color])).max() <= 1
 
 
+def test_the_first_dozen_colours_differ_to_every_eye():
+    """By Oklab (Ottosson 2020), also as Machado et al. (2009) simulate protanopia and deuteranopia."""
+    rgb = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in STRUCTURE_COLORS[:12]])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    to_lms = [
+        [0.41222147, 0.53633254, 0.05144599],
+        [0.2119035, 0.68069955, 0.10739696],
+        [0.08830246, 0.28171884, 0.62997870],
+    ]
+    to_lab = [
+        [0.21045426, 0.79361779, -0.00407205],
+        [1.9779985, -2.42859221, 0.45059371],
+        [0.0259040, 0.78277177, -0.80867577],
+    ]
+    for seen, least in ((np.eye(3), 0.11), (protan, 0.09), (deutan, 0.09)):
+        lab = np.cbrt((linear @ np.transpose(seen)).clip(0, 1) @ np.transpose(to_lms)) @ np.transpose(to_lab)
+        apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+        assert apart[np.triu_indices(12, 1)].min() > least
+
+
 def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_one(reviewed_scans):
     parent, listed = reviewed_scans
     drawn = read_pictures(record_path(parent / "out" / RECORDS, "b"))
