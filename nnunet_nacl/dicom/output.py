@@ -31,7 +31,7 @@ SCHEME = "99NNUNETNACL"
 
 _MAKER = "nnunet_nacl"
 _ON_GRID = 0.1  # voxels
-_EXAMPLE = '{"liver": {"code": "10200004", "meaning": "Liver", "category": "AnatomicalStructure"}}'
+_EXAMPLE = '{"liver": {"code": "10200004", "meaning": "Liver"}}'
 _REPORTED = {
     "predicted_dice": ("DICE", "Predicted Dice"),
     "predicted_dice_low": ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval"),
@@ -53,11 +53,11 @@ _PROBABILITY = "PROBABILITY", "Probability of the structure"
 
 
 class StructureCode(TypedDict):
-    """What a structure is, in a coding scheme; SNOMED CT (SCT) unless it says another."""
+    """What a structure is, an AnatomicalStructure in SNOMED CT (SCT) unless it says another category or scheme."""
 
     code: str
     meaning: str
-    category: str
+    category: NotRequired[str]
     scheme: NotRequired[str]
 
 
@@ -71,8 +71,8 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
     read = decode(dict[str, StructureCode], {name: content[name] for name in structures}, path, fix=f"as in {_EXAMPLE}")
     categories = codes.cid7150.dir()
     for name, code in read.items():
-        if code["category"] not in categories:
-            raise UserError(f"{path}: {name} has the category {code['category']!r}; there are {', '.join(categories)}.")
+        if (category := code.setdefault("category", "AnatomicalStructure")) not in categories:
+            raise UserError(f"{path}: {name} has the category {category!r}; there are {', '.join(categories)}.")
         texts = ((code["code"], 16), (code.get("scheme", "SCT"), 16), (code["meaning"], 64), (name[:64], 64))
         for value, most in texts:
             if not 0 < len(value.strip()) <= most or not value.isprintable() or "\\" in value:

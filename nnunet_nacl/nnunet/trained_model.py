@@ -256,8 +256,10 @@ def learn_profiles(
     segmentations = {record.case: record.key["files"].get("segmentation") for record in records}
     if todo := [case for case, numbers in profiles.items() if not len(numbers)]:
         paths = {case: Path(file["path"]) for case, file in segmentations.items() if file}
+        if missing := [case for case in todo if case not in paths]:
+            raise UserError(f"{missing[0]}: it has no segmentation beside its probabilities.")
         look = partial(_profile, model, preprocessed_cases(model, todo), paths)
-        outcomes = side_by_side(look, todo, num_processes, lambda case: paths.get(case, Path(case)))
+        outcomes = side_by_side(look, todo, num_processes, paths.__getitem__)
         for case, outcome in tqdm(outcomes, "look at", len(todo), unit="scan", leave=False):
             if isinstance(outcome, str):
                 raise UserError(outcome)
@@ -267,8 +269,6 @@ def learn_profiles(
 
 
 def _profile(model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case: str) -> np.ndarray:
-    if case not in paths:
-        raise UserError(f"{case}: it has no segmentation beside its probabilities.")
     data, _, properties = read_preprocessed(data_set, case)
     image = np.asarray(data[: model.opened.num_channels], np.float16)
     segmentation = model.opened.read_labels(paths[case])[0]

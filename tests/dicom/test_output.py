@@ -294,6 +294,8 @@ def test_codes_that_are_missing_or_damaged_are_named(tmp_path, codes) -> None:
         return str(error.value)
 
     assert read_codes(codes, list(CODES)) == CODES
+    short = write_codes(tmp_path / "short.json", {"anterior": {"code": "4421005", "meaning": "Cell structure"}})
+    assert read_codes(short, ["anterior"]) == {"anterior": CODES["anterior"]}
     assert "no code for posterior; add" in refused({"anterior": CODES["anterior"]})
     assert "anterior.meaning: Field required" in refused(CODES | {"anterior": {"code": "1", "category": "Tissue"}})
     assert "category 'Organ'; there are AnatomicalStructure" in refused(

@@ -164,7 +164,7 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, t
     assert np.ptp(np.array(seen.values, float), axis=0).max() > 0.01
     files = [{"segmentation": file_key(tmp_path / f"{name}.nii.gz")} for name in names]
     unseen = [replace(record, profile=(), key={"files": at, "settings": {}}) for record, at in zip(records, files)]
-    read = learn_profiles(unseen, names, model)
+    read = learn_profiles(unseen, names, model, num_processes=2)
     np.testing.assert_allclose(np.array(read.values, float), np.array(seen.values, float), atol=1e-5)
     for path in place.glob("scan_4*"):
         path.unlink()
