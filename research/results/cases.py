@@ -31,6 +31,7 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers import crossfit, fitting
 from nnunet_nacl.numbers.crossfit import CrossFit, choose, parts_of
 from nnunet_nacl.numbers.fitting import Voxels
+from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, probabilities
 from nnunet_nacl.numbers.presence import learn_presence
@@ -125,11 +126,13 @@ class Cases:
         rows = rows.assign(
             patient=self.patients(names), network_dice=network.predicted_dice, network_entropy=network.entropy
         )
+        scores = learned.quality.learned.scores
         for column, aim in aims.items():
             bad = dict.fromkeys(structures, aim["bad"])
             try:
-                flags = learned.quality.flags(bad, structures, aim.get("find"), aim.get("miss"))
-                rows[column] = [float(flags.flags(score)) for score in rows.score - aim["bad"]]
+                flags = Flags.of(scores, bad, structures, aim.get("find"), aim.get("miss"))
+                limit = -np.inf if flags.threshold is None else flags.threshold
+                rows[column] = (~(rows.score - aim["bad"] > limit)).astype(float)  # without a score: flagged
             except UserError:  # too few patients
                 rows[column] = np.nan
         return rows
