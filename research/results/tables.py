@@ -51,8 +51,10 @@ class Values:
         if kind == "p":
             return f"{row.n_patients:.0f}"
         digits, interval = int(kind[0]), "i" in kind and not pd.isna(row.low)
-        ends = f" [{row.low:.{digits}f}, {row.high:.{digits}f}]" if interval else ""
-        return f"{row.value:.{digits}f}{ends}"
+        value, low, high = (
+            f"{each + 0:.{digits}f}".replace("-0.00", "0.00") for each in (row.value, row.low, row.high)
+        )
+        return f"{value} [{low}, {high}]" if interval else value
 
     def lines(self, title: str, rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         """A table; a row without keys is a heading."""
@@ -159,18 +161,19 @@ def _recall(values: Values) -> list[str]:
 
 
 def _losses(values: Values) -> list[str]:
+    trained = [loss for loss in LOSSES if (values.table.trainer == f"{loss}_{SCHEDULE}").any()]
     rows: list[Row] = []
-    for method in ("as trained", "map"):
+    for method in ("as trained", "map") if trained else ():
         rows.append((method if method == "as trained" else "with a map", None))
-        for loss in LOSSES:
+        for loss in trained:
             keys = {"trainer": f"{loss}_{SCHEDULE}", "method": method, "cases": "folds"}
             rows.append((loss.replace("DiceCE", "Dice + CE (nnU-Net's)"), keys))
-    columns = _quantities({"Dice": "Dice where present"}, "2") + _quantities(
-        {"missed": "missed", "invented": "invented"}, "2"
-    )
+    columns = _quantities({"patients (scans)": "NLL all"}, "n") + _quantities({"Dice": "Dice where present"}, "2")
+    columns += _quantities({"missed": "missed", "invented": "invented"}, "2")
     columns += _quantities({"ECE foreground": "ECE foreground", "pooled ECE predicted": "pooled ECE predicted"}, "2i")
-    columns += _quantities({"NLL": "NLL all"}, "4")
-    return values.lines("loss", rows, columns)
+    lines = values.lines("loss", rows, columns + _quantities({"NLL": "NLL all"}, "4")) if rows else []
+    missing = [loss for loss in LOSSES if loss not in trained]
+    return [*lines, *([""] if lines and missing else []), *([f"Not shown: {', '.join(missing)}."] if missing else [])]
 
 
 def _data_sets(values: Values) -> list[str]:
