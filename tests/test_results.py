@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,12 +12,8 @@ import torch
 from nnunet_nacl.numbers.fitting import Voxels, fit_affine
 from tests.pages import ROOT
 
-sys.path.insert(0, str(ROOT / "research" / "results"))
-import cases  # noqa: E402
-import measure  # noqa: E402
-import render  # noqa: E402
-import rows  # noqa: E402
-import tables  # noqa: E402
+sys.path.insert(0, str(ROOT / "research" / "results"))  # its scripts import each other
+cases, measure, render, rows, tables = map(import_module, ("cases", "measure", "render", "rows", "tables"))
 
 
 def test_pages_hold_what_the_table_has_and_differ_once_a_row_is_changed_or_gone() -> None:

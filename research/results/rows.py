@@ -46,7 +46,7 @@ def results() -> pd.DataFrame:
 def put(rows: Iterable[Mapping[str, Any]], **common: Any) -> None:
     """Write rows into results.csv in place of those of the same keys; `common` are values that all of them have."""
     new = pd.DataFrame([common | dict(row) for row in rows]).reindex(columns=[*KEYS, *VALUES])
-    new[KEYS], new[VALUES[:3]] = new[KEYS].fillna(""), new[VALUES[:3]].astype(float).round(9)
+    new[KEYS], new[VALUES[:3]] = new[KEYS].astype(object).fillna(""), new[VALUES[:3]].astype(float).round(9)
     every = pd.concat([results(), new]) if len(results()) else new
     every = every.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
     write_csv("results.csv", every.assign(**{name: every[name].astype("Int64") for name in VALUES[3:]}))
