@@ -19,9 +19,9 @@ TASK_NAME = "Task90_VirtualBrains"
 LABELS = ("background", "grey matter", "white matter")
 SPACING_MM = 3.5
 NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 16, 40, 8
-NOISE = 12.0
+NOISE = 15.0
 """How many times the noise of a noisy scan is that of a clean one: no network that saw clean scans alone can cope."""
-BAD = ("0.6",)
+BAD = ("0.65",)
 """Dice below which a brain is bad: that of clean scans is well above it, that of noisy ones well below."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -14,8 +15,7 @@ import pytest
 
 
 def start(folder):
-    trainers = [f"nnUNetTrainer{loss}_2epochs_2iters_adam" for loss in ("DiceCE", "NACL")]
-    options = ["-o", str(folder), "-device", "cpu", "-tr", *trainers]
+    options = ["-o", str(folder), "-device", "cpu", "-tr", "nnUNetTrainerDiceCE_10epochs_100iters_adam"]
     return subprocess.Popen(
         [sys.executable, "-m", "nnunet_nacl", "demo", *options],
         stdout=subprocess.PIPE,
@@ -50,8 +50,12 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     assert process.returncode == 0, output
     comparison = tmp_path / "comparison" / "Dataset090_VirtualBrains__2d_small"
     document = json.loads((comparison / "comparison.json").read_text())
-    assert document["trainers"][-1]["label"] == "NACL, calibrated"
-    [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
+    assert [trainer["label"] for trainer in document["trainers"]] == ["as trained", "calibrated"]
+    [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_10epochs*")
+    with open(predicted / "review.csv", newline="", encoding="utf-8") as file:
+        flagged = sorted(row["case"] for row in csv.DictReader(file) if row["flag"] == "yes")
+    assert flagged == [f"brain_{number:03d}" for number in range(58, 65, 2)]  # the noisy ones, and no other
+    assert "4 of 8 scans are flagged" in output and len(output.splitlines()) <= 25
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 8 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]
     assert len(dataset["cases"]) == 40
@@ -60,4 +64,4 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     tmp_path.rename(moved)
     process = start(moved)
     output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0 and "$ nnUNetv2" not in output, output
+    assert process.returncode == 0 and "4 of 8 scans are flagged" in output, output
