@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from cases import Cases, measure, quick_cross_fit, read_cases
-from rows import mean_row, pooled_gap_row, put
+from rows import mean_row, pooled_gap_row, put, remove
 
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import CaseRecord, scores
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import SavedPredictions, Work
 from nnunet_nacl.numbers.crossfit import choose, parts_of
@@ -28,6 +30,7 @@ METRICS = ("ECE:foreground", "ECE:predicted", "NLL:all", "NLL:predicted", "Brier
 def losses_rows(study: Study) -> None:
     """Part `losses`: every training that is finished; differences are to nnU-Net's loss in the same folds and seeds."""
     runs = {run: values_of(*run, study) for run in finished(study)}
+    remove([f"{loss}_{SCHEDULE}" for loss in LOSSES])  # their key `training` changes with every training
     keys = {"dataset": "LIDC", "configuration": study.configuration, "cases": "folds", "structure": "nodule"}
     for loss in LOSSES:
         own = [run for run in runs if run[0] == loss]
@@ -46,8 +49,10 @@ def finished(study: Study) -> Iterator[tuple[str, str, str]]:
     """Loss, seed and fold of the trainings that have validated."""
     for loss in LOSSES:
         for seed in SEEDS:
-            for summary in sorted(study.model(f"{loss}_{SCHEDULE}{seed}").glob("fold_*/validation/summary.json")):
-                yield loss, seed, summary.parent.parent.name[5:]
+            with suppress(UserError):  # there is no such model
+                model = study.model(f"{loss}_{SCHEDULE}{seed}")
+                for summary in sorted(model.glob("fold_*/validation/summary.json")):
+                    yield loss, seed, summary.parent.parent.name[5:]
 
 
 def describe(runs: list[tuple[str, str, str]]) -> str:
@@ -100,4 +105,4 @@ def value_rows(values: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def difference_rows(values: pd.DataFrame, reference: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Of the same cases in the same order."""
     for name in values.columns[1:-3]:
-        yield mean_row(values[name].to_numpy() - reference[name].to_numpy(), values.patient, quantity=name)
+        yield mean_row(values[name].to_numpy() - reference[name].to_numpy(), values.patient, exact=False, quantity=name)

@@ -370,6 +370,7 @@ def difference_rows(values: Mapping[str, pd.DataFrame], patient: Mapping[str, st
             yield mean_row(
                 own[name] - other.loc[own.index, name],
                 patients,
+                exact=False,
                 method=f"{MAP} less {method}",
                 quantity=name.replace(":", " "),
             )

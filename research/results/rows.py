@@ -48,20 +48,33 @@ def put(rows: Iterable[Mapping[str, Any]], **common: Any) -> None:
     new = pd.DataFrame([common | dict(row) for row in rows]).reindex(columns=[*KEYS, *VALUES])
     new[KEYS], new[VALUES[:3]] = new[KEYS].astype(object).fillna(""), new[VALUES[:3]].astype(float).round(9)
     every = pd.concat([results(), new]) if len(results()) else new
-    every = every.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
-    write_csv("results.csv", every.assign(**{name: every[name].astype("Int64") for name in VALUES[3:]}))
+    write_results(every.drop_duplicates(KEYS, keep="last"))
     print(new[["cases", "method", "quantity", *VALUES]].to_string(index=False), flush=True)
 
 
-def mean_row(values: Sequence[float], patients: Sequence[str], **keys: Any) -> dict[str, Any]:
+def remove(trainers: Sequence[str]) -> None:
+    """Remove the rows of trainers from results.csv."""
+    found = results()
+    write_results(found[~found.trainer.isin(trainers)])
+
+
+def write_results(table: pd.DataFrame) -> None:
+    """Write results.csv, sorted by its keys."""
+    table = table.sort_values(KEYS, kind="stable", ignore_index=True)
+    write_csv("results.csv", table.assign(**{name: table[name].astype("Int64") for name in VALUES[3:]}))
+
+
+def mean_row(values: Sequence[float], patients: Sequence[str], *, exact: bool = True, **keys: Any) -> dict[str, Any]:
     """The mean over cases where a value is defined, with an interval by drawing patients, each with all its cases.
 
-    Of shares of nothing, or of all, Clopper and Pearson's interval (1934) for as many patients.
+    Of shares of nothing, or of all, Clopper and Pearson's interval (1934) for as many patients, if it is `exact`.
     """
     values, patients = np.asarray(values, float), np.asarray(patients, str)
     found = mean_interval(values, n_bootstrap=DRAWS, seed=0, groups=patients.tolist())
     n, low, high = len(set(patients[~np.isnan(values)])), found.low, found.high
-    if n and found.mean in (0, 1) and np.isin(values[~np.isnan(values)], (0, 1)).all():  # all draws are the same
+    if (
+        exact and n and found.mean in (0, 1) and np.isin(values[~np.isnan(values)], (0, 1)).all()
+    ):  # all draws are the same
         ends = binomtest(round(found.mean * n), n).proportion_ci(method="exact")
         low, high = ends.low, ends.high
     return keys | {"value": found.mean, "low": low, "high": high, "n_patients": n, "n_cases": found.n}
