@@ -150,7 +150,7 @@ def calibrate_model(
     if opened and opened.previous_stage:
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
     if any(each.form == "given" for each in record.fitted.forms):
-        notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
+        notes.append("the map is shrunk towards that of the model's validation cases, as far as these cases allow.")
     needed, n_patients = patients_needed(DEFAULT_ALPHA), record.quality.n_patients if record.quality else 0
     if few := of_folds is not None and n_patients < needed:
         notes.append(

@@ -119,7 +119,8 @@ def _flag_lines(scores: ScanScores) -> list[str]:
     rows, unknown, needed = [], dict[str, str](), patients_needed(1 - Fraction(str(DEFAULT_FIND)))
     for cost in flag_costs(scores).itertuples():
         if math.isnan(cost.flagged):
-            unknown[f"{cost.bad:g}"] = f"{cost.n_patients} patients have such a scan, it takes {needed}"
+            n = cost.n_patients
+            unknown[f"{cost.bad:g}"] = f"{n} patient{'s have' if n != 1 else ' has'} such a scan, it takes {needed}"
             continue
         shares = (f"{100 * share:.0f} %" for share in (cost.share_bad, cost.flagged, cost.by_entropy, cost.at_random))
         are, look, entropy, random = (text.replace("nan %", "-") for text in shares)

@@ -22,7 +22,7 @@ probabilities (-i), measured first where they were not.
 _EPILOG = """\
 examples:
   nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer Ours=nnUNetTrainerNACL nnUNetTrainer+calibrated -o comparison
-  nnunet_nacl compare -i Stock=test_stock NACL=test_nacl -gt labelsTs -o test
+  nnunet_nacl compare -i A=test_a B=test_b -gt labelsTs -o test
 """
 
 _MOST_DRAWS = 100_000  # their counts take 8 bytes per draw and case: 0.8 GB for 1,000 cases

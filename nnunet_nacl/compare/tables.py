@@ -25,7 +25,7 @@ from nnunet_nacl.numbers.quality_report import QualityReport, quality_report
 from nnunet_nacl.show.tables import Rows, frames, number, ten_worst, text_of
 
 MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
-DICE, PROBABILITY = "Dice where it is there", "probability that"
+DICE, PROBABILITY = "Dice where present", "probability that"
 TABLES = "tables"
 """Folder beside comparison.json."""
 NOT_TESTED = "not tested"

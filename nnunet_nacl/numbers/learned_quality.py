@@ -36,7 +36,7 @@ from nnunet_nacl.numbers.presence import present_by_others
 DEFAULT_ALPHA = 0.1
 DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]
 """Columns of predicted Dice and the ends of its intervals, whose level is 1 - ``DEFAULT_ALPHA``."""
-SINGLE_NETWORKS = "from single networks; the errors of an average of networks may differ"
+SINGLE_NETWORKS = "from single networks; the errors of an ensemble may differ"
 """Said beside what was not learned from predictions as they are deployed."""
 _SHARES, _VOLUMES = (0.0, 1.0), (0.0, math.inf)
 

@@ -301,8 +301,8 @@ def _sentences(outcome: Outcome) -> list[str]:
     n, looked_at, changed = (drawn[key] + other[key] for key in ("n", "looked_at", "changed"))
     judged, upper = drawn["judged"], 100 * outcome.unseen_upper
     lines = [
-        f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were changed, and {changed} "
-        f"of {looked_at} others."
+        f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were corrected or "
+        f"rejected, and {changed} of {looked_at} others."
     ]
     if judged:
         lines.append(
@@ -313,7 +313,8 @@ def _sentences(outcome: Outcome) -> list[str]:
         if judged < drawn["n"]:
             lines.append(f"{drawn['n'] - judged} of those chosen are not judged; the others are taken for a sample.")
     else:
-        lines.append("How many bad scans are left unseen is not known: choose some by chance (predict -also).")
+        how = "judge those that were chosen by chance" if drawn["n"] else "choose some by chance (predict -also)"
+        lines.append(f"How many bad scans are left unseen is not known: {how}.")
     if outcome.predicted:
         lines.append("Flagged scans are no sample of all: intervals may hold less often in them.")
     return lines

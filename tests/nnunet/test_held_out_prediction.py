@@ -165,7 +165,7 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     printed, found = capsys.readouterr().out, json.loads(path.read_text())
     given, earlier = found["maps"]["given"], before["maps"][before["form"]]
     np.testing.assert_allclose(*(loaded_map(content, False).coefficients() for content in (given, earlier)))
-    assert "note: the map is drawn to that of the model" in printed
+    assert "note: the map is shrunk towards that of the model" in printed
     assert found["quality"]["learned"] == before["quality"]["learned"] and "6 patients; with fewer than 9" in printed
     assert {tried["form"] for tried in found["fitted"]["forms"]} == {"temperature", "shift", "given", "conditional"}
     assert CalibratedModel.open(model).with_map().calibration is not None

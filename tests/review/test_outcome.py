@@ -128,7 +128,7 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     (output / "outcome.html").unlink()
     assert main(["review", "-back", str(output), "-marks", str(marks)]) == 0
     printed = capsys.readouterr().out
-    assert "1 of 2 flagged scans that were looked at were changed, and 1 of 4 others." in printed
+    assert "1 of 2 flagged scans that were looked at were corrected or rejected, and 1 of 4 others." in printed
     # 4 of 6 not flagged, 1 of 3 drawn bad; two bad among four leave at most one in three drawn with probability 1/2
     assert "Bad and not flagged: 22.2 % of all scans" in printed and "at most 33.3 %" in printed
     document = read_dict(output / "outcome.json")
