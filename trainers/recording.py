@@ -133,9 +133,9 @@ def _evaluate(validation: Path, references: Path, log: Callable[[str], None]) ->
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.records import Work
 
-    output, work = validation / FILE_NAME, Work(with_sample=True)
+    output, folder = validation / FILE_NAME, PredictionFolder.open(validation, references)
+    work = Work(settings=folder.settings, with_sample=True)
     remove_leftovers(validation)
-    folder = PredictionFolder.open(validation, references)
     found = measure_folders({"": folder}, work, jobs=default_num_processes)
     for case, problem in found.problems.items():
         log(f"WARNING: calibration: {case}: {problem}")

@@ -17,28 +17,35 @@ from nnunet_nacl.show import layout
 
 
 @layout.figure_settings()
-def draw_flags(scores: ScanScores, recall: Mapping[str, LearnedRecall], path: str | os.PathLike) -> Path:
+def draw_flags(
+    scores: ScanScores,
+    recall: Mapping[str, LearnedRecall],
+    path: str | os.PathLike,
+    bad: Mapping[str, Mapping[str, float]] | None = None,
+) -> Path:
     """Draw the share of bad scans found by that of scans looked at, and the share of voxels found by the labels' size.
 
     Args:
-        scores: Of the calibration scans; all structures count, patients weigh the same among those with a bad scan.
+        scores: Of the calibration scans; patients weigh the same among those with a bad scan.
         recall: By name of the structure; those that labels of some scans have are drawn.
+        bad: Of each curve its name, and by key of each structure that counts the Dice below which it is bad; None:
+            all structures count, and there is a curve for each of ``LIMITS``.
         path: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
     """
+    bad = bad or {f"a Dice below {limit:g}": dict.fromkeys(scores.score, limit) for limit in LIMITS}
     drawn = {name: its for name, its in recall.items() if not np.isnan(its.times_larger or [np.nan])[0]}
     body, [axes, *others] = layout.new_panels(2 if drawn else 1, (4.8, 4.0))
     legend = []
-    for limit, color in zip(LIMITS, (layout.INK, layout.BLUE, layout.VERMILLION, layout.GREEN)):
-        by_structure = dict.fromkeys(scores.score, limit)
+    for (name, by_structure), color in zip(bad.items(), (layout.INK, layout.BLUE, layout.VERMILLION, layout.GREEN)):
         are_bad, look = scores.are_bad(by_structure), dict[str, Any](color=color, linewidth=1.6)
         if not are_bad.any():
             continue
-        label = f"bad: a Dice below {limit:g} ({are_bad.sum()} scans)"
+        label = f"bad: {name} ({are_bad.sum()} scans)"
         legend.append(Line2D([], [], label=label, **look))
         looked, found = _found(scores.of_scans(by_structure), are_bad, scores.patient)
-        axes.step(looked, found, where="post", gid=f"found {limit:g}", **look)
+        axes.step(looked, found, where="post", gid=f"found {name}", **look)
         looked, found = _found(-np.array(scores.entropy, float), are_bad, scores.patient)
-        axes.step(looked, found, where="post", gid=f"entropy {limit:g}", **look | {"linewidth": 0.8, "alpha": 0.45})
+        axes.step(looked, found, where="post", gid=f"entropy {name}", **look | {"linewidth": 0.8, "alpha": 0.45})
     axes.axline((0, 0), slope=1, color=layout.INK, linewidth=1, linestyle="--")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of the scans looked at", ylabel="share of the bad ones found")
     axes.grid(True)

@@ -110,11 +110,13 @@ def calibrate_model(
     check_output_map(path)
     network = {"device": device, "step_size": step_size, "mirroring": mirroring}
     opened = TrainedModel.open(place, folds, checkpoint) if place else None
-    work, records = Work(with_sample=True), path.with_name(f"{path.stem}_records")
-    if opened is None:
+    records = path.with_name(f"{path.stem}_records")
+    predictions = opened.opened if opened else None
+    if predictions is None:
         log(f"{folder} is taken for a folder of predictions; name a model (-d, -c) for images.")
         predictions = _open_predictions(folder or Path(), Path(labels or ""), dataset_json, plans)
-        work = replace(work, settings=kept_settings(predictions.folder) or work.settings)
+    work = Work(settings=kept_settings(predictions.folder) or predictions.settings, with_sample=True)
+    if opened is None:
         held_out = measure_folders({"": predictions}, work, jobs=num_processes, title="measure")
     elif folder is None:
         held_out = measure_validation(opened, network, work, jobs=num_processes, any_age=any_age, log=log)

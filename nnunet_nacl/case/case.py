@@ -159,6 +159,11 @@ class EvaluationSettings:
                     f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {getattr(self, name)!r}."
                 )
 
+    @property
+    def reach(self) -> str:
+        """How far the masks around structures reach, in words."""
+        return f"{self.dilation_mm:g} mm (dilated, near) and {self.boundary_mm:g} mm (boundary)"
+
     def differing(self, other: EvaluationSettings) -> str:
         """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
         pairs = ((name, value, getattr(other, name)) for name, value in vars(self).items())

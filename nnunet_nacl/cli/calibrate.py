@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from functools import partial
+import logging
 from pathlib import Path
 
 from nnunet_nacl.cli import options
 from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared
 from nnunet_nacl.errors import UserError
 
+_LOG = logging.getLogger(__name__)
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
 
 _DESCRIPTION = """\
@@ -43,9 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     forms = ("auto", "temperature", "shift", "conditional")
     form = "temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow"
     add("-form", metavar="FORM", choices=forms, default="auto", help=form)
-    add_shared(parser, "-groups")
+    add_shared(parser, "-groups", "-bad", "-structures")
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
-    add_shared(parser, *NETWORK, "-np", "--trust_checkpoint")
+    add_shared(parser, *NETWORK, "-np", "--trust_checkpoint", "--quiet")
     add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
     training = "with -i IMAGES: take cases that the folds were trained on, too"
     add("--allow-training-cases", action="store_true", help=training)
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibrate.workflow import calibrate_model
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.files import check_ours
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.numbers.flags import Flags
 
     processes = options.number_of_processes(args.np)
     model = _model(args)
@@ -65,6 +67,10 @@ def run(args: argparse.Namespace) -> int:
         return _take_given(args, model)
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
     check_ours([output.with_suffix(".png")])
+    bad, files = None, {"dataset_json": args.djfile, "plans": args.pfile}
+    if args.bad or args.structures:
+        folder = PredictionFolder.open(model or args.i, need_reference=False, **files)
+        bad = options.bad_of(args, folder.labels.structures)
     record = calibrate_model(
         model,
         images=args.i,
@@ -77,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         any_age=args.any_age,
         training_cases=args.allow_training_cases,
-        dataset_json=args.djfile,
-        plans=args.pfile,
-        log=partial(print, file=sys.stderr),
+        log=_LOG.info,
+        **files,
         **options.network_of(args),
     )
-    print(calibration_text(record, verbose=args.verbose))
+    flags = Flags.of(record.learned.scores, bad, record.names) if record.learned and bad else None
+    print(calibration_text(record, flags, verbose=args.verbose))
     for note in record.origin.notes:
         print(f"note: {note}")
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
@@ -91,12 +97,13 @@ def run(args: argparse.Namespace) -> int:
         from nnunet_nacl.calibrate.flag_figure import draw_flags
 
         try:
+            curves = {flags.called_bad: bad} if flags and bad else None
             recall = {record.names[key]: its for key, its in record.quality.recall.items()} if record.quality else {}
-            print(f"figure: {draw_flags(learned.scores, recall, output.with_suffix('.png'))}")
+            print(f"figure: {draw_flags(learned.scores, recall, output.with_suffix('.png'), curves)}")
         except UserError as error:  # of a full disk: the map is whole
             drawn = False
-            print(f"nnunet_nacl calibrate: the map is written, its figure is not: {error}", file=sys.stderr)
-    print(verdict(record))
+            _LOG.error("nnunet_nacl calibrate: the map is written, its figure is not: %s", error)
+    print(verdict(record, flags))
     options.report_problems("calibrate", record.origin.problems, "cases could not be used")
     return 0 if drawn and not record.origin.problems else 1
 

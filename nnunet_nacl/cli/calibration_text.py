@@ -12,7 +12,7 @@ from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.tables import detected_text, presence_text
 from nnunet_nacl.errors import named_together
-from nnunet_nacl.numbers.flags import DEFAULT_FIND, ScanScores, flag_costs, patients_needed
+from nnunet_nacl.numbers.flags import Flags, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
 from nnunet_nacl.show.tables import frames, number, ten_worst, text_of
@@ -21,7 +21,7 @@ _SHOWN = ("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near"
 _MASKS = ("all", "predicted", "near")
 
 
-def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
+def calibration_text(record: CalibrationMap, flags: Flags | None = None, *, verbose: bool = False) -> str:
     """The map, what it changes on cases that its fit has not seen, and what it promises; ``verbose`` in all numbers."""
     names, effect, quality = record.names, record.fitted.effect, record.quality or MapQuality()
     if not verbose:
@@ -37,7 +37,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
         lines += [text, ""]
     lines += _promises(quality, names, verbose)
     if quality.learned:
-        lines += ["", *_flag_lines(quality.learned.scores)]
+        lines += ["", *_flag_lines(quality.learned.scores, names, flags)]
     if quality.recall:
         lines += ["", *_recall_lines(quality.recall, names, verbose)]
     if quality.presence and (presence := presence_text(quality.presence, names, every=verbose)):
@@ -45,7 +45,7 @@ def calibration_text(record: CalibrationMap, *, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def verdict(record: CalibrationMap) -> str:
+def verdict(record: CalibrationMap, flags: Flags | None = None) -> str:
     """What the map does to confidence where something is segmented, and to labels; and what flags cost."""
     effect = record.fitted.effect
     confidence, accuracy, error, nll, brier = (
@@ -65,6 +65,9 @@ def verdict(record: CalibrationMap) -> str:
         f"{confidence[1]}, pooled ECE {error[0]} -> {error[1]}. NLL {nll[0]} -> {nll[1]} ({sure}), "
         f"Brier {brier[0]} -> {brier[1]}. Each case was calibrated by a map that has not seen it; labels are unchanged."
     )
+    if flags:
+        share = f"look at {100 * flags.share_flagged:.0f} % of the scans" if not flags.why_not else flags.why_not
+        return f"{text}\nTo find 9 of 10 bad scans ({flags.called_bad}): {share}."
     costs = flag_costs(record.learned.scores).dropna(subset="flagged") if record.learned else None
     if costs is not None and len(costs):
         looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs.itertuples())
@@ -114,24 +117,25 @@ def _slopes(record: CalibrationMap) -> list[str]:
     ]
 
 
-def _flag_lines(scores: ScanScores) -> list[str]:
-    """What it costs to find nine of ten bad scans."""
-    rows, unknown, needed = [], dict[str, str](), patients_needed(1 - Fraction(str(DEFAULT_FIND)))
-    for cost in flag_costs(scores).itertuples():
+def _flag_lines(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> list[str]:
+    """What it costs to find nine of ten scans below each limit, or some share of those that the user calls bad."""
+    rows, unknown = [], dict[str, str]()
+    bad = {key: flags.bad[name] for key, name in names.items() if name in flags.bad} if flags else None
+    for cost in flag_costs(scores, bad).itertuples():
+        what = f"{100 * cost.find:g} % of the bad scans" if flags else f"a Dice below {cost.bad:g}"
         if math.isnan(cost.flagged):
-            n = cost.n_patients
-            unknown[f"{cost.bad:g}"] = f"{n} patient{'s have' if n != 1 else ' has'} such a scan, it takes {needed}"
+            n, needed = cost.n_patients, patients_needed(1 - Fraction(str(cost.find)))
+            unknown[what] = f"{n} patient{'s have' if n != 1 else ' has'} such a scan, it takes {needed}"
             continue
         shares = (f"{100 * share:.0f} %" for share in (cost.share_bad, cost.flagged, cost.by_entropy, cost.at_random))
         are, look, entropy, random = (text.replace("nan %", "-") for text in shares)
         interval = "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %")
-        rows.append(
-            {"to find 9 of 10 scans with a Dice below": f"{cost.bad:g}", "which are": are, "look at": look}
-            | {"95 % interval": interval, "by entropy": entropy, "at random": random}
-        )
-    lines = [text_of(rows)] if rows else []
-    lines += named_together({f"a Dice below {limit}": why for limit, why in unknown.items()})
-    return [*lines, "`nnunet_nacl predict` flags them: -bad, -find, -miss and -structures are chosen there."]
+        row = {"to find": what} if flags else {"to find 9 of 10 scans with": what, "which are": are}
+        row |= {"look at": look, "95 % interval": interval, "by entropy": entropy, "at random": random}
+        rows.append(row)
+    lines = ([flags.aim] if flags else []) + ([text_of(rows)] if rows else []) + named_together(unknown)
+    more = "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
+    return [*lines, "`nnunet_nacl predict` with the same -bad flags them; -find names the share." if flags else more]
 
 
 def _recall_lines(learned: Mapping[str, LearnedRecall], names: Mapping[str, str], verbose: bool) -> list[str]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import add_shared, number_of_processes
+from nnunet_nacl.cli.options import add_shared, bad_of, number_of_processes
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
@@ -51,11 +51,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-unranked", metavar="LABEL", help=unranked, **several)
     add("--allow-missing", action="store_true", help="compare on what all have, and say so on every output")
     add("--allow-training-cases", action="store_true", help="compare what networks saw, and say so on every output")
-    add_shared(parser, "-bad")
+    add_shared(parser, "-bad", "-structures")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add("--no_page", action="store_true", help="make no page")
-    add_shared(parser, "-np", "--trust_checkpoint")
+    add_shared(parser, "-np", "--trust_checkpoint", "--quiet")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.compare.entries import Options, read_entries
     from nnunet_nacl.compare.figures import write_figures
     from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, make_page, write_comparison
-    from nnunet_nacl.compare.tables import comparison_tables, write_tables
-    from nnunet_nacl.numbers.flags import DEFAULT_BAD, read_bad
+    from nnunet_nacl.compare.tables import WITHOUT_BAD, comparison_tables, write_tables
 
     _check(args)
     entries, folder = read_entries(args.entries, args.unranked or ()), Path(args.o)
@@ -86,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
     if len(located) < len(args.d or ()):
         raise UserError(f"-d names one of {', '.join(located)} twice; name each data set once.")
     check_output_folder(folder)
+    bad = {name: bad_of(args, data.entries[0].first.labels.structures) for name, data in located.items()}
     datasets = [align(data) for data in located.values()]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    bad = {data.name: read_bad(args.bad, data.structures, default=DEFAULT_BAD) for data in datasets}
     promises = {data.name: promises_of(data) for data in datasets}
     tables = comparison_tables(comparison, promises, bad)
     written = write_tables(tables, folder, comparison.notes)
@@ -99,11 +98,12 @@ def run(args: argparse.Namespace) -> int:
     path = write_comparison(document, folder)
     print("\n\n".join(table.to_text() for table in tables if not table.id.startswith("statistics")))
     for dataset in comparison.datasets:
-        print(f"\n{dataset.where}, p < {ALPHA} after Holm's correction:")
+        print(f"\n{dataset.where}, masks reach {dataset.settings.reach}; p < {ALPHA} after Holm's correction:")
         clear = comparison.tests(dataset).query("verdict not in ('none', 'untested')")
         for row in clear.itertuples():
             print(f"  {comparison.labels[row.trainer]}: {comparison.columns[row.column].title} {row.verdict}")
         print("  no difference\n" * clear.empty, end="")
+    print("" if args.bad else f"\n{WITHOUT_BAD}\n", end="")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
@@ -118,7 +118,6 @@ def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.calibrate.workflow import read_groups
     from nnunet_nacl.nnunet.prediction_folder import folds_asked_for
-    from nnunet_nacl.numbers.flags import parse_bad
 
     flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())
     if "-tr" in flags and not (args.d and args.c):
@@ -135,5 +134,4 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
-    args.bad = parse_bad(args.bad or ())
     read_groups(args.groups, ())

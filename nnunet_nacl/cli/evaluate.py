@@ -36,12 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
     add_shared(parser, *NETWORK)
     add("-o", metavar="FILE", help="output file, must end with .json")
-    add_shared(parser, "-np")
+    add_shared(parser, "-np", "--quiet")
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
     masks = {"dilated": "radius of the masks `dilated` and `near`", "boundary": "reach of `boundary`"}
     for mask, explained in masks.items():
-        add(f"-{mask}", metavar="MM", type=float, default=2.0, help=f"{explained} (default: %(default)s mm)")
-    add_shared(parser, "-bad")
+        add(f"-{mask}", metavar="MM", type=float, help=f"{explained} (default: 2 mm, or a wider voxel)")
+    add_shared(parser, "-bad", "-structures")
     add("-map", metavar="FILE", help="measure -i through this map, and how far its predicted Dice holds")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add("--verbose", action="store_true", help="print every structure, not the ten worst only")

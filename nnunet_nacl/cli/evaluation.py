@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nnunet_nacl.calibrate.map_file import map_of
 from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.case import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
-from nnunet_nacl.cli.options import model_of, network_of, number_of_processes, report_problems
+from nnunet_nacl.cli.options import bad_of, model_of, network_of, number_of_processes, report_problems
 from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import CsvColumn, check_ours, check_writable, checksum, to_csv_text, write_atomically
@@ -23,7 +24,6 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_fol
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
-from nnunet_nacl.numbers.flags import DEFAULT_BAD, parse_bad, read_bad
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import learn_presence
 from nnunet_nacl.numbers.quality_report import quality_report
@@ -44,17 +44,13 @@ _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measures, prints and writes; exit status 1 if something could not be evaluated."""
-    try:
-        settings = EvaluationSettings(args.bins, args.dilated, args.boundary)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    bad, processes = parse_bad(args.bad or ()), number_of_processes(args.np)
-    calibration, quality = None, None
+    processes, calibration, quality = number_of_processes(args.np), None, None
     if args.d is not None:
-        folders, title = _of_model(args, settings, processes)
+        folders, title = _of_model(args, processes)
     else:
         folders, title, calibration, quality = _of_folder(args)
-    first = next(iter(folders.values())).folder
+    opened = next(iter(folders.values()))
+    first, settings, bad = opened.folder, _settings(args, opened), bad_of(args, opened.labels.structures)
     output = first / FILE_NAME
     if len(folders) > 1:  # named after the checkpoint where `--predict` made the predictions
         output = first.parent.parent / FILE_NAME.replace(".", f"{first.name.removeprefix('validation')}.")
@@ -76,8 +72,7 @@ def evaluate(args: argparse.Namespace) -> int:
         if of_fold:
             Evaluation(of_fold, labels, settings, {}).write(folder.folder / FILE_NAME)
     print(_table_text(evaluation, one_line(f"{title}: {len(records)} cases"), args.verbose))
-    below = read_bad(bad, evaluation.names, default=DEFAULT_BAD)
-    evaluation.write(output, **map_of(first) | _report_quality(evaluation, quality, below, args.verbose))
+    evaluation.write(output, **map_of(first) | _report_quality(evaluation, quality, bad, args.verbose))
     for path in written[1:]:
         write_atomically(path, _csv_text(evaluation))
     print(f"\nwritten: {', '.join(map(str, written))}")
@@ -85,15 +80,23 @@ def evaluate(args: argparse.Namespace) -> int:
     return 1 if evaluation.problems else 0
 
 
-def _of_model(
-    args: argparse.Namespace, settings: EvaluationSettings, processes: int
-) -> tuple[dict[str, PredictionFolder], str]:
+def _settings(args: argparse.Namespace, folder: PredictionFolder) -> EvaluationSettings:
+    """What is measured: what the options say, else the default of the data set."""
+    asked = {"n_bins": args.bins, "dilation_mm": args.dilated, "boundary_mm": args.boundary}
+    try:
+        return replace(folder.settings, **{name: value for name, value in asked.items() if value is not None})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _of_model(args: argparse.Namespace, processes: int) -> tuple[dict[str, PredictionFolder], str]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
     model = model_of(args)
     if args.predict:
         opened, network = TrainedModel.open(model, args.f, args.chk), network_of(args)
+        work = Work(settings=_settings(args, opened.opened), with_sample=True)
         for fold in opened.folds:
-            predict_validation(opened, fold, network, Work(settings=settings, with_sample=True), jobs=processes)
+            predict_validation(opened, fold, network, work, jobs=processes)
         folders = {fold: open_predicted(opened, fold) for fold in opened.folds}
     else:
         folders = find_fold_folders(model, args.f)
@@ -109,7 +112,7 @@ def _of_folder(
     if not args.map:
         return expected, str(folder.folder), None, None
     if note := check_same_networks(Path(args.map), folder):
-        print(f"note: {note}", file=sys.stderr)
+        logging.getLogger(__name__).info("note: %s", note)
     calibration, quality, _ = open_map(Path(args.map), folder)
     if calibration is not None:  # beside what was measured of the predictions as they are
         args.o = args.o or str(args.i / "calibrated" / "calibration.json")
@@ -117,7 +120,7 @@ def _of_folder(
 
 
 def _report_quality(
-    evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float], every: bool
+    evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float] | None, every: bool
 ) -> dict[str, Any]:
     """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
     rows, notes, patients = evaluation.table, [], {}

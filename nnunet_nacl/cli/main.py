@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
+import logging
 import os
 import re
 import shutil
@@ -111,14 +113,23 @@ class _PrintableStream:
 
 
 def _run(argv: Sequence[str]) -> int:
+    log, handler = logging.getLogger("nnunet_nacl"), logging.StreamHandler()
+    log.addHandler(handler)
     try:
         args = build_parser(argv).parse_args(argv)
+        quiet = getattr(args, "quiet", False)
+        log.setLevel(logging.ERROR if quiet else logging.INFO)
         if getattr(args, "trust_checkpoint", False):
             from nnunet_nacl.nnunet.trust import TRUSTED
 
             TRUSTED.set(True)
         check_environment()
-        status = args.run(args)
+        if quiet:
+            with redirect_stdout(io.StringIO()) as said, redirect_stderr(io.StringIO()):
+                status = args.run(args)
+            print(*said.getvalue().splitlines()[-1:])
+        else:
+            status = args.run(args)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -132,6 +143,8 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"nnunet_nacl {argv[0]}: interrupted", file=sys.stderr)
         return 128 + (interrupt.args or (signal.SIGINT,))[0]
+    finally:
+        log.removeHandler(handler)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.errors import UserError, list_problems, one_line, some
 
 if TYPE_CHECKING:
     from nnunet_nacl.numbers.flags import Flags
@@ -21,8 +21,7 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
     return {"metavar": metavar, "help": text, **more}
 
 
-_BAD = "a case is bad below this Dice, or STRUCTURE=DICE for one (default: 0.8)"
-_BAD_SCAN = "flag scans that may be bad: Dice below this, or STRUCTURE=DICE (default: none)"
+_BAD = "a scan is bad below this Dice of a structure, or STRUCTURE=DICE (default: none)"
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
 _ALSO = "choose N scans by chance that are not flagged: they tell how many bad ones are left unseen"
 _SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
@@ -63,6 +62,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
     "-pages": _option("WHICH", _PAGES, choices=("flagged", "all", "none"), default="flagged"),
     "-np": _option("N", _AT_A_TIME, type=int),
+    "--quiet": {"help": "no progress bars: print errors and the last line only", **_SWITCH},
     "--trust_checkpoint": {"help": "load all that checkpoints hold, and call what plans.json names", **_SWITCH},
 }
 MODEL = ("-d", "-tr", "-p", "-c", "-f")
@@ -95,23 +95,35 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def add_flags(parser: Any) -> None:
     """Adds the options of a review list that say which scans are flagged."""
-    add_shared(parser, "-bad", help=_BAD_SCAN)
-    add_shared(parser, "-find", "-miss", "-structures", "-also", "--slicer")
+    add_shared(parser, "-bad", "-find", "-miss", "-structures", "-also", "--slicer")
+
+
+def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
+    """What ``-bad`` calls bad, by nnU-Net's key, of structures with these names; prints which of them do not count."""
+    from nnunet_nacl.numbers.flags import parse_bad, read_bad
+
+    if not args.bad:
+        for flag in ("find", "miss", "structures"):
+            if getattr(args, flag, None) is not None:
+                raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
+        return None
+    bad = read_bad(parse_bad(args.bad), names, args.structures)
+    if others := [name for key, name in names.items() if key not in bad]:
+        flag, verb = "-structures" if args.structures else "-bad", "does" if len(others) == 1 else "do"
+        counted = some([names[key] for key in bad])
+        print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
+    return bad
 
 
 def flags_of(
     args: argparse.Namespace, names: Mapping[str, str], quality: QualityOfMap | None, unknown: str = ""
 ) -> Flags | None:
     """What ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; ``unknown``: why nothing is known of Dice."""
-    from nnunet_nacl.numbers.flags import Flags, parse_bad, read_bad, share_of
+    from nnunet_nacl.numbers.flags import Flags, share_of
 
-    if not args.bad:
-        for flag in ("find", "miss", "structures"):
-            if getattr(args, flag) is not None:
-                raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
+    if (bad := bad_of(args, names)) is None:
         return None
     find, miss = share_of(args.find, "-find"), share_of(args.miss, "-miss")
-    bad = read_bad(parse_bad(args.bad), names, args.structures)
     if quality is None:
         raise UserError(f"-bad: nothing is known of Dice: {unknown}")
     return Flags.of(quality.learned.scores, bad, names, find, miss)
@@ -161,5 +173,5 @@ def check_environment() -> None:
 
 def report_problems(subcommand: str, problems: Mapping[str, str], what: str = "could not be done") -> None:
     """Lists the problems of cases on stderr under their number and ``what``; nothing if there are none."""
-    if problems:
-        print(f"\nnnunet_nacl {subcommand}: {len(problems)} {what}:{list_problems(problems)}", file=sys.stderr)
+    if listed := list_problems(problems):
+        logging.getLogger(__name__).error("\nnnunet_nacl %s: %d %s:%s", subcommand, len(problems), what, listed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="images: confidence, entropy, mutual_information (default: these), probabilities, fractional (DICOM)",
     )
     add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
-    axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_preprocessed)"
+    axes = "for DICOM: axes of the training's images (default: as in nnUNet_preprocessed)"
     add("-orientation", metavar="XYZ", default="", help=axes)
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
     add_shared(parser, *NETWORK)
@@ -56,12 +56,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add(f"-{name}", metavar="N", type=int, help=f"processes that {verb} scans (default: nnUNet_{name}, or 3)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
-    add_shared(parser, "--trust_checkpoint")
+    add_shared(parser, "--trust_checkpoint", "--quiet")
     add("--save_probabilities", action="store_true", help="save nnU-Net's probabilities (npz, pkl) too")
     add("--verbose", action="store_true", help="let nnU-Net say what it does")
     add("--overwrite", action="store_true", help="do every scan again (default: only what changed)")
     add("--continue_prediction", action="store_true", help=argparse.SUPPRESS)  # finished scans are kept anyway
-    add("--disable_progress_bar", action="store_true", help="show no progress bar")
+    add("--disable_progress_bar", action="store_true", help=argparse.SUPPRESS)  # --quiet shows none either
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if args.m:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
-        print(f"note: {missing}", file=sys.stderr)
+        logging.getLogger(__name__).info("note: %s", missing)
     _set_threads(network["device"])
     images = {name: source.path(name) for name in source.names}
     delivery, title = replace(delivery, dicom=maker), "" if args.disable_progress_bar else "predict"

@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-recall", "-findings", "-pages")
     add_flags(parser)
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
-    add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint")
+    add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint", "--quiet")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +92,7 @@ def deliver_as_asked(
         with termination_as_interrupt():
             listed, problems = deliver(source, delivery, run, again=args.overwrite, **options)
     except KeyboardInterrupt:
-        print(f"\nstopped: the finished {name}s are kept; go on with the same command", file=sys.stderr)
+        logging.getLogger(__name__).error("\nstopped: the finished %ss are kept; go on with the same command", name)
         raise
     print_list(listed, output, name)
     if args.slicer:

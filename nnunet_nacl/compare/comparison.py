@@ -170,7 +170,7 @@ class Dataset:
 class Comparison:
     """Entries, the first of which is the reference, on one or more data sets, each with the records of all entries.
 
-    UserError where two data sets were evaluated with other settings.
+    UserError where two data sets were evaluated with other bins.
     """
 
     entries: Sequence[Entry]
@@ -179,13 +179,10 @@ class Comparison:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        first = self.datasets[0]
-        for dataset in self.datasets:
-            if differing := dataset.settings.differing(first.settings):
-                raise UserError(
-                    f"{dataset.name} and {first.name} were evaluated with other settings ({differing}); run "
-                    "`nnunet_nacl evaluate` with the same options for both."
-                )
+        bins = {dataset.name: dataset.settings.n_bins for dataset in self.datasets}
+        if len(set(bins.values())) > 1:
+            listed = ", ".join(f"{name} {n}" for name, n in bins.items())
+            raise UserError(f"evaluated with other bins ({listed}); run `nnunet_nacl evaluate` with the same -bins.")
 
     @property
     def labels(self) -> dict[str, str]:
@@ -254,7 +251,7 @@ class Comparison:
         The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
         """
         families = self.tests(dataset).query("verdict != 'untested'").groupby("family", sort=False).n_patients
-        return [family for family, sizes in families if len(sizes) * 2 / 2 ** sizes.max() >= ALPHA]
+        return [family for family, sizes in families if len(sizes) * 2.0 ** (1 - sizes.max()) >= ALPHA]
 
 
 def verdict_of(paired: Any, p_holm: float, better: str) -> str:

@@ -228,7 +228,7 @@ def _common_settings(entries: Sequence[Entry]) -> EvaluationSettings:
                 f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its folder "
                 f"{RECORDS}."
             )
-    return kept[0][2] if kept else EvaluationSettings()
+    return kept[0][2] if kept else entries[0].first.settings
 
 
 def _common_labels(entries: Sequence[Entry]) -> Labels:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.case.case import MASK_NOTES, MASKS
 from nnunet_nacl.compare.comparison import Comparison, Dataset
 from nnunet_nacl.compare.figures import DIFFERENCES, FIGURES
 from nnunet_nacl.compare.tables import NOT_TESTED, TABLES, Table
@@ -82,7 +81,7 @@ def comparison_to_json(
             "seed": comparison.seed,
             "confidence": CONFIDENCE,
             **settings,
-            "evaluation": vars(comparison.datasets[0].settings),
+            "evaluation": {dataset.name: vars(dataset.settings) for dataset in comparison.datasets},
         },
         "notes": comparison.notes,
         "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in comparison.entries],
@@ -138,7 +137,6 @@ def _listed(path: Path) -> set[str]:
 def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> Path:
     """Write report.html, last of all, by the content of comparison.json; its path."""
     figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
-    used, evaluation = {column["mask"] for column in data["columns"].values()}, data["settings"]["evaluation"]
     text = render_page(
         "page.html",
         data=data,
@@ -147,7 +145,6 @@ def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) ->
         figures=[figure for figure in figures if not figure["id"].startswith(DIFFERENCES)],
         not_tested=NOT_TESTED,
         calibration_metrics=MASK_METRICS,
-        masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
     )
     write_atomically(folder / PAGE_NAME, text)
     return folder / PAGE_NAME

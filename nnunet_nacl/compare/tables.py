@@ -29,6 +29,7 @@ DICE, PROBABILITY = "Dice where present", "probability that"
 TABLES = "tables"
 """Folder beside comparison.json."""
 NOT_TESTED = "not tested"
+WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
 _TEN_WORST = " The ten worst are shown, all are in the CSV."
 _QUALITY = (
     f"MAE: {MAE}; coverage: share of the intervals, by what other cases taught, that hold; rho: Spearman's rank "
@@ -109,11 +110,12 @@ def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = (
 def comparison_tables(
     comparison: Comparison,
     promises: Mapping[str, Mapping[str, Promises]],
-    bad: Mapping[str, Mapping[str, float]],
+    bad: Mapping[str, Mapping[str, float] | None],
 ) -> list[Table]:
     """All tables: an overview of several data sets, then those of each, named after it; none without a row.
 
-    By data set, ``promises`` are by name of an entry, ``bad`` (the Dice below which a case is) by nnU-Net's key.
+    By data set, ``promises`` are by name of an entry, ``bad`` (the Dice below which a case is) by nnU-Net's key
+    of each structure that counts; None leaves out the table on bad cases.
     """
     makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
     tables = [_overview(makers)] if len(makers) > 1 else []
@@ -174,10 +176,10 @@ class _Tables:
         for mask in MASKS:
             of_mask = pd.DataFrame({title: self.means[f"{metric}:{mask}"] for metric, title in metrics.items()})
             rows += [{"mask": mask} | row for row in self.rows(of_mask)]
-        classes = "regions" if self.dataset.regions else "classes, background included"
+        settings, classes = self.dataset.settings, "regions" if self.dataset.regions else "classes, background included"
         caption = (
-            f"mean over cases ({self.dataset.settings.n_bins} bins; NLL in nats). The paper's are those on the "
-            f"foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
+            f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach}). The paper's are those "
+            f"on the foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
             f"{self._undefined(f'ECE:{mask}' for mask in MASKS)}"
         )
         better = dict.fromkeys(metrics.values(), "lower")
@@ -214,7 +216,7 @@ class _Tables:
         )
         return self.make("statistics", f"Differences to {comparison.entries[0].label}", caption, rows, csv=tests)
 
-    def of_cases(self, promises: Mapping[str, Promises], bad: Mapping[str, float]) -> Iterator[Table]:
+    def of_cases(self, promises: Mapping[str, Promises], bad: Mapping[str, float] | None) -> Iterator[Table]:
         """What is promised of single cases."""
         names = self.dataset.structures
         found = {self.labels[name]: of_entry for name, of_entry in promises.items()}
@@ -222,7 +224,7 @@ class _Tables:
         notes = "".join(f" {label}: {text}." for label, of_entry in found.items() for text in of_entry.caveats)
         better = {"MAE predicted": "lower", "rho": "higher"}
         yield self.make("quality", "Quality as promised", _QUALITY + notes, _quality_rows(reports), better=better)
-        below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in bad.items())
+        below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in (bad or {}).items())
         caption = (
             f"a case is bad where the Dice of some structure is below {below}. Of the bad cases, the share that is "
             "found by looking at so many percent (so many cases), in an order."
@@ -278,7 +280,7 @@ def _workload_rows(reports: Mapping[str, QualityReport]) -> Rows:
     """What a look at some cases finds, by method and order."""
     rows = []
     for method, report in reports.items():
-        below = "their thresholds" if isinstance(report.threshold, dict) else f"{report.threshold:g}"
+        below = f"{report.threshold:g}" if isinstance(report.threshold, float) else "their thresholds"
         bad = {f"cases below {below}": (report.n_bad, f"{report.n_bad} of {report.n_cases}")}
         for order, looks in report.workload.items():
             names = [f"look at {100 * look.looked_at:g} % ({look.n_cases})" for look in looks]
@@ -312,16 +314,18 @@ def _presence_rows(presence: Mapping[str, LearnedPresence], names: Mapping[str, 
     return rows
 
 
-def quality_text(table: pd.DataFrame, bad: Mapping[str, float]) -> str:
-    """How far predicted Dice holds, each number on a line, and what a look at some cases finds.
+def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
+    """How far predicted Dice holds, each number on a line, and what a look at some cases finds, if any are called bad.
 
     The arguments are those of :func:`~nnunet_nacl.numbers.quality_report.quality_report`.
     """
     reports = {"": quality_report(table, bad)}
-    quality, looks = (frames(make(reports))[1].drop(columns="method") for make in (_quality_rows, _workload_rows))
+    quality, rows = frames(_quality_rows(reports))[1].drop(columns="method"), _workload_rows(reports)
+    looks = rows and text_of(frames(rows)[1].drop(columns="method"))
+    found = f"bad cases found by looking at some, in an order:\n{looks}" if looks else WITHOUT_BAD
     return (
         f"quality as promised by the probabilities (MAE of predicted Dice: {MAE})\n"
-        f"{quality.T.to_string(header=False)}\nbad cases found by looking at some, in an order:\n{text_of(looks)}"
+        f"{quality.T.to_string(header=False)}\n{found}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -132,12 +133,10 @@ class MeasuredExport:
     Attributes:
         folder: Where the predictions go, and their ground truth.
         made_by: How the probabilities are made, as far as it is known: see the record's.
-        work: What is measured.
     """
 
     folder: PredictionFolder
     made_by: Mapping[str, Any] = field(default_factory=dict)
-    work: Work = Work(with_sample=True)
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
         """As nnU-Net's function, which runs itself where it cannot be watched; the case then has no record."""
@@ -160,12 +159,13 @@ class MeasuredExport:
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
         if problem:
-            print(f"WARNING: calibration: {case}: {' '.join(problem.split())}", flush=True)
+            logging.getLogger(__name__).warning("WARNING: calibration: %s: %s", case, " ".join(problem.split()))
 
     def _measure(self, case: str, logits: np.ndarray, properties: Mapping[str, Any], axes: Sequence[int]) -> None:
         folder = self.folder
         made = folder.load(case, probabilities=False)
         exported = ExportedLogits(made.segmentation, logits, properties, axes, folder.label_manager)
-        record = self.work(replace(made, probabilities=exported, made_by=dict(self.made_by)))
-        key = key_of_prediction(folder, case, self.work.key, None)
+        work = Work(settings=folder.settings, with_sample=True)
+        record = work(replace(made, probabilities=exported, made_by=dict(self.made_by)))
+        key = key_of_prediction(folder, case, work.key, None)
         replace(record, key=key).save(record_path(folder.folder / RECORDS, case))

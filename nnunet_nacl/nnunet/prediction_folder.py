@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.case.case import Case, Labels, smallest_type
+from nnunet_nacl.case.case import LARGEST_RADIUS_MM, Case, EvaluationSettings, Labels, smallest_type
 from nnunet_nacl.case.geometry import Geometry, geometry_difference
 from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.case.record import RECORDS
@@ -42,6 +42,7 @@ class _Plans(TypedDict):  # what is read of plans.json
     dataset_name: NotRequired[str]
     image_reader_writer: NotRequired[str]
     configurations: NotRequired[dict[str, dict[str, Any]]]
+    original_median_spacing_after_transp: NotRequired[list[float]]
 
 
 class Split(TypedDict):
@@ -276,6 +277,13 @@ class PredictionFolder:
     def num_channels(self) -> int:
         """Image channels; 0 where dataset.json does not name them."""
         return len(self.channel_names)
+
+    @property
+    def settings(self) -> EvaluationSettings:
+        """The default for all cases: masks reach 2 mm, or the plans' median voxel in the plane where that is wider."""
+        plane = self.plans.get("original_median_spacing_after_transp", [])[-2:]  # nnU-Net's first axis is across slices
+        reach = min(max([EvaluationSettings.dilation_mm, *plane]), LARGEST_RADIUS_MM)
+        return EvaluationSettings(dilation_mm=reach, boundary_mm=reach)
 
     @cached_property
     def labels(self) -> Labels:

@@ -24,8 +24,8 @@ from nnunet_nacl.numbers.statistics import percentile_interval, resamples
 DIGITS = 4
 """Of scores and Dice that are kept."""
 DEFAULT_FIND = 0.9
-DEFAULT_BAD = 0.8
-"""Where a report needs one, and nobody named it."""
+FINDS = (0.5, 0.7, 0.8, 0.9, 0.95)
+"""Shares of the bad scans that may be asked for."""
 ALL = ""
 """In place of a structure's name: all that are not named."""
 LIMITS = (0.5, 0.6, 0.7, 0.8)
@@ -187,18 +187,22 @@ class Flags:
         )
 
     @property
+    def called_bad(self) -> str:
+        """``Dice below 0.7``, ``Dice of infarct below 0.7``, ``Dice below 0.8 (LV cavity), 0.5 (infarct)``."""
+        limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
+        if len(limits) > 1:
+            return f"Dice below {some([f'{limit:g} ({name})' for name, limit in self.bad.items()])}"
+        return f"Dice{f' of {self.counted}' if self.counted else ''} below {limits[0]}"
+
+    @property
     def aim(self) -> str:
         """What flags by predicted Dice aim at, beside the calibration scans; or why no scan is flagged by it."""
         if self.why_not:
             return f"Flagging by predicted Dice is off: no limit could be learned ({self.why_not})."
-        limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
-        bad = f"Dice{f' of {self.counted}' if self.counted else ''} below {limits[0]}"
-        if len(limits) > 1:
-            bad = f"Dice below {some([f'{limit:g} ({name})' for name, limit in self.bad.items()])}"
         share_bad, found, flagged = (
             f"{100 * share:.0f} %" for share in (self.share_bad, self.share_found, self.share_flagged)
         )
-        scans = f"of the {self.n_scans} calibration scans {share_bad} were bad ({bad})"
+        scans = f"of the {self.n_scans} calibration scans {share_bad} were bad ({self.called_bad})"
         if self.threshold is None:
             return f"No scan is flagged by predicted Dice: {scans}."
         aims = [] if self.find is None else [f"{100 * self.find:g} % of the bad scans are flagged"]
@@ -207,16 +211,13 @@ class Flags:
         return f"{aim} O{scans[1:]}; {found} of these and {flagged} of all would be flagged."
 
 
-def read_bad(
-    given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None, default: float | None = None
-) -> dict[str, float]:
+def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None) -> dict[str, float]:
     """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the user calls bad.
 
     Args:
         given: One Dice, or by name or key.
         structures: Name of each structure by nnU-Net's key, in order.
         count: Names or keys of the structures that count; None: all that ``given`` says something of.
-        default: Of the structures that are not among ``given``; None: they do not count.
 
     Raises:
         UserError: There is no such structure, one has two values or none, or a value is no Dice.
@@ -235,7 +236,7 @@ def read_bad(
         if key in by_key:
             raise UserError(f"-bad {name}={value:g}: {structures[key]} has a value already, {by_key[key]:g}.")
         by_key[key] = _dice(float(value))
-    others = by_key.get(ALL, default)
+    others = by_key.get(ALL)
     counted = structures if count is None else dict.fromkeys(key_of(name, "-structures") for name in count)
     result = {key: by_key.get(key, others) for key in structures if key in counted}
     if count and (without := [structures[key] for key, value in result.items() if value is None]):
@@ -274,21 +275,22 @@ def share_of(value: float | None, flag: str) -> float | None:
     return value
 
 
-def flag_costs(scores: ScanScores) -> pd.DataFrame:
-    """What it costs to find ``DEFAULT_FIND`` of the bad scans, a row for each of ``LIMITS``; all structures count.
+def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """What it costs to find bad scans: ``DEFAULT_FIND`` of them for each of ``LIMITS``, where all structures count.
 
-    Columns: ``bad``, the Dice below which a scan is bad; ``share_bad``, the share of the calibration scans that are;
-    ``n_patients``, patients with a bad one; ``flagged``, the share of the scans that is, NaN where there are too few
-    patients, and its 95 % ``interval`` by the bootstrap over patients; ``by_entropy``, that share where the mean
-    entropy orders the scans; ``at_random``, where nothing orders them.
+    With ``bad``, by key of each structure that counts, it is each share of ``FINDS``, a row each. Columns: ``find``,
+    the share to be found; ``bad``, the lowest Dice of the structures below which a scan is bad; ``share_bad``, the
+    share of the calibration scans that are; ``n_patients``, patients with a bad one; ``flagged``, the share of the
+    scans that is, NaN where there are too few patients, and its 95 % ``interval`` by the bootstrap over patients;
+    ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``, where nothing orders them.
     """
-    rate, patient, entropy = 1 - Fraction(str(DEFAULT_FIND)), scores.patient, -np.array(scores.entropy, float)
-    costs = []
-    for limit in LIMITS:
-        by_structure = dict.fromkeys(scores.score, limit)
+    patient, entropy, costs = scores.patient, -np.array(scores.entropy, float), []
+    asked = [(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
+    for by_structure, find in asked if bad is None else [(bad, find) for find in FINDS]:
+        rate = 1 - Fraction(str(find))
         of_scans, are_bad = scores.of_scans(by_structure), scores.are_bad(by_structure)
         n = len(set(patient[are_bad]))
-        cost = {"bad": limit, "share_bad": are_bad.mean(), "n_patients": n}
+        cost = {"find": find, "bad": min(by_structure.values()), "share_bad": are_bad.mean(), "n_patients": n}
         cost |= {"flagged": _flagged(rate, of_scans, are_bad, patient), "interval": (math.nan, math.nan)}
         cost |= {"by_entropy": _flagged(rate, entropy, are_bad, patient), "at_random": math.nan}
         if n >= patients_needed(rate):

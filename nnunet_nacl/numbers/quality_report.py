@@ -31,14 +31,15 @@ class QualityReport:
     """How far the promises hold, for ``n_cases`` with a true Dice, of which ``n_bad`` are bad.
 
     Attributes:
-        threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ.
+        threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ;
+            None where nothing is called bad, so that there is no workload.
         error: Mean absolute error of predicted Dice, over structures of cases.
         coverage, width: Of its intervals, and their mean width; None and NaN where there are none.
         orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: see :func:`compare_orders`.
         workload: Rows by share, by name of the order; cases without any structure first.
     """
 
-    threshold: float | dict[str, float]
+    threshold: float | dict[str, float] | None
     error: float
     coverage: Coverage | None
     width: float
@@ -53,19 +54,20 @@ class QualityReport:
         return {"MAE predicted": values.pop("error"), **values}
 
 
-def quality_report(table: pd.DataFrame, bad: Mapping[str, float]) -> QualityReport:
-    """Every number that is reported of one method, by a table of its cases and, by key, the Dice below which is bad."""
-    by_case = table.groupby("case", sort=False)
-    true, trust = by_case.Dice.min(), trust_of(table)
-    above = (table.Dice - table.key.map(bad)).groupby(table.case, sort=False).min()
+def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> QualityReport:
+    """Every number of one method, by a table of its cases and, by key, the Dice below which what counts is bad."""
+    true, counted = table.groupby("case", sort=False).Dice.min(), table[table.key.isin(bad or ())]
+    limits = counted.key.map(bad or {}).astype(float)
+    counted = counted.assign(Dice=counted.Dice - limits, predicted_dice=counted.predicted_dice - limits)
+    above = counted.groupby("case", sort=False).Dice.min()
     predicted, low, high = table.reindex(columns=DICE).to_numpy(float).T
     return QualityReport(
-        dict(bad) if len(set(bad.values())) > 1 else next(iter(bad.values())),
+        None if not bad else dict(bad) if len(set(bad.values())) > 1 else next(iter(bad.values())),
         nanmean(np.abs(predicted - table.Dice)),
         coverage(low, high, table.Dice) if DICE[1] in table else None,
         nanmean(high - low),
-        compare_orders(true, trust),
-        {order: workload(values, above, 0.0) for order, values in trust.items()},
+        compare_orders(true, trust_of(table)),
+        {order: workload(values, above, 0.0) for order, values in trust_of(counted).items() if bad},
         int(true.notna().sum()),
         int((above < 0).sum()),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def predict_source(
     if not 0 <= part < num_parts:
         raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
     if part >= len(cases):
-        print(f"note: part {part} of {num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
+        logging.getLogger(__name__).info("note: part %d of %d has none of the %d scans.", part, num_parts, len(cases))
     source = Images(model, network, cases, check=maker.check if maker else None, **options)
     source.problems = problems
     arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}

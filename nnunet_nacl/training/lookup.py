@@ -7,7 +7,7 @@ returned is the class that Python imports from `nnunet_nacl_trainers`, never a c
 from __future__ import annotations
 
 import difflib
-import sys
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
@@ -44,7 +44,7 @@ def resolve(name: str) -> type:
     meant = suggest(name, [trainer.name for trainer in trainers])
     if meant is not None and name not in _hinted:
         _hinted.add(name)
-        print(f"nnunet_nacl: {message}; did you mean {meant!r}?", file=sys.stderr)
+        logging.getLogger(__name__).warning("nnunet_nacl: %s; did you mean %r?", message, meant)
     raise AttributeError(message)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.flags import Flags, ScanScores, parse_bad, read_bad, share_of
+from nnunet_nacl.numbers.flags import FINDS, Flags, ScanScores, flag_costs, parse_bad, read_bad, share_of
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
 BAD = {"1": 0.5}
@@ -89,8 +89,7 @@ def test_one_for_all_or_by_name_or_label(texts, count, values):
     assert read_bad(parse_bad(texts), STRUCTURES, count) == values
 
 
-def test_a_report_has_a_default_and_python_may_give_a_number():
-    assert read_bad({"infarct": 0.5}, STRUCTURES, default=0.8) == {"1": 0.8, "3": 0.5}
+def test_python_may_give_a_number():
     assert read_bad(0.7, STRUCTURES) == {"1": 0.7, "3": 0.7}
 
 
@@ -106,6 +105,20 @@ def test_a_report_has_a_default_and_python_may_give_a_number():
 def test_what_is_no_dice_of_a_structure_is_refused(texts, count, message):
     with pytest.raises(UserError, match=message):
         read_bad(parse_bad(texts), STRUCTURES, count)
+
+
+def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():
+    # of 40 patients, 20 with a bad structure 1, by a score that finds them in order; structure 3 is always bad
+    score, dice = np.arange(40) / 40, np.repeat([0.0, 1.0], 20)
+    scores = ScanScores(
+        {"1": list(score), "3": [0.0] * 40}, {"1": list(dice), "3": [0.0] * 40}, [0.0] * 40, np.arange(40), []
+    )
+    costs = flag_costs(scores, BAD)
+    # of 20 bad ones 21 (1 - find) - 1 may be missed
+    allowed = [math.floor(21 * (1 - find) - 1 + 1e-9) for find in FINDS]
+    assert costs.find.tolist() == list(FINDS) and allowed == [9, 5, 3, 1, 0]
+    assert costs.flagged.tolist() == [(20 - missed) / 40 for missed in allowed] and set(costs.share_bad) == {0.5}
+    assert set(flag_costs(scores).share_bad) == {1.0}
 
 
 @pytest.mark.parametrize("share", [1.0, math.nan])

@@ -25,6 +25,12 @@ def test_numbers_of_a_method():
     found = quality_report(rows, {"1": 0.75, "2": 0.6})
     assert found.width == pytest.approx(0.2) and found.threshold == {"1": 0.75, "2": 0.6}
     assert (found.n_cases, found.n_bad) == (4, 2)  # the second and the fourth, by their first structure
+    # of the second structure alone the third is bad, which the first would not have looked at before the second
+    found = quality_report(rows, {"2": 0.75})
+    assert found.n_bad == 1 and [row.caught for row in found.workload["predicted Dice"]] == [0, 0, 0, 0, 0]
+    none = quality_report(rows, None)
+    assert (none.threshold, none.workload, none.n_bad) == (None, {}, 0) and none.error == found.error
+    assert "-bad 0.7 adds" in quality_text(rows, None)
 
 
 def test_what_cases_are_ordered_by():
