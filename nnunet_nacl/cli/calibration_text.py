@@ -131,8 +131,7 @@ def _flag_lines(scores: ScanScores, names: Mapping[str, str], flags: Flags | Non
         are, look, entropy, random = (text.replace("nan %", "-") for text in shares)
         interval = "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %")
         row = {"to find": what} if flags else {"to find 9 of 10 scans with": what, "which are": are}
-        row |= {"look at": look, "95 % interval": interval, "by entropy": entropy, "at random": random}
-        rows.append(row)
+        rows.append(row | {"look at": look, "95 % interval": interval, "by entropy": entropy, "at random": random})
     lines = ([flags.aim] if flags else []) + ([text_of(rows)] if rows else []) + named_together(unknown)
     more = "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
     return [*lines, "`nnunet_nacl predict` with the same -bad flags them; -find names the share." if flags else more]

@@ -39,12 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser)
     add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
     add_shared(parser, "-recall", "-findings", "-pages")
-    add(
-        "-maps",
-        metavar="MAP",
-        nargs="*",
-        help="images: confidence, entropy, mutual_information (default: these), probabilities, fractional (DICOM)",
-    )
+    maps = "confidence, entropy, mutual_information (default: these), probabilities, fractional"
+    add("-maps", metavar="MAP", nargs="*", help=maps)
     add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
     axes = "for DICOM: axes of the training's images (default: as in nnUNet_preprocessed)"
     add("-orientation", metavar="XYZ", default="", help=axes)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
+from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.comparison import Comparison, Dataset
 from nnunet_nacl.compare.figures import DIFFERENCES, FIGURES
 from nnunet_nacl.compare.tables import NOT_TESTED, TABLES, Table
@@ -137,6 +138,7 @@ def _listed(path: Path) -> set[str]:
 def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> Path:
     """Write report.html, last of all, by the content of comparison.json; its path."""
     figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
+    evaluation = data["settings"]["evaluation"].values()
     text = render_page(
         "page.html",
         data=data,
@@ -145,6 +147,7 @@ def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) ->
         figures=[figure for figure in figures if not figure["id"].startswith(DIFFERENCES)],
         not_tested=NOT_TESTED,
         calibration_metrics=MASK_METRICS,
+        masks={mask: "; ".join({note.format(**its): 0 for its in evaluation}) for mask, note in MASK_NOTES.items()},
     )
     write_atomically(folder / PAGE_NAME, text)
     return folder / PAGE_NAME

@@ -114,8 +114,7 @@ def comparison_tables(
 ) -> list[Table]:
     """All tables: an overview of several data sets, then those of each, named after it; none without a row.
 
-    By data set, ``promises`` are by name of an entry, ``bad`` (the Dice below which a case is) by nnU-Net's key
-    of each structure that counts; None leaves out the table on bad cases.
+    By data set, ``promises`` are by name of an entry, ``bad`` (the Dice below which a case is) by nnU-Net's key.
     """
     makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
     tables = [_overview(makers)] if len(makers) > 1 else []
@@ -178,8 +177,8 @@ class _Tables:
             rows += [{"mask": mask} | row for row in self.rows(of_mask)]
         settings, classes = self.dataset.settings, "regions" if self.dataset.regions else "classes, background included"
         caption = (
-            f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach}). The paper's are those "
-            f"on the foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
+            f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach}). The paper's are "
+            f"those on the foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
             f"{self._undefined(f'ECE:{mask}' for mask in MASKS)}"
         )
         better = dict.fromkeys(metrics.values(), "lower")
@@ -321,8 +320,8 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     """
     reports = {"": quality_report(table, bad)}
     quality, rows = frames(_quality_rows(reports))[1].drop(columns="method"), _workload_rows(reports)
-    looks = rows and text_of(frames(rows)[1].drop(columns="method"))
-    found = f"bad cases found by looking at some, in an order:\n{looks}" if looks else WITHOUT_BAD
+    looks = text_of(frames(rows)[1].drop(columns="method")) if rows else ""
+    found = f"bad cases found by looking at some, in an order:\n{looks}" if rows else WITHOUT_BAD
     return (
         f"quality as promised by the probabilities (MAE of predicted Dice: {MAE})\n"
         f"{quality.T.to_string(header=False)}\n{found}"

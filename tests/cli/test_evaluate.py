@@ -31,6 +31,11 @@ def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     for command in (named, (*folders, "-gt", model.references)):
         assert evaluate(*command) == 1 and "case_11" in capsys.readouterr().err
         assert evaluate(*command, "--chill") == 0
+    capsys.readouterr()
+    assert evaluate(*named, "--quiet") == 1  # errors, and the last line alone
+    said = capsys.readouterr()
+    assert said.out.startswith("written: ") and said.out.count("\n") == 1
+    assert "case_11" in said.err and "it/s" not in said.err and "case/s" not in said.err
 
 
 def test_two_folders(make_validated, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
     change(model)
     with pytest.raises(UserError, match=message):
         measure_folders({"": PredictionFolder.open(model.validation())}, Work())
+
+
+@pytest.mark.parametrize(
+    ("spacing", "reach"), [([10, 3.5, 1.5], 3.5), ([10, 1.5, 1.5], 2), ([999, 500.0, 1], 100), ([], 2)]
+)
+def test_masks_reach_a_voxel_in_the_plane(make_validated, spacing, reach):
+    folder = PredictionFolder.open(make_validated(cases=1).validation())
+    settings = replace(folder, plans=folder.plans | {"original_median_spacing_after_transp": spacing}).settings
+    assert (settings.dilation_mm, settings.boundary_mm) == (reach, reach)
 
 
 @pytest.mark.parametrize(
