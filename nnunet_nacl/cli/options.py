@@ -23,7 +23,7 @@ def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
 
 _BAD = "a scan is bad below this Dice of a structure, or STRUCTURE=DICE (default: none)"
 _COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
-_ALSO = "choose N scans by chance that are not flagged: they tell how many bad ones are left unseen"
+_ALSO = "choose N scans by chance that are not flagged: they tell how many bad ones remain"
 _SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
 _RECALL = "also write labels that find this share of each structure's voxels: OUT/sensitive"
 _PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
