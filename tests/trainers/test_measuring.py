@@ -79,7 +79,7 @@ def test_a_case_that_cannot_be_measured_is_a_warning(validator, tmp_path):
     assert cases_of(folder / "calibration.json") == list(CASES)
 
 
-def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator, monkeypatch, capsys):
+def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator, monkeypatch, caplog):
     trainer, stock = validator(), export_prediction.export_prediction_from_logits
 
     def unwatched(logits, properties, configuration, plans, *others):
@@ -90,6 +90,6 @@ def test_an_nnunet_whose_export_cannot_be_watched_validates_as_before(validator,
         monkeypatch.setattr(place, "export_prediction_from_logits", unwatched)
     trainer.perform_actual_validation(False)
     assert len(list(validation_of(trainer).glob("*.nii.gz"))) == len(CASES)
-    assert "WARNING: calibration: case_0: nnU-Net's export cannot be watched: AssertionError" in capsys.readouterr().out
+    assert "WARNING: calibration: case_0: nnU-Net's export cannot be watched: AssertionError" in caplog.text
     assert "WARNING: calibration was not evaluated" in log_of(trainer)
     assert not (validation_of(trainer) / "calibration.json").exists()
