@@ -102,7 +102,9 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path, cap
     flagged = (
         "2 of 5 scans are flagged, 1 because a structure was not segmented, 1 because a structure is probably absent"
     )
-    assert first.startswith(f"{flagged}. Aim for patients like") and f"<p>{first} " in page and not Page(page).faults
+    sentence, _, aim = first.partition(". ")
+    assert sentence == flagged and aim.startswith("Aim for patients like")
+    assert f"{sentence}." in page and aim in page and not Page(page).faults
     pages = {path.stem: path.read_text() for path in (out / "review").glob("*.html")}
     shown = {case: text.count("<li>lesion: ") for case, text in pages.items()}
     assert shown == {case: [row["case"] for row in found].count(case) for case in rows}

@@ -214,7 +214,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_files(model, capsys):
     with full_disk(4096):
         assert evaluate() == 2
     error = capsys.readouterr().err
-    assert "error:" in error and "case_00.npz: cannot be written (File too" in error and "Traceback" not in error
+    assert "error:" in error and "records/CASE.npz: cannot be written (File too" in error and "Traceback" not in error
     assert (model.validation() / "calibration.json").read_text() == ""
     assert not list((model.validation() / "records").iterdir())
     assert evaluate() == 0
