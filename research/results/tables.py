@@ -185,7 +185,9 @@ def _data_sets(values: Values) -> list[str]:
     columns: list[Column] = [("patients (scans)", {"quantity": "NLL all", "method": "map"}, "n")]
     columns += _quantities({"found": "found", "flagged": "flagged"}, "2i", method="-find 0.9 -bad {limit}")
     columns += _quantities({"AUROC": "AUROC"}, "2", method="predicted Dice, bad below {limit}")
-    columns += _quantities({"intervals of Dice hold": "coverage of Dice", "of volume": "coverage of volume"}, "2")
+    columns += _quantities(
+        {"true Dice in its interval": "coverage of Dice", "true volume in its interval": "coverage of volume"}, "2"
+    )
     for name, quantity, digits in (("NLL", "NLL all", "4"), ("pooled ECE", "pooled ECE predicted", "3")):
         columns += _quantities({f"{name} as trained": quantity}, digits, method="as trained")
         columns += _quantities({"with a map": quantity}, digits, method="map")
