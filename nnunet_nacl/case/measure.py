@@ -102,11 +102,10 @@ class Views:
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
         """Take the (C, *block) probabilities, the network's own, and the (*block) label map of a box of the image."""
-        checked: dict[str, Any] = {"regions": labels.regions, "check_values": False}
         if self.sensitive is not None:
             at: Any = (..., *where)
             self.sensitive[at] = sensitive_labels(raw, labels.channels_of(segmentation), self.limits, labels.regions)
-        self.doubt[where] = 1 - confidence(probs, **checked)
+        self.doubt[where] = 1 - confidence(probs, regions=labels.regions)
         variance = probs * (1 - probs)
         for axis, sums in enumerate(self.by_slice):
             sums[:, where[axis]] += variance.sum(tuple(i for i in range(1, probs.ndim) if i != axis + 1))
@@ -114,7 +113,7 @@ class Views:
             channels = labels.channels_of(segmentation)
             self.maps["confidence"][where] = label_confidence(probs, channels, regions=labels.regions)
         if "entropy" in self.maps:
-            self.maps["entropy"][where] = normalised_entropy(probs, **checked)
+            self.maps["entropy"][where] = normalised_entropy(probs, regions=labels.regions)
         for channel, name in enumerate(_channel_maps(labels)):
             if name in self.maps:
                 self.maps[name][where] = probs[channel]
@@ -205,8 +204,9 @@ class _Sums:
         """Count the (C, *block) probabilities of a box of the image, and those that the network gave."""
         labels, truth, segmentation = self._case.labels, self._truth, self._case.segmentation[where]
         valid = None if truth is None or truth.valid is None else truth.valid[where]
+        delivered = labels.channels_of(segmentation)
         if truth is not None:
-            delivered, true = labels.channels_of(segmentation), labels.channels_of(truth.labels[where])
+            true = labels.channels_of(truth.labels[where])
             self.addable += count_addable(raw, delivered, true, labels.regions, valid)
             block = count_masks(
                 probs,
@@ -220,8 +220,7 @@ class _Sums:
             self.bins = {mask: self.bins[mask] + stats if self.bins else stats for mask, stats in block.items()}
             is_changed: Any = labels.label_map(raw) != segmentation
             self.n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
-        regions = labels.values if labels.regions else None
-        self.overlap += count_expected(probs, segmentation, regions=regions, valid=valid)
+        self.overlap += count_expected(probs, delivered, regions=labels.regions, valid=valid)
         first = labels.foreground[0]
         self.network += ProbabilityHistogram.of(raw[first:], valid)
         counted = True if valid is None else valid
@@ -229,8 +228,7 @@ class _Sums:
         self.largest = np.maximum(self.largest, largest)
         is_predicted = (segmentation > 0) & counted
         if n := int(np.count_nonzero(is_predicted)):
-            chosen = labels.channels_of(segmentation)[..., is_predicted]
-            means = mean_uncertainty(probs[:, is_predicted], chosen, regions=labels.regions)
+            means = mean_uncertainty(probs[:, is_predicted], delivered[..., is_predicted], regions=labels.regions)
             for name in self._uncertainty:
                 self._uncertainty[name] += means[name] * n
             self._n_predicted += n

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
@@ -124,7 +123,7 @@ def _flag_lines(scores: ScanScores, names: Mapping[str, str], flags: Flags | Non
     for cost in flag_costs(scores, bad).itertuples():
         what = f"{100 * cost.find:g} % of the bad scans" if flags else f"a Dice below {cost.bad:g}"
         if math.isnan(cost.flagged):
-            n, needed = cost.n_patients, patients_needed(1 - Fraction(str(cost.find)))
+            n, needed = cost.n_patients, patients_needed(1 - cost.find)
             unknown[what] = f"{n} patient{'s have' if n != 1 else ' has'} such a scan, it takes {needed}"
             continue
         shares = (f"{100 * share:.0f} %" for share in (cost.share_bad, cost.flagged, cost.by_entropy, cost.at_random))

@@ -136,7 +136,7 @@ def _report_quality(
         return {}
     print("".join(f"note: {note}\n" for note in notes), end="")
     report = {"map_sha256": checksum(quality.path), "notes": notes}
-    return {"predicted_quality": report | quality_report(rows, bad).to_json()}
+    return {"predicted_quality": report | quality_report(rows, bad)}
 
 
 def _table_text(evaluation: Evaluation, title: str, every: bool) -> str:

@@ -20,8 +20,8 @@ from nnunet_nacl.compare.dataset import Promises
 from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.overlap import Detected
-from nnunet_nacl.numbers.presence import CONSTANT, LearnedPresence
-from nnunet_nacl.numbers.quality_report import QualityReport, quality_report
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.quality_report import quality_report
 from nnunet_nacl.show.tables import Rows, frames, number, ten_worst, text_of
 
 MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
@@ -260,30 +260,31 @@ class _Tables:
         return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
 
 
-def _quality_rows(reports: Mapping[str, QualityReport]) -> Rows:
+def _quality_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
     """How far the predicted Dice of each method holds."""
-    learned = any(report.coverage for report in reports.values())
-    orders = list(dict.fromkeys(order for report in reports.values() for order in report.orders))
+    learned = any(report["coverage"] for report in reports.values())
+    orders = list(dict.fromkeys(order for report in reports.values() for order in report["orders"]))
     rows = []
     for method, report in reports.items():
-        row: dict[str, Any] = {"method": method, "MAE predicted": report.error}
+        row: dict[str, Any] = {"method": method, "MAE predicted": report["MAE predicted"]}
         if learned:
-            share, n = (report.coverage.share, report.coverage.n) if report.coverage else (math.nan, 0)
-            row |= {"coverage": (share, f"{100 * share:.0f} % of {n}" if n else "-"), "mean width": report.width}
-        row["rho"] = report.orders["predicted Dice"]["rho"]
-        rows.append(row | {f"AURC {order}": report.orders.get(order, {"AURC": math.nan})["AURC"] for order in orders})
+            share, n = (report["coverage"].share, report["coverage"].n) if report["coverage"] else (math.nan, 0)
+            row |= {"coverage": (share, f"{100 * share:.0f} % of {n}" if n else "-"), "mean width": report["width"]}
+        row["rho"] = report["orders"]["predicted Dice"]["rho"]
+        rows.append(row | {f"AURC {order}": report["orders"].get(order, {}).get("AURC", math.nan) for order in orders})
     return rows
 
 
-def _workload_rows(reports: Mapping[str, QualityReport]) -> Rows:
+def _workload_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
     """What a look at some cases finds, by method and order."""
     rows = []
     for method, report in reports.items():
-        below = f"{report.threshold:g}" if isinstance(report.threshold, float) else "their thresholds"
-        bad = {f"cases below {below}": (report.n_bad, f"{report.n_bad} of {report.n_cases}")}
-        for order, looks in report.workload.items():
-            names = [f"look at {100 * look.looked_at:g} % ({look.n_cases})" for look in looks]
-            found = [(x.caught, "-" if math.isnan(x.caught) else f"{100 * x.caught:.0f} %") for x in looks]
+        limit, n_bad = report["threshold"], report["n_bad"]
+        below = f"{limit:g}" if isinstance(limit, float) else "their thresholds"
+        bad = {f"cases below {below}": (n_bad, f"{n_bad} of {report['n_cases']}")}
+        for order, looks in report["workload"].items():
+            names = [f"look at {100 * look['looked_at']:g} % ({look['n_cases']})" for look in looks]
+            found = [(x, "-" if math.isnan(x) else f"{100 * x:.0f} %") for x in (look["caught"] for look in looks)]
             rows.append({"method": method, "order": order, **bad, **dict(zip(names, found))})
     return rows
 
@@ -305,10 +306,9 @@ def _presence_rows(presence: Mapping[str, LearnedPresence], names: Mapping[str, 
     rows = []
     for method, learned in presence.items():
         for key, name in names.items():
-            if key in learned.listed and (kinds := learned.checks.get(key)):
-                check = kinds["learned"]
+            if key in learned.listed and (check := learned.checks.get(key)):
                 row: dict[str, Any] = {"method": method, PROBABILITY: f"{name} is in the scan"}
-                row |= {"Brier": check.brier, "of a constant": kinds[CONSTANT].brier, "AUROC": check.auroc}
+                row |= {"Brier": check.brier, "of a constant": check.brier_of_constant, "AUROC": check.auroc}
                 rows.append(row | {"ECE": check.ece, "n": check.n})
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from functools import lru_cache, reduce
+from functools import reduce
 from operator import add
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.json_types import Array
-from nnunet_nacl.losses.label_space import signed
+from nnunet_nacl.losses.label_space import LabelSpace, signed
 
 DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000
@@ -114,25 +114,10 @@ def check_n_bins(n_bins: int) -> None:
         raise ValueError(f"n_bins must be an integer from 1 to {MAX_N_BINS:,}, got {n_bins!r}.")
 
 
-@lru_cache(maxsize=64)
-def _inner_edges(n_bins: int, dtype: torch.dtype) -> Tensor:
-    return (torch.arange(1, n_bins, dtype=torch.float64) / n_bins).to(dtype)
-
-
-@lru_cache(maxsize=64)
-def _multiplication_is_exact(n_bins: int, dtype: torch.dtype) -> bool:
-    """Whether ceil(p * n_bins) finds the bin of every p: it is monotone, so only the edges' neighbours need a look."""
-    edges = _inner_edges(n_bins, dtype)
-    expected = torch.arange(1, n_bins, dtype=dtype)
-    above = torch.nextafter(edges, torch.full_like(edges, 2))
-    return bool(((edges * n_bins).ceil() == expected).all() and ((above * n_bins).ceil() == expected + 1).all())
-
-
 def bin_index(probs: Tensor, n_bins: int) -> Tensor:
     """int64 bin of float32 or float64 probabilities, (i / n, (i + 1) / n] with edges in their type; the first has 0."""
-    if _multiplication_is_exact(n_bins, probs.dtype):
-        return (probs * n_bins).ceil_().sub_(1).clamp_(0, n_bins - 1).long()
-    return torch.bucketize(probs, _inner_edges(n_bins, probs.dtype).to(probs.device), right=False)
+    edges = torch.arange(1, n_bins, dtype=torch.float64, device=probs.device) / n_bins
+    return torch.bucketize(probs, edges.to(probs.dtype), right=False)
 
 
 def read_tensor(array: AnyArray, name: str) -> Tensor:
@@ -156,6 +141,34 @@ def read_probs(probs: AnyArray, regions: bool) -> Tensor:
             "give regions=True, or their labels."
         )
     return tensor
+
+
+def read_labels(
+    labels: AnyArray, probs: Tensor, space: LabelSpace, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """(N,) class indices or (R, N) booleans, checked, and (N,) booleans of what is valid, None where everything is."""
+    spatial = tuple(probs.shape[1:])
+    labels = read_tensor(labels, "labels").to(probs.device)
+    shapes = [tuple(probs.shape)] if space.regions else [spatial, (1, *spatial)]
+    if tuple(labels.shape) not in shapes:
+        raise ValueError(f"labels must have the shape of probs, {shapes[0]}, got {tuple(labels.shape)}.")
+    labels = labels.reshape(*[len(probs)] * space.regions, -1)
+    if valid is not None:
+        labels = torch.where(valid, labels, 0)  # where it is not it may hold anything
+    target = space.read(probs.reshape(1, len(probs), -1), labels[None])
+    if target.valid is not None:
+        valid = target.valid[0] if valid is None else valid & target.valid[0]
+    return target.labels[0].bool() if space.regions else target.labels[0], valid
+
+
+def read_mask(mask: AnyArray | None, name: str, probs: Tensor) -> Tensor | None:
+    """(N,) booleans, checked; None of None."""
+    if mask is None:
+        return None
+    mask, spatial = read_tensor(mask, name).to(probs.device), tuple(probs.shape[1:])
+    if tuple(mask.shape) not in (spatial, (1, *spatial)):
+        raise ValueError(f"{name} must have the spatial shape of probs, {spatial}, got {tuple(mask.shape)}.")
+    return (mask != 0).reshape(-1)
 
 
 def check_chunk(chunk: Tensor, regions: bool) -> None:

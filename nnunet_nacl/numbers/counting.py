@@ -3,8 +3,7 @@
 Masks overlap, but voxels fall into few disjoint groups (truth foreground x predicted foreground x each further mask),
 and every mask is a sum of groups. Most voxels are plain: labelled background, in no mask, the background's probability
 in the top bin and all others, or those of all regions, in the lowest. Of them only sums of distances from the truth are
-needed: 1 - p_0 and p_k for classes, p_r for regions. Sums are in double precision but for these distances in large
-cases, float32 in blocks of 256: metrics of all voxels but NLL change by some 1e-9, those of the masks not at all.
+needed: 1 - p_0 and p_k for classes, p_r for regions.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from nnunet_nacl.numbers.binning import (
     bin_index,
     check_chunk,
     parts,
+    read_labels,
+    read_mask,
     read_probs,
     read_tensor,
     where_true,
@@ -36,10 +37,7 @@ from nnunet_nacl.numbers.calibration_error import mask_metrics
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
 _MAX_EXTRA_MASKS = 5
-_CPU_PROBABILITIES = 1 << 20  # at a time
-EXACT_BELOW = 1 << 23  # probabilities of a case that is summed in double precision throughout
-_BLOCK = 256  # so many numbers between 1/2 and 1 have a product that is far from the smallest double
-_BATCH = 1 << 18  # probabilities that are counted one by one together: they stay in the cache
+_CPU_PROBABILITIES = 1 << 18  # at a time: they stay in the cache
 _SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
 _SMALLEST = float(torch.finfo(torch.float32).tiny)
 # bits of a group's number: in the true foreground, in the predicted foreground, in each further mask
@@ -91,19 +89,18 @@ def count_masks(
         raise ValueError("ignore_label has no meaning with regions=True: give the mask of known voxels as valid.")
     probs = read_tensor(probs, "probs")
     probs = read_probs(probs.cpu() if probs.device.type == "mps" else probs, regions)  # it lacks double precision
-    spatial, device = tuple(probs.shape[1:]), probs.device
-    delivered = None if segmentation is None else _read_labels(segmentation, probs, LabelSpace(regions))[0]
-    valid = None if valid is None else _read_mask(valid, "valid", spatial, device)
-    truth, valid = _read_labels(truth, probs, LabelSpace(regions, ignore_label), valid)
-    masks = [_read_mask(mask, f"mask {name!r}", spatial, device) for name, mask in extra.items()]
+    device = probs.device
+    delivered = None if segmentation is None else read_labels(segmentation, probs, LabelSpace(regions))[0]
+    truth, valid = read_labels(truth, probs, LabelSpace(regions, ignore_label), read_mask(valid, "valid", probs))
+    masks: list[Any] = [read_mask(mask, f"mask {name!r}", probs) for name, mask in extra.items()]
     flat = probs.reshape(len(probs), -1)
     if weights is not None:
         weights = torch.as_tensor(weights, device=device).double().flatten()
         if len(weights) != flat.shape[1]:
             raise ValueError(f"one weight per voxel is needed, got {len(weights)} for {flat.shape[1]}.")
     zero = BinStats.zeros(len(flat), n_bins=n_bins, regions=regions)
-    sums = _GroupSums(list(extra), zero, regions, flat.numel() < EXACT_BELOW, device)
-    step = max(1 << 12, _CPU_PROBABILITIES // len(flat) // _BLOCK * _BLOCK) if device.type == "cpu" else 1 << 22
+    sums = _GroupSums(list(extra), zero, regions, device)
+    step = max(1 << 12, _CPU_PROBABILITIES // len(flat)) if device.type == "cpu" else 1 << 22
     for part in parts(flat.shape[1], step):
         chunk = flat[:, part]
         if chunk.dtype not in (torch.float32, torch.float64):
@@ -119,36 +116,11 @@ def count_masks(
     return sums.by_mask()
 
 
-def _read_labels(
-    labels: AnyArray, probs: Tensor, space: LabelSpace, valid: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """(N,) class indices or (R, N) booleans, checked, and (N,) booleans of what is valid, None where everything is."""
-    spatial = tuple(probs.shape[1:])
-    labels = read_tensor(labels, "truth").to(probs.device)
-    shapes = [tuple(probs.shape)] if space.regions else [spatial, (1, *spatial)]
-    if tuple(labels.shape) not in shapes:
-        raise ValueError(f"truth must have the shape of probs, {shapes[0]}, got {tuple(labels.shape)}.")
-    labels = labels.reshape(*[len(probs)] * space.regions, -1)
-    if valid is not None:
-        labels = torch.where(valid, labels, 0)  # where it is not it may hold anything
-    target = space.read(probs.reshape(1, len(probs), -1), labels[None])
-    if target.valid is not None:
-        valid = target.valid[0] if valid is None else valid & target.valid[0]
-    return target.labels[0].bool() if space.regions else target.labels[0], valid
-
-
-def _read_mask(mask: AnyArray, name: str, spatial: tuple[int, ...], device: torch.device) -> Tensor:
-    mask = read_tensor(mask, name).to(device)
-    if tuple(mask.shape) not in (spatial, (1, *spatial)):
-        raise ValueError(f"{name} must have the spatial shape of probs, {spatial}, got {tuple(mask.shape)}.")
-    return (mask if mask.dtype == torch.bool else mask != 0).reshape(-1)
-
-
 class _GroupSums:
-    """Sums of disjoint groups of voxels; with ``exact`` plain ones are summed in double precision, too."""
+    """Sums of disjoint groups of voxels."""
 
-    def __init__(self, extra: Sequence[str], zero: BinStats, regions: bool, exact: bool, device: torch.device) -> None:
-        self._extra, self._n_bins, self._regions, self._exact = extra, zero.n_bins, regions, exact
+    def __init__(self, extra: Sequence[str], zero: BinStats, regions: bool, device: torch.device) -> None:
+        self._extra, self._n_bins, self._regions = extra, zero.n_bins, regions
         arrays = {field.name: torch.as_tensor(getattr(zero, field.name), device=device) for field in fields(zero)}
         groups = 1 << (_FIRST_EXTRA + len(extra))
         self._sums = {name: array.double().repeat(groups, *[1] * array.ndim) for name, array in arrays.items()}
@@ -177,15 +149,14 @@ class _GroupSums:
         for mask in masks:
             special |= mask
         where = where_true(special if weights is None else torch.ones_like(special))
-        for place in where.split(max(1 << 10, _BATCH // len(probs))):
-            group = foreground[place].long() << _TRUTH
-            for i, mask in enumerate(masks):
-                group |= mask[place].long() << (_FIRST_EXTRA + i)
-            labels = None if segmentation is None else segmentation.index_select(-1, place)
-            share = None if weights is None else weights[place]
-            self._add_singly(probs.index_select(1, place), truth.index_select(-1, place), labels, group, share)
+        group = foreground[where].long() << _TRUTH
+        for i, mask in enumerate(masks):
+            group |= mask[where].long() << (_FIRST_EXTRA + i)
+        labels = None if segmentation is None else segmentation.index_select(-1, where)
+        share = None if weights is None else weights[where]
+        self._add_singly(probs.index_select(1, where), truth.index_select(-1, where), labels, group, share)
         if len(where) < probs.shape[1]:
-            self._add_plain(probs.double() if self._exact else probs, ~special)
+            self._add_plain(probs, ~special)
 
     def _add_singly(
         self, probs: Tensor, truth: Tensor, labels: Tensor | None, group: Tensor, weights: Tensor | None
@@ -232,16 +203,10 @@ class _GroupSums:
 
     def _add_plain(self, probs: Tensor, plain: Tensor) -> None:
         """The voxels where ``plain`` is true, all in the group 0."""
-        count, plain = int(plain.sum()), plain.to(probs.dtype)
-        distance = torch.mul(probs, plain, out=torch.empty(probs.shape, dtype=probs.dtype, device=probs.device))
+        count, distance = int(plain.sum()), probs.double() * plain
         if not self._regions:
-            distance[0] = plain - distance[0]
-        total, squares = torch.zeros(2, len(distance), dtype=torch.float64, device=distance.device)
-        whole = distance.shape[1] // _BLOCK * _BLOCK
-        for part in (distance[:, :whole].unflatten(1, (-1, _BLOCK)), distance[:, None, whole:]):
-            if part.numel():
-                total += part.sum(-1).sum(-1, dtype=torch.float64)
-                squares += torch.linalg.vector_norm(part, dim=-1).double().square_().sum(-1)
+            distance[0] = plain.double() - distance[0]
+        total, squares = distance.sum(1), distance.square().sum(1)
         sums = {name: values[0] for name, values in self._sums.items()}
         rows, first = len(sums["count"]), 0 if self._regions else 1
         for name in ("count", "correct"):
@@ -251,14 +216,8 @@ class _GroupSums:
         sums["class_confidence"][first:, 0] += total[first:]
         for name, value in (("class_count", count), ("class_positive", count), ("class_confidence", count - total[0])):
             sums[name][:first, -1] += value  # the background's of_truth probability lies in the top bin
-        sums["nll"] -= torch.stack([_sum_of_logs(1 - row.double()) for row in distance[:rows]])
+        sums["nll"] -= torch.log1p(-distance[:rows]).sum(1)
         sums["brier"] += 2 * squares if self._regions else squares.sum()
-
-
-def _sum_of_logs(values: Tensor) -> Tensor:
-    """Sum of the logarithms of values between 1/2 and 1; few logarithms are taken, of products."""
-    whole = len(values) // _BLOCK * _BLOCK
-    return values[:whole].view(_BLOCK, -1).prod(0).log_().sum() + values[whole:].log().sum()
 
 
 class CalibrationMetric:
@@ -344,7 +303,7 @@ class CalibrationMetric:
         stats = self.stats
         if dist.is_available() and dist.is_initialized():  # NCCL moves GPU tensors only, Gloo takes both
             device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
-            sums = [tensor.clone().to(device) for tensor in self.state_dict().values()]
+            sums = [torch.tensor(getattr(stats, field.name), device=device) for field in fields(stats)]
             for tensor in sums:
                 dist.all_reduce(tensor)
             stats = BinStats(*(tensor.cpu().numpy() for tensor in sums))
@@ -353,15 +312,3 @@ class CalibrationMetric:
     def reset(self) -> None:
         """Forget everything."""
         self.stats = self._zero
-
-    def merge_state(self, other: CalibrationMetric) -> None:
-        """Add what another metric, of these classes and bins, has seen."""
-        self.stats = self.stats + other.stats
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The sums as tensors, for a checkpoint."""
-        return {field.name: torch.as_tensor(getattr(self.stats, field.name)) for field in fields(self.stats)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore :meth:`state_dict`."""
-        self.stats = self._zero + BinStats(*(state[field.name].cpu().numpy() for field in fields(BinStats)))

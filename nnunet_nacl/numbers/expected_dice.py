@@ -10,23 +10,19 @@ each other, and is near the expectation of the ratio where the structure is larg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.binning import AnyArray, check_chunk, parts, read_probs, read_tensor, where_true
+from nnunet_nacl.losses.label_space import LabelSpace
+from nnunet_nacl.numbers.binning import AnyArray, check_chunk, parts, read_labels, read_mask, read_probs, where_true
 
 _LOWEST, _BINS = 1e-3, 160
 _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
-
-MAX_ROUNDS = 20
-Regions = Sequence[int | tuple[int, ...]]
-"""The label value or values of each region, or structure."""
-_Rule = tuple[np.ndarray, np.ndarray]  # slope and offset of each channel's score
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +93,15 @@ class ProbabilityHistogram:
 
 
 def expected_dice(
-    probs: AnyArray, segmentation: AnyArray, *, regions: Regions | None = None, valid: AnyArray | None = None
+    probs: AnyArray, segmentation: AnyArray, *, regions: bool = False, valid: AnyArray | None = None
 ) -> np.ndarray:
     """(S,) expected Dice of each structure of a segmentation, NaN where it is absent there.
 
     Args:
         probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
             floating type, any device. Sums are float64, in blocks: extra memory does not grow with the image.
-        segmentation: (*spatial) integer label map: 0 to K - 1; of regions, each is where one of its values stands.
-        regions: The label value or values of each region; None for classes.
+        segmentation: (*spatial) label map, 0 to K - 1; of regions (R, *spatial) whether a voxel is in each.
+        regions: Whether these are sigmoid regions.
         valid: (*spatial) boolean, False for voxels to leave out, as beside a true Dice those whose truth is ignored.
 
     Raises:
@@ -120,35 +116,31 @@ def expected_dice(
 
 
 def count_expected(
-    probs: AnyArray, segmentation: AnyArray, *, regions: Regions | None = None, valid: AnyArray | None = None
+    probs: AnyArray, segmentation: AnyArray, *, regions: bool = False, valid: AnyArray | None = None
 ) -> ExpectedOverlap:
     """The sums behind :func:`expected_dice`, which has the arguments and errors; all 0 where no voxel is valid."""
-    probs, segmentation = torch.as_tensor(probs).detach(), read_tensor(segmentation, "segmentation")
-    check_probs(probs, regions)
-    spatial = tuple(probs.shape[1:])
-    shapes = [tuple(array.shape) for array in (segmentation, valid) if array is not None]
-    if set(shapes) != {spatial}:
-        got = " and ".join(map(str, shapes))
-        raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {got}.")
-    if segmentation.is_floating_point():
-        raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
-    low, high = (int(x) for x in torch.aminmax(segmentation)) if segmentation.numel() else (0, 0)
-    if low < 0 or (regions is None and high >= len(probs)):
-        most = "the largest label value" if regions is not None else len(probs) - 1
-        raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")
-    flat, table = segmentation.reshape(-1), None if regions is None else region_table(regions, high)
-    keep = None if valid is None else torch.as_tensor(valid).to(probs.device).reshape(-1)
-    n_structures = len(probs) - (regions is None)
+    probs = read_probs(probs, regions)
+    labels, keep = read_labels(segmentation, probs, LabelSpace(regions))[0], read_mask(valid, "valid", probs)
+    first = 0 if regions else 1
+    n_structures = len(probs) - first
     sums = ExpectedOverlap(np.zeros(n_structures), np.zeros(n_structures, np.int64), np.zeros(n_structures))
-    for part, chunk in blocks_of(probs):
-        labels = flat[part].to(probs.device).long()
+    for part, chunk in _blocks_of(probs):
+        chosen = labels[..., part]
         if keep is not None:
             where = where_true(keep[part])
-            chunk, labels = chunk.index_select(1, where), labels.index_select(0, where)
-        if chunk.shape[1]:
-            check_chunk(chunk, regions is not None)
-            expected = chunk.sum(1, dtype=torch.float64).cpu().numpy()[-n_structures:]
-            sums += ExpectedOverlap(expected, *sum_inside(chunk, labels, table))
+            chunk, chosen = chunk.index_select(1, where), chosen.index_select(-1, where)
+        if not chunk.shape[1]:
+            continue
+        check_chunk(chunk, regions)
+        if regions:
+            sizes, common = chosen.sum(1), (chunk * chosen).sum(1, dtype=torch.float64)
+        else:
+            where = where_true(chosen != 0)  # most voxels of an image are background
+            label = chosen.index_select(0, where).long()
+            sizes = torch.bincount(label, minlength=len(chunk))[1:]
+            common = torch.bincount(label, chunk[label, where].double(), minlength=len(chunk))[1:]
+        expected = chunk[first:].sum(1, dtype=torch.float64)
+        sums += ExpectedOverlap(*(values.cpu().numpy() for values in (expected, sizes, common)))
     return sums
 
 
@@ -156,7 +148,7 @@ def _parts(flat: AnyArray) -> Iterator[slice]:
     return parts(flat.shape[1], max(1 << 10, _BLOCK_PROBABILITIES // len(flat)))
 
 
-def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """(C, *spatial) probabilities as (C, n) blocks of at least float32, each with its place among the voxels."""
     flat = probs.reshape(len(probs), -1)
     for part in _parts(flat):
@@ -164,45 +156,7 @@ def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, block if block.dtype in (torch.float32, torch.float64) else block.float()
 
 
-def region_table(regions: Regions, largest_label: int) -> Tensor:
-    """(R, labels) booleans: whether a region holds a label value; label maps are looked up in it."""
-    values = [np.atleast_1d(value).tolist() for value in regions]
-    table = torch.zeros(len(values), 1 + max(largest_label, *map(max, values)), dtype=torch.bool)
-    for row, inside in zip(table, values):
-        row[inside] = True
-    return table
-
-
-def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) int64 sizes of the structures in a block, and (S,) float64 sums of their probabilities there.
-
-    Of (C, n) probabilities and an (n,) int64 label map; ``table``: see :func:`region_table`, None for classes.
-    """
-    where = where_true(labels != 0)  # most voxels of an image are background
-    labels = labels.index_select(0, where)
-    if table is None:
-        sizes = torch.bincount(labels, minlength=len(chunk))[1:]
-        sums = torch.bincount(labels, chunk[labels, where].double(), minlength=len(chunk))[1:]
-    else:
-        inside = table.to(labels.device).index_select(1, labels)
-        sizes, sums = inside.sum(1), (chunk.index_select(1, where) * inside).sum(1, dtype=torch.float64)
-    return sizes.cpu().numpy(), sums.cpu().numpy()
-
-
-def check_probs(probs: Tensor, regions: Regions | None) -> None:
-    """ValueError unless ``probs`` have the type and the channels of class or region probabilities."""
-    read_probs(probs, regions is not None)
-    if regions is not None and len(regions) != len(probs):
-        raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
-
-
-def decide_for_dice(
-    probabilities: AnyArray,
-    *,
-    regions: Regions | None = None,
-    region_labels: Sequence[int] | None = None,
-    max_rounds: int = MAX_ROUNDS,
-) -> np.ndarray:
+def decide_for_dice(probabilities: AnyArray, *, max_rounds: int = 20) -> np.ndarray:
     """The segmentation s with the largest sum over structures of the expected Dice E_k.
 
     E_k = 2 sum_{s = k} p_k / den_k with den_k = sum p_k + |s = k| (:mod:`~nnunet_nacl.numbers.expected_dice`). From the
@@ -212,85 +166,40 @@ def decide_for_dice(
     that it has seen or after ``max_rounds``, and the best state counts: never worse than the most probable labels. A
     structure that these lack stays absent.
 
-    Regions: each is decided by itself, in where p_r > E_r / 2; then they are painted in nnU-Net's order, and states are
-    compared by the E_r of what is painted. Every voxel is decided, and the ignore label is never the result.
-
     Args:
-        probabilities: (K, *spatial) of classes, background first, or (R, *spatial) of regions; any floating type.
-        regions: The label value or values of each region; None for classes.
-        region_labels: With regions, the label that each paints with: nnU-Net's ``regions_class_order``.
+        probabilities: (K, *spatial) of classes, background first; any floating type, any device.
         max_rounds: Most rounds; 0 gives the most probable labels, the lower class of equals.
 
     Returns:
-        (*spatial) label map, uint8, or uint16 for labels above 255. ValueError where shapes do not fit, there is no
-        voxel, or probabilities are none.
+        (*spatial) label map, uint8, or uint16 for more than 256 classes. ValueError where probabilities are none.
 
     Example:
         >>> probs = np.array([[0.6, 0.6, 0.1, 0.9], [0.4, 0.4, 0.9, 0.1]])  # E_1 is 2 * 0.9 / (1.8 + 1) = 0.64
         >>> decide_for_dice(probs)  # so 0.4 is enough, which makes it 2 * 1.7 / (1.8 + 3) = 0.71
         array([1, 1, 1, 0], dtype=uint8)
     """
-    probs = torch.as_tensor(probabilities).detach()
-    check_probs(probs, regions)
-    if len(regions or ()) != len(region_labels or ()):
-        raise ValueError(f"give each region the label that it paints with, got {regions} and {region_labels}.")
-    if not probs.numel():
-        raise ValueError(f"probs must hold voxels, got {tuple(probs.shape)}.")
-    paint = [int(label) for label in region_labels or ()]
-    table = None if regions is None else region_table(regions, max(paint))
-    expected = np.zeros(len(probs) - (regions is None))
-    for _, chunk in blocks_of(probs):
-        check_chunk(chunk, regions is not None)
-        expected += chunk[-len(expected) :].sum(1, dtype=torch.float64).cpu().numpy()
-    rule: _Rule = np.ones(len(probs)), np.full(len(probs), -0.5 if paint else 0.0)
-    best, most, seen, at_first = rule, -1.0, set[bytes](), np.ones(len(expected), bool)
+    probs = read_probs(probabilities, False)
+    slope, offset = np.ones(len(probs)), np.zeros(len(probs))
+    best, most, seen = np.empty(0), -1.0, set[bytes]()
     for _ in range(max_rounds + 1):
-        separate, painted = _overlaps(probs, rule, expected, paint, table)
-        at_first = at_first if seen else painted.chosen > 0
-        total = float(np.nansum(painted.dice))
-        if total > most and not painted.chosen[~at_first].any():  # nor does it appear under what another region gave up
-            best, most = rule, total
-        state = separate.chosen.tobytes() + separate.common.tobytes()  # decides about all further rounds
+        labels = _largest(probs, slope, offset)
+        sums = count_expected(probs, labels)
+        if (total := float(np.nansum(sums.dice))) > most:
+            best, most = labels, total
+        state = sums.chosen.tobytes() + sums.common.tobytes()  # decides about all further rounds
         if state in seen:
             break
         seen.add(state)
-        rule = _next(separate, (separate.chosen > 0) & (painted.chosen > 0), bool(paint))
-    result = np.empty(probs[0].numel(), np.uint8 if max(len(probs) - 1, *paint, 0) <= 255 else np.uint16)
-    for part, chunk in blocks_of(probs):
-        result[part] = _label(chunk, best, paint)[0].cpu().numpy()
-    return result.reshape(probs.shape[1:])
+        size = np.where(sums.chosen > 0, sums.expected + sums.chosen, np.inf)
+        slope = np.append(0, 2 / size)
+        offset = np.append(0, np.where(sums.chosen > 0, -sums.dice / size, -np.inf))
+    return best
 
 
-def _next(overlap: ExpectedOverlap, present: np.ndarray, regions: bool) -> _Rule:
-    """What the following round takes; an absent structure is kept out, which every voxel would gain by joining."""
-    if regions:
-        return np.ones(len(present)), np.where(present, -overlap.dice / 2, -np.inf)
-    size = np.where(present, overlap.expected + overlap.chosen, np.inf)
-    return np.append(0, 2 / size), np.append(0, np.where(present, -overlap.dice / size, -np.inf))
-
-
-def _label(chunk: Tensor, rule: _Rule, paint: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(n,) labels: class of the largest score, or last region with one above 0; and (C, n) whether it is above 0."""
-    slope, offset = (torch.as_tensor(values, dtype=chunk.dtype, device=chunk.device)[:, None] for values in rule)
-    scores = chunk * slope + offset
-    if not paint:
-        return scores.max(0)[1], scores > 0
-    labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
-    for inside, label in zip(scores > 0, paint):
-        labels.masked_fill_(inside, label)
-    return labels, scores > 0
-
-
-def _overlaps(
-    probs: Tensor, rule: _Rule, expected: np.ndarray, paint: Sequence[int], table: Tensor | None
-) -> tuple[ExpectedOverlap, ExpectedOverlap]:
-    """Sums of the structures that a rule leads to: of each region by itself, and of what is painted."""
-    nothing = np.zeros_like(expected)
-    separate = painted = ExpectedOverlap(expected, np.zeros(len(expected), np.int64), nothing)
-    for _, chunk in blocks_of(probs):
-        labels, inside = _label(chunk, rule, paint)
-        painted += ExpectedOverlap(nothing, *sum_inside(chunk, labels, table))
-        if paint:
-            sums = inside.sum(1), (chunk * inside).sum(1, dtype=torch.float64)
-            separate += ExpectedOverlap(nothing, *(values.cpu().numpy() for values in sums))
-    return separate if paint else painted, painted
+def _largest(probs: Tensor, slope: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(*spatial) class with the largest slope p + offset."""
+    labels = np.empty(probs[0].numel(), np.uint8 if len(probs) <= 256 else np.uint16)
+    for part, chunk in _blocks_of(probs):
+        scale, shift = (torch.as_tensor(values).to(chunk)[:, None] for values in (slope, offset))
+        labels[part] = (chunk * scale + shift).max(0)[1].cpu().numpy()
+    return labels.reshape(probs.shape[1:])

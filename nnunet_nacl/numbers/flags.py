@@ -2,7 +2,7 @@
 
 The score of a scan is the smallest, over the structures that count, of a structure's score (:func:`structure_score`)
 less the Dice below which it is bad. A scan is flagged where its score is at most a threshold, which conformal risk
-control over patients finds (:func:`smallest_threshold`).
+control over patients finds (:func:`controls_risk`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Annotated
 
 import numpy as np
@@ -83,44 +82,53 @@ class ScanScores:
         return np.any([np.array(self.dice[key]) < limit for key, limit in bad.items()], axis=0)  # NaN is not
 
 
-def patients_needed(rate: Fraction | float) -> int:
+def controls_risk(risk: np.ndarray, n: ArrayLike, rate: float) -> np.ndarray:
+    """(...) whether n patients with the mean loss ``risk`` keep what the next one is expected to lose to ``rate``.
+
+    It is where n risk / (n + 1) + 1 / (n + 1) <= rate (conformal risk control, Angelopoulos et al., ICLR 2024, theorem
+    1), for losses up to 1 that only fall, or only rise, with the threshold that is chosen by it. The 1 stands for the
+    next patient, who may lose all. Patients must be exchangeable, and scores fixed before they were looked at.
+    """
+    return np.asarray(n) * risk + 1 <= rate * (np.asarray(n) + 1) + 1e-9  # in floats 1 - .9 is less than 1 / 10
+
+
+def patients_needed(rate: float) -> int:
     """Fewest patients with which anything can be promised up to a share of losses: 9 for 1/10, 19 for 1/20."""
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
-def smallest_threshold(
-    score: np.ndarray, bad: np.ndarray, patient: np.ndarray, rate: Fraction, *, of_bad: bool
-) -> float:
-    """The threshold t that flags fewest while what the next patient is expected to lose stays at or below ``rate``.
-
-    With n patients, whose mean loss R(t) falls as t rises, it is the smallest t with n R(t) / (n + 1) + 1 / (n + 1) <=
-    rate (conformal risk control, Angelopoulos et al., ICLR 2024, theorem 1). Patients must be exchangeable, and the
-    score fixed before they were looked at. The 1 stands for the next patient, who may lose all.
+def smallest_thresholds(
+    score: np.ndarray,
+    bad: np.ndarray,
+    patient: np.ndarray,
+    rate: float,
+    *,
+    of_bad: bool = True,
+    drawn: np.ndarray | None = None,
+) -> np.ndarray:
+    """(D,) the threshold that flags fewest while the next patient is expected to lose no more than ``rate``.
 
     Args:
         score: (n,) of each calibration scan, low where it is likely to be bad; NaN, no score, is flagged always.
         bad: (n,) whether it is bad.
         patient: (n,) whole numbers: to whom each scan belongs.
-        rate: Above 0 and below 1. A fraction: in floats 1 - .9 is less than 1 / 10.
+        rate: Above 0 and below 1.
         of_bad: A patient loses the share of its bad scans that are not flagged, and patients without one are left out;
             otherwise the share of its scans that are bad and not flagged.
+        drawn: (D, patients) how often each patient counts; None: once, D being 1.
 
     Returns:
         -inf (none need be flagged), or the score of a bad scan; NaN where there are too few patients.
     """
-    bad = np.asarray(bad, bool)
-    counts = np.bincount(np.asarray(patient, int)[bad] if of_bad else np.asarray(patient, int))
-    n_patients = int(np.count_nonzero(counts))
-    allowed = rate * (n_patients + 1) - 1  # of the sum of the losses
-    if allowed < 0:
-        return math.nan
-    missed = sorted((s, Fraction(1, int(counts[p]))) for s, p in zip(score[bad], patient[bad]) if not math.isnan(s))
-    threshold, lost = -math.inf, sum((loss for _, loss in missed), Fraction(0))
-    for s, loss in missed:  # what is lost changes at the scores of bad scans alone
-        if lost <= allowed:
-            break
-        threshold, lost = float(s), lost - loss
-    return threshold
+    sizes = np.bincount(patient, bad if of_bad else None, int(patient.max()) + 1)
+    thresholds = np.sort(np.append(score[bad & ~np.isnan(score)], -math.inf))
+    losses = np.zeros((len(sizes), len(thresholds)))
+    np.add.at(losses, patient[bad], score[bad, None] > thresholds)  # what is lost changes at these scores alone
+    drawn = np.ones((1, len(sizes))) if drawn is None else drawn
+    n = drawn @ (sizes > 0)
+    risk = drawn @ (losses / np.maximum(sizes, 1)[:, None]) / np.maximum(n, 1)[:, None]
+    fits = controls_risk(risk, n[:, None], rate)
+    return np.where(fits.any(1), thresholds[fits.argmax(1)], math.nan)
 
 
 @dataclass(frozen=True)
@@ -157,12 +165,11 @@ class Flags:
         of_scans, are_bad, patient = scores.of_scans(bad), scores.are_bad(bad), scores.patient
         find = DEFAULT_FIND if (given := find) is None and miss is None else find
         thresholds, why_not, n_bad = [-math.inf], "", len(set(patient[are_bad]))
-        for flag, share in (("-find", find), ("-miss", miss)):
+        for flag, share, of_bad in (("-find", find, True), ("-miss", miss, False)):
             if share is None:
                 continue
-            of_bad = flag == "-find"
-            rate, n = (1 - Fraction(str(share)), n_bad) if of_bad else (Fraction(str(share)), len(set(patient)))
-            thresholds.append(smallest_threshold(of_scans, are_bad, patient, rate, of_bad=of_bad))
+            rate, n = (1 - share, n_bad) if of_bad else (share, len(set(patient)))
+            thresholds.append(float(smallest_thresholds(of_scans, are_bad, patient, rate, of_bad=of_bad)[0]))
             if math.isnan(thresholds[-1]):
                 whose = "calibration patients" + " with a bad scan" * of_bad
                 best = math.floor(1000 * n / (n + 1)) / 1000 if of_bad else math.ceil(1000 / (n + 1)) / 1000
@@ -222,13 +229,12 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
     Raises:
         UserError: There is no such structure, one has two values or none, or a value is no Dice.
     """
-    keys = {name: key for key, name in structures.items()} | {key: key for key in structures}
 
     def key_of(name: str, flag: str) -> str:
-        if name not in keys:
-            choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
-            raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
-        return keys[name]
+        if found := [key for key, label in structures.items() if name in (key, label)]:
+            return name if name in found else found[0]
+        choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
+        raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
 
     by_key: dict[str, float] = {}
     for name, value in (given if isinstance(given, Mapping) else {ALL: given}).items():
@@ -236,14 +242,13 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
         if key in by_key:
             raise UserError(f"-bad {name}={value:g}: {structures[key]} has a value already, {by_key[key]:g}.")
         by_key[key] = _dice(float(value))
-    others = by_key.get(ALL)
-    counted = structures if count is None else dict.fromkeys(key_of(name, "-structures") for name in count)
-    result = {key: by_key.get(key, others) for key in structures if key in counted}
-    if count and (without := [structures[key] for key, value in result.items() if value is None]):
+    counted = structures if count is None else {key_of(name, "-structures") for name in count}
+    result = {key: value for key in structures if key in counted and (value := by_key.get(key, by_key.get(ALL, 0)))}
+    if count and (without := [structures[key] for key in structures if key in counted and key not in result]):
         raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
-    if not (named := {key: value for key, value in result.items() if value is not None}):
+    if not result:
         raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
-    return named
+    return result
 
 
 def parse_bad(texts: Sequence[str]) -> dict[str, float]:
@@ -285,29 +290,23 @@ def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd
     ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``, where nothing orders them.
     """
     patient, entropy, costs = scores.patient, -np.array(scores.entropy, float), []
+    n_patients = int(patient.max()) + 1
+    drawn = np.vstack([np.ones(n_patients), resamples(n_patients, _DRAWS, 0)])
+
+    def flagged(score: np.ndarray, bad: np.ndarray, rate: float) -> np.ndarray:
+        """(1 + draws,) share of the scans that is flagged, of all patients and of those drawn."""
+        thresholds = smallest_thresholds(score, bad, patient, rate, drawn=drawn)[:, None]
+        weights = drawn[:, patient]
+        shares = (weights * ~(score > thresholds)).sum(1) / weights.sum(1)
+        return np.where(np.isnan(thresholds[:, 0]), math.nan, shares)
+
     asked = [(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
     for by_structure, find in asked if bad is None else [(bad, find) for find in FINDS]:
-        rate = 1 - Fraction(str(find))
-        of_scans, are_bad = scores.of_scans(by_structure), scores.are_bad(by_structure)
-        n = len(set(patient[are_bad]))
+        are_bad, rate = scores.are_bad(by_structure), 1 - find
+        shares, n = flagged(scores.of_scans(by_structure), are_bad, rate), len(set(patient[are_bad]))
+        enough = n >= patients_needed(rate)
         cost = {"find": find, "bad": min(by_structure.values()), "share_bad": are_bad.mean(), "n_patients": n}
-        cost |= {"flagged": _flagged(rate, of_scans, are_bad, patient), "interval": (math.nan, math.nan)}
-        cost |= {"by_entropy": _flagged(rate, entropy, are_bad, patient), "at_random": math.nan}
-        if n >= patients_needed(rate):
-            drawn = resamples(int(patient.max()) + 1, _DRAWS, 0).astype(int)  # how often each patient is
-            draws = [_flagged(rate, *_drawn(of_scans, are_bad, patient, counts)) for counts in drawn]
-            cost |= {"interval": percentile_interval(np.array(draws)), "at_random": float(1 - (rate * (n + 1) - 1) / n)}
-        costs.append(cost)
+        cost |= {"flagged": shares[0], "interval": percentile_interval(shares[1:] if enough else shares[:0])}
+        cost |= {"by_entropy": flagged(entropy, are_bad, rate)[0]}
+        costs.append(cost | {"at_random": 1 - (rate * (n + 1) - 1) / n if enough else math.nan})
     return pd.DataFrame(costs)
-
-
-def _flagged(rate: Fraction, score: np.ndarray, bad: np.ndarray, patient: np.ndarray) -> float:
-    threshold = smallest_threshold(score, bad, patient, rate, of_bad=True)
-    return math.nan if math.isnan(threshold) else float(np.mean(~(score > threshold)))
-
-
-def _drawn(score: np.ndarray, bad: np.ndarray, patient: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """The scans of the patients drawn; one who is drawn twice is two patients."""
-    scan = pd.Series(np.repeat(np.arange(len(patient)), counts[patient]))
-    copy = scan.groupby(scan).cumcount().to_numpy()
-    return [score[scan], bad[scan], pd.factorize(patient[scan] + copy * len(counts))[0]]

@@ -26,9 +26,9 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from pydantic import Field, NonNegativeInt
+from pydantic import NonNegativeInt
 
-from nnunet_nacl.json_types import Array, Number, Patients, Share, Size
+from nnunet_nacl.json_types import Array, Patients, Share, Size
 from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
 from nnunet_nacl.numbers.flags import DIGITS, ScanScores, patients_needed, structure_score
 from nnunet_nacl.numbers.presence import present_by_others
@@ -38,7 +38,6 @@ DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]
 """Columns of predicted Dice and the ends of its intervals, whose level is 1 - ``DEFAULT_ALPHA``."""
 SINGLE_NETWORKS = "from single networks; the errors of an ensemble may differ"
 """Said beside what was not learned from predictions as they are deployed."""
-_SHARES, _VOLUMES = (0.0, 1.0), (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +47,11 @@ class StructureEstimate:
     Attributes:
         difference: (n,) true less predicted value of each case; relative to the predicted one if ``voxel`` is given.
         patient: (n,) which patient a case belongs to, numbers from 0.
-        alpha: The interval has level 1 - alpha: 90 %, as texts say.
-        bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
-        voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this.
+        voxel: Of volumes, that of a voxel: errors are relative to the predicted volume plus this. None of Dice.
     """
 
     difference: Annotated[np.ndarray, Array(np.float64)]
     patient: Patients
-    alpha: Annotated[float, Field(ge=DEFAULT_ALPHA, le=DEFAULT_ALPHA)] = DEFAULT_ALPHA
-    bounds: tuple[Number, Number] = _SHARES
     voxel: float | None = None
 
     def __post_init__(self) -> None:
@@ -64,8 +59,6 @@ class StructureEstimate:
             raise ValueError(f"voxel must be a volume, got {self.voxel!r}.")
         if len(self.patient) != len(self.difference):
             raise ValueError("its lists do not belong together")
-        bounds = (infinite if math.isnan(b) else b for b, infinite in zip(self.bounds, (-math.inf, math.inf)))
-        object.__setattr__(self, "bounds", tuple(bounds))
 
     @classmethod
     def fit(
@@ -75,8 +68,7 @@ class StructureEstimate:
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         usable = ~np.isnan(x + y)
         number = pd.factorize(pd.Series(list(patients), dtype=object)[usable])[0]
-        bounds = _SHARES if voxel is None else _VOLUMES
-        return cls((y - x)[usable] / _scale(x[usable], voxel), number, DEFAULT_ALPHA, bounds, voxel)
+        return cls((y - x)[usable] / _scale(x[usable], voxel), number, voxel)
 
     @property
     def n_patients(self) -> int:
@@ -86,9 +78,9 @@ class StructureEstimate:
     @property
     def why_no_interval(self) -> str:
         """Why there is no interval, in words; empty if there is."""
-        if self.n_patients >= (needed := patients_needed(self.alpha)):
+        if self.n_patients >= (needed := patients_needed(DEFAULT_ALPHA)):
             return ""
-        return f"{self.n_patients} patients tell of it, an interval of {100 * (1 - self.alpha):g} % needs {needed}"
+        return f"{self.n_patients} patients tell of it, an interval of {100 * (1 - DEFAULT_ALPHA):g} % needs {needed}"
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -97,7 +89,7 @@ class StructureEstimate:
         means = np.bincount(self.patient, self.difference) / counts
         others = ((means.sum() - means) / (self.n_patients - 1))[self.patient]
         away = np.abs(self.difference - others)
-        weight, level = 1 / counts[self.patient] / (self.n_patients + 1), 1 - self.alpha
+        weight, level = 1 / counts[self.patient] / (self.n_patients + 1), 1 - DEFAULT_ALPHA
         return np.array([-_quantile(away - others, weight, level), _quantile(others + away, weight, level)])
 
     def predict(self, predicted: ArrayLike) -> np.ndarray:
@@ -109,7 +101,8 @@ class StructureEstimate:
         result = np.full((*x.shape, 3), math.nan)
         result[..., 0] = x if self.n_patients else math.nan
         if not self.why_no_interval:
-            result[..., 1:] = np.clip(x[..., None] + self._ends * _scale(x, self.voxel)[..., None], *self.bounds)
+            most = 1 if self.voxel is None else math.inf
+            result[..., 1:] = np.clip(x[..., None] + self._ends * _scale(x, self.voxel)[..., None], 0, most)
         return result
 
 
@@ -152,13 +145,12 @@ def coverage(low: ArrayLike, high: ArrayLike, true: ArrayLike) -> Coverage:
 class EstimateCheck:
     """How an estimate does on ``n`` cases that it has not seen, with a predicted and a true value.
 
-    ``error`` is the mean absolute one, beside that of the mean of the other patients, ``bias`` the mean of predicted
-    less true value, ``width`` the mean one of the intervals, NaN without them.
+    ``error`` is the mean absolute one, beside that of the mean of the other patients, ``width`` the mean one of the
+    intervals, NaN without them.
     """
 
     error: Size
     error_of_constant: Size
-    bias: Number
     coverage: Coverage
     width: Size
     n: NonNegativeInt
@@ -172,13 +164,12 @@ def check_estimate(
     usable = ~np.isnan(x + y)
     x, y, names = x[usable], y[usable], [str(name) for name, use in zip(patients, usable) if use]
     if len(set(names)) < 2:
-        return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
+        return EstimateCheck(math.nan, math.nan, coverage([], [], []), math.nan, len(y))
     parts, weight = parts_of(names), 1 / pd.Series(names).map(pd.Series(names).value_counts()).to_numpy()
     middle, low, high = predict_parts(x, y, names, parts, voxel).T
     constant = by_others(parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others])))
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
-    bias, width = float(np.mean(middle - y)), float(np.mean(high - low))
-    return EstimateCheck(error, error_of_constant, bias, coverage(low, high, y), width, len(y))
+    return EstimateCheck(error, error_of_constant, coverage(low, high, y), float(np.mean(high - low)), len(y))
 
 
 def predict_parts(
@@ -215,10 +206,9 @@ class LearnedQuality:
     scores: ScanScores
 
     def __post_init__(self) -> None:
-        for what, estimates, bounds in (("dice", self.dice, _SHARES), ("volume", self.volume, _VOLUMES)):
-            for name, estimate in estimates.items():
-                if estimate.bounds != bounds:
-                    raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
+        for what, estimates, is_volume in (("dice", self.dice, False), ("volume", self.volume, True)):
+            if any((estimate.voxel is not None) != is_volume for estimate in estimates.values()):
+                raise ValueError(f"{what}: volumes, and they alone, have the volume of a voxel")
         scores = self.scores
         for key in self.dice.keys() & scores.score.keys():  # what is predicted has a score
             n_predicted = len(scores.patient if key in scores.always else self.dice[key].patient)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -142,9 +141,7 @@ def dilated_mask(
     nor are in the mask. ValueError where the radius is negative or the spacing does not fit.
     """
     foreground = labels != 0 if valid is None else (labels != 0) & valid
-    grow = partial(_spread, radius_mm=radius_mm, spacing_mm=spacing_mm, combine=np.maximum)
-    result = _in_box(foreground, radius_mm, spacing_mm, grow, foreground)
-    return result if valid is None else result & valid
+    return foreground | boundary_mask(foreground, radius_mm, spacing_mm, valid=valid)
 
 
 def boundary_mask(
@@ -155,36 +152,24 @@ def boundary_mask(
     Distances are from centre to centre, so a width below the spacing gives an empty band along that axis. Surfaces
     between two structures count like those against the background. Ignored voxels make no surface and are in no mask.
     """
-    small = labels.min(initial=0) >= 0 and labels.max(initial=0) < 255
-    dtype = np.uint8 if small else np.int64
-    usable = np.ones(labels.shape, dtype=bool) if valid is None else valid
-
-    def band(part: np.ndarray, part_usable: np.ndarray) -> np.ndarray:
-        highest, lowest = (
-            _spread(np.where(part_usable, part, ignored).astype(dtype), width_mm, spacing_mm, combine)
-            for ignored, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum))
-        )
-        return part_usable & ((highest != part) | (lowest != part))
-
-    return _in_box((labels != 0) & usable, width_mm, spacing_mm, band, labels, usable)
-
-
-def _in_box(foreground, radius_mm, spacing_mm, function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """Apply ``function`` to arrays in the box of the foreground, grown by the radius; the result is False elsewhere."""
-    spacing = _read_spacing(spacing_mm, foreground.ndim)
-    if not radius_mm >= 0:
-        raise ValueError(f"the radius in mm must not be negative, got {radius_mm!r}.")
-    result, box = np.zeros(foreground.shape, dtype=bool), bounding_box(foreground)
-    if box is not None:  # one voxel more than the radius, so that the border of the box is background
-        reach = (radius_mm / spacing).astype(int) + 1
-        box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach.tolist()))
-        result[box] = function(*(array[box] for array in arrays))
-    return result
+    spacing = _read_spacing(spacing_mm, labels.ndim)
+    if not width_mm >= 0:
+        raise ValueError(f"the radius in mm must not be negative, got {width_mm!r}.")
+    band, usable = np.zeros(labels.shape, bool), np.ones(labels.shape, bool) if valid is None else valid
+    box = bounding_box((labels != 0) & usable)
+    if box is None:
+        return band
+    reach = (width_mm / spacing).astype(int) + 1  # one voxel more, so that the border of the box is background
+    box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach.tolist()))
+    dtype = np.uint8 if labels.min() >= 0 and labels.max() < 255 else np.int64
+    part, inside = labels[box].astype(dtype), usable[box]
+    for ignored, combine in ((0, np.maximum), (np.iinfo(dtype).max, np.minimum)):
+        band[box] |= _spread(np.where(inside, part, dtype(ignored)), width_mm, spacing, combine) != part
+    return band & usable
 
 
-def _spread(array: np.ndarray, radius_mm: float, spacing_mm: Sequence[float], combine) -> np.ndarray:
+def _spread(array: np.ndarray, radius_mm: float, spacing: np.ndarray, combine: np.ufunc) -> np.ndarray:
     """Greatest (or least) value within the radius: the ball as runs along the last axis, shifted along the others."""
-    spacing = np.asarray(spacing_mm, dtype=float)
     limit = radius_mm**2 * (1 + _ROUNDING)
     reach = [min(int(radius_mm / s * (1 + _ROUNDING)), n - 1) for s, n in zip(spacing, array.shape)]
     runs: dict[int, list[tuple[int, ...]]] = {}

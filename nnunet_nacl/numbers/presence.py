@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -23,9 +23,6 @@ from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_o
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
-CONSTANT = "share of the other patients"
-"""What knows nothing of the case: it has a Brier score, but no order."""
-
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _LEAST_DICE = 1e-3
 _IN_PIECES = 0.5  # share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
@@ -37,16 +34,14 @@ Table = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
 class LearnedProbability:
     """The probability of a yes: 1 / (1 + exp(-(intercept + slopes @ (features - centre) / spread))).
 
-    ``centre`` and ``spread`` are (F,) means and standard deviations of the features, 1 where all are alike, in ``n``
-    rows of ``n_patients`` patients, of which ``n_yes`` were a yes.
+    ``centre`` and ``spread`` are (F,) means and standard deviations of the features, 1 where all are alike, among the
+    rows of ``n_patients`` patients.
     """
 
     intercept: Coefficient
     slopes: Table
     centre: Table
     spread: Table
-    n: NonNegativeInt
-    n_yes: NonNegativeInt
     n_patients: NonNegativeInt
 
     def __post_init__(self) -> None:
@@ -64,8 +59,8 @@ class LearnedProbability:
         rows = np.vstack([scaler.transform(x), np.zeros((2, x.shape[1]))])  # half a yes and half a no at the mean
         regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
         regression.fit(rows, np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5]))
-        intercept, slopes = float(regression.intercept_[0]), regression.coef_[0]
-        return cls(intercept, slopes, scaler.mean_, scaler.scale_, len(y), int(y.sum()), len(set(patients)))
+        slopes = regression.coef_[0]
+        return cls(float(regression.intercept_[0]), slopes, scaler.mean_, scaler.scale_, len(set(patients)))
 
     def predict(self, features: ArrayLike) -> np.ndarray:
         """(n,) probability of a yes by (n, F) features, as far from 0 and 1 as half a patient's share; NaN of NaN."""
@@ -92,27 +87,29 @@ def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Ha
 class ProbabilityCheck:
     """Brier score, area under the ROC curve and expected calibration error of ``n`` probabilities; NaN without any.
 
-    The area is NaN unless there are both outcomes. With few values the error, of ten equal bins, is far from 0 by
-    chance.
+    ``brier_of_constant`` is the score of what knows nothing of the case. The area is NaN unless there are both
+    outcomes. With few values the error, of ten equal bins, is far from 0 by chance.
     """
 
     brier: Share
+    brier_of_constant: Share
     auroc: Share
     ece: Share
     n: NonNegativeInt
 
     @classmethod
-    def of(cls, probability: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
-        """The check of (n,) probabilities, NaN where there is none, against (n,) truths."""
-        from sklearn.metrics import brier_score_loss, roc_auc_score
+    def of(cls, probability: ArrayLike, constant: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
+        """The check of (n,) probabilities, and of those that know nothing, NaN where there is none, against truths."""
+        from sklearn.metrics import roc_auc_score
 
-        p, y = np.asarray(probability, float), np.asarray(yes, bool)
-        p, y = p[~np.isnan(p)], y[~np.isnan(p)]
+        p, y, same = np.asarray(probability, float), np.asarray(yes, bool), np.asarray(constant, float)
+        y, same, p = (values[~np.isnan(p)] for values in (y, same, p))
         if not len(p):
-            return cls(math.nan, math.nan, math.nan, 0)
+            return cls(math.nan, math.nan, math.nan, math.nan, 0)
         ece = np.abs(np.bincount(np.ceil(10 * p).clip(1).astype(int), p - y)).sum() / len(p)
         area = roc_auc_score(y, p) if y.any() and not y.all() else math.nan
-        return cls(float(brier_score_loss(y, p)), float(area), float(ece), len(p))
+        brier, of_constant = (float(np.mean((values - y) ** 2)) for values in (p, same))
+        return cls(brier, of_constant, float(area), float(ece), len(p))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +120,14 @@ class LearnedPresence:
         voxel: Volume of a voxel, the median of the cases'.
         present: By structure, whether it is in a scan. Structures that are in all cases, or in none, are missing.
         listed: Structures that are absent from some cases, or in pieces in most.
-        checks: By structure and kind of probability, how it does on patients that it was not learned from.
+        checks: By structure, how its probability does on patients that it was not learned from.
         why_not: By structure why nothing was learned, though some cases lack it.
     """
 
     voxel: Size
     present: dict[str, LearnedProbability]
     listed: list[str]
-    checks: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
+    checks: dict[str, ProbabilityCheck] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,18 +173,12 @@ def _learn(found: LearnedPresence, key: str, rows: pd.DataFrame, patients: Seque
     if min(n_yes := int(yes.sum()), n_no := int((~yes).sum())) < FEWEST:
         found.why_not[key] = f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
         return
-    kinds = {
-        "learned": predict_left_out(features, yes, patients),
-        "largest probability": rows.max_probability,
-        "any voxel predicted": rows.volume > 0,
-        CONSTANT: predict_left_out(np.zeros((len(yes), 1)), yes, patients),
-    }
-    checks = {kind: ProbabilityCheck.of(probability, yes) for kind, probability in kinds.items()}
-    found.checks[key] = checks | {CONSTANT: replace(checks[CONSTANT], auroc=math.nan)}
-    if checks["learned"].brier < checks[CONSTANT].brier:
+    probability, constant = (predict_left_out(x, yes, patients) for x in (features, np.zeros((len(yes), 1))))
+    found.checks[key] = check = ProbabilityCheck.of(probability, constant, yes)
+    if check.brier < check.brier_of_constant:
         found.present[key] = LearnedProbability.fit(features, yes, patients)
     else:
-        found.why_not[key] = f"no better than the {CONSTANT}"
+        found.why_not[key] = "no better than the share of the other patients"
 
 
 def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.Series:

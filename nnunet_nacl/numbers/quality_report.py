@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,65 +11,39 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.learned_quality import DICE, Coverage, coverage
+from nnunet_nacl.numbers.learned_quality import DICE, coverage
 
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 
-@dataclass(frozen=True)
-class WorkloadRow:
-    """Look at a share of the cases, ``n_cases`` rounded up, to catch a share of the bad ones; NaN where none is bad."""
+def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict[str, Any]:
+    """Every number of one method, as calibration.json has them.
 
-    looked_at: float
-    n_cases: int
-    caught: float
+    Args:
+        table: A row for each case and structure.
+        bad: By key of each structure that counts, the Dice below which it is bad; None: nothing is called bad.
 
-
-@dataclass(frozen=True)
-class QualityReport:
-    """How far the promises hold, for ``n_cases`` with a true Dice, of which ``n_bad`` are bad.
-
-    Attributes:
-        threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ;
-            None where nothing is called bad, so that there is no workload.
-        error: Mean absolute error of predicted Dice, over structures of cases.
-        coverage, width: Of its intervals, and their mean width; None and NaN where there are none.
-        orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: see :func:`compare_orders`.
-        workload: Rows by share, by name of the order; cases without any structure first.
+    Returns:
+        ``MAE predicted``: mean absolute error of predicted Dice, over structures of cases; ``coverage`` and mean
+        ``width`` of its intervals, None and NaN where there are none; ``orders``: AURC and rho of a case's lowest Dice,
+        by name of the order (:func:`compare_orders`); ``workload``: what a look at some cases finds, by order
+        (:func:`workload`); ``threshold``: what ``bad`` says, or its one number; ``n_cases`` and ``n_bad``.
     """
-
-    threshold: float | dict[str, float] | None
-    error: float
-    coverage: Coverage | None
-    width: float
-    orders: dict[str, dict[str, float]]
-    workload: dict[str, list[WorkloadRow]]
-    n_cases: int
-    n_bad: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        values = asdict(self)
-        return {"MAE predicted": values.pop("error"), **values}
-
-
-def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> QualityReport:
-    """Every number of one method, by a table of its cases and, by key, the Dice below which what counts is bad."""
     true, counted = table.groupby("case", sort=False).Dice.min(), table[table.key.isin(bad or ())]
     limits = counted.key.map(bad or {}).astype(float)
     counted = counted.assign(Dice=counted.Dice - limits, predicted_dice=counted.predicted_dice - limits)
     above = counted.groupby("case", sort=False).Dice.min()
     predicted, low, high = table.reindex(columns=DICE).to_numpy(float).T
-    return QualityReport(
-        None if not bad else dict(bad) if len(set(bad.values())) > 1 else next(iter(bad.values())),
-        nanmean(np.abs(predicted - table.Dice)),
-        coverage(low, high, table.Dice) if DICE[1] in table else None,
-        nanmean(high - low),
-        compare_orders(true, trust_of(table)),
-        {order: workload(values, above, 0.0) for order, values in trust_of(counted).items() if bad},
-        int(true.notna().sum()),
-        int((above < 0).sum()),
-    )
+    return {
+        "MAE predicted": nanmean(np.abs(predicted - table.Dice)),
+        "threshold": None if not bad else dict(bad) if len(set(bad.values())) > 1 else next(iter(bad.values())),
+        "coverage": coverage(low, high, table.Dice) if DICE[1] in table else None,
+        "width": nanmean(high - low),
+        "orders": compare_orders(true, trust_of(table)),
+        "workload": {order: workload(values, above, 0.0) for order, values in trust_of(counted).items() if bad},
+        "n_cases": int(true.notna().sum()),
+        "n_bad": int((above < 0).sum()),
+    }
 
 
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -117,10 +90,11 @@ def aurc(trust: ArrayLike, risk: ArrayLike) -> float:
 
 def workload(
     trust: ArrayLike, true: ArrayLike, threshold: float, shares: Sequence[float] = _SHARES
-) -> list[WorkloadRow]:
+) -> list[dict[str, Any]]:
     """What looking at ``shares`` of the cases finds, the least trusted ones first; a case is bad below the threshold.
 
     Of (n,) trust equal values count as in :func:`aurc`, and NaN is looked at first. NaN of (n,) true Dice is left out.
+    For each share, ``looked_at``, there are ``n_cases``, rounded up, and the share of the bad ones that is ``caught``.
     """
     x, y = np.asarray(trust, float), np.asarray(true, float)
     x, y = np.where(np.isnan(x), -np.inf, x)[~np.isnan(y)], y[~np.isnan(y)]
@@ -128,12 +102,12 @@ def workload(
     rows = []
     for share in shares:
         n_cases = math.ceil(share * len(y) - 1e-9)
-        rows.append(WorkloadRow(share, n_cases, float(caught[n_cases] / caught[-1]) if caught[-1] else math.nan))
+        found = float(caught[n_cases] / caught[-1]) if caught[-1] else math.nan
+        rows.append({"looked_at": share, "n_cases": n_cases, "caught": found})
     return rows
 
 
 def _in_order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values by rising key; those of equal keys are replaced by their mean, which is what random order gives."""
-    _, group = np.unique(keys, return_inverse=True)
-    means = np.bincount(group, weights=values) / np.bincount(group)
-    return means[np.sort(group)]
+    ordered = pd.Series(values).groupby(keys).transform("mean")
+    return ordered.to_numpy()[np.argsort(keys, kind="stable")]

@@ -5,10 +5,9 @@ all; to a region any voxel outside it. It is added where the network's own proba
 threshold t: labels grow as t falls, and what a structure misses depends on its own t alone. What lies in the label of
 another structure, outside the box that the network saw, or below all thresholds is missed at every t.
 
-The threshold is chosen by conformal risk control (Angelopoulos et al., ICLR 2024, theorem 1): of n patients who have
-the structure, with the mean loss R(t), the largest t with n R(t) / (n + 1) + 1 / (n + 1) <= 1 - recall. A patient's
-loss is the share of the true voxels that is missed, the mean over its scans; the 1 stands for the next patient, of whom
-all may be missed. It holds for each structure by itself, on average over exchangeable patients predicted alike.
+The threshold is the largest by conformal risk control (:func:`~nnunet_nacl.numbers.flags.controls_risk`) over the
+patients who have the structure. A patient's loss is the share of the true voxels that is missed, the mean over its
+scans. It holds for each structure by itself, on average over exchangeable patients predicted alike.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Annotated
 
 import numpy as np
@@ -26,7 +24,7 @@ from scipy.special import expit
 
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.json_types import Size, doc
-from nnunet_nacl.numbers.flags import patients_needed
+from nnunet_nacl.numbers.flags import controls_risk, patients_needed
 
 RECALLS = (0.8, 0.9, 0.95)
 """Shares that reports tell the price of."""
@@ -113,8 +111,7 @@ class LearnedRecall:
 
     def place(self, recall: float) -> int | None:
         """Place in the lists of the largest threshold that keeps to a recall; None where none does."""
-        allowed = (1 - Fraction(str(recall))) * (self.n_patients + 1) - 1  # of the sum of the losses
-        fits = np.flatnonzero(self.n_patients * np.array(self.missed) <= float(allowed) + 1e-9)
+        fits = np.flatnonzero(controls_risk(np.array(self.missed), self.n_patients, 1 - recall))
         return int(fits[-1]) if len(fits) else None
 
     def why_not(self, recall: float) -> str:
@@ -124,7 +121,7 @@ class LearnedRecall:
         if not (n := self.n_patients):
             return "no calibration patient has it"
         why = f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a probability below 0.0001"
-        if n < (needed := patients_needed(1 - Fraction(str(recall)))):
+        if n < (needed := patients_needed(1 - recall)):
             why = f"it takes {needed} calibration patients who have it, there are {n}"
         best = math.floor(1000 * n * (1 - self.missed[0]) / (n + 1) + 1e-6) / 1000
         return f"{why}; {f'-recall {best:g}' if best else 'nothing'} can be had"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,7 @@ CONFIDENCE = 0.95
 FEWEST_FOR_A_TEST = 6
 """With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it cannot reach 0.05."""
 
-_KEPT_BYTES = 800_000_000  # of draws: those of 1,000 cases, 100,000 times
 _BLOCK = 1 << 20  # cases drawn at a time
-_kept: dict[tuple[int, int, int], np.ndarray] = {}  # the last used ones last
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,19 @@ def without_noise(values: np.ndarray) -> np.ndarray:
     return np.round(values, 10)
 
 
+@lru_cache(maxsize=8)
 def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
     """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement, which the seed fixes.
 
-    All metrics and trainers of a comparison share them, so the last used ones are kept, 800 MB of them at most.
+    All metrics and trainers of a comparison share them, so the last used ones are kept.
     """
-    key, size = (n, n_bootstrap, seed), 8 * n * n_bootstrap
-    counts = _kept.pop(key, None)
-    if counts is None:
-        while _kept and size + sum(kept.nbytes for kept in _kept.values()) > _KEPT_BYTES:
-            del _kept[next(iter(_kept))]
-        counts, rng = np.empty((n_bootstrap, n)), np.random.default_rng([seed, n])
-        rows = max(1, _BLOCK // max(n, 1))
-        for start in range(0, n_bootstrap, rows):
-            part = counts[start : start + rows]
-            draws = rng.integers(0, n, part.shape) + n * np.arange(len(part))[:, None]
-            part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
-        counts.setflags(write=False)
-    _kept[key] = counts
+    counts, rng = np.empty((n_bootstrap, n)), np.random.default_rng([seed, n])
+    rows = max(1, _BLOCK // max(n, 1))
+    for start in range(0, n_bootstrap, rows):
+        part = counts[start : start + rows]
+        draws = rng.integers(0, n, part.shape) + n * np.arange(len(part))[:, None]
+        part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
+    counts.setflags(write=False)
     return counts
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -20,7 +19,6 @@ from torch import Tensor
 
 from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs
 from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.expected_dice import Regions, region_table
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -29,7 +27,7 @@ _MEMBER_BLOCK_VOXELS = 1 << 18
 _LOOKED_AT_MM = 5.0
 
 
-def confidence(probs: Array, *, regions: bool = False, check_values: bool = True) -> Array:
+def confidence(probs: Array, *, regions: bool = False) -> Array:
     """Probability of the predicted class: max_k p_k, from 1/K (undecided) to 1.
 
     Regions: c_r = max(p_r, 1 - p_r), from 1/2 to 1; the voxel has the smallest.
@@ -37,10 +35,10 @@ def confidence(probs: Array, *, regions: bool = False, check_values: bool = True
     Args:
         probs: (K, *spatial) class probabilities or (R, *spatial) region probabilities, any floating type.
         regions: Whether these are sigmoid regions.
-        check_values: ValueError for values that are no probabilities, or do not sum to 1 over classes.
 
     Returns:
-        (*spatial) array or tensor, as given; float32, or float64 for float64.
+        (*spatial) array or tensor, as given; float32, or float64 for float64. ValueError for values that are no
+        probabilities, or do not sum to 1 over classes.
 
     Example:
         >>> confidence(np.array([[0.7], [0.2], [0.1]]))
@@ -50,10 +48,10 @@ def confidence(probs: Array, *, regions: bool = False, check_values: bool = True
     def surest(chunk: Tensor) -> Tensor:
         return torch.maximum(chunk, 1 - chunk).amin(0) if regions else chunk.amax(0)
 
-    return _by_block(surest, probs, regions, check_values)[0]
+    return _by_block(surest, probs, regions)
 
 
-def normalised_entropy(probs: Array, *, regions: bool = False, check_values: bool = True) -> Array:
+def normalised_entropy(probs: Array, *, regions: bool = False) -> Array:
     """Entropy over the largest that there can be: -sum_k p_k log p_k / log K, from 0 (certain) to 1 (uniform).
 
     Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest. Values that rounding
@@ -63,34 +61,7 @@ def normalised_entropy(probs: Array, *, regions: bool = False, check_values: boo
         >>> normalised_entropy(np.array([[0.5], [0.5]]))
         array([1.])
     """
-    return _by_block(lambda chunk: _entropies(chunk, regions).amax(0), probs, regions, check_values)[0]
-
-
-def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False) -> Array:
-    """What M members disagree about: H(mean_m p_m) - mean_m H(p_m), H the normalised entropy; (*spatial).
-
-    From 0 (all members say the same, however unsure, or there is one) to 1 (each sure, all K classes equally often), in
-    units of log K. Regions: of the region with the largest, in units of log 2.
-
-    Args:
-        members: M arrays or tensors of one shape, or one with a leading axis of members; see :func:`confidence`.
-        regions: Whether these are sigmoid regions.
-
-    Raises:
-        ValueError: No member, members of several shapes, or values that are no probabilities.
-
-    Example:
-        >>> mutual_information([np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])])
-        array([1.])
-    """
-    tensors = [read_probs(probs, regions) for probs in members]
-    shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))
-    if len(shapes) != 1:
-        raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
-    mean = sum(tensors[1:], tensors[0]) / len(tensors)
-    shared = sum(_entropy_maps(tensor, regions, True) for tensor in tensors) / len(tensors)
-    disputed = (_entropy_maps(mean, regions, True) - shared).clamp(0, 1).amax(0)
-    return disputed if isinstance(members[0], Tensor) else disputed.numpy()
+    return _by_block(lambda chunk: _entropies(chunk, regions).amax(0), probs, regions)
 
 
 def _entropies(chunk: Tensor, regions: bool) -> Tensor:
@@ -101,23 +72,17 @@ def _entropies(chunk: Tensor, regions: bool) -> Tensor:
     return (terms.sum(0, keepdim=True) / math.log(len(chunk))).clamp(0, 1)
 
 
-def _by_block(function: Callable[[Tensor], Tensor], probs: Any, regions: bool, check: bool, rows: int = 1) -> Any:
-    """(rows, *spatial) float32 or float64 of what ``function`` makes of (K, n) blocks in double precision."""
+def _by_block(function: Callable[[Tensor], Tensor], probs: Any, regions: bool) -> Any:
+    """(*spatial) float32 or float64 of what ``function`` makes of (K, n) blocks in double precision."""
     tensor = read_probs(probs, regions)
     flat, dtype = tensor.reshape(len(tensor), -1), torch.promote_types(tensor.dtype, torch.float32)
-    result = torch.empty((rows, flat.shape[1]), dtype=dtype, device=tensor.device)
+    result = torch.empty(flat.shape[1], dtype=dtype, device=tensor.device)
     for part in parts(flat.shape[1], _BLOCK_VOXELS):
         chunk = flat[:, part].double()
-        if check:
-            check_chunk(chunk, regions)
-        result[:, part] = function(chunk)
-    result = result.reshape(rows, *tensor.shape[1:])
+        check_chunk(chunk, regions)
+        result[part] = function(chunk)
+    result = result.reshape(tensor.shape[1:])
     return result.numpy() if isinstance(probs, np.ndarray) else result
-
-
-def _entropy_maps(probs: Any, regions: bool, check: bool) -> Any:
-    """(1, *spatial) normalised entropy of classes, (R, *spatial) of each region."""
-    return _by_block(partial(_entropies, regions=regions), probs, regions, check, len(probs) if regions else 1)
 
 
 def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = False) -> np.ndarray:
@@ -191,11 +156,13 @@ class Disagreement:
 class MemberSums:
     """Takes the members one after the other: memory grows with their number by a byte or two a voxel only.
 
+    What they disagree about is H(mean_m p_m) - mean_m H(p_m), H the normalised entropy: 0 where all say the same,
+    however unsure, 1 where each is sure, and of all K classes equally often; of regions, of the one with the largest.
     ``structures`` are the label value of each of S structures, or the label values of each region; ``to_probs`` makes
     (C, n) probabilities of what a member is given as, such as logits, and ``label_map`` the (n,) label map of these.
     """
 
-    structures: Regions
+    structures: Sequence[int | tuple[int, ...]]
     label_map: Callable[[np.ndarray], np.ndarray]
     regions: bool
     to_probs: Callable[[np.ndarray], np.ndarray]
@@ -213,19 +180,20 @@ class MemberSums:
         kept = np.empty(self._probs.shape[1], np.min_scalar_type(largest))
         for part, probs in self._blocks(values):
             self._probs[:, part] += probs
-            self._entropy[:, part] += _entropy_maps(probs, self.regions, False)
+            self._entropy[:, part] += self._entropies(probs)
             kept[part] = self.label_map(probs)
         self._segmentations.append(kept)
 
     def result(self, average: np.ndarray) -> Disagreement:
         """What was found; ``average`` are the (C, *grid) values of the ensemble, whose foreground counts."""
-        foreground = np.concatenate([self.label_map(probs) for _, probs in self._blocks(average)]) != 0
         n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
-        for part in parts(len(information), _MEMBER_BLOCK_VOXELS):
-            mean = _entropy_maps(self._probs[:, part] / n, self.regions, False)
+        foreground = np.empty(len(information), bool)
+        for part, probs in self._blocks(average):
+            foreground[part] = self.label_map(probs) != 0
+            mean = self._entropies(self._probs[:, part] / n)
             information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
         inside = information[foreground]
-        in_it = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
+        in_it = float(inside.mean(dtype=np.float64)) if inside.size else math.nan
         dice, voxels = _compare(self._segmentations, self.structures)
         return Disagreement(dice, voxels, information.reshape(average.shape[1:]), in_it)
 
@@ -234,18 +202,20 @@ class MemberSums:
         for part in parts(flat.shape[1], _MEMBER_BLOCK_VOXELS):
             yield part, self.to_probs(np.ascontiguousarray(flat[:, part]))
 
+    def _entropies(self, probs: np.ndarray) -> np.ndarray:
+        return _entropies(torch.from_numpy(probs).double(), self.regions).float().numpy()
 
-def _compare(segmentations: list[np.ndarray], structures: Regions) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) mean pairwise Dice and (M, S) sizes, from how often two members give a voxel each pair of labels."""
+
+def _compare(
+    segmentations: list[np.ndarray], structures: Sequence[int | tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) mean pairwise Dice and (M, S) sizes."""
     anywhere = np.flatnonzero(np.logical_or.reduce([segmentation != 0 for segmentation in segmentations]))
-    inside = [segmentation[anywhere].astype(np.int64) for segmentation in segmentations]
-    table = region_table(structures, max(labels.max(initial=0) for labels in inside)).numpy().astype(float)
-    n_labels = table.shape[1]
-    voxels = np.stack([table @ np.bincount(labels, minlength=n_labels) for labels in inside])
-    pairs = []
-    for a, b in combinations(range(len(inside)), 2):
-        joint = np.bincount(inside[a] * n_labels + inside[b], minlength=n_labels**2).reshape(n_labels, n_labels)
-        common, size = np.einsum("sa,ab,sb->s", table, joint.astype(float), table), voxels[a] + voxels[b]
-        pairs.append(2 * common / np.where(size > 0, size, np.nan))
-    dice = np.array([nanmean(of_structure) for of_structure in np.reshape(pairs, (-1, len(table))).T])
-    return dice, voxels.astype(np.int64)
+    inside, dice, voxels = np.stack([segmentation[anywhere] for segmentation in segmentations]), [], []
+    for values in structures:
+        masks = np.isin(inside, values)
+        sizes = masks.sum(1)
+        pairs = [(a, b) for a, b in combinations(range(len(masks)), 2) if sizes[a] + sizes[b]]
+        dice.append(nanmean(2 * np.sum(masks[a] & masks[b]) / (sizes[a] + sizes[b]) for a, b in pairs))
+        voxels.append(sizes)
+    return np.array(dice), np.stack(voxels, 1)

@@ -97,7 +97,7 @@ def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked,
 
 
 PATIENT = list(range(20))
-PRESENT = {"intercept": 0.0, "slopes": [1, 1], "centre": [0, 0], "spread": [1, 1], "n": 9, "n_yes": 4, "n_patients": 9}
+PRESENT = {"intercept": 0.0, "slopes": [1, 1], "centre": [0, 0], "spread": [1, 1], "n_patients": 9}
 ESTIMATE = {"difference": [0.0] * 9, "patient": list(range(9))}
 
 
@@ -128,7 +128,7 @@ def whole(tmp_path_factory) -> str:
         ("quality.learned.scores.score", {"1": [0.5] * 20}, "quality.learned.scores: .* same structures"),
         ("quality.learned.scores.score.1.3", None, "quality.learned: scores.score.1: 19 scans have a score, 20 were"),
         ("quality.learned.dice.1.difference", [0.0] * 19, "quality.learned.dice.1: its lists"),
-        ("quality.learned.dice.1.alpha", 0.2, "quality.learned.dice.1.alpha: .*0.1, not 0.2"),
+        ("quality.learned.dice.1.voxel", 0.1, "quality.learned: dice: volumes, and they alone"),
         ("quality.learned.dice.3", ESTIMATE, "quality.learned.dice: it is of the structures 1, 2, 3, the map"),
         ("quality.learned.checks.dice.1.n", -1, "quality.learned.checks.dice.1.n: .*, not -1"),
         ("quality.presence.present.3", PRESENT, "quality.presence.present: it is of the structures 2, 3, the map"),

@@ -21,7 +21,7 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.numbers.expected_dice import expected_dice
 from nnunet_nacl.numbers.presence import LearnedPresence, LearnedProbability
-from nnunet_nacl.numbers.voxel_uncertainty import mutual_information
+from nnunet_nacl.numbers.voxel_uncertainty import normalised_entropy
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
@@ -139,8 +139,7 @@ def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model
 def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, calibrated, scans) -> None:
     folder = copy_model(calibrated, tmp_path)
     document = json.loads((folder / "calibration_map.json").read_text())
-    counts = {"n": 20, "n_yes": 10, "n_patients": 20}
-    present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
+    present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), n_patients=20)
     learned = LearnedPresence(0.001, {"2": present}, ["2"])
     document["quality"]["presence"] = encode(learned)
     document["quality"]["learned"]["scores"]["always"] = ["1"]
@@ -169,7 +168,8 @@ def test_what_folds_disagree_about_is_listed_and_mapped(tmp_path, model, scans) 
     folds = [Predictor(model, folds=[fold], device="cpu") for fold in (0, 1)]
     for row in rows(tmp_path / "out"):
         answers = [fold.predict(*_read(scans, row["case"]), probabilities=True) for fold in folds]
-        information = mutual_information([answer.probabilities.array for answer in answers])
+        probs = [answer.probabilities.array for answer in answers]
+        information = normalised_entropy(sum(probs) / len(probs)) - sum(map(normalised_entropy, probs)) / len(probs)
         path = tmp_path / "out" / "maps" / row["case"] / f"{row['case']}_mutual_information.nii.gz"
         mapped = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))  # brought from the network's grid to the scan's
         assert np.corrcoef(mapped.ravel(), information.ravel())[0, 1] > 0.9

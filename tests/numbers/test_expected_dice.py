@@ -38,12 +38,13 @@ def test_agrees_with_the_reference_on_what_is_valid(regions, dtype):
     if regions:
         probs = np.cumsum(probs[:0:-1], 0)[::-1].clip(0, 1)
     probs = probs.astype(dtype)
+    labels = np.stack([np.isin(segmentation, values) for values in regions]) if regions else segmentation
     structures = dict(enumerate(regions)) if regions else reference.classes(4)
     keep = valid.reshape(1, -1)[0]
     expected = reference.expected_dice(
         probs.reshape(len(probs), -1)[:, keep], segmentation.reshape(-1)[keep], structures
     )
-    found = expected_dice(probs, segmentation, regions=regions, valid=valid)
+    found = expected_dice(probs, labels, regions=bool(regions), valid=valid)
     assert found == pytest.approx(expected, rel=1e-6 if dtype == np.float64 else 1e-4)
 
 
@@ -62,10 +63,10 @@ def test_sums_of_parts_add_up_beyond_one_block():
 @pytest.mark.parametrize(
     ("probs", "segmentation", "keywords", "message"),
     [
-        (np.full((2, 3), 0.5), np.zeros(4, int), {}, "spatial shape of probs"),
-        (np.full((2, 3), 0.5), np.array([0, 1, 2]), {}, "label 2, expected 0 to 1"),
+        (np.full((2, 3), 0.5), np.zeros(4, int), {}, "the shape of probs"),
+        (np.full((2, 3), 0.5), np.zeros(3, int), {"valid": np.ones(4, bool)}, "spatial shape of probs"),
+        (np.full((2, 3), 0.5), np.array([0, 1, 2]), {}, r"label\(s\) 2, .* classes 0 to 1"),
         (np.array([[np.nan], [0.5]]), np.zeros(1, int), {}, "NaN"),
-        (np.full((2, 3), 0.5), np.zeros(3, int), {"regions": ((1, 2),)}, "1 regions for 2 channels"),
     ],
 )
 def test_what_cannot_be_used_is_named(probs, segmentation, keywords, message):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.numbers.flags import ScanScores, patients_needed, smallest_threshold, structure_score
+from nnunet_nacl.numbers.flags import ScanScores, patients_needed, smallest_thresholds, structure_score
 
 NAN = math.nan
 
@@ -77,18 +77,27 @@ RATES = st.fractions(Fraction(1, 20), Fraction(19, 20), max_denominator=20)
 @given(st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 7)), min_size=1, max_size=24), RATES, st.booleans())
 def test_the_smallest_threshold_is_that_of_the_definition(scans, rate, of_bad):
     score, bad, patient = map(np.array, zip(*scans))
-    found = smallest_threshold(score, bad, patient, rate, of_bad=of_bad)
-    assert found == pytest.approx(by_definition(scans, rate, of_bad), abs=0, nan_ok=True)
+    found = smallest_thresholds(score, bad, patient, float(rate), of_bad=of_bad)
+    assert found == pytest.approx([by_definition(scans, rate, of_bad)], abs=0, nan_ok=True)
+
+
+@given(
+    st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 4)), min_size=1, max_size=12),
+    st.lists(st.integers(0, 3), min_size=5, max_size=5),
+    RATES,
+)
+def test_a_patient_who_is_drawn_twice_is_two_patients(scans, counts, rate):
+    score, bad, patient = map(np.array, zip(*scans))
+    copies = [(s, b, p + 5 * copy) for s, b, p in scans for copy in range(counts[p])]
+    drawn = np.array([counts[: patient.max() + 1]])
+    found = smallest_thresholds(score, bad, patient, float(rate), drawn=drawn)
+    assert found == pytest.approx([by_definition(copies, rate, True)], abs=0, nan_ok=True)
 
 
 def test_patients_are_counted_in_whole_numbers():
     """In floats 1 / 10 is more than 1 - 0.9, and 1 / 20 more than 1 - 0.95."""
-    needed = {"0.1": 9, "0.05": 19, "0.2": 4, "0.3": 3, "0.01": 99}
-    assert {rate: patients_needed(Fraction(rate)) for rate in needed} == needed
-    assert {rate: patients_needed(float(rate)) for rate in needed} == needed
+    needed = {0.1: 9, 0.05: 19, 0.2: 4, 0.3: 3, 0.01: 99, 1 - 0.9: 9, 1 - 0.95: 19}
+    assert {rate: patients_needed(rate) for rate in needed} == needed
     for rate, n in needed.items():
-        few, enough = (
-            smallest_threshold(who / 8, who >= 0, who, Fraction(rate), of_bad=True)
-            for who in (np.arange(n - 1), np.arange(n))
-        )
+        few, enough = (smallest_thresholds(who / 8, who >= 0, who, rate)[0] for who in (np.arange(n - 1), np.arange(n)))
         assert math.isnan(few) and enough == (n - 1) / 8

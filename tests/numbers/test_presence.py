@@ -55,7 +55,7 @@ def test_what_is_reported_comes_from_other_patients():
     yes = np.repeat(rng.random(30) < 0.5, 4)
     x = np.repeat(rng.normal(size=(30, 1)), 4, 0)
     found = predict_left_out(x, yes, patients)
-    check = ProbabilityCheck.of(found, yes)
+    check = ProbabilityCheck.of(found, found, yes)
     assert check.brier > 0.24 and check.n == 120
     changed = yes.copy()
     changed[:4] = ~changed[:4]
@@ -70,14 +70,14 @@ def test_features_by_hand():
 
 
 def test_scores_of_probabilities_by_hand():
-    check = ProbabilityCheck.of([0.9, 0.8, 0.3, 0.3, math.nan], [1, 0, 0, 1, 1])
+    check = ProbabilityCheck.of([0.9, 0.8, 0.3, 0.3, math.nan], [0.5] * 5, [1, 0, 0, 1, 1])
     assert check.brier == pytest.approx((0.01 + 0.64 + 0.09 + 0.49) / 4) and check.n == 4
-    assert check.auroc == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert check.brier_of_constant == 0.25 and check.auroc == pytest.approx((1 + 1 + 0 + 0.5) / 4)
     # bins (0.8, 0.9], (0.7, 0.8], (0.2, 0.3]: |0.9 - 1|, |0.8 - 0|, |0.6 - 1|
     assert check.ece == pytest.approx((0.1 + 0.8 + 0.4) / 4)
-    sure = ProbabilityCheck.of([0.0, 0.0], [0, 0])
+    sure = ProbabilityCheck.of([0.0, 0.0], [0.0, 0.0], [0, 0])
     assert (sure.brier, sure.ece, sure.n) == (0, 0, 2) and math.isnan(sure.auroc)
-    assert np.isnan(astuple(ProbabilityCheck.of([math.nan], [1]))[:3]).all()
+    assert np.isnan(astuple(ProbabilityCheck.of([math.nan], [math.nan], [1]))[:4]).all()
 
 
 NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
@@ -107,8 +107,7 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
     found = learn_presence(table, {})
     assert found.listed == ["2", "3"] and found.voxel == 0.001
     assert list(found.present) == list(found.checks) == ["2"] and not found.why_not
-    lesion = found.present["2"]
-    assert (lesion.n, lesion.n_yes, lesion.n_patients) == (40, 26, 40)
+    assert found.present["2"].n_patients == 40
     assert learn_presence(table, {f"case_{i}": i // 2 for i in range(CASES)}).present["2"].n_patients == 20
     assert learn_presence(table[table.case.isin(["case_0", "case_1"])], {}).why_not == {
         "2": "1 yes and 1 no, it takes 3 of both"
@@ -136,7 +135,6 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(table):
     # numbers that have nothing to do with the truth
     number = table.case.str[5:].astype(int)
     found = learn_presence(table.assign(network_volume=1.0 + number % 2, network_dice=0.5), {})
-    checks = found.checks["2"]
-    assert checks["learned"].brier >= checks["share of the other patients"].brier
+    assert found.checks["2"].brier >= found.checks["2"].brier_of_constant
     assert "2" not in found.present
     assert "nothing is said of lesion: no better than the share of the other patients" in presence_text(found, NAMES)

@@ -23,13 +23,14 @@ def test_numbers_of_a_method():
     printed = quality_text(rows, dict.fromkeys("12", 0.75))  # errors 0.1, 0.1, 0.2, 0.1, 0.2; ends are within
     assert "MAE predicted 0.140" in " ".join(printed.split()) and "40 % of 5" in printed and "3 of 4" in printed
     found = quality_report(rows, {"1": 0.75, "2": 0.6})
-    assert found.width == pytest.approx(0.2) and found.threshold == {"1": 0.75, "2": 0.6}
-    assert (found.n_cases, found.n_bad) == (4, 2)  # the second and the fourth, by their first structure
+    assert found["width"] == pytest.approx(0.2) and found["threshold"] == {"1": 0.75, "2": 0.6}
+    assert (found["n_cases"], found["n_bad"]) == (4, 2)  # the second and the fourth, by their first structure
     # of the second structure alone the third is bad, which the first would not have looked at before the second
     found = quality_report(rows, {"2": 0.75})
-    assert found.n_bad == 1 and [row.caught for row in found.workload["predicted Dice"]] == [0, 0, 0, 0, 0]
+    assert found["n_bad"] == 1 and [row["caught"] for row in found["workload"]["predicted Dice"]] == [0, 0, 0, 0, 0]
     none = quality_report(rows, None)
-    assert (none.threshold, none.workload, none.n_bad) == (None, {}, 0) and none.error == found.error
+    assert (none["threshold"], none["workload"], none["n_bad"]) == (None, {}, 0)
+    assert none["MAE predicted"] == found["MAE predicted"]
     assert "-bad 0.7 adds" in quality_text(rows, None)
 
 
@@ -64,11 +65,11 @@ def test_workload_by_hand():
     true = [0.9, 0.3, 0.8, 0.4, 0.95, 0.2, 0.85, 0.9, 0.92, 0.88]  # three bad ones
     trust = [0.9, 0.1, 0.2, 0.3, 0.95, 0.8, 0.85, 0.9, 0.92, 0.88]  # finds 0.3, then misses, then finds 0.4
     rows = workload(trust, true, 0.7, shares=(0, 0.1, 0.25, 0.5, 1))
-    assert [row.n_cases for row in rows] == [0, 1, 3, 5, 10]
-    assert [row.caught for row in rows] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
+    assert [row["n_cases"] for row in rows] == [0, 1, 3, 5, 10]
+    assert [row["caught"] for row in rows] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
 
 
 def test_workload_of_what_is_not_known():
-    assert workload([0.9, NAN, 0.8], [0.9, 0.1, 0.9], 0.5, shares=(0.3,))[0].caught == 1  # looked at first
-    assert math.isnan(workload([0.9], [0.9], 0.5)[0].caught)  # nothing to catch
-    assert workload([0.5] * 4, [0.1, 0.9, 0.9, 0.9], 0.5, shares=(0.5,))[0].caught == pytest.approx(0.5)  # tied
+    assert workload([0.9, NAN, 0.8], [0.9, 0.1, 0.9], 0.5, shares=(0.3,))[0]["caught"] == 1  # looked at first
+    assert math.isnan(workload([0.9], [0.9], 0.5)[0]["caught"])  # nothing to catch
+    assert workload([0.5] * 4, [0.1, 0.9, 0.9, 0.9], 0.5, shares=(0.5,))[0]["caught"] == pytest.approx(0.5)  # tied

@@ -57,11 +57,3 @@ def rounds(probs, count: int) -> list[np.ndarray]:
                         best, labels[voxel] = gain, k
         states.append(labels)
     return states
-
-
-def paint(probs, thresholds, region_labels) -> np.ndarray:
-    """nnU-Net's label map of regions: each painted where its probability is above its threshold, in order."""
-    result = np.zeros(probs.shape[1:], int)
-    for p, threshold, label in zip(probs, thresholds, region_labels):
-        result[p > threshold] = label
-    return result
