@@ -24,6 +24,7 @@ __version__ = "0.5.0"
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
     from nnunet_nacl.calibrate.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.calibrate.workflow import CalibrationOptions as CalibrationOptions
     from nnunet_nacl.calibrate.workflow import calibrate_model as calibrate_model
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _OF_MODELS = {
     "CalibrationMap": "nnunet_nacl.calibrate.calibration_map",
+    "CalibrationOptions": "nnunet_nacl.calibrate.workflow",
     "CalibrationMetric": "nnunet_nacl.numbers.counting",
     "Predictor": "nnunet_nacl.review.predictor",
     "calibrate_model": "nnunet_nacl.calibrate.workflow",

@@ -27,8 +27,8 @@ _TEMPORARY = ".nnunet_nacl.tmp"
 def locked(path: Path, taken: str | None = None) -> Iterator[bool]:
     """Holds a lock of the operating system on a file, which is made with its folder, and removed when the block ends.
 
-    Yields whether it is held: where there are no locks (some network file systems), nothing is. Where another process,
-    or block, holds it, UserError with the message ``taken``; without one it waits until the file is free.
+    Yields whether it is held: some network file systems have no locks. Where another process, or block, holds it,
+    UserError with the message ``taken``; without one it waits.
     """
     from filelock import FileLock, Timeout
 
@@ -58,9 +58,8 @@ def write_atomically(path: Path, text: str) -> None:
 def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
     """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
 
-    Missing folders are made. ``ending`` is all that the temporary name, which libraries take the format from, has of
-    that of ``path``, which may be as long as names can be. UserError where the block raised OSError, such as no space;
-    nothing is left behind, whatever it raised.
+    Missing folders are made. The temporary name has the ``ending``, by which libraries choose a format. UserError where
+    the block raised OSError, such as no space; nothing is left behind, whatever it raised.
     """
     path = Path(path)
     try:
@@ -74,10 +73,7 @@ def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
-    """A name in a folder for a file or folder, which is removed at the block's end if it is there then.
-
-    Until then :func:`remove_leftovers` leaves it alone, in whatever process: a lock says that this one is at work.
-    """
+    """A name for a file or folder, removed at the block's end; a lock keeps :func:`remove_leftovers` off until then."""
     path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}{ending}"
     with locked(_lock_of(path)):
         try:

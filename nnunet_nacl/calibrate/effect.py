@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -11,10 +10,8 @@ import pandas as pd
 from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
-from nnunet_nacl.json_types import Number, Share, doc
+from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.fitting import Voxels
-from nnunet_nacl.numbers.log_odds_map import is_certain, probabilities
 from nnunet_nacl.numbers.statistics import mean_interval, percentile_interval, resamples
 
 _N_BOOTSTRAP = 10_000
@@ -38,15 +35,9 @@ class Change(TypedDict):
 
 
 def changes(before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str] | None = None) -> dict[str, Change]:
-    """Compare values of the same cases, by column.
+    """By column the change of the mean, of frames with a row for each case, which are of ``patients``, else its own.
 
-    Args:
-        before: A row a case, NaN where a value is undefined.
-        after: Of the same cases in the same order, cross-fitted.
-        patients: Of each case; None: each case its own.
-
-    Returns:
-        For each column the change; NaN for what is not defined, as the interval of a single patient.
+    A case without one of the two values does not count; what is not defined, as the interval of one patient, is NaN.
     """
     result: dict[str, Change] = {}
     for name in before:
@@ -63,20 +54,12 @@ def changes(before: pd.DataFrame, after: pd.DataFrame, patients: Sequence[str] |
 def pooled_changes(
     before: Sequence[BinStats], after: Sequence[BinStats], patients: Sequence[str] | None = None
 ) -> dict[str, Change]:
-    """Compare confidence with accuracy over the voxels of all cases together.
+    """As :func:`changes`, of confidence and accuracy over the voxels of all cases together, where all was segmented.
 
     ``pooled ECE predicted`` is the expected calibration error (eq. 10 of the paper) of the summed bins. Where a
     structure has few voxels, the ECE of a single case is mostly noise, and so is the mean over cases; the pooled value
     is not. ``confidence predicted`` is the mean confidence and ``accuracy predicted`` the share of right labels, which
     no map changes. For regions all are means over regions. Intervals are percentiles of a bootstrap over patients.
-
-    Args:
-        before: Sums of each case over the voxels where something was segmented.
-        after: Of the same cases in the same order, cross-fitted.
-        patients: Of each case; None: each case its own.
-
-    Returns:
-        A change for each of the three; NaN where nothing was segmented.
     """
     code = np.unique(np.arange(len(before)) if patients is None else np.asarray(patients), return_inverse=True)[1]
     drawn = resamples(code.max() + 1, _N_BOOTSTRAP, 0)[:2000]  # sums of many regions are large
@@ -103,28 +86,3 @@ def pooled_changes(
         name: Change(before=interval(a), after=interval(b), difference=interval(b - a), n=n)
         for name, a, b in zip(names, old, new)
     }
-
-
-@dataclass(frozen=True)
-class CertainBackground:
-    """What no map changes, since no structure has a probability above one in a million there.
-
-    Attributes:
-        voxels: Share of the voxels that the network saw.
-        expected_volume: Share of the expected volume of all structures: what the map cannot calibrate.
-    """
-
-    voxels: Share
-    expected_volume: Share
-
-
-def certain_background(cases: Iterable[Voxels]) -> CertainBackground:
-    """Shares over the (weighted) voxels of cases; 0 where there is nothing."""
-    inside, total = np.zeros(2), np.zeros(2)
-    for voxels in cases:
-        weights, odds = voxels.all_weights, voxels.log_odds.double()
-        expected = probabilities(odds, voxels.regions)[0 if voxels.regions else 1 :].sum(0) * weights
-        for i, values in enumerate((weights, expected)):
-            inside[i] += float(values[is_certain(odds)].sum())
-            total[i] += float(values.sum())
-    return CertainBackground(*(inside / np.where(total > 0, total, 1)).tolist())

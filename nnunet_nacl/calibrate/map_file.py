@@ -9,15 +9,12 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibrate.calibration_map import (
-    CalibrationMap,
-    Inference,
-    MapQuality,
-    UsedMap,
-)
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrate.map_parts import Inference, MapQuality, UsedMap
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
-from nnunet_nacl.json_files import decode, encode, read_dict
+from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 MAP_FILE = "calibration_map.json"
@@ -40,20 +37,15 @@ def named_map(path: Path) -> UsedMap:
         "file": os.path.abspath(path),
         "sha256": checksum(path),
         "form": record.form,
-        "calibration_set": encode(record.origin.calibration_set),
+        "n_cases": len(record.fitted.part_of),
+        "n_patients": len(set(record.fitted.patients)),
         "effect": {name: record.fitted.effect[name] for name in _HEADLINE if name in record.fitted.effect},
         "scope": record.origin.scope,
     }
 
 
 def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, str]) -> None:
-    """UserError if a map was fitted to other networks than those that it is meant for.
-
-    Args:
-        path: The map.
-        record: What it holds.
-        networks: By fold, SHA-256 of the checkpoints.
-    """
+    """UserError if the map in a file was fitted to other networks than these, by fold the checkpoints' SHA-256."""
     known = record.origin.checkpoint_sha256
     if others := [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]:
         raise UserError(
@@ -65,16 +57,9 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
 def read_map(
     path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
 ) -> LogOddsMap:
-    """Read a map back, for predictions of certain structures.
+    """The map of a form in a file, None for the one in use, for predictions of structures, by nnU-Net's key, in order.
 
-    Args:
-        path: The file.
-        structures: Name of each structure of the predictions by nnU-Net's key, in order.
-        regions: Whether they are sigmoid regions.
-        form: Which of the file's maps; None takes the one in use.
-
-    Raises:
-        UserError: :meth:`CalibrationMap.load` raises it, or the map is of other structures.
+    UserError where :meth:`CalibrationMap.load` raises it, the map is of other structures, or there is none such.
     """
     record = CalibrationMap.load(path)
     there, here = _listed(record.names, record.regions), _listed(structures, regions)
@@ -86,22 +71,13 @@ def read_map(
 
 
 def map_of_folds(
-    path: Path, structures: Mapping[str, str], regions: bool, networks: Mapping[str, str], inference: Inference
+    path: Path, labels: Labels, networks: Mapping[str, str], inference: Inference
 ) -> tuple[LogOddsMap, MapQuality] | None:
-    """The map of a model's validation cases, which a map of own cases is drawn to, and what they taught.
+    """The map of a model's validation cases, which a map of own cases is shrunk towards, and what they taught.
 
-    Args:
-        path: Of the model's file. Where that is of own cases by now, it still holds the map that it was drawn to.
-        structures: See :func:`read_map`.
-        regions: Likewise.
-        networks: By fold, SHA-256 of the checkpoints.
-        inference: How the own cases were predicted.
-
-    Returns:
-        None where there is none, or it is one of other networks, settings or structures.
-
-    Raises:
-        UserError: The file is damaged, or of another version, which is not taken for none.
+    Where the model's file is of own cases by now, it still holds the map that it was shrunk towards. None where there
+    is none, or it is one of other networks (SHA-256 by fold), settings or structures. UserError where the file is
+    damaged, or of another version, which is not taken for none.
     """
     if not path.is_file():
         return None
@@ -113,7 +89,7 @@ def map_of_folds(
             return None
         if form != "given" and record.learned.as_deployed:  # of own cases
             return None
-        return read_map(path, structures, regions, form), record.quality
+        return read_map(path, labels.structures, labels.regions, form), record.quality
     except UserError:
         return None
 

@@ -29,6 +29,7 @@ MASK_NOTES = {
 MASKS = tuple(MASK_NOTES)
 
 LARGEST_RADIUS_MM = 100.0
+"""Of a mask."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,8 @@ class Labels:
 
         The ground truth alone may hold the ignore label.
         """
-        allowed = {*self.all_values, *([] if self.ignore_label is None or not is_truth else [self.ignore_label])}
-        unknown = [str(value).removesuffix(".0") for value in np.unique(segmentation) if value not in allowed]
-        if unknown:
+        allowed = {*self.all_values, *([self.ignore_label] if is_truth and self.ignore_label is not None else [])}
+        if unknown := [str(value).removesuffix(".0") for value in np.unique(segmentation) if value not in allowed]:
             what = "ground truth" if is_truth else "prediction"
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise UserError(
@@ -142,9 +142,8 @@ class EvaluationSettings:
 
     Attributes:
         n_bins: Number of confidence bins.
-        dilation_mm: Radius by which the mask ``dilated`` grows the true foreground, and ``near`` the predicted one,
-            at most 100 mm.
-        boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
+        dilation_mm: Radius by which the masks ``dilated`` and ``near`` grow the true and the predicted foreground.
+        boundary_mm: Reach of the mask ``boundary`` to either side of a surface.
     """
 
     n_bins: int = DEFAULT_N_BINS
@@ -154,10 +153,8 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         check_n_bins(self.n_bins)
         for name in ("dilation_mm", "boundary_mm"):
-            if not 0 <= getattr(self, name) <= LARGEST_RADIUS_MM:
-                raise ValueError(
-                    f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {getattr(self, name)!r}."
-                )
+            if not 0 <= (radius := getattr(self, name)) <= LARGEST_RADIUS_MM:
+                raise ValueError(f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {radius!r}.")
 
     @property
     def reach(self) -> str:
@@ -166,8 +163,8 @@ class EvaluationSettings:
 
     def differing(self, other: EvaluationSettings) -> str:
         """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
-        pairs = ((name, value, getattr(other, name)) for name, value in vars(self).items())
-        return ", ".join(f"{name} {value}, not {another}" for name, value, another in pairs if value != another)
+        pairs = ((name, mine, vars(other)[name]) for name, mine in vars(self).items())
+        return ", ".join(f"{name} {mine}, not {theirs}" for name, mine, theirs in pairs if mine != theirs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +174,7 @@ class Truth:
     Attributes:
         labels: (*spatial) label map, 0 where it is ignored.
         valid: (*spatial) False where it is ignored; None where nothing is.
-        around: (*spatial) the masks ``dilated`` and ``boundary``.
+        around: (*spatial) the masks ``dilated``, ``boundary`` and ``near``.
     """
 
     labels: np.ndarray
@@ -239,5 +236,6 @@ class Case:
         around = {
             "dilated": dilated_mask(truth, settings.dilation_mm, self.spacing_mm, valid=valid),
             "boundary": boundary_mask(truth, settings.boundary_mm, self.spacing_mm, valid=valid),
+            "near": dilated_mask(self.segmentation != 0, settings.dilation_mm, self.spacing_mm),
         }
         return Truth(truth, valid, around)

@@ -11,7 +11,7 @@ import numpy as np
 
 import nnunet_nacl
 from nnunet_nacl.case.case import MASKS, EvaluationSettings, Labels
-from nnunet_nacl.case.record import CaseRecord, scores, table
+from nnunet_nacl.case.record import WITH_TRUTH, CaseRecord, table
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.numbers.binning import BinStats
@@ -25,30 +25,13 @@ from nnunet_nacl.numbers.calibration_error import (
 )
 
 FILE_NAME = "calibration.json"
-SCHEMA_VERSION = 4  # keys may be added within a version
+SCHEMA_VERSION = 5  # keys may be added within a version
 
-_COUNTED = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
-_MEASURED = ("ASSD_mm", "Dice", "IoU", "HD95_mm")
-_QUALITY = {
-    "expected_dice": "predicted_dice",
-    "expected_volume": "predicted_volume",
-    "volume": "volume",
-    "true_volume": "true_volume",
-    "max_probability": "max_probability",
-    "largest_dice": "network_dice",
-    "members_dice": "members_dice",
-}
+_METRICS = [name for name in WITH_TRUTH if not name.startswith("true_")]
 
 
 class Evaluation:
-    """Cases, and the means over them that nnU-Net's summary.json and the tables have.
-
-    Args:
-        records: Of cases with a truth, at least one.
-        labels: Their structures.
-        settings: What was measured.
-        problems: By name, why other cases could not be evaluated.
-    """
+    """Records of cases with a truth, at least one, the means over them, and why other cases could not be evaluated."""
 
     def __init__(
         self, records: Sequence[CaseRecord], labels: Labels, settings: EvaluationSettings, problems: Mapping[str, str]
@@ -63,14 +46,9 @@ class Evaluation:
         return table(self.records)
 
     @cached_property
-    def scores(self):
-        """A row for each case, with its calibration."""
-        return scores(self.records)
-
-    @cached_property
     def cases(self) -> list[dict[str, Any]]:
         """What calibration.json says of each case."""
-        return [self._case(record) for record in self.records]
+        return list(map(_of_case, self.records))
 
     @cached_property
     def mean(self) -> dict[str, dict[str, Any]]:
@@ -97,14 +75,10 @@ class Evaluation:
     @cached_property
     def undefined(self) -> dict[str, dict[str, list[str]]]:
         """Which cases are left out of which mean: by metric, and structure or mask."""
-        found: dict[str, dict[str, list[str]]] = {"Dice": {}, "HD95_mm": {}, "calibration": {}}
-        for metric in ("Dice", "HD95_mm"):
-            for row in self.table[self.table[metric].isna()].itertuples():
-                found[metric].setdefault(row.key, []).append(row.case)
-        for mask in MASKS:
-            if cases := list(self.scores.index[self.scores[f"ECE:{mask}"].isna()]):
-                found["calibration"][mask] = cases
-        return found
+        missing = {metric: self.table[self.table[metric].isna()] for metric in ("Dice", "HD95_mm")}
+        found = {metric: rows.groupby("key", sort=False).case.agg(list).to_dict() for metric, rows in missing.items()}
+        empty = {mask: [record.case for record in self.records if not record.bins[mask].n_voxels] for mask in MASKS}
+        return found | {"calibration": {mask: cases for mask, cases in empty.items() if cases}}
 
     def write(self, path: Path, **further: Any) -> None:
         """Write calibration.json, the report of ``nnunet_nacl evaluate`` and of the trainers.
@@ -126,13 +100,14 @@ class Evaluation:
                 ``metrics``, ``calibration``, ``bins`` and ``quality``.
             metric_per_case[].metrics: By structure ``Dice``, ``IoU``, ``TP``, ``FP``, ``FN``, ``TN``, ``n_pred`` and
                 ``n_ref`` as in summary.json; ``HD95_mm``, the 95th percentile of both directed surface distances,
-                pooled, and ``ASSD_mm``, their mean (null if a side is empty); ``distances`` (``HD95_pooled_mm``,
-                ``HD95_voxels``); ``calibration`` by mask (``CE``; of regions also ``ECE``, ``NLL``, ``Brier``).
+                pooled, and ``ASSD_mm``, their mean (null if a side is empty); ``distances`` (``HD95_voxels``);
+                ``calibration`` by mask (``CE``; of regions also ``ECE``, ``NLL``, ``Brier``).
             metric_per_case[].calibration: By mask the scores, and ``n_voxels``.
-            metric_per_case[].quality: Means of ``entropy`` and ``confidence`` over the predicted foreground; ``voxel``,
-                its volume in ``unit``; in ``structures`` by key ``expected_dice``, ``expected_volume``, ``volume``,
-                ``true_volume``, ``max_probability``, ``largest_dice`` (expected, of any set of voxels),
-                ``members_dice`` (between folds), ``true_pieces`` (connected parts of the truth).
+            metric_per_case[].quality: Means of ``entropy`` and ``confidence`` over the predicted foreground;
+                ``voxel_volume`` in ``unit``; in ``structures`` by key ``volume``, ``true_volume`` and
+                ``predicted_volume``; ``pieces`` and ``true_pieces`` (connected parts), share of the ``largest_piece``;
+                ``predicted_dice``, ``max_probability``, ``members_dice`` (between folds); of the network without a map
+                ``network_volume``, and ``network_dice``, the largest expected Dice of any set of voxels.
             mean: By structure, means over the cases where a metric is defined.
             foreground_mean: Mean of each metric over the structures.
             calibration: ``mean`` over cases and ``pooled`` over voxels, by mask: scores.
@@ -167,37 +142,32 @@ class Evaluation:
         }
         write_atomically(path, to_json_text(encode(document)))
 
-    def _case(self, record: CaseRecord) -> dict[str, Any]:
-        rows: dict[str, dict[str, float]] = record.structures.to_dict("index")
-        quality = {name: record.scan[name] for name in ("unit", "entropy", "confidence")}
-        structures = {key: {shown: row[name] for shown, name in _QUALITY.items()} for key, row in rows.items()}
-        for key, row in rows.items():
-            structures[key]["true_pieces"] = int(row["true_pieces"])
-        places = {name: file["path"] for name, file in record.key["files"].items() if file}
-        probabilities = places.get("probabilities", places.get("segmentation", ""))
-        return {
-            "case": record.case,
-            "reference_file": places.get("reference", ""),
-            "prediction_file": places.get("segmentation", probabilities),
-            "probabilities_file": probabilities,
-            "largest_label": int(record.scan["largest_label"]),
-            "n_changed_voxels": int(record.scan["n_changed_voxels"]),
-            "metrics": {key: _metrics(row, record.bins, i) for i, (key, row) in enumerate(rows.items(), -len(rows))},
-            "calibration": {mask: mask_metrics(stats) for mask, stats in record.bins.items()},
-            "bins": record.bins,
-            "quality": quality | {"voxel": record.scan["voxel_volume"], "structures": structures},
-        }
 
-
-def _metrics(row: Mapping[str, float], bins: Mapping[str, BinStats], channel: int) -> dict[str, Any]:
-    """Of one structure in one case, in the words of nnU-Net's summary.json, and ours."""
-    counts = {"n_pred": row["TP"] + row["FP"], "n_ref": row["TP"] + row["FN"]}
-    distances = {"HD95_pooled_mm": row["HD95_mm"], "HD95_voxels": row["HD95_voxels"]}
+def _of_case(record: CaseRecord) -> dict[str, Any]:
+    """Of one case, in the words of nnU-Net's summary.json, and ours."""
+    rows: dict[str, dict[str, Any]] = record.structures.drop(columns="name").to_dict("index")
+    scan, metrics = record.scan, {}
+    for channel, (key, row) in enumerate(rows.items(), -len(rows)):
+        values = {name: row.pop(name) for name in _METRICS}
+        counts = {name: int(values[name]) for name in ("TP", "FP", "FN", "TN")}
+        counts |= {"n_pred": counts["TP"] + counts["FP"], "n_ref": counts["TP"] + counts["FN"]}
+        distances = {"HD95_voxels": values.pop("HD95_voxels")}
+        calibration = {mask: _of_channel(stats, channel) for mask, stats in record.bins.items()}
+        metrics[key] = values | counts | {"distances": distances, "calibration": calibration}
+    places = {name: file["path"] for name, file in record.key["files"].items() if file}
+    probabilities = places.get("probabilities", places.get("segmentation", ""))
     return {
-        **{name: int({**row, **counts}[name]) for name in _COUNTED},
-        **{name: row[name] for name in _MEASURED},
-        "distances": distances,
-        "calibration": {mask: _of_channel(bins[mask], channel) for mask in MASKS},
+        "case": record.case,
+        "reference_file": places.get("reference", ""),
+        "prediction_file": places.get("segmentation", probabilities),
+        "probabilities_file": probabilities,
+        "largest_label": int(scan["largest_label"]),
+        "n_changed_voxels": int(scan["n_changed_voxels"]),
+        "metrics": metrics,
+        "calibration": {mask: mask_metrics(stats) for mask, stats in record.bins.items()},
+        "bins": record.bins,
+        "quality": {name: scan[name] for name in ("unit", "voxel_volume", "entropy", "confidence")}
+        | {"structures": rows},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeInt
@@ -44,10 +45,9 @@ class Finding:
     Attributes:
         voxels: How many it has.
         volume: In the case's unit.
-        centre_mm: (x, y, z), in 2D (x, y): mean of its voxels' centres in the coordinates of the scan as DICOM and
-            SimpleITK have them (x to the left, y to the back, z to the head). Of images without any, index times
-            spacing.
-        mean_probability: Of the structure, over its voxels, as the case has them: calibrated where the case is.
+        centre_mm: (x, y, z), in 2D (x, y): mean of its voxels' centres, x to the left, y to the back, z to the head, as
+            in DICOM and SimpleITK. Of images without coordinates, index times spacing.
+        mean_probability: Of the structure, over its voxels; calibrated where the case is.
         max_probability: The largest there.
     """
 
@@ -60,13 +60,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class StructureFindings:
-    """The components of a structure in a case.
-
-    Attributes:
-        name: Of the structure.
-        found: The components, the largest first.
-        n_more: Smaller ones that are not listed.
-    """
+    """The components of a structure, named so: those ``found``, the largest first, and ``n_more`` smaller ones."""
 
     name: str
     found: tuple[Finding, ...] = ()
@@ -74,10 +68,7 @@ class StructureFindings:
 
 
 def label_components(mask: np.ndarray) -> tuple[Box | None, np.ndarray]:
-    """The box that holds a mask, None if it is empty, and the number of each connected component there, from 1.
-
-    Voxels that touch at a corner are connected.
-    """
+    """The box that holds a mask, None if it is empty, and the number of each connected component there, from 1."""
     box = bounding_box(mask)
     if box is None:
         return None, np.zeros(0, np.int32)
@@ -95,70 +86,58 @@ def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Seque
     Raises:
         UserError: There is no such structure.
     """
+    keys = {labels.key(channel): channel for channel in labels.foreground}
     if wanted is None:
-        return tuple(channel for channel in labels.foreground if labels.key(channel) in listed)
-    known = {labels.key(channel): channel for channel in labels.foreground}
-    known |= {labels.names[channel]: channel for channel in labels.foreground}
-    if unknown := [name for name in wanted if name not in known]:
-        there = ", ".join(labels.names[channel] for channel in labels.foreground)
-        raise UserError(f"there is no structure {unknown[0]!r} to find; there are {there}.")
-    return tuple(sorted({known[name] for name in wanted})) or labels.foreground
+        return tuple(channel for key, channel in keys.items() if key in listed)
+    names = {labels.names[channel]: channel for channel in labels.foreground}
+    if unknown := [name for name in wanted if name not in keys | names]:
+        raise UserError(f"there is no structure {unknown[0]!r} to find; there are {', '.join(names)}.")
+    return tuple(sorted({(keys | names)[name] for name in wanted})) or labels.foreground
 
 
 class Components:
-    """Of one structure of a case, whose probabilities come block by block.
-
-    Args:
-        case: With its segmentation; its probabilities are not asked for.
-        channel: Of the structure.
-    """
+    """Of the structure of one channel of a case, whose probabilities come block by block."""
 
     def __init__(self, case: Case, channel: int) -> None:
         self._channel, self._name, self._geometry = channel, case.labels.names[channel], case.geometry
         self._box, self._numbers = label_components(case.labels.mask(case.segmentation, channel))
-        self._sizes = np.bincount(self._numbers.ravel(), minlength=1)
-        self._total, self._largest = np.zeros(len(self._sizes)), np.zeros(len(self._sizes))
+        self._probs = np.zeros(self._numbers.shape, np.float32)
 
     def add(self, where: Box, probs: np.ndarray) -> None:
-        """Count the (C, *block) probabilities of a box of the image."""
-        if not (shared := self._box and common_box(where, self._box)):
-            return
-        block, own = shared
-        inside = self._numbers[own] > 0
-        number, p = self._numbers[own][inside], probs[self._channel][block][inside]
-        self._total += np.bincount(number, p, len(self._total))
-        np.maximum.at(self._largest, number, p)
+        """Take the (C, *block) probabilities of a box of the image."""
+        if shared := self._box and common_box(where, self._box):
+            block, own = shared
+            self._probs[own] = probs[self._channel][block]
 
     def findings(self) -> StructureFindings:
-        """What was found, once all blocks have been counted."""
-        found, boxes = [], ndimage.find_objects(self._numbers) if self._box else []
-        order = 1 + np.argsort(-self._sizes[1:], kind="stable")[:MOST_FINDINGS]
-        for number in order.tolist():
-            size, box = int(self._sizes[number]), boxes[number - 1]
-            inside = np.nonzero(self._numbers[box] == number)
-            starts = [part.start + whole.start for part, whole in zip(box, self._box or ())]
-            centre = _in_space([float(index.mean()) + start for index, start in zip(inside, starts)], self._geometry)
-            mean, largest = float(self._total[number] / size), float(self._largest[number])
-            found.append(Finding(size, float(size * self._geometry.voxel_size), centre, mean, largest))
-        return StructureFindings(self._name, tuple(found), len(self._sizes) - 1 - len(found))
+        """What was found, once all blocks have been taken."""
+        if self._box is None:
+            return StructureFindings(self._name)
+        sizes = np.bincount(self._numbers.ravel())[1:]
+        order = 1 + np.argsort(-sizes, kind="stable")[:MOST_FINDINGS]
+        of_each: Any = (self._probs, self._numbers, order)
+        means, largest = ndimage.mean(*of_each).tolist(), ndimage.maximum(*of_each).tolist()
+        found, boxes = [], ndimage.find_objects(self._numbers)
+        for number, mean, most in zip(order.tolist(), means, largest):
+            box, size = boxes[number - 1], int(sizes[number - 1])
+            starts = [part.start + whole.start for part, whole in zip(box, self._box)]
+            inside = np.argwhere(self._numbers[box] == number).mean(axis=0)
+            centre = _in_space(inside + starts, self._geometry)
+            found.append(Finding(size, float(size * self._geometry.voxel_size), centre, mean, most))
+        return StructureFindings(self._name, tuple(found), len(sizes) - len(found))
 
 
-def _in_space(centre: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
+def _in_space(centre: np.ndarray, geometry: Geometry) -> tuple[float, ...]:
     """Coordinates in mm, (x, y, z) or (x, y), of an index in the order of the axes."""
     spacing, affine = np.array(geometry.spacing_mm[::-1]), geometry.affine
     if affine is None:
         affine = np.diag([*(spacing[:2] if geometry.is_2d else spacing), 1.0])
-    index = np.array(centre[::-1])[: len(affine) - 1]  # nnU-Net's first axis of 2D images is in no coordinates
+    index = centre[::-1][: len(affine) - 1]  # nnU-Net's first axis of 2D images is in no coordinates
     return tuple((affine[:-1, :-1] @ index + affine[:-1, -1]).tolist())
 
 
 def findings_csv_text(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> str:
-    """findings.csv: one row a finding, cases in the order given; a cell is empty where a number is not defined.
-
-    Args:
-        cases: Findings of each case.
-        unit: Of the volumes.
-    """
+    """findings.csv: one row a finding, cases in the order given; a cell is empty where a number is not defined."""
     size, length = "volume" if unit == "ml" else "area", "pixels" if unit == "pixels" else "mm"
     header = [column.name.format(size=size, unit=unit, length=length) for column in FINDING_COLUMNS]
     rows = [

@@ -16,9 +16,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's patient coordinates to 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Position, orientation and voxel size of an array that one of nnU-Net's readers returned.
-
-    Readers that turn images ("WithReorient") return the array turned, and so is all that stands here.
+    """Position, orientation and voxel size of an array as one of nnU-Net's readers returned it, turned or not.
 
     Attributes:
         spacing_mm: In the order of the array axes (z, y, x). nnU-Net's readers give 2D images a third axis, the first,
@@ -76,16 +74,10 @@ class Geometry:
 def geometry_difference(
     first: Geometry, second: Geometry, first_shape: tuple[int, ...], second_shape: tuple[int, ...]
 ) -> str:
-    """What differs between two images, in words; empty if nothing does.
+    """What differs between the places and spatial shapes of two images, in words; empty if nothing does.
 
     Compares shape, spacing and, where the formats hold them, the directions of the axes and the origin. Differences
     that file formats introduce by rounding, and origins less than half a voxel apart, are none.
-
-    Args:
-        first: Where the one image lies.
-        second: Where the other lies.
-        first_shape: Spatial shape of the one.
-        second_shape: Spatial shape of the other.
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from nnunet_nacl.case.case import MASKS, Case, EvaluationSettings, Labels, Truth
 from nnunet_nacl.case.findings import Components, label_components
 from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
 from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack, unpack
+from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.numbers.counting import count_masks
@@ -33,13 +32,13 @@ from nnunet_nacl.numbers.voxel_uncertainty import (
     normalised_entropy,
 )
 
-_OUTSIDE = {"confidence": 1.0, "entropy": 0.0}
-"""Value of a map of uncertainty outside nnU-Net's crop, where all is background for certain."""
-
 _OF_NETWORKS = "mutual_information"
-"""The map that compares networks; 0 outside the crop."""
+"""The map that compares networks."""
 
-MAPS = (*_OUTSIDE, _OF_NETWORKS)
+_OUTSIDE = {"confidence": 1.0, "entropy": 0.0, _OF_NETWORKS: 0.0}
+"""Value of each map of uncertainty outside nnU-Net's crop, where all is background for certain."""
+
+MAPS = tuple(_OUTSIDE)
 
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
@@ -49,11 +48,10 @@ FRACTIONAL = "fractional"
 
 
 def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
-    """Names of the maps to write; UserError for one that there is not, or that compares networks where there is one.
+    """Names of the maps to write: those ``wanted``, or all of ``MAPS`` that there can be of so many networks.
 
-    Args:
-        wanted: Some of ``MAPS``, ``PROBABILITIES`` or ``FRACTIONAL``; none for all of ``MAPS`` that there can be.
-        n_networks: How many are averaged.
+    UserError for one that is none of ``MAPS``, ``PROBABILITIES`` and ``FRACTIONAL``, or that compares networks where
+    there is one.
     """
     for name in wanted:
         if name not in (there_are := (*MAPS, PROBABILITIES, FRACTIONAL)):
@@ -86,37 +84,35 @@ class Views:
     @classmethod
     def of(cls, case: Case, maps: Sequence[str], limits: Sequence[float] = ()) -> Views:
         """As they are outside the crop, where no label is added; what compares networks is whole."""
-        shape, made = case.segmentation.shape, dict[str, np.ndarray]()
+        shape, channels = case.segmentation.shape, _channel_maps(case.labels)
+        outside = dict.fromkeys(channels, 0.0) | ({} if case.labels.regions else {channels[0]: 1.0})
+        values = dict[str, float]()
         for name in maps:
-            if name == _OF_NETWORKS:
-                of_networks = case.disagreement
-                made[name] = of_networks.mutual_information if of_networks else np.zeros(shape, np.float32)
-            elif name in (PROBABILITIES, FRACTIONAL):
-                background = "" if case.labels.regions else _channel_maps(case.labels)[0]
-                made |= {shown: np.full(shape, shown == background, np.float32) for shown in _channel_maps(case.labels)}
-            else:
-                made[name] = np.full(shape, _OUTSIDE[name], np.float32)
+            values |= {name: _OUTSIDE[name]} if name in _OUTSIDE else outside
+        made = {name: np.full(shape, value, np.float32) for name, value in values.items()}
+        if _OF_NETWORKS in made and case.disagreement:
+            made[_OF_NETWORKS] = case.disagreement.mutual_information
         labelled = case.labels.channels_of(case.segmentation).copy() if limits else None
-        by_slice = [np.zeros((len(case.labels.names), n)) for n in shape]
+        by_slice = [np.zeros((len(channels), n)) for n in shape]
         return cls(made, np.zeros(shape, np.float32), limits=limits, sensitive=labelled, by_slice=by_slice)
 
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
         """Take the (C, *block) probabilities, the network's own, and the (*block) label map of a box of the image."""
+        delivered = labels.channels_of(segmentation)
         if self.sensitive is not None:
             at: Any = (..., *where)
-            self.sensitive[at] = sensitive_labels(raw, labels.channels_of(segmentation), self.limits, labels.regions)
+            self.sensitive[at] = sensitive_labels(raw, delivered, self.limits, labels.regions)
         self.doubt[where] = 1 - confidence(probs, regions=labels.regions)
         variance = probs * (1 - probs)
         for axis, sums in enumerate(self.by_slice):
             sums[:, where[axis]] += variance.sum(tuple(i for i in range(1, probs.ndim) if i != axis + 1))
         if "confidence" in self.maps:
-            channels = labels.channels_of(segmentation)
-            self.maps["confidence"][where] = label_confidence(probs, channels, regions=labels.regions)
+            self.maps["confidence"][where] = label_confidence(probs, delivered, regions=labels.regions)
         if "entropy" in self.maps:
             self.maps["entropy"][where] = normalised_entropy(probs, regions=labels.regions)
-        for channel, name in enumerate(_channel_maps(labels)):
+        for name, values in zip(_channel_maps(labels), probs):
             if name in self.maps:
-                self.maps[name][where] = probs[channel]
+                self.maps[name][where] = values
 
 
 def _channel_maps(labels: Labels) -> list[str]:
@@ -138,7 +134,7 @@ def measure(
     with_sample: bool = False,
     findings: Sequence[int] = (),
 ) -> CaseRecord:
-    """Measure a case, block by block. Ignored voxels count nowhere.
+    """The record of a case, without its key, measured block by block. Ignored voxels count nowhere.
 
     Args:
         case: With its probabilities. What needs a ground truth is measured where there is one.
@@ -148,16 +144,12 @@ def measure(
         with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
         findings: Channels of the structures whose connected components are listed.
 
-    Returns:
-        The record, without its key.
-
     Raises:
         ValueError: The case has no probabilities, they are not probabilities, or there is nothing to sample.
     """
     network, truth, members = case.probabilities, case.read_truth(settings), case.disagreement
     source = network if calibration is None else CalibratedProbabilities(network, calibration)
-    near = None if truth is None else dilated_mask(case.segmentation != 0, settings.dilation_mm, case.spacing_mm)
-    sums = _Sums(case, truth, near, settings.n_bins)
+    sums = _Sums(case, truth, settings.n_bins)
     components = [Components(case, channel) for channel in findings]
     for where in source.boxes(source.box if truth is None else None):
         probs, raw = source.beside_network(where)
@@ -190,9 +182,8 @@ def measure(
 class _Sums:
     """Sums over the blocks of a case: for its calibration, and from which the quality of its segmentation follows."""
 
-    def __init__(self, case: Case, truth: Truth | None, near: Any, n_bins: int) -> None:
+    def __init__(self, case: Case, truth: Truth | None, n_bins: int) -> None:
         self._case, self._truth, self._n_bins, num = case, truth, n_bins, len(case.labels.foreground)
-        self._masks = {} if truth is None else truth.around | {"near": near}
         self.bins, self.n_changed = dict[str, BinStats](), 0
         self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
         self.network = ProbabilityHistogram.of(np.zeros((num, 0)))
@@ -203,32 +194,25 @@ class _Sums:
     def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
         """Count the (C, *block) probabilities of a box of the image, and those that the network gave."""
         labels, truth, segmentation = self._case.labels, self._truth, self._case.segmentation[where]
+        regions, delivered = labels.regions, labels.channels_of(segmentation)
         valid = None if truth is None or truth.valid is None else truth.valid[where]
-        delivered = labels.channels_of(segmentation)
         if truth is not None:
             true = labels.channels_of(truth.labels[where])
-            self.addable += count_addable(raw, delivered, true, labels.regions, valid)
-            block = count_masks(
-                probs,
-                true,
-                segmentation=delivered,
-                extra_masks={name: mask[where] for name, mask in self._masks.items()},
-                regions=labels.regions,
-                n_bins=self._n_bins,
-                valid=valid,
-            )
+            self.addable += count_addable(raw, delivered, true, regions, valid)
+            masks = {name: mask[where] for name, mask in truth.around.items()}
+            options: dict[str, Any] = {"extra_masks": masks, "n_bins": self._n_bins, "valid": valid}
+            block = count_masks(probs, true, segmentation=delivered, regions=regions, **options)
             self.bins = {mask: self.bins[mask] + stats if self.bins else stats for mask, stats in block.items()}
             is_changed: Any = labels.label_map(raw) != segmentation
             self.n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
-        self.overlap += count_expected(probs, delivered, regions=labels.regions, valid=valid)
-        first = labels.foreground[0]
+        self.overlap += count_expected(probs, delivered, regions=regions, valid=valid)
+        first, counted = labels.foreground[0], True if valid is None else valid
         self.network += ProbabilityHistogram.of(raw[first:], valid)
-        counted = True if valid is None else valid
         largest = probs[first:].max(tuple(range(1, probs.ndim)), initial=0, where=counted)
         self.largest = np.maximum(self.largest, largest)
         is_predicted = (segmentation > 0) & counted
         if n := int(np.count_nonzero(is_predicted)):
-            means = mean_uncertainty(probs[:, is_predicted], delivered[..., is_predicted], regions=labels.regions)
+            means = mean_uncertainty(probs[:, is_predicted], delivered[..., is_predicted], regions=regions)
             for name in self._uncertainty:
                 self._uncertainty[name] += means[name] * n
             self._n_predicted += n
@@ -242,30 +226,27 @@ class _Sums:
 
 def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
     """A row for each structure, see :func:`nnunet_nacl.case.record.table`."""
-    labels, size, members = case.labels, case.geometry.voxel_size, case.disagreement
-    rows, dice, network_dice = dict[str, dict[str, Any]](), sums.overlap.dice, sums.network.largest_dice
-    for i, channel in enumerate(labels.foreground):
+    labels, size, members, rows = case.labels, case.geometry.voxel_size, case.disagreement, []
+    for channel in labels.foreground:
         mask = labels.mask(case.segmentation, channel)
         pieces = np.bincount(label_components(mask)[1].ravel())[1:]  # voxels of each
-        row: dict[str, Any] = {"name": labels.names[channel]}
-        if truth is not None:
-            row |= _beside_truth(labels.mask(truth.labels, channel), mask, truth.valid, case)
-        row |= {
-            "volume": float(sums.overlap.chosen[i] * size),
-            "pieces": len(pieces),
-            "largest_piece": float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
-            "predicted_dice": float(dice[i]),
-            "predicted_volume": float(sums.overlap.expected[i] * size),
-            "max_probability": float(sums.largest[i]),
-            "network_volume": float(sums.network.expected[i] * size),
-            "network_dice": float(network_dice[i]),
-            "members_dice": float(members.dice[i]) if members else math.nan,
-        }
-        if members:
-            row |= {f"volume {name}": float(n[i] * size) for name, n in zip(case.networks, members.voxels)}
-        rows[labels.key(channel)] = row
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.astype({name: float for name in table if name != "name"})  # as they are read
+        row = {} if truth is None else _beside_truth(labels.mask(truth.labels, channel), mask, truth.valid, case)
+        row |= {"pieces": len(pieces), "largest_piece": pieces.max() / pieces.sum() if len(pieces) else math.nan}
+        rows.append(row)
+    table = pd.DataFrame(rows, list(labels.structures)).assign(
+        volume=sums.overlap.chosen * size,
+        predicted_dice=sums.overlap.dice,
+        predicted_volume=sums.overlap.expected * size,
+        max_probability=sums.largest,
+        network_volume=sums.network.expected * size,
+        network_dice=sums.network.largest_dice,
+        members_dice=members.dice if members else math.nan,
+    )
+    if members:
+        table = table.assign(**{f"volume {name}": n * size for name, n in zip(case.networks, members.voxels)})
+    table = table.astype(float)
+    table.insert(0, "name", list(labels.structures.values()))
+    return table
 
 
 def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case) -> dict[str, float]:
@@ -280,12 +261,7 @@ def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | 
     in_mm = surface_distances(truth, predicted, case.spacing_mm)
     in_voxels = in_mm if set(case.spacing_mm) == {1.0} else surface_distances(truth, predicted)
     return {
-        "TP": overlap.tp,
-        "FP": overlap.fp,
-        "FN": overlap.fn,
-        "TN": overlap.tn,
-        "Dice": overlap.dice,
-        "IoU": overlap.iou,
+        **{name: getattr(overlap, name.lower()) for name in ("TP", "FP", "FN", "TN", "Dice", "IoU")},
         "HD95_mm": hausdorff(in_mm),
         "HD95_voxels": hausdorff(in_voxels),
         "ASSD_mm": assd(in_mm),
@@ -309,18 +285,11 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
 
 
 def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
-    """What was measured of a case as it would be under a map, which changes no label.
+    """What was measured of a case as it would be under a map, which changes no label; ValueError without a sample.
 
     Sizes and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
     estimated from the sample (difference estimator; Cochran, Sampling Techniques, 1977, chapter 7). Sums for
     calibration are estimated from the sample alone.
-
-    Args:
-        record: Of the case as the network gave it.
-        calibration: The map.
-
-    Raises:
-        ValueError: The record has no sample.
     """
     if (sample := record.sample) is None:
         raise ValueError(f"{record.case}: its record has no sample.")
@@ -333,56 +302,37 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     expected, n_voxels = expected / size, volume / size
     common = np.where(n_voxels > 0, dice * (expected + n_voxels) / 2, 0.0) + (change * inside @ weights).numpy()
     sums = ExpectedOverlap(np.maximum(expected + (change @ weights).numpy(), 0), n_voxels, np.clip(common, 0, n_voxels))
-    labels = voxels.label.numpy()
-    is_predicted = (labels > 0).any(0) if sample.regions else labels > 0
-    means = mean_uncertainty(
-        mapped.numpy()[:, is_predicted],
-        labels[..., is_predicted],
-        regions=sample.regions,
-        weights=sample.weights[is_predicted],
-    )
+    label, probs = voxels.label.numpy(), mapped.numpy()
+    is_predicted = (label > 0).any(0) if sample.regions else label > 0
+    chosen = probs[:, is_predicted], label[..., is_predicted]
+    means = mean_uncertainty(*chosen, regions=sample.regions, weights=sample.weights[is_predicted])
     n_bins = next(iter(record.bins.values())).n_bins if record.bins else DEFAULT_N_BINS
     return replace(
         record,
         structures=table.assign(predicted_dice=sums.dice, predicted_volume=sums.expected * size),
         scan=record.scan | means,
-        bins=count_sample(sample, mapped, n_bins),
+        bins=_count_sample(sample, probs, n_bins),
     )
 
 
-def count_sample(sample: Sample, inside: Tensor | None = None, n_bins: int = DEFAULT_N_BINS) -> dict[str, BinStats]:
-    """Sums of all voxels of a case for every mask, as :func:`~nnunet_nacl.numbers.counting.count_masks` gives them.
+def _count_sample(sample: Sample, probs: np.ndarray, n_bins: int) -> dict[str, BinStats]:
+    """Sums of all voxels of a case for every mask, by the (C, n) probabilities of those drawn; unbiased over draws.
 
     The confidence is that of the label that the network chose, which no map changes. Voxels outside the network's crop
     are background for certain.
-
-    Args:
-        sample: Of the case.
-        inside: (C, n) probabilities of the voxels drawn; None: the network's.
-        n_bins: Confidence bins.
-
-    Returns:
-        Unbiased over draws of the sample, by mask.
     """
-    voxels, regions = sample.voxels(), sample.regions
-    probs = probabilities(voxels.log_odds.double(), regions) if inside is None else inside
-    n_outside = len(sample.outside)
-    outside = np.zeros((len(probs), n_outside))
-    outside[: 0 if regions else 1] = 1
-    codes = sample.outside[:, 0].astype(sample.target.dtype)
-    truth, label = voxels.target.numpy(), voxels.label.numpy()
-    if regions:
-        truth = np.concatenate([truth, unpack(codes, len(truth))], 1).astype(bool)
-        label = np.concatenate([label, np.zeros((len(label), n_outside), label.dtype)], 1).astype(bool)
-    else:
-        truth, label = np.concatenate([truth, codes]), np.concatenate([label, np.zeros(n_outside, label.dtype)])
-    bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
+    codes, bits, counts = sample.outside.T
+    certain = np.zeros((len(probs), len(counts)))
+    certain[: 0 if sample.regions else 1] = 1
+    bits, kind = np.concatenate([sample.masks, bits.astype(np.uint8)]), bool if sample.regions else np.int64
+    truth = np.concatenate([sample.target, codes.astype(sample.target.dtype)])
+    label = np.concatenate([sample.label, np.zeros(len(counts), sample.label.dtype)])
     return count_masks(
-        np.concatenate([probs.numpy(), outside], 1),
-        truth,
-        segmentation=label,
+        np.concatenate([probs, certain], 1),
+        sample.unpacked(truth).astype(kind),
+        segmentation=sample.unpacked(label).astype(kind),
         extra_masks={name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)},
-        regions=regions,
+        regions=sample.regions,
         n_bins=n_bins,
-        weights=np.concatenate([sample.weights, sample.outside[:, 2]]),
+        weights=np.concatenate([sample.weights, counts]),
     )

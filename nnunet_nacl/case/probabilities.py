@@ -18,10 +18,10 @@ Box = tuple[slice, ...]
 
 
 class Probabilities:
-    """(C, *spatial) probabilities, C the K classes with the background, or the R regions.
+    """(C, *spatial) probabilities, C the K classes with the background, or the R regions, in the axis order of readers.
 
-    Axes are in the order of nnU-Net's reader. A source says what the attributes, ``crop`` and ``in_box`` are; the rest
-    follows. This base is the source of a case without probabilities: what is asked of it raises ValueError.
+    A source says what the attributes, ``crop`` and ``in_box`` are; the rest follows. This base is the source of a case
+    without probabilities: what is asked of it raises ValueError.
 
     Attributes:
         shape: Of the image.
@@ -57,7 +57,8 @@ class Probabilities:
     def whole(self) -> np.ndarray:
         """(C, *spatial) probabilities, all of them in memory."""
         result: Any = None
-        for where, probs in self.blocks():
+        for where in self.boxes():
+            probs = self.in_box(where)
             result = np.empty((self.num_channels, *self.shape), probs.dtype) if result is None else result
             result[(slice(None), *where)] = probs
         return result
@@ -65,10 +66,6 @@ class Probabilities:
     def boxes(self, within: Box | None = None) -> Iterator[Box]:
         """Where blocks lie that cover a box of the image once; None: the image."""
         return layers_of(within or _all_of(self.shape), max(1, self.block_bytes // (4 * self.num_channels)))
-
-    def blocks(self) -> Iterator[tuple[Box, np.ndarray]]:
-        """Place in the image and (C, *block) probabilities of blocks that cover the image once."""
-        return ((where, self.in_box(where)) for where in self.boxes())
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
         """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the voxels."""
@@ -146,12 +143,7 @@ def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:
 
 
 def layers_of(box: Box, max_voxels: int) -> Iterator[Box]:
-    """Cut a box into blocks of whole layers along its first axis that is longer than 1.
-
-    Args:
-        box: Of the image.
-        max_voxels: In a block, if a single layer is not larger.
-    """
+    """Blocks of whole layers along a box's first axis that is longer than 1, of ``max_voxels`` or a single layer."""
     shape, whole = [part.stop - part.start for part in box], list(box)
     axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
     step = max(1, max_voxels * shape[axis] // max(1, int(np.prod(shape))))

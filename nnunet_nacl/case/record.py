@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, InstanceOf, NonNegativeInt
+from pydantic import BeforeValidator, Field, InstanceOf, NonNegativeInt, TypeAdapter
 from typing_extensions import TypedDict
 
 from nnunet_nacl.case.case import MASKS
@@ -40,23 +40,16 @@ FORMAT = 3
 WITH_TRUTH = ("TP", "FP", "FN", "TN", "Dice", "IoU", "HD95_mm", "HD95_voxels", "ASSD_mm", "true_volume", "true_pieces")
 """Columns that need a ground truth: voxel counts, overlap, distances, and what the truth has of the structure."""
 
-_COUNTS = ("TP", "FP", "FN", "TN", "true_pieces", "pieces")
-_SHARES = ("predicted_dice", "network_dice", "members_dice", "max_probability", "largest_piece", "Dice", "IoU")
+_COUNTS = ["pieces", "TP", "FP", "FN", "TN", "true_pieces"]
+_SHARES = ["predicted_dice", "network_dice", "members_dice", "max_probability", "largest_piece", "Dice", "IoU"]
 _ALWAYS = {*_SHARES[:5], "pieces", "volume", "predicted_volume", "network_volume"}
 _SUMS = tuple(field.name for field in fields(BinStats))
 _MOST_BYTES = 1 << 28  # of all arrays together: a small file can promise more than memory holds
-_KEPT = ("case", "findings", "differences", "profile", "place", "picture", "size", "image", "files", "made_by", "key")
+_Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
 
 
 class FileKey(TypedDict):
-    """A file by its content; place, size and time only spare the reading.
-
-    Attributes:
-        path: Where it lay.
-        size: In bytes.
-        mtime_ns: When it was written.
-        digest: Of its content.
-    """
+    """A file by its content; place, size in bytes and time only spare the reading."""
 
     path: InstanceOf[str]  # names of files need not be UTF-8
     size: NonNegativeInt
@@ -65,20 +58,47 @@ class FileKey(TypedDict):
 
 
 class Key(TypedDict):
-    """What a record depends on.
-
-    Attributes:
-        files: By name; None for a file that never was, such as probabilities of a case measured when it was predicted.
-        settings: JSON values.
-    """
+    """What a record depends on: files by name, None for one that never was, such as deleted probabilities; settings."""
 
     files: dict[InstanceOf[str], FileKey | None]
     settings: dict[str, Any]
 
 
+class _Scan(TypedDict, total=False):
+    unit: Literal["ml", "mm2", "pixels"]
+    voxel_volume: Size
+    entropy: Number
+    confidence: Number
+    mutual_information: Number
+    n_members: _Count
+    n_changed_voxels: _Count
+    largest_label: _Count
+
+
+class _MadeBy(TypedDict, total=False):
+    checkpoint: str
+    checkpoints: dict[str, str]
+    step_size: Annotated[float, Field(gt=0, le=1)]
+    mirroring: bool
+
+
+class _Table(TypedDict):
+    keys: Annotated[list[str], Field(min_length=1)]
+    names: list[str]
+    columns: dict[str, list[Size]]
+
+
+def _as(kind: Any) -> BeforeValidator:
+    return BeforeValidator(TypeAdapter(kind).validate_python)
+
+
+_OF_TRUTH = {*WITH_TRUTH, "n_changed_voxels", "largest_label"}
+_ALWAYS |= _Scan.__annotations__.keys() - _OF_TRUTH
+
+
 @dataclass(frozen=True, eq=False)
 class CaseRecord:
-    """All that is kept of a case.
+    """All that is kept of a case: in memory, and in its file.
 
     Attributes:
         case: Its name.
@@ -101,112 +121,45 @@ class CaseRecord:
         key: What it depends on.
     """
 
-    case: str
-    structures: pd.DataFrame
-    scan: dict[str, Any]
+    case: InstanceOf[str]
+    structures: InstanceOf[pd.DataFrame]
+    scan: Annotated[dict[str, Any], _as(_Scan)]
     bins: dict[str, BinStats] = field(default_factory=dict)
-    addable: np.ndarray | None = None
-    sample: Sample | None = None
+    addable: InstanceOf[np.ndarray] | None = None
+    sample: InstanceOf[Sample] | None = None
     findings: tuple[StructureFindings, ...] = ()
     differences: tuple[str, ...] = ()
-    profile: tuple[float, ...] = ()
+    profile: tuple[Number, ...] = ()
     place: str = ""
     picture: str = ""
-    size: tuple[int, int] = (0, 0)
-    image: str = ""
+    size: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
+    image: InstanceOf[str] = ""
     pictures: bytes = b""
-    files: dict[str, FileKey] = field(default_factory=dict)
-    made_by: dict[str, Any] = field(default_factory=dict)
+    files: dict[InstanceOf[str], FileKey] = field(default_factory=dict)
+    made_by: Annotated[dict[str, Any], _as(_MadeBy)] = field(default_factory=dict)
     key: Key = field(default_factory=lambda: Key(files={}, settings={}))
 
     def save(self, path: Path) -> None:
         """Write the file under a temporary name, then rename it; UserError where that is not possible."""
-        numbers = self.structures.drop(columns="name")
+        apart = ("structures", "bins", "addable", "sample", "pictures")
         header = {
             "format": FORMAT,
-            **{name: getattr(self, name) for name in _KEPT},
-            "findings": list(map(asdict, self.findings)),
             "keys": list(self.structures.index),
             "names": list(self.structures["name"]),
-            "columns": {name: values.astype(float).tolist() for name, values in numbers.items()},
-            "scan": self.scan,
+            "columns": self.structures.drop(columns="name").astype(float).to_dict("list"),
+            **{field.name: getattr(self, field.name) for field in fields(self) if field.name not in apart},
+            "findings": list(map(asdict, self.findings)),
         }
         arrays: dict[str, Any] = {"header": np.frombuffer(to_json_text(header).encode(), np.uint8)}
         if self.bins:
             arrays |= {f"bins_{name}": np.stack([getattr(self.bins[mask], name) for mask in MASKS]) for name in _SUMS}
             arrays["addable"] = self.addable
         if self.sample is not None:
-            arrays |= {f"sample_{name}": values for name, values in self.sample.arrays.items()}
+            arrays |= {f"sample_{name}": np.asarray(values) for name, values in vars(self.sample).items()}
         if self.pictures:
             arrays["pictures"] = np.frombuffer(self.pictures, np.uint8)
-        with (
-            replacing(path) as temporary,
-            open(temporary, "xb") as file,
-        ):
+        with replacing(path) as temporary, open(temporary, "xb") as file:
             np.savez_compressed(file, **arrays)
-
-
-Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
-
-
-class _Scan(TypedDict, total=False):
-    unit: Literal["ml", "mm2", "pixels"]
-    voxel_volume: Size
-    entropy: Number
-    confidence: Number
-    mutual_information: Number
-    n_members: Count
-    n_changed_voxels: Count
-    largest_label: Count
-
-
-class _MadeBy(TypedDict, total=False):
-    checkpoint: str
-    checkpoints: dict[str, str]
-    step_size: Annotated[float, Field(gt=0, le=1)]
-    mirroring: bool
-
-
-_OF_TRUTH = {*WITH_TRUTH, "n_changed_voxels", "largest_label"}
-_ALWAYS |= _Scan.__annotations__.keys() - _OF_TRUTH
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What the JSON text in a record's file holds."""
-
-    format: int
-    case: InstanceOf[str]
-    keys: list[str]
-    names: list[str]
-    columns: dict[str, list[Size]]
-    scan: _Scan
-    findings: tuple[StructureFindings, ...]
-    differences: tuple[str, ...]
-    profile: tuple[Number, ...]
-    place: str
-    picture: str
-    size: tuple[NonNegativeInt, NonNegativeInt]
-    image: InstanceOf[str]
-    files: dict[InstanceOf[str], FileKey]
-    made_by: _MadeBy
-    key: Key
-
-    def __post_init__(self) -> None:
-        if self.format != FORMAT:
-            raise ValueError(f"format {self.format}, not {FORMAT}")
-        if not self.keys or {len(set(self.keys)), len(self.names), *map(len, self.columns.values())} != {
-            len(self.keys)
-        }:
-            raise ValueError("columns must have a value for each structure")
-        found = {name for name in (*self.columns, *self.scan) if not name.startswith("volume ")}
-        if odd := found ^ (_ALWAYS | _OF_TRUTH if "Dice" in self.columns else _ALWAYS):
-            raise ValueError(f"columns: {min(odd)} is missing, or there for nothing")
-        for name, values in self.columns.items():
-            if name in _SHARES and any(value > 1 + 1e-6 for value in values):
-                raise ValueError(f"columns.{name}: a value is above 1")
-            if name in _COUNTS and any(value != int(value) for value in values):
-                raise ValueError(f"columns.{name}: a value is no count")
 
 
 def read_record(path: Path) -> CaseRecord:
@@ -217,29 +170,49 @@ def read_record(path: Path) -> CaseRecord:
     """
     try:
         arrays = _read_arrays(path, lambda name: name != "pictures")
-        header = decode(_Header, json.loads(arrays["header"].tobytes()), path)
-        bins, sample, num = dict[str, BinStats](), None, len(header.keys)
-        if "Dice" in header.columns:
+        header = json.loads(arrays["header"].tobytes())
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}, not {FORMAT}")
+        rows = decode(_Table, header, path)
+        structures = pd.DataFrame(rows["columns"], index=rows["keys"])
+        structures.insert(0, "name", rows["names"])
+        kept: dict[str, Any] = header | {"structures": structures}
+        if "Dice" in structures:
             sums = [arrays[f"bins_{name}"] for name in _SUMS]
-            bins = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
-            if (len(bins["all"].count), bins["all"].num_classes) not in ((1, num + 1), (num, num)):
-                raise ValueError("the sums are not of its structures")
-            addable = arrays["addable"]
-            whole = addable.shape == (2, num, len(THRESHOLDS)) and addable.dtype == np.int64 and (addable >= 0).all()
-            if not whole or (addable[0] > addable[1]).any() or (addable[0].sum(axis=1) > header.columns["FN"]).any():
-                raise ValueError("no counts of the voxels that may be added")
+            kept["bins"] = {mask: BinStats(*values) for mask, *values in zip(MASKS, *sums, strict=True)}
+            kept["addable"] = arrays["addable"]
         if "sample_log_odds" in arrays:
-            drawn: dict[str, Any] = {field.name: arrays[f"sample_{field.name}"] for field in fields(Sample)}
-            sample = Sample(**drawn | {"regions": bool(drawn["regions"])})
-            if not bins or (sample.num_structures, sample.regions) != (num, bins["all"].num_classes == num):
-                raise ValueError("the sample is not of its structures")
+            drawn: dict[str, Any] = {name[7:]: array for name, array in arrays.items() if name[:7] == "sample_"}
+            kept["sample"] = Sample(**drawn | {"regions": bool(drawn["regions"])})
+        record = decode(CaseRecord, kept, path)
+        _check(record)
+        return record
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
-    structures = pd.DataFrame(header.columns, index=header.keys)
-    structures.insert(0, "name", header.names)
-    kept: dict[str, Any] = {name: getattr(header, name) for name in (*_KEPT, "scan")}
-    kept["addable"] = arrays["addable"] if bins else None
-    return CaseRecord(structures=structures, bins=bins, sample=sample, **kept)
+
+
+def _check(record: CaseRecord) -> None:
+    """ValueError where the numbers of a record do not belong together."""
+    table, bins, addable, sample = record.structures, record.bins, record.addable, record.sample
+    num, found = len(table), {name for name in (*table, *record.scan) if name[:7] != "volume "} - {"name"}
+    if not table.index.is_unique or found != (_ALWAYS | _OF_TRUTH if bins else _ALWAYS):
+        raise ValueError("its columns are not those of this version")
+    if (table.reindex(columns=_SHARES) > 1 + 1e-6).any(axis=None):
+        raise ValueError("a share is above 1")
+    if (table[_COUNTS if bins else _COUNTS[:1]] % 1 != 0).any(axis=None):
+        raise ValueError("a count is no whole number")
+    if bins and (len(bins["all"].count), bins["all"].num_classes) not in ((1, num + 1), (num, num)):
+        raise ValueError("the sums are not of its structures")
+    if addable is not None and (
+        addable.shape != (2, num, len(THRESHOLDS))
+        or addable.dtype != np.int64
+        or (addable < 0).any()
+        or (addable[0] > addable[1]).any()
+        or (addable[0].sum(axis=1) > table.FN).any()
+    ):
+        raise ValueError("no counts of the voxels that may be added")
+    if sample and (not bins or (sample.num_structures, sample.regions) != (num, bins["all"].num_classes == num)):
+        raise ValueError("the sample is not of its structures")
 
 
 def read_pictures(path: Path) -> dict[str, Any]:
@@ -283,16 +256,10 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
 
 
 def make_key(files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None) -> Key:
-    """The key of a case as it is now.
+    """The key of a case as it is now, of files by name and JSON values; OSError where a file cannot be read.
 
-    Args:
-        files: By name.
-        settings: JSON values.
-        earlier: The key of an earlier record. A file that is gone counts as it did there: deleted probabilities are no
-            reason to measure again.
-
-    Raises:
-        OSError: A file cannot be read.
+    A file that is gone counts as it did in the key of an ``earlier`` record: deleted probabilities are no reason to
+    measure again.
     """
     before = earlier["files"] if earlier else {}
     keys: dict[str, FileKey | None] = {}
@@ -307,9 +274,7 @@ def make_key(files: Mapping[str, Path | None], settings: Mapping[str, Any], earl
 def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
     """A file by its content; OSError if it cannot be read.
 
-    Args:
-        path: The file. Of an npz the checksum of its members stands in its directory, which alone is read.
-        earlier: What was found before; its digest holds where place, size and time are the same.
+    What was found ``earlier`` holds where place, size and time are the same. Of an npz only the directory is read.
     """
     status, place = path.stat(), os.path.abspath(path)
     size, mtime_ns = status.st_size, status.st_mtime_ns
@@ -330,44 +295,33 @@ def _npz_digest(path: Path) -> str:
 
 def same_contents(first: Key, second: Key) -> bool:
     """Whether two keys are of the same settings and the same contents of files."""
-
-    def contents(key: Key) -> dict[str, tuple[int, str] | None]:
-        return {name: file and (file["size"], file["digest"]) for name, file in key["files"].items()}
-
-    return first["settings"] == second["settings"] and contents(first) == contents(second)
+    first_files, second_files = (
+        {name: file and (file["size"], file["digest"]) for name, file in key["files"].items()}
+        for key in (first, second)
+    )
+    return first["settings"] == second["settings"] and first_files == second_files
 
 
 def table(records: Iterable[CaseRecord]) -> pd.DataFrame:
     """The one table that every command reads: a row for each case and structure, NaN where a value is not defined.
 
     Columns: ``case``, ``key`` and ``name`` of the structure; those of :data:`WITH_TRUTH`; ``volume`` and ``pieces`` of
-    its segmentation and the share of the ``largest_piece``; ``predicted_dice`` and ``predicted_volume``, which follow
-    from the probabilities (under the map, where there is one); of the network's own probabilities the largest
-    (``max_probability``), their sum (``network_volume``) and the largest expected Dice that any set of voxels has
-    (``network_dice``); ``members_dice`` where several networks predicted. Then, the same in all rows of a case:
-    ``unit`` of volumes, ``voxel_volume``, ``entropy`` and ``confidence`` over the segmented structures, and whatever
-    else a record's ``scan`` has.
+    its segmentation and the share of the ``largest_piece``; by the probabilities (under the map, where there is one)
+    ``predicted_dice``, ``predicted_volume`` and ``max_probability``; by the network's own ``network_volume``, and
+    ``network_dice``, the largest expected Dice of any set of voxels; ``members_dice`` where several networks predicted.
+    Then, the same in all rows of a case, what its ``scan`` has: ``unit`` of volumes, ``voxel_volume``, ``entropy`` and
+    ``confidence`` over the segmented structures, and so on.
     """
-    rows = []
-    for record in records:
-        structures = record.structures.rename_axis("key").reset_index().assign(**record.scan)
-        structures.insert(0, "case", record.case)
-        rows.append(structures)
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["case", "key", "name", *WITH_TRUTH])
+    if not (records := list(records)):
+        return pd.DataFrame(columns=["case", "key", "name", *WITH_TRUTH])
+    rows = [record.structures.assign(**record.scan) for record in records]
+    return pd.concat(rows, keys=[record.case for record in records], names=["case", "key"]).reset_index()
 
 
 def scores(records: Iterable[CaseRecord]) -> pd.DataFrame:
-    """A row for each case, by its name, with its calibration: columns ``ECE:foreground``, ``NLL:all`` and so on.
-
-    The metrics are those of :func:`~nnunet_nacl.numbers.calibration_error.mask_metrics`, on each of
-    :data:`~nnunet_nacl.case.case.MASKS`; ``n_voxels:MASK`` is how many voxels the mask has.
-    """
-    return pd.DataFrame.from_dict(
-        {
-            record.case: {
-                f"{metric}:{mask}": value for mask in MASKS for metric, value in mask_metrics(record.bins[mask]).items()
-            }
-            for record in records
-        },
-        orient="index",
-    )
+    """A row for each case with its calibration: columns ``ECE:foreground``, ``NLL:all``, ``n_voxels:all`` and so on."""
+    rows = {}
+    for record in records:
+        by_mask = {mask: mask_metrics(record.bins[mask]).items() for mask in MASKS}
+        rows[record.case] = {f"{metric}:{mask}": value for mask, found in by_mask.items() for metric, value in found}
+    return pd.DataFrame.from_dict(rows, orient="index")

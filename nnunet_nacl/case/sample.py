@@ -11,9 +11,10 @@ sum over voxels unbiased, although the truth helped to choose.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,14 +25,13 @@ MASK_BITS = ("dilated", "boundary", "near")
 """Bits of a voxel's masks, lowest first; the other masks follow from its truth and its label."""
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
-_BLOCK = 1 << 22
 _PIECE = 1 << 13  # voxels whose log-odds stay in the cache
 _LARGEST = 65504.0  # of float16
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Voxels drawn from one case; m is the number of structures.
+    """Voxels drawn from one case; m is the number of structures. ValueError where the arrays do not belong together.
 
     Attributes:
         log_odds: (m, n) float16, against the background, or in against out of each region.
@@ -42,9 +42,6 @@ class Sample:
         drawn_of: (S, 2) voxels drawn and voxels in the case, for each stratum.
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
         regions: Whether the structures are regions.
-
-    Raises:
-        ValueError: The arrays do not belong together.
     """
 
     log_odds: np.ndarray
@@ -78,11 +75,6 @@ class Sample:
         return len(self.log_odds)
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """By attribute, for a file."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-
-    @property
     def weights(self) -> np.ndarray:
         """(n,) how many voxels of the case each drawn one stands for."""
         drawn, of = self.drawn_of.astype(np.float64).T
@@ -90,12 +82,16 @@ class Sample:
 
     def voxels(self) -> Voxels:
         """The voxels with their weights, for a fit."""
-        label, truth = (torch.from_numpy(self._unpacked(codes)) for codes in (self.label, self.target))
+        label, truth = (torch.from_numpy(self.unpacked(codes)) for codes in (self.label, self.target))
         odds = torch.from_numpy(self.log_odds.astype(np.float32))
         return Voxels(odds, label, truth, torch.from_numpy(self.weights))
 
-    def _unpacked(self, codes: np.ndarray) -> np.ndarray:
-        return unpack(codes, self.num_structures) if self.regions else codes.astype(np.int64)
+    def unpacked(self, codes: np.ndarray) -> np.ndarray:
+        """(n,) classes, or (m, n) whether voxels are in each region, of labels or targets as they are kept."""
+        if not self.regions:
+            return codes.astype(np.int64)
+        inside = codes >> np.arange(self.num_structures, dtype=codes.dtype)[:, None] & codes.dtype.type(1)
+        return inside.astype(np.uint8)
 
 
 def most_bytes(num_channels: int) -> int:
@@ -119,8 +115,8 @@ def draw_sample(
         probabilities: Of the case, as the network gave them.
         target: (*spatial) true class; of regions the integer whose bit r says whether the voxel lies in region r.
         valid: (*spatial) False where the truth is ignored; such voxels are not drawn. None: nothing is ignored.
-        around: (*spatial) masks ``dilated`` and ``boundary``; None: no voxel is in them.
-        near: Makes the mask ``near`` of the (*spatial) voxels that the network predicted; None: no voxel is in it.
+        around: (*spatial) masks by name; no voxel is in one that is missing.
+        near: Makes the mask ``near`` of the (*spatial) voxels that the network predicted.
         limit_bytes: Size of the arrays at most; None: :func:`most_bytes`.
         seed: Of the draw.
 
@@ -151,27 +147,24 @@ def draw_sample(
     wanted, rng = _shares(present, limit // bytes_per_voxel), np.random.default_rng(seed)
     is_drawn = np.zeros(len(key), bool)
     for s in np.flatnonzero(wanted).tolist():
-        is_drawn[_places(key, s, rng.choice(present[s], wanted[s], replace=False))] = True
+        is_drawn[np.flatnonzero(key == s)[rng.choice(present[s], wanted[s], replace=False)]] = True
     drawn = np.zeros(target.shape, bool)
     drawn[seen] = is_drawn
     taken = [odds[:, torch.from_numpy(drawn[where])] for where, odds in probabilities.odds_blocks()]
     # log-odds of probabilities do not exceed 88, but those of logits can be beyond half precision
     log_odds = torch.cat(taken, 1).clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16)
-    outside = _kinds(target, bits, ~seen if valid is None else valid & ~seen)
+    not_seen = ~seen if valid is None else valid & ~seen
+    kinds = pd.Series(target[not_seen].astype(np.int64) << len(MASK_BITS) | bits[not_seen]).value_counts().sort_index()
+    codes = kinds.index.to_numpy()
+    outside = np.stack([codes >> len(MASK_BITS), codes & (1 << len(MASK_BITS)) - 1, kinds.to_numpy()], 1)
     of_voxels = target[drawn], label[drawn], bits[drawn], stratum[drawn]
     return Sample(log_odds, *of_voxels, np.stack([wanted, present], 1), outside, regions)
 
 
 def sample_arrays(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Sample:
-    """A sample of arrays in memory.
+    """A sample of the arrays that `CalibrationMap.fit` takes.
 
-    Args:
-        probs: (K, *spatial) of classes, background first, or (R, *spatial) of regions.
-        labels: (*spatial) true class; or (R, *spatial) whether a voxel is in each region.
-        regions: Whether these are sigmoid regions.
-
-    Raises:
-        ValueError: Shapes or labels do not fit, or there is nothing but certain background.
+    ValueError where shapes or labels do not fit, or there is nothing but certain background.
     """
     expected = probs.shape if regions else probs.shape[1:]
     highest = 1 if regions else len(probs) - 1
@@ -215,17 +208,6 @@ def _strata(odds: Tensor, label: np.ndarray, target: np.ndarray, regions: bool) 
     return 2 * ((_DECADES + 1) * chosen + decade) + (label == target)
 
 
-def _places(key: np.ndarray, stratum: int, numbers: np.ndarray) -> np.ndarray:
-    """Where the voxels with these numbers within a stratum are; a list of all its voxels would be larger than them."""
-    numbers, found, passed = np.sort(numbers), [], 0
-    for start in range(0, len(key), _BLOCK):
-        here = np.flatnonzero(key[start : start + _BLOCK] == stratum)
-        first, last = np.searchsorted(numbers, (passed, passed + len(here)))
-        found.append(start + here[numbers[first:last] - passed])
-        passed += len(here)
-    return np.concatenate(found)
-
-
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:
     """How many of each stratum: one, the rest as said above, none more than it has, what is left shared again."""
     shares = np.minimum(present, 1 if np.count_nonzero(present) <= budget else 0)
@@ -240,16 +222,6 @@ def _shares(present: np.ndarray, budget: int) -> np.ndarray:
     return shares
 
 
-def _kinds(codes: np.ndarray, bits: np.ndarray, outer: np.ndarray) -> np.ndarray:
-    """(V, 3) the different pairs of target and masks outside the crop, and how many voxels have each."""
-    plain = outer & (codes == 0) & (bits == 0)  # nearly all of them: they need no sorting
-    special = outer & ~plain
-    pairs, counts = np.unique(np.stack([codes[special], bits[special]], 1).astype(np.int64), axis=0, return_counts=True)
-    rows = np.column_stack([pairs.reshape(-1, 2), counts])
-    n_plain = int(np.count_nonzero(plain))
-    return np.concatenate([np.array([[0, 0, n_plain]], np.int64), rows]) if n_plain else rows
-
-
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
     """``num`` boolean arrays of one shape as integers, the first in bit 0."""
     dtype = np.min_scalar_type((1 << num) - 1)
@@ -257,8 +229,3 @@ def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
     for bit, mask in enumerate(inside):
         packed = packed | mask.astype(dtype) << dtype.type(bit)
     return packed
-
-
-def unpack(packed: np.ndarray, num: int) -> np.ndarray:
-    """Inverse of :func:`pack`, as uint8."""
-    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)

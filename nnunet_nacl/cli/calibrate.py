@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from nnunet_nacl.calibrate.map_file import MAP_FILE
-    from nnunet_nacl.calibrate.workflow import calibrate_model
+    from nnunet_nacl.calibrate.workflow import CalibrationOptions, calibrate_model
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.files import check_ours
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bad or args.structures:
         folder = PredictionFolder.open(model or args.i, need_reference=False, **files)
         bad = options.bad_of(args, folder.labels.structures)
-    record = calibrate_model(
-        model,
+    settings = CalibrationOptions(
         images=args.i,
         labels=args.gt,
         output=output,
@@ -83,10 +82,10 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         any_age=args.any_age,
         training_cases=args.allow_training_cases,
-        log=_LOG.info,
         **files,
         **options.network_of(args),
     )
+    record = calibrate_model(model, settings)
     flags = Flags.of(record.learned.scores, bad, record.names) if record.learned and bad else None
     print(calibration_text(record, flags, verbose=args.verbose))
     for note in record.origin.notes:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrate.map_parts import MapQuality
 from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.case.case import MASK_NOTES
 from nnunet_nacl.compare.tables import detected_text, presence_text
@@ -93,7 +94,7 @@ def _form(record: CalibrationMap) -> str:
         best[tried.form] = min(tried.nll, best.get(tried.form, math.inf))
     scores = ", ".join(f"{form} {nll:.5f}" for form, nll in best.items())
     shrunk = "" if math.isinf(ridge) else f", ridge {ridge:g}"
-    size = f"{record.fitted.n_cases} cases, {len(record.fitted.cross_fit)} parts"
+    size = f"{len(record.fitted.part_of)} cases, {len(record.fitted.cross_fit)} parts"
     return f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"
 
 
@@ -108,12 +109,7 @@ def _slopes(record: CalibrationMap) -> list[str]:
         numbers = (f"{row[key]:+.3f}" for key in ("slope", "offset", "total"))
         rows.append((record.labels[row["label"]], names[row["structure"]], *numbers))
     header = ("label", "structure", "slope", "offset", "of -log p of the background")
-    certain = record.fitted.certain_background
-    return [
-        text_of([dict(zip(header, row)) for row in rows], keys=2),
-        f"left as they are, no structure above 1e-6: {certain.voxels:.1%} of the voxels with "
-        f"{certain.expected_volume:.2%} of the expected volume",
-    ]
+    return [text_of([dict(zip(header, row)) for row in rows], keys=2)]
 
 
 def _flag_lines(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> list[str]:

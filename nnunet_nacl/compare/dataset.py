@@ -206,14 +206,15 @@ def align(dataset: Dataset) -> Dataset:
         problems += [(name, *problem) for problem in found.problems.items()]
     by_case = pd.DataFrame(by_entry)
     common, left_out = _common_cases(dataset, by_case, problems)
+    patients, unread = _patients(dataset, common)
     return replace(
         dataset,
         regions=labels.regions,
         structures=labels.structures,
         settings=settings,
         records={name: by_case.loc[common, name].tolist() for name in by_case},
-        patients=_patients(dataset, common),
-        notes=[*dataset.notes, *left_out],
+        patients=patients,
+        notes=[*dataset.notes, *left_out, *unread],
     )
 
 
@@ -266,15 +267,20 @@ def _common_cases(
     raise UserError(f"{dataset.name}: {listed} {advice}{list_problems(why)}")
 
 
-def _patients(dataset: Dataset, cases: Sequence[str]) -> dict[str, str]:
-    """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
-    patients = read_groups(dataset.options.groups, cases)
+def _patients(dataset: Dataset, cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own.
+
+    And a note on each map that cannot be read: it may know of patients.
+    """
+    patients, notes, groups = read_groups(dataset.options.groups, cases), list[str](), dict[str, str]()
     if dataset.options.groups is None:
-        maps = sorted({entry.map_path for entry in dataset.entries if entry.is_model})
-        loaded = (CalibrationMap.load(path).fitted.groups for path in maps if path.is_file())
-        groups = next(filter(None, loaded), {})
+        for path in sorted({entry.map_path for entry in dataset.entries if entry.is_model}):
+            try:
+                groups = groups or (CalibrationMap.load(path).fitted.groups if path.is_file() else {})
+            except UserError as error:
+                notes.append(f"{error} If it knows which cases are of one patient, name them with -groups.")
         patients = {case: groups.get(case, case) for case in cases}
-    return patients if len(set(patients.values())) < len(patients) else {}
+    return patients if len(set(patients.values())) < len(patients) else {}, notes
 
 
 class Promises(NamedTuple):

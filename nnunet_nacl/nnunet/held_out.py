@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from nnunet_nacl.nnunet.prediction_folder import (
 from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
 from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel
 
+_LOG = logging.getLogger(__name__)
 NNUNETS_OWN: dict[str, Any] = {"step_size": 0.5, "mirroring": True}
 """How nnU-Net predicts validation cases."""
 
@@ -137,7 +139,6 @@ def measure_validation(
     *,
     jobs: int = 1,
     any_age: bool = False,
-    log: Callable[[str], None] = print,
 ) -> HeldOut:
     """The records of a model's validation cases; where neither probabilities nor records were kept, they are predicted.
 
@@ -149,7 +150,6 @@ def measure_validation(
         work: What is measured; with the settings of the records that are there already.
         jobs: Cases measured at the same time.
         any_age: Take predictions that are older than the checkpoint, where nobody knows which network made them.
-        log: Takes a line that says what is predicted.
 
     Raises:
         UserError: A fold was trained on every case, or was predicted otherwise than the others or by another network.
@@ -168,10 +168,12 @@ def measure_validation(
     _check_alike(inference, model.checkpoint)
     todo = {fold for fold, (_, outcomes, lost) in kept.items() if lost or not outcomes}
     if todo:
-        log(
-            f"folds {', '.join(sorted(todo))}: not all validation cases have probabilities or records of this version "
-            f"by {model.checkpoint}. Those not predicted by an earlier run are predicted on {network['device']}; the "
-            "bar shows the time left."
+        _LOG.info(
+            "folds %s: not all validation cases have probabilities or records of this version by %s. Those not "
+            "predicted by an earlier run are predicted on %s; the bar shows the time left.",
+            ", ".join(sorted(todo)),
+            model.checkpoint,
+            network["device"],
         )
     result = HeldOut(model.labels, work.settings)
     for (fold, (folder, outcomes, lost)), digest in zip(kept.items(), model.hashes):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibrate.calibration_map import UsedMap
+from nnunet_nacl.calibrate.map_parts import UsedMap
 from nnunet_nacl.case.findings import FINDINGS, findings_csv_text
 from nnunet_nacl.errors import printable
 from nnunet_nacl.files import CsvColumn, is_ours, to_csv_text

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap, MapQuality
+from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_networks, map_of, read_map
+from nnunet_nacl.calibrate.map_parts import MapQuality
 from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum

@@ -19,7 +19,7 @@ import pandas as pd
 import SimpleITK
 import torch
 
-from nnunet_nacl.calibrate.calibration_map import MapQuality
+from nnunet_nacl.calibrate.map_parts import MapQuality
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import UserError

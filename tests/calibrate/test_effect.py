@@ -1,11 +1,11 @@
-"""What calibration changes: confidence against accuracy over the voxels of all cases."""
+"""What calibration changes: means over cases, and confidence against accuracy over the voxels of all cases."""
 
 import math
 
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.effect import pooled_changes
+from nnunet_nacl.calibrate.effect import changes, pooled_changes
 from nnunet_nacl.numbers.binning import BinStats
 
 
@@ -44,3 +44,12 @@ def test_patients_are_drawn_with_all_their_cases_and_one_has_no_interval():
 def test_nothing_segmented_is_undefined():
     empty = [case(0, 0.5, 1.0)] * 2
     assert math.isnan(pooled_changes(empty, empty)["pooled ECE predicted"]["before"]["mean"])
+
+
+def test_changes_are_means_over_the_cases_where_both_are_defined():
+    nan = math.nan
+    found = changes({"NLL": [0.5, nan, 0.25, 0.75]}, {"NLL": [0.25, 0.1, nan, 0.25]})["NLL"]
+    assert (found["n"], found["before"]["mean"], found["after"]["mean"]) == (2, 0.625, 0.25)
+    assert found["difference"]["mean"] == -0.375 and found["difference"]["low"] == -0.5
+    apart = changes({"NLL": [0.5, 0.75]}, {"NLL": [0.25, 0.25]}, patients=["one", "one"])["NLL"]
+    assert math.isnan(apart["difference"]["low"])  # one patient: no interval

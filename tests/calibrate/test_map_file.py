@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import check_networks, read_map
-from nnunet_nacl.calibrate.stored_map import StoredMap, loaded_map, stored_map
+from nnunet_nacl.calibrate.map_parts import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -84,7 +84,7 @@ def tables(slopes) -> dict:
         ({"maps": tables([["a", "b"]] * 3)}, {}, "alibrate again"),
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
         ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
-        ({"fitted": {"n_cases": "six"}}, {}, "not a map of .*: fitted.n_cases: .*valid integer.*'six'; calibrate"),
+        ({"fitted": {"groups": "six"}}, {}, "not a map of .*: fitted.groups: .*valid dictionary.*'six'; calibrate"),
         ({"fitted": {"cross_fit": {"a": {"cases": ["b"]}}}}, {}, r"cross_fit\.a\.map: Field required; calibrate again"),
     ],
 )

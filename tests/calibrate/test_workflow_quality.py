@@ -152,7 +152,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     errors, inside = [], []
     for case in document["metric_per_case"]:
         for key, values in case["quality"]["structures"].items():
-            predicted, low, high = learned.dice[key].predict(values["expected_dice"])
+            predicted, low, high = learned.dice[key].predict(values["predicted_dice"])
             true = case["metrics"][key]["Dice"]
             errors.append(abs(predicted - true))
             inside.append(low <= true <= high)

@@ -49,8 +49,8 @@ def test_a_record_comes_back_as_it_was(whole, tmp_path):
     for mask, stats in whole.bins.items():
         for name, sums in vars(stats).items():
             np.testing.assert_array_equal(getattr(back.bins[mask], name), sums)
-    for name, values in whole.sample.arrays.items():
-        np.testing.assert_array_equal(back.sample.arrays[name], values)
+    for name, values in vars(whole.sample).items():
+        np.testing.assert_array_equal(getattr(back.sample, name), values)
     assert back.profile == pytest.approx(whole.profile, nan_ok=True)
     np.testing.assert_array_equal(back.addable, whole.addable)
     apart = ("structures", "scan", "bins", "addable", "sample", "profile", "pictures")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def gather(*names: str):
 
 def fit(study):
     found = measure_folders(find_fold_folders(study.model(TRAINER)), Work(with_sample=True))
-    calibration = workflow.fit(found.records, found.labels, folds=found.fold)
+    calibration = workflow.fit(found)
     (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
     return calibration
 
@@ -79,6 +80,11 @@ def test_cases_that_were_not_calibrated_are_refused(model):
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match="case_00 was not calibrated; run .* again"):
         gather(TRAINER, CALIBRATED)
+    path.write_text(json.dumps(document | {"schema_version": 5}))
+    other = shutil.copytree(path.parent, model.model("nnUNetTrainer"))
+    (other / path.name).unlink()
+    [note] = gather(TRAINER, "nnUNetTrainer").notes
+    assert "schema version 5" in note and note.endswith("name them with -groups.")
 
 
 def test_predicted_dice_only_where_calibrate_learned_it(model):

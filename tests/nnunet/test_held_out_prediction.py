@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrate.map_file import map_of_folds
-from nnunet_nacl.calibrate.stored_map import loaded_map
+from nnunet_nacl.calibrate.map_parts import loaded_map
 from nnunet_nacl.case.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, predict_with_nnunet, write_scan
 from tests.nnunet.untrained import calibrate as give_map
@@ -72,7 +73,8 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
         assert structures.members_dice.between(0, 1, inclusive="left").all()
     document = json.loads((model / "calibration_map.json").read_text())
     origin = document["origin"]
-    assert document["fitted"]["n_cases"] == 6 and list(origin["problems"]) == ["bad"]
+    cases = [case for part in document["fitted"]["cross_fit"].values() for case in part["cases"]]
+    assert len(cases) == 6 and list(origin["problems"]) == ["bad"]
     assert document["quality"]["learned"]["as_deployed"] is True
     assert origin["inference"] == {"step_size": 0.5, "mirroring": True}
     hashes = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
@@ -175,5 +177,5 @@ def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     assert again["maps"] == found["maps"] and again["quality"] == found["quality"]
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
     networks = {fold: checksum(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
-    structures, inference = {"1": "anterior", "2": "posterior"}, again["origin"]["inference"]
-    assert map_of_folds(path, structures, False, networks, inference) is None
+    labels = PredictionFolder.open(model, need_reference=False).labels
+    assert map_of_folds(path, labels, networks, again["origin"]["inference"]) is None

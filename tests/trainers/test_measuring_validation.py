@@ -80,7 +80,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     said = "folds 0: not all validation cases have probabilities or records of this version by checkpoint_final.pth"
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
-    assert document["fitted"]["n_cases"] == len(CASES)
+    assert sum(len(part["cases"]) for part in document["fitted"]["cross_fit"].values()) == len(CASES)
     assert document["origin"]["inference"] == {"step_size": 1.0, "mirroring": True}
     assert document["origin"]["checkpoint_sha256"] == {"0": checksum(checkpoint)}
     assert not list(fold.glob("validation*/*.npz"))

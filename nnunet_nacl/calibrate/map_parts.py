@@ -1,0 +1,178 @@
+"""What calibration_map.json holds, part by part; a map as common slopes, and rows where a label differs from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt
+from typing_extensions import NotRequired, TypedDict
+
+from nnunet_nacl.calibrate.effect import Change
+from nnunet_nacl.case.case import EvaluationSettings
+from nnunet_nacl.json_types import Coefficient, Size, doc
+from nnunet_nacl.numbers.crossfit import FormScore
+from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.numbers.overlap import Detected
+from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.numbers.recall import LearnedRecall
+from nnunet_nacl.numbers.unlike import CalibrationProfiles
+
+SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
+
+
+class MapRow(TypedDict):
+    """What a map does with one structure where the network chose one label."""
+
+    label: Annotated[NonNegativeInt, doc("Index c of the label (regions: 1 in, 0 out).")]
+    structure: Annotated[NonNegativeInt, doc("Index k of the structure.")]
+    slope: Annotated[Coefficient, doc("a_ckk, of the structure's own log-odds.")]
+    total: Annotated[Coefficient, doc("g_ck, of v.")]
+    offset: Annotated[Coefficient, doc("b_ck.")]
+    others: NotRequired[Annotated[dict[int, Coefficient], doc("a_ckj by index j, of other structures' log-odds.")]]
+
+
+class StoredMap(TypedDict):
+    """A map: rows by label that differ from what is common to all."""
+
+    slopes: Annotated[list[list[Coefficient]], doc("One row for all labels: a_ckk of each structure.")]
+    offsets: Annotated[list[list[Coefficient]], doc("One row for all labels: b_ck of each structure.")]
+    rows: NotRequired[Annotated[list[MapRow], doc("Where a label and structure differ from these.")]]
+    ridge: NotRequired[Annotated[Size, doc("Penalty of the fit; null for none.")]]
+
+
+class NamedStructure(TypedDict):
+    """A structure."""
+
+    key: Annotated[str, doc("nnU-Net's key.")]
+    name: Annotated[str, doc("Its name.")]
+
+
+class Inference(TypedDict):
+    """How the cases were predicted; empty where it is not known."""
+
+    step_size: NotRequired[Annotated[FiniteFloat, doc("Step of the sliding window, as a share of the patch.")]]
+    mirroring: NotRequired[Annotated[bool, doc("Whether mirrored copies were predicted, too.")]]
+
+
+@dataclass(frozen=True, eq=False)
+class MapPart:
+    """A part of the cross-fit."""
+
+    cases: Annotated[list[str], doc("Cases of the part.")]
+    map: Annotated[StoredMap, doc("The map that was fitted without them.")]
+
+
+@dataclass(frozen=True, eq=False)
+class MapQuality:
+    """How promised Dice and volume relate to the true ones."""
+
+    unit: Annotated[str, doc("Unit of the volumes: ml, mm2 or pixels.")] = ""
+    why_not: Annotated[str, doc("Why nothing was learned; else empty.")] = ""
+    learned: Annotated[LearnedQuality | None, doc("Of Dice and volume of nnU-Net's labels; null if nothing was.")] = (
+        None
+    )
+    presence: Annotated[LearnedPresence | None, doc("What was learned about which structures are present.")] = None
+    recall: Annotated[dict[str, LearnedRecall], doc("By structure, what labels miss at each threshold.")] = field(
+        default_factory=dict
+    )
+    profiles: Annotated[CalibrationProfiles | None, doc("How the scans look; null if there were no images.")] = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """How the map was fitted, and what it changes on cases that the fit has not seen."""
+
+    groups: Annotated[dict[str, str], doc("Patient of each case; a case that is missing is its own patient.")] = field(
+        default_factory=dict
+    )
+    forms: Annotated[list[FormScore], doc("Each form and ridge that was tried.")] = field(default_factory=list)
+    cross_fit: Annotated[
+        dict[str, MapPart], doc("Parts of the cases, each with the map that was fitted to the rest.")
+    ] = field(default_factory=dict)
+    effect: Annotated[dict[str, Change], doc("By value, such as `NLL all` or `pooled ECE predicted`.")] = field(
+        default_factory=dict
+    )
+    detected: Annotated[dict[str, Detected], doc("By structure.")] = field(default_factory=dict)
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """Part of each case that the map was fitted to."""
+        return {case: name for name, part in self.cross_fit.items() for case in part.cases}
+
+    @property
+    def patients(self) -> list[str]:
+        """Patient of each case that the map was fitted to."""
+        return [self.groups.get(case, case) for case in self.part_of]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where the cases come from, and for whom the map holds."""
+
+    source: Annotated[str, doc("Model folder, or folder of predictions.")] = ""
+    folds: Annotated[list[str], doc("Folds whose validation cases they are.")] = field(default_factory=list)
+    checkpoint_sha256: Annotated[dict[str, str], doc("SHA-256 of each fold's checkpoint, as far as it is known.")] = (
+        field(default_factory=dict)
+    )
+    inference: Annotated[Inference, doc("How the cases were predicted.")] = field(default_factory=Inference)
+    settings: Annotated[EvaluationSettings, doc("What was measured before and after.")] = EvaluationSettings()
+    scope: Annotated[str, doc("For whom the map holds.")] = ""
+    versions: Annotated[dict[str, str], doc("Versions of the packages that made it.")] = field(default_factory=dict)
+    notes: Annotated[list[str], doc("Caveats.")] = field(default_factory=list)
+    problems: Annotated[dict[str, str], doc("By case why it could not be used.")] = field(default_factory=dict)
+
+
+class UsedMap(TypedDict):
+    """The calibration map that was applied."""
+
+    file: Annotated[str, doc("The map's file.")]
+    sha256: Annotated[str, doc("SHA-256 of the file.")]
+    form: Annotated[str, doc("temperature, shift, conditional or given; empty for one that was made by hand.")]
+    n_cases: Annotated[NonNegativeInt, doc("Cases that it was fitted to; 0 where that is not known.")]
+    n_patients: Annotated[NonNegativeInt, doc("Patients that they are of.")]
+    effect: Annotated[dict[str, Change], doc("NLL and ECE before and after, on cases that its fit has not seen.")]
+    scope: Annotated[str, doc("For whom it holds.")]
+
+
+def stored_map(calibration: LogOddsMap) -> StoredMap:
+    """A map as files hold it."""
+    if calibration.is_affine:
+        return {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
+    table, own = calibration.coefficients(), calibration.own_slopes
+    values, counts = np.unique(own, return_counts=True)
+    common = values[counts.argmax()]  # of what stays as a centre of one slope has it
+    rows: list[MapRow] = []
+    for label, structure in np.argwhere(np.ones(own.shape, bool)).tolist():
+        *slopes, total, offset = table[label, structure].tolist()
+        others = {} if calibration.regions else {j: a for j, a in enumerate(slopes) if a and j != structure}
+        if (own[label, structure], total, offset) == (common, 0, 0) and not others:
+            continue
+        slope = float(own[label, structure])
+        row: MapRow = {"label": label, "structure": structure, "slope": slope, "total": total, "offset": offset}
+        if others:
+            row["others"] = others
+        rows.append(row)
+    num = calibration.num_structures
+    return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
+
+
+def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
+    """Inverse of :func:`stored_map`; ValueError where it is none."""
+    plain = LogOddsMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
+    if "rows" not in stored:
+        return plain
+    table = plain.coefficients()
+    for row in stored["rows"]:
+        label, structure, others = row["label"], row["structure"], row.get("others", {})
+        try:
+            table[label, structure] = 0
+            for other, slope in others.items():
+                table[label, structure, other] = slope
+        except IndexError:
+            raise ValueError(f"no label {label}, or no structure {[structure, *others]}") from None
+        table[label, structure, 0 if regions else structure] = row["slope"]
+        table[label, structure, -2:] = row["total"], row["offset"]
+    return LogOddsMap(table[..., :-1], table[..., -1], regions)
