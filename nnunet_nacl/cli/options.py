@@ -132,10 +132,10 @@ def flags_of(
 def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path], ending: str) -> None:
     """What ``--slicer`` asks for, in the order of the list; prints what to open."""
     from nnunet_nacl.review.list_files import PAGES
-    from nnunet_nacl.review.slicer import TO_EDIT, write_mappings
+    from nnunet_nacl.review.slicer import TO_EDIT, write_mapping
 
     folder = output / PAGES
-    kept = write_mappings(folder, output, {case: images[case] for case in listed.scans.index}, ending)
+    kept = write_mapping(folder, output, {case: images[case] for case in listed.scans.index}, ending)
     print(f"3D Slicer: open {folder} in SegmentationReview")
     if kept:
         print(f"note: {folder / TO_EDIT} keeps {len(kept)} masks of an earlier run; remove it to have them made anew.")

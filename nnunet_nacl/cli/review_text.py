@@ -124,8 +124,8 @@ def print_list(listed: ReviewList, output: Path, name: str) -> None:
     for case in listed.cases("is_flagged")[:_SHOWN]:
         if why := listed.reasons(case):
             print(f"  {one_line(case)}: {one_line('; '.join(why))}")
-    if drawn := sorted(listed.cases("is_drawn")):
-        print(f"Chosen by chance, to be looked at too: {one_line(some(drawn, _SHOWN))}")
+    if chosen := sorted(listed.cases("is_random")):
+        print(f"Chosen by chance, to be looked at too: {one_line(some(chosen, _SHOWN))}")
     for note in listed.about.notes:
         print(f"note: {note}")
     print(f"\nlist: {output / PAGE}" + "".join(f"\n      {output / file}" for file in (REVIEW, STRUCTURES, SCANS)))

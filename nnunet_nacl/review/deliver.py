@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, named_map
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.measure import FRACTIONAL, Views, measure, plain_name
 from nnunet_nacl.case.probabilities import CalibratedProbabilities
@@ -31,7 +31,7 @@ from nnunet_nacl.review.pages import write_list
 from nnunet_nacl.review.pictures import draw_scan
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import DRAW_SEED, About, Aims, ReviewList, review_list
+from nnunet_nacl.review.review_list import About, Aims, ReviewList, review_list
 
 NOT_YET = "not predicted yet: run the part that has it."
 
@@ -96,7 +96,7 @@ class Delivery(Work):
     def _reported(self, record: CaseRecord) -> Reported:
         """What the list says of a scan, none of which depends on others."""
         listed = review_list([record], self.quality, self.aims)
-        columns, scan = list_files.structure_columns(listed.structures.reset_index(names="case")), listed.scans.iloc[0]
+        columns, scan = list_files.structure_columns(listed.structures), listed.scans.iloc[0]
         if not self.quality:  # then no Dice is reported
             columns = columns.loc[:, ~columns.columns.str.contains("dice")]
         is_supported = None if math.isnan(scan.unlike_p) else not scan.unlike
@@ -122,17 +122,17 @@ class Delivery(Work):
         return CalibratedProbabilities(case.probabilities, self.calibration).whole()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run(About):
-    """What documents say of a run; the run fills in what pages say of its cases.
+@dataclass(frozen=True)
+class Run:
+    """Where the cases of a run come from, and what documents say of it.
 
     Attributes:
         folder: That the cases come from, which the output must not lie in.
         arguments: Name and content of the file that tells whose the output folder is.
-        document: What prediction.json says of cases and settings.
-        map_path: The file of the map; None where there is none.
-        command: As it was given.
+        document: What prediction.json says of cases, networks, map and settings.
+        notes: What whoever uses the list must know.
         applied: What calibration_applied.json says; empty writes none.
+        command: As it was given.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
     """
@@ -140,9 +140,9 @@ class Run(About):
     folder: Path
     arguments: tuple[str, Mapping[str, Any]]
     document: Mapping[str, Any]
-    map_path: Path | None = None
-    command: str = ""
+    notes: Sequence[str] = ()
     applied: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
     num_parts: int = 1
     part: int = 0
 
@@ -166,7 +166,7 @@ def deliver(
     output, data, names = delivery.output, delivery.data, list(source.names)
     if FRACTIONAL in delivery.maps and delivery.dicom is None:
         raise UserError(f"-maps {FRACTIONAL} goes with DICOM series; {run.folder} holds other images.")
-    places = (*list_files.places_of_list(output, names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE)
+    places = (*list_files.places_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE)
     list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
     with open_output(output, [run.folder], data, run.arguments, places, part=run.part):
         with locked(list_lock):
@@ -179,18 +179,16 @@ def deliver(
         options: dict[str, Any] = {"names": names[run.part :: run.num_parts], "jobs": jobs, "again": again}
         outcomes = dict(records_of(source, delivery, records, title=title, **options))
         problems = {name: text for name, text in outcomes.items() if isinstance(text, str)}
-        done = {name: record for name, record in outcomes.items() if isinstance(record, CaseRecord)}
-        is_any_finished = bool(done)
         unusable = {name: one_line(problem) for name, problem in source.problems.items()}
         with locked(list_lock):  # the part that writes it last knows what all have finished
-            if run.num_parts > 1:
-                found, _ = find_records(source, delivery, records, names)
-                done = {name: record for name, record in found.items() if isinstance(record, CaseRecord)}
+            found = outcomes if run.num_parts == 1 else find_records(source, delivery, records, names)[0]
+            done = {name: record for name, record in found.items() if isinstance(record, CaseRecord)}
             waiting = [name for name in names if name not in done and name not in problems]
-            wrong = dict(sorted({**{n: t for n, t in problems.items() if n not in done}, **unusable}.items()))
+            wrong = {name: text for name, text in problems.items() if name not in done} | unusable
             seen = {name: _digests(source, name, done.get(name)) for name in sorted(names)}
-            listed = _write(delivery, run, done, wrong, waiting, seen)
-    problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
+            listed = _write(delivery, run, done, dict(sorted(wrong.items())), waiting, seen)
+    is_any_finished = len(problems) < len(outcomes)
+    problems = dict(sorted((problems | (unusable if run.part == 0 else {})).items()))
     if problems and not is_any_finished:
         raise UserError(f"{run.folder}: no case could be done.{list_problems(problems)}")
     return listed, problems
@@ -214,60 +212,43 @@ def _write(
     seen: Mapping[str, Mapping[str, str | None]],
 ) -> ReviewList:
     """Write the list, its pages and prediction.json; ``seen`` are the digests of each case's files."""
-    output, data = delivery.output, delivery.data
-    map_file = named_map(run.map_path) if run.map_path else None
-    identity = [os.path.abspath(output), map_file, run.document, seen]  # a run that goes on keeps its marks
-    run_id = hashlib.sha256(to_json_text(identity).encode()).hexdigest()[:12]
-    notes = [*run.notes, *_of_others(delivery, run, {*done, *wrong, *waiting})]
+    output, data, aims = delivery.output, delivery.data, delivery.aims
+    identity = [os.path.abspath(output), run.document, seen]  # a run that goes on keeps its marks
+    notes = list(run.notes)
     if delivery.quality and "predictions" in run.document:
         notes += delivery.quality.caveats(done)
-    about = replace(
-        run,
+    about = About(
         title=str(data.plans.get("dataset_name") or data.folder.name),
-        structures=list(data.labels.structures.values()),
+        file_ending=data.file_ending,
+        run=hashlib.sha256(to_json_text(identity).encode()).hexdigest()[:12],
         problems={**wrong, **dict.fromkeys(waiting, NOT_YET)},
         notes=notes,
-        run=run_id,
-        file_ending=data.file_ending,
+        document=run.document,
     )
-    listed = review_list([done[name] for name in sorted(done)], delivery.quality, delivery.aims, about)
+    listed = review_list([done[name] for name in sorted(done)], delivery.quality, aims, about)
     write_list(listed, output)
     document: dict[str, Any] = {
         "schema_version": list_files.SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "run": run_id,
+        "run": about.run,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": run.command,
-        "calibration_map": map_file,
         "maps": list(delivery.maps),
         **run.document,
         "problems": dict(wrong),
         "not_predicted_yet": list(waiting),
-        "flags": encode(delivery.aims.flags),
-        "sensitive": encode(delivery.aims.sensitive),
+        "flags": encode(aims.flags),
+        "sensitive": encode(aims.sensitive),
         "unlike": encode(listed.unlike),
-        "members_dice_threshold": LOWEST_MEMBERS_DICE if len(run.members) > 1 else None,
+        "members_dice_threshold": LOWEST_MEMBERS_DICE if listed.has_members else None,
         "notes": [*notes, list_files.RESEARCH],
         "n_cases": len(listed.scans),
         "n_to_look_at": len(listed.cases("is_flagged")),
-        "drawn": {"seed": DRAW_SEED, "cases": sorted(listed.cases("is_drawn"))} if delivery.aims.also else None,
+        "random_check": sorted(listed.cases("is_random")) if aims.also else None,
         "scans": list_files.promises(listed),
     }
     write_atomically(output / list_files.DOCUMENT, to_json_text(document))
     return listed
-
-
-def _of_others(delivery: Delivery, run: Run, listed: set[str]) -> list[str]:
-    """That segmentations lie in the folder that are not of this run's scans."""
-    output, ending = delivery.output, delivery.data.file_ending
-    others = sorted({path.name.removesuffix(ending) for path in output.glob(f"*{ending}")} - listed)
-    if not others:
-        return []
-    shown = ", ".join(map(one_line, others[:3])) + (", ..." if len(others) > 3 else "")
-    return [
-        f"{output} holds {len(others)} segmentation{'s' * (len(others) > 1)} of scans that are not in "
-        f"{run.folder} ({shown}): of an earlier run, and not in this list."
-    ]
 
 
 def _remove_others(output: Path, names: set[str]) -> None:

@@ -41,13 +41,6 @@ class UsedModel(TypedDict):
     checkpoints_sha256: Annotated[dict[str, str], doc("SHA-256 of each fold's checkpoint.")]
 
 
-class Drawn(TypedDict):
-    """Scans chosen by chance."""
-
-    seed: Annotated[int, doc("Seed of the random choice.")]
-    cases: Annotated[list[str], doc("The scans that were chosen.")]
-
-
 class ListedScan(TypedDict):
     """What the list promises of a scan, by which `nnunet_nacl review -back` judges it."""
 
@@ -82,7 +75,9 @@ class PredictionRecord(TypedDict):
     problems: Annotated[dict[str, str], doc("By scan why it failed.")]
     scans: Annotated[dict[str, ListedScan], doc("Scans that were done, in the order of the list.")]
     not_predicted_yet: NotRequired[Annotated[list[str], doc("Scans of parts (-num_parts) that are not done.")]]
-    drawn: NotRequired[Annotated[Drawn | None, doc("With -also: scans without a flag, chosen by chance; or null.")]]
+    random_check: NotRequired[
+        Annotated[list[str] | None, doc("With -also: scans without a flag that were chosen by chance; else null.")]
+    ]
     images: NotRequired[Annotated[str, doc("Of predict: folder of the scans.")]]
     model: NotRequired[Annotated[UsedModel, doc("Of predict: the networks.")]]
     calibrated: NotRequired[Annotated[bool, doc("Of predict: whether a map was applied.")]]
@@ -163,15 +158,13 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
     A case that could not be done has a row without a rank at the end of review.csv: nobody must miss it.
     """
     scans = listed.scans.reset_index(names="case").assign(problem=None)
-    scans["rank"] = scans.index + 1
-    scans["n_members"] = scans.n_members.astype(int)
+    scans["rank"], scans["n_members"] = scans.index + 1, scans.n_members.astype(int)
     for column in ("is_flagged", "is_empty"):
         scans[column] = scans[column].map({True: "yes", False: "no"})
-    review = _columns(scans, REVIEW_COLUMNS).astype(object)
     failed = pd.DataFrame(listed.about.problems.items(), columns=["case", "problem"], dtype=object)
     texts = {
-        REVIEW: _csv_text(pd.concat([review, failed])),
-        STRUCTURES: _csv_text(structure_columns(listed.structures.reset_index(names="case"))),
+        REVIEW: _csv_text(pd.concat([_columns(scans, REVIEW_COLUMNS).astype(object), failed])),
+        STRUCTURES: _csv_text(structure_columns(listed.structures)),
         SCANS: _csv_text(_columns(scans, SCAN_COLUMNS)),
     }
     findings = {case: listed.records[case].findings for case in scans.case}
@@ -181,21 +174,19 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
 
 
 def structure_columns(structures: pd.DataFrame) -> pd.DataFrame:
-    """structures.csv, of rows of :func:`~nnunet_nacl.review.review_list.completed`; names of volumes say their unit."""
-    parts, members = [], [column for column in structures if column.startswith(MEMBER)]
+    """structures.csv, of :attr:`ReviewList.structures`; the names of volumes say their unit."""
+    members = [column for column in structures if column.startswith(MEMBER)]
     columns = {column: row for column, row in STRUCTURE_COLUMNS.items() if column != MEMBER}
     columns |= {member: STRUCTURE_COLUMNS[MEMBER] for member in members if len(members) > 1}
-    for unit, part in structures.groupby("unit", sort=False):
-        size = "volume" if unit == "ml" else "area"
-        parts.append(_columns(part.assign(pieces=part.pieces.astype(int)), columns, size=size, unit=unit))
-    return pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["case", "structure", "score"])
+    rows, unit = structures.reset_index(names="case"), structures.unit.iat[0] if len(structures) else "ml"
+    rows["pieces"] = rows.pieces.astype(int)
+    return _columns(rows, columns, size="volume" if unit == "ml" else "area", unit=unit)
 
 
-def _columns(table: pd.DataFrame, columns: Mapping[str, CsvColumn], **known: Any) -> pd.DataFrame:
+def _columns(table: pd.DataFrame, columns: Mapping[str, CsvColumn], **known: str) -> pd.DataFrame:
     """Those columns of a table, by their names in the file."""
-    return table[[*columns]].rename(
-        columns=lambda column: columns[column].name.format(fold=column.removeprefix(MEMBER), **known)
-    )
+    names = {column: row.name.format(fold=column.removeprefix(MEMBER), **known) for column, row in columns.items()}
+    return table[[*names]].rename(columns=names)
 
 
 def promises(listed: ReviewList) -> dict[str, ListedScan]:
@@ -208,16 +199,15 @@ def promises(listed: ReviewList) -> dict[str, ListedScan]:
     return kept
 
 
-def places_of_list(output: Path, cases: Iterable[str]) -> list[str]:
-    """Files of a run beside segmentations: tables, document, page, further pages that are there, one of each case."""
-    pages = [PAGE, *(path.name for path in output.glob("index_[0-9]*.html")), *map(page_of, cases)]
-    return [DOCUMENT, REVIEW, STRUCTURES, SCANS, FINDINGS, *pages]
+def places_of_list(cases: Iterable[str]) -> list[str]:
+    """Files of a run beside segmentations: tables, document, page, one of each case."""
+    return [DOCUMENT, REVIEW, STRUCTURES, SCANS, FINDINGS, PAGE, *map(page_of, cases)]
 
 
 def remove_list(output: Path) -> None:
     """Remove the list of an earlier run and what came of it, before its segmentations change; files of others stay."""
     cases = [path.stem for path in (output / PAGES).glob("*.html")]
-    for name in (OUTCOME, OUTCOME_PAGE, *places_of_list(output, cases)):
+    for name in (OUTCOME, OUTCOME_PAGE, *places_of_list(cases)):
         if is_ours(output / name):
             (output / name).unlink(missing_ok=True)
 

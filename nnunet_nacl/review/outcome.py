@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
@@ -23,16 +24,15 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import Coverage, coverage
 from nnunet_nacl.numbers.overlap import Overlap
-from nnunet_nacl.review.list_files import DOCUMENT, PAGES, Drawn, ListedScan
+from nnunet_nacl.review.list_files import DOCUMENT, PAGES, ListedScan
 from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
 from nnunet_nacl.show.rendering import render_page
-from nnunet_nacl.show.tables import Rows, frames, number, text_of
+from nnunet_nacl.show.tables import frames, text_of
 
 SCHEMA_VERSION = 1
-FLAGGED, DRAWN, OTHER = GROUPS = ("flagged", "chosen by chance", "other")
+FLAGGED, RANDOM, OTHER = GROUPS = ("flagged", "chosen by chance", "other")
 """Groups of scans: those that the list flags, and of the others those that were chosen, and the rest."""
 
 _LEVEL = 0.95
@@ -107,6 +107,30 @@ class Outcome:
     warnings: Annotated[list[str], doc("What must be checked before numbers are used.")]
     cases: Annotated[list[ScanOutcome], doc("Scans that were looked at, in the order of the list.")]
 
+    @property
+    def structures(self) -> pd.DataFrame:
+        """A row for each structure of each scan with corrected labels."""
+        columns = ["scan", "group", "mark", "structure", "Dice", "predicted", "low", "high"]
+        rows = [
+            (case.case, case.group, case.mark or "-", name, *values)
+            for case in self.cases
+            for name, values in case.structures.items()
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+
+class _Bad(TypedDict):
+    bad: dict[str, float]
+
+
+class _Listed(TypedDict):
+    """What prediction.json says of the list."""
+
+    run: NotRequired[str]
+    flags: _Bad | None
+    random_check: NotRequired[list[str] | None]
+    scans: dict[str, ListedScan]
+
 
 def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) -> Outcome:
     """Compare an output folder of `predict` or `review` with what people made of it.
@@ -121,9 +145,11 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     """
     fix = "make its list again"
     listed = decode(_Listed, read_dict(output / DOCUMENT), f"{output}: not an output folder of this version", fix=fix)
-    drawn, limits = (listed.get("drawn") or {"cases": []})["cases"], (listed["flags"] or {"bad": {}})["bad"]
-    groups = {case: FLAGGED if scan["flagged"] else OTHER for case, scan in listed["scans"].items()}
-    groups |= {case: DRAWN for case in groups if case in drawn}
+    chosen, limits = listed.get("random_check") or (), (listed["flags"] or {"bad": {}})["bad"]
+    groups = {
+        case: FLAGGED if scan["flagged"] else RANDOM if case in chosen else OTHER
+        for case, scan in listed["scans"].items()
+    }
     folder = PredictionFolder.open(output, need_reference=False)
     images = cases_of_images(output / PAGES, groups, folder.file_ending)
     marked = read_marks(marks, groups, images, listed.get("run"))
@@ -132,64 +158,55 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     warnings, cases = list[str](), []
     for case, group in groups.items():
         mark, n_changed, structures = marked.get(case, ""), None, dict[str, tuple[float, ...]]()
-        if case in files:
-            joint = _joint_counts(folder, case, files[case])
-            n_changed = int(joint.sum() - np.trace(joint))
-            if copies and not n_changed:  # nobody has edited this copy
-                n_changed = None
-            else:
-                warnings += _renumbered(joint, files[case])
-                promised = listed["scans"][case]["structures"]
-                structures = {
-                    name: (value, *promised.get(name, (math.nan, math.nan, math.nan)))
-                    for name, value in _dice(joint, folder.labels).items()
-                }
+        joint = _joint_counts(folder, case, files[case]) if case in files else np.zeros((1, 1))
+        if case in files and (joint.sum() > np.trace(joint) or not copies):  # else nobody has edited this copy
+            n_changed, promised = int(joint.sum() - np.trace(joint)), listed["scans"][case]["structures"]
+            warnings += _renumbered(joint, files[case])
+            for name, dice in _dice(joint, folder.labels).items():
+                structures[name] = (dice, *promised.get(name, (math.nan, math.nan, math.nan)))
+        bad = mark != "ok" if mark else None
+        if structures and limits:  # NaN is not below
+            bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
         if mark or structures:
-            bad = None if not mark else mark != "ok"
-            if structures and limits:  # NaN is not below
-                bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
             cases.append(ScanOutcome(case, group, mark, n_changed, bad, structures))
     counts = {group: _counts(group, groups, cases) for group in GROUPS}
-    of_drawn, n_not_flagged = counts[DRAWN], counts[DRAWN]["n"] + counts[OTHER]["n"]
-    return Outcome(
+    chance, n_not_flagged = counts[RANDOM], counts[RANDOM]["n"] + counts[OTHER]["n"]
+    outcome = Outcome(
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         [str(path) for path in marks],
         None if corrected is None else str(corrected),
         counts,
-        *unseen_bad(len(groups), n_not_flagged, of_drawn["judged"], of_drawn["bad"]),
-        _predicted(cases),
+        *unseen_bad(len(groups), n_not_flagged, chance["judged"], chance["bad"]),
+        {},
         warnings,
         cases,
     )
+    for name, rows in outcome.structures.dropna(subset="Dice").groupby("structure", sort=False):
+        outcome.predicted[str(name)] = PredictedOutcome(
+            len(rows),
+            rows.Dice.mean(),
+            rows.predicted.mean(),
+            (rows.predicted - rows.Dice).abs().mean(),
+            coverage(rows.low, rows.high, rows.Dice),
+            (rows.high - rows.low).mean(),
+        )
+    return outcome
 
 
-class _Bad(TypedDict):
-    bad: dict[str, float]
+def unseen_bad(n: int, n_not_flagged: int, n_chosen: int, n_bad: int) -> tuple[float, float]:
+    """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was chosen by chance.
 
-
-class _Listed(TypedDict):
-    """What prediction.json says of the list."""
-
-    run: NotRequired[str]
-    flags: _Bad | None
-    drawn: NotRequired[Drawn | None]
-    scans: dict[str, ListedScan]
-
-
-def unseen_bad(n: int, n_not_flagged: int, n_drawn: int, n_bad: int) -> tuple[float, float]:
-    """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was drawn.
-
-    Of those not flagged ``n_drawn`` were chosen by chance and judged; ``n_bad`` of these are bad. The bound is exact:
+    Of those not flagged ``n_chosen`` were chosen by chance and judged; ``n_bad`` of these are bad. The bound is exact:
     the most bad scans among those not flagged of which a draw without replacement has no more than ``n_bad`` with
     a probability above 5 %.
     """
     from scipy.stats import hypergeom
 
-    if not n_drawn:
+    if not n_chosen:
         return math.nan, math.nan
-    possible = np.arange(n_bad, n_not_flagged - n_drawn + n_bad + 1)
-    most = possible[hypergeom.cdf(n_bad, n_not_flagged, possible, n_drawn) > 1 - _LEVEL].max()
-    return n_not_flagged / n * n_bad / n_drawn, float(most / n)
+    possible = np.arange(n_bad, n_not_flagged - n_chosen + n_bad + 1)
+    most = possible[hypergeom.cdf(n_bad, n_not_flagged, possible, n_chosen) > 1 - _LEVEL].max()
+    return n_not_flagged / n * n_bad / n_chosen, float(most / n)
 
 
 def _joint_counts(folder: PredictionFolder, case: str, file: Path) -> np.ndarray:
@@ -243,53 +260,36 @@ def _counts(group: str, groups: Mapping[str, str], cases: Sequence[ScanOutcome])
     return counts | {"judged": len(judged), "bad": sum(judged)}
 
 
-def _predicted(cases: Sequence[ScanOutcome]) -> dict[str, PredictedOutcome]:
-    """By structure how far its predicted Dice holds."""
-    result = {}
-    for name in dict.fromkeys(name for case in cases for name in case.structures):
-        table = np.array([case.structures[name] for case in cases if case.structures])
-        true, predicted, low, high = table[~np.isnan(table[:, 0])].T
-        error, width, inside = nanmean(np.abs(predicted - true)), nanmean(high - low), coverage(low, high, true)
-        result[name] = PredictedOutcome(len(true), nanmean(true), nanmean(predicted), error, inside, width)
-    return result
-
-
 def outcome_lines(outcome: Outcome) -> list[str]:
     """For a terminal: what to check, the tables but that of single scans, and what they say together."""
-    lines = [f"warning: {warning}" for warning in outcome.warnings]
-    for caption, rows in _tables(outcome)[:-1]:
-        lines += [f"{caption}:", text_of(rows), ""]
-    return [*lines, *_sentences(outcome)]
+    tables = [f"{caption}:\n{text_of(table)}\n" for caption, table in _tables(outcome)[:-1] if len(table)]
+    return [*(f"warning: {warning}" for warning in outcome.warnings), *tables, *_sentences(outcome)]
 
 
 def outcome_page(outcome: Outcome) -> str:
     """The page: what a terminal shows, and every structure of every corrected scan."""
     texts = {"notes": outcome.warnings, "sentences": _sentences(outcome), "made": outcome.created.partition("T")[0]}
-    return render_page("outcome.html", tables=[(name, frames(rows)[1]) for name, rows in _tables(outcome)], **texts)
+    return render_page("outcome.html", tables=_tables(outcome), **texts)
 
 
-def _tables(outcome: Outcome) -> list[tuple[str, Rows]]:
-    """Captions and rows."""
-    groups = [
-        {"group": name, "scans": group["n"], "looked at": group["looked_at"], "changed": group["changed"]}
-        | {"bad": group["bad"], "of": group["judged"]}
-        for name, group in outcome.groups.items()
-    ]
+def _tables(outcome: Outcome) -> list[tuple[str, pd.DataFrame]]:
+    """Captions and texts."""
+    names = {"n": "scans", "looked_at": "looked at", "changed": "changed", "bad": "bad", "judged": "of"}
+    groups = pd.DataFrame(outcome.groups).T[[*names]].rename(columns=names).reset_index(names="group")
     predicted = [
-        {"structure": name, "scans": held.n, "Dice": held.dice, "predicted": held.predicted_dice, "off by": held.error}
-        | {"in its interval": f"{held.coverage.share:.2f} of {held.coverage.n}" if held.coverage.n else "-"}
-        | {"95 % interval of that": _range(held.coverage.low, held.coverage.high), "width": held.width}
-        for name, held in outcome.predicted.items()
+        {"structure": name, "scans": its.n, "Dice": its.dice, "predicted": its.predicted_dice, "off by": its.error}
+        | {"in its interval": f"{its.coverage.share:.2f} of {its.coverage.n}" if its.coverage.n else "-"}
+        | {"95 % interval of that": _range(its.coverage.low, its.coverage.high), "width": its.width}
+        for name, its in outcome.predicted.items()
     ]
-    scans = [
-        {"scan": case.case, "group": case.group, "mark": case.mark or "-", "structure": name, "Dice": number(dice, 2)}
-        | {"predicted": number(predicted_dice, 2), "interval": _range(low, high)}
-        for case in outcome.cases
-        for name, (dice, predicted_dice, low, high) in case.structures.items()
-    ]
+    scans = outcome.structures
+    scans["interval"] = [_range(*ends) for ends in zip(scans.pop("low"), scans.pop("high"))]
     caption = "Dice of the delivered against the corrected labels, and as predicted"
-    tables = (("Scans that were looked at", groups), (caption, predicted), ("Corrected scans", scans))
-    return [(name, rows) for name, rows in tables if rows or rows is not predicted]
+    return [
+        ("Scans that were looked at", groups.astype(str)),
+        (caption, frames(predicted)[1]),
+        ("Corrected scans", frames(scans.to_dict("records"), 2)[1]),
+    ]
 
 
 def _range(low: float, high: float) -> str:
@@ -297,9 +297,9 @@ def _range(low: float, high: float) -> str:
 
 
 def _sentences(outcome: Outcome) -> list[str]:
-    flagged, drawn, other = (outcome.groups[name] for name in (FLAGGED, DRAWN, OTHER))
-    n, looked_at, changed = (drawn[key] + other[key] for key in ("n", "looked_at", "changed"))
-    judged, upper = drawn["judged"], 100 * outcome.unseen_upper
+    flagged, chance, other = (outcome.groups[name] for name in GROUPS)
+    n, looked_at, changed = (chance[key] + other[key] for key in ("n", "looked_at", "changed"))
+    judged, upper = chance["judged"], 100 * outcome.unseen_upper
     lines = [
         f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were corrected or "
         f"rejected, and {changed} of {looked_at} others."
@@ -307,13 +307,13 @@ def _sentences(outcome: Outcome) -> list[str]:
     if judged:
         lines.append(
             f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n} of {flagged['n'] + n}; "
-            f"bad: {drawn['bad']} of {judged} chosen by chance), with 95 % confidence at most {upper:.1f} % (exact for "
+            f"bad: {chance['bad']} of {judged} chosen by chance), with 95 % confidence at most {upper:.1f} % (exact for "
             f"a draw from {n})."
         )
-        if judged < drawn["n"]:
-            lines.append(f"{drawn['n'] - judged} of those chosen are not judged; the others are taken for a sample.")
+        if judged < chance["n"]:
+            lines.append(f"{chance['n'] - judged} of those chosen are not judged; the others are taken for a sample.")
     else:
-        how = "judge those that were chosen by chance" if drawn["n"] else "choose some by chance (predict -also)"
+        how = "judge those that were chosen by chance" if chance["n"] else "choose some by chance (predict -also)"
         lines.append(f"How many bad scans are left unseen is not known: {how}.")
     if outcome.predicted:
         lines.append("Flagged scans are no sample of all: intervals may hold less often in them.")

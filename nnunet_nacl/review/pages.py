@@ -6,17 +6,15 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
-from nnunet_nacl.case.findings import StructureFindings
 from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, remove_list
@@ -24,13 +22,9 @@ from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.review.review_list import ReviewList
 from nnunet_nacl.show.rendering import render_page
 
-LARGEST_PAGE = 10_000_000
-"""Characters of a page that shows all cases."""
-ROWS_OF_A_PAGE = 100
-MOST_FINDINGS = 5
-"""Of a structure on a page."""
+LARGEST_PICTURES = 8_500_000
+"""Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10 MB."""
 
-_UNITS = {"mm2": "mm²"}
 _MOST_STRUCTURES = 4  # of more, the worst are shown
 _STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9  # bins from 0 to 1; pixels of the dots on each other, and of one
 _FOR_SCRIPT = ("slices", "first", "of", "axis")
@@ -39,59 +33,62 @@ _FOR_SCRIPT = ("slices", "first", "of", "axis")
 def write_list(listed: ReviewList, output: Path) -> None:
     """Write the tables and pages of a list in place of those of an earlier run; UserError if one cannot be written."""
     remove_list(output)  # another part may have written one
-    for name, text in csv_texts(listed).items():
+    for name, text in (*csv_texts(listed).items(), (PAGE, review_page(listed))):
         write_atomically(output / name, text)
-    for name, text in all_pages(listed, output):
+    for name, text in scan_pages(listed, output):
         write_atomically(output / name, text)
 
 
-def all_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
-    """Place in the output folder and text of the list's pages, then of each scan's, one at a time."""
-    yield from review_page(listed).items()
+def review_page(listed: ReviewList) -> str:
+    """The page of a list; from the first ranks on with pictures, until these take ``LARGEST_PICTURES`` characters."""
+    scans, rows, total = listed.scans, [], 0
+    for rank, scan in enumerate(scans.itertuples(), 1):
+        structures, record = listed.structures.loc[[scan.Index]], listed.records[str(scan.Index)]
+        more, total = len(structures) - _MOST_STRUCTURES, total + len(record.picture)
+        shown = worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures
+        picture = record if record.place and total <= LARGEST_PICTURES else None
+        rows.append({"rank": rank, "scan": scan, "picture": picture, "structures": shown, "more": more})
+    date, scripts = f"{datetime.now():%Y-%m-%d}", ("marks.js", "page.js", "list.js")
+    return _render("review.html", scripts, listed, rows=rows, date=date, strip=_strip(listed), page_of=page_of)
+
+
+def scan_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
+    """Place in the output folder and text of each scan's page, one at a time, with the pictures that were drawn."""
     paged = listed.cases("has_page")
     for place, case in enumerate(paged):
         beside = {"prev": paged[place - 1 : place] if place else [], "next": paged[place + 1 : place + 2]}
-        links = {way: f"{quote(name)}.html" for way, names in beside.items() for name in names}
-        yield page_of(case), _scan_page(listed, case, links, output)
+        scan, record = listed.scans.loc[case], listed.records[case]
+        pictures = read_pictures(record_path(output / RECORDS, case))
+        if pictures and scan.worst_structure in pictures["least_certain"]:
+            wanted = pictures["least_certain"][scan.worst_structure]  # of many slices, and large ones, some are left out
+            pictures["first"] = min((number for number, *_ in pictures["slices"]), key=lambda n: abs(n - wanted))
+        for_script = json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures})
+        yield (
+            page_of(case),
+            _render(
+                "scan.html",
+                ("marks.js", "scan.js"),
+                listed,
+                case=case,
+                rank=listed.scans.index.get_loc(case) + 1,
+                back=f"../{PAGE}",
+                beside={way: f"{quote(name)}.html" for way, names in beside.items() for name in names},
+                scan=scan,
+                structures=listed.structures.loc[[case]],
+                record=record,
+                pictures=pictures,
+                data=Markup(for_script.replace("<", "\\u003c")),
+                editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
+            ),
+        )
 
 
-def review_page(listed: ReviewList) -> dict[str, str]:
-    """The page of a list, with a picture of every case that has one, by the name of its file.
-
-    Above ``LARGEST_PAGE`` it is one page for every ``ROWS_OF_A_PAGE`` cases, linked: ``index_2.html`` and so on.
-    """
-    rows = [_row(rank, scan, listed) for rank, scan in enumerate(listed.scans.itertuples(), 1)]
-    if len(text := _render_list(listed, rows)) <= LARGEST_PAGE:
-        return {PAGE: text}
-    parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
-    names = [PAGE, *(f"index_{number}.html" for number in range(2, len(parts) + 1))]
-    return {name: _render_list(listed, part, names, name) for name, part in zip(names, parts)}
-
-
-def _render_list(
-    listed: ReviewList, rows: Sequence[dict[str, Any]], pages: Sequence[str] = (), page: str = PAGE
-) -> str:
-    """A page with some of the rows, and links to the others."""
+def _render(template: str, scripts: tuple[str, ...], listed: ReviewList, **values: Any) -> str:
+    """A page of a list, whose template writes the rows of its frames."""
+    names = listed.structures["name"].unique().tolist()
     return render_page(
-        "review.html",
-        ("marks.js", "page.js", "list.js"),
-        list=listed,
-        rows=rows,
-        pages=pages,
-        this_page=page,
-        date=f"{datetime.now():%Y-%m-%d}",
-        strip=_strip(listed),
-        learned=listed.quality and listed.quality.learned,
-        page_of=page_of,
+        template, scripts, list=listed, names=names, dice_text=dice_text, volume_text=volume_text, **values
     )
-
-
-def _row(rank: int, scan: Any, listed: ReviewList) -> dict[str, Any]:
-    """What the page says of a scan."""
-    structures = listed.structures.loc[[scan.Index]]
-    more = len(structures) - _MOST_STRUCTURES
-    shown = _structures(listed, worst_first(structures)[:_MOST_STRUCTURES] if more > 0 else structures)
-    return {"rank": rank, "scan": scan, "record": listed.records[scan.Index], "structures": shown, "more": more}
 
 
 def _strip(listed: ReviewList) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def _strip(listed: ReviewList) -> dict[str, Any]:
 
     A score is shown as a predicted Dice where one Dice is bad for all structures. The limit is the edge of a bin.
     """
-    flags, scans = listed.aims.flags, listed.scans.sort_values(["is_flagged", "is_drawn"], ascending=False)
+    flags, scans = listed.aims.flags, listed.scans.sort_values(["is_flagged", "is_random"], ascending=False)
     bad = set(flags.bad.values()) if flags else {0.0}
     low, above = (0.0, min(bad)) if len(bad) == 1 else (-1.0, 0.0)
     edge = flags.threshold or 0.0 if flags else 0.0
@@ -119,48 +116,6 @@ def _strip(listed: ReviewList) -> dict[str, Any]:
     }
 
 
-def _scan_page(listed: ReviewList, case: str, beside: dict[str, str], output: Path) -> str:
-    """The page of a scan, from what the list says of it and from the pictures that were drawn of it."""
-    scan, record = listed.scans.loc[case], listed.records[case]
-    pictures = read_pictures(record_path(output / RECORDS, case))
-    if pictures and scan.worst_structure in pictures["least_certain"]:
-        wanted = pictures["least_certain"][scan.worst_structure]  # of many slices, and large ones, some are left out
-        pictures["first"] = min((number for number, *_ in pictures["slices"]), key=lambda number: abs(number - wanted))
-    return render_page(
-        "scan.html",
-        ("marks.js", "scan.js"),
-        list=listed,
-        case=case,
-        rank=listed.scans.index.get_loc(case) + 1,
-        back=f"../{PAGE}",
-        beside=beside,
-        scan=scan,
-        structures=_structures(listed, listed.structures.loc[[case]]),
-        findings=_findings(record.findings, scan.unit),
-        place=record.place,
-        pictures=pictures,
-        data=Markup(json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures}).replace("<", "\\u003c")),
-        editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
-    )
-
-
-def _structures(listed: ReviewList, rows: pd.DataFrame) -> list[tuple[Any, int, list[str]]]:
-    """Rows of structures, the number of the colour of each, and what is said of it."""
-    names, unlike = listed.structures.name.unique().tolist(), listed.scans.unlike
-    return [(row, names.index(row.name), _structure_lines(row, bool(unlike[row.Index]))) for row in rows.itertuples()]
-
-
-def _structure_lines(row: Any, is_unlike: bool) -> list[str]:
-    """What is said of a structure in a scan: predicted Dice, volume, both with intervals, what the map has learned."""
-    lines = [dice_text(row)]
-    lines += ["interval not supported"] if is_unlike and not math.isnan(row.dice_low) else []
-    ends = f"{volume_text(row.volume_low)} to {volume_text(row.volume_high)}"
-    predicted = "" if math.isnan(row.volume_low) else f" (predicted {volume_text(row.predicted_volume)}, {ends})"
-    lines.append(f"{volume_text(row.volume)} {_UNITS.get(row.unit, row.unit)}{predicted}")
-    lines += [] if math.isnan(row.present) else [f"present: {row.present:.2f}"]
-    return lines if math.isnan(row.members_dice) else [*lines, f"Dice between folds {row.members_dice:.2f}"]
-
-
 def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
     """By editor the line that opens a scan with its segmentation, quoted for a POSIX shell and for Python.
 
@@ -173,18 +128,4 @@ def editor_lines(image: str, segmentation: Path) -> dict[str, str]:
     lines = {"3D Slicer": shlex.join(["Slicer", "--python-code", python])}
     if not image or Path(image).suffix == segmentation.suffix:  # of a DICOM series it has another grid
         lines = {"ITK-SNAP": shlex.join(["itksnap", "-g", *([image, "-s"] if image else []), path]), **lines}
-    return lines
-
-
-def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
-    """A line for each finding that is shown, the largest of each structure, and what is not shown."""
-    length, lines = "pixels" if unit == "pixels" else "mm", list[str]()
-    for structure in structures:
-        for found in structure.found[:MOST_FINDINGS]:
-            place = ", ".join(f"{value:.0f}" for value in found.centre_mm)
-            probability = f"probability {found.mean_probability:.2f}, at most {found.max_probability:.2f}"
-            size = f"{volume_text(found.volume)} {unit}, {probability}"
-            lines.append(f"{structure.name}: {size}, centre ({place}) {length}")
-        if (more := len(structure.found) - MOST_FINDINGS + structure.n_more) > 0:
-            lines.append(f"and {more} more of {structure.name} in findings.csv")
     return lines

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_networks, map_of, read_map
@@ -21,7 +20,7 @@ from nnunet_nacl.calibrate.map_parts import MapQuality
 from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
-from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, calibrate_command, fold_of
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
@@ -142,11 +141,6 @@ def check_same_networks(path: Path, predictions: PredictionFolder) -> str:
     )
 
 
-class _Networks(TypedDict):
-    folder: str
-    checkpoints_sha256: dict[str, str]
-
-
 def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
     """Name of the model's folder, and by fold the SHA-256 of the checkpoints that predicted; empty where unknown."""
     if folder.name.startswith("validation") and (fold := fold_of(folder.parent)):
@@ -156,10 +150,9 @@ def _model_of(folder: Path) -> tuple[str, dict[str, str]]:
             if record and (digest := record.made_by.get("checkpoint")):
                 return name, {fold: str(digest)}
         return name, {fold: checksum(checkpoint)} if checkpoint.is_file() else {}
-    with contextlib.suppress(UserError):  # nnU-Net's own predictions have none
-        document = folder / "prediction.json"
-        model = decode(_Networks, read_dict(document).get("model"), document)
-        return Path(model["folder"]).name, model["checkpoints_sha256"]
+    with contextlib.suppress(UserError, KeyError, TypeError):  # nnU-Net's own predictions have none
+        model = read_dict(folder / "prediction.json")["model"]
+        return Path(model["folder"]).name, dict(model["checkpoints_sha256"])
     return "", {}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,36 @@ from nnunet_nacl.review.predicted_quality import CalibratedModel
 from nnunet_nacl.review.review_list import Aims, review_list
 
 
+_ARGUMENTS = {"f": "folds", "chk": "checkpoint", "-any_size": "any_size=True"}
+_ARGUMENTS |= {name: name for name in ("bad", "find", "miss", "step_size", "device")}
+_FLAG = re.compile(rf"`[^`]*`|(?<![\w-])-({'|'.join(_ARGUMENTS)})\b( [\d.]+\d)?")
+
+
+@contextmanager
+def _arguments_of_python() -> Iterator[None]:
+    """Errors name the arguments of Python where the commands have flags, as ``bad=0.7``; but not in a command."""
+
+    def named(found: re.Match) -> str:
+        return f"{_ARGUMENTS[found[1]]}{(found[2] or '').replace(' ', '=')}" if found[1] else found[0]
+
+    try:
+        yield
+    except UserError as error:
+        raise UserError(_FLAG.sub(named, str(error))) from error
+
+
+class UnknownStructureError(KeyError):
+    """A structure that there is not; the message lists those that there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError's own text is in quotes
+
+
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Answer(Mapping[str, pd.Series]):
     """What is predicted of one image, all arrays in the axis order of the image.
 
-    ``answer["LV cavity"]`` is the row of that structure.
+    ``answer["LV cavity"]`` is the row of that structure, and ``answer.items()`` are all, by name.
 
     Attributes:
         segmentation: (*spatial) label map, uint8 or uint16.
@@ -54,10 +81,18 @@ class Answer:
     probabilities: Probabilities | None
 
     def __getitem__(self, name: str) -> pd.Series:
-        """The row of a structure; KeyError, which names those that there are, for another name."""
+        """The row of a structure; :class:`UnknownStructureError`, a KeyError, for another name."""
         if name not in self.structures.index:
-            raise KeyError(f"{name}; there are {', '.join(self.structures.index)}")
+            raise UnknownStructureError(f"there is no structure {name!r}; there are {', '.join(self)}.")
         return self.structures.loc[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.structures.index)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # rows have no truth value
 
 
 class Predictor:
@@ -96,6 +131,8 @@ class Predictor:
         True
         >>> answer.flag == bool(answer.reasons)
         True
+        >>> list(answer)
+        ['anterior', 'posterior']
     """
 
     def __init__(
@@ -116,18 +153,21 @@ class Predictor:
         unlike: float = DEFAULT_UNLIKE,
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
-        self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
-        self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
-        self.missing, self._any_size, self._unlike = self._model.missing, any_size, unlike
-        names, quality, self._flags = self._model.labels.structures, self._model.quality, None
         if bad is None and (find, miss) != (None, None):
-            raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as 0.7.")
-        if bad is not None:
-            if quality is None:
-                raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
-            shares = share_of(find, "find"), share_of(miss, "miss")
-            self._flags = Flags.of(quality.learned.scores, read_bad(bad, names), names, *shares)
-        self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
+            raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as bad=0.7.")
+        if not 0 < unlike < 1:
+            raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
+        with _arguments_of_python():
+            self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
+            self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
+            self.missing, self._any_size, self._unlike = self._model.missing, any_size, unlike
+            names, quality, self._flags = self._model.labels.structures, self._model.quality, None
+            if bad is not None:
+                if quality is None:
+                    raise UserError(f"bad: nothing is known of Dice: {' '.join(self._model.missing)}")
+                shares = share_of(find, "-find"), share_of(miss, "-miss")
+                self._flags = Flags.of(quality.learned.scores, read_bad(bad, names), names, *shares)
+            self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
 
     def predict(
         self,
@@ -165,7 +205,8 @@ class Predictor:
                 shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
                 raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
-        prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
+        with _arguments_of_python():
+            prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         segmented = predicted_case(model, self._network.predict(prepared))
         views = Views.of(segmented, ())
         record = measure(segmented, model.calibration, views, findings=self._findings)

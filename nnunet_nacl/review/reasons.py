@@ -38,33 +38,26 @@ def reasons_to_look(
     is_low, is_gone, p = structures.score <= limit, structures.pieces == 0, structures.present  # NaN is not low
     reasons: dict[str, str] = {}
 
-    def add(kind: str, rows: pd.DataFrame, text: Callable[[Any], str]) -> None:
+    def add(kind: str, rows: pd.DataFrame, by: str, text: Callable[[Any, str], str], ascending: bool = True) -> None:
         more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
-        reasons.update({f"{text(row)}{more}": kind for row in rows[:1].itertuples()})
+        for row in rows.sort_values(by, ascending=ascending)[:1].itertuples():
+            reasons[text(row, f"{row.name}: " if len(structures) > 1 else "") + more] = kind
 
-    def of(row: Any) -> str:
-        return f"{row.name}: " if len(structures) > 1 else ""
-
-    add(
-        "predicted Dice is low",
-        structures[is_low & ~is_gone].sort_values("score"),
-        lambda row: f"{of(row)}predicted Dice {dice_text(row)}",
-    )
+    low, absent = structures[is_low & ~is_gone], structures[~is_gone & (p < LIKELY)]
+    add("predicted Dice is low", low, "score", lambda row, of: f"{of}predicted Dice {dice_text(row)}")
     if is_gone.all() and p.isna().any():
         reasons[f"nothing segmented (largest probability {structures.max_probability.max():.2f})"] = _MISSED
     else:
-        missed = structures[is_gone & (is_low | ~(p < LIKELY))].sort_values("present", ascending=False)
-        add(_MISSED, missed, lambda row: f"{row.name} not segmented{_present_text(row.present)}")
-    absent = structures[~is_gone & (p < LIKELY)].sort_values("present")
-    add("a structure is probably absent", absent, lambda row: f"{row.name} probably absent ({row.present:.2f})")
-    apart = structures[structures.members_dice < LOWEST_MEMBERS_DICE].sort_values("members_dice")
-    add("folds disagree", apart, lambda row: f"{of(row)}folds disagree ({row.members_dice:.2f})")
+        missed = structures[is_gone & (is_low | ~(p < LIKELY))]
+        add(_MISSED, missed, "present", lambda row, _: f"{row.name} not segmented{_present_text(row.present)}", False)
+    add("a structure is probably absent", absent, "present", lambda row, _: f"{row.name} probably absent ({row.present:.2f})")
+    apart = structures[structures.members_dice < LOWEST_MEMBERS_DICE]
+    add("folds disagree", apart, "members_dice", lambda row, of: f"{of}folds disagree ({row.members_dice:.2f})")
     reasons |= {unlike: "the image is unlike the calibration scans"} if unlike else {}
     reasons |= dict.fromkeys(differences, "the image differs from the training images")
     torn = structures[(structures.largest_piece < _LARGEST_PIECE) & ~structures["name"].isin(listed)]
-    pieces = "{row.name} in {row.pieces:.0f} pieces (largest {share:.0f} %)"
-    torn = torn.sort_values("largest_piece")
-    add("a structure is in pieces", torn, lambda row: pieces.format(row=row, share=100 * row.largest_piece))
+    share = "{0.name} in {0.pieces:.0f} pieces (largest {1:.0f} %)".format
+    add("a structure is in pieces", torn, "largest_piece", lambda row, _: share(row, 100 * row.largest_piece))
     return reasons
 
 

@@ -20,12 +20,18 @@ from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import reasons_to_look, worst_first
 
-DRAW_SEED = 0
-"""Of the choice of scans by chance."""
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
 MEMBER = "volume "
-"""Begins the column with the volumes that a network of an average segmented; its name follows."""
+"""Begins the column with the volumes that one network of several segmented; its name follows."""
+
+_OF_SCAN = ["entropy", "confidence", "mutual_information", "n_members", "unit"]
+_OF_WORST = ["score", "predicted_dice", "dice_low", "dice_high"]
+_MEASURED = (
+    *("key", "name", "pieces", "largest_piece", "volume", "predicted_dice", "predicted_volume", "max_probability"),
+    *("members_dice", "network_volume", "network_dice", *_OF_SCAN),
+)
+_LEARNED = ("dice_low", "dice_high", "volume_low", "volume_high", "present", "score")
 
 
 @dataclass(frozen=True)
@@ -49,27 +55,23 @@ class Aims:
 
 @dataclass(frozen=True)
 class About:
-    """What pages and texts say beside the list.
+    """What is said beside the list.
 
     Attributes:
         title: Such as the data set.
-        structures: Their names.
-        members: Names of the networks that are averaged; one if there is nothing to average.
+        file_ending: Of the segmentations.
+        run: Name of the run that marks are kept under.
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
-        made: How the segmentations were made: text by heading.
-        run: Name of the run that marks are kept under.
-        file_ending: Of the segmentations.
+        document: What prediction.json says of cases, networks, map and settings.
     """
 
     title: str = ""
-    structures: Sequence[str] = ()
-    members: Sequence[str] = ()
+    file_ending: str = ".nii.gz"
+    run: str = ""
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    made: Mapping[str, str] = field(default_factory=dict)
-    run: str = ""
-    file_ending: str = ".nii.gz"
+    document: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,8 @@ class ReviewList:
 
     Attributes:
         scans: A row for each scan, by case, see :func:`review_list`.
-        structures: The rows of each scan in that order, see :func:`completed`; the index is the case.
+        structures: The rows of each scan in that order, see :func:`completed`; the index is the case, and ``number`` the
+            place of the structure, from 0.
         records: By case.
         quality: What the calibration map has learned; None where nothing is known.
         aims, about: What was asked for, and what is said beside the list.
@@ -120,13 +123,20 @@ class ReviewList:
         each = " and ".join(kind for kind, number in kinds.items() if number == n)
         text += f", {'each ' * (n > 1)}because {each}" if each else ""
         text += "".join(f", {number} because {kind}" for kind, number in kinds.items() if number < n)
-        chosen = len(self.cases("is_drawn"))
+        chosen = len(self.cases("is_random"))
+        if self.aims.also and n == of:
+            return f"{text}; none could be chosen by chance (-also), since no scan is without a flag."
         return f"{text}; {chosen} more {'was' if chosen == 1 else 'were'} chosen by chance." if chosen else f"{text}."
 
     @property
     def has_limit(self) -> bool:
         """Whether a limit of predicted Dice flags scans."""
         return self.aims.flags is not None and self.aims.flags.threshold is not None
+
+    @property
+    def has_members(self) -> bool:
+        """Whether several networks predicted, which may disagree."""
+        return bool((self.scans.n_members > 1).any())
 
     @property
     def aim(self) -> str:
@@ -148,54 +158,43 @@ def review_list(
     ``is_empty`` and ``empty_structures``; ``score`` and ``lowest_predicted_dice``; the ``worst_structure`` with its
     ``predicted_dice``, ``dice_low`` and ``dice_high``; ``unlike_p``, how probable so odd an image is among scans like
     the calibration scans, and ``unlike``, what is odd about it, empty where it is like them; ``reasons`` to look, and
-    the kind of each, ``is_flagged`` where there is one, ``is_drawn`` by chance, ``why`` in words; and ``has_page``.
+    the kind of each, ``is_flagged`` where there is one, ``is_random`` for those chosen by chance, ``why`` in words;
+    and ``has_page``.
     """
     by_case = {record.case: record for record in records}
     structures = completed(table(by_case.values()), quality, aims.flags.bad if aims.flags else None)
-    rows = [_scan_row(by_case[str(case)], part, quality, aims) for case, part in structures.groupby("case", sort=False)]
-    scans = pd.DataFrame(rows, columns=_COLUMNS)
+    worst = worst_first(structures).drop_duplicates("case").set_index("case")
+    segmented, missing = structures[structures.pieces > 0], structures[structures.pieces == 0]
+    scans = worst[_OF_SCAN + _OF_WORST].assign(
+        is_empty=~worst.index.isin(segmented.case),
+        empty_structures=missing.groupby("case")["name"].agg("; ".join).reindex(worst.index, fill_value=""),
+        max_probability=structures.groupby("case").max_probability.max(),
+        lowest_predicted_dice=segmented.groupby("case").predicted_dice.min(),
+        worst_structure=worst["name"].where((worst.pieces > 0) | worst.score.notna(), None),
+    )
     order = {"score": True, "max_probability": False, "case": True}
-    scans = scans.sort_values([*order], ascending=[*order.values()], na_position="first").set_index("case")
-    scans["is_flagged"] = [bool(why) for why in scans.reasons]
-    others = scans.index[~scans.is_flagged.to_numpy(bool)].tolist()
-    drawn = _drawn(others, aims.also)
-    scans["is_drawn"] = scans.index.isin(drawn)
-    scans["why"] = ["; ".join(why) or "chosen by chance" * chance for why, chance in zip(scans.reasons, scans.is_drawn)]
-    left_out = set(others[NEXT:] if aims.pages == "flagged" else ()).difference(drawn)
+    scans = scans.sort_values([*order], ascending=[*order.values()], na_position="first")
+    structures = structures.set_index("case").loc[scans.index]
+    structures["number"] = structures.groupby(level=0).cumcount()
+    odd = [quality.unlike(by_case[case].profile, aims.unlike) if quality else (math.nan, "") for case in scans.index]
+    scans["unlike_p"], scans["unlike"] = [p for p, _ in odd], [text for _, text in odd]
+    torn = quality.torn if quality else []  # in pieces in most calibration scans
+    reasons = []
+    for case, unlike in scans.unlike.items():
+        part, record = structures.loc[[case]], by_case[str(case)]
+        listed = {*part["name"][part.key.isin(torn)], *(structure.name for structure in record.findings)}
+        reasons.append(reasons_to_look(part, aims.flags, unlike, record.differences, listed))
+    scans["reasons"], scans["is_flagged"] = pd.Series(reasons, scans.index, object), list(map(bool, reasons))
+    others = [case for case, why in zip(scans.index, reasons) if not why]
+    chosen = _chosen_by_chance(others, aims.also)
+    scans["is_random"] = scans.index.isin(chosen)
+    scans["why"] = ["; ".join(why) or "chosen by chance" * chance for why, chance in zip(reasons, scans.is_random)]
+    left_out = set(others[NEXT:] if aims.pages == "flagged" else ()).difference(chosen)
     scans["has_page"] = [aims.pages != "none" and case not in left_out for case in scans.index]
     compared = [np.array(by_case[case].profile, float) for case in scans.index[scans.unlike_p.notna()]]
     profiles = quality.of_map.profiles if quality else None
-    unlike = UnlikeScans.of(profiles, compared, aims.unlike) if profiles else None
-    return ReviewList(scans, structures.set_index("case").loc[scans.index], by_case, quality, aims, unlike, about)
-
-
-_OF_SCAN = ("entropy", "confidence", "mutual_information", "n_members", "unit")
-_COLUMNS = (
-    *("case", *_OF_SCAN, "is_empty", "empty_structures", "max_probability", "score", "lowest_predicted_dice"),
-    *("worst_structure", "predicted_dice", "dice_low", "dice_high", "unlike_p", "unlike", "reasons"),
-)
-
-
-def _scan_row(record: CaseRecord, part: pd.DataFrame, quality: QualityOfMap | None, aims: Aims) -> dict[str, Any]:
-    """A scan's row, from the rows of its structures."""
-    worst, segmented = worst_first(part).iloc[0], part[part.pieces > 0]
-    p, unlike = quality.unlike(record.profile, aims.unlike) if quality else (math.nan, "")
-    listed = set(part["name"][part.key.isin(quality.torn)]) if quality else set()  # in parts in most calibration scans
-    listed |= {structure.name for structure in record.findings}
-    return {
-        "case": record.case,
-        **{name: worst[name] for name in _OF_SCAN},
-        "is_empty": segmented.empty,
-        "empty_structures": "; ".join(part["name"][part.pieces == 0]),
-        "max_probability": part.max_probability.max(),
-        "score": worst.score,
-        "lowest_predicted_dice": segmented.predicted_dice.min(),
-        "worst_structure": worst["name"] if worst.pieces or not math.isnan(worst.score) else None,
-        **{name: worst[name] for name in ("predicted_dice", "dice_low", "dice_high")},
-        "unlike_p": p,
-        "unlike": unlike,
-        "reasons": reasons_to_look(part, aims.flags, unlike, record.differences, listed),
-    }
+    of_batch = UnlikeScans.of(profiles, compared, aims.unlike) if profiles else None
+    return ReviewList(scans, structures, by_case, quality, aims, of_batch, about)
 
 
 def completed(
@@ -215,35 +214,26 @@ def completed(
     """
     members = structures[[column for column in structures if column.startswith(MEMBER)]].astype(float)
     members = members if members.shape[1] > 1 else members.iloc[:, :0]
-    made = structures.reindex(columns=list(dict.fromkeys((*structures, *_NEEDED)))).assign(
+    made = structures.reindex(columns=list(dict.fromkeys((*structures, *_MEASURED, *_LEARNED)))).assign(
         volume_min=members.min(axis=1), volume_max=members.max(axis=1), volume_sd=members.std(axis=1)
     )
-    learned = quality.learned if quality else None
-    in_unit = made.unit == (quality.of_map.unit if quality else None)
     for key, rows in made.groupby("key", sort=False):
-        key, index = str(key), rows.index
-        if quality and learned:
+        key, index, is_always = str(key), rows.index, False
+        if quality:
+            learned, presence, is_always = quality.learned, quality.presence, key in quality.learned.scores.always
             made.loc[index, ["dice_low", "dice_high"]] = learned.dice[key].predict(rows.predicted_dice)[:, 1:]
-            sized = index[in_unit[index]]
-            volumes = learned.volume[key].predict(made.predicted_volume[sized])[:, 1:]
-            made.loc[sized, ["volume_low", "volume_high"]] = volumes
-            if quality.presence:
-                network = zip(made.network_volume[sized], made.network_dice[sized])
-                made.loc[sized, "present"] = [quality.presence.present_probability(key, *pair) for pair in network]
-        is_always = learned is not None and key in learned.scores.always
+            sized = rows[rows.unit == quality.of_map.unit]
+            volumes = learned.volume[key].predict(sized.predicted_volume)[:, 1:]
+            made.loc[sized.index, ["volume_low", "volume_high"]] = volumes
+            if presence:
+                network = zip(sized.network_volume, sized.network_dice)
+                made.loc[sized.index, "present"] = [presence.present_probability(key, *pair) for pair in network]
         score = structure_score(rows.predicted_dice, made.present[index], is_always)
         made.loc[index, "score"] = score - (0.0 if bad is None else bad.get(rows["name"].iloc[0], math.nan))
     return made
 
 
-_NEEDED = (
-    *("key", "name", "pieces", "largest_piece", "volume", "predicted_dice", "predicted_volume", "max_probability"),
-    *("members_dice", "network_volume", "network_dice", "dice_low", "dice_high", "volume_low", "volume_high"),
-    *("present", "score", *_OF_SCAN),
-)
-
-
-def _drawn(cases: Sequence[str], number: int) -> set[str]:
-    """Cases that are drawn, by a hash: of more cases, most that were drawn stay so."""
-    order = {case: sha256(f"{DRAW_SEED} {case}".encode(errors="surrogateescape")).digest() for case in cases}
+def _chosen_by_chance(cases: Sequence[str], number: int) -> set[str]:
+    """So many of the cases, by a hash of their names: of more cases, most that were chosen stay so."""
+    order = {case: sha256(f"0 {case}".encode(errors="surrogateescape")).digest() for case in cases}
     return set(sorted(sorted(cases), key=order.__getitem__)[:number])

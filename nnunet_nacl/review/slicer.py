@@ -2,10 +2,9 @@
 
 By its source (https://github.com/zapaishchykova/SegmentationReview, SegmentationReview.py of commit e3c6b52) the
 extension reads ``mapping.csv`` in the folder that is opened, by pandas: commas, a header with ``img_path`` and
-``mask_path``, absolute paths or such as start from the folder, files that end with .nii, .nii.gz or .nrrd. Earlier
-versions (05b5ec6) read ``mappings.csv``. It appends rows to ``annotations.csv``, without a header: image (its name
-behind a separator; earlier its path), rating (text; earlier 1 to 5), comment, mask and what became of it. An edited
-mask gets the path of its image up to the first dot and ``_mask_DATE.nii.gz``. By its description pull request 20 names
+``mask_path``, absolute paths or such as start from the folder, files that end with .nii, .nii.gz or .nrrd.
+It appends rows to ``annotations.csv``, without a header: image (its name
+behind a separator), rating, comment, mask and what became of it. An edited mask gets the path of its image up to the first dot and ``_mask_DATE.nii.gz``. By its description pull request 20 names
 it ``_edited_mask_DATE`` and moves the mask that was there into a folder of backups: so the extension is given copies.
 """
 
@@ -24,7 +23,7 @@ from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomic
 from nnunet_nacl.nnunet.prediction_folder import list_folder
 from nnunet_nacl.review.list_files import PAGES
 
-MAPPINGS = ("mapping.csv", "mappings.csv")
+MAPPING = "mapping.csv"
 TO_EDIT = "to_edit"
 """Folder of the copies."""
 RATINGS = {
@@ -34,17 +33,16 @@ RATINGS = {
     "Unacceptable and not visible": "reject",
     "Bad images": "reject",
 }
-"""The mark that each rating means, in the order of their numbers."""
+"""The mark that each rating means."""
 
-_NUMBERS = {"0": ""} | {str(number): mark for number, mark in enumerate(RATINGS.values(), 1)}
-_MARKS = RATINGS | _NUMBERS | {mark: mark for mark in ("", *RATINGS.values())}
+_MARKS = RATINGS | {mark: mark for mark in ("", *RATINGS.values())}
 _ENDINGS = (".nii.gz", ".nii", ".nrrd")
 _EDITED = re.compile(r"(.+?)(?:_edited)?_mask_(\d[\d_:-]*)\.nii\.gz")
 
 
 def check_images(images: Iterable[Path], output: Path) -> None:
-    """UserError for images that the extension cannot read or tell apart, and for mappings that no run wrote."""
-    check_ours(output / PAGES / name for name in MAPPINGS)
+    """UserError for images that the extension cannot read or tell apart, and for a mapping that no run wrote."""
+    check_ours([output / PAGES / MAPPING])
     by_name: dict[str, str] = {}
     for image in map(os.path.abspath, images):
         ending = next(filter(image.endswith, _ENDINGS), "")
@@ -59,8 +57,8 @@ def check_images(images: Iterable[Path], output: Path) -> None:
             raise UserError(f"--slicer: {other} and {image} are rated by the same name; rename one.")
 
 
-def write_mappings(folder: Path, output: Path, images: Mapping[str, Path], ending: str) -> list[str]:
-    """Write into the folder to be opened the mappings, and copies of the output's segmentations to edit.
+def write_mapping(folder: Path, output: Path, images: Mapping[str, Path], ending: str) -> list[str]:
+    """Write into the folder to be opened the mapping, and copies of the output's segmentations to edit.
 
     ``images`` are the first channels, in the order of the list. A copy that lies in the folder already may have been
     edited, and is left alone: the cases of such are returned.
@@ -76,14 +74,13 @@ def write_mappings(folder: Path, output: Path, images: Mapping[str, Path], endin
             with replacing(mask) as temporary:
                 shutil.copyfile(output / mask.name, temporary)
         table.writerow((os.path.abspath(image), os.path.abspath(mask)))
-    for name in MAPPINGS:
-        write_atomically(folder / name, text.getvalue())
+    write_atomically(folder / MAPPING, text.getvalue())
     return kept
 
 
 def cases_of_images(folder: Path, cases: Collection[str], ending: str) -> dict[str, str]:
     """Case of each image by the image's name: as mapping.csv in the folder has it, else CASE_0000."""
-    path, named = folder / MAPPINGS[0], {f"{case}_0000{ending}": case for case in cases}
+    path, named = folder / MAPPING, {f"{case}_0000{ending}": case for case in cases}
     header, *rows = (path.is_file() and _rows(path)) or [[]]
     try:
         for row in (dict(zip(header, row)) for row in rows):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, map_of, named_map
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
@@ -17,7 +16,7 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
 from nnunet_nacl.nnunet.predicted import Images
-from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder, fold_folders
+from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder
 from nnunet_nacl.nnunet.records import SavedPredictions
 from nnunet_nacl.review.deliver import Run
 from nnunet_nacl.review.predicted_quality import CalibratedModel
@@ -30,36 +29,21 @@ def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[Save
     """
     place, labels = folder.folder, folder.labels
     if next(place.glob("*.npz"), None) is None:
-        for validation in (place / "validation", *(fold / "validation" for fold in fold_folders(place).values())):
-            if next(validation.glob("*.npz"), None) is not None:
-                raise UserError(f"{place} holds no predictions, but {validation} does: give that.")
         raise UserError(f"{place} holds no probabilities (*.npz); {RERUN}.")
-    source = SavedPredictions(folder)
-    for name in {"", ".", ".."}.intersection(source.names):
-        source.names = [other for other in source.names if other != name]
-        source.problems[name] = f"{source.path(name)}: no folder for maps can have the name {name!r}; rename the case."
     made_by, applied = {"generated_by": "nnunet_nacl review"}, dict[str, Any]()
     if (place / APPLIED_FILE).is_file():  # as calibrated as what it is made from
         applied = read_dict(place / APPLIED_FILE)
     elif map_path is not None:
         applied = {"applied_to": str(place.resolve()), "map": str(map_path.resolve()), "map_sha256": checksum(map_path)}
-    return source, Run(
-        folder=place,
-        arguments=("review_args.json", made_by | {"predictions": os.path.abspath(place)}),
-        document={
-            "predictions": {"folder": os.path.abspath(place)} | map_of(place),
-            "dataset": folder.plans.get("dataset_name"),
-            "form": "least certain region of each voxel" if labels.regions else "classes",
-            "structures": labels.structures,
-        },
-        made={
-            "Predictions": str(place),
-            "Calibrated by": str(map_path or "no map"),
-            "Segmentations": "as they were predicted",
-        },
-        map_path=map_path,
-        applied=applied | made_by if applied else {},
-    )
+    document = {
+        "predictions": {"folder": os.path.abspath(place)} | map_of(place),
+        "dataset": folder.plans.get("dataset_name"),
+        "form": "least certain region of each voxel" if labels.regions else "classes",
+        "structures": labels.structures,
+        "calibration_map": named_map(map_path) if map_path else None,
+    }
+    arguments = "review_args.json", made_by | {"predictions": os.path.abspath(place)}
+    return SavedPredictions(folder), Run(place, arguments, document, applied=applied and applied | made_by)
 
 
 def predict_source(
@@ -97,31 +81,10 @@ def predict_source(
     maker, (num_parts, part) = _dicom_maker(model, images, cases, *dicom), parts
     if not 0 <= part < num_parts:
         raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
-    if part >= len(cases):
-        logging.getLogger(__name__).info("note: part %d of %d has none of the %d scans.", part, num_parts, len(cases))
     source = Images(model, network, cases, check=maker.check if maker else None, **options)
     source.problems = problems
-    arguments = {"generated_by": "nnunet_nacl predict", "num_parts": num_parts, "part_id": part}
-    return (
-        source,
-        maker,
-        Run(
-            folder=images,
-            arguments=(PREDICT_ARGUMENTS, {"list_of_lists_or_source_folder": str(images.resolve())} | arguments),
-            num_parts=num_parts,
-            part=part,
-            map_path=model.map_path,
-            members=[f"fold_{fold}" for fold in model.folds],
-            **_of_model(model, images, network["step_size"], network["mirroring"]),
-        ),
-    )
-
-
-def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring: bool) -> dict[str, Any]:
-    """Attributes of a run of predict that say how its networks were used."""
-    compared = "the training" if len(model.training.sizes_mm) else None
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
-    notes += model.other_inference(step_size, mirroring)
+    notes += model.other_inference(network["step_size"], network["mirroring"])
     if model.quality is not None:
         notes += model.quality.caveats((), several=len(model.folds) > 1)
     document: dict[str, Any] = {
@@ -135,19 +98,14 @@ def _of_model(model: CalibratedModel, images: Path, step_size: float, mirroring:
             "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
         },
         "calibrated": model.calibration is not None,
-        "step_size": step_size,
-        "mirroring": mirroring,
-        "training_range": compared,
+        "calibration_map": named_map(model.map_path) if model.map_path else None,
+        "step_size": network["step_size"],
+        "mirroring": network["mirroring"],
+        "training_range": "the training" if len(model.training.sizes_mm) else None,
     }
-    made = {
-        "Scans": str(images),
-        "Model": model.folder.name,
-        "Folds": ", ".join(model.folds),
-        "Checkpoint": model.checkpoint + ("" if model.calibration else " (not calibrated)"),
-        "Segmentations": "nnU-Net's own labels, as nnUNetv2_predict",
-        "Spacing and size": f"compared with {compared or 'nothing'} (axes z, y, x as nnU-Net's)",
-    }
-    return {"document": document, "made": made, "notes": notes}
+    asked = {"list_of_lists_or_source_folder": str(images.resolve()), "generated_by": "nnunet_nacl predict"}
+    arguments = PREDICT_ARGUMENTS, asked | {"num_parts": num_parts, "part_id": part}
+    return source, maker, Run(images, arguments, document, notes, num_parts=num_parts, part=part)
 
 
 def _dicom_maker(

@@ -29,7 +29,7 @@ def delivered() -> np.ndarray:
 
 @pytest.fixture
 def made(tmp_path):
-    """Writes an output folder with six scans: two flagged, of the others three drawn; and corrected labels."""
+    """Writes an output folder with six scans: two flagged, of the others three chosen by chance; and corrected labels."""
 
     def make(corrected: dict[str, np.ndarray], labels=CLASSES, flags=FLAGS, spacing=SPACING_MM):
         output, back = tmp_path / "out", tmp_path / "corrected"
@@ -41,8 +41,7 @@ def made(tmp_path):
         names = [name for name in labels if name not in ("background", "ignore")]
         promised = {names[0]: (0.9, 0.8, 1.0), names[1]: (None, None, None)}
         scans = {case: {"flagged": case in "ab", "structures": promised} for case in (*"abcde", "-f")}
-        drawn = {"seed": 0, "cases": ["c", "d", "e"]}
-        write_json(output / "prediction.json", {"flags": flags, "drawn": drawn, "scans": scans})
+        write_json(output / "prediction.json", {"flags": flags, "random_check": [*"cde"], "scans": scans})
         for case in scans:
             write_image(delivered(), output / f"{case}.nii.gz", SPACING_MM)
         for case, array in corrected.items():
@@ -75,7 +74,7 @@ def test_dice_intervals_and_what_is_bad(made):
         (3, 1, 0, 1, 0),
         (1, 0, 0, 0, 0),
     ]
-    assert outcome.unseen == 0 and outcome.unseen_upper == 3 / 6  # of four, one drawn and good: 1/4 is above 0.05
+    assert outcome.unseen == 0 and outcome.unseen_upper == 3 / 6  # of four, one chosen and good: 1/4 is above 0.05
     assert outcome.warnings == []
 
 
@@ -129,7 +128,7 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     assert main(["review", "-back", str(output), "-marks", str(marks)]) == 0
     printed = capsys.readouterr().out
     assert "1 of 2 flagged scans that were looked at were corrected or rejected, and 1 of 4 others." in printed
-    # 4 of 6 not flagged, 1 of 3 drawn bad; two bad among four leave at most one in three drawn with probability 1/2
+    # 4 of 6 not flagged, 1 of 3 chosen bad; two bad among four leave at most one in three chosen with probability 1/2
     assert "Bad and not flagged: 22.2 % of all scans" in printed and "at most 33.3 %" in printed
     document = read_dict(output / "outcome.json")
     jsonschema.Draft202012Validator(schema_of("outcome")).validate(document)

@@ -17,40 +17,30 @@ from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review import pages as module
 from nnunet_nacl.review.list_files import page_of
-from nnunet_nacl.review.pages import all_pages, editor_lines, review_page, write_list
-from nnunet_nacl.review.review_list import About, Aims, review_list
+from nnunet_nacl.review.pages import editor_lines, review_page, scan_pages, write_list
+from nnunet_nacl.review.review_list import Aims, review_list
 from tests.review.conftest import SCANS
 from tests.review.records import quality, record, structure
 from tests.runs.predictions import reviewed
 from tests.show.html_check import Page
 
 
-def test_a_page_that_would_be_too_large_becomes_several(tmp_path, monkeypatch):
-    """Every scan is on one of them, by rank; a shorter list leaves no page of a longer one behind."""
+def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path, monkeypatch):
     records = [record(f"scan {i}", structure(0.9 - i / 1000), place="here", picture="A" * 50_000) for i in range(5)]
-
-    def written(cases: int) -> dict[str, str]:
-        write_list(review_list(records[:cases], aims=Aims(pages="none")), tmp_path)
-        return {path.name: path.read_text() for path in sorted(tmp_path.glob("*.html"))}
-
-    assert list(written(5)) == ["index.html"]
-    monkeypatch.setattr(module, "LARGEST_PAGE", 200_000)
-    monkeypatch.setattr(module, "ROWS_OF_A_PAGE", 2)
-    pages = written(5)
-    assert list(pages) == ["index.html", "index_2.html", "index_3.html"]
-    for (name, text), cases in zip(pages.items(), (("scan 4", "scan 3"), ("scan 2", "scan 1"), ("scan 0",))):
-        page = Page(text)
-        assert not page.faults and len(text) < 200_000
-        assert [f"scan {i}" for i in range(4, -1, -1) if f">scan {i}<" in text] == list(cases)
-        assert {link["href"] for link in page.all("a")} - {"#main"} == pages.keys() - {name}
-        assert "Review list: , 5 scans" in page.text and "0 of 5 scans are flagged" in page.text
-    assert list(written(3)) == ["index.html"]
+    monkeypatch.setattr(module, "LARGEST_PICTURES", 100_000)
+    write_list(review_list(records, aims=Aims(pages="none")), tmp_path)
+    page = Page(text := (tmp_path / "index.html").read_text())
+    assert not page.faults and "Review list: , 5 scans" in page.text and "0 of 5 scans are flagged" in page.text
+    rows = dict(re.findall(r'data-case="(.*?)"(.*?)</tr>', text, re.S))
+    assert list(rows) == [f"scan {i}" for i in range(4, -1, -1)]
+    assert ["AAAA" in row for row in rows.values()] == [True, True, False, False, False]
+    assert ["left out, to keep this page small" in row for row in rows.values()] == [False, False, True, True, True]
 
 
 def test_intervals_of_a_scan_that_is_unlike_are_not_supported():
     known = quality((0.4, 0.6), (1.0, 3.0))
-    listed = review_list([record("a"), record("odd", profile=(1.0,))], known, about=About(structures=["s0"]))
-    text = review_page(listed)["index.html"]
+    listed = review_list([record("a"), record("odd", profile=(1.0,))], known)
+    text = review_page(listed)
     cells = {case: re.findall(rf'data-case="{case}".*?</tr>', text, re.S)[0] for case in ("a", "odd")}
     assert '0.50 (0.40 to 0.60)</span><span class="small">2 ml (predicted 2.5, 1 to 3)<' in cells["a"]
     assert "interval not supported; 2 ml" in cells["odd"] and "unlike: odd<" in cells["odd"]
@@ -63,7 +53,7 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     records = [record(case, structure(value), differences=("odd",) * (case == "e")) for case, value in dice.items()]
     records.append(record("f", structure(math.nan, pieces=0)))
     flags = Flags({"s0": 0.6}, 0.9, None, 0.5 - 0.6, 20, 10, 0.5, 0.9, 0.5)
-    page = Page(review_page(review_list(records, quality(), Aims(flags, also=1)))["index.html"])
+    page = Page(review_page(review_list(records, quality(), Aims(flags, also=1))))
     [limit] = [line["x1"] for line in page.all("line") if line.get("class") == "limit"]
     dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]
     places = [(float(dot["cx"][:-1]), float(dot["cy"])) for dot in dots]
@@ -76,7 +66,7 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     assert [dot["class"] for dot, (x, _) in zip(dots, places) if x < low] == ["flagged"], "f has no score"
     for case, (x, _) in zip("abe", (places[1], places[2], places[3])):
         assert abs((x - low) / (high - low) - dice[case]) <= 0.5 / 80 + 1e-4, "within half a bin"
-    without = Page(review_page(review_list(records))["index.html"])
+    without = Page(review_page(review_list(records)))
     assert not [line for line in without.all("line") if line.get("class") == "limit"]
 
 
@@ -84,7 +74,7 @@ def test_a_page_opens_at_the_slice_that_is_least_certain_of_the_worst_structure(
     parent, listed = reviewed_scans
     for case in ("b", SCANS[0]):
         drawn = read_pictures(record_path(parent / "out" / RECORDS, case))
-        text = dict(all_pages(listed, parent / "out"))[page_of(case)]
+        text = dict(scan_pages(listed, parent / "out"))[page_of(case)]
         first = json.loads(re.findall(r'id="slices">(.*?)</script>', text, re.S)[0])["first"]
         wanted = drawn["least_certain"][listed.scans.worst_structure[case]]
         assert abs(first - wanted) == min(abs(n - wanted) for n, *_ in drawn["slices"])
@@ -101,7 +91,7 @@ def test_every_scan_has_a_page_that_needs_nothing_else_and_links_to_the_next(rev
         pages[case] = page = Page(text := (parent / "out" / page_of(case)).read_text(encoding="utf-8"))
         assert not page.faults and len(text) < 1_500_000
         assert "default-src 'none'" in text and "https://" not in text
-        assert all(name in page.text for name in (*listed.about.structures, *listed.scans.reasons[case]))
+        assert all(name in page.text for name in (*listed.structures.name, *listed.scans.reasons[case]))
     ways = {case: {link.get("rel"): link["href"] for link in page.all("a")} for case, page in pages.items()}
     assert "prev" not in ways[order[0]] and "next" not in ways[order[-1]]
     for case, other in zip(order, order[1:]):
@@ -145,5 +135,5 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")} == pages
     assert again.about.run == run
     record_path(tmp_path / "out" / RECORDS, "b").write_text("{")
-    text = dict(all_pages(again, tmp_path / "out"))[page_of("b")]
+    text = dict(scan_pages(again, tmp_path / "out"))[page_of("b")]
     assert "There is no picture" in text and not Page(text).faults

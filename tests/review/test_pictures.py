@@ -23,7 +23,7 @@ from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.numbers.voxel_uncertainty import Place
 from nnunet_nacl.review.list_files import page_of
-from nnunet_nacl.review.pages import all_pages
+from nnunet_nacl.review.pages import scan_pages
 from nnunet_nacl.review.pictures import draw_scan, draw_slice, grey_picture
 from nnunet_nacl.review.review_list import review_list
 from nnunet_nacl.review.slices import Grid, View, anatomical_axes
@@ -206,7 +206,7 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     assert 500_000 < len(drawn.pictures) < 1_400_000 and pictures["first"] == 41
     assert 41 in [number for number, *_ in pictures["slices"]]
     drawn.save(record_path(tmp_path / RECORDS, "noise"))
-    page = dict(all_pages(review_list([drawn]), tmp_path))[page_of("noise")]
+    page = dict(scan_pages(review_list([drawn]), tmp_path))[page_of("noise")]
     assert 500_000 < len(page) < 1_500_000 and not Page(page).faults
     alone = draw_scan(record("noise"), case, views, folder, with_page=False)
     assert (alone.picture, alone.pictures) == (drawn.picture, b"")

@@ -1,4 +1,4 @@
-"""The list of scans: its order, what a map adds, who is flagged or drawn, and its tables."""
+"""The list of scans: its order, what a map adds, who is flagged or chosen by chance, and its tables."""
 
 from __future__ import annotations
 
@@ -84,13 +84,11 @@ def test_each_reason_is_counted_and_what_all_scans_share_is_said_once():
 
 def test_a_map_that_learned_another_unit_predicts_dice_alone():
     known = quality((0.4, 0.7), (1.5, 3.0), {"1": 0.9})
-    listed = review_list([record("a"), record("flat", unit="mm2")], known, Aims(limit(0.1, s0=0.4)))
-    rows = listed.structures
-    assert rows.loc["a", ["dice_low", "volume_low", "present", "score"]].tolist() == [0.4, 1.5, 0.9, 0.5 - 0.4]
-    assert rows.loc["flat", ["dice_low", "score"]].tolist() == [0.4, 0.5 - 0.4]
-    assert rows.loc["flat", ["volume_low", "present"]].isna().all()
-    written = csv_texts(listed)[STRUCTURES].splitlines()
-    assert "volume_ml" in written[0] and "area_mm2" in written[0] and len(written) == 3
+    for unit, column, learned in (("ml", "volume_ml", [1.5, 0.9]), ("mm2", "area_mm2", [NAN, NAN])):
+        listed = review_list([record(unit=unit)], known, Aims(limit(0.1, s0=0.4)))
+        assert listed.structures.loc["a", ["dice_low", "score"]].tolist() == [0.4, 0.5 - 0.4]
+        assert listed.structures.loc["a", ["volume_low", "present"]].tolist() == pytest.approx(learned, nan_ok=True)
+        assert column in tables(listed)[STRUCTURES][0]
 
 
 def test_a_scan_has_one_row_whatever_its_structures(n=118):
@@ -146,13 +144,13 @@ def test_volumes_are_never_powers_of_ten(value, text):
 def test_scans_chosen_by_chance_are_named_and_not_flagged():
     records = [record(f"{i:02}", differences=("odd",) * (i < 4)) for i in range(20)]
 
-    def drawn(also: int, records=records) -> list[str]:
-        return sorted(review_list(records, aims=Aims(also=also)).cases("is_drawn"))
+    def chosen(also: int, records=records) -> list[str]:
+        return sorted(review_list(records, aims=Aims(also=also)).cases("is_random"))
 
-    five = drawn(5)
-    assert len(five) == 5 and min(five) >= "04" and drawn(5, records[::-1]) == five
-    assert set(drawn(6)) > set(five) and drawn(0) == []
-    assert drawn(50) == [f"{i:02}" for i in range(4, 20)]  # no more than there are
+    five = chosen(5)
+    assert len(five) == 5 and min(five) >= "04" and chosen(5, records[::-1]) == five
+    assert set(chosen(6)) > set(five) and chosen(0) == []
+    assert chosen(50) == [f"{i:02}" for i in range(4, 20)]  # no more than there are
     listed = review_list(records, aims=Aims(also=5))
     rows = {row["case"]: row for row in tables(listed)[REVIEW]}
     assert {case for case, row in rows.items() if row["reasons"] == "chosen by chance"} == set(five)
@@ -160,6 +158,8 @@ def test_scans_chosen_by_chance_are_named_and_not_flagged():
         "; 5 more were chosen by chance."
     )
     assert len(listed.cases("is_flagged")) == 4 and {rows[case]["flag"] for case in five} == {"no"}
+    all_flagged = review_list(records[:4], aims=Aims(also=5)).counts
+    assert all_flagged.endswith("; none could be chosen by chance (-also), since no scan is without a flag.")
 
 
 @pytest.mark.parametrize(("pages", "cases"), [("flagged", [*range(11), 15]), ("all", range(20)), ("none", ())])

@@ -15,7 +15,7 @@ from nnunet_nacl.review.slicer import (
     check_images,
     corrected_files,
     read_marks,
-    write_mappings,
+    write_mapping,
 )
 
 CASES = ["b, c", "a_mask", "plain"]  # the order of the list
@@ -31,13 +31,13 @@ def folders(tmp_path):
         (scans / f"{case}_0000.nii.gz").write_text(f"image {case}")
         (output / f"{case}.nii.gz").write_text(f"mask {case}")
     images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
-    assert write_mappings(output / "review", output, images, ".nii.gz") == []
+    assert write_mapping(output / "review", output, images, ".nii.gz") == []
     return scans, output, output / "review"
 
 
-def opened(directory: str, name: str = "mapping.csv") -> list[tuple[str, str]]:
+def opened(directory: str) -> list[tuple[str, str]]:
     """Images and masks that the extension finds when the folder is chosen."""
-    mappings = pd.read_csv(os.path.join(directory, name))
+    mappings = pd.read_csv(os.path.join(directory, "mapping.csv"))
     pairs = [
         (os.path.join(directory, image), os.path.join(directory, mask))
         for image, mask in zip(mappings["img_path"], mappings["mask_path"])
@@ -46,7 +46,7 @@ def opened(directory: str, name: str = "mapping.csv") -> list[tuple[str, str]]:
     return pairs
 
 
-def rate(directory: str, image: str, rating: str | int, comment: str = "", mask: str = "", head: bool = False) -> None:
+def rate(directory: str, image: str, rating: str, comment: str = "", mask: str = "", head: bool = False) -> None:
     """What a click on "save and next" appends."""
     folder = "" if head else os.path.split(image)[0]
     row = {"file": [image.replace(folder, "") if folder else image], "annotation": [rating], "comment": [comment]}
@@ -56,15 +56,14 @@ def rate(directory: str, image: str, rating: str | int, comment: str = "", mask:
 
 def test_the_extension_finds_every_image_and_a_copy_of_its_mask_that_is_made_once(folders):
     scans, output, folder = folders
-    for name in ("mapping.csv", "mappings.csv"):
-        pairs = opened(str(folder), name)
-        assert [Path(image) for image, _ in pairs] == [scans / f"{case}_0000.nii.gz" for case in CASES]
-        for case, (_, mask) in zip(CASES, pairs):
-            assert Path(mask).parent == folder / TO_EDIT and Path(mask).read_text() == f"mask {case}"
+    pairs = opened(str(folder))
+    assert [Path(image) for image, _ in pairs] == [scans / f"{case}_0000.nii.gz" for case in CASES]
+    for case, (_, mask) in zip(CASES, pairs):
+        assert Path(mask).parent == folder / TO_EDIT and Path(mask).read_text() == f"mask {case}"
     (folder / TO_EDIT / "plain.nii.gz").write_text("edited for an hour")
     (folder / TO_EDIT / "b, c.nii.gz").unlink()  # as the extension moves it
     images = {case: scans / f"{case}_0000.nii.gz" for case in CASES}
-    assert write_mappings(folder, output, images, ".nii.gz") == ["a_mask", "plain"]
+    assert write_mapping(folder, output, images, ".nii.gz") == ["a_mask", "plain"]
     assert (folder / TO_EDIT / "plain.nii.gz").read_text() == "edited for an hour"
     assert all((output / f"{case}.nii.gz").is_file() for case in CASES)
 
@@ -74,7 +73,7 @@ def test_ratings_become_marks_and_the_last_row_counts(folders, tmp_path):
     named = cases_of_images(folder, CASES, ".nii.gz")
     (first, mask), (second, _), (third, _) = opened(str(folder))
     rate(str(folder), first, "Bad images", 'two,\n"lines"', mask)
-    rate(str(folder), second, 5, head=True)  # as earlier versions
+    rate(str(folder), second, "Unacceptable and not visible", head=True)
     rate(str(folder), "C:\\scans\\plain_0000.nii.gz", "Acceptable with minor changes", head=True)
     rate(str(folder), first, "Acceptable with no changes", "", mask)
     annotations = folder / "annotations.csv"
