@@ -7,7 +7,7 @@ chosen by chance among the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -169,7 +169,13 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
             bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
         if mark or structures:
             cases.append(ScanOutcome(case, group, mark, n_changed, bad, structures))
-    counts = {group: _counts(group, groups, cases) for group in GROUPS}
+    counts = {group: dict.fromkeys(("n", "looked_at", "changed", "judged", "bad"), 0) for group in GROUPS}
+    for group in groups.values():
+        counts[group]["n"] += 1
+    for each in cases:
+        changed = each.mark in ("correct", "reject") or bool(each.n_changed)
+        now = {"looked_at": True, "changed": changed, "judged": each.bad is not None, "bad": bool(each.bad)}
+        counts[each.group] |= {what: counts[each.group][what] + is_so for what, is_so in now.items()}
     chance, n_not_flagged = counts[RANDOM], counts[RANDOM]["n"] + counts[OTHER]["n"]
     outcome = Outcome(
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -251,15 +257,6 @@ def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
     return warnings
 
 
-def _counts(group: str, groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> dict[str, int]:
-    """How many scans of a group there are, and what became of them."""
-    members = [case for case in cases if case.group == group]
-    changed = sum(case.mark in ("correct", "reject") or bool(case.n_changed) for case in members)
-    judged = [case.bad for case in members if case.bad is not None]
-    counts = {"n": [*groups.values()].count(group), "looked_at": len(members), "changed": changed}
-    return counts | {"judged": len(judged), "bad": sum(judged)}
-
-
 def outcome_lines(outcome: Outcome) -> list[str]:
     """For a terminal: what to check, the tables but that of single scans, and what they say together."""
     tables = [f"{caption}:\n{text_of(table)}\n" for caption, table in _tables(outcome)[:-1] if len(table)]
@@ -307,8 +304,8 @@ def _sentences(outcome: Outcome) -> list[str]:
     if judged:
         lines.append(
             f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n} of {flagged['n'] + n}; "
-            f"bad: {chance['bad']} of {judged} chosen by chance), with 95 % confidence at most {upper:.1f} % (exact for "
-            f"a draw from {n})."
+            f"bad: {chance['bad']} of {judged} chosen by chance), with 95 % confidence at most {upper:.1f} % (exact "
+            f"for a draw from {n})."
         )
         if judged < chance["n"]:
             lines.append(f"{chance['n'] - judged} of those chosen are not judged; the others are taken for a sample.")

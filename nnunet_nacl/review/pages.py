@@ -60,7 +60,7 @@ def scan_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
         scan, record = listed.scans.loc[case], listed.records[case]
         pictures = read_pictures(record_path(output / RECORDS, case))
         if pictures and scan.worst_structure in pictures["least_certain"]:
-            wanted = pictures["least_certain"][scan.worst_structure]  # of many slices, and large ones, some are left out
+            wanted = pictures["least_certain"][scan.worst_structure]  # which may be left out
             pictures["first"] = min((number for number, *_ in pictures["slices"]), key=lambda n: abs(n - wanted))
         for_script = json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures})
         yield (

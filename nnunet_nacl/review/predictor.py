@@ -25,7 +25,6 @@ from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from nnunet_nacl.review.review_list import Aims, review_list
 
-
 _ARGUMENTS = {"f": "folds", "chk": "checkpoint", "-any_size": "any_size=True"}
 _ARGUMENTS |= {name: name for name in ("bad", "find", "miss", "step_size", "device")}
 _FLAG = re.compile(rf"`[^`]*`|(?<![\w-])-({'|'.join(_ARGUMENTS)})\b( [\d.]+\d)?")

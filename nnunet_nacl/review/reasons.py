@@ -18,7 +18,7 @@ LIKELY = 0.5
 """From this probability on a structure is taken to be in a scan."""
 
 _LARGEST_PIECE = 0.5  # two kidneys are two pieces of half the size, and no reason to look
-_MISSED = "a structure was not segmented"
+_MISSED, _ABSENT = "a structure was not segmented", "a structure is probably absent"
 
 
 def reasons_to_look(
@@ -38,26 +38,29 @@ def reasons_to_look(
     is_low, is_gone, p = structures.score <= limit, structures.pieces == 0, structures.present  # NaN is not low
     reasons: dict[str, str] = {}
 
-    def add(kind: str, rows: pd.DataFrame, by: str, text: Callable[[Any, str], str], ascending: bool = True) -> None:
+    def add(kind: str, rows: pd.DataFrame, by: str, text: Callable[[Any], str], ascending: bool = True) -> None:
         more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
-        for row in rows.sort_values(by, ascending=ascending)[:1].itertuples():
-            reasons[text(row, f"{row.name}: " if len(structures) > 1 else "") + more] = kind
+        worst = rows.sort_values(by, ascending=ascending)[:1]
+        reasons.update({f"{text(row)}{more}": kind for row in worst.itertuples()})
+
+    def of(row: Any) -> str:
+        return f"{row.name}: " if len(structures) > 1 else ""
 
     low, absent = structures[is_low & ~is_gone], structures[~is_gone & (p < LIKELY)]
-    add("predicted Dice is low", low, "score", lambda row, of: f"{of}predicted Dice {dice_text(row)}")
+    add("predicted Dice is low", low, "score", lambda row: f"{of(row)}predicted Dice {dice_text(row)}")
     if is_gone.all() and p.isna().any():
         reasons[f"nothing segmented (largest probability {structures.max_probability.max():.2f})"] = _MISSED
     else:
         missed = structures[is_gone & (is_low | ~(p < LIKELY))]
-        add(_MISSED, missed, "present", lambda row, _: f"{row.name} not segmented{_present_text(row.present)}", False)
-    add("a structure is probably absent", absent, "present", lambda row, _: f"{row.name} probably absent ({row.present:.2f})")
+        add(_MISSED, missed, "present", lambda row: f"{row.name} not segmented{_present_text(row.present)}", False)
+    add(_ABSENT, absent, "present", lambda row: f"{row.name} probably absent ({row.present:.2f})")
     apart = structures[structures.members_dice < LOWEST_MEMBERS_DICE]
-    add("folds disagree", apart, "members_dice", lambda row, of: f"{of}folds disagree ({row.members_dice:.2f})")
+    add("folds disagree", apart, "members_dice", lambda row: f"{of(row)}folds disagree ({row.members_dice:.2f})")
     reasons |= {unlike: "the image is unlike the calibration scans"} if unlike else {}
     reasons |= dict.fromkeys(differences, "the image differs from the training images")
     torn = structures[(structures.largest_piece < _LARGEST_PIECE) & ~structures["name"].isin(listed)]
-    share = "{0.name} in {0.pieces:.0f} pieces (largest {1:.0f} %)".format
-    add("a structure is in pieces", torn, "largest_piece", lambda row, _: share(row, 100 * row.largest_piece))
+    pieces = "{0.name} in {0.pieces:.0f} pieces (largest {1:.0f} %)".format
+    add("a structure is in pieces", torn, "largest_piece", lambda row: pieces(row, 100 * row.largest_piece))
     return reasons
 
 

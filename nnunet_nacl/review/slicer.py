@@ -2,10 +2,11 @@
 
 By its source (https://github.com/zapaishchykova/SegmentationReview, SegmentationReview.py of commit e3c6b52) the
 extension reads ``mapping.csv`` in the folder that is opened, by pandas: commas, a header with ``img_path`` and
-``mask_path``, absolute paths or such as start from the folder, files that end with .nii, .nii.gz or .nrrd.
-It appends rows to ``annotations.csv``, without a header: image (its name
-behind a separator), rating, comment, mask and what became of it. An edited mask gets the path of its image up to the first dot and ``_mask_DATE.nii.gz``. By its description pull request 20 names
-it ``_edited_mask_DATE`` and moves the mask that was there into a folder of backups: so the extension is given copies.
+``mask_path``, absolute paths or such as start from the folder, files that end with .nii, .nii.gz or .nrrd. It appends
+rows to ``annotations.csv``, without a header: image (its name behind a separator), rating, comment, mask and what
+became of it. An edited mask gets the path of its image up to the first dot and ``_mask_DATE.nii.gz``. By its
+description pull request 20 names it ``_edited_mask_DATE`` and moves the mask that was there into a folder of backups:
+so the extension is given copies.
 """
 
 from __future__ import annotations

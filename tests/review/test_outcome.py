@@ -29,7 +29,7 @@ def delivered() -> np.ndarray:
 
 @pytest.fixture
 def made(tmp_path):
-    """Writes an output folder with six scans: two flagged, of the others three chosen by chance; and corrected labels."""
+    """Writes an output folder with six scans, two flagged, three others chosen by chance, and corrected labels."""
 
     def make(corrected: dict[str, np.ndarray], labels=CLASSES, flags=FLAGS, spacing=SPACING_MM):
         output, back = tmp_path / "out", tmp_path / "corrected"
