@@ -75,10 +75,6 @@ class Delivery(Work):
             "dicom": self.dicom and [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike],
         }
 
-    def accepts(self, record: CaseRecord) -> bool:
-        """Always: what is asked for is in the key."""
-        return True
-
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written; UserError where one cannot be."""
         names = list(case.labels.structures.values())

@@ -158,7 +158,6 @@ class Predictor:
             raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
         with _arguments_of_python():
             self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
-            self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
             self.missing, self._any_size, self._unlike = self._model.missing, any_size, unlike
             names, quality, self._flags = self._model.labels.structures, self._model.quality, None
             if bad is not None:
@@ -167,6 +166,7 @@ class Predictor:
                 shares = share_of(find, "-find"), share_of(miss, "-miss")
                 self._flags = Flags.of(quality.learned.scores, read_bad(bad, names), names, *shares)
             self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
+            self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
 
     def predict(
         self,

@@ -154,12 +154,8 @@ def review_list(
 
     They follow by their score, rising. Those without one, such as empty predictions, come before all others, the
     largest probability of any structure on top: there the network was nearest to predicting something. Columns of
-    ``scans``: of the whole scan ``entropy``, ``confidence``, ``mutual_information``, ``n_members``, ``unit``;
-    ``is_empty`` and ``empty_structures``; ``score`` and ``lowest_predicted_dice``; the ``worst_structure`` with its
-    ``predicted_dice``, ``dice_low`` and ``dice_high``; ``unlike_p``, how probable so odd an image is among scans like
-    the calibration scans, and ``unlike``, what is odd about it, empty where it is like them; ``reasons`` to look, and
-    the kind of each, ``is_flagged`` where there is one, ``is_random`` for those chosen by chance, ``why`` in words;
-    and ``has_page``.
+    ``scans`` are those of :mod:`~nnunet_nacl.review.list_files`, with ``unit``; ``reasons`` to look, and the kind of
+    each; ``is_random`` for those chosen by chance; and ``has_page``.
     """
     by_case = {record.case: record for record in records}
     structures = completed(table(by_case.values()), quality, aims.flags.bad if aims.flags else None)
@@ -202,10 +198,7 @@ def completed(
 ) -> pd.DataFrame:
     """The rows of structures with what a map has learned of them, and their scores.
 
-    New columns: ``dice_low`` and ``dice_high``, ``volume_low`` and ``volume_high``, 90 % intervals of the true values;
-    ``present``, the probability that the structure is in the scan; NaN where nothing is known. ``score`` is that of the
-    structure (:func:`~nnunet_nacl.numbers.flags.structure_score`) less what is ``bad``; and of the volumes that several
-    networks segmented there are ``volume_min``, ``volume_max`` and the standard deviation ``volume_sd``.
+    :data:`~nnunet_nacl.review.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is known.
 
     Args:
         structures: See :func:`~nnunet_nacl.case.record.table`.
