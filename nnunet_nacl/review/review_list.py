@@ -80,8 +80,8 @@ class ReviewList:
 
     Attributes:
         scans: A row for each scan, by case, see :func:`review_list`.
-        structures: The rows of each scan in that order, see :func:`completed`; the index is the case, ``number`` the place
-            of the structure, from 0.
+        structures: The rows of each scan in that order, see :func:`completed`; the index is the case, and ``number``
+            counts structures from 0.
         records: By case.
         quality: What the calibration map has learned; None where nothing is known.
         aims, about: What was asked for, and what is said beside the list.
