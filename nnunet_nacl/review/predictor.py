@@ -20,27 +20,32 @@ from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess
+from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.numbers.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from nnunet_nacl.review.review_list import Aims, review_list
 
-_ARGUMENTS = {"f": "folds", "chk": "checkpoint", "-any_size": "any_size=True"}
-_ARGUMENTS |= {name: name for name in ("bad", "find", "miss", "step_size", "device")}
-_FLAG = re.compile(rf"`[^`]*`|(?<![\w-])-({'|'.join(_ARGUMENTS)})\b( [\d.]+\d)?")
+_ARGUMENTS = {name: name for name in ("bad", "find", "miss", "step_size", "device")}
+_ARGUMENTS |= {"f": "folds", "chk": "checkpoint"}
+_ARGUMENTS |= {f"-{name}": f"{name}=True" for name in ("any_size", "trust_checkpoint")}
+_FLAG = re.compile(rf"`[^`]*`|(?<![\w-])-({'|'.join(_ARGUMENTS)})\b( [\d.]*\d)?")
 
 
 @contextmanager
-def _arguments_of_python() -> Iterator[None]:
+def _as_in_python(trust_checkpoint: bool) -> Iterator[None]:
     """Errors name the arguments of Python where the commands have flags, as ``bad=0.7``; but not in a command."""
 
     def named(found: re.Match) -> str:
         return f"{_ARGUMENTS[found[1]]}{(found[2] or '').replace(' ', '=')}" if found[1] else found[0]
 
+    token = TRUSTED.set(trust_checkpoint or TRUSTED.get())
     try:
         yield
     except UserError as error:
         raise UserError(_FLAG.sub(named, str(error))) from error
+    finally:
+        TRUSTED.reset(token)
 
 
 class UnknownStructureError(KeyError):
@@ -113,6 +118,7 @@ class Predictor:
         any_size: Predict images of any size: without, one that would be more than 30 times as large for the network as
             any of the training is refused, since its spacing will be wrong and it would take hours.
         unlike: An image as odd with this probability at most is unlike the calibration scans.
+        trust_checkpoint: Load all that checkpoints hold, and call what plans.json names, which can run code.
 
     Attributes:
         missing: What the model lacks, such as a calibration, each with the remedy.
@@ -150,13 +156,15 @@ class Predictor:
         findings: Sequence[str] | None = None,
         any_size: bool = False,
         unlike: float = DEFAULT_UNLIKE,
+        trust_checkpoint: bool = False,
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
         if bad is None and (find, miss) != (None, None):
             raise UserError("find and miss go with bad, the Dice below which a scan is bad, such as bad=0.7.")
         if not 0 < unlike < 1:
             raise UserError(f"unlike is a probability, above 0 and below 1, got {unlike:g}.")
-        with _arguments_of_python():
+        self._trust_checkpoint = trust_checkpoint
+        with _as_in_python(trust_checkpoint):
             self._model = CalibratedModel.open(Path(model_folder), folds, checkpoint).with_map(given)
             self.missing, self._any_size, self._unlike = self._model.missing, any_size, unlike
             names, quality, self._flags = self._model.labels.structures, self._model.quality, None
@@ -204,9 +212,9 @@ class Predictor:
                 shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
                 raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
-        with _arguments_of_python():
+        with _as_in_python(self._trust_checkpoint):
             prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
-        segmented = predicted_case(model, self._network.predict(prepared))
+            segmented = predicted_case(model, self._network.predict(prepared))
         views = Views.of(segmented, ())
         record = measure(segmented, model.calibration, views, findings=self._findings)
         listed = review_list([record], model.quality, Aims(self._flags, self._unlike))

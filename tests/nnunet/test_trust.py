@@ -305,7 +305,8 @@ def test_a_model_that_was_not_looked_at_runs_nothing(foreign, command, tmp_path,
         error = str(caught.value)
     assert not (tmp_path / "RAN").exists()
     assert f"plans.json of {foreign.folder}: network_class_name is 'unittest.mock.Mock', which does not" in error
-    assert "it can run code. If you know who made it, pass --trust_checkpoint; else do not use it." in error
+    remedy = "--trust_checkpoint" if command else "trust_checkpoint=True"
+    assert f"it can run code. If you know who made it, pass {remedy}; else do not use it." in error
 
 
 def test_a_model_that_is_trusted_is_nnunets_matter(foreign, tmp_path, monkeypatch):
