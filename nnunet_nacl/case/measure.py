@@ -13,7 +13,7 @@ import pandas as pd
 
 from nnunet_nacl.case.case import MASKS, Case, EvaluationSettings, Labels, Truth
 from nnunet_nacl.case.findings import Components, label_components
-from nnunet_nacl.case.probabilities import Box, CalibratedProbabilities
+from nnunet_nacl.case.probabilities import Box
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack
 from nnunet_nacl.errors import UserError
@@ -148,18 +148,18 @@ def measure(
         ValueError: The case has no probabilities, they are not probabilities, or there is nothing to sample.
     """
     network, truth, members = case.probabilities, case.read_truth(settings), case.disagreement
-    source = network if calibration is None else CalibratedProbabilities(network, calibration)
     sums = _Sums(case, truth, settings.n_bins)
     components = [Components(case, channel) for channel in findings]
-    for where in source.boxes(source.box if truth is None else None):
-        probs, raw = source.beside_network(where)
+    for where in network.boxes(network.box if truth is None else None):
+        probs, raw = network.under(calibration, where)
         sums.add(where, probs, raw)
         for structure in components:
             structure.add(where, probs)
         if views is not None:
             views.add(where, probs, raw, case.segmentation[where], case.labels)
     if views is not None:
-        views.place = least_certain_place(views.doubt, source.in_box, case.labels.foreground, case.spacing_mm)
+        looked_at = views.doubt, lambda where: network.under(calibration, where)[0]
+        views.place = least_certain_place(*looked_at, case.labels.foreground, case.spacing_mm)
     scan: dict[str, Any] = {"unit": case.geometry.unit, "voxel_volume": case.geometry.voxel_size, **sums.means}
     scan["mutual_information"] = members.foreground_mutual_information if members else math.nan
     scan["n_members"] = float(len(case.networks))

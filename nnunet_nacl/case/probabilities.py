@@ -45,20 +45,23 @@ class Probabilities:
         """A box that holds all that the network saw."""
         return self.crop or _all_of(self.shape)
 
-    def beside_network(self, where: Box) -> tuple[np.ndarray, np.ndarray]:
-        """(C, *block) probabilities in a box of the image, and the same as the network gave them."""
-        probs = self.in_box(where)
-        return probs, probs
-
     def in_box(self, where: Box) -> np.ndarray:
-        """(C, *block) probabilities in a box of the image."""
+        """(C, *block) probabilities in a box of the image, as the network gave them."""
         raise ValueError("the case has no probabilities.")
 
-    def whole(self) -> np.ndarray:
-        """(C, *spatial) probabilities, all of them in memory."""
+    def under(self, calibration: LogOddsMap | None, where: Box) -> tuple[np.ndarray, np.ndarray]:
+        """(C, *block) probabilities in a box of the image through a map, and the same as the network gave them."""
+        network = self.in_box(where)
+        if calibration is None:
+            return network, network
+        shared = self.crop and common_box(where, self.crop)
+        return calibration(network, shared[0] if shared else tuple(slice(0, 0) for _ in where)), network
+
+    def whole(self, calibration: LogOddsMap | None = None) -> np.ndarray:
+        """(C, *spatial) probabilities through a map, all of them in memory."""
         result: Any = None
         for where in self.boxes():
-            probs = self.in_box(where)
+            probs = self.under(calibration, where)[0]
             result = np.empty((self.num_channels, *self.shape), probs.dtype) if result is None else result
             result[(slice(None), *where)] = probs
         return result
@@ -99,35 +102,6 @@ class SavedProbabilities(Probabilities):
     def in_box(self, where: Box) -> np.ndarray:
         """A view of them."""
         return self.probs[(slice(None), *where)]
-
-
-class CalibratedProbabilities(Probabilities):
-    """The probabilities of another source, through a calibration map, which acts on each voxel by itself."""
-
-    def __init__(self, source: Probabilities, map: LogOddsMap) -> None:
-        self.source, self.map = source, map
-        self.shape, self.num_channels, self.regions = source.shape, source.num_channels, source.regions
-        self.block_bytes = source.block_bytes
-
-    @property
-    def crop(self) -> Box | None:
-        """That of the source."""
-        return self.source.crop
-
-    @property
-    def box(self) -> Box:
-        """That of the source."""
-        return self.source.box
-
-    def in_box(self, where: Box) -> np.ndarray:
-        """Calibrated inside the crop; as the source gives them outside."""
-        return self.beside_network(where)[0]
-
-    def beside_network(self, where: Box) -> tuple[np.ndarray, np.ndarray]:
-        """The network's are asked for once."""
-        probs, network = self.source.beside_network(where)
-        shared = self.crop and common_box(where, self.crop)
-        return self.map(probs, shared[0] if shared else tuple(slice(0, 0) for _ in where)), network
 
 
 def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:

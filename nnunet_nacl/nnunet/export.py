@@ -22,6 +22,7 @@ from nnunet_nacl.case.probabilities import Box, Probabilities, common_box
 from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, key_of_prediction
+from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 class ExportedLogits(Probabilities):
@@ -73,8 +74,10 @@ class ExportedLogits(Probabilities):
             probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
         return probs
 
-    def whole(self) -> np.ndarray:
-        """Bit by bit as nnU-Net saves them."""
+    def whole(self, calibration: LogOddsMap | None = None) -> np.ndarray:
+        """Without a map bit by bit as nnU-Net saves them."""
+        if calibration is not None:
+            return super().whole(calibration)
         probs = self._outside(self.shape)
         inner = self.label_manager.apply_inference_nonlin(self.logits).numpy()
         probs[(slice(None), *self.crop)] = self._turned(inner)

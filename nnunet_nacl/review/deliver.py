@@ -17,7 +17,6 @@ import nnunet_nacl
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.measure import FRACTIONAL, Views, measure, plain_name
-from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.case.record import RECORDS, CaseRecord, file_key, find_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
@@ -115,7 +114,7 @@ class Delivery(Work):
             return case.probabilities.whole()
         if self.calibration is None:
             return case.saved
-        return CalibratedProbabilities(case.probabilities, self.calibration).whole()
+        return case.probabilities.whole(self.calibration)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import Probabilities
 from nnunet_nacl.case.findings import StructureFindings, finding_channels
 from nnunet_nacl.case.measure import Views, measure
-from nnunet_nacl.case.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess
@@ -219,9 +218,7 @@ class Predictor:
         record = measure(segmented, model.calibration, views, findings=self._findings)
         listed = review_list([record], model.quality, Aims(self._flags, self._unlike))
         reasons = list(listed.scans.reasons[case])
-        source, is_calibrated = segmented.probabilities, model.calibration is not None
-        if model.calibration is not None:
-            source = CalibratedProbabilities(source, model.calibration)
+        whole = segmented.probabilities.whole(model.calibration) if probabilities else None
         return Answer(
             segmented.segmentation,
             listed.structures.set_index("name"),
@@ -229,5 +226,5 @@ class Predictor:
             reasons,
             bool(reasons) if self._flags else None,
             views.place.index if views.place else (),
-            Probabilities(source.whole(), is_calibrated) if probabilities else None,
+            None if whole is None else Probabilities(whole, model.calibration is not None),
         )

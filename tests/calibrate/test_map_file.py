@@ -50,8 +50,6 @@ def test_a_map_comes_back_by_its_form(write):
     regions = LogOddsMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
     path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
     assert read_map(path, STRUCTURES, True).regions
-    matrix = LogOddsMap(np.array([[1.0, 0.25, 0.5], [-0.5, 2.0, 0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
-    assert same_map(read_map(write(**map_to_json({"matrix": matrix}, "matrix", STRUCTURES)), STRUCTURES, False), matrix)
 
 
 @pytest.mark.parametrize("regions", [False, True])
