@@ -247,11 +247,14 @@ def fit(
     old, new = ([record.bins["predicted"] for record in side] for side in (before, after))
     effect = pooled_changes(old, new, groups) | changes(_values(before), _values(after), groups)
     recall = learn_recall(table(before), [each.addable for each in before if each.addable is not None], of_each)
-    quality = _learn(table(after), of_each, made.fitted.part_of, as_deployed, labels.ignore_label is not None)
+    rows, ignores = table(after), labels.ignore_label is not None
+    if len(units := sorted(set(rows.unit))) != 1:  # calibration does not fail by it
+        quality = MapQuality(why_not=f"volumes are in {' and '.join(units)}", recall=recall)
+    else:
+        learned = learn(rows, of_each, made.fitted.part_of, as_deployed=as_deployed, ignore_label=ignores)
+        quality = MapQuality(units[0], learned=learned, presence=learn_presence(rows, of_each), recall=recall)
     return replace(
-        made,
-        fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before))),
-        quality=replace(quality, recall=recall),
+        made, quality=quality, fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before)))
     )
 
 
@@ -271,20 +274,6 @@ def _values(records: list[CaseRecord]) -> pd.DataFrame:
     }
     errors = (cases.predicted_dice - cases.Dice).abs().groupby(cases.case, sort=False).mean()
     return pd.DataFrame({**values, PREDICTED_DICE_ERROR: errors.to_numpy()})
-
-
-def _learn(
-    cases: pd.DataFrame, patients: Mapping[str, str], parts: Mapping[str, str], as_deployed: bool, ignore_label: bool
-) -> MapQuality:
-    """What held-out cases teach of Dice, volumes and presence, and how it does on cases that it has not seen.
-
-    With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
-    """
-    units = sorted(set(cases.unit))
-    if len(units) != 1:
-        return MapQuality("", f"volumes are in {' and '.join(units)}")
-    learned = learn(cases, patients, parts, as_deployed=as_deployed, ignore_label=ignore_label)
-    return MapQuality(units[0], "", learned, learn_presence(cases, patients))
 
 
 def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
