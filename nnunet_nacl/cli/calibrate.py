@@ -1,22 +1,22 @@
-"""`nnunet_nacl calibrate`: fits a calibration map to a trained model's held-out cases."""
+"""`nnunet_nacl calibrate`: fits a calibration map to cases that the networks were not trained on."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.cli import options
-from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared
 from nnunet_nacl.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
+HELP = "calibrate the confidence of a trained model; its segmentations stay as they are"
 
 _DESCRIPTION = """\
-Fits a map of the probabilities to cases that the network was not trained on: a model's validation cases (-d -c), your
-own images (-i -gt with a model), or predictions with probabilities (-i -gt). No label changes, nothing is trained.
-`nnunet_nacl predict` finds the map, calibration_map.json, in the model's folder.
+Fits a calibration map to cases that the networks were not trained on: a model's validation cases (-d -c), images of
+your own with their ground truth (-i -gt and a model), or saved predictions (-i -gt). Nothing is trained, and no label
+changes. `nnunet_nacl predict` finds the map in the model's folder.
 """
 
 _EPILOG = """\
@@ -24,32 +24,33 @@ examples:
   nnunet_nacl calibrate -d 4 -c 3d_fullres
   nnunet_nacl calibrate -i images -gt labels -d 4 -c 3d_fullres -groups '^(patient[0-9]+)' -o our_hospital.json
   nnunet_nacl calibrate -i predictions -gt labels -o ensemble.json
-  nnunet_nacl calibrate -d 4 -c 3d_fullres -map our_hospital.json
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s [-i FOLDER -gt LABELS] [-d DATASET -c CONFIGURATION | -m FOLDER] [options]"
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
-    add = parser.add_argument
-    add_shared(parser, *MODEL, "-m")
-    add("-chk", metavar="NAME", default="checkpoint_final.pth", help="checkpoint of the folds (default: %(default)s)")
-    add("-i", metavar="FOLDER", help="images of your own (with a model), or predictions with probabilities")
-    add("-gt", metavar="LABELS", help="their ground truth")
-    add_shared(parser, "-djfile", "-pfile")
-    add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
+    parser.usage = "%(prog)s [-d DATASET -c CONFIGURATION | -m FOLDER] [-i FOLDER -gt LABELS] [options]"
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     forms = ("auto", "temperature", "shift", "conditional")
-    form = "temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow"
-    add("-form", metavar="FORM", choices=forms, default="auto", help=form)
-    add_shared(parser, "-groups", "-bad", "-structures")
-    add("-map", metavar="FILE", help="fit nothing, take this map for the model")
-    add_shared(parser, *NETWORK, "-np", "--trust_checkpoint", "--quiet")
-    add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
-    training = "with -i IMAGES: take cases that the folds were trained on, too"
-    add("--allow-training-cases", action="store_true", help=training)
-    add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
+    form = "temperature, shift, conditional, or auto (default): what left-out cases allow"
+    groups = {
+        "the model": f"{options.MODEL} -m -chk",
+        "the cases": "-i -gt -djfile -pfile -groups --allow-training-cases --any_age",
+        "the map": "-form -o -map",
+        "what flags would cost": "-bad -structures",
+        "how to run": f"{options.NETWORK} -np --trust_checkpoint --quiet",
+    }
+    changes: dict[str, Any] = {
+        "-i": "images of your own (with a model), or predictions with their probabilities",
+        "--allow-training-cases": "with images of your own: also take cases that the folds were trained on",
+        "-form": {"metavar": "FORM", "choices": forms, "default": "auto", "help": form},
+        "-o": {
+            "metavar": "MAP",
+            "help": "file of the map (default: calibration_map.json in the folder of the model or -i)",
+        },
+        "-map": "fit nothing: use this map, fitted elsewhere, for the model",
+    }
+    options.add_options(parser, groups, changes)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
     )
     record = calibrate_model(model, settings)
     flags = Flags.of(record.learned.scores, bad, record.names) if record.learned and bad else None
-    print(calibration_text(record, flags, verbose=args.verbose))
+    print(calibration_text(record, flags))
     for note in record.origin.notes:
         print(f"note: {note}")
-    print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
+    print(f"written: {output}   (every number)")
     drawn = True
     if learned := record.learned:
         from nnunet_nacl.calibrate.flag_figure import draw_flags
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         except UserError as error:  # of a full disk: the map is whole
             drawn = False
             _LOG.error("nnunet_nacl calibrate: the map is written, its figure is not: %s", error)
-    print(verdict(record, flags))
+    print(verdict(record))
     options.report_problems("calibrate", record.origin.problems, "cases could not be used")
     return 0 if drawn and not record.origin.problems else 1
 

@@ -1,4 +1,4 @@
-"""The text that `nnunet_nacl calibrate` prints: one screen, or with `--verbose` every table."""
+"""The text that `nnunet_nacl calibrate` prints, one screen of it; the map's file has every number."""
 
 from __future__ import annotations
 
@@ -17,72 +17,52 @@ from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
 from nnunet_nacl.show.tables import frames, number, ten_worst, text_of
 
-_SHOWN = ("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all")
+_SHOWN = (
+    *("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all"),
+    PREDICTED_DICE_ERROR,
+)
 _MASKS = ("all", "predicted", "near")
 
 
-def calibration_text(record: CalibrationMap, flags: Flags | None = None, *, verbose: bool = False) -> str:
-    """The map, what it changes on cases that its fit has not seen, and what it promises; ``verbose`` in all numbers."""
-    names, effect, quality = record.names, record.fitted.effect, record.quality or MapQuality()
-    if not verbose:
-        effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
+def calibration_text(record: CalibrationMap, flags: Flags | None = None) -> str:
+    """The map, what it changes on cases that its fit has not seen, and what it promises."""
+    names, quality = record.names, record.quality or MapQuality()
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(record.origin.settings))}" for mask in _MASKS)
-    lines = [_form(record), *(_slopes(record) if verbose else []), ""]
-    lines += ["nnU-Net's own labels before and after the map, each case under one that has not seen it:"]
-    lines += [_effect(effect, names), masks]
-    if verbose:
-        lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
-    lines += [""]
-    if text := detected_text(record.fitted.detected, names, every=verbose):
-        lines += [text, ""]
-    lines += _promises(quality, names, verbose)
-    if quality.learned:
-        lines += ["", *_flag_lines(quality.learned.scores, names, flags)]
-    if quality.recall:
-        lines += ["", *_recall_lines(quality.recall, names, verbose)]
-    if quality.presence and (presence := presence_text(quality.presence, names, every=verbose)):
-        lines += ["", presence]
-    return "\n".join(lines)
+    parts = [
+        _form(record),
+        "nnU-Net's own labels before and after the map, each case under one that has not seen it:\n"
+        f"{_effect(record.fitted.effect)}\n{masks}",
+        detected_text(record.fitted.detected, names),
+        _promises(quality, names),
+        _flag_costs(quality.learned.scores, names, flags) if quality.learned else "",
+        _recall_costs(quality.recall, names) if quality.recall else "",
+        presence_text(quality.presence, names) if quality.presence else "",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
-def verdict(record: CalibrationMap, flags: Flags | None = None) -> str:
-    """What the map does to confidence where something is segmented, and to labels; and what flags cost."""
+def verdict(record: CalibrationMap) -> str:
+    """What the map does to confidence where something is segmented, and to labels."""
     effect = record.fitted.effect
-    confidence, accuracy, error, nll, brier = (
-        [number(effect[name][when]["mean"]) for when in ("before", "after")]
-        for name in (
-            "confidence predicted",
-            "accuracy predicted",
-            "pooled ECE predicted",
-            "NLL predicted",
-            "Brier predicted",
-        )
+    accuracy, confidence, error, nll, brier = (
+        [number(effect[f"{name} predicted"][when]["mean"]) for when in ("before", "after")]
+        for name in ("accuracy", "confidence", "pooled ECE", "NLL", "Brier")
     )
     change = effect["NLL predicted"]["difference"]
     sure = "got worse" if change["low"] > 0 else "improved" if change["high"] < 0 else "did not clearly change"
-    text = (
+    return (
         f"Where nnU-Net segments, {accuracy[0]} of the voxels are right; mean confidence {confidence[0]} -> "
         f"{confidence[1]}, pooled ECE {error[0]} -> {error[1]}. NLL {nll[0]} -> {nll[1]} ({sure}), "
         f"Brier {brier[0]} -> {brier[1]}. Each case was calibrated by a map that has not seen it; labels are unchanged."
     )
-    if flags:
-        share = f"look at {100 * flags.share_flagged:.0f} % of the scans" if not flags.why_not else flags.why_not
-        return f"{text}\nTo find 9 of 10 bad scans ({flags.called_bad}): {share}."
-    costs = flag_costs(record.learned.scores).dropna(subset="flagged") if record.learned else None
-    if costs is not None and len(costs):
-        looked = ", ".join(f"below {cost.bad:g} look at {100 * cost.flagged:.0f} %" for cost in costs.itertuples())
-        text += f"\nTo find 9 of 10 scans with a Dice {looked} of the scans."
-    return text
 
 
-def _effect(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
-    """A line for each value of `changes` in calibrate/effect.py; structures are named by nnU-Net's key."""
+def _effect(effect: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line for each value that is shown, see `changes` in calibrate/effect.py."""
     rows = []
-    for name, row in effect.items():
-        kind, _, key = name.partition(" ")
+    for name, row in ((name, effect[name]) for name in _SHOWN if name in effect):
         change, low, high = (number(row["difference"][end], 4, "+") for end in ("mean", "low", "high"))
-        shown = {"value": f"Dice {structures.get(key, key)}" if kind == "Dice" else name}
-        shown |= {when: number(row[when]["mean"], 4) for when in ("before", "after")}
+        shown = {"value": name} | {when: number(row[when]["mean"], 4) for when in ("before", "after")}
         interval = "-" if low == "-" else f"{low} to {high}"
         rows.append(shown | {"change": change, "95 % interval": interval, "cases": row["n"]})
     return text_of(rows)
@@ -98,21 +78,7 @@ def _form(record: CalibrationMap) -> str:
     return f"form {record.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"
 
 
-def _slopes(record: CalibrationMap) -> list[str]:
-    """A line for each row of the map; what acts across structures stands in the file."""
-    stored: Any = record.maps[record.form]
-    names = [f"{key} {name}" for key, name in record.names.items()]
-    other, rows = "any other" if "rows" in stored else "any", []
-    for name, slope, offset in zip(names, stored["slopes"][0], stored["offsets"][0]):
-        rows.append((other, name, f"{slope:+.3f}", f"{offset:+.3f}", ""))
-    for row in stored.get("rows", []):
-        numbers = (f"{row[key]:+.3f}" for key in ("slope", "offset", "total"))
-        rows.append((record.labels[row["label"]], names[row["structure"]], *numbers))
-    header = ("label", "structure", "slope", "offset", "of -log p of the background")
-    return [text_of([dict(zip(header, row)) for row in rows], keys=2)]
-
-
-def _flag_lines(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> list[str]:
+def _flag_costs(scores: ScanScores, names: Mapping[str, str], flags: Flags | None) -> str:
     """What it costs to find nine of ten scans below each limit, or some share of those that the user calls bad."""
     rows, unknown = [], dict[str, str]()
     bad = {key: flags.bad[name] for key, name in names.items() if name in flags.bad} if flags else None
@@ -127,12 +93,14 @@ def _flag_lines(scores: ScanScores, names: Mapping[str, str], flags: Flags | Non
         interval = "{:.0%} to {:.0%}".format(*cost.interval).replace("%", " %")
         row = {"to find": what} if flags else {"to find 9 of 10 scans with": what, "which are": are}
         rows.append(row | {"look at": look, "95 % interval": interval, "by entropy": entropy, "at random": random})
-    lines = ([flags.aim] if flags else []) + ([text_of(rows)] if rows else []) + named_together(unknown)
     more = "-bad 0.7 shows what other shares cost; `nnunet_nacl predict -bad 0.7` flags such scans."
-    return [*lines, "`nnunet_nacl predict` with the same -bad flags them; -find names the share." if flags else more]
+    if flags:
+        more = "`nnunet_nacl predict` with the same -bad flags them; -find names the share."
+    lines = [flags.aim if flags else "", text_of(rows) if rows else "", *named_together(unknown), more]
+    return "\n".join(filter(None, lines))
 
 
-def _recall_lines(learned: Mapping[str, LearnedRecall], names: Mapping[str, str], verbose: bool) -> list[str]:
+def _recall_costs(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]) -> str:
     """What labels that miss less cost: a line for each structure, or for those that nnU-Net's labels miss most of."""
     rows = []
     for key, name in names.items():
@@ -143,32 +111,30 @@ def _recall_lines(learned: Mapping[str, LearnedRecall], names: Mapping[str, str]
             size = "-" if place is None else f"x {number(its.times_larger[place], 2)}, {its.false_voxels[place]:.0f}"
             row[f"-recall {recall:g}"] = size
         rows.append(row | {"patients": str(its.n_patients)})
-    shown, more = ten_worst(rows, "voxels found of", lambda row: row["by nnU-Net"], verbose)
+    shown, more = ten_worst(rows, "voxels found of", lambda row: row["by nnU-Net"])
     how = "x: times as large as nnU-Net's label; then false voxels added; medians over scans; -: not available."
-    return [text_of(shown, decimals=2), *more, f"{how} `nnunet_nacl predict -recall` writes them."]
+    return "\n".join([text_of(shown, decimals=2), *more, f"{how} `nnunet_nacl predict -recall` writes them."])
 
 
-def _promises(quality: MapQuality, names: Mapping[str, str], verbose: bool) -> list[str]:
+def _promises(quality: MapQuality, names: Mapping[str, str]) -> str:
     """What is promised of new cases: a line for each structure, or for the worst."""
     if (learned := quality.learned) is None:
-        return [f"nothing was learned about Dice and volumes: {quality.why_not}"]
+        return f"nothing was learned about Dice and volumes: {quality.why_not}"
     rows = []
     for key, name in names.items():
         row = {"key": key, "predicted for new cases, off by": name}
         for kind, what, mark in (("dice", "Dice", ""), ("volume", f"volume ({quality.unit})", " ")):
             check = learned.checks[kind][key]
-            covered = check.coverage
-            bounds = f" ({covered.low:.2f} to {covered.high:.2f})" if verbose else ""
             error, constant, width = (
                 f"{value:.3g}".replace("nan", "-") for value in (check.error, check.error_of_constant, check.width)
             )
-            covers = "-" if math.isnan(covered.share) else f"{covered.share:.2f}{bounds}"
+            covers = f"{check.coverage.share:.2f}".replace("nan", "-")
             row |= {what: error, f"a constant{mark}": constant, f"90 % interval covers{mark}": covers}
             row[f"its width{mark}"] = width
         rows.append(row | {"cases": str(learned.checks["dice"][key].n)})
-    shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error, verbose)
+    shown, more = ten_worst(rows, "key", lambda row: -learned.checks["dice"][row["key"]].error)
     why = {name: unknown for key, name in names.items() if (unknown := learned.dice[key].why_no_interval)}
     lines = [text_of(frames(shown)[1].drop(columns="key")), *more, *named_together(why)]
     if not learned.as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
-    return lines
+    return "\n".join(lines)

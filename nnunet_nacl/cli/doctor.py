@@ -30,12 +30,11 @@ OK, WARN, FAIL = "OK", "WARN", "FAIL"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.description = (
-        "Check this environment: nnU-Net, the registration of the trainers, each of them by nnU-Net's own look-up,\n"
-        "nnU-Net's three folders, PyTorch and the GPU. FAIL is broken: exit status 1. WARN is worth knowing.\n\n"
+        "Checks this environment: nnU-Net, whether it finds each trainer, its three folders, PyTorch and the GPU.\n"
+        "FAIL is broken, and the exit status is 1; WARN is worth knowing.\n\n"
         "Python registers the trainers whenever it starts. Where it cannot (pip install --target, PYTHONPATH,\n"
         'python -S), for example: export nnUNet_extTrainer="/my/trainers:$(nnunet_nacl doctor --path)"'
     )
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 on a WARN, too")
     parser.add_argument("--path", action="store_true", help="print the folder of the trainers, and check nothing")
 
 
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if check.fix:
             print(f"{'':<35}  -> {check.fix}")
     print(f"\n{counts[OK]} OK, {counts[WARN]} to note, {counts[FAIL]} broken")
-    return 1 if counts[FAIL] or (args.strict and counts[WARN]) else 0
+    return 1 if counts[FAIL] else 0
 
 
 class Check(NamedTuple):
@@ -66,17 +65,24 @@ class Check(NamedTuple):
 def _checks() -> Iterator[Check]:
     yield Check(OK, "nnunet_nacl", f"{nnunet_nacl.__version__} in {os.path.dirname(nnunet_nacl.__file__)}")
     yield Check(OK, "Python", f"{platform.python_version()}, {sys.executable}")
-    nnunet, find = check_nnunet()
+    nnunet, find = _check_nnunet()
     yield nnunet
-    yield check_registration()
-    yield from check_pretrained()
+    variable, path = ENVIRONMENT_VARIABLE, bridge_folder()
+    if path in os.environ.get(variable, "").split(os.pathsep):
+        yield Check(OK, "registration", f"{path} is in {variable}")
+    else:
+        why = "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)"
+        yield Check(FAIL, "registration", why, f'export {variable}="$(nnunet_nacl doctor --path)"')
+    if metadata.entry_points(group="console_scripts", name=_PRETRAINED):
+        why = f"does not read {variable}, so it finds no trainer of another package"
+        yield Check(WARN, _PRETRAINED, why, "nnUNetv2_train ... -pretrained_weights CHECKPOINT")
     made = RegisteredTrainer(_VARIANT, f"{TRAINERS_PACKAGE}:{_VARIANT}", "nnunet_nacl")
     yield from (check_trainer(trainer, find) for trainer in [*registered_trainers(), made] if find)
-    yield from (check_folder(variable) for variable in _FOLDERS)
-    yield check_torch()
+    yield from map(_check_folder, _FOLDERS)
+    yield _check_torch()
 
 
-def check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
+def _check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
     """Whether nnU-Net is there and can be extended, and its own look-up of trainers if it can."""
     fix, version = 'pip install "nnunetv2>=2.8,<3"', None
     try:
@@ -87,22 +93,6 @@ def check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
         why = f"cannot be imported, or is older than 2.8, which finds no trainers of others ({_in_a_line(error)})"
         return Check(FAIL, "nnU-Net", f"{version} {why}" if version else "not installed", fix), None
     return Check(OK, "nnU-Net", f"{version}, can be extended"), find
-
-
-def check_registration() -> Check:
-    """Whether the bridge folder is in nnU-Net's environment variable."""
-    if bridge_folder() in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep):
-        return Check(OK, "registration", f"{bridge_folder()} is in {ENVIRONMENT_VARIABLE}")
-    why = "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)"
-    return Check(FAIL, "registration", why, f'export {ENVIRONMENT_VARIABLE}="$(nnunet_nacl doctor --path)"')
-
-
-def check_pretrained() -> list[Check]:
-    """A note where nnU-Net has a command that looks for trainers in nnU-Net alone."""
-    if not metadata.entry_points(group="console_scripts", name=_PRETRAINED):
-        return []
-    why = f"does not read {ENVIRONMENT_VARIABLE}, so it finds no trainer of another package"
-    return [Check(WARN, _PRETRAINED, why, "nnUNetv2_train ... -pretrained_weights CHECKPOINT")]
 
 
 def check_trainer(trainer: RegisteredTrainer, find: Callable[[str], type]) -> Check:
@@ -119,7 +109,7 @@ def check_trainer(trainer: RegisteredTrainer, find: Callable[[str], type]) -> Ch
     return Check(OK, trainer.name, f"is {found.__module__}.{found.__qualname__}")
 
 
-def check_folder(variable: str) -> Check:
+def _check_folder(variable: str) -> Check:
     """One of nnU-Net's three folders: not all commands need it, and nnU-Net makes all but the first itself."""
     folder = os.environ.get(variable)
     if not folder:
@@ -133,7 +123,7 @@ def check_folder(variable: str) -> Check:
     return Check(OK, variable, folder)
 
 
-def check_torch() -> Check:
+def _check_torch() -> Check:
     """PyTorch and the devices that it can train on; having no GPU is no fault."""
     try:
         import torch

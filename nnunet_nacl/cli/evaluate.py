@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.cli.options import MODEL, NETWORK, add_shared
+from nnunet_nacl.cli.options import MODEL, NETWORK, add_options
 from nnunet_nacl.errors import UserError
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
 _DESCRIPTION = """\
-Measures Dice, HD95, ASSD, ECE, CECE, ACE, MCE, NLL and Brier score per case, structure and mask, and writes
-calibration.json: of a trained model's validation cases (-d -c), or of predictions that have their probabilities
-(-i, with their ground truth -gt).
+Measures how well predictions segment (Dice, HD95, ASSD), and how far their confidence can be trusted (ECE, CECE, ACE,
+MCE, NLL, Brier score) on seven masks: a trained model's validation cases (-d -c), or a folder of predictions (-i -gt).
+All of it is in calibration.json.
 """
 
 _EPILOG = """\
@@ -26,27 +27,31 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | -i PREDICTIONS -gt LABELS) [options]"
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
-    add = parser.add_argument
-    add("-i", metavar="PREDICTIONS", type=Path, help="folder of predictions with their probabilities")
-    add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i")
-    add_shared(parser, "-djfile", "-pfile", *MODEL)
-    add("--predict", action="store_true", help="predict the validation cases of -d first")
-    add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
-    add_shared(parser, *NETWORK)
-    add("-o", metavar="FILE", help="output file, must end with .json")
-    add_shared(parser, "-np", "--quiet")
-    add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
-    masks = {"dilated": "radius of the masks `dilated` and `near`", "boundary": "reach of `boundary`"}
-    for mask, explained in masks.items():
-        add(f"-{mask}", metavar="MM", type=float, help=f"{explained} (default: 2 mm, or a wider voxel)")
-    add_shared(parser, "-bad", "-structures")
-    add("-map", metavar="FILE", help="measure -i through this map, and how far its predicted Dice holds")
-    add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
-    add("--verbose", action="store_true", help="print every structure, not the ten worst only")
-    add_shared(parser, "--trust_checkpoint")
-    add("--chill", action="store_true", help="do not complain about cases that have no prediction")
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    groups = {
+        "a folder of predictions": "-i -gt -map -djfile -pfile --chill",
+        "a model's validation cases": f"{MODEL} --predict -chk {NETWORK}",
+        "what to measure": "-bins -dilated -boundary -bad -structures",
+        "the output, and how to run": "-o --csv -np --trust_checkpoint --quiet",
+    }
+    changes: dict[str, Any] = {
+        "-i": {"metavar": "PREDICTIONS", "type": Path},
+        "-gt": {"type": Path},
+        "-map": "calibrate the probabilities by this map, and measure how good its predicted Dice is",
+        "--chill": {"action": "store_true", "help": "accept that cases of the ground truth have no prediction"},
+        "--predict": {"action": "store_true", "help": "predict the validation cases first, as nnU-Net does"},
+        "-chk": "with --predict: checkpoint of the folds (default: %(default)s)",
+        "-bins": {"metavar": "N", "type": int, "default": 15, "help": "bins of the confidence (default: 15)"},
+        "-o": {
+            "metavar": "FILE",
+            "help": "the report, a .json file (default: calibration.json beside what is measured)",
+        },
+        "--csv": {"action": "store_true", "help": "also write every number to a .csv file beside it"},
+    }
+    for mask, what in {"dilated": "radius of the masks dilated and near", "boundary": "reach of boundary"}.items():
+        text = f"{what}, in mm (default: 2, or a wider voxel in the plane)"
+        changes[f"-{mask}"] = {"metavar": "MM", "type": float, "help": text}
+    add_options(parser, groups, changes)
 
 
 def run(args: argparse.Namespace) -> int:

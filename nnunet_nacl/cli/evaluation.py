@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -16,7 +16,7 @@ from nnunet_nacl.case.case import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
 from nnunet_nacl.cli.options import bad_of, model_of, network_of, number_of_processes, report_problems
 from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
-from nnunet_nacl.errors import UserError, one_line, some
+from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import CsvColumn, check_ours, check_writable, checksum, to_csv_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.held_out import measure_folders, open_predicted, predict_validation
@@ -30,7 +30,6 @@ from nnunet_nacl.numbers.quality_report import quality_report
 from nnunet_nacl.review.predicted_quality import QualityOfMap, check_same_networks, open_map
 from nnunet_nacl.show.tables import ten_worst, text_of
 
-_SHOWN = 3  # so many cases are named in a line
 VALUE_COLUMNS = (
     CsvColumn("scope", "text", "`case`, `mean` over the cases where the metric is defined, or `pooled` over voxels."),
     CsvColumn("case", "name", "Empty for `mean` and `pooled`."),
@@ -71,8 +70,8 @@ def evaluate(args: argparse.Namespace) -> int:
         of_fold = [record for record in records if measured.fold[record.case] == fold]
         if of_fold:
             Evaluation(of_fold, labels, settings, {}).write(folder.folder / FILE_NAME)
-    print(_table_text(evaluation, one_line(f"{title}: {len(records)} cases"), args.verbose))
-    evaluation.write(output, **map_of(first) | _report_quality(evaluation, quality, bad, args.verbose))
+    print(_table_text(evaluation, one_line(f"{title}: {len(records)} cases")))
+    evaluation.write(output, **map_of(first) | _report_quality(evaluation, quality, bad))
     for path in written[1:]:
         write_atomically(path, _csv_text(evaluation))
     print(f"\nwritten: {', '.join(map(str, written))}")
@@ -120,35 +119,38 @@ def _of_folder(
 
 
 def _report_quality(
-    evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float] | None, every: bool
+    evaluation: Evaluation, quality: QualityOfMap | None, bad: Mapping[str, float] | None
 ) -> dict[str, Any]:
     """Prints what is found, how far predicted Dice holds, and what is in the scans; the middle one for the document."""
     rows, notes, patients = evaluation.table, [], {}
-    if text := detected_text(detected_in(rows), evaluation.names, every=every):
-        print(f"\n{text}")
+    texts = [detected_text(detected_in(rows), evaluation.names)]
     if quality:
         notes, patients = quality.caveats(rows.case), quality.record.fitted.groups
         rows = quality.learned.predict_dice(rows)
-    print(f"\n{quality_text(rows, bad)}")
-    if text := presence_text(learn_presence(rows, patients), evaluation.names, every=every):
-        print(f"\n{text}")
+    texts += [quality_text(rows, bad), presence_text(learn_presence(rows, patients), evaluation.names)]
+    print(*(f"\n{text}" for text in texts if text), *(f"note: {note}" for note in notes), sep="\n")
     if not quality:
         return {}
-    print("".join(f"note: {note}\n" for note in notes), end="")
     report = {"map_sha256": checksum(quality.path), "notes": notes}
     return {"predicted_quality": report | quality_report(rows, bad)}
 
 
-def _table_text(evaluation: Evaluation, title: str, every: bool) -> str:
-    """Segmentation of every structure or of the ten worst, then calibration by mask: mean over cases, and pooled."""
-    means, undefined, names = evaluation.mean, evaluation.undefined, evaluation.names
-    n_defined = {key: len(evaluation.records) - len(undefined["Dice"].get(key, ())) for key in names}
-    rows = [{"structure": f"{key} {names[key]}", **_segmentation(means[key]), "cases": n_defined[key]} for key in names]
-    shown, more = ten_worst(rows, "structure", itemgetter("Dice"), every)
-    mean = {"structure": "mean", **_segmentation(evaluation.foreground_mean), "cases": ""}
+def _table_text(evaluation: Evaluation, title: str) -> str:
+    """Segmentation of the structures, then calibration by mask: mean over cases, and pooled."""
+    means, names = evaluation.mean, evaluation.names
+    counts = evaluation.table.groupby("key")[["Dice", "HD95_mm"]].count()
+    rows: list[dict[str, Any]] = [
+        {"structure": f"{key} {name}", **_segmentation(means[key])}
+        | {"cases": counts.Dice[key], "with distances": counts.HD95_mm[key]}
+        for key, name in names.items()
+    ]
+    shown, more = ten_worst(rows, "structure", itemgetter("Dice"))
+    mean = {"structure": "mean", **_segmentation(evaluation.foreground_mean), "cases": "", "with distances": ""}
     lines = [title, text_of([*shown, mean], decimals=4), *more]
-    kept = {row["structure"] for row in shown}
-    lines += _undefined(undefined, {key: name for key in names if (name := f"{key} {names[key]}") in kept})
+    if any(cases for by_key in evaluation.undefined.values() for cases in by_key.values()):
+        lines.append(
+            "Cases without a value (absent, missed or invented) are in no mean; `undefined` in the report names them."
+        )
     for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
         by_mask = [
             {"mask": mask, **{score: values[score] for score in _SCORES}, count[2:]: f"{values[count]:,}"}
@@ -168,27 +170,6 @@ def _segmentation(mean: Mapping[str, float]) -> dict[str, float]:
     return {"Dice": mean["Dice"], "HD95 mm": mean["HD95_mm"], "ASSD mm": mean["ASSD_mm"]}
 
 
-def _undefined(undefined: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """Which cases are in no mean, and why: absent structures and empty masks must not pass unseen."""
-    lines = []
-    for key, name in names.items():
-        dice = undefined["Dice"].get(key, [])
-        distances = [case for case in undefined["HD95_mm"].get(key, []) if case not in dice]
-        if dice:
-            lines.append(f"{name} is in neither truth nor prediction of {_counted(dice)}: no Dice, no distance")
-        if distances:
-            lines.append(f"{name} is missing in truth or prediction of {_counted(distances)}: no distance")
-    cases_of = {key: cases for metric in ("Dice", "HD95_mm") for key, cases in undefined[metric].items() if cases}
-    if others := cases_of.keys() - names.keys():
-        lines.append(f"{len(others)} of the other structures have no Dice or distance in some cases (--verbose)")
-    lines += [f"{mask} is empty in {_counted(cases)}" for mask, cases in undefined["calibration"].items() if cases]
-    return [f"  {one_line(line)}" for line in lines]
-
-
-def _counted(cases: Sequence[str]) -> str:
-    return f"{len(cases)} ({some(cases, _SHOWN)})"
-
-
 def _csv_text(evaluation: Evaluation) -> str:
     """A line for each value, empty if undefined."""
     scopes: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
@@ -200,12 +181,10 @@ def _csv_text(evaluation: Evaluation) -> str:
 
 
 def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, Any]) -> Iterator[tuple]:
-    for key, values in structures.items():
+    for key, values in {**structures, "": {"calibration": masks}}.items():
         for metric, value in values.items():
             if metric == "calibration":
                 for mask, scores in value.items():
                     yield from ((scope, case, key, mask, name, score) for name, score in scores.items())
             elif not isinstance(value, dict):
                 yield scope, case, key, "", metric, value
-    for mask, scores in masks.items():
-        yield from ((scope, case, "", mask, name, score) for name, score in scores.items())

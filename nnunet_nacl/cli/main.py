@@ -1,7 +1,7 @@
 """`nnunet_nacl`: parses the command line and hands it to the module of the subcommand.
 
 A subcommand is a module of this package with `HELP` (one line), `configure(parser)` (its arguments) and `run(args)`
-(the work; returns the exit status). Its help has a line an option and at most 40 lines; all else is a page of docs/.
+(the work; returns the exit status). Its help has a line an option and at most 45 lines; all else is a page of docs/.
 Heavy imports belong inside `run`: the help of the whole needs every module.
 """
 
@@ -36,17 +36,17 @@ Training and prediction stay nnU-Net's own commands, for example
   nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL"""
 
 EPILOG = """\
-`nnunet_nacl SUBCOMMAND -h` lists a subcommand's options.
+`nnunet_nacl <subcommand> -h` lists a subcommand's options.
 Research software: not for clinical use."""
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for a command line; where it begins with a subcommand that one's module alone is imported."""
-    parser = argparse.ArgumentParser(
-        prog="nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    width = max(120, shutil.get_terminal_size().columns - 2)  # narrower, and half of the options take three lines
+    layout: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=34, width=width)
+    parser = argparse.ArgumentParser("nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=layout)
     parser.add_argument("--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}")
-    subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="<subcommand>", required=True)
     first = argv[0] if argv else None
     if first and first[0] != "-" and first not in SUBCOMMANDS:
         alike = difflib.get_close_matches(first, SUBCOMMANDS, 1)
@@ -55,9 +55,8 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         texts = {"help": module.HELP, "description": module.HELP}
-        width = max(120, shutil.get_terminal_size().columns - 2)  # narrower, and half of the options take three lines
-        long_flags = partial(argparse.RawDescriptionHelpFormatter, max_help_position=34, width=width)
-        subparser = subparsers.add_parser(name, **texts, formatter_class=long_flags, allow_abbrev=False)
+        subparser = subparsers.add_parser(name, **texts, formatter_class=layout, allow_abbrev=False, add_help=False)
+        subparser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
         module.configure(subparser)
         if name == first:
             _check_flags(subparser, argv[1:])
@@ -70,18 +69,15 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
     UserError for an empty argument, as a variable of the shell leaves that is not set: as a path it is this folder.
     """
-    flags = {flag: action for action in parser._actions for flag in action.option_strings}
-    plain = {flag.strip("-").replace("-", "_"): flag for flag in flags}
+    flags = parser._option_string_actions
     for before, argument in zip(["the subcommand", *arguments], arguments):
         flag, equals, value = argument.partition("=")
-        owner, text = (flag, value) if equals and flag in flags else (before, argument)
-        if not text.strip() and (owner not in flags or flags[owner].default != ""):
-            where = "of" if owner in flags else "after"
-            raise UserError(f"the argument {where} {owner} is empty; give a value, or leave it out.")
+        before, argument = (flag, value) if equals and flag in flags else (before, argument)
+        if not argument.strip():
+            raise UserError(f"the argument after {before} is empty; give a value, or leave it out.")
         if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in flags:
             alike = difflib.get_close_matches(flag, flags, 1)
-            near = plain.get(flag.strip("-").replace("-", "_")) or (alike[0] if alike else None)
-            parser.error(f"there is no flag {flag}{f'; did you mean {near}?' if near else ''}")
+            parser.error(f"there is no flag {flag}{f'; did you mean {alike[0]}?' if alike else ''}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Options that several commands share, with the same meaning in each, and their checks."""
+"""The options of the commands, each with the same meaning wherever it is one, and their checks."""
 
 from __future__ import annotations
 
@@ -6,81 +6,104 @@ import argparse
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnunet_nacl.errors import UserError, list_problems, one_line, some
 
-if TYPE_CHECKING:
-    from nnunet_nacl.numbers.flags import Flags
-    from nnunet_nacl.review.predicted_quality import QualityOfMap
-    from nnunet_nacl.review.review_list import ReviewList
 
-
-def _option(metavar: str, text: str, **more: Any) -> dict[str, Any]:
+def _value(metavar: str, text: str, **more: Any) -> dict[str, Any]:
     return {"metavar": metavar, "help": text, **more}
 
 
-_BAD = "a scan is bad below this Dice of a structure, or STRUCTURE=DICE (default: none)"
-_COUNT = "with -bad: the structures that count (default: all that -bad says something of)"
-_ALSO = "choose N scans by chance that are not flagged: they tell how many bad ones remain"
-_SLICER = "write what the 3D Slicer extension SegmentationReview reads into OUT/review"
-_RECALL = "also write labels that find this share of each structure's voxels: OUT/sensitive"
-_PARTS = "structures listed by parts in findings.csv (no name: all; default: the map's)"
-_PAGES = "scans with a page: flagged (and the ten next), all or none (default: %(default)s)"
-_ABOVE = "of predictions (default: in their folder or up to two levels above"
-_STEP = "step of the networks' window, as a share of the patch (default: %(default)s)"
-_PATIENTS = "patient of each case: .json or a regular expression (default: its own, or as maps tell)"
-_AT_A_TIME = "cases at the same time (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
-_SWITCH = {"action": "store_true"}
-_SHARED: dict[str, dict[str, Any]] = {
-    "-d": _option("DATASET", "data set, name or number"),
-    "-tr": _option("TRAINER", "default: %(default)s", default="nnUNetTrainer"),
-    "-p": _option("PLANS", "default: %(default)s", default="nnUNetPlans"),
-    "-c": _option("CONFIGURATION", "2d, 3d_fullres, ..."),
-    "-f": _option(
-        "FOLD", "folds 0 to 4, or all for fold_all (default: all that are there)", nargs="+", action="extend"
+def _switch(text: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": text}
+
+
+_number, _count = partial(_value, type=float), partial(_value, type=int)
+_several = partial(_value, nargs="+", action="extend")
+_FILES = "of the predictions (default: in their folder or up to two levels above)"
+_DEVICES, _WHICH = ("auto", "cuda", "mps", "cpu"), ("flagged", "all", "none")
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "-d": _value("DATASET", "data set: its name or number"),
+    "-c": _value("CONFIGURATION", "configuration: 2d, 3d_fullres, ..."),
+    "-tr": _value("TRAINER", "trainer (default: %(default)s)", default="nnUNetTrainer"),
+    "-p": _value("PLANS", "plans (default: %(default)s)", default="nnUNetPlans"),
+    "-f": _several("FOLD", "folds: 0 to 4, or all for fold_all (default: every fold that there is)"),
+    "-m": _value("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, in place of -d and -c"),
+    "-chk": _value("NAME", "checkpoint of the folds (default: %(default)s)", default="checkpoint_final.pth"),
+    "-map": _value("FILE", "calibration map of this model (default: calibration_map.json in its folder)"),
+    "-i": _value("FOLDER", "folder of predictions with their probabilities"),
+    "-gt": _value("LABELS", "folder with the ground truth of -i"),
+    "-djfile": _value("FILE", f"dataset.json {_FILES}", type=Path),
+    "-pfile": _value("FILE", f"plans.json {_FILES}", type=Path),
+    "-o": _value("FOLDER", "output folder"),
+    "-groups": _value(
+        "RULE", "patient of each case: .json file or regular expression (default: each case is a patient)"
     ),
-    "-m": _option("FOLDER", "the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c"),
-    "-djfile": _option("FILE", f"dataset.json {_ABOVE})", type=Path),
-    "-pfile": _option("FILE", f"plans.json {_ABOVE})", type=Path),
-    "-device": {
-        "choices": ("auto", "cuda", "mps", "cpu"),
-        "default": "auto",
-        "help": "for networks (default: the first that there is)",
-    },
-    "-step_size": _option("S", _STEP, type=float, default=0.5),
-    "--disable_tta": {"help": "no mirroring: faster; calibration was fitted with it", **_SWITCH},
-    "-groups": _option("FILE|REGEX", _PATIENTS),
-    "-bad": _option("DICE", _BAD, nargs="+", action="extend"),
-    "-find": _option("SHARE", "with -bad: share of the bad scans to be flagged (default: 0.9)", type=float),
-    "-miss": _option("SHARE", "with -bad: share of all scans that may be bad and not flagged", type=float),
-    "-structures": _option("NAME", _COUNT, nargs="+"),
-    "-also": _option("N", _ALSO, type=int),
-    "--slicer": {"help": _SLICER, **_SWITCH},
-    "-recall": _option("SHARE", _RECALL, type=float),
-    "-findings": _option("STRUCTURE", _PARTS, nargs="*"),
-    "-pages": _option("WHICH", _PAGES, choices=("flagged", "all", "none"), default="flagged"),
-    "-np": _option("N", _AT_A_TIME, type=int),
-    "--quiet": {"help": "no progress bars: print errors and the last line only", **_SWITCH},
-    "--trust_checkpoint": {"help": "load all that checkpoints hold, and call what plans.json names", **_SWITCH},
+    "--allow-training-cases": _switch("also take cases that the networks were trained on"),
+    "--any_age": _switch("also take predictions that are older than the checkpoint"),
+    "-bad": _several("DICE", "a scan is bad below this Dice of any structure; STRUCTURE=DICE for one structure"),
+    "-structures": _value("NAME", "structures that count for -bad (default: all, or those that -bad names)", nargs="+"),
+    "-find": _number("SHARE", "flag enough scans to find this share of the bad ones (default: 0.9)"),
+    "-miss": _number("SHARE", "in place of -find: the share of all scans that may be bad and not flagged"),
+    "-unlike": _number(
+        "P", "report scans whose image is this improbable among calibration scans (default: 0.05)", default=0.05
+    ),
+    "-also": _count("N", "choose N more scans by chance: they show how many bad scans are not flagged"),
+    "-pages": _value("WHICH", "scans with a page: flagged (default; and the next ten), all or none", choices=_WHICH),
+    "-maps": _value(
+        "MAP", "confidence, entropy, mutual_information (no name: these), probabilities, fractional", nargs="*"
+    ),
+    "-recall": _number("SHARE", "labels that find this share of the voxels of each structure: OUT/sensitive"),
+    "-findings": _value(
+        "STRUCTURE", "structures whose parts findings.csv lists (no name: all; default: as the map says)", nargs="*"
+    ),
+    "--slicer": _switch("what the extension SegmentationReview of 3D Slicer opens: OUT/review"),
+    "--save_probabilities": _switch("the probabilities (.npz, .pkl)"),
+    "-device": _value("DEVICE", "cuda, mps, cpu, or auto (default): the first that there is", choices=_DEVICES),
+    "-step_size": _number("S", "step of the sliding window, as a share of the patch (default: 0.5)", default=0.5),
+    "--disable_tta": _switch("predict without mirroring: faster, but the calibration was fitted with it"),
+    "-np": _count("N", "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)"),
+    "--trust_checkpoint": _switch("run code that checkpoints and plans name: for models of people that you trust"),
+    "--quiet": _switch("print errors and the last line only"),
+    "--overwrite": _switch("do every case again (default: those whose files or settings changed)"),
 }
-MODEL = ("-d", "-tr", "-p", "-c", "-f")
-NETWORK = ("-device", "-step_size", "--disable_tta")
+_OPTIONS["-device"]["default"], _OPTIONS["-pages"]["default"] = _DEVICES[0], _WHICH[0]
+MODEL = "-d -c -tr -p -f"
+FLAGS = "-bad -structures -find -miss"
+NETWORK = "-device -step_size --disable_tta"
 
 
-def add_shared(parser: Any, *flags: str, **changes: Any) -> None:
-    """Adds options of the table above to the parser of a subcommand, or to a group of it; keywords replace theirs."""
-    for flag in flags:
-        parser.add_argument(flag, **_SHARED[flag] | changes)
+def add_options(
+    parser: argparse.ArgumentParser, groups: Mapping[str, str], changes: Mapping[str, str | dict[str, Any]]
+) -> None:
+    """Adds groups of options to the parser of a subcommand.
+
+    Args:
+        parser: Of the subcommand.
+        groups: Flags, with spaces between them, by the title of their group.
+        changes: Of flags the help of this command, or all of an option that other commands do not have so.
+    """
+    for title, flags in groups.items():
+        group = parser.add_argument_group(title)
+        for flag in flags.split():
+            change = changes.get(flag, {})
+            change = {"help": change} if isinstance(change, str) else change
+            change = change | {"help": title} if title == argparse.SUPPRESS else change
+            group.add_argument(flag, **_OPTIONS.get(flag, {}) | change)
 
 
 def model_of(args: argparse.Namespace) -> Path:
     """The folder of the model that ``-m``, or ``-d -tr -p -c``, name; UserError where there is none such."""
     from nnunet_nacl.nnunet.prediction_folder import model_folder
 
-    if getattr(args, "m", None) is not None:
-        return Path(args.m)
+    given = getattr(args, "m", None)
+    if (given is None) == (args.d is None):
+        raise UserError("name the model: -d DATASET -c CONFIGURATION, or -m FOLDER.")
+    if given is not None:
+        return Path(given)
     if args.c is None:
         raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
     return model_folder(args.d, args.tr, args.p, args.c)
@@ -91,11 +114,6 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
     from nnunet_nacl.nnunet.predicted import find_device
 
     return {"device": find_device(args.device), "step_size": args.step_size, "mirroring": not args.disable_tta}
-
-
-def add_flags(parser: Any) -> None:
-    """Adds the options of a review list that say which scans are flagged."""
-    add_shared(parser, "-bad", "-find", "-miss", "-structures", "-also", "--slicer")
 
 
 def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
@@ -113,32 +131,6 @@ def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, floa
         counted = some([names[key] for key in bad])
         print(one_line(f"note: {some(others)} {verb} not count: {flag} names {counted} alone."))
     return bad
-
-
-def flags_of(
-    args: argparse.Namespace, names: Mapping[str, str], quality: QualityOfMap | None, unknown: str = ""
-) -> Flags | None:
-    """What ``-bad``, ``-find``, ``-miss`` and ``-structures`` ask for; ``unknown``: why nothing is known of Dice."""
-    from nnunet_nacl.numbers.flags import Flags, share_of
-
-    if (bad := bad_of(args, names)) is None:
-        return None
-    find, miss = share_of(args.find, "-find"), share_of(args.miss, "-miss")
-    if quality is None:
-        raise UserError(f"-bad: nothing is known of Dice: {unknown}")
-    return Flags.of(quality.learned.scores, bad, names, find, miss)
-
-
-def write_for_slicer(output: Path, listed: ReviewList, images: Mapping[str, Path], ending: str) -> None:
-    """What ``--slicer`` asks for, in the order of the list; prints what to open."""
-    from nnunet_nacl.review.list_files import PAGES
-    from nnunet_nacl.review.slicer import TO_EDIT, write_mapping
-
-    folder = output / PAGES
-    kept = write_mapping(folder, output, {case: images[case] for case in listed.scans.index}, ending)
-    print(f"3D Slicer: open {folder} in SegmentationReview")
-    if kept:
-        print(f"note: {folder / TO_EDIT} keeps {len(kept)} masks of an earlier run; remove it to have them made anew.")
 
 
 def number_of_processes(given: int | None) -> int:

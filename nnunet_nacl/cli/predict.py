@@ -7,57 +7,54 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.cli.options import NETWORK, add_flags, add_shared, model_of, network_of, whole_number
+from nnunet_nacl.cli.options import FLAGS, add_options, model_of, network_of, whole_number
 
 HELP = "predict scans and list those to look at first"
 
 _DESCRIPTION = """\
-Segments scans as nnUNetv2_predict does, and in the same pass lists those that a human should check, and where.
+Segments scans as nnUNetv2_predict does and, in the same pass, lists the scans that a human should check, and where.
 example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -bad 0.7
 """
-_UNLIKE = "an image so improbable among the calibration scans is unlike them (default: %(default)s)"
+
+_EPILOG = """\
+These mean the same as in nnUNetv2_predict: -p, -chk, -step_size, -prev_stage_predictions, -npp, -nps, -part_id,
+--not_on_device, --verbose.
+"""
+_HIDDEN = "-p -chk -step_size -prev_stage_predictions -npp -nps -part_id --not_on_device --verbose"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments: nnUNetv2_predict's, with the same meaning, and ours."""
     parser.usage = "%(prog)s -i SCANS -o OUT (-d DATASET -c CONFIGURATION | -m FOLDER) [options]"
-    parser.description = _DESCRIPTION
-    add = parser.add_argument
-    add(
-        "-i",
-        metavar="SCANS",
-        required=True,
-        help="folder of images named SCAN_0000, SCAN_0001, ... (channels), or of DICOM series",
-    )
-    add("-o", metavar="OUT", required=True, help="output folder; open index.html there")
-    model = parser.add_mutually_exclusive_group(required=True)
-    add_shared(model, "-d", "-m")
-    add_shared(parser, "-c", "-tr", "-p", "-f")
-    add("-chk", metavar="NAME", help="checkpoint of the folds (default: checkpoint_final.pth)")
-    add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
-    add_flags(parser)
-    add("-unlike", metavar="P", type=float, default=0.05, help=_UNLIKE)
-    add_shared(parser, "-recall", "-findings", "-pages")
-    maps = "confidence, entropy, mutual_information (default: these), probabilities, fractional"
-    add("-maps", metavar="MAP", nargs="*", help=maps)
-    add("-codes", metavar="FILE", help='for DICOM: .json, {"liver": {"code": "10200004", "meaning": "Liver"}}')
-    axes = "for DICOM: axes of the training's images (default: as in nnUNet_preprocessed)"
-    add("-orientation", metavar="XYZ", default="", help=axes)
-    add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
-    add_shared(parser, *NETWORK)
-    add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
-    add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
-    for name, verb in (("npp", "read"), ("nps", "export")):
-        add(f"-{name}", metavar="N", type=int, help=f"processes that {verb} scans (default: nnUNet_{name}, or 3)")
-    add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
-    add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
-    add_shared(parser, "--trust_checkpoint", "--quiet")
-    add("--save_probabilities", action="store_true", help="save nnU-Net's probabilities (npz, pkl) too")
-    add("--verbose", action="store_true", help="let nnU-Net say what it does")
-    add("--overwrite", action="store_true", help="do every scan again (default: only what changed)")
-    add("--continue_prediction", action="store_true", help=argparse.SUPPRESS)  # finished scans are kept anyway
-    add("--disable_progress_bar", action="store_true", help=argparse.SUPPRESS)  # --quiet shows none either
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    groups = {
+        "the scans and the model": "-i -o -d -c -tr -f -m -map -orientation",
+        "which scans to flag": f"{FLAGS} -unlike -also",
+        "what else to write": "-pages -maps -recall -findings --slicer --save_probabilities -codes",
+        "how to run": "-device --disable_tta --any_size -num_parts --trust_checkpoint --quiet --overwrite",
+        # finished scans are kept anyway, and --quiet shows no progress bar either
+        argparse.SUPPRESS: f"{_HIDDEN} --continue_prediction --disable_progress_bar",
+    }
+    codes = 'for DICOM: a .json file, {"liver": {"code": "10200004", "meaning": "Liver"}}'
+    parts = "share the scans among N runs, each with another -part_id: 0, 1, ... (default: 1)"
+    axes = "for DICOM: axes of the training images (default: as in nnUNet_preprocessed)"
+    changes: dict[str, Any] = {
+        "-i": {"metavar": "SCANS", "required": True, "help": "folder of images, SCAN_0000.nii.gz, or of DICOM series"},
+        "-o": {"metavar": "OUT", "required": True, "help": "output folder: open index.html there"},
+        "-orientation": {"metavar": "XYZ", "default": "", "help": axes},
+        "-codes": {"metavar": "FILE", "help": codes},
+        "--any_size": {"action": "store_true", "help": "also predict scans far larger or smaller than the training's"},
+        "-num_parts": {"metavar": "N", "type": int, "default": 1, "help": parts},
+        "-chk": {"default": None},
+        "-prev_stage_predictions": {},
+        "-part_id": {"type": int, "default": 0},
+    }
+    changes |= {flag: {"type": int} for flag in ("-npp", "-nps")}
+    switches = "--not_on_device --verbose --continue_prediction --disable_progress_bar"
+    changes |= {flag: {"action": "store_true"} for flag in switches.split()}
+    add_options(parser, groups, changes)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,52 +6,58 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.cli.options import add_flags, add_shared, number_of_processes
+from nnunet_nacl.cli.options import FLAGS, add_options, number_of_processes
 from nnunet_nacl.errors import UserError
 
-HELP = "list the cases to look at first; calibrate saved predictions, write uncertainty maps"
+HELP = "list the cases to look at first, from saved predictions; see what a reader's marks say of the flags"
 
+_SEVERAL: dict[str, Any] = {"nargs": "+", "type": Path, "action": "extend", "default": []}
 _DESCRIPTION = """\
-Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities); a map of
-`nnunet_nacl calibrate` calibrates them, and predicts Dice and volumes.
+Has two uses. With -i it makes the list of cases to look at first, as `nnunet_nacl predict` does, from predictions that
+were saved with their probabilities. With -back it reads what came of a list: a reader's marks, and corrected labels.
 """
 
 _EPILOG = """\
 examples:
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -bad 0.8 -maps
   nnunet_nacl review -back out -marks marks.csv -corrected corrected
-Research software, not for clinical use.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    parser.usage = "%(prog)s (-i FOLDER | -back OUT) [-o FOLDER] [options]"
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
-    add = parser.add_argument
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("-i", metavar="FOLDER", help="predictions, with their probabilities")
-    back = "what came of the flags in this folder: outcome.json, outcome.html"
-    given.add_argument("-back", metavar="OUT", type=Path, help=back)
-    marks = "with -back: marks of pages, or annotations.csv of SegmentationReview; the last counts"
-    add("-marks", metavar="FILE", nargs="+", type=Path, action="extend", default=[], help=marks)
-    add("-corrected", metavar="FOLDER", type=Path, help="with -back: corrected labels of some scans, named like theirs")
-    add("-o", metavar="FOLDER", help="output folder, not inside a folder of predictions")
-    add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add("-maps", metavar="MAP", nargs="*", help="write maps: confidence, entropy (no name: these), probabilities")
-    add_shared(parser, "-recall", "-findings", "-pages")
-    add_flags(parser)
-    add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
-    add_shared(parser, "-np", "-djfile", "-pfile", "--trust_checkpoint", "--quiet")
-    add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
+    parser.usage = (
+        "%(prog)s -i PREDICTIONS -o OUT [options]\n       %(prog)s -back OUT [-marks FILE ...] [-corrected FOLDER]"
+    )
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    groups = {
+        "make a list from saved predictions": "-i -o -map -djfile -pfile",
+        "make a list: which cases to flag": f"{FLAGS} -also",
+        "make a list: what else to write": "-pages -maps -recall -findings --slicer --save_probabilities",
+        "make a list: how to run": "-np --trust_checkpoint --quiet --overwrite",
+        "see what came of a list": "-back -marks -corrected",
+    }
+    marks = "marks saved by the pages, or annotations.csv of SegmentationReview; the last one counts"
+    corrected = "corrected labels of some scans, named like the predictions"
+    changes: dict[str, Any] = {
+        "-i": {"metavar": "PREDICTIONS"},
+        "-o": {"metavar": "OUT", "help": "output folder: open index.html there; not inside a folder of predictions"},
+        "-map": "calibration_map.json, which calibrates the probabilities and predicts Dice and volumes",
+        "-back": {"metavar": "OUT", "type": Path, "help": "folder of a list; outcome.html there shows the outcome"},
+        "-maps": "confidence, entropy (no name: these two), probabilities",
+        "-marks": {**_SEVERAL, "metavar": "FILE", "help": marks},
+        "-corrected": {"metavar": "FOLDER", "type": Path, "help": corrected},
+    }
+    add_options(parser, groups, changes)
 
 
 def run(args: argparse.Namespace) -> int:
     """Reviews; exit status 1 if some cases could not be done."""
-    answers = bool(args.marks or args.corrected)
-    if bool(args.back) != answers:
+    if bool(args.back) == bool(args.i):
+        raise UserError("give -i PREDICTIONS, to make a list, or -back OUT, to see what came of one.")
+    if bool(args.back) != bool(args.marks or args.corrected):
         raise UserError("-back OUT, the folder of a list, goes with -marks FILE or -corrected FOLDER, or both.")
     if bool(args.back) == bool(args.o):
         raise UserError("give -o FOLDER." if args.o is None else "-back writes into its own folder; leave out -o.")

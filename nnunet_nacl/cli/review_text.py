@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.cli.options import flags_of, report_problems, whole_number, write_for_slicer
+from nnunet_nacl.cli.options import bad_of, report_problems, whole_number
 from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
-from nnunet_nacl.numbers.flags import share_of
+from nnunet_nacl.numbers.flags import Flags, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.show.tables import text_of
 
@@ -52,12 +52,17 @@ def work_of(
 
     calibration, quality, why_not = opened
     maps = () if args.maps is None else choose_maps(args.maps, n_networks)
-    flags, sensitive = flags_of(args, data.labels.structures, quality, why_not), None
+    names, flags, sensitive = data.labels.structures, None, None
+    if (bad := bad_of(args, names)) is not None:
+        if quality is None:
+            raise UserError(f"-bad: nothing is known of Dice: {why_not}")
+        shares = share_of(args.find, "-find"), share_of(args.miss, "-miss")
+        flags = Flags.of(quality.learned.scores, bad, names, *shares)
     if (recall := share_of(args.recall, "-recall")) is not None:
         if quality is None:
             raise UserError(f"-recall: nothing is known of what labels miss: {why_not}")
         several = n_networks > 1 or args.subcommand == "review"  # which is not told
-        sensitive = quality.sensitive(recall, data.labels.structures, several)
+        sensitive = quality.sensitive(recall, names, several)
     if not 0 < unlike < 1:
         raise UserError(f"-unlike is a probability, above 0 and below 1, got {unlike:g}.")
     return Delivery(
@@ -82,7 +87,8 @@ def deliver_as_asked(
     """
     from nnunet_nacl.nnunet.output import SENSITIVE
     from nnunet_nacl.review.deliver import NOT_YET, deliver
-    from nnunet_nacl.review.slicer import check_images
+    from nnunet_nacl.review.list_files import PAGES
+    from nnunet_nacl.review.slicer import TO_EDIT, check_images, write_mapping
 
     name, output = "scan" if args.subcommand == "predict" else "case", delivery.output
     run = replace(run, command=shlex.join(["nnunet_nacl", *args.argv]))
@@ -96,7 +102,13 @@ def deliver_as_asked(
         raise
     print_list(listed, output, name)
     if args.slicer:
-        write_for_slicer(output, listed, images, listed.about.file_ending)
+        folder = output / PAGES
+        mapped = {case: images[case] for case in listed.scans.index}
+        kept = write_mapping(folder, output, mapped, listed.about.file_ending)
+        print(f"3D Slicer: open {folder} in SegmentationReview")
+        if kept:
+            where = folder / TO_EDIT
+            print(f"note: {where} keeps {len(kept)} masks of an earlier run; remove it to have them made anew.")
     print(f"segmentations: {output}")
     if delivery.aims.sensitive:
         print(delivery.aims.sensitive.text(str(output / SENSITIVE)))

@@ -41,8 +41,8 @@ def _overview() -> str:
         *(f"  {name}" for name in NAMED_TRAINERS if name.startswith(f"{PREFIX}Dice")),
         f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
         "",
-        "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
-        "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
+        "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; nnU-Net's schedule and optimiser unless a",
+        "token says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
         "",
         grammar(),
     ]

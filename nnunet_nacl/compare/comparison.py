@@ -1,11 +1,11 @@
-"""What is compared on each data set, column by column; the means, intervals and tests that follow."""
+"""What is compared on a data set, column by column; the means, intervals and tests that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,16 +13,9 @@ import pandas as pd
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
 from nnunet_nacl.case.record import CaseRecord, scores, table
 from nnunet_nacl.compare.entries import Entry, Options
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
-from nnunet_nacl.numbers.statistics import (
-    FEWEST_FOR_A_TEST,
-    Interval,
-    PairedDifference,
-    holm,
-    mean_interval,
-    paired_difference,
-)
+from nnunet_nacl.numbers.learned_quality import DICE
+from nnunet_nacl.numbers.statistics import PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
@@ -32,8 +25,7 @@ MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 OVERLAP = {"Dice": ("DSC", "higher", ""), "HD95_mm": ("HD95", "lower", "mm")}
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """One number of each case, as comparison.json describes it."""
 
     title: str  # metric and what it was measured on, for people
@@ -41,56 +33,65 @@ class Column:
     better: str  # `lower` or `higher`
     unit: str  # `mm` or empty
     metric: str  # `Dice`, `HD95_mm`, or one of CALIBRATION_METRICS
-    mask: str | None = None  # of a calibration metric
-    structure: str | None = None  # nnU-Net's key of one structure; None for all together
-
-    @property
-    def family(self) -> str | None:
-        """The table whose tests are corrected together with this column's; None if it is not tested.
-
-        ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE
-        only the foreground's is tested, the paper's: with it on five more masks all other tests would lose power.
-        """
-        if self.group == "discrimination":
-            return "discrimination"
-        if f"{self.metric}:{self.mask}" in MAIN_COLUMNS:
-            return "calibration"
-        return "calibration_masks" if CALIBRATION_METRICS[self.metric].tested else None
+    mask: str | None  # of a calibration metric
+    structure: str | None  # nnU-Net's key of one structure; None for all together
+    family: str | None  # the table whose tests are corrected together with this column's; None if it is not tested
 
 
-def make_columns(structures: Iterable[Mapping[str, str]]) -> dict[str, Column]:
-    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of each data set's structures.
+def make_columns(structures: Mapping[str, str]) -> dict[str, Column]:
+    """All columns by id, ``Dice``, ``Dice:1``, ``ECE:foreground``, ..., by the names of the structures.
 
-    A title holds a structure's name where all data sets with that key agree on it, else the key.
+    ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE only
+    the foreground's is tested, the paper's: with it on six more masks all other tests would lose power.
     """
-    names: dict[str | None, str] = {None: ""}
-    for key, name in (item for names_by_key in structures for item in names_by_key.items()):
-        names[key] = name if names.get(key, name) == name else f"structure {key}"
-    result = {}
+    names: dict[Any, str] = {None: "", **structures}
+    result, group = {}, "discrimination"
     for metric, (short, better, unit) in OVERLAP.items():
-        for structure, name in names.items():
+        for key, name in names.items():
             title = f"{short} {name}".rstrip() + (f" ({unit})" if unit else "")
-            column_id = f"{metric}:{structure}" if structure else metric
-            result[column_id] = Column(title, "discrimination", better, unit, metric, structure=structure)
-    for name, shown in CALIBRATION_METRICS.items():
-        result |= {f"{name}:{m}": Column(f"{shown.title} {m}", "calibration", "lower", "", name, m) for m in MASKS}
+            column = Column(title, group, better, unit, metric, None, key, group)
+            result[f"{metric}:{key}" if key else metric] = column
+    for metric, shown in CALIBRATION_METRICS.items():
+        for mask in MASKS:
+            name, title = f"{metric}:{mask}", f"{shown.title} {mask}"
+            family = "calibration" if name in MAIN_COLUMNS else "calibration_masks" if shown.tested else None
+            result[name] = Column(title, "calibration", "lower", "", metric, mask, None, family)
     return result
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """One data set as all entries saw it."""
+class Promises(NamedTuple):
+    """What is promised of a model's cases, beside what is true."""
 
-    name: str  # nnU-Net's name
-    folds: Sequence[str]  # of the models; empty where only paths are compared
+    table: pd.DataFrame  # a row for each case and structure; intervals of predicted Dice where other cases taught them
+    caveats: Sequence[str] = ()  # what must be said beside the intervals
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether other cases taught how far predicted Dice is off."""
+        return DICE[1] in self.table
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models, the first of which is the reference, on one data set; from ``regions`` on, what measuring them tells."""
+
+    name: str  # nnU-Net's, of the data set
+    folds: Sequence[str]  # of the models; empty where only folders are compared
     options: Options = Options()
     entries: Sequence[Entry] = ()  # with their folders
     notes: Sequence[str] = ()  # sentences for every output
-    regions: bool = False  # from here on what is known once all is measured: whether the heads are sigmoid regions
+    bad: Mapping[str, float] | None = None  # the Dice below which a case is bad, by nnU-Net's key
+    regions: bool = False  # whether the heads are sigmoid regions
     structures: Mapping[str, str] = field(default_factory=dict)  # names by nnU-Net's key
     settings: EvaluationSettings = EvaluationSettings()
     records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)  # by entry, of the cases that all have
     patients: Mapping[str, str] = field(default_factory=dict)  # by case; empty where each case is its own
+    promises: Mapping[str, Promises] = field(default_factory=dict)  # by entry
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Label of each entry by name."""
+        return {entry.name: entry.label for entry in self.entries}
 
     @property
     def cases(self) -> list[str]:
@@ -104,7 +105,7 @@ class Dataset:
 
     @property
     def unit(self) -> str:
-        """What is drawn for intervals and counted in tests."""
+        """What intervals resample and tests count."""
         return "patients" if self.patients else "cases"
 
     @property
@@ -124,16 +125,21 @@ class Dataset:
         folds = f"fold{'s' * (len(self.folds) > 1)} {', '.join(self.folds)}" if self.folds else ""
         return ", ".join(filter(None, (self.name, self.options.configuration, folds, self.size)))
 
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Number and seed of the bootstrap's samples, and the patients that it resamples, as arguments."""
+        return {"n_bootstrap": self.options.n_bootstrap, "seed": self.options.seed, "groups": self.groups}
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """What is compared, by id."""
+        return make_columns(self.structures)
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row for each entry, case and structure, see :func:`nnunet_nacl.case.record.table`."""
         parts = {name: table(records) for name, records in self.records.items()}
         return pd.concat(parts, names=["entry"]).reset_index("entry").reset_index(drop=True)
-
-    @cached_property
-    def columns(self) -> dict[str, Column]:
-        """The columns that this data set has, by id, titles with its own names of structures."""
-        return make_columns([self.structures])
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -165,112 +171,37 @@ class Dataset:
             result[metric] = result[[f"{metric}:{key}" for key in self.structures]].dropna(axis="columns").mean(axis=1)
         return result
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Entries, the first of which is the reference, on one or more data sets, each with the records of all entries.
-
-    UserError where two data sets were evaluated with other bins.
-    """
-
-    entries: Sequence[Entry]
-    datasets: Sequence[Dataset]
-    n_bootstrap: int = 10_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        bins = {dataset.name: dataset.settings.n_bins for dataset in self.datasets}
-        if len(set(bins.values())) > 1:
-            listed = ", ".join(f"{name} {n}" for name, n in bins.items())
-            raise UserError(f"evaluated with other bins ({listed}); run `nnunet_nacl evaluate` with the same -bins.")
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Label of each entry by name."""
-        return {entry.name: entry.label for entry in self.entries}
-
-    def id_of(self, kind: str, dataset: Dataset) -> str:
-        """Name of the files of a table or figure of a data set: among several, it has the data set's name in it."""
-        return f"{kind}_{dataset.name}" if len(self.datasets) > 1 else kind
-
-    @property
-    def notes(self) -> list[str]:
-        """Sentences for every output."""
-        return [note for dataset in self.datasets for note in (*dataset.notes, *_few(dataset))]
-
-    @cached_property
-    def columns(self) -> dict[str, Column]:
-        """The columns of all data sets, by id."""
-        return make_columns([dataset.structures for dataset in self.datasets])
-
-    @property
-    def draws(self) -> dict[str, Any]:
-        """Number and seed of the bootstrap's draws, as arguments."""
-        return {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
-
-    @cached_property
-    def means(self) -> dict[tuple[str, str, str], Interval]:
-        """By data set, column and entry: mean over the cases with a value, and its interval."""
-        return {
-            (dataset.name, column, name): mean_interval(values, groups=dataset.groups, **self.draws)
-            for dataset in self.datasets
-            for (column, name), values in dataset.values.items()
-        }
-
     @cached_property
     def statistics(self) -> pd.DataFrame:
-        """Every tested difference to the first entry, in the order of the columns.
+        """Every tested difference to the first entry, in the order of the columns, as comparison.json has them.
 
-        ``dataset``, ``column``, ``trainer`` and ``reference`` say what is compared, ``family`` which tests were
-        corrected together; then come the fields of :class:`~nnunet_nacl.numbers.statistics.PairedDifference`;
-        ``p_holm`` is p after Holm's correction, NaN where no test was made, and ``verdict`` is :func:`verdict_of`.
+        ``p_holm`` is p after Holm's correction over the family, NaN where no test was made. ``verdict``: ``better`` or
+        ``worse`` where it is below 0.05, ``mixed`` where the mean difference then points the other way than the ranks,
+        that is than most cases do; else ``none``; ``untested`` with too few cases.
         """
         reference, rows = self.entries[0].name, []
-        tested = [entry.name for entry in self.entries if entry.ranked and entry.name != reference]
-        for dataset in self.datasets:
-            for column_id, column in dataset.columns.items():
-                family, values = column.family, dataset.values[column_id]
-                if family is None or (column.structure is not None and len(dataset.structures) == 1):
-                    continue  # a single structure is the mean as well
-                for name in tested:
-                    paired = paired_difference(values[reference], values[name], groups=dataset.groups, **self.draws)
-                    rows.append((dataset.name, column_id, family, name, reference, *astuple(paired)))
+        tested = [entry.name for entry in self.entries[1:] if entry.ranked]
+        for column_id, column in self.columns.items():
+            if not column.family or (column.structure and len(self.structures) == 1):
+                continue  # a single structure is the mean as well
+            for name in tested:
+                paired = paired_difference(*(self.values[column_id][one] for one in (reference, name)), **self.draws)
+                rows.append((self.name, column_id, column.family, name, reference, *astuple(paired)))
         result = pd.DataFrame(rows, columns=_TESTS)
-        result["p_holm"] = result.groupby(["dataset", "family"]).p.transform(holm)
-        better = [self.columns[column].better for column in result["column"]]
-        result["verdict"] = [verdict_of(row, row.p_holm, up) for row, up in zip(result.itertuples(), better)]
-        return result
+        up = np.array([self.columns[column].better == "higher" for column in result["column"]], bool)
+        lower, higher = result.pop("n_lower"), result.pop("n_higher")
+        result["n_better"], result["n_worse"] = higher.where(up, lower), lower.where(up, higher)
+        result["n_equal"] = result.n_patients - lower - higher
+        result["p_holm"] = p = result.groupby("family").p.transform(holm)
+        against = result.difference * result.rank_biserial <= 0
+        said = [p.isna(), p >= ALPHA, against, (result.difference > 0) == up]
+        return result.assign(verdict=np.select(said, ["untested", "none", "mixed", "better"], "worse"))
 
-    def tests(self, dataset: Dataset) -> pd.DataFrame:
-        """Rows of :attr:`statistics` of one data set."""
-        return self.statistics[self.statistics.dataset == dataset.name]
-
-    def powerless(self, dataset: Dataset) -> list[str]:
+    @property
+    def powerless(self) -> list[str]:
         """Families of tests in which no result can pass: the smallest possible p times their number is 0.05 or more.
 
         The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
         """
-        families = self.tests(dataset).query("verdict != 'untested'").groupby("family", sort=False).n_patients
+        families = self.statistics.query("verdict != 'untested'").groupby("family", sort=False).n_patients
         return [family for family, sizes in families if len(sizes) * 2.0 ** (1 - sizes.max()) >= ALPHA]
-
-
-def verdict_of(paired: Any, p_holm: float, better: str) -> str:
-    """What a test says of a method, by its :class:`~nnunet_nacl.numbers.statistics.PairedDifference` and p.
-
-    ``better`` or ``worse`` than the reference where ``p_holm`` is below 0.05; ``mixed`` where the mean difference then
-    points the other way than the ranks, that is than most cases do; else ``none``; ``untested`` with too few cases.
-    """
-    if np.isnan(p_holm):
-        return "untested"
-    if p_holm >= ALPHA:
-        return "none"
-    if paired.difference * paired.rank_biserial <= 0:
-        return "mixed"
-    return "better" if (paired.difference > 0) == (better == "higher") else "worse"
-
-
-def _few(dataset: Dataset) -> list[str]:
-    if dataset.n_patients >= FEWEST_FOR_A_TEST:
-        return []
-    intervals = "intervals are too narrow to rely on." if dataset.n_patients > 1 else "there are no intervals."
-    return [f"{dataset.name}: only {dataset.size}, fewer than {FEWEST_FOR_A_TEST}: no test is made, and {intervals}"]

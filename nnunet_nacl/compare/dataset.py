@@ -1,11 +1,10 @@
-"""Finds the predictions of each entry on a data set, and aligns their cases; and what is promised of these."""
+"""Finds the predictions of each model on a data set, and aligns their cases; and what is promised of these."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from nnunet_nacl.calibrate.workflow import read_groups
 from nnunet_nacl.case.case import EvaluationSettings, Labels
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS
-from nnunet_nacl.compare.comparison import Dataset
+from nnunet_nacl.compare.comparison import Comparison, Promises
 from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import checksum
@@ -23,13 +22,13 @@ from nnunet_nacl.nnunet import prediction_folder as places
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.numbers.learned_quality import DICE, predict_dice_parts
+from nnunet_nacl.numbers.learned_quality import predict_dice_parts
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.presence import LearnedPresence, learn_presence
+from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 
 
-def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Dataset:
+def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Comparison:
     """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
     UserError where something is missing, belongs to another data set, or has cases on which its networks were trained.
@@ -50,7 +49,7 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> D
     if not name:
         named = (entry.first.plans.get("dataset_name") for entry in entries)
         name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
-    return Dataset(name, tuple(folds), options, entries, notes)
+    return Comparison(name, tuple(folds), options, entries, notes)
 
 
 def _find_models(dataset: str, entries: Sequence[Entry], options: Options) -> tuple[str, dict[str, Path], list[str]]:
@@ -113,10 +112,8 @@ def _of_model(entry: Entry, model: Path, dataset: str, folds: Sequence[str]) -> 
 
 
 def _of_folder(entry: Entry, options: Options) -> Entry:
-    path = entry.path or Path()
-    folder = PredictionFolder.open(
-        path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
-    )
+    path, references = entry.path or Path(), options.references
+    folder = PredictionFolder.open(path, references, dataset_json=options.dataset_json, plans=options.plans_json)
     return replace(entry, folders={places.validated_fold(path): folder})
 
 
@@ -141,7 +138,7 @@ def part_maps(model: Entry) -> dict[str, LogOddsMap]:
 
 
 def check_training_cases(entry: Entry, allowed: bool) -> list[str]:
-    """Notes on what was trained on an entry's cases, or fitted to them; UserError for networks that certainly were."""
+    """Notes on what was trained on cases, or fitted to them; UserError for networks that certainly were."""
     label, notes = entry.label, []
     for fold, cases in entry.cases().items():
         certain, why = _trained_on(entry.folders[fold], fold, set(cases))
@@ -189,33 +186,45 @@ def _counted(cases: set[str]) -> str:
     return f"{len(cases)} of them ({some(sorted(cases), 3)}) {'is' if len(cases) == 1 else 'are'}"
 
 
-def align(dataset: Dataset) -> Dataset:
-    """The cases that all entries have in common; what was not measured yet, or has changed, is measured first.
+def align(located: Comparison) -> Comparison:
+    """The cases that all have in common; what was not measured yet, or has changed, is measured first.
 
     All are measured with the settings of the records that are there already, so that a user's choice of masks is kept.
     UserError where predictions cannot be evaluated, or not be compared with the others.
     """
-    options, settings = dataset.options, _common_settings(dataset.entries)
-    labels, by_entry, problems = _common_labels(dataset.entries), {}, list[tuple[str, str, str]]()
-    for entry in dataset.entries:
-        name, work = entry.name, Work(settings=settings, with_sample=entry.calibrated)
-        jobs, title = options.num_processes, entry.label
-        found = measure_folders(entry.folders, work, jobs=jobs, chill=False, title=title)
-        records = [under(record, entry.maps[case]) if entry.maps else record for case, record in found.records.items()]
-        by_entry[name] = pd.Series(dict(zip(found.records, records)), dtype=object)
-        problems += [(name, *problem) for problem in found.problems.items()]
+    options, settings = located.options, _common_settings(located.entries)
+    labels, by_entry, problems = _common_labels(located.entries), {}, list[tuple[str, str, str]]()
+    for entry in located.entries:
+        work = Work(settings=settings, with_sample=entry.calibrated)
+        found = measure_folders(entry.folders, work, jobs=options.num_processes, chill=False, title=entry.label)
+        records = {
+            case: under(record, entry.maps[case]) if entry.maps else record for case, record in found.records.items()
+        }
+        by_entry[entry.name] = pd.Series(records, dtype=object)
+        problems += [(entry.name, *problem) for problem in found.problems.items()]
     by_case = pd.DataFrame(by_entry)
-    common, left_out = _common_cases(dataset, by_case, problems)
-    patients, unread = _patients(dataset, common)
-    return replace(
-        dataset,
+    common, left_out = _common_cases(located, by_case, problems)
+    patients, unread = _patients(located, common)
+    aligned = replace(
+        located,
         regions=labels.regions,
         structures=labels.structures,
         settings=settings,
         records={name: by_case.loc[common, name].tolist() for name in by_case},
         patients=patients,
-        notes=[*dataset.notes, *left_out, *unread],
     )
+    notes = [*located.notes, *left_out, *unread, *few_cases(aligned)]
+    return replace(aligned, notes=notes, promises=promises_of(aligned))
+
+
+def few_cases(comparison: Comparison) -> list[str]:
+    """A note where there are too few patients for a test."""
+    if comparison.n_patients >= FEWEST_FOR_A_TEST:
+        return []
+    intervals = "intervals are too narrow to rely on." if comparison.n_patients > 1 else "there are no intervals."
+    return [
+        f"{comparison.name}: only {comparison.size}, fewer than {FEWEST_FOR_A_TEST}: no test is made, and {intervals}"
+    ]
 
 
 def _common_settings(entries: Sequence[Entry]) -> EvaluationSettings:
@@ -233,21 +242,20 @@ def _common_settings(entries: Sequence[Entry]) -> EvaluationSettings:
 
 
 def _common_labels(entries: Sequence[Entry]) -> Labels:
-    """The structures; UserError where two entries have others."""
-    labels = [entry.first.labels for entry in entries]
-    for entry, other in zip(entries, labels):
-        if (other.structures, other.regions) != (labels[0].structures, labels[0].regions):
-            these, others = (
-                ", ".join(f"{key} {text}" for key, text in x.structures.items()) for x in (other, labels[0])
-            )
+    """The structures; UserError where two have others."""
+    first, *others = [entry.first.labels for entry in entries]
+    for entry, labels in zip(entries[1:], others):
+        if (labels.structures, labels.regions) != (first.structures, first.regions):
+            these, those = (", ".join(f"{k} {name}" for k, name in x.structures.items()) for x in (labels, first))
             raise UserError(
-                f"{entry.name} has the structures {these}, the first entry {others}; compare models of the same labels."
+                f"{entry.name} has the structures {these}, {entries[0].name} has {those}; compare models of the same "
+                "labels."
             )
-    return labels[0]
+    return first
 
 
 def _common_cases(
-    dataset: Dataset, by_case: pd.DataFrame, problems: Sequence[tuple[str, str, str]]
+    located: Comparison, by_case: pd.DataFrame, problems: Sequence[tuple[str, str, str]]
 ) -> tuple[list[str], list[str]]:
     """The cases that all have, and a note where some are left out."""
     broken = {case for _, case, _ in problems if not case.startswith("fold ")}  # of a whole fold nothing was measured
@@ -258,23 +266,22 @@ def _common_cases(
         return common, []
     counts = (f"{name} lacks {len(cases)} of {len(lacks)} cases: {some(cases)}" for name, cases in lacking.items())
     listed = f"{'; '.join(counts)}."
-    if common and dataset.options.allow_missing:
-        kept = f"compared on the {len(common)} of {len(lacks)} cases that all entries have"
-        return common, [f"{dataset.name}: {kept}. {listed}"]
+    if common and located.options.allow_missing:
+        return common, [f"{located.name}: compared on the {len(common)} of {len(lacks)} cases that all have. {listed}"]
     advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
     advice = advice if common else "No case is left to compare."
     why = {case: text.replace(", or pass --chill", "") for name, case, text in problems if name in lacking}
-    raise UserError(f"{dataset.name}: {listed} {advice}{list_problems(why)}")
+    raise UserError(f"{located.name}: {listed} {advice}{list_problems(why)}")
 
 
-def _patients(dataset: Dataset, cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own.
 
     And a note on each map that cannot be read: it may know of patients.
     """
-    patients, notes, groups = read_groups(dataset.options.groups, cases), list[str](), dict[str, str]()
-    if dataset.options.groups is None:
-        for path in sorted({entry.map_path for entry in dataset.entries if entry.is_model}):
+    patients, notes, groups = read_groups(located.options.groups, cases), list[str](), dict[str, str]()
+    if located.options.groups is None:
+        for path in sorted({entry.map_path for entry in located.entries if entry.is_model}):
             try:
                 groups = groups or (CalibrationMap.load(path).fitted.groups if path.is_file() else {})
             except UserError as error:
@@ -283,42 +290,23 @@ def _patients(dataset: Dataset, cases: Sequence[str]) -> tuple[dict[str, str], l
     return patients if len(set(patients.values())) < len(patients) else {}, notes
 
 
-class Promises(NamedTuple):
-    """What is promised of an entry's cases, beside what is true."""
-
-    table: pd.DataFrame  # a row for each case and structure; intervals of predicted Dice where other cases taught them
-    caveats: Sequence[str] = ()  # what must be said beside the intervals
-    presence: LearnedPresence | None = None  # learned before a map, so None for a model as its map leaves it
-
-    @property
-    def has_intervals(self) -> bool:
-        """Whether other cases taught how far predicted Dice is off."""
-        return DICE[1] in self.table
-
-
-def promises_of(dataset: Dataset) -> dict[str, Promises]:
+def promises_of(comparison: Comparison) -> dict[str, Promises]:
     """By name of every entry; those of a calibrated model, and of folders that a map calibrated, may have intervals.
 
     What a model's map learned, it learned from the validation cases. So of each of these the same is learned again from
     the parts of the cross-fit that the case is not in; a patient's cases lie in one part, and count as one. Of other
     cases, in folders that `nnunet_nacl review -map` wrote, the map that they name is asked as it is.
     """
-    patients, result = dict(zip(dataset.cases, dataset.groups or dataset.cases)), {}
-    by_entry = dict(list(dataset.table.groupby("entry", sort=False)))
-    for entry in dataset.entries:
-        name, rows = entry.name, by_entry[entry.name]
+    cases, result = comparison.cases, {}
+    for entry in comparison.entries:
+        rows, caveats = comparison.table[comparison.table.entry == entry.name], []
         if entry.calibrated:
-            learned = CalibrationMap.load(entry.map_path)
-            fitted = learned.fitted
-            if learned.learned is not None and fitted.part_of.keys() >= set(dataset.cases):
+            learned, fitted = (found := CalibrationMap.load(entry.map_path)).learned, found.fitted
+            if learned is not None and fitted.part_of.keys() >= set(cases):
                 rows = predict_dice_parts(rows, fitted.groups, fitted.part_of)
-            result[name] = Promises(rows)
-            continue
-        presence, quality = learn_presence(rows, patients), None if entry.is_model else _asked(entry.first)
-        if quality:
-            result[name] = Promises(quality.learned.predict_dice(rows), quality.caveats(dataset.cases), presence)
-        else:
-            result[name] = Promises(rows, (), presence)
+        elif not entry.is_model and (quality := _asked(entry.first)):
+            rows, caveats = quality.learned.predict_dice(rows), quality.caveats(cases)
+        result[entry.name] = Promises(rows, caveats)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Reads what is to be compared from the command line (models or folders), and gives each entry a short label."""
+"""Reads the models and folders that are to be compared from the command line, and gives each a short label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, recorded_case
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.training.grammar import STOCK
 
-STOCK_LABEL = "Dice + CE (stock)"
+_DEFAULT = " (default)"
+DEFAULT_LABEL = f"Dice + CE{_DEFAULT}"
+"""Of nnU-Net's own loss."""
 CALIBRATED = "+calibrated"
 """What may follow a trainer's name: its predictions are compared as their calibration map leaves them."""
 _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
@@ -25,7 +27,7 @@ _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 @dataclass(frozen=True)
 class Entry:
-    """One method of a comparison."""
+    """One model or folder of a comparison."""
 
     name: str  # unique among those compared: the trainer's class name, or the path as it was given
     label: str  # what people read, unique too
@@ -33,9 +35,7 @@ class Entry:
     path: Path | None = None  # of the model or the predictions; None finds the model in nnUNet_results
     calibrated: bool = False  # a model's predictions are compared as its calibration map leaves them
     ranked: bool = True  # it takes part in tests, and can be called best; not if it knows the truth
-    folders: Mapping[str, PredictionFolder] = field(
-        default_factory=dict
-    )  # by fold that they validate, or ""; on one data set
+    folders: Mapping[str, PredictionFolder] = field(default_factory=dict)  # by fold that they validate, or ""
     maps: Mapping[str, LogOddsMap] = field(default_factory=dict)  # by case, of a calibrated one
 
     @property
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def source(self) -> str:
-        """What two entries must not share, but for the map."""
+        """What no two may share, but for the map."""
         return os.path.realpath(self.path) if self.path else self.trainer or ""
 
     @property
@@ -76,11 +76,13 @@ class Options:
     allow_missing: bool = False  # compare, with a note, on what is common to all, where folds or cases are missing
     allow_training_cases: bool = False  # compare, with a note, cases on which a network was trained
     groups: str | None = None  # which cases are of one patient, as `-groups` says; None: as the models' maps say
+    n_bootstrap: int = 10_000
+    seed: int = 0
     num_processes: int = 1
 
 
 def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] = ()) -> list[Entry]:
-    """The entries of a command line, pairs of flag and value, in their order, each with a label of its own.
+    """What a command line names, pairs of flag and value, in their order, each with a label of its own.
 
     After ``-tr`` stands a trainer's name or the path of a model folder (one that holds ``fold_X``), either with
     ``+calibrated`` behind it; after ``-i`` a folder of predictions; ``LABEL=`` may stand before each. ``unranked`` are
@@ -95,33 +97,31 @@ def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] =
             "`nnunet_nacl evaluate` for one."
         )
     for i, entry in enumerate(entries):
-        if (entry.source, entry.calibrated) in ((other.source, other.calibrated) for other in entries[:i]):
+        if any((entry.source, entry.calibrated) == (other.source, other.calibrated) for other in entries[:i]):
             raise UserError(f"{arguments[i][0]} names {entry.name} twice; name each trainer or folder once.")
-        if entry.label and entry.label in (other.label for other in entries[:i]):
+        if entry.label and any(entry.label == other.label for other in entries[:i]):
             raise UserError(f"the label {entry.label!r} is given twice; labels must differ.")
-    titles = {entry.source: entry.trainer or _title(Path(entry.source)) for entry in entries}
-    # a folder that is no trainer's has no settings, so it is not asked which of them all share
-    trainers = [source for source, title in titles.items() if title.startswith(PREFIX)]
-    titles |= zip(trainers, short_labels([titles[source] for source in trainers]))
-    taken = {entry.label for entry in entries}
+    named = {entry.source: entry.trainer for entry in entries if entry.trainer}
+    titles = dict(zip(named, short_labels(list(named.values()))))
+    taken, alone = {entry.label for entry in entries}, len({entry.source for entry in entries}) == 1
     for i, entry in enumerate(entries):
-        label = titles[entry.source]
-        if len(titles) == 1:  # then its map is all that differs
+        label = titles.get(entry.source) or Path(entry.source).name
+        if alone:  # then its map is all that differs
             label = "calibrated" if entry.calibrated else "as trained"
         elif entry.calibrated:
-            label = f"{label.replace(' (stock)', '')}, calibrated"
+            label = f"{label.replace(_DEFAULT, '')}, calibrated"
         label = entry.label or _different(label, taken)
         entries[i] = replace(entry, label=label, ranked=label not in unranked)
     labels = [entry.label for entry in entries]
     if unknown := [label for label in unranked if label not in labels]:
         raise UserError(f"-unranked {unknown[0]}: not among those compared: {'; '.join(labels)}.")
     if not any(entry.ranked for entry in entries):
-        raise UserError("-unranked names every entry; leave one to test.")
+        raise UserError("-unranked names all that is compared; leave one to test.")
     return entries
 
 
 def _read(flag: str, argument: str) -> Entry:
-    """The entry; its label is empty where none is given."""
+    """Its label is empty where none is given."""
     label, separator, rest = argument.partition("=")
     if not separator or Path(argument).exists():
         label, rest = "", argument
@@ -146,19 +146,11 @@ def _read(flag: str, argument: str) -> Entry:
     return Entry(name, label, parts[0], path, calibrated)
 
 
-def _title(path: Path) -> str:
-    """What tells a path from others: the trainer of a model's fold, else the folder's own name."""
-    names = [
-        folder.name for folder in (path, *path.parents) if folder.name != "validation" and not places.fold_of(folder)
-    ]
-    return names[0].split("__")[0] or str(path)
-
-
 def short_labels(trainers: Sequence[str]) -> list[str]:
     """Labels for people, by class name: the loss, and the tokens in which the trainers differ.
 
     ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as ``Dice + X`` and
-    nnU-Net's own loss as ``Dice + CE (stock)``. Other packages' names are shown as they are; equal labels get a number.
+    nnU-Net's own loss as ``Dice + CE (default)``; other packages' names as they are; equal labels get a number.
     """
     matches = [_METHOD.match(trainer) for trainer in trainers]
     tokens = [trainer.split("_")[1:] if match else [] for trainer, match in zip(trainers, matches)]
@@ -169,8 +161,8 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
         dice, method = match[1] or trainer == PREFIX, match[2] or STOCK.method
-        stock = dice and method == STOCK.method and "anneal" not in words
-        method = STOCK_LABEL if stock else f"{'Dice + ' if dice else ''}{method}"
+        is_default = dice and method == STOCK.method and "anneal" not in words
+        method = DEFAULT_LABEL if is_default else f"{'Dice + ' if dice else ''}{method}"
         labels.append(" ".join([method, *(token for token in words if token not in shared)]))
     return [_different(label, taken) for label in labels]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
-from nnunet_nacl.compare.comparison import MAIN_COLUMNS, Comparison, Dataset
-from nnunet_nacl.compare.dataset import Promises
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.compare.comparison import MAIN_COLUMNS, Comparison
+from nnunet_nacl.compare.tables import named_after
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE, coverage
@@ -33,92 +32,87 @@ FIGURES = "figures"
 """Folder beside comparison.json."""
 
 
-_Figure = tuple[str, str, str, str, Callable[..., Path]]  # kind, title, caption, alt, and what draws it
+def write_figures(comparisons: Sequence[Comparison], folder: Path) -> list[dict[str, Any]]:
+    """Write ``figures/<id>.png`` and ``.svg`` of each, with all notes at its foot; what comparison.json says of them.
 
-
-def write_figures(
-    comparison: Comparison, promises: Mapping[str, Mapping[str, Promises]], folder: Path
-) -> list[dict[str, Any]]:
-    """Write ``figures/<id>.png`` and ``.svg`` of each, with the comparison's notes at its foot.
-
-    ``promises`` are by data set and name of an entry. The entries of comparison.json, one a figure, are returned: their
-    ``alt`` has the numbers for whoever cannot see them. UserError where a file cannot be written.
+    Their ``alt`` has the numbers for whoever cannot see them. UserError where a file cannot be written.
     """
     from tqdm import tqdm
 
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    figures = [(data, f) for data in comparison.datasets for f in _figures_of(comparison, data, promises[data.name])]
-    entries = []
-    for dataset, (kind, title, caption, alt, draw) in tqdm(figures, desc="figures", leave=False):
-        name = comparison.id_of(kind, dataset)
+    notes = [note for comparison in comparisons for note in comparison.notes]
+    figures = [(comparison, figure) for comparison in comparisons for figure in _figures_of(comparison)]
+    written = []
+    for comparison, figure in tqdm(figures, desc="figures", leave=False):
+        name = named_after(comparisons).format(kind=figure.pop("kind"), name=comparison.name)
         files = [f"{FIGURES}/{name}.{ending}" for ending in ("png", "svg")]
-        try:
-            draw(folder / files[0], title=title, subtitle=dataset.where, notes=comparison.notes, also=(".svg",))
-        except UserError as error:
-            raise UserError(f"{error} Then run the same command again: what was measured is kept.") from None
-        words = {"title": title, "caption": caption, "alt": alt}
-        entries.append({"id": name, "dataset": dataset.name, **words, "files": files})
-    return entries
+        around = {"title": figure["title"], "subtitle": comparison.where, "notes": notes, "also": (".svg",)}
+        figure.pop("draw")(folder / files[0], **around)
+        written.append({"id": name, "dataset": comparison.name, **figure, "files": files})
+    return written
 
 
-def _figures_of(comparison: Comparison, dataset: Dataset, promises: Mapping[str, Promises]) -> Iterator[_Figure]:
-    """The figures of a data set in the order in which they are read."""
-    yield from _differences(comparison, dataset)
+def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """The figures in the order in which they are read: kind, title, caption, alt, and what draws them."""
+    if not comparison.statistics["difference"].isna().all():
+        yield _differences(comparison)
     for mask in ("foreground", "predicted", "all"):
-        yield _reliability(comparison, dataset, mask)
+        yield _reliability(comparison, mask)
     for i, entry in enumerate(comparison.entries, 1):
-        if (found := promises.get(entry.name)) and found.has_intervals:
-            yield _predicted_dice(f"predicted_dice_{i}", entry.label, dataset.structures, found)
+        if (promises := comparison.promises.get(entry.name)) and promises.has_intervals:
+            rows, names = promises.table, comparison.structures
+            notes = "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
+            inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in names.items())
+            yield {
+                "kind": f"predicted_dice_{i}",
+                "title": f"Predicted Dice: {entry.label}",
+                "caption": f"A case on the dashed line was predicted right; bars are {LEVEL} intervals, learned from "
+                f"other cases, and squares are cases outside theirs.{notes}",
+                "alt": f"Predicted against true Dice of {entry.label}. Within their {LEVEL} interval: {inside}.",
+                "draw": partial(draw_predicted_dice, rows, names),
+            }
 
 
-def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> _Figure:
-    stats, bands, patients = {}, {}, list(dataset.groups or dataset.cases)
+def _reliability(comparison: Comparison, mask: str) -> dict[str, Any]:
+    stats, bands, patients = {}, {}, list(comparison.groups or comparison.cases)
     for name, label in comparison.labels.items():
-        of_cases = [record.bins[mask] for record in dataset.records[name]]
+        of_cases = [record.bins[mask] for record in comparison.records[name]]
         stats[label] = BinStats.merge(of_cases)
         sums = (np.stack([getattr(s, what).sum(axis=0) for s in of_cases]) for what in ("count", "correct"))
         count, correct = (pd.DataFrame(rows).groupby(patients).sum().to_numpy() for rows in sums)
-        bands[label] = bin_accuracy_bands(count, correct, **comparison.draws)
-    caption = (
-        f"A bar of accuracy below the dashed diagonal means too much confidence, one above it too little (mask {mask}, "
-        f"all voxels pooled; error bars: 95 % bootstrap intervals over {dataset.unit}; below, the share of the voxels)."
-    )
+        options = comparison.options
+        bands[label] = bin_accuracy_bands(count, correct, n_bootstrap=options.n_bootstrap, seed=options.seed)
     pooled = ", ".join(f"{label} {number(ece(s))}" for label, s in stats.items())
-    alt = f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}."
-    return f"reliability_{mask}", f"Reliability: {mask}", caption, alt, partial(draw_reliability, stats, bands=bands)
+    return {
+        "kind": f"reliability_{mask}",
+        "title": f"Reliability: {mask}",
+        "caption": f"A bar of accuracy below the dashed diagonal means too much confidence, one above it too little "
+        f"(mask {mask}, all voxels pooled; error bars: 95 % bootstrap intervals over {comparison.unit}; below, the "
+        "share of the voxels).",
+        "alt": f"Reliability diagrams on the mask {mask}. Pooled ECE: {pooled}.",
+        "draw": partial(draw_reliability, stats, bands=bands),
+    }
 
 
-def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[_Figure]:
-    reference, tests = comparison.entries[0].label, comparison.tests(dataset)
-    columns = {key: dataset.columns[key] for key in _DIFFERENCES}
+def _differences(comparison: Comparison) -> dict[str, Any]:
+    reference, tests = comparison.entries[0].label, comparison.statistics
+    columns = {key: comparison.columns[key] for key in _DIFFERENCES}
     rows = pd.concat([tests[tests["column"] == key] for key in columns])
     titles = [columns[key].title for key in rows["column"]]
     rows = rows.assign(label=rows["trainer"].map(comparison.labels), title=titles)
-    if rows["difference"].isna().all():
-        return
     clear = rows.query("verdict in ('better', 'worse')").groupby(["title", "verdict"], sort=False).label
     found = "; ".join(f"{title} is {verdict} with {' and '.join(labels)}" for (title, verdict), labels in clear)
-    caption = (
-        f"A point is the mean difference to {reference} with its 95 % bootstrap interval over {dataset.unit}, and has "
-        "a colour only where its own test shows a difference (Wilcoxon's signed-rank test, p below 0.05 after Holm's "
-        "correction)."
-    )
     none = "No test was made" if (rows["verdict"] == "untested").all() else "No test shows a difference"
-    alt = f"By tests against {reference}: {found}." if found else f"{none} ({reference} is the reference)."
     better = {column.title: column.better for column in columns.values()}
-    draw = partial(draw_differences, rows, reference=reference, better=better)
-    yield DIFFERENCES, f"Differences to {reference}", caption, alt, draw
-
-
-def _predicted_dice(kind: str, label: str, structures: Mapping[str, str], promises: Promises) -> _Figure:
-    rows = promises.table
-    caption = (
-        f"A case on the dashed line was predicted right; bars are {LEVEL} intervals, learned from other cases, and "
-        "squares are cases outside theirs." + "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
-    )
-    inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in structures.items())
-    alt = f"Predicted against true Dice of {label}. Within their {LEVEL} interval: {inside}."
-    return kind, f"Predicted Dice: {label}", caption, alt, partial(draw_predicted_dice, rows, structures)
+    return {
+        "kind": DIFFERENCES,
+        "title": f"Differences to {reference}",
+        "caption": f"A point is the mean difference to {reference} with its 95 % bootstrap interval over "
+        f"{comparison.unit}, and has a colour only where its own test shows a difference (Wilcoxon's signed-rank test, "
+        "p below 0.05 after Holm's correction).",
+        "alt": f"By tests against {reference}: {found}." if found else f"{none} ({reference} is the reference).",
+        "draw": partial(draw_differences, rows, reference=reference, better=better),
+    }
 
 
 _LABEL, _PANEL, _AROUND = 2.0, 2.6, 1.0  # inches of a forest plot: width of labels and panels, height around the rows
@@ -216,15 +210,12 @@ def draw_reliability(
         frame: What stands around the panels, see :class:`~nnunet_nacl.show.layout.Frame`.
 
     Raises:
-        ValueError: No method is given, the suffix is not one of these, or a band does not fit the bins.
+        ValueError: No method is given, or the suffix is not one of these.
         UserError: The file cannot be written.
     """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
     ends = {method: np.array(band, dtype=float) for method, band in (bands or {}).items()}
-    for method, band in ends.items():
-        if method not in stats_by_method or band.shape != (2, stats_by_method[method].n_bins):
-            raise ValueError(f"The band of {method!r}, of shape {band.shape}, fits no method that is drawn.")
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
     sides: dict[str, Any] = {"sharex": True, "sharey": "row", "height_ratios": [4, 1] * rows}

@@ -9,24 +9,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import nnunet_nacl
 from nnunet_nacl.case.case import MASK_NOTES
-from nnunet_nacl.compare.comparison import Comparison, Dataset
+from nnunet_nacl.compare.comparison import Comparison, make_columns
 from nnunet_nacl.compare.figures import DIFFERENCES, FIGURES
 from nnunet_nacl.compare.tables import NOT_TESTED, TABLES, Table
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
-from nnunet_nacl.numbers.statistics import CONFIDENCE
+from nnunet_nacl.numbers.statistics import CONFIDENCE, mean_interval
 from nnunet_nacl.show.rendering import render_page
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 SCHEMA_VERSION = 4  # keys may be added within a version
 _ENTRY = ("name", "label", "trainer", "ranked")
 _DATASET = ("name", "folds", "regions", "structures", "cases", "patients", "n_patients")
+_OPTIONS = ("n_bootstrap", "seed", "allow_missing", "allow_training_cases", "groups")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
 
@@ -41,26 +40,26 @@ def check_output_folder(folder: Path) -> None:
 
 
 def comparison_to_json(
-    comparison: Comparison,
+    comparisons: Sequence[Comparison],
     tables: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, Any]],
     *,
     command: str,
-    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of comparison.json, which ``nnunet_nacl compare`` writes: what was compared, every value, the tests.
 
-    ``tables`` and ``figures`` are what was written of them, ``settings`` what the user chose beside the draws.
+    There is a comparison for each data set; ``tables`` and ``figures`` are what was written of them.
 
     Keys:
         schema_version: Version of this format.
         generated_by: Package and version.
         created, command: When it was made, and by which command.
-        settings: ``n_bootstrap`` and ``seed`` of the draws, ``confidence`` of intervals, and the options.
+        settings: ``n_bootstrap`` and ``seed`` of the bootstrap, ``confidence`` of intervals, and the options.
         notes: Caveats.
         trainers: A list of ``name`` (the key elsewhere), ``label``, ``trainer`` (class; null for -i), ``ranked``.
         columns: What was compared, by id (``Dice``, ``HD95_mm:2``, ``ECE:foreground``): ``title``, ``group``, whether
-            ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``, ``mask``, ``structure`` (key; null for all).
+            ``lower`` or ``higher`` is ``better``, ``unit``, ``metric``, ``mask``, ``structure`` (key; null for all),
+            ``family`` (null if it is not tested).
         tables: A list of ``id``, ``dataset``, ``title``, ``caption`` and ``files``.
         figures: The same, with ``alt``, a text in place of the figure: ``id``, ``dataset``, ``title``, ``caption``,
             ``files``.
@@ -72,43 +71,37 @@ def comparison_to_json(
             key), ``cases``, ``patients`` by case, ``n_patients``; by column and trainer ``values`` of the cases (null
             where undefined) and ``means``, with intervals.
     """
+    first, structures = comparisons[0], dict[str, str]()
+    for key, name in (item for comparison in comparisons for item in comparison.structures.items()):
+        structures[key] = name if structures.get(key, name) == name else f"structure {key}"
     return {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "settings": {
-            "n_bootstrap": comparison.n_bootstrap,
-            "seed": comparison.seed,
             "confidence": CONFIDENCE,
-            **settings,
-            "evaluation": {dataset.name: vars(dataset.settings) for dataset in comparison.datasets},
+            **{key: getattr(first.options, key) for key in _OPTIONS},
+            "evaluation": {comparison.name: vars(comparison.settings) for comparison in comparisons},
         },
-        "notes": comparison.notes,
-        "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in comparison.entries],
-        "columns": {column_id: asdict(column) for column_id, column in comparison.columns.items()},
+        "notes": [note for comparison in comparisons for note in comparison.notes],
+        "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in first.entries],
+        "columns": {name: column._asdict() for name, column in make_columns(structures).items()},
         "tables": list(tables),
-        "statistics": _statistics(comparison),
+        "statistics": [row for comparison in comparisons for row in comparison.statistics.to_dict("records")],
         "figures": list(figures),
-        "datasets": [_dataset(comparison, dataset) for dataset in comparison.datasets],
+        "datasets": [_dataset(comparison) for comparison in comparisons],
     }
 
 
-def _statistics(comparison: Comparison) -> list[dict[str, Any]]:
-    """How many patients are better, worse and equal stands in place of how many are lower and higher."""
-    rows = comparison.statistics
-    up = np.array([comparison.columns[column].better == "higher" for column in rows["column"]], bool)
-    rows = rows.assign(n_better=rows.n_higher.where(up, rows.n_lower), n_worse=rows.n_lower.where(up, rows.n_higher))
-    rows["n_equal"] = rows.n_patients - rows.n_better - rows.n_worse
-    return rows.drop(columns=["n_lower", "n_higher"]).to_dict("records")
-
-
-def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
-    names = list(dataset.records)
-    values = {column: {name: dataset.values[column][name].tolist() for name in names} for column in dataset.columns}
-    means = {c: {name: asdict(comparison.means[dataset.name, c, name]) for name in names} for c in dataset.columns}
-    chosen = {"configuration": dataset.options.configuration, "plans": dataset.options.plans}
-    return {**{key: getattr(dataset, key) for key in _DATASET}, **chosen, "values": values, "means": means}
+def _dataset(comparison: Comparison) -> dict[str, Any]:
+    options, values, means = comparison.options, dict[str, Any](), dict[str, Any]()
+    for column in comparison.columns:
+        of_column = comparison.values[column]
+        values[column] = {name: of_column[name].tolist() for name in of_column}
+        means[column] = {name: asdict(mean_interval(of_column[name], **comparison.draws)) for name in of_column}
+    chosen = {"configuration": options.configuration, "plans": options.plans, "values": values, "means": means}
+    return {key: getattr(comparison, key) for key in _DATASET} | chosen
 
 
 def write_comparison(document: dict[str, Any], folder: Path) -> Path:

@@ -15,8 +15,7 @@ from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.calibrate.workflow import detected_in
 from nnunet_nacl.case.case import MASKS
-from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison, Dataset
-from nnunet_nacl.compare.dataset import Promises
+from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.overlap import Detected
@@ -30,12 +29,12 @@ TABLES = "tables"
 """Folder beside comparison.json."""
 NOT_TESTED = "not tested"
 WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
-_TEN_WORST = " The ten worst are shown, all are in the CSV."
+_MOST_ROWS = 40  # on a terminal
 _QUALITY = (
-    f"MAE: {MAE}; coverage: share of the intervals, by what other cases taught, that hold; rho: Spearman's rank "
-    "correlation of a case's lowest predicted Dice with its lowest true one; AURC: area under the risk-coverage curve "
-    "(risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy over the predicted foreground, "
-    "lowest Dice between two folds, the truth (oracle), at random. Lower is better, of rho higher."
+    f"MAE: {MAE}; coverage: share of the intervals, learned from other cases, that contain the true Dice; rho: "
+    "Spearman's rank correlation of a case's lowest predicted Dice with its lowest true one; AURC: area under the "
+    "risk-coverage curve (risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy over the predicted "
+    "foreground, lowest Dice between two folds, the truth (oracle), at random. Lower is better, of rho higher."
 )
 
 
@@ -79,12 +78,15 @@ class Table:
         return marks
 
     def to_text(self) -> str:
-        """For a terminal; ``*`` follows the best and ``+`` the second."""
+        """For a terminal, the first rows; ``*`` follows the best and ``+`` the second."""
         marked, texts = bool(self.better), self.texts.copy()
         signs = {"": "  " * marked, "best": " *", "second": " +"}
         for i in self.numeric:
             texts.isetitem(i, texts.iloc[:, i] + self.marks.iloc[:, i].map(signs))
-        return f"{self.title}{'   (* best, + second)' * marked}\n{text_of(texts, self.numeric[0])}"
+        more = len(texts) - _MOST_ROWS
+        end = f"\n... and {more} rows more in {TABLES}/{self.id}.csv" if more > 0 else ""
+        heading = f"{self.title}{'   (* best, + second)' * marked}"
+        return f"{heading}\n{text_of(texts[:_MOST_ROWS], self.numeric[0])}{end}"
 
     def to_csv(self, notes: Sequence[str] = ()) -> str:
         """In full precision; notes stand in a last column, in every row, so that no row loses them when it is moved."""
@@ -100,51 +102,45 @@ class Table:
 
 
 def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Write ``tables/<id>.csv`` of each; returns the entries of comparison.json."""
+    """Write ``tables/<id>.csv`` of each; what comparison.json says of them."""
     for table in tables:
         write_atomically(folder / TABLES / f"{table.id}.csv", table.to_csv(notes))
     words = ("id", "dataset", "title", "caption")
     return [{k: getattr(t, k) for k in words} | {"files": [f"{TABLES}/{t.id}.csv"]} for t in tables]
 
 
-def comparison_tables(
-    comparison: Comparison,
-    promises: Mapping[str, Mapping[str, Promises]],
-    bad: Mapping[str, Mapping[str, float] | None],
-) -> list[Table]:
-    """All tables: an overview of several data sets, then those of each, named after it; none without a row.
-
-    By data set, ``promises`` are by name of an entry, ``bad`` (the Dice below which a case is) by nnU-Net's key.
-    """
-    makers = {dataset.name: _Tables(comparison, dataset) for dataset in comparison.datasets}
+def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
+    """All tables: an overview of several data sets, then those of each, named after it; none without a row."""
+    makers = [_Tables(comparison, named_after(comparisons)) for comparison in comparisons]
     tables = [_overview(makers)] if len(makers) > 1 else []
-    tables += [table for make in makers.values() for table in make.of_values()]
-    for name, make in makers.items():
-        tables += make.of_cases(promises[name], bad[name])
+    tables += [table for make in makers for table in make.of_values()]
+    tables += [table for make in makers for table in make.of_cases()]
     return [table for table in tables if len(table.values)]
 
 
-def _overview(makers: Mapping[str, _Tables]) -> Table:
-    first = next(iter(makers.values()))
-    chosen = [(column, name) for column in MAIN_COLUMNS for name in makers]
-    headers = {(column, name): f"{makers[name].columns[column].title} {name}" for column, name in chosen}
-    means = pd.DataFrame({header: makers[name].means[column] for (column, name), header in headers.items()})
-    better = {header: first.columns[column].better for (column, _), header in headers.items()}
-    caption = "; ".join(make.dataset.where for make in makers.values()) + ": mean over cases and structures."
-    return Table("overview", "All data sets", caption, *frames(first.rows(means)), better, first.unranked)
+def named_after(comparisons: Sequence[Comparison]) -> str:
+    """How files of tables and figures are called: of several data sets, after theirs."""
+    return "{kind}_{name}" if len(comparisons) > 1 else "{kind}"
+
+
+def _overview(makers: Sequence[_Tables]) -> Table:
+    of = {f"{make.columns[column].title} {make.of.name}": (make, column) for column in MAIN_COLUMNS for make in makers}
+    means = pd.DataFrame({header: make.means[column] for header, (make, column) in of.items()})
+    better = {header: make.columns[column].better for header, (make, column) in of.items()}
+    caption = "; ".join(make.of.where for make in makers) + ": mean over cases and structures."
+    return Table("overview", "All data sets", caption, *frames(makers[0].rows(means)), better, makers[0].unranked)
 
 
 class _Tables:
-    def __init__(self, comparison: Comparison, dataset: Dataset) -> None:
-        self.comparison, self.dataset = comparison, dataset
-        self.labels, self.columns = comparison.labels, dataset.columns
-        self.means = dataset.means
+    def __init__(self, comparison: Comparison, name: str) -> None:
+        self.of, self.name = comparison, name
+        self.labels, self.columns, self.means = comparison.labels, comparison.columns, comparison.means
         self.unranked = [entry.label for entry in comparison.entries if not entry.ranked]
 
     def make(self, kind: str, title: str, caption: str, rows: Rows, decimals: int = 3, **more: Any) -> Table:
-        name, caption = self.comparison.id_of(kind, self.dataset), f"{self.dataset.where}: {caption}"
-        frame, where = frames(rows, decimals), self.dataset.name
-        return Table(name, title, caption, *frame, unranked=self.unranked, dataset=where, **more)
+        name, caption = self.name.format(kind=kind, name=self.of.name), f"{self.of.where}: {caption}"
+        frame = frames(rows, decimals)
+        return Table(name, title, caption, *frame, unranked=self.unranked, dataset=self.of.name, **more)
 
     def rows(self, means: pd.DataFrame) -> list[dict[Any, Any]]:
         """A row a method, which has its label."""
@@ -152,30 +148,29 @@ class _Tables:
 
     def of_values(self) -> Iterator[Table]:
         """Overlap and distances, calibration, and tests."""
-        names, columns = self.dataset.structures, self.columns
-        dice = [{"key": key, "Dice": mean} for key in names for mean in self.means[f"Dice:{key}"]]
-        keys = list(dict.fromkeys(row["key"] for row in ten_worst(dice, "key", itemgetter("Dice"))[0]))
-        titles = {column_id: column.title for column_id, column in columns.items()}
-        titles |= {"Dice": "DSC mean", "HD95_mm": "HD95 mean (mm)"}
-        of_structures = names if len(names) > 1 else ()
-        ids = [column for metric in OVERLAP for column in (*(f"{metric}:{key}" for key in of_structures), metric)]
-        shown = [column for column in ids if columns[column].structure in (None, *keys)]
-        of_keys = [f"{metric}:{key}" for metric in OVERLAP for key in names]
-        lost = [titles[column] for column in of_keys if self.means[column].isna().any()]
+        names, means = self.of.structures, self.means
+        parts = {name: f":{key}" for key, name in names.items()}
+        if len(names) > 1:
+            parts = {"mean of all": "", **parts}
+        rows = []
+        for structure, part in parts.items():
+            shown = pd.DataFrame({"DSC": means[f"Dice{part}"], "HD95 (mm)": means[f"HD95_mm{part}"]})
+            rows += [{"structure": structure} | row for row in self.rows(shown)]
+        ids = [f"{metric}:{key}" for metric in OVERLAP for key in names]
+        lost = [self.columns[column].title for column in ids if means[column].isna().any()]
         without = f" Without a value for some method, so in no mean over structures: {some(lost)}." if lost else ""
         caption = (
             "mean over cases of the Dice coefficient (DSC) and the 95th percentile of the surface distances (HD95, mm, "
             "both directions pooled); the mean of all structures is that of their means. Higher DSC is better, lower "
-            f"HD95.{self._undefined(shown)}{without}{_TEN_WORST * (len(keys) < len(names))}"
+            f"HD95.{self._undefined(ids)}{without}"
         )
-        rows, all_rows = (self.rows(self.means[chosen].rename(columns=titles)) for chosen in (shown, ids))
-        better = {titles[column]: columns[column].better for column in shown}
-        yield self.make("discrimination", "Discrimination", caption, rows, better=better, csv=pd.DataFrame(all_rows))
+        better = {"DSC": "higher", "HD95 (mm)": "lower"}
+        yield self.make("discrimination", "Discrimination", caption, rows, better=better)
         metrics, rows = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}, []
         for mask in MASKS:
             of_mask = pd.DataFrame({title: self.means[f"{metric}:{mask}"] for metric, title in metrics.items()})
             rows += [{"mask": mask} | row for row in self.rows(of_mask)]
-        settings, classes = self.dataset.settings, "regions" if self.dataset.regions else "classes, background included"
+        settings, classes = self.of.settings, "regions" if self.of.regions else "classes, background included"
         caption = (
             f"mean over cases ({settings.n_bins} bins; NLL in nats; masks reach {settings.reach}). The paper's are "
             f"those on the foreground. CECE is the mean over {classes}; the paper's formula sums them. Lower is better."
@@ -183,15 +178,13 @@ class _Tables:
         )
         better = dict.fromkeys(metrics.values(), "lower")
         yield self.make("calibration", "Calibration", caption, rows, 4, better=better)
-        yield self._statistics(keys)
+        yield self._statistics()
 
-    def _statistics(self, keys: Sequence[str]) -> Table:
-        comparison, tests, unit = self.comparison, self.comparison.tests(self.dataset), self.dataset.unit
+    def _statistics(self) -> Table:
+        tests, unit, draws = self.of.statistics, self.of.unit, self.of.draws
         rows = []
         for row in tests.itertuples():
             column = self.columns[row.column]
-            if column.structure not in (None, *keys):
-                continue
             digits = 2 if column.metric == "HD95_mm" else 3
             difference, low, high = (number(value, digits, "+") for value in (row.difference, row.low, row.high))
             p, p_holm = ((value, "< 0.001" if value < 0.001 else number(value)) for value in (row.p, row.p_holm))
@@ -202,25 +195,25 @@ class _Tables:
                 | {"verdict": {"none": "", "untested": NOT_TESTED}.get(row.verdict, row.verdict)}
             )
         sizes = ", ".join(f"{family} {n}" for family, n in tests.family.value_counts(sort=False).items())
-        powerless = ", ".join(comparison.powerless(self.dataset))
+        powerless = ", ".join(self.of.powerless)
         few = f" Too few for p (Holm) below 0.05, however clear the difference: {powerless}." if powerless else ""
         caption = (
             f"mean over the cases in which both have a value, with the 95 % percentile bootstrap interval over {unit} "
-            f"({comparison.n_bootstrap:,} draws, seed {comparison.seed}). p: Wilcoxon's signed-rank test, two-sided, "
+            f"({draws['n_bootstrap']:,} samples, seed {draws['seed']}). p: Wilcoxon's signed-rank test, two-sided, "
             f"over n {unit}, equal values dropped; p (Holm): corrected over all methods and metrics of one family "
             f"(tests: {sizes}; calibration: ECE and CECE on the foreground). better, worse: p (Holm) below 0.05; "
             f"mixed: then the mean points the other way than most {unit}.{few} HD95 of a case: mean over structures "
             "that have a distance for all methods. One training per fold stands for each method: what another training "
-            f"would give is not in these intervals.{_TEN_WORST * (len(keys) < len(self.dataset.structures))}"
+            "would give is not in these intervals."
         )
-        return self.make("statistics", f"Differences to {comparison.entries[0].label}", caption, rows, csv=tests)
+        return self.make("statistics", f"Differences to {self.of.entries[0].label}", caption, rows, csv=tests)
 
-    def of_cases(self, promises: Mapping[str, Promises], bad: Mapping[str, float] | None) -> Iterator[Table]:
+    def of_cases(self) -> Iterator[Table]:
         """What is promised of single cases."""
-        names = self.dataset.structures
-        found = {self.labels[name]: of_entry for name, of_entry in promises.items()}
-        reports = {label: quality_report(of_entry.table, bad) for label, of_entry in found.items()}
-        notes = "".join(f" {label}: {text}." for label, of_entry in found.items() for text in of_entry.caveats)
+        names, bad = self.of.structures, self.of.bad
+        found = {self.labels[name]: promises for name, promises in self.of.promises.items()}
+        reports = {label: quality_report(promises.table, bad) for label, promises in found.items()}
+        notes = "".join(f" {label}: {text}." for label, promises in found.items() for text in promises.caveats)
         better = {"MAE predicted": "lower", "rho": "higher"}
         yield self.make("quality", "Quality as promised", _QUALITY + notes, _quality_rows(reports), better=better)
         below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in (bad or {}).items())
@@ -229,35 +222,22 @@ class _Tables:
             "found by looking at so many percent (so many cases), in an order."
         )
         yield self.make("workload", "Cases to look at", caption, _workload_rows(reports))
-        by_entry = self.dataset.table.groupby("entry", sort=False)
+        by_entry = self.of.table.groupby("entry", sort=False)
         detected = {self.labels[name]: detected_in(table) for name, table in by_entry}
         caption = (
             "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
             "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."
         )
-        rows = _detected_rows(detected, names)
-        yield self._worst("detected", "What is found", caption, rows, "structure", itemgetter(DICE))
-        caption = (
-            "for structures that some scans lack, how probably one is in the scan, learned from other patients. Brier "
-            "score, beside that of a constant (the share of the other patients), AUROC and ECE."
-        )
-        rows = _presence_rows({label: of.presence for label, of in found.items() if of.presence}, names)
-        yield self._worst("presence", "Is it there", caption, rows, PROBABILITY, lambda row: -row["Brier"])
-
-    def _worst(self, kind: str, title: str, caption: str, rows: Rows, name: str, value: Any) -> Table:
-        shown, more = ten_worst(rows, name, value)
-        return self.make(kind, title, caption + _TEN_WORST * bool(more), shown, csv=frames(rows)[0])
+        yield self.make("detected", "What is found", caption, _detected_rows(detected, names))
 
     def _undefined(self, column_ids: Iterable[str]) -> str:
         """Names the cases that have no value: they are left out of a mean."""
-        parts, values = [], self.dataset.values
+        parts, values = [], self.of.values
         for column in column_ids:
-            if column in OVERLAP and len(self.dataset.structures) > 1:
-                continue  # the structures' columns tell it
             for name, label in self.labels.items():
                 if missing := values.index[values[column][name].isna()].tolist():
                     parts.append(f"{self.columns[column].title}, {label}: {len(missing)} ({some(missing)})")
-        return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
+        return f" Undefined and left out of the means: {some(parts)}." if parts else ""
 
 
 def _quality_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
@@ -301,18 +281,6 @@ def _detected_rows(detected: Mapping[str, Mapping[str, Detected]], names: Mappin
     return rows
 
 
-def _presence_rows(presence: Mapping[str, LearnedPresence], names: Mapping[str, str]) -> Rows:
-    """How far the probability that a structure is in the scan holds, by method and structure."""
-    rows = []
-    for method, learned in presence.items():
-        for key, name in names.items():
-            if key in learned.listed and (check := learned.checks.get(key)):
-                row: dict[str, Any] = {"method": method, PROBABILITY: f"{name} is in the scan"}
-                row |= {"Brier": check.brier, "of a constant": check.brier_of_constant, "AUROC": check.auroc}
-                rows.append(row | {"ECE": check.ece, "n": check.n})
-    return rows
-
-
 def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     """How far predicted Dice holds, each number on a line, and what a look at some cases finds, if any are called bad.
 
@@ -328,19 +296,22 @@ def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     )
 
 
-def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str], *, every: bool = False) -> str:
+def detected_text(detected: Mapping[str, Detected], names: Mapping[str, str]) -> str:
     """What the segmentations find of each structure, or of the ten worst; empty where nothing is missed or invented."""
-    return "\n".join(_lines(_detected_rows({"": detected}, names), "structure", itemgetter(DICE), every))
+    shown, more = ten_worst(_detected_rows({"": detected}, names), "structure", itemgetter(DICE))
+    return "\n".join([text_of(frames(shown)[1].drop(columns="method")), *more]) if shown else ""
 
 
-def presence_text(presence: LearnedPresence, names: Mapping[str, str], *, every: bool = False) -> str:
-    """How far the probability holds that a structure is in the scan, of the ten worst or of every one, and why not."""
-    lines = _lines(_presence_rows({"": presence}, names), PROBABILITY, lambda row: -row["Brier"], every)
+def presence_text(presence: LearnedPresence, names: Mapping[str, str]) -> str:
+    """How far the probability holds that a structure is in the scan, of the ten worst, and why nothing is said."""
+    checks = {name: presence.checks.get(key) for key, name in names.items() if key in presence.listed}
+    rows = [
+        {PROBABILITY: f"{name} is in the scan", "Brier": check.brier, "of a constant": check.brier_of_constant}
+        | {"AUROC": check.auroc, "ECE": check.ece, "n": check.n}
+        for name, check in checks.items()
+        if check
+    ]
+    shown, more = ten_worst(rows, PROBABILITY, lambda row: -row["Brier"])
     why_not = {names[key]: why for key, why in presence.why_not.items()}
+    lines = [text_of(shown), *more] if shown else []
     return "\n".join([*lines, *(f"nothing is said of {line}" for line in named_together(why_not))])
-
-
-def _lines(rows: Rows, name: str, value: Any, every: bool) -> list[str]:
-    """Rows of one method for a terminal; none without a row."""
-    shown, more = ten_worst(rows, name, value, every)
-    return [text_of(frames(shown)[1].drop(columns="method")), *more] if rows else []

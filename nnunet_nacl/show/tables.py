@@ -44,17 +44,15 @@ def text_of(rows: Rows | pd.DataFrame, keys: int = 1, decimals: int = 3) -> str:
     return (indexed if keys > 1 else indexed.rename_axis(index=None, columns=names[0])).to_string()
 
 
-def ten_worst(
-    rows: Rows, name: str, value: Callable[[Mapping[str, Any]], float], every: bool = False
-) -> tuple[Rows, list[str]]:
+def ten_worst(rows: Rows, name: str, value: Callable[[Mapping[str, Any]], float]) -> tuple[Rows, list[str]]:
     """Rows of the ten names, in a column, with the lowest values, in their order; a line on how many more there are.
 
-    Of a name's rows the lowest value counts, NaN is the highest. All rows if ``every`` is asked for.
+    Of a name's rows the lowest value counts, NaN is the highest.
     """
     lowest = pd.Series([value(row) for row in rows], [row[name] for row in rows], float)
     lowest = lowest.groupby(level=0, sort=False).min().fillna(math.inf)
     more = len(lowest) - _MOST_NAMES
-    if every or more <= 0:
+    if more <= 0:
         return rows, []
     shown = set(lowest.nsmallest(_MOST_NAMES).index)
-    return [row for row in rows if row[name] in shown], [f"the {_MOST_NAMES} worst, and {more} more (--verbose)"]
+    return [row for row in rows if row[name] in shown], [f"the {_MOST_NAMES} worst, and {more} more in the file"]

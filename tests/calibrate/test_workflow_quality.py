@@ -139,7 +139,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     root, path = tmp_path / "copy", learned_folders() / "calibration_map.json"
     shutil.copytree(path.parent, root)
     folder, calibrated, truths = (root / name for name in ("predictions", "calibrated", "labels"))
-    output = ("-o", tmp_path / "c", "-bootstrap", "100")
+    output = ("-o", tmp_path / "c")
     compared = ("-i", f"raw={folder}", calibrated, "-gt", truths, *output)
     run("compare", *compared)
     tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}

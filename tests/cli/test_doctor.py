@@ -43,7 +43,7 @@ def test_a_working_environment_passes_and_what_is_missing_is_told(monkeypatch, t
     monkeypatch.setenv("nnUNet_extTrainer", f"/mine{os.pathsep}{bridge_folder()}")
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(variable, str(tmp_path))
-    assert main(["doctor", "--strict"]) == 0
+    assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert not any(word in printed for word in ("FAIL", "WARN", "->"))
     assert all(trainer.name in printed for trainer in registered_trainers())

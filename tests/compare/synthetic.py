@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
-from nnunet_nacl.compare.comparison import Comparison, Dataset
+from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.numbers import count_masks
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.overlap import Overlap
 
 STRUCTURES = {"1": "Anterior", "2": "Posterior"}
+TWO = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 
 
@@ -52,18 +53,25 @@ def make_record(name: str, rng: np.random.Generator, sharpness: float) -> Record
     return Record(name, pd.DataFrame.from_dict(rows, orient="index"), {mask: counted[mask] for mask in MASKS})
 
 
-def make_dataset(
-    trainers: Mapping[str, float], *, cases: int = 8, name: str = "Dataset001_Made", seed: int = 0, notes: Sequence = ()
-) -> Dataset:
-    """Records of each trainer (by sharpness) on the same truth."""
+def make_comparison(
+    trainers: Mapping[str, float] = TWO,
+    *,
+    cases: int = 8,
+    name: str = "Dataset001_Made",
+    seed: int = 0,
+    notes: Sequence = (),
+    entries: Sequence[Entry] = (),
+) -> Comparison:
+    """Records of each trainer (by sharpness) on the same truth, of two unless told otherwise."""
     names = tuple(f"case_{i:02d}" for i in range(cases))
     records = {
         trainer: [make_record(case, np.random.default_rng([seed, i]), sharpness) for i, case in enumerate(names)]
         for trainer, sharpness in trainers.items()
     }
-    return Dataset(
+    return Comparison(
         name=name,
-        options=Options(configuration="2d"),
+        options=Options(configuration="2d", n_bootstrap=200),
+        entries=entries or [Entry(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name) for name in trainers],
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,
@@ -71,16 +79,6 @@ def make_dataset(
         records=records,
         notes=list(notes),
     )
-
-
-def make_comparison(
-    trainers: Mapping[str, float] | None = None, *, datasets: Sequence[Dataset] | None = None, **arguments
-) -> Comparison:
-    """Two trainers on one data set unless told otherwise."""
-    trainers = trainers or {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}
-    given = [Entry(name, name.removeprefix("nnUNetTrainer") or "stock", name) for name in trainers]
-    datasets = datasets or [make_dataset(trainers, **arguments)]
-    return Comparison(given, datasets, n_bootstrap=200)
 
 
 def with_structure(record: Record, key: str, overlap: Overlap, hd95_mm: float) -> Record:

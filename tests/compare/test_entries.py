@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.compare.entries import STOCK_LABEL, read_entries, short_labels
+from nnunet_nacl.compare.entries import DEFAULT_LABEL, read_entries, short_labels
 from nnunet_nacl.errors import UserError
 
 
@@ -16,7 +16,7 @@ def read_models(arguments):
     ("trainers", "labels"),
     [
         (["nnUNetTrainerNACL_lambda0p2_k5_adam", "nnUNetTrainerCE_adam"], ["NACL lambda0p2 k5", "CE"]),
-        (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
+        (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", DEFAULT_LABEL]),
         (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL l2 nonsense", "NACL"]),
     ],
 )
@@ -40,7 +40,7 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
 
 def test_a_calibrated_model_says_so_behind_its_label():
     entries = read_models(["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"])
-    assert [entry.label for entry in entries] == [STOCK_LABEL, "Dice + CE, calibrated", "A"]
+    assert [entry.label for entry in entries] == [DEFAULT_LABEL, "Dice + CE, calibrated", "A"]
     assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
     assert [entry.calibrated for entry in entries] == [False, True, True]
     alone = read_models(["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_40epochs+calibrated"])
@@ -77,5 +77,5 @@ def test_models_and_paths_in_their_order(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         read_entries(given)
     entries = read_entries([*given[:3], ("-i", f"A={tmp_path}")])
-    assert [entry.label for entry in entries] == ["ensemble", STOCK_LABEL, "NACL", "A"]
+    assert [entry.label for entry in entries] == ["ensemble", DEFAULT_LABEL, "validation", "A"]
     assert [entry.is_model for entry in entries] == [False, True, False, False]

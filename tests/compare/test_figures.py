@@ -50,9 +50,8 @@ def points(lines) -> list[tuple[float, ...]]:
 
 def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison(THREE, cases=1, notes=["Only-fold-zero was compared."])
-    [dataset] = comparison.datasets
-    entries = write_figures(comparison, {dataset.name: {}}, tmp_path)
-    assert [entry["id"] for entry in entries] == KINDS and {entry["dataset"] for entry in entries} == {dataset.name}
+    entries = write_figures([comparison], tmp_path)
+    assert [entry["id"] for entry in entries] == KINDS and {entry["dataset"] for entry in entries} == {comparison.name}
     for entry in entries:
         assert entry["files"] == [f"figures/{entry['id']}.{ending}" for ending in ("png", "svg")]
         text = (tmp_path / entry["files"][1]).read_text()
@@ -64,12 +63,12 @@ def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interv
 @pytest.mark.parametrize("cases", [1, 8, 40])
 def test_the_headline_names_the_differences_that_their_tests_show_and_no_others(tmp_path, cases):
     comparison = make_comparison(THREE, cases=cases)
-    [dataset] = comparison.datasets
-    told = write_figures(comparison, {dataset.name: {}}, tmp_path)[0]["alt"]
-    tests = comparison.tests(dataset)
+    told = write_figures([comparison], tmp_path)[0]["alt"]
+    tests = comparison.statistics
     shown = tests[tests["column"].isin(_DIFFERENCES) & tests.verdict.isin(["better", "worse"])]
     expected = {
-        (dataset.columns[row.column].title, row.verdict, comparison.labels[row.trainer]) for row in shown.itertuples()
+        (comparison.columns[row.column].title, row.verdict, comparison.labels[row.trainer])
+        for row in shown.itertuples()
     }
     found = re.findall(r"(?:: |; )([^:;]*?) is (better|worse) with ([^;]*?)(?=;|\.$)", told)
     assert {(title, verdict, label) for title, verdict, names in found for label in names.split(" and ")} == expected
@@ -90,7 +89,7 @@ def test_differences_and_their_intervals_are_the_numbers(tmp_path, drawn):
         row("CE", "HD95 (mm)", 1.5, 1, 2, p_holm=0.5, verdict="none"),
     ]
     better = {"ECE": "lower", "HD95 (mm)": "lower"}
-    draw_differences(pd.DataFrame(rows), tmp_path / "forest.png", reference="CE+Dice (stock)", better=better)
+    draw_differences(pd.DataFrame(rows), tmp_path / "forest.png", reference="Dice + CE (default)", better=better)
     errors, hd95 = drawn[0].axes
     shown = {line.get_label(): tuple(line.get_xydata()[0]) for line in errors.lines if line.get_gid() is None}
     assert shown == {"CE": (-0.1, 0), "NACL": (0.01, 1), "SVLS": (-0.1, 3)}
@@ -98,7 +97,7 @@ def test_differences_and_their_intervals_are_the_numbers(tmp_path, drawn):
     assert segments(hd95, "interval") == [(1, 0, 2, 0)]
     assert all(panel.get_xlim()[0] < 0 < panel.get_xlim()[1] for panel in (errors, hd95)), "no difference is seen"
     text = all_text(drawn[0])
-    for words in ("HD95 (mm)", "n = 0 to 40 cases.", "better than CE+Dice (stock)"):
+    for words in ("HD95 (mm)", "n = 0 to 40 cases.", "better than Dice + CE (default)"):
         assert words in text
     assert "no difference shown" in text and "ECE: no value for LS." in text
 
@@ -131,16 +130,13 @@ def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_p
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    band = {"b": ([0] * 15, [1] * 15)}, {"a": ([0] * 3, [1] * 3)}
-    for words, methods, name, bands in (
-        ("at least one method", {}, "figure.png", None),
-        ("'.jpg'", {"a": stats()}, "figure.jpg", None),
-        ("band of 'b'.* fits no method", {"a": stats()}, "figure.png", band[0]),
-        ("band of 'a', of shape .2, 3.", {"a": stats()}, "figure.png", band[1]),
-        ("figure.png: cannot be written", {"a": stats()}, "file/figure.png", None),
+    for words, methods, name in (
+        ("at least one method", {}, "figure.png"),
+        ("'.jpg'", {"a": stats()}, "figure.jpg"),
+        ("figure.png: cannot be written", {"a": stats()}, "file/figure.png"),
     ):
         with pytest.raises(ValueError, match=words):
-            draw_reliability(methods, tmp_path / name, bands=bands)
+            draw_reliability(methods, tmp_path / name)
 
 
 def test_predicted_dice_its_intervals_and_coverage_are_the_numbers(tmp_path, drawn):

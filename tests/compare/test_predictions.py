@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -22,10 +23,11 @@ NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
 
 def gather(names=NAMES, paths=(), dataset="999", **options):
-    """What the command line does before it computes."""
+    """What the command line does before it computes; without the note on few cases, which every fold here gets."""
     arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
     located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
-    return align(located)
+    found = align(located)
+    return replace(found, notes=[note for note in found.notes if "no test is made" not in note])
 
 
 def remove_case(study, trainer: str, fold: int, case: str) -> None:
@@ -85,7 +87,7 @@ def test_a_missing_case_is_listed(study):
     found = gather(allow_missing=True)
     assert "case_12" not in found.cases and len(found.cases) == 5
     assert all(len(records) == 5 for records in found.records.values())
-    assert "5 of 6 cases" in found.notes[0] and "case_12" in found.notes[0]
+    assert "the 5 of 6 cases that all have" in found.notes[0] and "case_12" in found.notes[0]
     for trainer, left in zip(NAMES, ("case_00", "case_01", "case_02")):
         for case in {"case_00", "case_01", "case_02"} - {left}:
             remove_case(study, trainer, 0, case)

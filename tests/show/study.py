@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.compare.page import comparison_to_json, make_page
 from nnunet_nacl.compare.tables import Table
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.show.tables import frames
-from tests.compare.synthetic import THREE, make_dataset
+from tests.compare.synthetic import THREE, make_comparison
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_LABEL = f'NACL "<i>" & co {"x" * 150}'
@@ -42,19 +41,19 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
         out: Folder that is made.
         hostile: Names of a case, a structure and a method, and a note, would be HTML if they were not escaped.
     """
-    dataset = replace(make_dataset(THREE, name=DATASET), options=Options(configuration="3d_fullres"))
-    labels = ["Dice + CE (stock)", "CE", "NACL"]
+    options = Options(configuration="3d_fullres", n_bootstrap=1000)
+    comparison = replace(make_comparison(THREE, name=DATASET), options=options)
+    labels = ["Dice + CE (default)", "CE", "NACL"]
     if hostile:
         labels[2] = HOSTILE_LABEL
-        for records in dataset.records.values():
+        for records in comparison.records.values():
             records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
         structures = {"1": SCRIPT, "2": "posterior"}
-        dataset = replace(dataset, structures=structures, notes=[HOSTILE_NOTE])
-    entries = [Entry(name, label, name) for name, label in zip(THREE, labels)]
-    comparison = Comparison(entries, [dataset], n_bootstrap=1000)
+        comparison = replace(comparison, structures=structures, notes=[HOSTILE_NOTE])
+    comparison = replace(comparison, entries=[Entry(name, label, name) for name, label in zip(THREE, labels)])
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     titles = {column: comparison.columns[column].title for column in columns}
-    means = dataset.means[list(columns)].rename(columns=titles, index=comparison.labels)
+    means = comparison.means[list(columns)].rename(columns=titles, index=comparison.labels)
     rows = means.rename_axis("method").reset_index().to_dict("records")
     rows[2][titles["HD95_mm"]] = math.nan
     ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))
@@ -67,5 +66,5 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     for name in files:
         (out / name).write_text('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"></svg>')
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
-    data = comparison_to_json(comparison, [], [figure | {"files": files}], command=command, settings={})
+    data = comparison_to_json([comparison], [], [figure | {"files": files}], command=command)
     return Study(out, json.loads(to_json_text(data)), [table])

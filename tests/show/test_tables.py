@@ -60,6 +60,5 @@ def test_the_ten_worst_by_their_worst_row_in_their_order():
     rows[3]["Dice"], rows[5]["Dice"] = math.nan, math.nan  # nothing is known of these two
     shown, [more] = ten_worst(rows, "structure", lambda row: row["Dice"])
     assert [row["structure"] for row in shown[:10]] == [f"s{i}" for i in range(12) if i not in (3, 5)]
-    assert len(shown) == 20 and more == "the 10 worst, and 2 more (--verbose)"
-    assert ten_worst(rows, "structure", lambda row: row["Dice"], every=True) == (rows, [])
+    assert len(shown) == 20 and more == "the 10 worst, and 2 more in the file"
     assert ten_worst([], "structure", lambda row: 0) == ([], [])

@@ -19,7 +19,7 @@ from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.figures.settings import HYPER, by_number
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
-from tests.compare.synthetic import make_comparison, make_dataset
+from tests.compare.synthetic import make_comparison
 from tests.compare.test_comparison import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
@@ -27,18 +27,17 @@ NAN = math.nan
 OPTIONS = {"n_bootstrap": 500, "seed": 0}
 
 
-def write(comparison: Comparison, folder: Path) -> Path:
+def write(folder: Path, *comparisons: Comparison) -> Path:
     """The documents of a comparison, without its own figures."""
-    tables = write_tables(list(tables_of(comparison).values()), folder)
-    settings = {"allow_missing": False, "allow_training_cases": False, "groups": None}
-    write_comparison(comparison_to_json(comparison, tables, [], command="compare", settings=settings), folder)
+    tables = write_tables(list(tables_of(*comparisons).values()), folder)
+    write_comparison(comparison_to_json(comparisons, tables, [], command="compare"), folder)
     return folder
 
 
 def named(names, folder: Path) -> Path:
     entries = read_entries([("-tr", name) for name in names])
     sharpness = {entry.name: 1.0 + 0.3 * i for i, entry in enumerate(entries)}
-    return write(Comparison(entries, [make_dataset(sharpness, cases=6)], n_bootstrap=100), folder)
+    return write(folder, make_comparison(sharpness, cases=6, entries=entries))
 
 
 def drawn(folder: Path) -> set[str]:
@@ -52,8 +51,7 @@ STANDARD = {"1_radar_dice", "1_radar_ece", "2_rank_mean", "2_rank_sum", "7_relat
 
 
 def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) -> None:
-    comparison = make_comparison(THREE, cases=8)
-    folder = write(comparison, tmp_path)
+    folder = write(tmp_path, make_comparison(THREE, cases=8))
     (folder / "paper").mkdir()
     (folder / "paper" / "figure_99_of_an_earlier_one.png").touch()
     assert drawn(folder) == {f"figure_{name}" for name in STANDARD}
@@ -61,7 +59,7 @@ def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) 
         copied, original = folder / "paper" / f"{name}.csv", folder / "tables" / f"{name[8:]}.csv"
         assert copied.read_bytes() == original.read_bytes()
     rows = list(csv.DictReader((folder / "paper" / "ranks.csv").open()))
-    assert [row["method"] for row in rows] == ["stock", "CE", "NACL"]
+    assert [row["method"] for row in rows] == ["nnU-Net", "CE", "NACL"]
     sums, _ = ranks_of(read_comparison(folder))
     assert [float(row["total"]) for row in rows] == sums["total"].tolist()
     text = (folder / "paper" / "figure_10_scatter.svg").read_text()
@@ -73,12 +71,11 @@ def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) 
 
 
 def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
-    datasets = [make_dataset(THREE, cases=5 + i, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
-    patients = {case: case[:-1] for case in datasets[1].cases}
-    comparison = make_comparison(THREE, datasets=[datasets[0], replace(datasets[1], patients=patients)])
-    read = read_comparison(write(comparison, tmp_path))
+    datasets = [make_comparison(THREE, cases=5 + i, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    datasets[1] = replace(datasets[1], patients={case: case[:-1] for case in datasets[1].cases})
+    read = read_comparison(write(tmp_path, *datasets))
     names, positions = list(THREE), []
-    for own, dataset in zip(comparison.datasets, read.datasets):
+    for own, dataset in zip(datasets, read.datasets):
         for column in ("Dice", "HD95_mm", "ECE:foreground"):
             means = [dataset.mean(column, name) for name in names]
             assert means == own.means[column].tolist()
@@ -94,7 +91,7 @@ def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
 def test_what_knows_the_truth_is_not_ranked_and_undefined_values_are_left_out(tmp_path) -> None:
     comparison = make_comparison(THREE, cases=6)
     unranked = [replace(entry, ranked=entry.label != "NACL") for entry in comparison.entries]
-    read = read_comparison(write(Comparison(unranked, comparison.datasets, 200), tmp_path))
+    read = read_comparison(write(tmp_path, replace(comparison, entries=unranked)))
     assert ranks_of(read)[0].index.tolist() == ["nnUNetTrainer", "nnUNetTrainerCE"]
     read.datasets[0].means["HD95_mm:2"]["nnUNetTrainer"]["mean"] = None
     assert read.datasets[0].mean("HD95_mm", "nnUNetTrainerCE") == read.datasets[0].mean("HD95_mm:1", "nnUNetTrainerCE")

@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
-from nnunet_nacl.compare.entries import STOCK_LABEL, short_labels
+from nnunet_nacl.compare.entries import DEFAULT_LABEL, short_labels
 from nnunet_nacl.training.grammar import parse
 from nnunet_nacl.training.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
@@ -318,7 +318,7 @@ def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_th
 def test_they_have_short_labels_and_are_explained_by_their_package(capsys) -> None:
     schedule = "100epochs_adam_noda"
     names = [f"nnUNetTrainer{one}_{schedule}" for one in ("DiceCE_unet", "NACL_unet_plainstart", "NACL_plainstart")]
-    assert short_labels(names[:2]) == [STOCK_LABEL, "NACL plainstart"]
+    assert short_labels(names[:2]) == [DEFAULT_LABEL, "NACL plainstart"]
     assert short_labels(names[1:]) == ["NACL unet", "NACL"]
     assert nnunet_nacl(["trainers", names[1]]) == 0 and "registered by nnunet_nacl_paper" in capsys.readouterr().out
 
