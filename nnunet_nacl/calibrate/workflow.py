@@ -31,9 +31,11 @@ from nnunet_nacl.nnunet.held_out import (
     measure_images,
     measure_validation,
 )
+from nnunet_nacl.nnunet.places import FINAL, validation_folder
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.nnunet.trained_model import FINAL, TrainedModel, learn_profiles
+from nnunet_nacl.nnunet.scans import Images
+from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.numbers.flags import patients_needed
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -165,7 +167,15 @@ def _held_out(model: TrainedModel | None, path: Path, options: CalibrationOption
         data = PredictionFolder.open(images, labels, dataset_json=options.dataset_json, plans=options.plans)
     else:
         data = model.opened
-    work = Work(settings=kept_settings(data.folder) or data.settings, with_sample=True)
+    places = [data.folder]
+    if model and options.images is None:
+        if "all" in model.folds:
+            raise UserError(
+                "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
+                "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
+            )
+        places = [validation_folder(model.folder / f"fold_{fold}", model.checkpoint) for fold in model.folds]
+    work = Work(settings=next(filter(None, map(kept_settings, places)), data.settings), with_sample=True)
     network = {"device": options.device, "step_size": options.step_size, "mirroring": options.mirroring}
     if model is None:
         return measure_folders({"": data}, work, jobs=jobs, title="measure")
@@ -173,8 +183,8 @@ def _held_out(model: TrainedModel | None, path: Path, options: CalibrationOption
         return measure_validation(model, network, work, jobs=jobs, any_age=options.any_age)
     records, folds = path.with_name(f"{path.stem}_records"), ", ".join(model.folds)
     _LOG.info("%s is taken for images: folds %s predict them; records go to %s.", images, folds, records)
-    allowed = options.training_cases
-    return measure_images(model, network, images, labels, records, work, jobs=jobs, training_cases=allowed)
+    source = Images.find(model, network, images, references=labels)
+    return measure_images(source, records, work, jobs=jobs, training_cases=options.training_cases)
 
 
 def _notes(record: CalibrationMap, model: TrainedModel | None, options: CalibrationOptions) -> list[str]:

@@ -127,11 +127,10 @@ def _take_given(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
     from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.nnunet.prediction_folder import folds_with
     from nnunet_nacl.review.predicted_quality import CalibratedModel
 
-    given, folds = Path(args.map), args.f or folds_with(model, args.chk)
-    CalibratedModel.open(model, folds, args.chk).with_map(given)  # refuses that of other networks
+    given = Path(args.map)
+    CalibratedModel.open(model, args.f, args.chk).with_map(given)  # refuses that of other networks
     check_output_map(model / MAP_FILE)
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")

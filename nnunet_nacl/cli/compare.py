@@ -110,9 +110,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.calibrate.workflow import read_groups
-    from nnunet_nacl.nnunet.prediction_folder import folds_asked_for
 
-    flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())
+    flags, folds = {flag for flag, _ in args.entries}, args.f or ()
     if "-tr" in flags and not (args.d and args.c):
         raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
     if "-i" in flags and args.d and len(args.d) > 1:

@@ -19,7 +19,7 @@ from nnunet_nacl.compare.tables import detected_text, presence_text, quality_tex
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import CsvColumn, check_ours, check_writable, checksum, to_csv_text, write_atomically
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.held_out import measure_folders, open_predicted, predict_validation
+from nnunet_nacl.nnunet.held_out import measure_folders, measure_validation, open_predicted
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
@@ -64,7 +64,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
     work = Work(calibration, settings)
     measured = measure_folders(folders, work, jobs=processes, chill=args.chill, title="measure")
-    records, labels = list(measured.records.values()), measured.labels
+    records, labels = list(measured.records.values()), opened.labels
     evaluation = Evaluation(records, labels, settings, measured.problems)
     for fold, folder in folders.items() if len(folders) > 1 else ():
         of_fold = [record for record in records if measured.fold[record.case] == fold]
@@ -94,8 +94,7 @@ def _of_model(args: argparse.Namespace, processes: int) -> tuple[dict[str, Predi
     if args.predict:
         opened, network = TrainedModel.open(model, args.f, args.chk), network_of(args)
         work = Work(settings=_settings(args, opened.opened), with_sample=True)
-        for fold in opened.folds:
-            predict_validation(opened, fold, network, work, jobs=processes)
+        measure_validation(opened, network, work, jobs=processes, anew=True)
         folders = {fold: open_predicted(opened, fold) for fold in opened.folds}
     else:
         folders = find_fold_folders(model, args.f)

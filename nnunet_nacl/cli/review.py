@@ -84,7 +84,7 @@ def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
-    from nnunet_nacl.review.sources import review_source
+    from nnunet_nacl.review.sources import review_run
 
     processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
@@ -92,7 +92,6 @@ def _review(args: argparse.Namespace) -> int:
     calibration, quality, why_not = open_map(map_path, folder) if map_path else (None, None, "")
     why_not = why_not or "give the map that predicts it, -map."
     delivery = work_of(args, folder, (calibration, quality, why_not))
-    source, run = review_source(folder, map_path)
-    run = replace(run, notes=[note] if note else [])
-    images = {name: folder.image(name) for name in source.names if args.slicer}
-    return deliver_as_asked(args, source, delivery, run, images, title="review", jobs=processes)
+    run = replace(review_run(folder, map_path), notes=[note] if note else [])
+    images = {name: folder.image(name) for name in folder.names if args.slicer}
+    return deliver_as_asked(args, folder, delivery, run, images, title="review", jobs=processes)

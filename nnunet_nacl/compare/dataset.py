@@ -18,9 +18,9 @@ from nnunet_nacl.compare.comparison import Comparison, Promises
 from nnunet_nacl.compare.entries import Entry, Options
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import checksum
-from nnunet_nacl.nnunet import prediction_folder as places
+from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.learned_quality import predict_dice_parts
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -103,7 +103,7 @@ def _folds_of(model: Path) -> list[str]:
 
 def _of_model(entry: Entry, model: Path, dataset: str, folds: Sequence[str]) -> Entry:
     """The validation cases of a model's folds; UserError where it is of another data set, or has no maps for them."""
-    entry = replace(entry, folders=places.find_fold_folders(model, folds))
+    entry = replace(entry, folders=find_fold_folders(model, folds))
     trained_on = entry.first.plans.get("dataset_name")
     if entry.path is not None and trained_on != dataset:
         where = f"{trained_on}, not on {dataset}"
@@ -123,7 +123,7 @@ def part_maps(model: Entry) -> dict[str, LogOddsMap]:
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
     """
     path = model.map_path
-    command = f"run `{places.calibrate_command(path.parent, path.parent.resolve().name.rpartition('__')[2])}`"
+    command = f"run `{places.calibrate_command(path.parent)}`"
     if not path.is_file():
         raise UserError(f"{path.parent} has no {MAP_FILE}; {command}.")
     record = CalibrationMap.load(path)
@@ -270,7 +270,7 @@ def _common_cases(
         return common, [f"{located.name}: compared on the {len(common)} of {len(lacks)} cases that all have. {listed}"]
     advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
     advice = advice if common else "No case is left to compare."
-    why = {case: text.replace(", or pass --chill", "") for name, case, text in problems if name in lacking}
+    why = {case: text for name, case, text in problems if name in lacking}
     raise UserError(f"{located.name}: {listed} {advice}{list_problems(why)}")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from nnunet_nacl.calibrate.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX
-from nnunet_nacl.nnunet import prediction_folder as places
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, recorded_cases
+from nnunet_nacl.nnunet import places
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.training.grammar import STOCK
 
@@ -60,7 +60,7 @@ class Entry:
 
     def cases(self) -> dict[str, list[str]]:
         """By fold, names of the cases that can be measured, or were."""
-        return {fold: one.cases(recorded=recorded_cases(one.folder))[0] for fold, one in self.folders.items()}
+        return {fold: one.names for fold, one in self.folders.items()}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import uuid
@@ -10,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import StringConstraints
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
-from nnunet_nacl.errors import UserError, first_line, one_line
+from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import replacing
 from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import decode, read_dict
@@ -52,13 +52,18 @@ _PROBABILITY = "PROBABILITY", "Probability of the structure"
 """What the values of all other maps are: code and meaning."""
 
 
+_PRINTABLE: Any = {"strip_whitespace": True, "min_length": 1, "pattern": r"^[^\\\x00-\x1f]*$"}  # and no backslash
+_Short = Annotated[str, StringConstraints(max_length=16, **_PRINTABLE)]
+_Long = Annotated[str, StringConstraints(max_length=64, **_PRINTABLE)]
+
+
 class StructureCode(TypedDict):
     """What a structure is, an AnatomicalStructure in SNOMED CT (SCT) unless it says another category or scheme."""
 
-    code: str
-    meaning: str
+    code: _Short
+    meaning: _Long
     category: NotRequired[str]
-    scheme: NotRequired[str]
+    scheme: NotRequired[_Short]
 
 
 def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode]:
@@ -73,13 +78,6 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
     for name, code in read.items():
         if (category := code.setdefault("category", "AnatomicalStructure")) not in categories:
             raise UserError(f"{path}: {name} has the category {category!r}; there are {', '.join(categories)}.")
-        texts = ((code["code"], 16), (code.get("scheme", "SCT"), 16), (code["meaning"], 64), (name[:64], 64))
-        for value, most in texts:
-            if not 0 < len(value.strip()) <= most or not value.isprintable() or "\\" in value:
-                raise UserError(
-                    f"{path}: {one_line(name)} has {value!r}, which DICOM wants to have 1 to {most} printable "
-                    "characters, and no backslash."
-                )
     return read
 
 
@@ -108,21 +106,6 @@ class DicomMaker:
     model: str  # whose segmentations they are
     serial: str  # SHA-256 that tells the networks, at most 64 characters
 
-    def check(self, files: Sequence[Path]) -> None:
-        """UserError, before the networks run, where no object can refer to a series: its date of birth may be none."""
-        headers = read_headers(files)[:1]
-        try:
-            with quiet():
-                pixels = np.zeros((1, headers[0].Rows, headers[0].Columns), np.uint16)
-                segmentation = self._segmentation(pixels, headers)
-                for made in (segmentation, self._report(Reported([{}] * len(self.codes)), segmentation, headers)):
-                    made.save_as(io.BytesIO(), enforce_file_format=True)
-        except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
-            raise UserError(
-                f"{files[0]}: no DICOM object can be made with its header ({first_line(error)}); correct what it says "
-                "of the patient, the study or the series."
-            ) from None
-
     def write(
         self,
         case: Case,
@@ -138,27 +121,31 @@ class DicomMaker:
         probabilities of the structures become one segmentation of 8 bits instead, 255 is 1. UserError where the series
         is no longer what was predicted, or a file cannot be written.
         """
-        labels, headers, written = case.labels, read_headers(files), list[Path]()
+        headers, written = read_headers(files), list[Path]()
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)
-        regions = [turned(region) for region in labels.channels_of(case.segmentation)] if labels.regions else []
-        pixels = np.stack(regions, -1) if regions else turned(case.segmentation)
-
-        def save(name: str, made: Any) -> None:
-            written.append(output / DICOM / f"{case.name}_{name}.dcm")
-            with replacing(written[-1]) as temporary:
-                made.save_as(temporary, enforce_file_format=True)
-
-        with quiet():
-            segmentation = self._segmentation(pixels.astype(np.uint16), headers)
-            save("segmentation", segmentation)
-            save("report", self._report(reported, segmentation, headers))
-            fractions = [turned(values) for name, values in maps.items() if is_fractional and name not in _MAPS]
-            if fractions:
-                pixels = np.stack(fractions[-len(self.codes) :], -1)  # without the background's
-                save("probabilities", self._segmentation(pixels, headers, "FRACTIONAL", "PROBABILITIES"))
-            for name, values in maps.items():
-                if name in _MAPS or not is_fractional:
-                    save(name, self._map(name, turned(values), headers))
+        channels = case.labels.channels_of(case.segmentation)
+        pixels = np.stack([turned(region) for region in channels], -1) if case.labels.regions else turned(channels)
+        try:
+            with quiet():
+                made = {"segmentation": self._segmentation(pixels.astype(np.uint16), headers)}
+                made["report"] = self._report(reported, made["segmentation"], headers)
+                arrays = {name: turned(values) for name, values in maps.items()}
+                if is_fractional:
+                    fractions = [arrays.pop(name) for name in maps if name not in _MAPS][-len(self.codes) :]
+                    pixels = np.stack(fractions, -1)  # without the background's
+                    made["probabilities"] = self._segmentation(pixels, headers, "FRACTIONAL", "PROBABILITIES")
+                made |= {name: self._map(name, values, headers) for name, values in arrays.items()}
+                for name, each in made.items():
+                    written.append(output / DICOM / f"{case.name}_{name}.dcm")
+                    with replacing(written[-1]) as temporary:
+                        each.save_as(temporary, enforce_file_format=True)
+        except UserError:
+            raise
+        except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
+            raise UserError(
+                f"{files[0]}: no DICOM object can be made with its header ({first_line(error)}); correct what it says "
+                "of the patient, the study or the series."
+            ) from None
         return tuple(written)
 
     def _segmentation(

@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import re
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -109,13 +109,13 @@ def orientation_of(images: Iterable[Path]) -> str:
     """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can be read."""
     import SimpleITK as sitk
 
-    found: Counter[str] = Counter()
+    found = list[str]()
     for path in images:
         with contextlib.suppress(RuntimeError):
             reader = read_header(path)
             if reader.GetDimension() == 3:
-                found[sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())] += 1
-    return next((orientation for orientation, _ in found.most_common(1)), "")
+                found += [sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())]
+    return max(found, key=found.count, default="")
 
 
 @contextlib.contextmanager
@@ -195,26 +195,15 @@ def _axes(header: Any) -> np.ndarray:
 
 
 _ONE_OF = {
-    "NumberOfFrames": (("0", "1"), "enhanced multi-frame images are not supported; export it as single-frame images"),
-    "SamplesPerPixel": (("1",), "colour images are not supported; leave this series out"),
-    "PhotometricInterpretation": (("MONOCHROME2",), "no other values are supported; export it as MONOCHROME2"),
-    "ModalityLUTSequence": ((), "tables of values are not supported; leave this series out"),
+    "NumberOfFrames": ("0", "1"),
+    "SamplesPerPixel": ("1",),
+    "PhotometricInterpretation": ("MONOCHROME2",),
+    "ModalityLUTSequence": (),
 }
-"""Values that an attribute may have beside none, and what to do about others."""
-
-_NUMBERS: dict[str, tuple[int, Callable[[np.ndarray], Any], str]] = {
-    "SliceThickness": (1, lambda length: length >= 0, "it must be a length"),
-    "PixelSpacing": (2, lambda steps: steps > 0, "it must be two lengths above 0"),
-    "ImageOrientationPatient": (
-        6,
-        lambda values: np.abs(values.reshape(2, 3) @ values.reshape(2, 3).T - np.eye(2)) < 1e-2,
-        "it must be two unit vectors at right angles",
-    ),
-    "ImagePositionPatient": (3, np.isfinite, "it must be three numbers"),
-    "RescaleSlope": (1, np.abs, "it must be a number other than 0"),
-    "RescaleIntercept": (1, np.isfinite, "it must be a number"),
-}
-"""How many finite numbers an attribute must have where it has a value, what must hold for them, and that in words."""
+"""Values that an attribute may have beside none."""
+_NUMBERS = {"SliceThickness": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
+_NUMBERS |= dict.fromkeys(_SCALE, 1)
+"""How many finite numbers an attribute must have where it has a value."""
 
 
 def _value(header: Any, name: str) -> str:
@@ -226,7 +215,6 @@ def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
     """UserError if an image of a series cannot be used, or is not of the patient, study and planes of the first."""
     first, expected = images[0]
     needed = [*_NEEDED, *(name for name in _SCALE if any(_value(header, name) for _, header in images))]
-    instances: dict[str, Path] = {}
     for path, header in images:
         _check_values(path, header)
         if missing := [name for name in needed if not _value(header, name)]:
@@ -239,21 +227,27 @@ def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
                 what = "a localizer? Leave it out" if name in _PLANE else "two patients or studies? Separate them"
                 of_first = f"{first_value!r} in {first.name} of the same series"
                 raise UserError(f"{path}: {name} is {found!r}, but {of_first}: {what}.")
-        if (other := instances.setdefault(header.SOPInstanceUID, path)) != path:
-            uid = header.SOPInstanceUID
-            raise UserError(f"{path} and {other.name} have one SOPInstanceUID, {uid}: copies; keep one.")
     if len(images) < 2:
         raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
 
 
 def _check_values(path: Path, header: Any) -> None:
-    for name, (allowed, problem) in _ONE_OF.items():
-        if _value(header, name) not in ("", *allowed):
-            raise UserError(f"{path}: {name} is {_value(header, name)[:80]}: {problem}.")
-    for name, (count, fits, problem) in _NUMBERS.items():
+    for name, allowed in _ONE_OF.items():
+        if (text := _value(header, name)) not in ("", *allowed):
+            fix = "export it as single-frame MONOCHROME2 images, or leave it out"
+            raise UserError(f"{path}: {name} is {text[:80]}, which is not supported; {fix}.")
+    for name, count in _NUMBERS.items():
         if text := _value(header, name):
-            values = np.array(header.get(name), float)
-            if not (values.size == count and np.isfinite(values).all() and np.all(fits(values))):
+            values, problem = np.array(header.get(name), float), ""
+            if values.size != count or not np.isfinite(values).all():
+                problem = f"it must be {count} finite number{'s' * (count > 1)}"
+            elif (name == "PixelSpacing" and values.min() <= 0) or (name == "RescaleSlope" and not values.all()):
+                problem = "it must be above 0" if name == "PixelSpacing" else "it must not be 0"
+            elif name == "ImageOrientationPatient":
+                axes = values.reshape(2, 3)
+                if np.abs(axes @ axes.T - np.eye(2)).max() > 1e-2:
+                    problem = "it must be two unit vectors at right angles"
+            if problem:
                 raise UserError(f"{path}: {name} is {text[:80]}: {problem}.")
 
 

@@ -21,19 +21,15 @@ import torch
 from nnunet_nacl.case.probabilities import Box, Probabilities, common_box
 from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Work, key_of_prediction
+from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 
 class ExportedLogits(Probabilities):
     """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never all in memory.
 
-    Args:
-        segmentation: (*spatial) label map in the axis order of the reader.
-        logits: (C, *crop) float16 at the image's spacing, in nnU-Net's transposed axis order; C classes or regions.
-        properties: nnU-Net's, of reading and preprocessing.
-        transpose_backward: Which transposed axis each axis of the reader is.
-        label_manager: nnU-Net's.
+    ``segmentation`` (*spatial) is in the axis order of the reader, ``logits`` (C, *crop) at the image's spacing in
+    nnU-Net's transposed order; ``transpose_backward`` tells which transposed axis each axis of the reader is.
     """
 
     def __init__(
@@ -110,13 +106,7 @@ def _watched(label_manager: Any, seen: Callable[[Any], None]) -> Any:
 
 
 def export_logits(
-    logits: Any,
-    properties: Mapping[str, Any],
-    configuration_manager: Any,
-    plans_manager: Any,
-    label_manager: Any,
-    *,
-    num_threads: int = 1,
+    logits: Any, properties: Mapping[str, Any], configuration_manager: Any, plans_manager: Any, label_manager: Any
 ) -> ExportedLogits:
     """Make the segmentation of a case from (C, *grid) logits as nnU-Net does, bit by bit, and keep the logits."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
@@ -124,7 +114,7 @@ def export_logits(
     shown, managers = list[Any](), (plans_manager, configuration_manager)
     watching, axes = _watched(label_manager, shown.append), plans_manager.transpose_backward
     segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits, *managers, watching, dict(properties), num_threads_torch=num_threads
+        logits, *managers, watching, dict(properties)
     )
     return ExportedLogits(segmentation, np.asarray(shown[0]), properties, axes, label_manager)
 
@@ -147,7 +137,7 @@ class MeasuredExport:
 
         torch.set_num_threads(1)  # there are as many workers as there may be threads
         _, properties, _, plans, _, path, *_ = arguments
-        case, shown, problem = Path(path).name, list[Any](), ""
+        case, shown = Path(path).name, list[Any]()
         with contextlib.suppress(OSError):  # of an earlier network
             record_path(self.folder.folder / RECORDS, case).unlink(missing_ok=True)
         try:
@@ -158,17 +148,16 @@ class MeasuredExport:
             problem = f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
         else:
             try:
-                self._measure(case, logits, properties, plans.transpose_backward)
+                return self._measure(case, logits, properties, plans.transpose_backward)
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
-        if problem:
-            logging.getLogger(__name__).warning("WARNING: calibration: %s: %s", case, " ".join(problem.split()))
+        logging.getLogger(__name__).warning("WARNING: calibration: %s: %s", case, " ".join(problem.split()))
 
     def _measure(self, case: str, logits: np.ndarray, properties: Mapping[str, Any], axes: Sequence[int]) -> None:
         folder = self.folder
-        made = folder.load(case, probabilities=False)
+        made = folder.case(case, probabilities=False)
         exported = ExportedLogits(made.segmentation, logits, properties, axes, folder.label_manager)
         work = Work(settings=folder.settings, with_sample=True)
         record = work(replace(made, probabilities=exported, made_by=dict(self.made_by)))
-        key = key_of_prediction(folder, case, work.key, None)
+        key = folder.key(case, work.key, None)
         replace(record, key=key).save(record_path(folder.folder / RECORDS, case))

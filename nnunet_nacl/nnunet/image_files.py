@@ -19,7 +19,6 @@ import imagecodecs
 import numpy as np
 
 from nnunet_nacl.case.case import Labels
-from nnunet_nacl.case.geometry import Geometry, geometry_difference
 from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_whole, quiet, read_header
@@ -64,15 +63,13 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
 
 def channels_apart(files: Sequence[Path]) -> str:
     """Which channels lie apart by their headers, and in what, as nnU-Net takes them all the same; else empty."""
-    places = []
     with contextlib.suppress(RuntimeError):  # what SimpleITK does not read, nibabel may
-        for path in files:
-            reader = read_header(path)
-            stuff = {name: getattr(reader, f"Get{name.title()}")() for name in ("spacing", "origin", "direction")}
-            places.append(Geometry.of({"spacing": stuff["spacing"][::-1], "sitk_stuff": stuff}))
-    for path, place in zip(files[1:], places[1:]):
-        if differing := geometry_difference(places[0], place, (), ()):
-            return f"{path.name} lies apart from {files[0].name}: {differing.partition(' (')[0]}"
+        first, *others = map(read_header, files)
+        for path, header in zip(files[1:], others):
+            for what in ("Spacing", "Origin", "Direction"):
+                one, other = (getattr(each, f"Get{what}")() for each in (first, header))
+                if not np.allclose(one, other, atol=1e-3):
+                    return f"{path.name} lies apart from {files[0].name}: {what.lower()}"
     return ""
 
 
@@ -92,9 +89,6 @@ def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], bes
     expected = (len(labels.values), *spatial)
     try:
         with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
-            if _PROBABILITIES not in archive.namelist():
-                keys = ", ".join(repr(key.removesuffix(".npy")) for key in archive.namelist()) or "nothing"
-                raise UserError(f"{path}: no array 'probabilities' in this file, it holds {keys}; {RERUN}.")
             member = archive.getinfo(_PROBABILITIES)
             with archive.open(member) as stream:
                 if (version := np.lib.format.read_magic(stream)) != (1, 0):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import (
     check_ours,
@@ -23,7 +21,6 @@ from nnunet_nacl.files import (
     locked,
     name_finished,
     remove_leftovers,
-    replacing,
     temporary_folder,
     to_json_text,
     write_atomically,
@@ -52,24 +49,15 @@ def open_output(
 ) -> Iterator[None]:
     """Make a folder for segmentations, before hours of work; UserError where it is not this program's to write to.
 
-    It is if its record says so, whatever its files are called; what killed runs left is removed, nothing of others.
-    While the block runs, no other run of the same part opens the folder.
-
-    Args:
-        output: The folder.
-        sources: Folders of images, which it must not be or lie in.
-        data: Its dataset.json and plans.json belong into the folder.
-        record: Name and content, with ``generated_by``, of the file that tells whose the folder is.
-        names: What will be written beside them.
-        part: Number of this run among those that share the folder.
+    It is if its ``record``, name and content of a file, says so, whatever its files are called; what killed runs left
+    is removed, nothing of others. It must not be or lie in one of ``sources``; ``names`` will be written beside the
+    segmentations. While the block runs, no other run of the same part opens the folder.
     """
     check_name(output)
     place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
     for source in sources:
         if Path(os.path.realpath(source)) in (place, *place.parents):
             raise UserError(f"{output} is or lies in {source}, and would be taken for its cases; choose another -o.")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; give -o a folder.")
     check_writable(output / record[0])
     taken = f"another run is at work in {output}; wait until it has ended, or choose another -o or -part_id."
     with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
@@ -99,63 +87,42 @@ def write_case(
     *,
     maps: Mapping[str, np.ndarray] = MappingProxyType({}),
     sensitive: Mapping[str, np.ndarray] = MappingProxyType({}),
-    saved: Path | None = None,
     probabilities: np.ndarray | Path | None = None,
 ) -> tuple[Path, ...]:
     """Write the segmentation of a case, what belongs to it, and say which files; UserError where the disk is full.
 
-    Args:
-        folder: Of the data set: its file format and writer.
-        case: With its segmentation.
-        output: The folder to write to.
-        maps: (*spatial) by name, which get a folder for each case.
-        sensitive: (*spatial) labels that miss less, by the name of their file without its ending.
-        saved: The npz that the case was read from, if any: its time and .pkl are kept; else a .pkl is made.
-        probabilities: To save, or the file to copy. None: an earlier run's are removed.
+    ``maps`` by name get a folder for each case; ``sensitive`` are labels by the name of their file without its ending.
+    ``probabilities`` are saved, or their file copied with its .pkl; without, an earlier run's are removed.
     """
-    name = case.name
-    segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
-    try:
-        with temporary_folder(output) as work:  # nnU-Net does not look into folders
-            if probabilities is not None:
-                _save_probabilities(work / npz, work / pkl, probabilities, saved, case.properties)
-            for file in (npz, pkl):
-                if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
-                    (output / file).unlink(missing_ok=True)
-            with verified(work / segmentation):
-                folder.reader.write_seg(case.segmentation, str(work / segmentation), case.properties)
-            written = name_finished(work, output)  # some formats keep the spacing in a file of its own
-        if sensitive:
-            (output / SENSITIVE).mkdir(exist_ok=True)
-            with temporary_folder(output / SENSITIVE) as work:
-                for file, labels in sensitive.items():
-                    path = work / f"{file}{folder.file_ending}"
-                    with verified(path):
-                        folder.reader.write_seg(labels, str(path), case.properties)
-                written += name_finished(work, output / SENSITIVE)
-    except OSError as error:
-        path, reason = output / segmentation, error.strerror or first_line(error)
-        raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None
+    name, ending, reader = case.name, folder.file_ending, folder.reader
+
+    def save_probabilities(work: Path) -> None:
+        if probabilities is not None:
+            _save_probabilities(work / name, probabilities, case)
+        for file in (f"{name}.npz", f"{name}.pkl"):
+            if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
+                (output / file).unlink(missing_ok=True)
+
+    written = write_image(case.segmentation, output / f"{name}{ending}", reader, case.properties, save_probabilities)
+    for file, labels in sensitive.items():
+        written += write_image(labels, output / SENSITIVE / f"{file}{ending}", reader, case.properties)
     remove_leftovers(output / MAPS / name)
     for which, values in maps.items():
-        path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
-        written += write_map(values, path, folder.reader, case.properties)
+        written += write_map(values, output / MAPS / name / f"{name}_{which}{ending}", reader, case.properties)
     return tuple(written)
 
 
-def _save_probabilities(
-    npz: Path, pkl: Path, probabilities: np.ndarray | Path, saved: Path | None, properties: dict[str, Any]
-) -> None:
+def _save_probabilities(path: Path, probabilities: np.ndarray | Path, case: Case) -> None:
+    """npz and pkl of a case; ``path`` has no ending."""
+    npz, pkl, saved = f"{path}.npz", f"{path}.pkl", case.saved
     if isinstance(probabilities, Path):
         shutil.copyfile(probabilities, npz)
     else:
         np.savez_compressed(npz, probabilities=probabilities)
     if saved is None:
         with open(pkl, "wb") as file:
-            pickle.dump(properties, file)
+            pickle.dump(case.properties, file)
         return
-    status = saved.stat()
-    os.utime(npz, ns=(status.st_atime_ns, status.st_mtime_ns))
     if (properties_file := saved.with_suffix(".pkl")).is_file():
         shutil.copyfile(properties_file, pkl)
 
@@ -169,25 +136,34 @@ class _KeepsType(np.ndarray):
 
 
 def write_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> list[Path]:
-    """Write (*spatial) values in [0, 1] as an image, and say which files; UserError where the disk is full.
+    """As :func:`write_image` (*spatial) values in [0, 1], which are rounded to 1/255 so that formats compress them.
 
-    They are float32 rounded to 1/255, which formats compress; formats of integers alone hold 255 times them. A tif has
-    its spacing, of nnU-Net's ``properties``, in a file beside it.
+    Formats of integers alone hold 255 times them.
     """
-    import tifffile
-
     steps = np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * np.float32(255)))
     integers = path.suffix.lower() in _INTEGER_ENDINGS
     array = steps.astype(np.uint8) if integers else steps.astype(np.float32) / np.float32(255)
-    is_tiff = path.suffix.lower() in (".tif", ".tiff") and not Geometry.of(properties).is_2d
-    with replacing(path, ending=".nii.gz" if path.name.endswith(".nii.gz") else path.suffix) as temporary:
-        with verified(temporary):
-            if is_tiff:  # else 3 or 4 slices become colours
-                tifffile.imwrite(temporary, array, compression="zlib", photometric="minisblack")
-            else:
-                writer.write_seg(array.view(_KeepsType), str(temporary), properties)
-    if not is_tiff:
-        return [path]
-    spacing_file = path.with_suffix(".json")
-    write_atomically(spacing_file, json.dumps({"spacing": properties["spacing"]}))
-    return [path, spacing_file]
+    return write_image(array.view(_KeepsType), path, writer, properties)
+
+
+def write_image(
+    array: np.ndarray,
+    path: Path,
+    writer: Any,
+    properties: Mapping[str, Any],
+    add: Callable[[Path], None] = lambda work: None,
+) -> list[Path]:
+    """Write a label map by nnU-Net's writer, and say which files; UserError where the disk is full.
+
+    Files get their names when all are whole: those that ``add`` writes into a folder, too.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(path.parent) as work:  # nnU-Net does not look into folders
+            add(work)
+            with verified(work / path.name):
+                writer.write_seg(array, str(work / path.name), properties)
+            return name_finished(work, path.parent)  # some formats keep the spacing in a file of its own
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another -o.") from None

@@ -6,11 +6,8 @@ Each process has a pipe to itself, so that the case of one that is killed is kno
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
@@ -34,54 +31,27 @@ Step = Callable[[Any, Any], Any]
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], processes: int, path_of: Callable[[Item], Path]
 ) -> Generator[tuple[Item, Result | str], None, None]:
-    """Each item and what ``work`` makes of it, or the line that says why there is none, as they are finished.
-
-    Args:
-        work: Can be pickled.
-        items: Such as names of cases.
-        processes: Items at the same time; 1 starts no process.
-        path_of: The largest file of an item, for messages; can be pickled.
-    """
+    """Each item and what ``work`` makes of it, as :func:`through`; one process is this one."""
     several = min(processes, len(items))
-    return _through(partial(_first, work), ((item, None) for item in items), several if several > 1 else 0, path_of)
+    return through(partial(_first, work), ((item, None) for item in items), several * (several > 1), path_of)
 
 
-def pipeline(
-    names: Iterable[Any],
-    read: Callable[[Any], Any],
-    predict: Step,
-    export: Step,
-    *,
-    readers: int,
-    exporters: int,
-    path_of: Callable[[Any], Path],
+def _first(work: Callable[[Any], Any], item: Any, nothing: None) -> Any:
+    return work(item)
+
+
+def through(
+    step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path]
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Each case and what three steps make of it, or the line that says what went wrong, in the order they finish.
+    """Each case and what a step makes of it, or the line that says what went wrong, in the order they are finished.
 
     A case is taken only when there is room, so memory does not grow with their number: each worker holds one, and this
     process one behind each step. However the iteration, or this process, ends, the workers end with it.
 
-    Args:
-        names: Of the cases.
-        read: Makes of a name what the network is given; can be pickled, as its result.
-        predict: Called in this process.
-        export: Can be pickled, as its result.
-        readers: Processes that read; 0 reads in this one.
-        exporters: Processes that export; 0 exports in this one.
-        path_of: The largest file of a case, for messages; can be pickled.
+    ``items`` are the name of each case and what the step before made of it: a line, which tells why nothing, is passed
+    on. Where ``processes`` are started (0 works in this one), ``step`` and its results can be pickled, as ``path_of``,
+    which gives the largest file of a case for messages.
     """
-    prepared = _through(partial(_first, read), ((name, None) for name in names), readers, path_of)
-    yield from _through(export, _through(predict, prepared, 0, path_of), exporters, path_of)
-
-
-def _first(read: Callable[[Any], Any], name: Any, nothing: None) -> Any:
-    return read(name)
-
-
-def _through(
-    step: Step, items: Iterable[tuple[Any, Any]], processes: int, path_of: Callable[[Any], Path]
-) -> Generator[tuple[Any, Any], None, None]:
-    """Cases and what a step makes of each, or the line that a step before left."""
     if not processes:
         for case, value in items:
             if not isinstance(value, str):
@@ -134,24 +104,16 @@ def _through(
 
 
 def _work(pipe: Connection, pickled: bytes, trusted: bool) -> None:
-    """A worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; an end with that."""
+    """A worker: one thread of PyTorch; no Ctrl-C, which its parent heeds; it ends when the pipe is closed."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
     torch.set_num_threads(1)
-    if hasattr(os, "fork"):  # Windows does not tell that a parent has ended
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     TRUSTED.set(trusted)
     step, path_of = pickle.loads(pickled)
     with contextlib.suppress(EOFError, OSError):  # the other end is closed
         while True:
             pipe.send(_made(step, path_of, *pipe.recv()))  # no name keeps either
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _made(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> Any:
@@ -163,8 +125,6 @@ def _made(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> 
     except OSError as error:
         return describe(error, path_of(name))
     except MemoryError:
-        path = path_of(name)
-        size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
-        return f"{path}{size}: not enough memory; run with a smaller -np."
+        return f"{path_of(name)}: not enough memory; run with a smaller -np."
     except Exception as error:
         return f"{path_of(name)}: unexpected {type(error).__name__}: {error}"

@@ -1,11 +1,11 @@
-"""Cases that a model's networks predict by nnU-Net's own code: new images, or a fold's validation cases."""
+"""Networks -> logits -> nnU-Net's export -> case: of new images (`scans.py`), or of a fold's validation cases."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,19 @@ import torch
 
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.record import CaseRecord, Key, make_key
+from nnunet_nacl.case.record import CaseRecord, find_record
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.images import quiet
 from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
-from nnunet_nacl.nnunet.image_files import spacing_file
-from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.output import write_case
-from nnunet_nacl.nnunet.pipeline import pipeline
+from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile
-from nnunet_nacl.nnunet.records import Outcomes, Source, key_of_prediction
+from nnunet_nacl.nnunet.records import Outcomes, Source
 from nnunet_nacl.nnunet.trained_model import (
     GridCase,
     TrainedModel,
     preprocessed_cases,
-    read_and_preprocess,
-    read_preprocessed,
     with_stage_before,
 )
 from nnunet_nacl.nnunet.trust import check_names
@@ -45,27 +41,20 @@ _OVERFLOW = (
 def find_device(name: str) -> str:
     """A device by its name, ``auto`` for the first that there is; UserError for one that is none, or is not here."""
     devices = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device, is_here in devices.items() if is_here)
-    if name not in devices:
-        raise UserError(f"the device must be auto, {', '.join(devices)}, got {name!r}.")
-    if not devices[name]:
-        raise UserError(f"the device {name}: PyTorch finds none here; use cpu.")
-    return name
+    here = [device for device, is_here in devices.items() if is_here]
+    if name not in ("auto", *here):
+        raise UserError(f"the device {name!r}: PyTorch finds {', '.join(here)} here; name one of these, or auto.")
+    return here[0] if name == "auto" else name
 
 
 class Network:
     """The networks of a model's folds, built by nnU-Net; its files were judged when the model was opened.
 
-    UserError for a device that is none, a trainer that is none and not trusted, or weights of another network.
+    ``step_size`` is that of the sliding window, as a share of the patch; ``mirroring`` predicts mirrored copies too, as
+    calibration expects; ``everything_on_device`` keeps a case's logits on a GPU; ``verbose`` lets nnU-Net print.
 
-    Args:
-        model: The model.
-        device: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these that there is.
-        step_size: Of the sliding window, as a share of the patch, in (0, 1].
-        mirroring: Predict mirrored copies too, as calibration expects.
-        everything_on_device: Keep a case's logits on a GPU.
-        verbose: Let nnU-Net print what it does.
+    Raises:
+        UserError: For a device that is none, a trainer that is none and not trusted, or weights of another network.
     """
 
     def __init__(
@@ -82,22 +71,15 @@ class Network:
 
         if not 0 < step_size <= 1:
             raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
-        device = find_device(device)
-        folder = model.folder
-        check_names({"trainer_name": model.trainer}, f"checkpoint of {folder}")
+        place = torch.device(find_device(device))
+        check_names({"trainer_name": model.trainer}, f"checkpoint of {model.folder}")
+        options = {"verbose": verbose, "allow_tqdm": False, "device": place}
         try:
             with quiet():
-                predictor = nnUNetPredictor(
-                    tile_step_size=step_size,
-                    use_mirroring=mirroring,
-                    perform_everything_on_device=everything_on_device,
-                    device=torch.device(device),
-                    verbose=verbose,
-                    allow_tqdm=False,
-                )
-                predictor.initialize_from_trained_model_folder(str(folder), model.folds, model.checkpoint)
+                predictor = nnUNetPredictor(step_size, True, mirroring, everything_on_device, **options)
+                predictor.initialize_from_trained_model_folder(str(model.folder), model.folds, model.checkpoint)
         except Exception as error:  # an unknown trainer, weights of another network, ...
-            raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+            raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
         self._model, self._predictor, self._weights = model, predictor, predictor.list_of_parameters
 
     @torch.inference_mode()
@@ -173,16 +155,13 @@ class NetworkSource(Source):
     def read(self, name: str) -> GridCase:
         """What the network is given of a case; UserError where it cannot be predicted."""
 
-    def case(self, name: str) -> Case:
-        """The case, predicted in this process."""
-        return self.finish(Network(self.model, **self.network).predict(self.read(name)))
-
     def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
         """Each case's record: the next cases are read, and those before worked on, while one is predicted here."""
         exporters = self.exporters or (jobs if jobs > 1 else 0)
         networks = Network(self.model, **self.network)
-        steps = self.read, lambda name, prepared: networks.predict(prepared), partial(_work_on, self, work)
-        yield from pipeline(names, *steps, readers=self.readers, exporters=exporters, path_of=self.path)
+        read = through(partial(_read, self), ((name, None) for name in names), self.readers, self.path)
+        answered = through(lambda name, prepared: networks.predict(prepared), read, 0, self.path)
+        yield from through(partial(_work_on, self, work), answered, exporters, self.path)
 
     def finish(self, answered: GridCase) -> Case:
         """The case of a network's answer, on the image's grid, by nnU-Net's own export."""
@@ -191,21 +170,77 @@ class NetworkSource(Source):
         if self.references is not None:
             opened, place = self.model.opened, (f"image of {name}", case.geometry, case.segmentation.shape)
             truth = opened.read_labels(self.references / f"{name}{opened.file_ending}", is_truth=True, like=place)[0]
-        return replace(case, truth=truth, images=self.images(name), made_by=self.made_by)
+        return replace(case, truth=truth, made_by=self.made_by)
 
-    def images(self, name: str) -> tuple[Path, ...]:
-        """Files of a case's image; empty where they are not known."""
-        return ()
+
+def _read(source: NetworkSource, name: str, nothing: None) -> GridCase:
+    return source.read(name)
+
+
+def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:
+    return work(source.finish(answered))
+
+
+@dataclass(eq=False)
+class ValidationCases(NetworkSource):
+    """Preprocessed validation cases of a model of one fold, predicted as nnU-Net's final validation does.
+
+    Attributes:
+        folder: Of the fold's predictions, with their ground truth, into which segmentations are written.
+    """
+
+    folder: PredictionFolder
+    key_follows_files = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.names, self.references = self.folder.expected or (), self.folder.reference_folder
+
+    @cached_property
+    def _dataset(self) -> Any:
+        return preprocessed_cases(self.model, self.names)
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """The one checkpoint, and how it was used; in the record, not in the key."""
+        return {"checkpoint": self.model.hashes[0]} | {name: self.network[name] for name in ("step_size", "mirroring")}
+
+    def files(self, name: str) -> dict[str, Path | None]:
+        """Those of the predicted case in its folder."""
+        return self.folder.files(name)
+
+    def path(self, name: str) -> Path:
+        """Its segmentation."""
+        return self.folder.folder / f"{name}{self.folder.file_ending}"
+
+    def read(self, name: str) -> GridCase:
+        """The preprocessed case, as nnU-Net left it."""
+        stored, _, before, properties = self._dataset.load_case(name)
+        data = np.array(stored[:])
+        channels = data.astype(np.float16)
+        if before is not None and self.model.previous_stage:
+            data = with_stage_before(self.model, data, before[:])
+        return GridCase(name, data, properties, None, channels, ())
+
+    def finish(self, answered: GridCase) -> Case:
+        """The case, once its segmentation lies in the folder; UserError where one lies there that others made."""
+        case, path = super().finish(answered), self.path(answered.case)
+        if path.is_file():
+            if np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
+                return case
+            earlier = find_record(self.folder.records, answered.case)
+            is_ours = earlier is not None and earlier.made_by not in ({}, self.made_by)  # of another checkpoint
+            if not is_ours:
+                raise UserError(f"{path} is not what this network predicts; move it away.")
+        write_case(self.folder, case, self.folder.folder)
+        return case
 
 
 def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False) -> Case:
     """The case of a network's answer, on the image's grid, by nnU-Net's own export, without its truth."""
-    from nnunetv2.configuration import default_num_processes
-
     plans, properties, manager = model.plans_manager, answered.properties, model.opened.label_manager
-    managers = model.configuration_manager, plans, manager
     with quiet():
-        exported = export_logits(answered.values, properties, *managers, num_threads=default_num_processes)
+        exported = export_logits(answered.values, properties, model.configuration_manager, plans, manager)
     members, segmentation = answered.disagreement, exported.segmentation
     if members is not None:
         members = _on_image(members, model, exported, with_map=with_disagreement)
@@ -238,113 +273,3 @@ def _on_image(folds: Disagreement, model: TrainedModel, exported: ExportedLogits
     information = np.zeros(exported.shape, np.float32)
     information[exported.crop] = inside[0].clip(0, 1).transpose(exported.transpose_backward)
     return replace(folds, mutual_information=information)
-
-
-def _work_on(source: NetworkSource, work: Callable[[Case], CaseRecord], name: str, answered: GridCase) -> CaseRecord:
-    return work(source.finish(answered))
-
-
-@dataclass(eq=False)
-class Images(NetworkSource):
-    """Images, named as nnU-Net wants it, or DICOM series.
-
-    Attributes:
-        cases: The images, see :func:`~nnunet_nacl.nnunet.input_cases.find_input_cases`.
-        any_size: Predict scans of any size, which may take hours.
-        check: Called with the files of a DICOM series before it is predicted; can be pickled.
-    """
-
-    cases: Sequence[InputCase]
-    any_size: bool = False
-    check: Callable[[Sequence[Path]], object] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._by_name = {case.case: case for case in self.cases}
-        self.names = list(self._by_name)
-
-    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-        """Contents of the images, and of the truth where there is one; networks, and how they are used."""
-        case, files = self._by_name[name], dict[str, Path | None]()
-        for i, path in enumerate(case.images):
-            files[f"slice {i}" if case.orientation else path.name] = path
-            if spacing := spacing_file(path):
-                files[spacing.name] = spacing
-        if case.previous:
-            files["previous"] = case.previous
-        if self.references is not None:
-            files["reference"] = self.references / f"{name}{self.model.opened.file_ending}"
-        axes = {"orientation": case.orientation} if case.orientation else {}
-        return make_key(files, {"labels": self.labels.meaning} | self.made_by | axes | settings, earlier)
-
-    def path(self, name: str) -> Path:
-        """The first image."""
-        return self._by_name[name].path
-
-    def images(self, name: str) -> tuple[Path, ...]:
-        """Files of the channels, or the slices of a series."""
-        return self._by_name[name].images
-
-    def read(self, name: str) -> GridCase:
-        """The image, read and preprocessed as nnUNetv2_predict does."""
-        prepared = read_and_preprocess(self.model, self._by_name[name], any_size=self.any_size)
-        if self.check is not None:
-            self.check(self._by_name[name].images)
-        return prepared
-
-
-@dataclass(eq=False)
-class ValidationCases(NetworkSource):
-    """Preprocessed validation cases of one fold, predicted by its network as nnU-Net's final validation does.
-
-    Attributes:
-        fold: Its name; of the model's folds only this one is used.
-        folder: Of the fold's predictions, with their ground truth, into which segmentations are written.
-        names: Of the cases.
-    """
-
-    fold: str
-    folder: PredictionFolder
-    names: Sequence[str]
-    key_follows_files = True
-
-    def __post_init__(self) -> None:
-        digest = self.model.hashes[self.model.folds.index(self.fold)]
-        self.model, self.references = (
-            replace(self.model, folds=(self.fold,), hashes=(digest,)),
-            self.folder.reference_folder,
-        )
-        super().__post_init__()
-        self._dataset = preprocessed_cases(self.model, self.names)
-
-    @property
-    def made_by(self) -> dict[str, Any]:
-        """The one checkpoint, and how it was used."""
-        return {"checkpoint": self.model.hashes[0]} | {name: self.network[name] for name in ("step_size", "mirroring")}
-
-    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-        """That of the predicted case in its folder; by whom it was predicted stands in the record."""
-        return key_of_prediction(self.folder, name, settings, earlier)
-
-    def path(self, name: str) -> Path:
-        """Its segmentation."""
-        return self.folder.folder / f"{name}{self.folder.file_ending}"
-
-    def read(self, name: str) -> GridCase:
-        """The preprocessed case, as nnU-Net left it."""
-        data, before, properties = read_preprocessed(self._dataset, name)
-        channels = data.astype(np.float16)
-        if before is not None and self.model.previous_stage:
-            data = with_stage_before(self.model, data, before)
-        return GridCase(name, data, properties, None, channels, ())
-
-    def finish(self, answered: GridCase) -> Case:
-        """The case, once its segmentation lies in the folder; UserError where another one lies there."""
-        case, path = super().finish(answered), self.path(answered.case)
-        if not path.is_file():
-            write_case(self.folder, case, self.folder.folder)
-        elif not np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
-            raise UserError(
-                f"{path} is not what this network predicts; remove it, or predict again with `--val --npz`."
-            )
-        return case

@@ -50,14 +50,8 @@ def profile(
 
     Noise is the robust spread of second differences within slices, sharpness the mean gradient on the outline of all
     structures by the spread of the image; *inside* is inside all structures, *around* a shell of three voxels within
-    slices. NaN are gaps: what a structure that was not segmented has no value for.
-
-    Args:
-        image: (C, *grid) as the network is given it, without a stage before.
-        segmentation: (*spatial) label map of the scan.
-        labels: The structures, of which the first five are looked at.
-        properties: nnU-Net's, of reading and preprocessing.
-        transpose: ``transpose_forward`` of nnU-Net's plans.
+    slices. NaN are gaps: what a structure that was not segmented has no value for. ``image`` (C, *grid) is as the
+    network is given it, without a stage before; ``transpose`` is ``transpose_forward`` of nnU-Net's plans.
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 
@@ -120,6 +114,11 @@ class TrainingRange:
             if both.shape == (2, len(spacings), 3) and (np.isfinite(both) & (both > 0)).all():
                 return cls(*both)
         return cls(*np.empty((2, 0, 3)))
+
+    def times_largest(self, size_mm: Sequence[float]) -> float:
+        """Volume of an image of this size, as a multiple of the training's largest; 0 if that is not known."""
+        largest = self.sizes_mm.prod(-1).max(initial=0)
+        return float(np.prod(size_mm) / largest) if largest else 0.0
 
     def compare(self, geometry: Geometry, shape: Sequence[int]) -> list[str]:
         """Spacing and size of an image, borders of zeros cut off, that lie beyond the range: a text for each axis."""

@@ -6,7 +6,6 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,6 @@ from nnunet_nacl.case.record import (
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
-from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
@@ -63,7 +60,7 @@ class Work:
 
 
 class Source(ABC):
-    """Where cases come from; can be pickled.
+    """A folder of cases; can be pickled.
 
     Attributes:
         names: Of the cases that can be had.
@@ -78,44 +75,34 @@ class Source(ABC):
     key_follows_files = False
 
     @abstractmethod
-    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-        """What the record of a case depends on now.
-
-        Args:
-            name: Of the case.
-            settings: Further ones, in JSON values.
-            earlier: Key of an earlier record.
-
-        Raises:
-            OSError: A file cannot be read.
-        """
+    def files(self, name: str) -> dict[str, Path | None]:
+        """All files that a case comes from, by what they are; None for one that there is not."""
 
     @abstractmethod
     def path(self, name: str) -> Path:
         """The largest file of a case, for the lines that say what is wrong with it."""
 
     @abstractmethod
-    def case(self, name: str) -> Case:
-        """A case in memory; UserError where a file cannot be read or does not fit."""
-
     def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
         """Each case's record, or the line that says why there is none, in the order in which they are finished."""
-        yield from side_by_side(partial(_record, self, work), names, jobs, self.path)
 
+    @property
+    def inference(self) -> dict[str, Any]:
+        """What numbers depend on beside files: networks and settings that predict, in JSON values."""
+        return {}
 
-def _record(source: Source, work: Callable[[Case], CaseRecord], name: str) -> CaseRecord:
-    try:
-        return work(source.case(name))
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{source.path(name)}: {error}; predict this case again.") from None
+    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
+        """What the record of a case depends on now, beside ``settings`` in JSON values; OSError for a file."""
+        files = self.files(name)
+        spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
+        files |= {what: path for what, path in spacings.items() if path}
+        return make_key(files, {"labels": self.labels.meaning} | self.inference | settings, earlier)
 
 
 def records_of(
     source: Source,
     work: Work,
-    folder: Path | None,
+    folder: Path,
     *,
     names: Sequence[str] | None = None,
     jobs: int = 1,
@@ -132,7 +119,7 @@ def records_of(
     Args:
         source: Of the cases.
         work: What is done with a case that has no record.
-        folder: Of the records; None keeps none.
+        folder: Of the records.
         names: Some of the source's; None: all.
         jobs: Cases at the same time; 1 starts no process.
         again: Make all records anew.
@@ -143,7 +130,7 @@ def records_of(
     names = source.names if names is None else names
     found, todo = find_records(source, work, folder, names, again)
     yield from found.items()
-    if folder is not None and todo:
+    if todo:
         check_writable(record_path(folder, "case"))
     if any(earlier is not None and earlier.sample is not None for _, earlier in todo.values()):
         work = replace(work, with_sample=True)
@@ -154,11 +141,13 @@ def records_of(
             continue
         key, earlier = todo[name]
         record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else key)
-        if earlier is not None and not record.made_by and _same_predictions(earlier.key, record.key):
-            record = replace(record, made_by=earlier.made_by)
+        if earlier is not None and not record.made_by:
+            before, now = earlier.key["files"], record.key["files"]
+            pairs = [(before.get(what), now.get(what)) for what in ("segmentation", "probabilities")]
+            if all(one and other and one["digest"] == other["digest"] for one, other in pairs):
+                record = replace(record, made_by=earlier.made_by)
         try:
-            if folder is not None:
-                record.save(record_path(folder, name))
+            record.save(record_path(folder, name))
         except UserError as error:  # the disk is full: the next case may be smaller
             yield name, str(error)
             continue
@@ -168,22 +157,16 @@ def records_of(
 
 
 def find_records(
-    source: Source, work: Work, folder: Path | None, names: Sequence[str], again: bool = False
+    source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False
 ) -> tuple[dict[str, CaseRecord | str], dict[str, tuple[Key, CaseRecord | None]]]:
     """Of each case the record that holds, or why none can be made; and of the others the key, and the record of before.
 
-    Args:
-        source: Of the cases.
-        work: What would be done with a case that has no record.
-        folder: Of the records; None: there are none.
-        names: Of the cases.
-        again: No record holds.
+    Arguments as for :func:`records_of`.
     """
     found, todo = dict[str, CaseRecord | str](), dict[str, tuple[Key, CaseRecord | None]]()
-    if folder is not None:
-        remove_leftovers(folder)
+    remove_leftovers(folder)
     for name in names:
-        earlier = None if folder is None else find_record(folder, name)
+        earlier = find_record(folder, name)
         try:
             key = source.key(name, work.key, earlier.key if earlier else None)
         except OSError as error:
@@ -212,54 +195,12 @@ def remove_written(record: CaseRecord, output: Path, kept: Collection[str] = ())
 
 def _holds(record: CaseRecord, key: Key, work: Work, labels: Labels) -> bool:
     """Whether a record is of this key, has all that is asked for, and its files lie there as they were written."""
-    structures = {labels.key(channel): labels.names[channel] for channel in labels.foreground}
-    if not (same_contents(record.key, key) and work.accepts(record) and dict(record.structures.name) == structures):
-        return False
-    if work.output is None:
-        return True
+    is_same = same_contents(record.key, key) and dict(record.structures.name) == labels.structures
+    if work.output is None or not (is_same and work.accepts(record)):
+        return is_same and work.accepts(record)
     try:
-        files = {place: file_key(work.output / place, known) for place, known in record.files.items()}
+        return all(
+            file_key(work.output / place, known)["digest"] == known["digest"] for place, known in record.files.items()
+        )
     except OSError:
         return False
-    return all(file["digest"] == record.files[place]["digest"] for place, file in files.items())
-
-
-def _same_predictions(first: Key, second: Key) -> bool:
-    """Whether two keys are of the same contents of a segmentation and of probabilities that were saved."""
-    pairs = [(first["files"].get(name), second["files"].get(name)) for name in ("segmentation", "probabilities")]
-    return all(before and now and before["digest"] == now["digest"] for before, now in pairs)
-
-
-class SavedPredictions(Source):
-    """The cases of a folder as nnU-Net writes it: segmentations, probabilities, and their truth if it was opened so.
-
-    Args:
-        folder: The predictions.
-        chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
-        known: Cases that need no probabilities, such as those that have a record.
-    """
-
-    def __init__(self, folder: PredictionFolder, *, chill: bool = True, known: Collection[str] = ()) -> None:
-        self.folder, self.labels = folder, folder.labels
-        self.names, problems = folder.cases(chill=chill, recorded=known)
-        self.problems = {name: one_line(problem) for name, problem in problems.items()}
-
-    def key(self, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-        """Contents of segmentation, probabilities and truth, and what the labels mean."""
-        return key_of_prediction(self.folder, name, settings, earlier)
-
-    def path(self, name: str) -> Path:
-        """The probabilities."""
-        return self.folder.folder / f"{name}.npz"
-
-    def case(self, name: str) -> Case:
-        """The case, with its truth where the folder was opened with one."""
-        return self.folder.load(name)
-
-
-def key_of_prediction(folder: PredictionFolder, name: str, settings: dict[str, Any], earlier: Key | None) -> Key:
-    """What the record of a predicted case depends on; OSError if a file cannot be read."""
-    files = folder.files(name)
-    spacings = {f"{what}, spacing": spacing_file(path) for what, path in files.items() if path is not None}
-    files |= {what: path for what, path in spacings.items() if path}
-    return make_key(files, {"labels": folder.labels.meaning} | settings, earlier)

@@ -1,4 +1,4 @@
-"""Opens a trained nnU-Net model, and reads and preprocesses cases for it as nnUNetv2_predict does."""
+"""Opens a trained nnU-Net model, and preprocesses cases for it as nnUNetv2_predict does."""
 
 from __future__ import annotations
 
@@ -10,30 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from typing_extensions import Self
 
 from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import check_folder, checksum
 from nnunet_nacl.images import quiet
-from nnunet_nacl.nnunet.image_files import channels_apart, read_images
-from nnunet_nacl.nnunet.input_cases import InputCase
 from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, trained_folds
+from nnunet_nacl.nnunet.places import FINAL, trained_folds
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.numbers.overlap import bounding_box
 from nnunet_nacl.numbers.unlike import CalibrationProfiles
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 
-FINAL = "checkpoint_final.pth"
-_MOST_TIMES = 30  # the voxels of the training's largest image: the header of a larger one will be wrong
-_MOST_VOXELS = 2**40  # 4 TiB a channel
-_LARGEST_INTENSITY = 1e14  # the squares of 10^10 such voxels, of which nnU-Net takes the variance, are float32's limit
+_MOST_TIMES = 30  # the volume of the training's largest image: the header of a larger one will be wrong
 
 
 @dataclass(frozen=True)
@@ -69,19 +63,23 @@ class TrainedModel:
         chosen = trained_folds(folder, name, folds)
         paths = [folder / f"fold_{fold}" / name for fold in chosen]
         heads = [read_checkpoint(path) for path in paths]  # weights stay on the disk
-        if not opened.num_channels:
+        if not opened.channel_names:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         configuration, trainer = heads[0]["init_args"]["configuration"], heads[0]["trainer_name"]
         hashes = tuple(checksum(path) for path in paths)
         model = cls(folder, opened, configuration, trainer, chosen, name, hashes)
         try:
-            _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage
+            _ = model.plans_manager.transpose_forward, model.configuration_manager.spacing, model.previous_stage
         except UserError:
             raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
             problem = f"plans.json does not describe the configuration {configuration} ({first_line(error)})"
             raise UserError(f"{folder}: {problem}; restore it.") from None
         return model
+
+    def of_fold(self, fold: str) -> Self:
+        """The network of one of the folds."""
+        return replace(self, folds=(fold,), hashes=(self.hashes[self.folds.index(fold)],))
 
     @property
     def labels(self) -> Labels:
@@ -104,18 +102,6 @@ class TrainedModel:
     def training(self) -> TrainingRange:
         """Spacing and size of the images that the model knows."""
         return TrainingRange.find(self.folder)
-
-    @property
-    def grid_spacing_mm(self) -> np.ndarray:
-        """(3,) spacing of the network's grid in the reader's order; NaN where images keep theirs: slices of 2D."""
-        spacing, grid = np.full(3, np.nan), self.configuration_manager.spacing
-        spacing[self.plans_manager.transpose_forward[-len(grid) :]] = grid
-        return spacing
-
-    def grid_shape(self, spacing_mm: ArrayLike, shape: ArrayLike) -> np.ndarray:
-        """(..., 3) voxels on the network's grid, not rounded, of images of this spacing and shape."""
-        grid = self.grid_spacing_mm
-        return np.asarray(shape, float) * np.where(np.isnan(grid), 1, np.asarray(spacing_mm, float) / grid)
 
     @property
     def previous_stage(self) -> str | None:
@@ -152,22 +138,6 @@ class GridCase:
     disagreement: Disagreement | None = None
 
 
-def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool = False) -> GridCase:
-    """Read a case from its files; UserError, which names one, if it cannot be predicted."""
-    if case.orientation:
-        with image_of_series(case.images, case.orientation) as path:
-            image, properties = read_images(model.opened.reader, [path])
-    else:
-        image, properties = read_images(model.opened.reader, case.images)
-    previous, place = None, Geometry.of(properties)
-    if case.previous is not None:
-        previous = model.opened.read_labels(case.previous, like=("image", place, image.shape[1:]))[0]
-    made = preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
-    comparable = len(case.images) > 1 and not case.orientation and place.affine is not None
-    apart = channels_apart(case.images) if comparable else ""
-    return replace(made, differences=(apart, *made.differences)) if apart else made
-
-
 def preprocess(
     model: TrainedModel,
     case: str,
@@ -180,24 +150,28 @@ def preprocess(
 ) -> GridCase:
     """Preprocess by nnU-Net's own preprocessor; UserError for an image that the network cannot take.
 
-    Args:
-        model: The model.
-        case: Name.
-        image: (C, *spatial) as nnU-Net's reader returned it.
-        properties: That the reader returned beside it.
-        previous: (*spatial) label map of the stage before, for a cascade.
-        source: File of each channel, for messages.
-        any_size: Also take one of more than 30 times the voxels of the training's largest, mostly by a wrong header.
+    ``image`` (C, *spatial) and ``properties`` are what nnU-Net's reader returned, ``previous`` (*spatial) the label map
+    of the stage before, for a cascade; ``source`` names the file of each channel. With ``any_size`` it may have more
+    than 30 times the volume of the training's largest, which is mostly due to a wrong header.
     """
     configuration, plans = model.configuration_manager, model.plans_manager
     _check_image(model, image, properties, source)
-    _check_size(model, image, properties["spacing"], source[0], any_size=any_size)
+    box = bounding_box(np.any(image, axis=0)) or ()  # nnU-Net crops to it
+    size_mm = [step * (part.stop - part.start) for step, part in zip(properties["spacing"], box)]
+    if not any_size and (times := model.training.times_largest(size_mm)) > _MOST_TIMES:
+        raise UserError(
+            f"{source[0]}: by its spacing of {' x '.join(f'{step:.4g}' for step in properties['spacing'])} mm it has "
+            f"{times:.2g} times the volume of the training's largest image; correct the header, or pass --any_size if "
+            "it is right."
+        )
     with quiet():
         preprocessor = configuration.preprocessor_class(verbose=False)
         before = None if previous is None else previous[None]
         data, seg, after = preprocessor.run_case_npy(
             image, before, dict(properties), plans, configuration, model.opened.dataset_json
         )
+    if not data.size:
+        raise UserError(f"{source[0]}: no voxel is left at the network's spacing; correct the image's header.")
     channels = data.astype(np.float16)
     if previous is not None:
         data = with_stage_before(model, data, seg[0])
@@ -218,16 +192,12 @@ def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
     """nnU-Net's data set of the preprocessed cases of a model, as its validation reads them; UserError without them."""
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-    root = os.environ.get("nnUNet_preprocessed")
-    if not root:
-        raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
+    root = os.environ.get("nnUNet_preprocessed") or "nnUNet_preprocessed (not set)"
     plans, before = model.plans_manager, None
     preprocessed = str(Path(root) / plans.dataset_name / model.configuration_manager.data_identifier)
     if stage := model.previous_stage:
         trainer, _, name = model.folder.resolve().name.split("__")
         before = str(model.folder.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
-        if not os.path.isdir(before):
-            raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
     try:
         with quiet():
             kind = infer_dataset_class(preprocessed)
@@ -237,15 +207,6 @@ def preprocessed_cases(model: TrainedModel, cases: Sequence[str]) -> Any:
         raise UserError(none) from None
 
 
-def read_preprocessed(data_set: Any, case: str) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """(C, *grid) image of a preprocessed case, segmentation of the stage before, and properties; UserError."""
-    try:
-        data, _, before, properties = data_set.load_case(case)
-        return np.array(data[:]), None if before is None else before[:], properties
-    except Exception as error:  # blosc2, NumPy and pickle raise anything
-        raise UserError(f"{case}: its preprocessed image cannot be read ({error}).") from None
-
-
 def learn_profiles(
     records: Sequence[CaseRecord], patients: Sequence[str], model: TrainedModel, *, num_processes: int = 1
 ) -> CalibrationProfiles:
@@ -253,11 +214,9 @@ def learn_profiles(
     from tqdm import tqdm
 
     profiles = {record.case: np.array(record.profile, float) for record in records}
-    segmentations = {record.case: record.key["files"].get("segmentation") for record in records}
     if todo := [case for case, numbers in profiles.items() if not len(numbers)]:
+        segmentations = {record.case: record.key["files"].get("segmentation") for record in records}
         paths = {case: Path(file["path"]) for case, file in segmentations.items() if file}
-        if missing := [case for case in todo if case not in paths]:
-            raise UserError(f"{missing[0]}: it has no segmentation beside its probabilities.")
         look = partial(_profile, model, preprocessed_cases(model, todo), paths)
         outcomes = side_by_side(look, todo, num_processes, paths.__getitem__)
         for case, outcome in tqdm(outcomes, "look at", len(todo), unit="scan", leave=False):
@@ -269,15 +228,15 @@ def learn_profiles(
 
 
 def _profile(model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case: str) -> np.ndarray:
-    data, _, properties = read_preprocessed(data_set, case)
-    image = np.asarray(data[: model.opened.num_channels], np.float16)
+    data, _, _, properties = data_set.load_case(case)
+    image = np.asarray(data[:], np.float16)[: len(model.opened.channel_names)]
     segmentation = model.opened.read_labels(paths[case])[0]
     return profile(image, segmentation, model.labels, properties, model.plans_manager.transpose_forward)
 
 
 def _check_image(model: TrainedModel, image: np.ndarray, properties: dict[str, Any], source: Sequence[object]) -> None:
     """UserError for an image (C, *spatial) that the network cannot take."""
-    takes = model.opened.num_channels
+    takes = len(model.opened.channel_names)
     if image.ndim != 4 or len(image) != takes:
         fix = f"the model takes {takes} channels; give these alone, in one file or one for each, CASE_0000, CASE_0001"
         raise UserError(f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but {fix}, ...")
@@ -292,29 +251,3 @@ def _check_image(model: TrainedModel, image: np.ndarray, properties: dict[str, A
             raise UserError(f"{path}: it holds voxels that are NaN or infinite; replace them, or export it again.")
         if low == high:
             raise UserError(f"{path}: all voxels have the value {low:g}; export the scan again.")
-        if max(-low, high) > _LARGEST_INTENSITY:
-            why = "whose squares overflow when nnU-Net normalises them; export the scan again"
-            raise UserError(f"{path}: its intensities reach from {low:.2g} to {high:.2g}, {why}.")
-
-
-def _check_size(
-    model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object, *, any_size: bool
-) -> None:
-    """UserError, before hours of resampling, for an image that is far larger than any of the training, or too small."""
-    training, box = model.training, bounding_box(np.any(image, axis=0))  # nnU-Net crops to this box
-    shape = model.grid_shape(spacing_mm, [part.stop - part.start for part in box or ()])
-    given, on_grid, grid = (
-        " x ".join(f"{value:.4g}" for value in values if not np.isnan(value))
-        for values in (spacing_mm, shape, model.grid_spacing_mm)
-    )
-    its = f"{source}: its spacing of {given} (z, y, x)"
-    if (shape.round() < 1).any():
-        few = f"leaves {on_grid} voxels at the network's spacing of {grid}, less than one along an axis"
-        raise UserError(f"{its} {few}; correct the header.")
-    voxels = shape.prod()
-    largest = model.grid_shape(training.spacings_mm, training.sizes_mm / training.spacings_mm).prod(-1).max(initial=0)
-    is_limited = not any_size and largest > 0
-    if voxels > (_MOST_TIMES * largest if is_limited else _MOST_VOXELS):
-        compared = f"{voxels / largest:.2g} x the training's largest" if largest else "more than any memory holds"
-        fix = ", or pass --any_size if it is right" if is_limited else ""
-        raise UserError(f"{its} makes {voxels:.2g} voxels for the network, {compared}; correct the header{fix}.")

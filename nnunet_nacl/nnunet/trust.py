@@ -138,7 +138,7 @@ _PACKAGES = {
 }
 _JUDGES: dict[str, Callable[[str], bool]] = {
     "trainer_name": _is_trainer,
-    **dict.fromkeys(("dataset_name", "data_identifier"), is_file_name),  # folders, where nnU-Net loads pickles
+    **dict.fromkeys(("dataset_name", "data_identifier", "file_ending"), is_file_name),  # folders hold pickles
     **{key: partial(_is_of_nnunet, package) for key, package in _PACKAGES.items()},
 }
 

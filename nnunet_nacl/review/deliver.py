@@ -24,7 +24,7 @@ from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import SavedPredictions, Source, Work, find_records, records_of, remove_written
+from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of, remove_written
 from nnunet_nacl.review import list_files
 from nnunet_nacl.review.pages import write_list
 from nnunet_nacl.review.pictures import draw_scan
@@ -80,7 +80,7 @@ class Delivery(Work):
         views = Views.of(case, self.maps, self.aims.sensitive.limits(names) if self.aims.sensitive else ())
         record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
-        options: dict[str, Any] = {"saved": case.saved, "probabilities": self._probabilities(case)}
+        options: dict[str, Any] = {"probabilities": self._probabilities(case)}
         options |= {"maps": views.maps, "sensitive": self._sensitive(case, views.sensitive)}
         written = write_case(self.data, case, self.output, **options)
         if self.dicom is not None:
@@ -169,7 +169,7 @@ def deliver(
         (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
-        if isinstance(source, SavedPredictions):
+        if isinstance(source, PredictionFolder):
             _remove_others(output, set(names))
         options: dict[str, Any] = {"names": names[run.part :: run.num_parts], "jobs": jobs, "again": again}
         outcomes = dict(records_of(source, delivery, records, title=title, **options))

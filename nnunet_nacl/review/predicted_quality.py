@@ -21,7 +21,8 @@ from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, calibrate_command, fold_of
+from nnunet_nacl.nnunet.places import calibrate_command, fold_of
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -184,7 +185,7 @@ class CalibratedModel(TrainedModel):
         if not calibration_map and not path.is_file():
             none = (
                 "not calibrated (no calibration_map.json): confidences and predicted Dice are the network's own. "
-                f"To calibrate them: `{calibrate_command(self.folder, self.configuration)}`"
+                f"To calibrate them: `{calibrate_command(self.folder)}`"
             )
             return replace(self, missing=(none,))
         record = CalibrationMap.load(path)

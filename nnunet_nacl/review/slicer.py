@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
-from nnunet_nacl.nnunet.prediction_folder import list_folder
+from nnunet_nacl.nnunet.places import list_folder
 from nnunet_nacl.review.list_files import PAGES
 
 MAPPING = "mapping.csv"
@@ -122,7 +122,7 @@ def read_marks(
 
 def corrected_files(folder: Path, cases: Collection[str], images: Mapping[str, str], ending: str) -> dict[str, Path]:
     """Corrected labels by case: CASE, or the last mask that the extension wrote of its image; UserError for none."""
-    names, _ = list_folder(folder)
+    names = list_folder(folder)
     stems = {name.partition(".")[0]: case for name, case in images.items()} | {case: case for case in cases}
     corrected = {case: folder / f"{case}{ending}" for case in cases if f"{case}{ending}" in names}
     edited = [match for match in map(_EDITED.fullmatch, names) if match and match[1] in stems]

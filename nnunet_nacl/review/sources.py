@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
-from nnunet_nacl.nnunet.input_cases import InputCase, find_input_cases
-from nnunet_nacl.nnunet.predicted import Images
-from nnunet_nacl.nnunet.prediction_folder import PREDICT_ARGUMENTS, PredictionFolder
-from nnunet_nacl.nnunet.records import SavedPredictions
+from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.review.deliver import Run
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 
 
-def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[SavedPredictions, Run]:
-    """Cases of a folder of predictions, opened without a truth, and what documents say of it and the map on them.
+def review_run(folder: PredictionFolder, map_path: Path | None) -> Run:
+    """What documents say of a folder of predictions, opened without a truth, and of the map on them.
 
     UserError where the folder holds no probabilities.
     """
@@ -43,7 +42,7 @@ def review_source(folder: PredictionFolder, map_path: Path | None) -> tuple[Save
         "calibration_map": named_map(map_path) if map_path else None,
     }
     arguments = "review_args.json", made_by | {"predictions": os.path.abspath(place)}
-    return SavedPredictions(folder), Run(place, arguments, document, applied=applied and applied | made_by)
+    return Run(place, arguments, document, applied=applied and applied | made_by)
 
 
 def predict_source(
@@ -65,7 +64,7 @@ def predict_source(
         previous: Folder with the segmentations of the stage before, for a cascade.
         dicom: For DICOM series, file of the structures' codes and axes of the training's images.
         parts: Runs that share the scans, and which of them this is, from 0.
-        **options: Of :class:`~nnunet_nacl.nnunet.predicted.Images`.
+        **options: Of :class:`~nnunet_nacl.nnunet.scans.Images`.
 
     Raises:
         UserError: There are no scans, or codes, stage before or number of the part do not fit.
@@ -77,12 +76,10 @@ def predict_source(
         )
     if previous is not None and not model.previous_stage:
         raise UserError(f"-prev_stage_predictions {previous}: {model.configuration} is no stage of a cascade.")
-    cases, problems = find_input_cases(images, model.opened, previous, orientation=dicom[1])
-    maker, (num_parts, part) = _dicom_maker(model, images, cases, *dicom), parts
+    source = Images.find(model, network, images, previous=previous, orientation=dicom[1], **options)
+    maker, (num_parts, part) = _dicom_maker(source, images, *dicom), parts
     if not 0 <= part < num_parts:
         raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
-    source = Images(model, network, cases, check=maker.check if maker else None, **options)
-    source.problems = problems
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
     notes += model.other_inference(network["step_size"], network["mirroring"])
     if model.quality is not None:
@@ -108,15 +105,13 @@ def predict_source(
     return source, maker, Run(images, arguments, document, notes, num_parts=num_parts, part=part)
 
 
-def _dicom_maker(
-    model: CalibratedModel, images: Path, cases: Sequence[InputCase], codes: Path | None, orientation: str
-) -> DicomMaker | None:
+def _dicom_maker(source: Images, images: Path, codes: Path | None, orientation: str) -> DicomMaker | None:
     """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
-    if not any(case.orientation for case in cases):
-        if (codes or orientation) and cases:
+    if not source.orientation:
+        if codes or orientation:
             raise UserError(f"-codes and -orientation go with DICOM series; {images} holds other images.")
         return None
-    names = [model.labels.names[channel] for channel in model.labels.foreground]
+    model, names = source.model, list(source.labels.structures.values())
     if codes is None:
         raise UserError(f"{images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
     several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()

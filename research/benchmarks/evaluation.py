@@ -27,12 +27,12 @@ def main() -> None:
     pin_to_one_core(args.core)
     from nnunet_nacl.nnunet.image_files import read_probabilities
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
+    from nnunet_nacl.nnunet.records import Work, records_of
 
     folder = PredictionFolder.open(args.folder)
-    source = SavedPredictions(folder)
+    source = folder
     cases = source.names
-    folder.load(cases[0])  # imports
+    folder.case(cases[0])  # imports
     files = [folder.folder / f"{case}.npz" for case in cases]
     megabytes = sum(file.stat().st_size for file in files) / 2**20
     shapes = [np.load(file)["probabilities"].shape for file in files]
@@ -45,7 +45,7 @@ def main() -> None:
                 "reading the npz as the evaluation does": lambda: [
                     read_probabilities(file, folder.labels, shape[1:], "") for file, shape in zip(files, shapes)
                 ],
-                "loading cases: npz, truth, segmentation": lambda: [folder.load(case) for case in cases],
+                "loading cases: npz, truth, segmentation": lambda: [folder.case(case) for case in cases],
                 "measuring, with records": lambda: dict(records_of(source, Work(), Path(temporary))),  # noqa: B023
                 "again, nothing changed": lambda: dict(records_of(source, Work(), Path(temporary))),  # noqa: B023
             }.items():

@@ -114,7 +114,7 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], measured: bool) ->
         setattr(owner, name, call)
 
     timed(export_prediction, "export_prediction_from_logits", "nnU-Net's export")
-    timed(PredictionFolder, "load", "reading both label maps")
+    timed(PredictionFolder, "case", "reading both label maps")
     timed(measured_export, "measure", "measuring")
     timed(measured_export, "make_sample", "sample and slices")
     manager = PlansManager(plans())

@@ -23,10 +23,9 @@ from nnunet_nacl.calibrate.map_parts import MapQuality
 from nnunet_nacl.case.case import Case
 from nnunet_nacl.case.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.input_cases import find_input_cases
-from nnunet_nacl.nnunet.predicted import Images
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
-from nnunet_nacl.nnunet.records import SavedPredictions, Source, Work, records_of
+from nnunet_nacl.nnunet.records import Source, Work, records_of
+from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers import crossfit, fitting
 from nnunet_nacl.numbers.crossfit import CrossFit, choose, parts_of
@@ -200,15 +199,15 @@ class WithVotes(Work):
 def measure_folds(model: Path, work: Work, records: Path) -> None:
     """Records of the validation cases of the folds that are trained, from nnU-Net's saved probabilities."""
     for fold, folder in find_fold_folders(model).items():
-        measure(SavedPredictions(folder), work, records, f"fold {fold}")
+        measure(folder, work, records, f"fold {fold}")
 
 
 def measure_outer(model: Path, work: Work, records: Path, images: Path, truth: Path, cases: Sequence[str]) -> None:
     """Records of cases in no fold, predicted by the ensemble of all five folds."""
-    opened, wanted = TrainedModel.open(model), set(cases)
-    found = [case for case in find_input_cases(images, opened.opened)[0] if case.case in wanted]
     network = {"device": "cpu", "step_size": 0.5, "mirroring": True}
-    measure(Images(opened, network, found, references=truth), work, records, "cases in no fold")
+    source = Images.find(TrainedModel.open(model), network, images, references=truth)
+    source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
+    measure(source, work, records, "cases in no fold")
 
 
 def measure(source: Source, work: Work, records: Path, title: str) -> None:

@@ -15,7 +15,7 @@ from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import CaseRecord, scores
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
-from nnunet_nacl.nnunet.records import SavedPredictions, Work
+from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.crossfit import choose, parts_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def describe(runs: list[tuple[str, str, str]]) -> str:
 def values_of(loss: str, seed: str, fold: str, study: Study) -> dict[str, pd.DataFrame]:
     """By method a row a case: Dice, what was missed and invented, scores, and the sums of its segmented voxels."""
     model, place = study.model(f"{loss}_{SCHEDULE}{seed}"), study.work / "losses" / f"{loss}{seed}" / f"fold_{fold}"
-    measure(SavedPredictions(find_fold_folders(model, [fold])[fold]), Work(with_sample=True), place, f"{loss}{seed}")
+    measure(find_fold_folders(model, [fold])[fold], Work(with_sample=True), place, f"{loss}{seed}")
     cases = read_cases(place, study.patient)
     return {RAW: case_values(cases, cases.records), MAP: case_values(cases, cross_fitted(cases))}
 

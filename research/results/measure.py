@@ -30,7 +30,7 @@ from rows import DRAWS, mean_row, pooled_gap_row, put, read_csv, statistic_row, 
 
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import CaseRecord, scores
-from nnunet_nacl.nnunet.prediction_folder import find_references, model_folder
+from nnunet_nacl.nnunet.places import find_references, model_folder
 from nnunet_nacl.numbers import crossfit
 from nnunet_nacl.numbers.crossfit import parts_of
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -35,12 +35,12 @@ def test_readers_that_turn_images_do_not_care_how_they_are_stored(tmp_path, read
     model = make_model(tmp_path, reader=reader, cases=1)
     folder = PredictionFolder.open(model.validation(), model.references)
     [case], _ = folder.cases()
-    before = folder.load(case)
+    before = folder.case(case)
     store_mirrored(folder.files(case)["reference"])
-    after = folder.load(case)
+    after = folder.case(case)
     np.testing.assert_array_equal(after.truth, before.truth)
     store_mirrored(folder.files(case)["segmentation"])
-    np.testing.assert_array_equal(folder.load(case).segmentation, before.segmentation)
+    np.testing.assert_array_equal(folder.case(case).segmentation, before.segmentation)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -52,7 +52,7 @@ def test_a_truth_that_faces_the_other_way_is_refused(tmp_path, reader):
     # a reader that turns both images the same way sees another position instead: the mirror image lies elsewhere
     name = "origin" if reader.endswith("Reorient") else "direction"
     with pytest.raises(UserError, match=rf"other geometry than the prediction .*\({name} "):
-        folder.load(case)
+        folder.case(case)
 
 
 def test_differences_that_formats_make_are_none():

@@ -65,7 +65,7 @@ def test_a_sample_of_all_voxels_gives_what_measuring_gives(folder, is_identity):
 
 def test_samples_are_unbiased_and_know_sums_of_the_whole_case(folder):
     regions, calibration = folder.labels.regions, conditional(folder.labels.regions)
-    case, record = folder.load("case_00"), record_of(folder)
+    case, record = folder.case("case_00"), record_of(folder)
     truth = case.read_truth(EvaluationSettings())
     if regions:
         target = pack((folder.labels.mask(truth.labels, channel) for channel in (0, 1)), 2)

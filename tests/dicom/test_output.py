@@ -270,8 +270,8 @@ def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself
 
 
 def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, codes, capsys) -> None:
-    def refused(scans, *arguments, network=model):
-        assert predict(network, scans, tmp_path / "out", None, *arguments) == 2
+    def refused(scans, *arguments):
+        assert predict(model, scans, tmp_path / "out", None, *arguments) == 2
         return capsys.readouterr().err
 
     assert "-codes FILE, with a code for anterior, posterior" in refused(study, "-orientation", "RAS")
@@ -282,8 +282,6 @@ def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, s
         path.unlink()
     assert "-codes and -orientation go with DICOM" in refused(scans, "-codes", codes)
     assert "-maps fractional goes with DICOM" in refused(scans, "-maps", "fractional")
-    two = make_model(tmp_path / "two")
-    assert "takes 2; convert them" in refused(study, "-codes", codes, network=two)
     assert not (tmp_path / "out").exists()
 
 
@@ -301,25 +299,24 @@ def test_codes_that_are_missing_or_damaged_are_named(tmp_path, codes) -> None:
     assert "category 'Organ'; there are AnatomicalStructure" in refused(
         CODES | {"anterior": CODES["anterior"] | {"category": "Organ"}}
     )
-    assert "1 to 16 printable characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
+    assert "at most 16 characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
 
 
-@pytest.mark.parametrize(("field", "value"), [("code", "a\\b"), ("scheme", "a\nb"), ("name", "a\nb")])
+@pytest.mark.parametrize(("field", "value"), [("code", "a\\b"), ("scheme", "a\nb")])
 def test_codes_that_would_be_several_values_or_cannot_be_shown_are_refused(tmp_path, field, value) -> None:
-    codes = {value: CODES["anterior"]} if field == "name" else {"anterior": CODES["anterior"] | {field: value}}
-    with pytest.raises(UserError, match="no backslash") as error:
+    codes = {"anterior": CODES["anterior"] | {field: value}}
+    with pytest.raises(UserError, match="should match pattern") as error:
         read_codes(write_codes(tmp_path / "codes.json", codes), list(codes))
     assert repr(value) in str(error.value) and "\n" not in str(error.value)
 
 
-UNFIT = {"PatientBirthDate": "1970-01-31", "StudyDate": "20261301", "StudyTime": "250000", "SeriesNumber": ["1", "2"]}
-UNFIT |= {"PatientSex": "X", "PatientName": "Doe^Jane\\Roe^Max"}
+UNFIT = {"PatientBirthDate": "1970-01-31", "SeriesNumber": ["1", "2"]}
 
 
 @pytest.mark.parametrize("attribute", UNFIT)
-def test_a_header_that_no_object_can_be_made_with_is_named_first(tmp_path, model, codes, capsys, attribute) -> None:
+def test_a_header_that_no_object_can_be_made_with_is_named(tmp_path, model, codes, capsys, attribute) -> None:
     with pydicom.config.disable_value_validation():
         paths = write_series(tmp_path / "study", scan(), **{attribute: UNFIT[attribute]})
     assert predict(model, tmp_path / "study", tmp_path / "out", codes) == 2
     assert f"{paths[0]}: no DICOM object can be made with its header (" in capsys.readouterr().err
-    assert not list((tmp_path / "out").glob("*.nii.gz"))
+    assert not list((tmp_path / "out").rglob("*.dcm"))

@@ -7,8 +7,8 @@ from pathlib import Path
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.evaluation import Evaluation
 from nnunet_nacl.case.record import RECORDS, CaseRecord
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, recorded_cases
-from nnunet_nacl.nnunet.records import SavedPredictions, Work, records_of
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+from nnunet_nacl.nnunet.records import Work, records_of
 
 
 def measured(
@@ -24,9 +24,8 @@ def measured(
     """By case its record, or what is wrong with it; they are kept in the folder's ``records``, or nowhere."""
     opened = folder if isinstance(folder, PredictionFolder) else PredictionFolder.open(folder, references)
     work = Work(calibration, EvaluationSettings(**settings), with_sample)
-    source = SavedPredictions(opened, known=recorded_cases(opened.folder) if keep else ())
-    found = records_of(source, work, opened.folder / RECORDS if keep else None, jobs=jobs)
-    return dict(sorted([*source.problems.items(), *found]))
+    found = records_of(opened, work, opened.folder / RECORDS, jobs=jobs, again=not keep)
+    return dict(sorted([*opened.problems.items(), *found]))
 
 
 def evaluated(folder: Path | PredictionFolder, references: Path | None = None, **options) -> Evaluation:

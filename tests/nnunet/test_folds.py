@@ -10,11 +10,10 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.compare.dataset import common_folds
 from nnunet_nacl.compare.entries import Options
-from nnunet_nacl.nnunet.prediction_folder import trained_folds
+from nnunet_nacl.nnunet.places import trained_folds
 from tests.numbers.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
-ALL = "all (nnU-Net's fold_all)"
 MODEL = ("-d", "999", "-c", "3d_fullres")
 
 
@@ -49,7 +48,8 @@ def test_what_is_no_fold_is_refused(model, monkeypatch, capsys, command):
     before = sorted(model.root.rglob("*"))
     for fold in ("00", "0_1", "²", "-1", "0_backup", "0/../fold_1"):
         assert main([*command, "-f", "0", fold]) == 2
-        assert capsys.readouterr().err.splitlines()[-1].endswith(f"-f {fold}: folds are 0, 1, 2, ... or {ALL}.")
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"fold_{fold} has no" in error or f"has no fold {fold} (it has 0, 1)" in error
     assert sorted(model.root.rglob("*")) == before
 
 

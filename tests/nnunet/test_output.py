@@ -114,7 +114,7 @@ def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
     with full_disk(20 * 512), pytest.raises(UserError, match=rf"map{ending}: cannot be written .*free some space"):
         write_map(noise, path, reader, properties)
     assert not list(tmp_path.iterdir())
-    assert write_map(noise, path, reader, properties)[0] == path
+    assert path in write_map(noise, path, reader, properties)
     before = path.read_bytes()
     with full_disk(20 * 512), pytest.raises(UserError, match="cannot be written"):
         write_map(1 - noise, path, reader, properties)

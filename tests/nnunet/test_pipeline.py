@@ -14,7 +14,7 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet import pipeline as module
-from nnunet_nacl.nnunet.pipeline import pipeline, side_by_side
+from nnunet_nacl.nnunet.pipeline import side_by_side, through
 from nnunet_nacl.nnunet.trust import TRUSTED
 from tests.processes import is_alive, run_warm
 
@@ -31,7 +31,13 @@ class Case:
 CASES, PATH = [Case(number) for number in range(6)], attrgetter("path")
 
 
-def read(case: Case) -> int:
+def pipeline(cases, read, predict, export, *, readers: int, exporters: int):
+    """Three steps, as networks' cases go through them."""
+    prepared = through(read, ((case, None) for case in cases), readers, PATH)
+    return through(export, through(predict, prepared, 0, PATH), exporters, PATH)
+
+
+def read(case: Case, nothing: None = None) -> int:
     return 10 * case.number
 
 
@@ -83,7 +89,7 @@ def answer_too_much(case: Case, value: int | None = None) -> object:
 
 
 def outcomes(*steps, **processes) -> dict[int, object]:
-    options = {"readers": 2, "exporters": 2, "path_of": PATH} | processes
+    options = {"readers": 2, "exporters": 2} | processes
     return {case.number: outcome for case, outcome in pipeline(CASES, *steps, **options)}
 
 
@@ -118,13 +124,13 @@ def test_a_case_is_taken_only_when_there_is_room_for_it() -> None:
             most = max(most, taken - done)
             yield case
 
-    for _ in pipeline(cases(), read, predict_all, export, readers=2, exporters=2, path_of=PATH):
+    for _ in pipeline(cases(), read, predict_all, export, readers=2, exporters=2):
         done += 1
     assert done == 30 and most <= 2 + 1 + 1 + 2 + 1 + 1  # in hand, waiting, at the network, and the one that is taken
 
 
 def test_a_stream_can_be_left_and_its_workers_end() -> None:
-    stream = pipeline(CASES, read, predict_all, lambda case, value: value, readers=1, exporters=0, path_of=PATH)
+    stream = pipeline(CASES, read, predict_all, lambda case, value: value, readers=1, exporters=0)
     next(stream)
     assert active_children()
     stream.close()
@@ -138,7 +144,7 @@ def be_killed(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return value
 
-    for _ in pipeline(CASES, read, predict, export, readers=1, exporters=1, path_of=PATH):
+    for _ in pipeline(CASES, read, predict, export, readers=1, exporters=1):
         pass
 
 

@@ -48,8 +48,8 @@ def test_whatever_is_changed_ends_in_a_message_or_a_result(model, name):
 
 def use(opened: CalibratedModel) -> None:
     """What predict asks of a model before the first scan, and of its map for each."""
-    assert opened.opened.num_channels and opened.labels.names and opened.previous_stage in (None, "3d_lowres")
-    opened.grid_shape(SPACING_MM, SHAPE)
+    assert opened.opened.channel_names and opened.labels.names and opened.previous_stage in (None, "3d_lowres")
+    opened.training.times_largest(SPACING_MM)
     opened.training.compare(Geometry(SPACING_MM), SHAPE)
     if opened.quality is not None:
         for estimate in opened.quality.learned.dice.values():

@@ -327,9 +327,6 @@ def test_auto_takes_the_first_device_that_there_is_and_others_are_refused(monkey
     assert find_device("auto") == "mps"
     here["mps"] = False
     assert find_device("auto") == "cpu"
-    for name, message in (
-        ("cuda", "PyTorch finds none here; use cpu"),
-        ("gpu", "must be auto, cuda, mps, cpu, got 'gpu'"),
-    ):
-        with pytest.raises(UserError, match=message):
+    for name in ("cuda", "gpu"):
+        with pytest.raises(UserError, match=f"the device '{name}': PyTorch finds cpu here"):
             find_device(name)

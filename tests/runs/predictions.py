@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.review.deliver import Delivery, deliver
 from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.review.sources import review_source
+from nnunet_nacl.review.sources import review_run
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -58,6 +58,5 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
 def reviewed(folder, output, *, overwrite=False, num_processes=1, map_path=None, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of a folder."""
     opened = PredictionFolder.open(folder, need_reference=False)
-    source, run = review_source(opened, map_path)
-    delivery = Delivery(output=output, data=opened, **asked)
-    return deliver(source, delivery, run, jobs=num_processes, again=overwrite)[0]
+    run, delivery = review_run(opened, map_path), Delivery(output=output, data=opened, **asked)
+    return deliver(opened, delivery, run, jobs=num_processes, again=overwrite)[0]
