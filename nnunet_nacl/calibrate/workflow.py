@@ -270,10 +270,7 @@ def fit(
 
 def detected_in(cases: pd.DataFrame) -> dict[str, Detected]:
     """By structure, what the segmentations find of it, by the rows of :func:`nnunet_nacl.case.record.table`."""
-    return {
-        str(key): Detected.of(rows.Dice, rows.TP + rows.FN > 0, rows.TP + rows.FP > 0)
-        for key, rows in cases.groupby("key", sort=False)
-    }
+    return {str(key): Detected.of(rows) for key, rows in cases.groupby("key", sort=False)}
 
 
 def _values(records: list[CaseRecord]) -> pd.DataFrame:

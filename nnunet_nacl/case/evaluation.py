@@ -116,7 +116,7 @@ class Evaluation:
             undefined: By metric, and structure or mask: cases that are in no mean.
             map_sha256: SHA-256 of the map that was applied, if it is known.
             predicted_quality: With -map, how well predicted Dice agrees with Dice: ``MAE predicted``, ``coverage`` and
-                ``width`` of the intervals, ``orders``, ``workload``, ``threshold``, ``n_cases``, ``n_bad``,
+                ``width`` of the intervals, ``rho``, ``workload``, ``threshold``, ``n_cases``, ``n_bad``,
                 ``map_sha256``, ``notes``.
 
         Raises:

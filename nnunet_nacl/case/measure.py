@@ -19,7 +19,7 @@ from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.numbers.counting import count_masks
-from nnunet_nacl.numbers.expected_dice import ExpectedOverlap, ProbabilityHistogram, count_expected
+from nnunet_nacl.numbers.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.numbers.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
 from nnunet_nacl.numbers.recall import THRESHOLDS, count_addable, sensitive_labels
@@ -185,8 +185,7 @@ class _Sums:
     def __init__(self, case: Case, truth: Truth | None, n_bins: int) -> None:
         self._case, self._truth, self._n_bins, num = case, truth, n_bins, len(case.labels.foreground)
         self.bins, self.n_changed = dict[str, BinStats](), 0
-        self.overlap = ExpectedOverlap(np.zeros(num), np.zeros(num, np.int64), np.zeros(num))
-        self.network = ProbabilityHistogram.of(np.zeros((num, 0)))
+        self.overlap, self.network = np.zeros((3, num)), count_probabilities(np.zeros((num, 0)))
         self.largest = np.zeros(num)
         self.addable = np.zeros((2, num, len(THRESHOLDS)), np.int64)
         self._uncertainty, self._n_predicted = dict.fromkeys(("entropy", "confidence"), 0.0), 0
@@ -207,7 +206,7 @@ class _Sums:
             self.n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
         self.overlap += count_expected(probs, delivered, regions=regions, valid=valid)
         first, counted = labels.foreground[0], True if valid is None else valid
-        self.network += ProbabilityHistogram.of(raw[first:], valid)
+        self.network += count_probabilities(raw[first:], valid)
         largest = probs[first:].max(tuple(range(1, probs.ndim)), initial=0, where=counted)
         self.largest = np.maximum(self.largest, largest)
         is_predicted = (segmentation > 0) & counted
@@ -226,6 +225,7 @@ class _Sums:
 
 def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
     """A row for each structure, see :func:`nnunet_nacl.case.record.table`."""
+    expected, n_voxels, _ = sums.overlap
     labels, size, members, rows = case.labels, case.geometry.voxel_size, case.disagreement, []
     for channel in labels.foreground:
         mask = labels.mask(case.segmentation, channel)
@@ -234,12 +234,12 @@ def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
         row |= {"pieces": len(pieces), "largest_piece": pieces.max() / pieces.sum() if len(pieces) else math.nan}
         rows.append(row)
     table = pd.DataFrame(rows, list(labels.structures)).assign(
-        volume=sums.overlap.chosen * size,
-        predicted_dice=sums.overlap.dice,
-        predicted_volume=sums.overlap.expected * size,
+        volume=n_voxels * size,
+        predicted_dice=dice_of(sums.overlap),
+        predicted_volume=expected * size,
         max_probability=sums.largest,
-        network_volume=sums.network.expected * size,
-        network_dice=sums.network.largest_dice,
+        network_volume=sums.network[1].sum(1) * size,
+        network_dice=largest_dice(sums.network),
         members_dice=members.dice if members else math.nan,
     )
     if members:
@@ -301,7 +301,8 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     expected, volume, dice = (table[name].to_numpy() for name in ("predicted_volume", "volume", "predicted_dice"))
     expected, n_voxels = expected / size, volume / size
     common = np.where(n_voxels > 0, dice * (expected + n_voxels) / 2, 0.0) + (change * inside @ weights).numpy()
-    sums = ExpectedOverlap(np.maximum(expected + (change @ weights).numpy(), 0), n_voxels, np.clip(common, 0, n_voxels))
+    expected = np.maximum(expected + (change @ weights).numpy(), 0)
+    mapped_dice = dice_of(np.stack([expected, n_voxels, np.clip(common, 0, n_voxels)]))
     label, probs = voxels.label.numpy(), mapped.numpy()
     is_predicted = (label > 0).any(0) if sample.regions else label > 0
     chosen = probs[:, is_predicted], label[..., is_predicted]
@@ -309,7 +310,7 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
     n_bins = next(iter(record.bins.values())).n_bins if record.bins else DEFAULT_N_BINS
     return replace(
         record,
-        structures=table.assign(predicted_dice=sums.dice, predicted_volume=sums.expected * size),
+        structures=table.assign(predicted_dice=mapped_dice, predicted_volume=expected * size),
         scan=record.scan | means,
         bins=_count_sample(sample, probs, n_bins),
     )

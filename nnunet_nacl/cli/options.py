@@ -118,14 +118,14 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
     """What ``-bad`` calls bad, by nnU-Net's key, of structures with these names; prints which of them do not count."""
-    from nnunet_nacl.numbers.flags import parse_bad, read_bad
+    from nnunet_nacl.numbers.flags import read_bad
 
     if not args.bad:
         for flag in ("find", "miss", "structures"):
             if getattr(args, flag, None) is not None:
                 raise UserError(f"-{flag} goes with -bad, the Dice below which a scan is bad, such as -bad 0.7.")
         return None
-    bad = read_bad(parse_bad(args.bad), names, args.structures)
+    bad = read_bad(args.bad, names, args.structures)
     if others := [name for key, name in names.items() if key not in bad]:
         flag, verb = "-structures" if args.structures else "-bad", "does" if len(others) == 1 else "do"
         counted = some([names[key] for key in bad])

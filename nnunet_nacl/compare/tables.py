@@ -32,9 +32,7 @@ WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
 _MOST_ROWS = 40  # on a terminal
 _QUALITY = (
     f"MAE: {MAE}; coverage: share of the intervals, learned from other cases, that contain the true Dice; rho: "
-    "Spearman's rank correlation of a case's lowest predicted Dice with its lowest true one; AURC: area under the "
-    "risk-coverage curve (risk: 1 less the lowest Dice), by lowest predicted Dice, mean entropy over the predicted "
-    "foreground, lowest Dice between two folds, the truth (oracle), at random. Lower is better, of rho higher."
+    "Spearman's rank correlation of a case's lowest predicted Dice with its lowest true one, higher is better."
 )
 
 
@@ -243,15 +241,13 @@ class _Tables:
 def _quality_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
     """How far the predicted Dice of each method holds."""
     learned = any(report["coverage"] for report in reports.values())
-    orders = list(dict.fromkeys(order for report in reports.values() for order in report["orders"]))
     rows = []
     for method, report in reports.items():
         row: dict[str, Any] = {"method": method, "MAE predicted": report["MAE predicted"]}
         if learned:
             share, n = (report["coverage"].share, report["coverage"].n) if report["coverage"] else (math.nan, 0)
             row |= {"coverage": (share, f"{100 * share:.0f} % of {n}" if n else "-"), "mean width": report["width"]}
-        row["rho"] = report["orders"]["predicted Dice"]["rho"]
-        rows.append(row | {f"AURC {order}": report["orders"].get(order, {}).get("AURC", math.nan) for order in orders})
+        rows.append(row | {"rho": report["rho"]})
     return rows
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -39,25 +38,17 @@ def class_errors(stats: BinStats) -> np.ndarray:
     return _weighted(stats.class_count, stats.class_confidence, stats.class_positive)
 
 
-def cece(stats: BinStats, *, reduction: str = "mean", num_classes: int | None = None) -> float:
-    """Class-wise expected calibration error: mean or sum over classes of sum_b n_kb / N * |share of k - mean p_k|.
+def cece(stats: BinStats) -> float:
+    """Class-wise expected calibration error: mean over classes of sum_b n_kb / N * |share of k - mean p_k|.
 
-    Background is a class; of regions each is one.
-
-    Args:
-        stats: The sums.
-        reduction: ``sum`` over classes is eq. 11; ``mean`` is what the authors' code computes, K times smaller.
-        num_classes: Only the first so many classes; the authors' code takes those up to the case's largest label.
-
-    Raises:
-        ValueError: ``reduction`` is neither, or ``num_classes`` is not in 1..K.
+    Background is a class; of regions each is one. This is what the authors' code computes.
     """
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}.")
-    if num_classes is not None and not 1 <= num_classes <= stats.num_classes:
-        raise ValueError(f"num_classes must be in 1..{stats.num_classes}, got {num_classes!r}.")
-    errors = class_errors(stats)[:num_classes]
-    return float(errors.mean() if reduction == "mean" else errors.sum())
+    return float(class_errors(stats).mean())
+
+
+def cece_sum(stats: BinStats) -> float:
+    """The sum over classes instead of the mean (eq. 11), K times as large."""
+    return float(class_errors(stats).sum())
 
 
 def ace(stats: BinStats) -> float:
@@ -164,9 +155,7 @@ MASK_METRICS = {
     "CECE_mean": MaskMetric(
         cece, "CECE", "The same for each class's probability by itself, rare classes included; mean over classes."
     ),
-    "CECE_sum": MaskMetric(
-        partial(cece, reduction="sum"), "CECE (sum)", "The sum over classes instead of the mean.", printed=False
-    ),
+    "CECE_sum": MaskMetric(cece_sum, "CECE (sum)", "The sum over classes instead of the mean.", printed=False),
     "ACE": MaskMetric(ace, "ACE"),
     "marginal_ACE": MaskMetric(
         marginal_ace,

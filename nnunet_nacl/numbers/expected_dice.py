@@ -11,7 +11,6 @@ each other, and is near the expectation of the ratio where the structure is larg
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,71 +24,35 @@ _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
 
-@dataclass(frozen=True, eq=False)
-class ExpectedOverlap:
-    """Sums of a case from which expected Dice and volume follow; ``a + b`` holds those of both sets of voxels.
+def count_probabilities(probs: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """(2, S, 1 + B) voxels by bin, and the sums of their probabilities, of (S, *block) probabilities.
 
-    Attributes:
-        expected: (S,) float64 sum of p_k over all voxels, for each class but the background, or each region.
-        chosen: (S,) int64 number of voxels with s = k: the size of the structure in the segmentation.
-        common: (S,) float64 sum of p_k over these voxels: the expected size of what both share.
+    Bins are of equal width in the log-odds from .001 to .999; what is above is in the last one. Of what is below, the
+    first has the sum alone. Voxels where (*block) ``valid`` is False count nowhere. Those of two blocks can be added.
     """
+    flat, width = probs.reshape(len(probs), -1), 1 + _BINS
+    keep = None if valid is None else valid.reshape(-1)
+    total, found = np.zeros(len(flat)), np.zeros((2, len(flat) * width))
+    for part in _parts(flat):
+        chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
+        total += chunk.sum(1, dtype=np.float64)
+        rows, columns = np.nonzero(chunk > _LOWEST)
+        p = chunk[rows, columns].astype(np.float64)
+        odds = np.log(p) - np.log1p(-np.minimum(p, 1 - _LOWEST))
+        place = rows * width + 1 + np.clip((1 - odds / _LOWEST_ODDS) / 2 * _BINS, 0, _BINS - 1).astype(int)
+        found += [np.bincount(place, values, minlength=found.shape[1]) for values in (None, p)]
+    found = found.reshape(2, len(flat), width)
+    found[1, :, 0] = total - found[1].sum(1)
+    return found
 
-    expected: np.ndarray
-    chosen: np.ndarray
-    common: np.ndarray
 
-    @property
-    def dice(self) -> np.ndarray:
-        """(S,) E_k in [0, 1]; NaN for a structure that is absent from the segmentation, whatever the truth has."""
-        with np.errstate(invalid="ignore"):
-            return np.where(self.chosen > 0, 2 * self.common / (self.expected + self.chosen), np.nan)
+def largest_dice(counted: np.ndarray) -> np.ndarray:
+    """(S,) largest E_k of the voxels above an edge of a bin, within .001 of the best; 0 if all are below .001.
 
-    def __add__(self, other: ExpectedOverlap) -> ExpectedOverlap:
-        return ExpectedOverlap(self.expected + other.expected, self.chosen + other.chosen, self.common + other.common)
-
-
-@dataclass(frozen=True, eq=False)
-class ProbabilityHistogram:
-    """How the probabilities of S structures are distributed; ``a + b`` holds those of both sets of voxels.
-
-    Bins are of equal width in the log-odds from .001 to .999; what is above is in the last bin, what is below in none.
-
-    Attributes:
-        expected: (S,) sum of all probabilities.
-        counts: (S, B) voxels by bin.
-        sums: (S, B) sum of their probabilities.
+    Of what :func:`count_probabilities` gives.
     """
-
-    expected: np.ndarray
-    counts: np.ndarray
-    sums: np.ndarray
-
-    @classmethod
-    def of(cls, probs: np.ndarray, valid: np.ndarray | None = None) -> ProbabilityHistogram:
-        """Of (S, *block) probabilities; voxels where (*block) ``valid`` is False count nowhere."""
-        flat, size = probs.reshape(len(probs), -1), len(probs) * _BINS
-        keep = None if valid is None else valid.reshape(-1)
-        expected, counts, sums = np.zeros(len(flat)), np.zeros(size, np.int64), np.zeros(size)
-        for part in _parts(flat):
-            chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
-            expected += chunk.sum(1, dtype=np.float64)
-            rows, columns = np.nonzero(chunk > _LOWEST)
-            p = chunk[rows, columns].astype(np.float64)
-            odds = np.log(p) - np.log1p(-np.minimum(p, 1 - _LOWEST))
-            place = rows * _BINS + np.clip((1 - odds / _LOWEST_ODDS) / 2 * _BINS, 0, _BINS - 1).astype(int)
-            counts += np.bincount(place, minlength=size)
-            sums += np.bincount(place, p, minlength=size)
-        return cls(expected, counts.reshape(-1, _BINS), sums.reshape(-1, _BINS))
-
-    @property
-    def largest_dice(self) -> np.ndarray:
-        """(S,) largest E_k of the voxels above an edge of a bin, within .001 of the best; 0 if all are below .001."""
-        n, common = (values[:, ::-1].cumsum(1) for values in (self.counts, self.sums))
-        return (2 * common / np.maximum(self.expected[:, None] + n, np.finfo(float).tiny)).max(1)
-
-    def __add__(self, other: ProbabilityHistogram) -> ProbabilityHistogram:
-        return ProbabilityHistogram(self.expected + other.expected, self.counts + other.counts, self.sums + other.sums)
+    n, common = counted[:, :, :0:-1].cumsum(2)
+    return (2 * common / np.maximum(counted[1].sum(1)[:, None] + n, np.finfo(float).tiny)).max(1)
 
 
 def expected_dice(
@@ -112,18 +75,21 @@ def expected_dice(
         >>> expected_dice(probs, np.array([1, 1, 0])).round(3)  # 2 * 1.5 / (1.6 + 2)
         array([0.833])
     """
-    return count_expected(probs, segmentation, regions=regions, valid=valid).dice
+    return dice_of(count_expected(probs, segmentation, regions=regions, valid=valid))
 
 
 def count_expected(
     probs: AnyArray, segmentation: AnyArray, *, regions: bool = False, valid: AnyArray | None = None
-) -> ExpectedOverlap:
-    """The sums behind :func:`expected_dice`, which has the arguments and errors; all 0 where no voxel is valid."""
+) -> np.ndarray:
+    """(3, S) sums behind :func:`expected_dice`, which has the arguments and errors; those of two blocks can be added.
+
+    Of p_k over all voxels, for each class but the background, or each region; the number of voxels with s = k, the size
+    of the structure in the segmentation; and of p_k over these, the expected size of what both share.
+    """
     probs = read_probs(probs, regions)
     labels, keep = read_labels(segmentation, probs, LabelSpace(regions))[0], read_mask(valid, "valid", probs)
     first = 0 if regions else 1
-    n_structures = len(probs) - first
-    sums = ExpectedOverlap(np.zeros(n_structures), np.zeros(n_structures, np.int64), np.zeros(n_structures))
+    sums = np.zeros((3, len(probs) - first))
     for part, chunk in _blocks_of(probs):
         chosen = labels[..., part]
         if keep is not None:
@@ -140,8 +106,14 @@ def count_expected(
             sizes = torch.bincount(label, minlength=len(chunk))[1:]
             common = torch.bincount(label, chunk[label, where].double(), minlength=len(chunk))[1:]
         expected = chunk[first:].sum(1, dtype=torch.float64)
-        sums += ExpectedOverlap(*(values.cpu().numpy() for values in (expected, sizes, common)))
+        sums += [values.cpu().numpy() for values in (expected, sizes, common)]
     return sums
+
+
+def dice_of(sums: np.ndarray) -> np.ndarray:
+    """(S,) E_k in [0, 1], of (3, S) sums; NaN for a structure that is absent from the segmentation."""
+    expected, size, common = sums
+    return np.divide(2 * common, expected + size, out=np.full(len(size), np.nan), where=size > 0)
 
 
 def _parts(flat: AnyArray) -> Iterator[slice]:
@@ -184,15 +156,14 @@ def decide_for_dice(probabilities: AnyArray, *, max_rounds: int = 20) -> np.ndar
     for _ in range(max_rounds + 1):
         labels = _largest(probs, slope, offset)
         sums = count_expected(probs, labels)
-        if (total := float(np.nansum(sums.dice))) > most:
+        dice = dice_of(sums)
+        if (total := float(np.nansum(dice))) > most:
             best, most = labels, total
-        state = sums.chosen.tobytes() + sums.common.tobytes()  # decides about all further rounds
-        if state in seen:
+        if (state := sums.tobytes()) in seen:  # it decides about all further rounds
             break
         seen.add(state)
-        size = np.where(sums.chosen > 0, sums.expected + sums.chosen, np.inf)
-        slope = np.append(0, 2 / size)
-        offset = np.append(0, np.where(sums.chosen > 0, -sums.dice / size, -np.inf))
+        size = np.where(sums[1] > 0, sums[0] + sums[1], np.inf)
+        slope, offset = np.append(0, 2 / size), np.append(0, np.where(sums[1] > 0, -dice / size, -np.inf))
     return best
 
 

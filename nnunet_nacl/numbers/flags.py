@@ -25,13 +25,12 @@ DIGITS = 4
 DEFAULT_FIND = 0.9
 FINDS = (0.5, 0.7, 0.8, 0.9, 0.95)
 """Shares of the bad scans that may be asked for."""
-ALL = ""
-"""In place of a structure's name: all that are not named."""
+_ALL = ""  # in place of a structure's name: all that are not named
 LIMITS = (0.5, 0.6, 0.7, 0.8)
 """Dice below which a scan may be called bad."""
 _DRAWS = 200
 
-BadSpec = float | Mapping[str, float]
+BadSpec = float | Mapping[str, float] | Sequence[str]
 """One Dice for all structures, or by name or nnU-Net's key; a structure that is not among them does not count."""
 
 
@@ -222,12 +221,12 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
     """By nnU-Net's key of each structure that counts, the Dice below which it is bad, from what the user calls bad.
 
     Args:
-        given: One Dice, or by name or key.
+        given: One Dice, or by name or key; or texts, such as ``0.7`` and ``Infarct=0.5``.
         structures: Name of each structure by nnU-Net's key, in order.
         count: Names or keys of the structures that count; None: all that ``given`` says something of.
 
     Raises:
-        UserError: There is no such structure, one has two values or none, or a value is no Dice.
+        UserError: A text says no Dice, there is no such structure, one has two values or none, or a value is no Dice.
     """
 
     def key_of(name: str, flag: str) -> str:
@@ -236,14 +235,21 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
         choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
         raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
 
+    if isinstance(given, float | int):
+        pairs: list[tuple[str, float]] = [(_ALL, given)]
+    else:
+        pairs = list(given.items()) if isinstance(given, Mapping) else [_parsed(text) for text in given]
     by_key: dict[str, float] = {}
-    for name, value in (given if isinstance(given, Mapping) else {ALL: given}).items():
-        key = key_of(name, "-bad") if name != ALL else ALL
+    for name, value in pairs:
+        key = key_of(name, "-bad") if name != _ALL else _ALL
+        if not 0 < value <= 1:  # neither is NaN
+            raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
         if key in by_key:
-            raise UserError(f"-bad {name}={value:g}: {structures[key]} has a value already, {by_key[key]:g}.")
-        by_key[key] = _dice(float(value))
+            named = structures.get(key, "all structures")
+            raise UserError(f"-bad: {named} cannot have two values, {by_key[key]:g} and {value:g}.")
+        by_key[key] = float(value)
     counted = structures if count is None else {key_of(name, "-structures") for name in count}
-    result = {key: value for key in structures if key in counted and (value := by_key.get(key, by_key.get(ALL, 0)))}
+    result = {key: value for key in structures if key in counted and (value := by_key.get(key, by_key.get(_ALL, 0)))}
     if count and (without := [structures[key] for key in structures if key in counted and key not in result]):
         raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
     if not result:
@@ -251,26 +257,13 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
     return result
 
 
-def parse_bad(texts: Sequence[str]) -> dict[str, float]:
-    """``0.7``, ``Infarct=0.5``, ``3=0.5``; UserError for what is none of these, or given twice."""
-    values: dict[str, float] = {}
-    for text in texts:
-        name, equals, value = text.rpartition("=")
-        try:
-            number = float(value if name or not equals else "")
-        except ValueError:
-            expected = "a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
-            raise UserError(f"-bad {text}: {expected}") from None
-        if name in values:
-            raise UserError(f"-bad {' '.join(texts)}: {name or 'all structures'} cannot have two values.")
-        values[name] = _dice(number)
-    return values
-
-
-def _dice(value: float) -> float:
-    if not 0 < value <= 1:  # neither is NaN
-        raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
-    return value
+def _parsed(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        return name, float(value if name or not equals else "")
+    except ValueError:
+        expected = "a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."
+        raise UserError(f"-bad {text}: {expected}") from None
 
 
 def share_of(value: float | None, flag: str) -> float | None:

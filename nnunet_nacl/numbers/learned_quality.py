@@ -2,17 +2,13 @@
 
 Predicted Dice is the expectation under the calibrated probabilities (the Soft Dice Confidence of Borges et al., 2024,
 arXiv 2402.10665), predicted volume their sum. How far both are off is alike from case to case, and is learned from
-cases that the network did not train on. Errors of Dice are alike wherever it lies; those of volumes are taken relative
-to the predicted volume plus one voxel. A mean error that is not 0 shifts the interval; the prediction stays what the
-probabilities say.
+cases that the network did not train on. Errors of volumes are taken relative to the predicted volume plus one voxel.
 
-Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: the mean
-error that a case is judged by has not seen its patient, and a patient with several cases counts as one. For a new
-patient like those before, an interval of level 1 - alpha typically holds the true value with a probability of 1 -
-alpha. The proof (at least 1 - 2 alpha) is for predictions that are given; these follow from calibration maps, those of
-the other cases from maps that were fitted with that patient, so what the intervals hold is known by trial. "Like those
-before" is exchangeability: it breaks with another scanner, disease or network, the average of five folds instead of one
-fold included.
+Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases. A mean
+error that is not 0 shifts the interval; the prediction stays what the probabilities say. For a new patient like those
+before, an interval of level 1 - alpha typically contains the true value with a probability of 1 - alpha. The proof (at
+least 1 - 2 alpha) is for predictions that are given; these follow from calibration maps, those of the other cases from
+maps that were fitted with that patient, so what the intervals contain is known by trial.
 """
 
 from __future__ import annotations
@@ -160,12 +156,12 @@ def check_estimate(
     predicted: ArrayLike, true: ArrayLike, patients: Sequence[Hashable], voxel: float | None = None
 ) -> EstimateCheck:
     """Predict each case by what the cases of other patients teach; arguments as :meth:`StructureEstimate.fit`."""
-    x, y = np.asarray(predicted, float), np.asarray(true, float)
-    usable = ~np.isnan(x + y)
-    x, y, names = x[usable], y[usable], [str(name) for name, use in zip(patients, usable) if use]
-    if len(set(names)) < 2:
+    cases = pd.DataFrame({"x": np.asarray(predicted, float), "y": np.asarray(true, float)})
+    cases = cases.assign(patient=[str(name) for name in patients]).dropna()
+    x, y, names = cases.x.to_numpy(), cases.y.to_numpy(), cases.patient
+    if names.nunique() < 2:
         return EstimateCheck(math.nan, math.nan, coverage([], [], []), math.nan, len(y))
-    parts, weight = parts_of(names), 1 / pd.Series(names).map(pd.Series(names).value_counts()).to_numpy()
+    parts, weight = parts_of(list(names)), 1 / names.map(names.value_counts()).to_numpy()
     middle, low, high = predict_parts(x, y, names, parts, voxel).T
     constant = by_others(parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others])))
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
@@ -173,11 +169,7 @@ def check_estimate(
 
 
 def predict_parts(
-    predicted: ArrayLike,
-    true: ArrayLike,
-    patients: Sequence[Hashable],
-    parts: Sequence[Hashable],
-    voxel: float | None = None,
+    predicted: ArrayLike, true: ArrayLike, patients: Sequence, parts: Sequence[Hashable], voxel: float | None = None
 ) -> np.ndarray:
     """(n, 3) as :meth:`StructureEstimate.predict`, each case by what the cases of other parts teach."""
     x, y, names = np.asarray(predicted, float), np.asarray(true, float), np.array(patients, object)

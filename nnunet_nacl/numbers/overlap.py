@@ -9,6 +9,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from pydantic import NonNegativeInt
 from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
@@ -67,11 +68,11 @@ class Detected:
     invented: NonNegativeInt
 
     @classmethod
-    def of(cls, dice: Sequence[float], in_truth: Sequence[bool], labelled: Sequence[bool]) -> Detected:
-        """Count cases by Dice, and by whether the truth and the segmentation have the structure."""
-        d, y, found = np.asarray(dice, float), np.asarray(in_truth, bool), np.asarray(labelled, bool)
-        mean = float(d[y].mean()) if y.any() else math.nan
-        return cls(mean, int(y.sum()), int((y & ~found).sum()), int((~y).sum()), int((~y & found).sum()))
+    def of(cls, rows: pd.DataFrame) -> Detected:
+        """Of a row for each case, with ``TP``, ``FP``, ``FN`` and ``Dice``."""
+        there, found = rows.TP + rows.FN > 0, rows.TP + rows.FP > 0
+        counts = (there.sum(), (there & ~found).sum(), (~there).sum(), (~there & found).sum())
+        return cls(float(rows.Dice[there].mean()), *map(int, counts))
 
 
 def surface_distances(

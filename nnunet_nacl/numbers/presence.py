@@ -134,11 +134,8 @@ class LearnedPresence:
         if other := [key for key, learned in self.present.items() if len(learned.slopes) != 2]:
             raise ValueError(f"present.{other[0]}: it takes 2 features, got {len(self.present[other[0]].slopes)}")
 
-    def present_probability(self, structure: str, network_volume: float, network_dice: float) -> float:
-        """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""
-        return float(self._probabilities(structure, [network_volume], [network_dice])[0])
-
-    def _probabilities(self, structure: str, network_volume: ArrayLike, network_dice: ArrayLike) -> np.ndarray:
+    def present_probability(self, structure: str, network_volume: ArrayLike, network_dice: ArrayLike) -> np.ndarray:
+        """(n,) that a structure is in scans, by what the network gave; NaN where nothing was learned."""
         features = presence_features(network_volume, network_dice, self.voxel)
         found = self.present.get(structure)
         return found.predict(features) if found else np.full(len(features), math.nan)
@@ -150,35 +147,31 @@ def presence_features(network_volume: ArrayLike, network_dice: ArrayLike, voxel:
     The (n,) volumes are sums of probabilities times ``voxel``, the volume of one; for the Dice, where .001 is the
     least, see :class:`~nnunet_nacl.numbers.expected_dice.ProbabilityHistogram`.
     """
-    volume = np.log(np.maximum(np.asarray(network_volume, float), 0) + voxel)
-    return np.stack([volume, np.log(np.maximum(np.asarray(network_dice, float), _LEAST_DICE))], 1)
+    volume, dice = np.atleast_1d(network_volume, network_dice)
+    return np.log(np.stack([np.maximum(volume, 0) + voxel, np.maximum(dice, _LEAST_DICE)], 1))
 
 
 def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
     """Learn from a table of held-out cases of structures that some of them lack; checked on left-out patients."""
     found = LearnedPresence(float(table.voxel_volume.median()), {}, [])
-    for key, rows in table.groupby("key", sort=False):
-        is_always = (rows.true_volume > 0).all()
-        if not is_always or (rows.true_pieces > 1).mean() > _IN_PIECES:
-            found.listed.append(str(key))
-        if not is_always:
-            _learn(found, str(key), rows, patients_of(rows.case, patients))
+    for name, rows in table.groupby("key", sort=False):
+        key, yes = str(name), (rows.true_volume > 0).to_numpy()
+        if not yes.all() or (rows.true_pieces > 1).mean() > _IN_PIECES:
+            found.listed.append(key)
+        if yes.all():
+            continue
+        if min(n_yes := int(yes.sum()), n_no := int((~yes).sum())) < FEWEST:
+            found.why_not[key] = f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
+            continue
+        features, who = presence_features(rows.network_volume, rows.network_dice, found.voxel)
+        who = patients_of(rows.case, patients)
+        probability, constant = (predict_left_out(x, yes, who) for x in (features, np.zeros((len(yes), 1))))
+        found.checks[key] = check = ProbabilityCheck.of(probability, constant, yes)
+        if check.brier < check.brier_of_constant:
+            found.present[key] = LearnedProbability.fit(features, yes, who)
+        else:
+            found.why_not[key] = "no better than the share of the other patients"
     return found
-
-
-def _learn(found: LearnedPresence, key: str, rows: pd.DataFrame, patients: Sequence[Hashable]) -> None:
-    """Learn whether a structure is in a scan, check it, and keep it if it says more than what knows nothing."""
-    features = presence_features(rows.network_volume, rows.network_dice, found.voxel)
-    yes = (rows.true_volume > 0).to_numpy()
-    if min(n_yes := int(yes.sum()), n_no := int((~yes).sum())) < FEWEST:
-        found.why_not[key] = f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
-        return
-    probability, constant = (predict_left_out(x, yes, patients) for x in (features, np.zeros((len(yes), 1))))
-    found.checks[key] = check = ProbabilityCheck.of(probability, constant, yes)
-    if check.brier < check.brier_of_constant:
-        found.present[key] = LearnedProbability.fit(features, yes, patients)
-    else:
-        found.why_not[key] = "no better than the share of the other patients"
 
 
 def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.Series:
@@ -190,5 +183,5 @@ def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> p
     for name in part.unique():
         taught = learn_presence(table[part != name], patients)
         for key, rows in table[part == name].groupby("key"):
-            present[rows.index] = taught._probabilities(str(key), rows.network_volume, rows.network_dice)
+            present[rows.index] = taught.present_probability(str(key), rows.network_volume, rows.network_dice)
     return present

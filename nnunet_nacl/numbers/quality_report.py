@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.learned_quality import DICE, coverage
 
-_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Of the cases that are looked at."""
 
 
 def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict[str, Any]:
@@ -25,11 +26,12 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict
 
     Returns:
         ``MAE predicted``: mean absolute error of predicted Dice, over structures of cases; ``coverage`` and mean
-        ``width`` of its intervals, None and NaN where there are none; ``orders``: AURC and rho of a case's lowest Dice,
-        by name of the order (:func:`compare_orders`); ``workload``: what a look at some cases finds, by order
-        (:func:`workload`); ``threshold``: what ``bad`` says, or its one number; ``n_cases`` and ``n_bad``.
+        ``width`` of its intervals, None and NaN where there are none; ``rho``: Spearman's rank correlation of a case's
+        lowest predicted with its lowest true Dice; ``workload``: what a look at some cases finds (:func:`workload`), by
+        name of the order; ``threshold``: what ``bad`` says, or its one number; ``n_cases``, and how many are bad.
     """
-    true, counted = table.groupby("case", sort=False).Dice.min(), table[table.key.isin(bad or ())]
+    true, trust = table.groupby("case", sort=False).Dice.min(), trust_of(table)["predicted Dice"]
+    counted = table[table.key.isin(bad or ())]
     limits = counted.key.map(bad or {}).astype(float)
     counted = counted.assign(Dice=counted.Dice - limits, predicted_dice=counted.predicted_dice - limits)
     above = counted.groupby("case", sort=False).Dice.min()
@@ -39,11 +41,17 @@ def quality_report(table: pd.DataFrame, bad: Mapping[str, float] | None) -> dict
         "threshold": None if not bad else dict(bad) if len(set(bad.values())) > 1 else next(iter(bad.values())),
         "coverage": coverage(low, high, table.Dice) if DICE[1] in table else None,
         "width": nanmean(high - low),
-        "orders": compare_orders(true, trust_of(table)),
-        "workload": {order: workload(values, above, 0.0) for order, values in trust_of(counted).items() if bad},
+        "rho": _rank_correlation(pd.DataFrame({"true": true, "trust": trust}).dropna()),
+        "workload": {order: workload(values, above) for order, values in trust_of(counted).items() if bad},
         "n_cases": int(true.notna().sum()),
         "n_bad": int((above < 0).sum()),
     }
+
+
+def _rank_correlation(cases: pd.DataFrame) -> float:
+    """Spearman's rho; NaN with fewer than three cases, or where all are alike."""
+    ranks = cases.rank()
+    return float(ranks.corr().iloc[0, 1]) if len(ranks) > 2 and (ranks.nunique() > 1).all() else math.nan
 
 
 def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -58,56 +66,24 @@ def trust_of(table: pd.DataFrame) -> dict[str, pd.Series]:
     return trust
 
 
-def compare_orders(true: ArrayLike, orders: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
-    """AURC with risk 1 - Dice, and Spearman's rho with Dice, of several orders of the cases that all have a value for.
+def workload(trust: ArrayLike, true: ArrayLike) -> list[dict[str, Any]]:
+    """What looking at ``SHARES`` of the cases finds, the least trusted ones first.
 
-    ``true`` are (n,) Dice, ``orders`` (n,) trust by name, larger is better. ``oracle`` (the true Dice) and ``random``
-    (no order) are added. Ties have their mean rank; rho is NaN with fewer than three cases, or without an order.
+    Args:
+        trust: (n,) of each case, larger is better. NaN is looked at first; what is found among cases of equal trust is
+            the mean over all their orders.
+        true: (n,) Dice less the limit below which a case is bad; NaN is left out.
+
+    Returns:
+        For each share, ``looked_at``: the cases that this is, ``n_cases``, rounded up, and the share of the bad ones
+        that is ``caught``, NaN where none is bad.
     """
-    from scipy.stats import spearmanr
-
-    columns = {name: np.asarray(values, float) for name, values in {**orders, "oracle": true}.items()}
-    cases, result = pd.DataFrame(columns).dropna().assign(random=0.0), {}
-    for name, trust in cases.items():
-        ordered = len(cases) > 2 and np.ptp(cases.oracle) > 0 and np.ptp(trust) > 0
-        rho = float(spearmanr(trust, cases.oracle).statistic) if ordered else math.nan
-        result[str(name)] = {"AURC": aurc(trust, 1 - cases.oracle), "rho": rho}
-    return result
-
-
-def aurc(trust: ArrayLike, risk: ArrayLike) -> float:
-    """Area under the risk-coverage curve: mean over k = 1..n of the mean (n,) risk of the k most trusted cases.
-
-    Lower is better: the mean risk where the order says nothing, less where what is trusted is good; NaN without a case.
-    Cases of equal (n,) trust, such as predicted Dice, count as the mean over all their orders. (Geifman and El-Yaniv
-    2017; over segmentations with risk 1 - Dice as in Zenk et al., Medical Image Analysis 2025.)
-    """
-    values = np.asarray(risk, float)
-    if not len(values):
-        return math.nan
-    return float(np.mean(np.cumsum(_in_order(-np.asarray(trust, float), values)) / np.arange(1, len(values) + 1)))
-
-
-def workload(
-    trust: ArrayLike, true: ArrayLike, threshold: float, shares: Sequence[float] = _SHARES
-) -> list[dict[str, Any]]:
-    """What looking at ``shares`` of the cases finds, the least trusted ones first; a case is bad below the threshold.
-
-    Of (n,) trust equal values count as in :func:`aurc`, and NaN is looked at first. NaN of (n,) true Dice is left out.
-    For each share, ``looked_at``, there are ``n_cases``, rounded up, and the share of the bad ones that is ``caught``.
-    """
-    x, y = np.asarray(trust, float), np.asarray(true, float)
-    x, y = np.where(np.isnan(x), -np.inf, x)[~np.isnan(y)], y[~np.isnan(y)]
-    caught = np.append(0, np.cumsum(_in_order(x, (y < threshold).astype(float))))
+    cases = pd.DataFrame({"trust": np.asarray(trust, float), "true": np.asarray(true, float)}).dropna(subset="true")
+    cases = cases.fillna(-math.inf).sort_values("trust", kind="stable")
+    caught = np.append(0, (cases.true < 0).groupby(cases.trust).transform("mean").cumsum())
     rows = []
-    for share in shares:
-        n_cases = math.ceil(share * len(y) - 1e-9)
+    for share in SHARES:
+        n_cases = math.ceil(share * len(cases) - 1e-9)
         found = float(caught[n_cases] / caught[-1]) if caught[-1] else math.nan
         rows.append({"looked_at": share, "n_cases": n_cases, "caught": found})
     return rows
-
-
-def _in_order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values by rising key; those of equal keys are replaced by their mean, which is what random order gives."""
-    ordered = pd.Series(values).groupby(keys).transform("mean")
-    return ordered.to_numpy()[np.argsort(keys, kind="stable")]

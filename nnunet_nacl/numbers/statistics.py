@@ -67,18 +67,14 @@ def mean_interval(values: ArrayLike, *, n_bootstrap: int, seed: int, groups: Seq
 
     Cases are drawn with replacement, and the 2.5th and 97.5th percentile of the draws' means are the interval. With
     groups, such as the patient of each case, these are drawn instead, each with all its cases (the cluster bootstrap);
-    the mean stays one over cases. All is NaN without a defined case, the interval with one case or group. ValueError
-    where there are not as many groups as values.
+    the mean stays one over cases. All is NaN without a defined case, the interval with one case or group.
     """
     given = np.asarray(values, dtype=np.float64)
-    if groups is not None and len(groups) != len(given):
-        raise ValueError(f"each value needs its group, got {len(given)} values and {len(groups)} groups.")
     defined, nan = given[~np.isnan(given)], float("nan")
     if not defined.size:
         return Interval(nan, nan, nan, 0)
-    code = np.arange(defined.size)
-    if groups is not None:
-        code = np.unique(np.asarray(groups)[~np.isnan(given)], return_inverse=True)[1]
+    names = np.arange(len(given)) if groups is None else np.asarray(groups)
+    code = np.unique(names[~np.isnan(given)], return_inverse=True)[1]
     # about a value near the mean, so that a shift of all values shifts the interval by as much
     centre, sizes = float(defined.mean()), np.bincount(code)
     if len(sizes) == 1:
@@ -139,19 +135,12 @@ def paired_difference(
     Means are over cases. Patients are drawn for the interval, each with all its cases (:func:`mean_interval`), and the
     test takes one value of each patient, the mean over its cases: the cases of one are alike.
     """
-    from scipy.stats import rankdata
-
-    old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    both = ~(np.isnan(old) | np.isnan(new))
-    old, new = old[both], new[both]
-    groups = None if groups is None else np.asarray(groups)[both].tolist()
-    differences = of_patients = new - old
-    interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=groups)
-    if groups is not None:
-        patient = np.unique(groups, return_inverse=True)[1]
-        of_patients = np.bincount(patient, differences) / np.bincount(patient)
-    of_patients = without_noise(of_patients)
-    signs, ranks = np.sign(of_patients), rankdata(np.abs(of_patients[of_patients != 0]))
+    cases = pd.DataFrame({"old": np.asarray(reference, float), "new": np.asarray(values, float)})
+    cases = cases.assign(patient=range(len(cases)) if groups is None else list(groups)).dropna()
+    old, new, differences = cases.old, cases.new, cases.new - cases.old
+    interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=list(cases.patient))
+    of_patients = without_noise(differences.groupby(cases.patient).mean().to_numpy())
+    signs, ranks = np.sign(of_patients), pd.Series(np.abs(of_patients[of_patients != 0])).rank()
     return PairedDifference(
         n=interval.n,
         n_patients=len(of_patients),

@@ -97,11 +97,10 @@ class CalibrationProfiles:
 
 @dataclass(frozen=True)
 class UnlikeScans:
-    """How many scans of a batch are unlike the calibration scans, and how probable that is if none were.
+    """How many scans of a batch are unlike the calibration scans, p being at most ``level``.
 
-    A scan is unlike where its p is at most ``level``. ``probability`` is that of as many or more, were all scans like
-    the calibration scans; ``two_sample`` is the p-value of larger scores in the batch (Mann-Whitney), NaN with fewer
-    than 20 scans; ``why_not`` says why no scan could be unlike.
+    ``probability`` is that of as many or more, were all scans like the calibration scans; ``two_sample`` is the p-value
+    of larger scores in the batch (Mann-Whitney), NaN with fewer than 20 scans; ``why_not`` says why none could be.
     """
 
     level: float

@@ -219,8 +219,7 @@ def completed(
             volumes = learned.volume[key].predict(sized.predicted_volume)[:, 1:]
             made.loc[sized.index, ["volume_low", "volume_high"]] = volumes
             if presence:
-                network = zip(sized.network_volume, sized.network_dice)
-                made.loc[sized.index, "present"] = [presence.present_probability(key, *pair) for pair in network]
+                made.loc[sized.index, "present"] = presence.present_probability(key, sized)
         score = structure_score(rows.predicted_dice, made.present[index], is_always)
         made.loc[index, "score"] = score - (0.0 if bad is None else bad.get(rows["name"].iloc[0], math.nan))
     return made

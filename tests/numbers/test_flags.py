@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.flags import FINDS, Flags, ScanScores, flag_costs, parse_bad, read_bad, share_of
+from nnunet_nacl.numbers.flags import FINDS, Flags, ScanScores, flag_costs, read_bad, share_of
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
 BAD = {"1": 0.5}
@@ -86,7 +86,7 @@ def test_without_find_miss_alone_is_promised_and_of_both_the_larger_threshold():
     ],
 )
 def test_one_for_all_or_by_name_or_label(texts, count, values):
-    assert read_bad(parse_bad(texts), STRUCTURES, count) == values
+    assert read_bad(texts, STRUCTURES, count) == values
 
 
 def test_python_may_give_a_number():
@@ -98,13 +98,13 @@ def test_python_may_give_a_number():
     [
         (["liver=0.5"], None, r"-bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\."),
         (["infarct"], None, "-bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."),
-        (["infarct=0.7", "3=0.6"], None, "-bad 3=0.6: infarct has a value already, 0.7."),
+        (["infarct=0.7", "3=0.6"], None, "-bad: infarct cannot have two values, 0.7 and 0.6."),
         (["infarct=0.7"], ["LV cavity"], "-structures LV cavity: -bad does not say below which Dice it is bad."),
     ],
 )
 def test_what_is_no_dice_of_a_structure_is_refused(texts, count, message):
     with pytest.raises(UserError, match=message):
-        read_bad(parse_bad(texts), STRUCTURES, count)
+        read_bad(texts, STRUCTURES, count)
 
 
 def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():

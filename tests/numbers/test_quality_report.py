@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.compare.tables import quality_text
-from nnunet_nacl.numbers.quality_report import aurc, compare_orders, quality_report, trust_of, workload
+from nnunet_nacl.numbers.quality_report import quality_report, trust_of, workload
 from tests.numbers.problems import quality_of
 
 NAN = math.nan
@@ -44,32 +43,27 @@ def test_what_cases_are_ordered_by():
     np.testing.assert_array_equal(by_folds, [0.7, NAN, 0.8, 0.9])
 
 
-def test_aurc_by_hand():
-    # most trusted first: risks 0.1, 0.5, 0.3: means 0.1, 0.3, 0.3
-    assert aurc([0.9, 0.5, 0.7], [0.1, 0.3, 0.5]) == pytest.approx(0.7 / 3)
-
-
-def test_equal_trust_is_the_mean_over_all_orders():
-    trust, risk = np.array([3, 2, 2, 2, 1.0]), np.array([0.1, 0.9, 0.2, 0.4, 0.5])
-    orders = [aurc(trust + 0.1 * np.array([0, *p, 0]), risk) for p in itertools.permutations(range(3))]
-    assert aurc(trust, risk) == pytest.approx(np.mean(orders))
-
-
-def test_orders_are_compared_on_the_same_cases():
-    found = compare_orders([0.9, 0.1, 0.5, 0.7], {"a": [1, NAN, 2, 3], "b": [3, 2, 1, 2.5]})
-    assert found["random"] == pytest.approx({"AURC": 1 - 0.7, "rho": NAN}, nan_ok=True)
-    assert found["a"]["rho"] == pytest.approx(-0.5) and found["b"]["rho"] == found["oracle"]["rho"] == 1
+@pytest.mark.parametrize(
+    ("true", "trust", "rho"),
+    [
+        ([0.9, 0.1, 0.5, 0.7], [3, 2, 1, 2.5], 0.8),  # ranks 4 1 2 3 and 4 2 1 3: 1 - 6 (1 + 1) / (4 * 15)
+        ([0.9, 0.1, 0.5], [1, NAN, 2], NAN),
+        ([0.9, 0.1, 0.5], [1, 1, 1], NAN),
+    ],
+)
+def test_rank_correlation_of_what_is_known(true, trust, rho):
+    assert quality_report(quality_of({"1": (trust, true)}), None)["rho"] == pytest.approx(rho, nan_ok=True)
 
 
 def test_workload_by_hand():
     true = [0.9, 0.3, 0.8, 0.4, 0.95, 0.2, 0.85, 0.9, 0.92, 0.88]  # three bad ones
     trust = [0.9, 0.1, 0.2, 0.3, 0.95, 0.8, 0.85, 0.9, 0.92, 0.88]  # finds 0.3, then misses, then finds 0.4
-    rows = workload(trust, true, 0.7, shares=(0, 0.1, 0.25, 0.5, 1))
-    assert [row["n_cases"] for row in rows] == [0, 1, 3, 5, 10]
-    assert [row["caught"] for row in rows] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
+    rows = workload(trust, np.array(true) - 0.7)
+    assert [row["n_cases"] for row in rows] == [1, 1, 2, 3, 5]
+    assert [row["caught"] for row in rows] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 1])
 
 
 def test_workload_of_what_is_not_known():
-    assert workload([0.9, NAN, 0.8], [0.9, 0.1, 0.9], 0.5, shares=(0.3,))[0]["caught"] == 1  # looked at first
-    assert math.isnan(workload([0.9], [0.9], 0.5)[0]["caught"])  # nothing to catch
-    assert workload([0.5] * 4, [0.1, 0.9, 0.9, 0.9], 0.5, shares=(0.5,))[0]["caught"] == pytest.approx(0.5)  # tied
+    assert workload([0.9, NAN, 0.8], [0.4, -0.4, 0.4])[0]["caught"] == 1  # looked at first
+    assert math.isnan(workload([0.9], [0.4])[0]["caught"])  # nothing to catch
+    assert workload([0.5] * 4, [-0.4, 0.4, 0.4, 0.4])[-1]["caught"] == pytest.approx(0.5)  # tied

@@ -47,7 +47,8 @@ class PaperScores:
 
 def scores_of(case: Mapping[str, Any]) -> PaperScores:
     """Scores of an entry of ``metric_per_case``, rounded as published."""
-    from nnunet_nacl.numbers import BinStats, cece, ece
+    from nnunet_nacl.numbers import BinStats, ece
+    from nnunet_nacl.numbers.calibration_error import class_errors
 
     foreground = BinStats(*(case["bins"]["foreground"][name] for name in _SUMS))
     dsc, distance = {}, {}
@@ -56,7 +57,7 @@ def scores_of(case: Mapping[str, Any]) -> PaperScores:
         dsc[key] = round(twice / (twice + wrong), _DECIMALS) if one["TP"] + one["FN"] else 1.0
         # None means that the structure is missing in the truth or in the prediction: both count as distance 0
         distance[key] = one["distances"]["HD95_voxels"] or 0.0
-    of_classes = cece(foreground, num_classes=case["largest_label"] + 1)
+    of_classes = float(class_errors(foreground)[: case["largest_label"] + 1].mean())
     return PaperScores(dsc, distance, round(ece(foreground), _DECIMALS), round(of_classes, _DECIMALS))
 
 
