@@ -33,6 +33,7 @@ from nnunet_nacl.numbers.binning import (
     where_true,
 )
 from nnunet_nacl.numbers.calibration_error import mask_metrics
+from nnunet_nacl.numbers.log_odds_map import most_probable
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
@@ -40,8 +41,6 @@ _MAX_EXTRA_MASKS = 5
 _CPU_PROBABILITIES = 1 << 18  # at a time: they stay in the cache
 _SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
 _SMALLEST = float(torch.finfo(torch.float32).tiny)
-# bits of a group's number: in the true foreground, in the predicted foreground, in each further mask
-_TRUTH, _PREDICTED, _FIRST_EXTRA = 0, 1, 2
 
 
 def count_masks(
@@ -98,8 +97,7 @@ def count_masks(
         weights = torch.as_tensor(weights, device=device).double().flatten()
         if len(weights) != flat.shape[1]:
             raise ValueError(f"one weight per voxel is needed, got {len(weights)} for {flat.shape[1]}.")
-    zero = BinStats.zeros(len(flat), n_bins=n_bins, regions=regions)
-    sums = _GroupSums(list(extra), zero, regions, device)
+    sums = _GroupSums(list(extra), BinStats.zeros(len(flat), n_bins=n_bins, regions=regions), regions, device)
     step = max(1 << 12, _CPU_PROBABILITIES // len(flat)) if device.type == "cpu" else 1 << 22
     for part in parts(flat.shape[1], step):
         chunk = flat[:, part]
@@ -111,8 +109,9 @@ def count_masks(
             keep = where_true(valid[part])
             chunk = chunk.index_select(1, keep)
         if chunk.shape[1]:
-            labels, share = (None if x is None else x[..., part][..., keep] for x in (delivered, weights))
-            sums.add(chunk, truth[..., part][..., keep], [mask[part][keep] for mask in masks], labels, share)
+            labels = most_probable(chunk, regions) if delivered is None else delivered[..., part][..., keep]
+            share = None if weights is None else weights[part][keep]
+            sums.add(chunk, truth[..., part][..., keep], labels, [mask[part][keep] for mask in masks], share)
     return sums.by_mask()
 
 
@@ -120,86 +119,72 @@ class _GroupSums:
     """Sums of disjoint groups of voxels."""
 
     def __init__(self, extra: Sequence[str], zero: BinStats, regions: bool, device: torch.device) -> None:
-        self._extra, self._n_bins, self._regions = extra, zero.n_bins, regions
+        self._names, self._n_bins, self._regions = ["foreground", "predicted", *extra], zero.n_bins, regions
         arrays = {field.name: torch.as_tensor(getattr(zero, field.name), device=device) for field in fields(zero)}
-        groups = 1 << (_FIRST_EXTRA + len(extra))
+        groups = 1 << len(self._names)
         self._sums = {name: array.double().repeat(groups, *[1] * array.ndim) for name, array in arrays.items()}
 
     def by_mask(self) -> dict[str, BinStats]:
-        """Sums of every mask, from those of the groups in it."""
+        """Sums of every mask, from those of the groups in it: bit i of a group's number is for the ith name."""
         groups = np.arange(len(self._sums["count"]))
-        truth, predicted, *extra = ((groups >> bit & 1).astype(bool) for bit in range(_FIRST_EXTRA + len(self._extra)))
-        chosen = {"all": groups >= 0, "foreground": truth, "predicted": predicted, "union": truth | predicted}
-        chosen |= dict(zip(self._extra, extra))
+        chosen = {name: (groups >> bit & 1).astype(bool) for bit, name in enumerate(self._names)}
+        chosen |= {"all": groups >= 0, "union": chosen["foreground"] | chosen["predicted"]}
         arrays = [sums.cpu().numpy() for sums in self._sums.values()]
         return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
 
     def add(
-        self, probs: Tensor, truth: Tensor, masks: list[Tensor], segmentation: Tensor | None, weights: Tensor | None
+        self, probs: Tensor, truth: Tensor, labels: Tensor, masks: Sequence[Tensor], weights: Tensor | None
     ) -> None:
-        """Add voxels: (K, n) probabilities, (n,) labels or (R, n) booleans, and (n,) booleans and weights."""
+        """Add voxels: (K, n) probabilities, twice (n,) labels or (R, n) booleans, and (n,) booleans and weights."""
         if self._regions:
-            foreground = truth.any(0)
-            special = foreground | (probs.amax(0) > min(1 / self._n_bins, 0.5) - _SLACK)
+            inside = [truth.any(0), labels.any(0), *masks]
+            plain = probs.amax(0) <= min(1 / self._n_bins, 0.5) - _SLACK
         else:  # above this background probability all others are in the lowest bin, and lower, even if the sum is not 1
-            foreground, sure = truth > 0, max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
-            special = foreground | ~(probs[0] > sure)
-        if segmentation is not None:
-            special |= segmentation.any(0) if self._regions else segmentation > 0
-        for mask in masks:
-            special |= mask
-        where = where_true(special if weights is None else torch.ones_like(special))
-        group = foreground[where].long() << _TRUTH
-        for i, mask in enumerate(masks):
-            group |= mask[where].long() << (_FIRST_EXTRA + i)
-        labels = None if segmentation is None else segmentation.index_select(-1, where)
-        share = None if weights is None else weights[where]
-        self._add_singly(probs.index_select(1, where), truth.index_select(-1, where), labels, group, share)
+            inside = [truth > 0, labels > 0, *masks]
+            plain = probs[0] > max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
+        for mask in inside:
+            plain &= ~mask
+        if weights is not None:
+            plain = torch.zeros_like(plain)
+        where = where_true(~plain)
+        group = torch.stack([mask[where].long() << bit for bit, mask in enumerate(inside)]).sum(0)
+        weights = torch.ones(1, device=probs.device).double().expand(len(where)) if weights is None else weights
+        voxels, true, chosen = (array.index_select(-1, where) for array in (probs, truth, labels))
+        self._add_singly(voxels, true, chosen, group, weights)
         if len(where) < probs.shape[1]:
-            self._add_plain(probs, ~special)
+            self._add_plain(probs, plain)
 
-    def _add_singly(
-        self, probs: Tensor, truth: Tensor, labels: Tensor | None, group: Tensor, weights: Tensor | None
-    ) -> None:
-        """Voxels that are not plain; ``group`` lacks the bit of the predicted foreground."""
+    def _add_singly(self, probs: Tensor, truth: Tensor, labels: Tensor, group: Tensor, weights: Tensor) -> None:
+        """Voxels that are not plain, with the number of the group of each."""
         double, rows = probs.double(), torch.arange(len(probs), device=probs.device)[:, None]
         if self._regions:
-            inside = probs > 0.5 if labels is None else labels.bool()
-            foreground, right = inside.any(0), inside == truth
-            confidence, of_truth = torch.where(inside, double, 1 - double), torch.where(truth, double, 1 - double)
+            right = labels == truth
+            confidence, of_truth = (torch.where(of, double, 1 - double) for of in (labels, truth))
             brier = 2 * (1 - of_truth).square()
         else:
-            truth = truth.long()[None]
-            winner = probs.max(0, keepdim=True)[1] if labels is None else labels.long()[None]
-            confidence, of_truth = probs.gather(0, winner), double.gather(0, truth)
-            foreground, right = winner[0] != 0, winner == truth
+            truth, labels = truth.long()[None], labels.long()[None]
+            right = labels == truth
+            confidence, of_truth = probs.gather(0, labels), double.gather(0, truth)
             brier = double.square().sum(0) + 1 - 2 * of_truth
 
-        def add(name: str, key: Tensor, values: Tensor | None = None, among: Tensor | None = None) -> None:
-            if weights is not None:
-                share = weights.expand(key.shape)
-                values = share if values is None else values * share
+        def add(name: str, key: Tensor, values: Tensor, among: Tensor | None = None) -> None:
+            values = (values * weights).expand(key.shape)
             if among is not None:
-                key, values = key[among], None if values is None else values[among]
+                key, values = key[among], values[among]
             flat = self._sums[name].view(-1)  # the same place may come twice
-            values = None if values is None else values.reshape(-1).double()
-            flat += torch.bincount(key.reshape(-1), weights=values, minlength=flat.numel())
+            flat += torch.bincount(key.reshape(-1), weights=values.reshape(-1), minlength=flat.numel())
 
-        group = group | foreground.long() << _PREDICTED
-        row = group * len(of_truth) + rows[: len(of_truth)]
+        row, one = group * len(of_truth) + rows[: len(of_truth)], torch.ones_like(weights)
         key = row * self._n_bins + bin_index(confidence, self._n_bins)
-        add("count", key)
+        add("count", key, one)
         add("confidence", key, confidence)
-        add("correct", key, among=right)
+        add("correct", key, one, right)
         add("nll", row, -of_truth.clamp_min(_SMALLEST).log())
         add("brier", row, brier)
         key = (group * len(probs) + rows) * self._n_bins + bin_index(probs, self._n_bins)
-        add("class_count", key)
+        add("class_count", key, one)
         add("class_confidence", key, double)
-        if self._regions:
-            add("class_positive", key, among=truth)
-        else:
-            add("class_positive", key.gather(0, truth))
+        add("class_positive", key, one, truth if self._regions else rows == truth)
 
     def _add_plain(self, probs: Tensor, plain: Tensor) -> None:
         """The voxels where ``plain`` is true, all in the group 0."""

@@ -41,9 +41,9 @@ def count_probabilities(probs: np.ndarray, valid: np.ndarray | None = None) -> n
         odds = np.log(p) - np.log1p(-np.minimum(p, 1 - _LOWEST))
         place = rows * width + 1 + np.clip((1 - odds / _LOWEST_ODDS) / 2 * _BINS, 0, _BINS - 1).astype(int)
         found += [np.bincount(place, values, minlength=found.shape[1]) for values in (None, p)]
-    found = found.reshape(2, len(flat), width)
-    found[1, :, 0] = total - found[1].sum(1)
-    return found
+    counted = found.reshape(2, len(flat), width)
+    counted[1, :, 0] = np.maximum(total - counted[1].sum(1), 0)  # but for rounding
+    return counted
 
 
 def largest_dice(counted: np.ndarray) -> np.ndarray:

@@ -125,26 +125,18 @@ def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
 
     The offset of a structure that no truth has stays 0: cases without it do not tell how probable it is elsewhere.
     """
-    regions, num = cases[0].regions, len(cases[0].log_odds)
-    lowest = np.append(SMALLEST_SLOPE - 1, np.full(num, -np.inf))
-    change = minimise(affine_models(cases, form == "shift"), lowest, RIDGE, len(cases))
-    return LogOddsMap(np.full((1, num), 1 + change[0]), change[None, 1:], regions)
-
-
-def affine_models(cases: Sequence[Voxels], shifted: bool) -> list[LinearLogits]:
-    """Voxels by the change of the slope and the (m,) offsets, which act where ``shifted`` and a truth has them."""
-    regions, num = cases[0].regions, len(cases[0].log_odds)
-    offsets = np.where(structures_in_truth(cases) & shifted, np.arange(1, 1 + num), -1)
-    index = np.full((1 + num, num + 1), -1)
-    index[1:, :-1][np.eye(num, dtype=bool)] = 0
-    index[1:, -1] = offsets
-    found = []
+    regions, num, models = cases[0].regions, len(cases[0].log_odds), []
+    offsets = np.where(structures_in_truth(cases) & (form == "shift"), np.arange(1, 1 + num), -1)
+    index = np.full((1 + num, num + 1), -1)  # of the change of the slope, and of the offsets
+    index[1:] = np.column_stack([np.where(np.eye(num, dtype=bool), 0, -1), offsets])
     for _, place, voxels in voxels_by_label(cases):
         features = torch.cat([voxels.odds, voxels.features[-1:]])
         base = torch.cat([torch.zeros_like(voxels.odds[:1]), voxels.odds])
         table = np.array([[-1, -1], [0, offsets[place]]]) if regions else index
-        found.append(LinearLogits(features, base, voxels.target, voxels.weights, table))
-    return found
+        models.append(LinearLogits(features, base, voxels.target, voxels.weights, table))
+    lowest = np.append(SMALLEST_SLOPE - 1, np.full(num, -np.inf))
+    change = minimise(models, lowest, RIDGE, len(cases))
+    return LogOddsMap(np.full((1, num), 1 + change[0]), change[None, 1:], regions)
 
 
 def fit_conditional(cases: Sequence[Voxels], centre: LogOddsMap, ridge: float) -> LogOddsMap:

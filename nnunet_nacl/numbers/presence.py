@@ -134,21 +134,20 @@ class LearnedPresence:
         if other := [key for key, learned in self.present.items() if len(learned.slopes) != 2]:
             raise ValueError(f"present.{other[0]}: it takes 2 features, got {len(self.present[other[0]].slopes)}")
 
-    def present_probability(self, structure: str, network_volume: ArrayLike, network_dice: ArrayLike) -> np.ndarray:
-        """(n,) that a structure is in scans, by what the network gave; NaN where nothing was learned."""
-        features = presence_features(network_volume, network_dice, self.voxel)
+    def present_probability(self, structure: str, rows: pd.DataFrame) -> np.ndarray:
+        """(n,) that a structure is in scans, by what the network gave (:func:`presence_features`); NaN: not learned."""
         found = self.present.get(structure)
-        return found.predict(features) if found else np.full(len(features), math.nan)
+        return found.predict(presence_features(rows, self.voxel)) if found else np.full(len(rows), math.nan)
 
 
-def presence_features(network_volume: ArrayLike, network_dice: ArrayLike, voxel: float) -> np.ndarray:
+def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
     """(n, 2) what tells whether a structure is in a scan: log(volume + ``voxel``), and log(largest expected Dice).
 
-    The (n,) volumes are sums of probabilities times ``voxel``, the volume of one; for the Dice, where .001 is the
-    least, see :class:`~nnunet_nacl.numbers.expected_dice.ProbabilityHistogram`.
+    ``network_volume`` is the sum of the network's probabilities times ``voxel``, the volume of one; ``network_dice``,
+    of which .001 is the least, comes from :func:`~nnunet_nacl.numbers.expected_dice.largest_dice`.
     """
-    volume, dice = np.atleast_1d(network_volume, network_dice)
-    return np.log(np.stack([np.maximum(volume, 0) + voxel, np.maximum(dice, _LEAST_DICE)], 1))
+    volume, dice = rows.network_volume.clip(lower=0) + voxel, rows.network_dice.clip(lower=_LEAST_DICE)
+    return np.log(np.stack([volume, dice], 1).astype(float))
 
 
 def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
@@ -163,8 +162,7 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
         if min(n_yes := int(yes.sum()), n_no := int((~yes).sum())) < FEWEST:
             found.why_not[key] = f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
             continue
-        features, who = presence_features(rows.network_volume, rows.network_dice, found.voxel)
-        who = patients_of(rows.case, patients)
+        features, who = presence_features(rows, found.voxel), patients_of(rows.case, patients)
         probability, constant = (predict_left_out(x, yes, who) for x in (features, np.zeros((len(yes), 1))))
         found.checks[key] = check = ProbabilityCheck.of(probability, constant, yes)
         if check.brier < check.brier_of_constant:
@@ -183,5 +181,5 @@ def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> p
     for name in part.unique():
         taught = learn_presence(table[part != name], patients)
         for key, rows in table[part == name].groupby("key"):
-            present[rows.index] = taught.present_probability(str(key), rows.network_volume, rows.network_dice)
+            present[rows.index] = taught.present_probability(str(key), rows)
     return present

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import tifffile
@@ -154,7 +155,8 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
         volume = probs.sum() * np.prod(SPACING_MM) / 1000
         every = np.sort(probs.ravel())[::-1]  # the best set of voxels is the first of these
         dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
-        expected = learned.present_probability("2", volume, dice)
+        given = pd.DataFrame({"network_volume": [volume], "network_dice": [dice]})
+        expected = learned.present_probability("2", given)[0]
         assert float(row["posterior present_probability"]) == pytest.approx(expected, rel=1e-3)
         assert row["anterior present_probability"] == ""
         answer = predictor.predict(*_read(scans, row["case"]))

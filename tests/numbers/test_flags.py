@@ -90,7 +90,7 @@ def test_one_for_all_or_by_name_or_label(texts, count, values):
 
 
 def test_python_may_give_a_number():
-    assert read_bad(0.7, STRUCTURES) == {"1": 0.7, "3": 0.7}
+    assert read_bad(0.7, STRUCTURES) == read_bad(np.float64(0.7), STRUCTURES) == {"1": 0.7, "3": 0.7}
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,9 @@ def test_what_is_reported_comes_from_other_patients():
 
 
 def test_features_by_hand():
-    assert presence_features([0.9, 0.0], [0.5, 0.0], 0.1) == pytest.approx(
-        np.array([[0.0, math.log(0.5)], [math.log(0.1), math.log(0.001)]]), abs=1e-9
-    )
+    rows = pd.DataFrame({"network_volume": [0.9, 0.0], "network_dice": [0.5, 0.0]})
+    expected = [[0.0, math.log(0.5)], [math.log(0.1), math.log(0.001)]]
+    assert presence_features(rows, 0.1) == pytest.approx(np.array(expected), abs=1e-9)
 
 
 def test_scores_of_probabilities_by_hand():
@@ -117,17 +117,17 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
 def test_what_was_learned_comes_back_and_answers(table):
     found = learn_presence(table, {})
     again = decode(LearnedPresence, json.loads(to_json_text(encode(found))), "map.json")
-    sure, doubtful = again.present_probability("2", 4.0, 0.99), again.present_probability("2", 0.2, 0.3)
-    assert sure > 0.9 > 0.2 > doubtful and sure == found.present_probability("2", 4.0, 0.99)
-    assert math.isnan(again.present_probability("1", 4.0, 0.9))
+    rows = pd.DataFrame({"network_volume": [4.0, 0.2], "network_dice": [0.99, 0.3]})
+    sure, doubtful = again.present_probability("2", rows)
+    assert sure > 0.9 > 0.2 > doubtful and sure == found.present_probability("2", rows)[0]
+    assert np.isnan(again.present_probability("1", rows)).all()
 
 
 def test_presence_of_a_case_follows_from_the_other_parts(table):
     parts = {f"case_{i}": str(i % 5) for i in range(CASES)}
     found = present_by_others(table, {}, parts)
     taught = learn_presence(table[table.case.map(parts) != "0"], {})
-    lesion = table[(table.case == "case_5") & (table.key == "2")].iloc[0]
-    expected = taught.present_probability("2", lesion.network_volume, lesion.network_dice)
+    expected = taught.present_probability("2", table[(table.case == "case_5") & (table.key == "2")])[0]
     assert found[table.case == "case_5"].tolist() == pytest.approx([math.nan, expected, math.nan], nan_ok=True)
 
 

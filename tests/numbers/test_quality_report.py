@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.compare.tables import quality_text
-from nnunet_nacl.numbers.quality_report import quality_report, trust_of, workload
+from nnunet_nacl.numbers.learned_quality import quality_report, trust_of, workload
 from tests.numbers.problems import quality_of
 
 NAN = math.nan

@@ -43,7 +43,7 @@ def quality(dice=(math.nan, math.nan), volume=(math.nan, math.nan), present=(), 
     keys = [str(i) for i in range(1, 130)]
     learned = SimpleNamespace(as_deployed=True, scores=SimpleNamespace(always=always))
     learned.dice, learned.volume = dict.fromkeys(keys, Interval(*dice)), dict.fromkeys(keys, Interval(*volume))
-    presence = SimpleNamespace(present_probability=lambda key, volume, dice: dict(present).get(key, math.nan))
+    presence = SimpleNamespace(present_probability=lambda key, rows: dict(present).get(key, math.nan))
     return SimpleNamespace(
         learned=learned,
         of_map=SimpleNamespace(profiles=None, unit="ml"),

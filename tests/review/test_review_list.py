@@ -50,7 +50,7 @@ def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
     seen = [record(case, structure(dice, network_dice=p)) for case, dice, p in (("b", 0.8, 0.9), ("a", 0.9, 0.02))]
     missed, healthy = (record(case, structure(**GONE, network_dice=p)) for case, p in (("c", 0.5), ("d", 0.01)))
     known = quality()
-    known.presence.present_probability = lambda key, volume, dice: dice
+    known.presence.present_probability = lambda key, rows: rows.network_dice
     listed = review_list([*seen, missed, healthy], known)
     assert listed.scans.score.to_dict() == {"c": 0.5, "b": 0.8, "a": 0.9, "d": 0.99}
     found = tables(listed)[REVIEW]
