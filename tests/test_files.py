@@ -1,15 +1,30 @@
-"""Temporary files: of those at work they stay, of those that have ended they go. Locks, which tell these apart."""
+"""Temporary files, locks that tell whose they are, and CSV files that no spreadsheet runs."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
+import io
+import math
 import os
 import signal
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_writable, locked, remove_leftovers, replacing, temporary_name
+from nnunet_nacl.files import (
+    check_writable,
+    from_csv_cell,
+    locked,
+    remove_leftovers,
+    replacing,
+    temporary_name,
+    to_csv_text,
+)
 from tests.processes import run_warm
 
 
@@ -62,3 +77,37 @@ def test_nothing_is_removed_where_no_lock_tells_whose_it_is(tmp_path, monkeypatc
         name.write_text("whole")
         remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def split(text: str, separator: str = ",") -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        *((name, f'"{name}"') for name in ("A - B", "GM+WM", "a@b", "x; y")),
+        ('a "b", c', '"a ""b"", c"'),
+        ("-1", '"\'-1"'),
+        ("\uff1d1", '"\'\uff1d1"'),
+        ("a;=cmd|'/C calc'!A0;b", "\"a;'=cmd|'/C calc'!A0;b\""),
+        ("a\n+1|-2", "\"a\n'+1|'-2\""),
+        ('a;"=1', '"a;\'""=1"'),
+        (None, ""),
+        (math.nan, ""),
+        (0.1 + 0.2, "0.30000000000000004"),
+    ],
+)
+def test_text_is_in_quotes_and_what_could_run_has_an_apostrophe(value, cell):
+    assert to_csv_text(["x"], [[value, 1]]) == f'"x"\n{cell},1\n'
+
+
+@given(st.lists(st.text("a \"'=+-@\t\r\n;|,", max_size=8), min_size=1, max_size=4))
+def test_no_cell_is_a_formula_whatever_a_spreadsheet_splits_lines_at_and_all_come_back(texts):
+    texts = [*texts, "last"]
+    written = to_csv_text(texts, [texts])
+    for separator in ",;\t|":
+        for row in split(written, separator):
+            assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row), (separator, row)
+    for row in split(written):
+        assert [*map(from_csv_cell, row)] == texts

@@ -68,14 +68,9 @@ def test_there_and_back():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"inner": 5}, "inner: Input should be a valid dictionary, not 5"),
         ({"inner": {"a b": {"count": 1.5, "share": 1}}}, "inner.a b.count: Input should be a valid integer"),
-        ({"inner": {"a b": {"count": 1, "share": 10**400}}}, "inner.a b.share: Input should be a valid number"),
-        ({"inner": {"a b": {"share": 1}}}, "inner.a b.count: Field required"),
         ({"inner": {"a b": {"count": 1, "share": 1, "volumes": [-2]}}}, "volumes.0: Input should be greater than"),
         ({"table": [[1, 2], [3]]}, "table: no table of numbers with 2 axes"),
-        ({"table": [[2**70]]}, "table: no table of numbers with 2 axes"),
-        ({"sums": [1e999]}, "sums.0: Input should be a finite number, not inf"),
         ({"table": [[1], [2], [3]]}, "no outer: three rows;"),
         ({"distance": "x" * 500}, "distance: Input should be a valid number"),
     ],

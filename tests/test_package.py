@@ -126,8 +126,7 @@ def normalised(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folders", "extras"),
-    [(("nnunet_nacl", "trainers"), ("demo", "dicom")), (("tests",), ("demo", "test"))],
+    ("folders", "extras"), [(("nnunet_nacl", "trainers"), ("demo", "dicom")), (("tests",), ("demo", "test"))]
 )
 def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
     distributions = metadata.packages_distributions()

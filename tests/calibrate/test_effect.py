@@ -36,14 +36,10 @@ def test_patients_are_drawn_with_all_their_cases_and_one_has_no_interval():
     found = pooled_changes(cases, cases, ["a", "a", "a"])["pooled ECE predicted"]
     assert (found["n"], found["before"]["mean"]) == (2, pytest.approx(0.2))
     assert math.isnan(found["before"]["low"])
+    assert math.isnan(pooled_changes(cases[2:], cases[2:])["pooled ECE predicted"]["before"]["mean"])
     # b has no voxels: a draw of b alone has no value
     drawn = pooled_changes(cases, cases, ["a", "a", "b"])["pooled ECE predicted"]
     assert drawn["before"]["low"] == drawn["before"]["high"] == pytest.approx(0.2)
-
-
-def test_nothing_segmented_is_undefined():
-    empty = [case(0, 0.5, 1.0)] * 2
-    assert math.isnan(pooled_changes(empty, empty)["pooled ECE predicted"]["before"]["mean"])
 
 
 def test_changes_are_means_over_the_cases_where_both_are_defined():

@@ -117,11 +117,7 @@ def whole(tmp_path_factory) -> str:
 @pytest.mark.parametrize(
     "place, value, named",
     [
-        (
-            "quality.learned.scores.patient.19",
-            10**9,
-            "quality.learned.scores.patient: .* 0 to 19, the largest is 1000",
-        ),
+        ("quality.learned.scores.patient.19", 10**9, "quality.learned.scores.patient: .* 0 to 19, the largest is 1000"),
         ("quality.profiles.patient", [*PATIENT[:-1], -1], "quality.profiles.patient: "),
         ("quality.learned.scores.score", {"1": [0.5] * 20}, "quality.learned.scores: .* same structures"),
         ("quality.learned.scores.score.1.3", None, "quality.learned: scores.score.1: 19 scans have a score, 20 were"),

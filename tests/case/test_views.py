@@ -92,10 +92,7 @@ def test_a_large_case_is_never_whole_in_memory() -> None:
     source = type("Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))})
     calibration = LogOddsMap(np.full((1, 15), 0.7), np.zeros((1, 15)))
     case = replace(
-        case,
-        labels=labels,
-        segmentation=probs.argmax(0).astype(np.uint8),
-        probabilities=source(probs, False, 1 << 20),
+        case, labels=labels, segmentation=probs.argmax(0).astype(np.uint8), probabilities=source(probs, False, 1 << 20)
     )
     tracemalloc.start()
     try:

@@ -13,15 +13,7 @@ import pytest
 import torch
 
 from nnunet_nacl.methods import METHODS
-from tests.losses.cases import (
-    CASES,
-    CONFIGURED,
-    CONFIGURED_IDS,
-    IGNORE,
-    assert_same,
-    problem,
-    value_and_gradient,
-)
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 

@@ -9,14 +9,7 @@ import pytest
 import torch
 
 from nnunet_nacl import losses
-from tests.losses.cases import (
-    CASES,
-    CONFIGURED,
-    PENALTY_FORMS,
-    pairwise,
-    problem,
-    value_and_gradient,
-)
+from tests.losses.cases import CASES, CONFIGURED, PENALTY_FORMS, pairwise, problem, value_and_gradient
 
 SPACES = ["classes_ignore", "regions_mask"]
 ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type

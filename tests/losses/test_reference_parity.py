@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import torch
 
 from nnunet_nacl import losses
@@ -20,7 +19,6 @@ from tests.losses.cases import (
     problem,
     value_and_gradient,
 )
-from tests.reference import losses as reference
 
 SPATIAL = [(5, 4), (3, 4, 3)]
 FURTHER = [
@@ -73,26 +71,6 @@ def test_kernel_sizes_per_axis_and_beyond_the_image(kernel_size, spatial, paddin
     for prior in priors:
         settings = {"kernel_size": kernel_size, "prior": prior, "padding": padding, "sigma": 0.8}
         assert_is_reference("nacl", label_space, spatial, settings, seed=3)
-
-
-@pairwise(prior=PRIORS, padding=PADDINGS, some_ignored=[False, True], spatial=[(6, 5), (4, 3, 4)], kernel_size=[3, 5])
-def test_proportions(some_ignored, prior, padding, spatial, kernel_size):
-    random = np.random.default_rng(8)
-    labels = random.integers(0, 3, (2, *spatial))
-    regions = random.integers(0, 2, (2, 3, *spatial))
-    valid = random.random((2, *spatial)) < 0.6 if some_ignored else None
-    settings = {"kernel_size": kernel_size, "prior": prior, "sigma": 0.7, "padding": padding}
-    given = None if valid is None else torch.from_numpy(valid)
-    of_classes = losses.neighborhood_proportions(torch.from_numpy(labels), 3, valid=given, **settings)
-    of_regions = losses.neighborhood_proportions(torch.from_numpy(regions), None, valid=given, **settings)
-    assert of_classes.dtype == of_regions.dtype == torch.float32
-    for result, expected in (
-        (of_classes, reference.neighborhood_proportions(labels, 3, valid=valid, **settings)),
-        (of_regions, reference.region_proportions(regions, valid=valid, **settings)),
-    ):
-        defined = ~np.isnan(expected)
-        assert defined.mean() > 0.9
-        np.testing.assert_allclose(result.numpy()[defined], expected[defined], atol=5e-7)
 
 
 def test_proportions_take_labels_with_a_channel_axis_and_any_value_where_not_valid():

@@ -13,7 +13,7 @@ from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.runs.folders import Model, make_model, write_json
-from tests.trainers.plans import architecture, resampling
+from tests.trainers.plans import architecture, make_plans
 
 
 def make_network(kind: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
@@ -41,17 +41,12 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
     model = make_model(root, **arguments)
     plans = read_dict(model.folder / "plans.json")
     plans["foreground_intensity_properties_per_channel"] = {"0": {}}
-    plans["configurations"]["3d_fullres"] = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
+    plans["configurations"]["3d_fullres"] = make_plans(3)["configurations"]["3d_fullres"] | {
         "patch_size": [8, 8, 8],
         "spacing": [2.0, 1.0, 0.5],
         "normalization_schemes": ["ZScoreNormalization"],
         "use_mask_for_norm": [False],
         "architecture": architecture(kind),
-        "batch_dice": False,
-        **resampling(),
     }
     write_json(model.folder / "plans.json", plans)
     regions = any(isinstance(value, list) for value in read_dict(model.folder / "dataset.json")["labels"].values())

@@ -17,7 +17,7 @@ from tests.numbers.problems import drawn_from, identity
 from tests.numbers.test_fitting import MATRICES, REGIONS
 
 
-def test_parts_are_folds_or_lie_within_them_unless_patients_are_known():
+def test_parts_are_folds_or_lie_within_them_and_split_no_patient():
     names = [f"case_{i:02d}" for i in range(30)]
     five = parts_of(names, [str(i % 5) for i in range(30)])
     assert five == [f"fold_{i % 5}" for i in range(30)]
@@ -28,9 +28,6 @@ def test_parts_are_folds_or_lie_within_them_unless_patients_are_known():
     assert {two.count(part) for part in two} == {5}
     parts = parts_of(["a", "a", "b", "c"], ["0", "1", "0", "1"])
     assert parts[0] == parts[1] and len(set(parts)) == 3
-
-
-def test_no_patient_is_split_and_parts_are_of_like_size():
     groups = [f"patient{i // 3}" for i in range(75)]
     parts = parts_of(groups)
     assert all(len({p for p, g in zip(parts, groups) if g == group}) == 1 for group in groups)

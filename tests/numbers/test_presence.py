@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import astuple
 
@@ -12,10 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from nnunet_nacl.compare.tables import presence_text
-from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.numbers.presence import (
-    LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
     learn_presence,
@@ -112,15 +108,6 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
     assert learn_presence(table[table.case.isin(["case_0", "case_1"])], {}).why_not == {
         "2": "1 yes and 1 no, it takes 3 of both"
     }
-
-
-def test_what_was_learned_comes_back_and_answers(table):
-    found = learn_presence(table, {})
-    again = decode(LearnedPresence, json.loads(to_json_text(encode(found))), "map.json")
-    rows = pd.DataFrame({"network_volume": [4.0, 0.2], "network_dice": [0.99, 0.3]})
-    sure, doubtful = again.present_probability("2", rows)
-    assert sure > 0.9 > 0.2 > doubtful and sure == found.present_probability("2", rows)[0]
-    assert np.isnan(again.present_probability("1", rows)).all()
 
 
 def test_presence_of_a_case_follows_from_the_other_parts(table):

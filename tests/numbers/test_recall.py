@@ -7,8 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.recall import (
@@ -19,7 +17,7 @@ from nnunet_nacl.numbers.recall import (
     learn_recall,
     sensitive_labels,
 )
-from tests.reference import recall as slow
+from tests.reference import decision as slow
 
 SIZE = len(THRESHOLDS)
 ODDS = np.arange(-184, 1) / 20
@@ -60,20 +58,6 @@ def test_labels_and_counts_agree_with_loops_over_voxels(regions):
                 added = expected[k] & ~inside[k] & valid
                 assert (added & true[k]).sum() == counts[0, k, place:].sum()
                 assert added.sum() == counts[1, k, place:].sum()
-
-
-@given(
-    st.integers(0, 1000), st.booleans(), st.lists(st.tuples(*[st.integers(0, SIZE - 1)] * 2), min_size=3, max_size=3)
-)
-def test_labels_grow_as_thresholds_fall_each_by_its_own_alone(seed, regions, places):
-    probs, delivered, *_ = block(seed, regions)
-    low, high = (THRESHOLDS[[end(pair) for pair in places]] for end in (min, max))
-    wide, narrow = (parts(sensitive_labels(probs, delivered, limits, regions), regions) for limits in (low, high))
-    inside = parts(delivered, regions)
-    assert (inside <= narrow).all() and (narrow <= wide).all()
-    alone = parts(sensitive_labels(probs, delivered, [low[0], math.inf, math.inf], regions), regions)
-    np.testing.assert_array_equal(alone[0], wide[0])  # whatever the others' are
-    np.testing.assert_array_equal(alone[1:], inside[1:])
 
 
 def test_an_average_keeps_to_what_was_asked_over_2000_calibrations():

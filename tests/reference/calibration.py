@@ -45,25 +45,3 @@ def calibrated_regions(logits, slopes, offsets) -> list[float]:
     inside = [int(z > 0) for z in logits]
     odds = [min(max(z, -CLIP), CLIP) for z in logits]
     return [sigmoid(slopes[c][r] * u + offsets[c][r]) for r, (c, u) in enumerate(zip(inside, odds))]
-
-
-def mean_loss(logits, target, weights, slopes, offsets, regions: bool) -> float:
-    """Weighted mean of the voxels' negative log likelihood in nats; that of regions is the mean over them.
-
-    Args:
-        logits: One list a voxel, of its classes or regions.
-        target: True class, or a list of 0 and 1, of each voxel.
-        weights: Of each voxel.
-        slopes: A list of slopes for each label.
-        offsets: Alike.
-        regions: Whether the structures are regions.
-    """
-    losses = []
-    for z, y in zip(logits, target):
-        if regions:
-            probs = calibrated_regions(z, slopes, offsets)
-            own = [p if inside else 1 - p for p, inside in zip(probs, y)]
-            losses.append(math.fsum(-math.log(p) for p in own) / len(own))
-        else:
-            losses.append(-math.log(calibrated(z, slopes, offsets)[int(y)]))
-    return math.fsum(w * loss for w, loss in zip(weights, losses)) / math.fsum(weights)

@@ -1,4 +1,4 @@
-"""Slow, obvious expected Dice and decisions: what the fast ones are held against.
+"""Slow, obvious expected Dice, decisions and labels that miss less: what the fast ones are held against.
 
 Arrays are numpy: class probabilities (K, *spatial) with the background first, or region probabilities (R, *spatial).
 """
@@ -6,6 +6,7 @@ Arrays are numpy: class probabilities (K, *spatial) with the background first, o
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -39,21 +40,18 @@ def largest_total(probs) -> float:
     return max(totals)
 
 
-def rounds(probs, count: int) -> list[np.ndarray]:
-    """The argmax and the label maps of ``count`` rounds of the iteration; (K, N), voxel by voxel."""
-    num_classes, size = probs.shape
-    states = [probs.argmax(0)]
-    for _ in range(count):
-        last = states[-1]
-        scores = expected_dice(probs, last, classes(num_classes))
-        labels = np.zeros(size, int)
-        for voxel in range(size):
-            best = 0.0
-            for k in range(1, num_classes):
-                chosen = np.count_nonzero(last == k)
-                if chosen:
-                    gain = (2 * probs[k, voxel] - scores[k - 1]) / (probs[k].sum() + chosen)
-                    if gain > best:
-                        best, labels[voxel] = gain, k
-        states.append(labels)
-    return states
+def sensitive(probs, inside, limits, regions: bool) -> np.ndarray:
+    """(structures, *spatial) whether a voxel is in each; ``inside`` says it of the delivered labels.
+
+    ``limits`` are log-odds.
+    """
+    made = inside.copy()
+    structures = probs if regions else probs[1:]
+    for voxel in np.ndindex(probs.shape[1:]):
+        p = [float(channel[voxel]) for channel in structures]
+        for k, limit in enumerate(limits):
+            free = not inside[k][voxel] if regions else not any(other[voxel] for other in inside)
+            is_largest = regions or all(p[k] > q for q in p[:k]) and all(p[k] >= q for q in p[k:])
+            odds = math.inf if p[k] == 1 else -math.inf if p[k] == 0 else math.log(p[k] / (1 - p[k]))
+            made[k][voxel] |= free and is_largest and odds >= limit
+    return made

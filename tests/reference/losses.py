@@ -133,11 +133,10 @@ def ecp_term(logits, one_hot, penalty_weight, class_reduction):
     return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, class_reduction)
 
 
-# The same for one region, whose logits are (M, 1): in or out.
+# One region is two classes, out and in, whose logits (0, l) differ by the region's; NACL alone reads the logits.
 
 
 def _two_classes(logits):
-    """Logits of (out, in) whose difference is the region's logit."""
     return np.concatenate([np.zeros_like(logits), logits], axis=1)
 
 
@@ -145,38 +144,13 @@ def _in_and_out(share):
     return np.concatenate([1 - share, share], axis=1)
 
 
-def _half_if_mean(class_reduction):
-    return 0.5 if class_reduction == "mean" else 1.0
-
-
-def region_soft_cross_entropy_term(logits, soft_membership):
-    return soft_cross_entropy_term(_two_classes(logits), _in_and_out(soft_membership))
-
-
-def region_focal_term(logits, membership, gamma):
-    return focal_term(_two_classes(logits), _in_and_out(membership), gamma)
-
-
 def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, class_reduction, prior_scale):
     prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
     position = 2 * prob - 1 if space == "softmax" else logits
     term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
-    if penalty == "l2":
-        term = term / 2
-    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(class_reduction) * term
-
-
-def region_mbls_term(logits, membership, penalty_weight, margin, class_reduction):
-    term = _relu(_absolute(logits) - margin)[:, 0]
-    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(class_reduction) * term
-
-
-def region_ecp_term(logits, membership, penalty_weight, class_reduction):
-    log_probs = _log_softmax(_two_classes(logits))
-    entropy = -(np.exp(log_probs) * log_probs).sum(axis=1)
-    return (
-        region_soft_cross_entropy_term(logits, membership) - penalty_weight * _half_if_mean(class_reduction) * entropy
-    )
+    halvings = (penalty == "l2") + (class_reduction == "mean")
+    cross_entropy = soft_cross_entropy_term(_two_classes(logits), _in_and_out(membership))
+    return cross_entropy + penalty_weight * term / 2**halvings
 
 
 def _rows(array):
@@ -220,20 +194,13 @@ def _read(logits, target, ignore_label, regions):
 
 
 def _evaluate(
-    logits,
-    target,
-    class_term,
-    region_term,
-    *settings,
-    ignore_label=None,
-    regions=False,
-    soften=None,
-    neighborhood=None,
+    logits, target, term, *settings, region_term=None, ignore_label=None, regions=False, soften=None, neighborhood=None
 ):
     """One loss in either label space.
 
     Args:
-        class_term, region_term: term(logits, hard labels[, tau], *settings) for rows of voxels.
+        term: term(logits, hard labels[, tau], *settings) for rows of voxels.
+        region_term: The same of one region, where it is not the term of two classes.
         soften: hard labels and number of classes -> soft labels, where the loss takes these.
         neighborhood: settings of the proportions where the loss needs tau.
     """
@@ -244,7 +211,12 @@ def _evaluate(
         fixed = [soften(membership, num_channels)]
         if neighborhood is not None:
             fixed.append(neighborhood_proportions(labels, num_channels, valid=valid, **neighborhood))
-        return _mean_over_valid(lambda *rows: class_term(*rows, *settings), logits, valid, *fixed)
+        return _mean_over_valid(lambda *rows: term(*rows, *settings), logits, valid, *fixed)
+
+    def of_region(rows, *shares):
+        if region_term is not None:
+            return region_term(rows, *shares, *settings)
+        return term(_two_classes(rows), *map(_in_and_out, shares), *settings)
 
     fixed = [soften(membership, 2)]
     if neighborhood is not None:
@@ -253,43 +225,41 @@ def _evaluate(
     for r in range(num_channels):
         one = slice(r, r + 1)
         region_value, region_gradient = _mean_over_valid(
-            lambda *rows: region_term(*rows, *settings), logits[:, one], valid, *[array[:, one] for array in fixed]
+            of_region, logits[:, one], valid, *[array[:, one] for array in fixed]
         )
         value += region_value / num_channels
         gradient[:, one] = region_gradient / num_channels
     return value, gradient
 
 
-SOFT_CROSS_ENTROPY = soft_cross_entropy_term, region_soft_cross_entropy_term
-
-
 def cross_entropy(logits, target, **space):
-    return _evaluate(logits, target, *SOFT_CROSS_ENTROPY, **space)
+    return _evaluate(logits, target, soft_cross_entropy_term, **space)
 
 
 def label_smoothing(logits, target, *, smoothing=0.1, **space):
     def soften(hard, num_classes):
         return (1 - smoothing) * hard + smoothing / num_classes
 
-    return _evaluate(logits, target, *SOFT_CROSS_ENTROPY, soften=soften, **space)
+    return _evaluate(logits, target, soft_cross_entropy_term, soften=soften, **space)
 
 
 def focal(logits, target, *, gamma=3.0, **space):
-    return _evaluate(logits, target, focal_term, region_focal_term, gamma, **space)
+    return _evaluate(logits, target, focal_term, gamma, **space)
 
 
 def ecp(logits, target, *, penalty_weight=0.1, class_reduction="mean", **space):
-    return _evaluate(logits, target, ecp_term, region_ecp_term, penalty_weight, class_reduction, **space)
+    return _evaluate(logits, target, ecp_term, penalty_weight, class_reduction, **space)
 
 
 def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, class_reduction="mean", **space):
-    return _evaluate(logits, target, mbls_term, region_mbls_term, penalty_weight, margin, class_reduction, **space)
+    return _evaluate(logits, target, mbls_term, penalty_weight, margin, class_reduction, **space)
 
 
 def svls(logits, target, *, sigma=2.0, kernel_size=3, padding="replicate", **space):
     around = {"prior": "svls", "sigma": sigma, "kernel_size": kernel_size, "padding": padding}
-    terms = (lambda rows, hard, tau, term=term: term(rows, tau) for term in SOFT_CROSS_ENTROPY)
-    return _evaluate(logits, target, *terms, neighborhood=around, **space)
+    return _evaluate(
+        logits, target, lambda rows, hard, tau: soft_cross_entropy_term(rows, tau), neighborhood=around, **space
+    )
 
 
 def nacl(
@@ -307,8 +277,8 @@ def nacl(
 ):
     around = {"kernel_size": 3, "prior": "mean", "sigma": 1.0, "padding": "valid"} | around
     settings = (penalty_weight, penalty, space, class_reduction, prior_scale)
-    labels = {"ignore_label": ignore_label, "regions": regions}
-    return _evaluate(logits, target, nacl_term, region_nacl_term, *settings, neighborhood=around, **labels)
+    given = {"region_term": region_nacl_term, "neighborhood": around, "ignore_label": ignore_label, "regions": regions}
+    return _evaluate(logits, target, nacl_term, *settings, **given)
 
 
 def ace(logits, target, *, penalty_weight=1.0, n_bins=20, ignore_label=None, regions=False):

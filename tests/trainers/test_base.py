@@ -132,17 +132,6 @@ def test_noda_is_nnunets_switch_off(make_trainer, num_axes: int) -> None:
     assert min(patch_size) > 16 and mirror_axes == stock.inference_allowed_mirroring_axes == (0, 1)
 
 
-def test_a_seed_fixes_the_first_weights(make_trainer) -> None:
-    def first_weights(name: str) -> torch.Tensor:
-        trainer = make_trainer(f"nnUNetTrainer{name}")
-        trainer.initialize()
-        return torch.cat([parameter.detach().flatten() for parameter in trainer.network.parameters()])
-
-    assert torch.equal(first_weights("NACL_seed1"), first_weights("DiceCE_seed1"))
-    assert not torch.equal(first_weights("NACL_seed1"), first_weights("NACL_seed2"))
-    assert not torch.equal(first_weights("NACL"), first_weights("NACL"))
-
-
 def test_a_seed_fixes_the_batches_of_each_rank_and_start(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     def draws(name: str, rank: int = 0, epoch: int = 0) -> tuple[float, ...]:
         trainer = make_trainer(f"nnUNetTrainer{name}")

@@ -1,4 +1,4 @@
-"""Trainers that nnU-Net's own look-up finds through the bridge folder."""
+"""Trainers that nnU-Net finds through the bridge folder, and look-ups that end without one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from tests.environments import Environment
 
 pytest.importorskip("nnunetv2", reason="needs nnU-Net")
 
+import importlib.util
+from types import ModuleType
+
+import pytest
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find  # noqa: E402
+
+from nnunet_nacl.training import lookup
 
 TRAINER_MODULE = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -73,10 +79,7 @@ def test_two_look_ups_give_one_class(name: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [
-        ("without_dependency", "import a_missing_package"),
-        ("attribute_error", "import sys; del sys.nothing"),
-    ],
+    [("without_dependency", "import a_missing_package"), ("attribute_error", "import sys; del sys.nothing")],
 )
 def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, package: str, module: str) -> None:
     distribution(package, other_trainer("nnUNetTrainerBroken", package), module, first=True)
@@ -113,23 +116,44 @@ def test_a_python_without_the_package_is_not_harmed(new_environment: Callable[[]
     assert printed == "['nnunet_nacl_bridge'] [False, False, False]"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wheel_environment", "editable_environment"])
-def test_real_nnunet_in_a_fresh_environment(
-    kind: str, request: pytest.FixtureRequest, libraries: Path, tmp_path: Path
-) -> None:
-    environment: Environment = request.getfixturevalue(kind)
-    code = (
-        "import multiprocessing, pickle\n"
-        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
-        "import nnunet_nacl_trainers as ours\n"
-        "for name in ('nnUNetTrainerNACL', 'nnUNetTrainerDiceNACL_anneal', 'nnUNetTrainerDiceCE_2epochs'):\n"
-        "    found = find(name)\n"
-        "    assert found is getattr(ours, name)\n"
-        "    assert pickle.loads(pickle.dumps(found)) is found\n"
-        "with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "    print(pool.apply(getattr, (found, '__name__')))\n"
-        "    print(pool.apply(find, ('nnUNetTrainerCE',)).__name__)\n"
-    )
-    lines = environment.run(code, "-s", PYTHONPATH=str(libraries)).split("\n")
-    assert "nnUNetTrainerDiceCE_2epochs" in lines and lines[-2] == "nnUNetTrainerCE"
+KNOWN = ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerCE", "nnUNetTrainerFocal", "nnUNetTrainerTheirs"]
+
+
+@pytest.fixture
+def bridge() -> ModuleType:
+    path = Path(bridge_folder()) / "nnunet_nacl_bridge.py"
+    spec = importlib.util.spec_from_file_location("bridge_under_test", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nnUNetTrainerNALC", "nnUNetTrainerNACL"),
+        ("nnUNetTrainerDICENACL", "nnUNetTrainerDiceNACL"),
+        ("nnUNetTrainerfocal_gamma2", "nnUNetTrainerFocal_gamma2"),
+        ("nnUNetTrainerTheir_20epochs", "nnUNetTrainerTheirs"),
+        ("nnUNetTrainerDiceTopK10Loss", None),
+    ],
+)
+def test_a_near_miss_is_recognised(name: str, meant: str | None) -> None:
+    assert lookup.suggest(name, KNOWN) == meant
+
+
+def test_a_near_miss_is_hinted_at_once_and_other_names_are_passed_over_silently(bridge: ModuleType, caplog) -> None:
+    for name in ("nnUNetTrainerNALC", "nnUNetTrainerNALC", "SomethingElse"):  # asked for by no other test
+        assert not hasattr(bridge, name)
+    assert caplog.text.count("did you mean") == 1
+
+
+def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
+    with pytest.raises(ValueError, match="Tokens in this order"):
+        hasattr(bridge, "nnUNetTrainerNACL_k4")
+
+
+def test_a_variant_that_cannot_be_made_is_no_unknown_name(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nnunet_nacl_trainers", None)
+    with pytest.raises(ImportError, match="nnUNetTrainerNACL_k51.*cannot make it"):
+        hasattr(bridge, "nnUNetTrainerNACL_k51")
