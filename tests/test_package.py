@@ -50,19 +50,22 @@ def test_version_and_date_are_the_same_everywhere(sources: Path) -> None:
     assert list(newest.groups()) == released and released[0] == nnunet_nacl.__version__
 
 
-def imports_of(sources: Path) -> dict[str, set[str]]:
-    """What each module of the package imports, in functions too."""
-    found = {}
-    for path in (sources / "nnunet_nacl").rglob("*.py"):
-        parts = path.relative_to(sources).with_suffix("").parts
-        tree, names = ast.parse(path.read_text(encoding="utf-8")), set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        found[".".join(parts).removesuffix(".__init__")] = names
-    return found
+def imports_in(path: Path) -> set[str]:
+    """What a module imports by its full name, in functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imported(*folders: Path) -> set[str]:
+    """Top-level names of what the folders' code imports and neither Python nor this project has."""
+    names = {name.partition(".")[0] for folder in folders for path in folder.rglob("*.py") for name in imports_in(path)}
+    ours = {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests", "tools"}
+    return names - set(sys.stdlib_module_names) - ours
 
 
 LAYERS = (
@@ -84,10 +87,11 @@ LAYERS = (
 def test_packages_import_one_way(sources: Path) -> None:
     number = {name: i for i, names in enumerate(LAYERS) for name in names}
     found: dict[str, set[str]] = {}
-    for module, names in imports_of(sources).items():
-        package = (*module.split("."), "")[1]
-        if package not in ("", "__main__"):
-            ours = {name.split(".")[1] for name in names if name.startswith("nnunet_nacl.")}
+    package_folder = sources / "nnunet_nacl"
+    for path in package_folder.rglob("*.py"):
+        package = path.relative_to(package_folder).with_suffix("").parts[0]
+        if package not in ("__init__", "__main__"):
+            ours = {name.split(".")[1] for name in imports_in(path) if name.startswith("nnunet_nacl.")}
             found.setdefault(package, set()).update(ours & number.keys())
     assert found.keys() == number.keys()  # a new package needs its layer
     assert not {(a, b) for a, others in found.items() for b in others if number[b] > number[a]}
@@ -97,19 +101,6 @@ def test_packages_import_one_way(sources: Path) -> None:
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
     found = imported(*(sources / "nnunet_nacl" / package for package in ("losses", "numbers")))
     assert "numpy" in found and not found & {"matplotlib", "nnunetv2"}
-
-
-def imported(*folders: Path) -> set[str]:
-    """Top-level names of all modules imported anywhere in the folders' code."""
-    names = set()
-    for path in (path for folder in folders for path in folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                names.add(node.module.partition(".")[0])
-    ours = {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests", "tools"}
-    return names - set(sys.stdlib_module_names) - ours
 
 
 def required(sources: Path, *extras: str) -> set[str]:

@@ -34,7 +34,7 @@ def mirror_in_space(path) -> None:
 def test_readers_that_turn_images_do_not_care_how_they_are_stored(tmp_path, reader):
     model = make_model(tmp_path, reader=reader, cases=1)
     folder = PredictionFolder.open(model.validation(), model.references)
-    [case], _ = folder.cases()
+    [case] = folder.names
     before = folder.case(case)
     store_mirrored(folder.files(case)["reference"])
     after = folder.case(case)
@@ -47,7 +47,7 @@ def test_readers_that_turn_images_do_not_care_how_they_are_stored(tmp_path, read
 def test_a_truth_that_faces_the_other_way_is_refused(tmp_path, reader):
     model = make_model(tmp_path, reader=reader, cases=1)
     folder = PredictionFolder.open(model.validation(), model.references)
-    [case], _ = folder.cases()
+    [case] = folder.names
     mirror_in_space(folder.files(case)["reference"])
     # a reader that turns both images the same way sees another position instead: the mirror image lies elsewhere
     name = "origin" if reader.endswith("Reorient") else "direction"

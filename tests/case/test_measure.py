@@ -137,23 +137,20 @@ def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
     assert 0 < record.bins["dilated"].n_voxels <= record.bins["all"].n_voxels == np.prod(shape)
 
 
-def rewrite(model, how):
-    """The same probabilities as another program might have saved them."""
-    path = model.validation() / "case_00.npz"
-    probs = np.load(path)["probabilities"]
-    if how == "beside another array":
-        np.savez(path, a=np.zeros(3), probabilities=probs, z=np.array([{}], dtype=object))
-    else:
-        dtype = {"big double": ">f8", "half": "f2"}.get(how, "<f4")
-        order = "F" if how == "Fortran order" else "C"
-        np.savez_compressed(path, probabilities=probs.astype(dtype, order=order))
+SAVED = {  # as another program might have saved the same probabilities
+    "beside another array": lambda probs: {"a": np.zeros(3), "probabilities": probs, "z": np.array([{}], dtype=object)},
+    "big double": lambda probs: {"probabilities": probs.astype(">f8")},
+    "Fortran order": lambda probs: {"probabilities": np.asfortranarray(probs)},
+    "half": lambda probs: {"probabilities": probs.astype("f2")},
+}
 
 
-@pytest.mark.parametrize("how", ["beside another array", "big double", "Fortran order", "half"])
+@pytest.mark.parametrize("how", SAVED)
 def test_the_same_probabilities_saved_differently(make_validated, how):
     model = make_validated(cases=1)
     before = scores(measured(model.validation(), keep=False).values())
-    rewrite(model, how)
+    path = model.validation() / "case_00.npz"
+    np.savez_compressed(path, **SAVED[how](np.load(path)["probabilities"]))
     after = scores(measured(model.validation(), keep=False).values())
     np.testing.assert_allclose(after, before, atol=2e-2 if how == "half" else 1e-7)
 
