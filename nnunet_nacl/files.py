@@ -109,14 +109,6 @@ def remove_leftovers(folder: Path) -> None:
                 _remove(path)
 
 
-def name_finished(work: Path, output: Path) -> list[Path]:
-    """Move the files of a folder to ``output``, probabilities last: where they lie, all do."""
-    files = sorted((path.name for path in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
-    for name in files:
-        os.replace(work / name, output / name)
-    return [output / name for name in files]
-
-
 def check_writable(path: Path) -> None:
     """UserError, before hours of work, where no file can be written; what killed runs left beside it is removed."""
     if path.exists() and not path.is_file():

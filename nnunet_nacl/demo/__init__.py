@@ -56,12 +56,13 @@ class Demo:
         self.parallel = min(cores, len(self.trainers) * len(self.folds)) if on_cpu else 1
         self.processes = str(min(cores, 8))
         self.bad = BAD if self.virtual else ("0.8",)
-        variables = {
-            f"nnUNet_{kind}": str(self.folder / f"nnUNet_{kind}") for kind in ("raw", "preprocessed", "results")
-        }
-        self.export = "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        names = [f"nnUNet_{kind}" for kind in ("raw", "preprocessed", "results")]
+        self.roots = {name: self.folder / name for name in names}
+        self.raw, self.preprocessed, self.results = (root / self.dataset for root in self.roots.values())
+        self.logs, self.commands = self.folder / "logs" / self.dataset, self.folder / "commands.sh"
         path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-        self.environment = {**os.environ, **variables, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        self.environment = {**os.environ, **{name: str(root) for name, root in self.roots.items()}, "PATH": path}
+        self.environment["PYTHONUNBUFFERED"] = "1"
         if on_cpu:  # threads that spin while they wait take a hundred times as long on a busy machine
             threads = str(max(1, cores // self.parallel))
             self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": threads}
@@ -74,9 +75,10 @@ class Demo:
             how_long = "at most ten minutes on two cores" if self.virtual and self.device == "cpu" else "a while"
             print(
                 f"Everything goes to {self.folder}; this takes {how_long}. Ctrl-C stops it: the same command goes on.\n"
-                f"The commands are listed in {self._commands.name} there, and logs/ holds what they print."
+                f"The commands are listed in {self.commands.name} there, and logs/ holds what they print."
             )
-            write_atomically(self.folder / "environment.sh", self.export + "\n")
+            variables = " ".join(f"{name}={shlex.quote(str(root))}" for name, root in self.roots.items())
+            write_atomically(self.folder / "environment.sh", f"export {variables}\n")
             self._prepare()
             self._train()
             calibrated = self._calibrate()
@@ -86,42 +88,21 @@ class Demo:
             print("Open in a browser:", *(f"  {what}: {path}" for what, path in pages.items() if path), sep="\n")
             print("One short training each shows the way; it ranks no loss.")
 
-    def _place(self, kind: str) -> Path:
-        """The data set in one of nnU-Net's folders."""
-        return self.folder / f"nnUNet_{kind}" / self.dataset
-
-    def _model(self, trainer: str) -> Path:
-        return self._place("results") / f"{trainer}__nnUNetPlans__{self.configuration}"
-
-    def _options(self, trainer: str) -> list[object]:
-        return ["-d", self.dataset, "-c", self.configuration, "-f", *self.folds, "-tr", trainer]
-
-    def _log(self, name: str) -> Path:
-        return self.folder / "logs" / self.dataset / f"{name}.log"
-
-    @property
-    def _commands(self) -> Path:
-        return self.folder / "commands.sh"
-
-    def _run(self, *commands: tuple[Sequence[object], str]) -> None:
-        """Commands at the same time, each with the name of its log; they are listed in commands.sh."""
-        started = [([str(word) for word in words], self._log(name)) for words, name in commands]
-        file = self._commands
-        text = file.read_text(encoding="utf-8") if file.is_file() else 'source "$(dirname "$0")/environment.sh"\n'
-        lines = [line for command, _ in started if (line := shlex.join(command)) + "\n" not in text]
-        write_atomically(file, text + "".join(f"{line}\n" for line in lines))
+    def _run(self, *commands: tuple[str, Sequence[object]], again: bool = False) -> None:
+        """Commands at the same time, by the name of their log, unless an earlier run has done them; all are listed."""
+        named = {self.logs / f"{name}.log": [str(word) for word in words] for name, words in commands}
+        started = [(words, log) for log, words in named.items() if again or not log.with_suffix(".done").is_file()]
+        begin = 'source "$(dirname "$0")/environment.sh"\n'
+        text = self.commands.read_text(encoding="utf-8") if self.commands.is_file() else begin
+        lines = [line for words, _ in started if (line := f"{shlex.join(words)}\n") not in text]
+        write_atomically(self.commands, text + "".join(lines))
         run_together(started, self.environment)
-
-    def _once(self, name: str, *command: object) -> None:
-        """A command, unless it was done by an earlier run."""
-        done = self._log(name).with_suffix(".done")
-        if not done.is_file():
-            self._run((command, name))
-            done.touch()
+        for _, log in started:
+            log.with_suffix(".done").touch()
 
     def _said(self, name: str, begin: str) -> list[str]:
         """The last lines of a log from one that matches on, up to an empty one; none where none does."""
-        lines = self._log(name).read_text(errors="replace").splitlines()
+        lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()
         start = max((i for i, line in enumerate(lines) if re.match(begin, line)), default=len(lines))
         return list(itertools.takewhile(str.strip, lines[start:]))
 
@@ -133,41 +114,43 @@ class Demo:
         _step(1, f"Data: {made if self.virtual else self.task}")
         if self.virtual and not self.task.exists():
             write_virtual_brains(self.task)
-        raw, folder, processes = self._place("raw"), self._place("preprocessed"), self.processes
-        for kind in ("raw", "preprocessed", "results"):
-            self._place(kind).parent.mkdir(exist_ok=True)
-        if raw.exists() and not self._log("convert").is_file():
-            raise UserError(f"{raw} was not made by this demo; give another -o")
-        if not (raw / "dataset.json").is_file():  # nnU-Net writes it last, and begins no conversion again
-            shutil.rmtree(raw, ignore_errors=True)
-        self._once("convert", "nnUNetv2_convert_MSD_dataset", "-i", self.task, "-np", processes)
-        number = ["-d", int(self.dataset[7:10])]
+        for root in self.roots.values():
+            root.mkdir(exist_ok=True)
+        if self.raw.exists() and not (self.logs / "convert.log").is_file():
+            raise UserError(f"{self.raw} was not made by this demo; give another -o")
+        if not (self.raw / "dataset.json").is_file():  # nnU-Net writes it last, and begins no conversion again
+            shutil.rmtree(self.raw, ignore_errors=True)
+        number, processes = ["-d", int(self.dataset[7:10])], self.processes
         check = ["-npfp", processes, "--no_pp", "--verify_dataset_integrity"]
-        self._once("plan", "nnUNetv2_plan_and_preprocess", *number, *check)
-        splits = folder / "splits_final.json"
+        self._run(("convert", ["nnUNetv2_convert_MSD_dataset", "-i", self.task, "-np", processes]))
+        self._run(("plan", ["nnUNetv2_plan_and_preprocess", *number, *check]))
+        splits = self.preprocessed / "splits_final.json"
         if not splits.exists():  # nnU-Net's first training makes it, and another would read it half written
-            cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").glob("*.nii.gz"))
+            cases = sorted(path.name.removesuffix(".nii.gz") for path in (self.raw / "labelsTr").glob("*.nii.gz"))
             given = self.task / "splits_final.json"  # such as one that keeps a patient's scans together
             made = read_json(given) if given.is_file() else generate_crossval_split(cases, n_splits=5)
             write_atomically(splits, json.dumps(made, indent=4))
         parent = self.configuration.removesuffix(_SMALL)
-        self._once(f"preprocess_{parent}", "nnUNetv2_preprocess", *number, "-c", parent, "-np", processes)
+        self._run((f"preprocess_{parent}", ["nnUNetv2_preprocess", *number, "-c", parent, "-np", processes]))
         if parent != self.configuration:
-            add_small_configuration(folder / "nnUNetPlans.json", parent, 4 if self.virtual else None)
+            add_small_configuration(self.preprocessed / "nnUNetPlans.json", parent, 4 if self.virtual else None)
 
     def _train(self) -> None:
         """Trains and validates what is not done yet."""
-        todo: list[tuple[list[object], str]] = []
+        todo: list[tuple[str, list[object]]] = []
         for fold, trainer in itertools.product(self.folds, self.trainers):
-            folder, name = self._model(trainer) / f"fold_{fold}", f"train_{trainer}_{self.configuration}_fold_{fold}"
+            folder = self.results / f"{trainer}__nnUNetPlans__{self.configuration}" / f"fold_{fold}"
             if not (folder / "validation" / "summary.json").is_file():  # nnU-Net writes it last
                 train = ["nnUNetv2_train", self.dataset, self.configuration, fold, "-tr", trainer, "--npz"]
-                again = ["--c"] if any(folder.glob("checkpoint_*.pth")) else []
-                todo.append(([*train, "-device", self.device, *again], name))
+                train += ["-device", self.device, *(["--c"] if any(folder.glob("checkpoint_*.pth")) else [])]
+                todo.append((f"train_{trainer}_{self.configuration}_fold_{fold}", train))
         names = " and ".join(name.removeprefix(PREFIX).partition("_")[0] for name in self.trainers)
         _step(2, f"Train and validate {names}, {self.parallel} at the same time: this takes longest")
         for start in range(0, len(todo), self.parallel):
-            self._run(*todo[start : start + self.parallel])
+            self._run(*todo[start : start + self.parallel], again=True)
+
+    def _options(self, trainer: str) -> list[object]:
+        return ["-d", self.dataset, "-c", self.configuration, "-f", *self.folds, "-tr", trainer]
 
     def _calibrate(self) -> list[str]:
         """Calibrates each model on its validation cases; those of which that could be done."""
@@ -176,7 +159,7 @@ class Demo:
         for trainer in self.trainers:
             name = "_".join(["calibrate", trainer, self.configuration, *self.folds])
             try:
-                self._once(name, "nnunet_nacl", "calibrate", *self._options(trainer))
+                self._run((name, ["nnunet_nacl", "calibrate", *self._options(trainer)]))
                 print(f"   {trainer}:", *(line.strip() for line in self._said(name, "Where nnU-Net segments")[:1]))
                 calibrated.append(trainer)
             except UserError as error:  # too few validation cases, perhaps: no reason to lose the comparison
@@ -188,13 +171,13 @@ class Demo:
         _step(4, "Compare them")
         first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
-        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder, "-bad", *self.bad]
-        self._run((compare, "compare"))
+        options = [*self._options(first), *others, "-o", folder, "-bad", *self.bad]
+        self._run(("compare", ["nnunet_nacl", "compare", *options]), again=True)
         return folder / PAGE_NAME
 
     def _predict(self, trainer: str) -> Path | None:
         """A few new scans by a calibrated model, and their page; of many, how they are predicted."""
-        scans = self._place("raw") / "imagesTs"
+        scans = self.raw / "imagesTs"
         output = self.folder / "predictions" / f"{self.dataset}__{trainer}__{self.configuration}"
         predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(trainer)]
         predict += ["-bad", *self.bad, "-device", self.device]
@@ -202,7 +185,7 @@ class Demo:
             _step(5, f"Predict new scans when you like: {shlex.join(map(str, predict))}")
             return None
         _step(5, "Predict new scans, and list those to look at first")
-        self._run((predict, "predict"))
+        self._run(("predict", predict), again=True)
         told = [*self._said("predict", r"\d+ of \d+ scans? ")[:1], *self._said("predict", "In brackets")[1:]]
         print(*(f"   {line}" for line in told), sep="\n")
         return output / REVIEW_PAGE

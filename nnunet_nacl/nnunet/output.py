@@ -19,7 +19,6 @@ from nnunet_nacl.files import (
     check_ours,
     check_writable,
     locked,
-    name_finished,
     remove_leftovers,
     temporary_folder,
     to_json_text,
@@ -155,7 +154,8 @@ def write_image(
 ) -> list[Path]:
     """Write a label map by nnU-Net's writer, and say which files; UserError where the disk is full.
 
-    Files get their names when all are whole: those that ``add`` writes into a folder, too.
+    Files get their names when all are whole: those that ``add`` writes into a folder, too. Probabilities get theirs
+    last: where they lie, all do.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,11 @@ def write_image(
             add(work)
             with verified(work / path.name):
                 writer.write_seg(array, str(work / path.name), properties)
-            return name_finished(work, path.parent)  # some formats keep the spacing in a file of its own
+            # some formats keep the spacing in a file of its own
+            made = sorted((file.name for file in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
+            for name in made:
+                os.replace(work / name, path.with_name(name))
+            return [path.with_name(name) for name in made]
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another -o.") from None

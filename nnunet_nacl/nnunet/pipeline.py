@@ -10,17 +10,14 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.nnunet.trust import TRUSTED
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
 """How processes are started."""
 
@@ -29,15 +26,11 @@ Step = Callable[[Any, Any], Any]
 
 
 def side_by_side(
-    work: Callable[[Item], Result], items: Sequence[Item], processes: int, path_of: Callable[[Item], Path]
-) -> Generator[tuple[Item, Result | str], None, None]:
-    """Each item and what ``work`` makes of it, as :func:`through`; one process is this one."""
-    several = min(processes, len(items))
-    return through(partial(_first, work), ((item, None) for item in items), several * (several > 1), path_of)
-
-
-def _first(work: Callable[[Any], Any], item: Any, nothing: None) -> Any:
-    return work(item)
+    step: Step, cases: Sequence[str], processes: int, path_of: Callable[[str], Path]
+) -> Generator[tuple[str, Any], None, None]:
+    """Each case and what a step makes of its name alone, as :func:`through`; one process is this one."""
+    several = min(processes, len(cases))
+    return through(step, ((case, None) for case in cases), several * (several > 1), path_of)
 
 
 def through(

@@ -13,7 +13,6 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.case.record import RECORDS
 from nnunet_nacl.errors import UserError, first_line, some
-from nnunet_nacl.files import is_file_name
 from nnunet_nacl.json_files import decode, read_dict, read_json
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
@@ -136,15 +135,6 @@ def choose_folds(
         others = f"there are the folds {', '.join(present) or '(none)'}. Train it, or choose others with -f or -chk."
         raise UserError(f"{model / f'fold_{absent[0]}'} has no {what}; {others}")
     return chosen
-
-
-def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | None = None) -> tuple[str, ...]:
-    """The folds asked for, else every numbered one with the checkpoint, or fold_all; UserError where one has none."""
-    if not is_file_name(checkpoint):
-        raise UserError(
-            f"-chk {checkpoint}: give the name of a file in the folds' folders, such as checkpoint_final.pth."
-        )
-    return choose_folds(model, lambda fold: (fold / checkpoint).exists(), checkpoint, folds)
 
 
 def predicted_folder(fold: Path, checkpoint: str) -> Path:

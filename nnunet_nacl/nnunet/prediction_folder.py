@@ -154,11 +154,8 @@ class PredictionFolder(Source):
     @property
     def missing(self) -> dict[str, str]:
         """By name, that an expected case has no prediction."""
-        where, absent = (
-            f"{self.file_ending} and .npz are missing; {RERUN}.",
-            set(self.expected or ()) - self._found.keys(),
-        )
-        return {case: f"{self.folder / case}{where}" for case in sorted(absent)}
+        absent = sorted(set(self.expected or ()) - self._found.keys())
+        return {case: f"{self.folder / case}{self.file_ending} and .npz are missing; {RERUN}." for case in absent}
 
     def path(self, name: str) -> Path:
         """The probabilities."""
@@ -218,7 +215,7 @@ class PredictionFolder(Source):
         return smallest_type(array), properties
 
 
-def _record(folder: PredictionFolder, work: Callable[[Case], CaseRecord], name: str) -> CaseRecord:
+def _record(folder: PredictionFolder, work: Callable[[Case], CaseRecord], name: str, nothing: None) -> CaseRecord:
     try:
         return work(folder.case(name))
     except UserError:

@@ -50,10 +50,6 @@ class Work:
         """What a record depends on, in JSON values, beside the files and networks of its case."""
         return {"map": self.calibration and self.calibration.to_json(), "measured": vars(self.settings)}
 
-    def accepts(self, record: CaseRecord) -> bool:
-        """Whether a record of the same key has all that is asked for."""
-        return record.sample is not None or not self.with_sample
-
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written."""
         return measure(case, self.calibration, settings=self.settings, with_sample=self.with_sample)
@@ -196,10 +192,10 @@ def remove_written(record: CaseRecord, output: Path, kept: Collection[str] = ())
 def _holds(record: CaseRecord, key: Key, work: Work, labels: Labels) -> bool:
     """Whether a record is of this key, has all that is asked for, and its files lie there as they were written."""
     is_same = same_contents(record.key, key) and dict(record.structures.name) == labels.structures
-    if work.output is None or not (is_same and work.accepts(record)):
-        return is_same and work.accepts(record)
+    if not is_same or (work.with_sample and record.sample is None):
+        return False
     try:
-        return all(
+        return work.output is None or all(
             file_key(work.output / place, known)["digest"] == known["digest"] for place, known in record.files.items()
         )
     except OSError:

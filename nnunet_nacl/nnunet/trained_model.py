@@ -16,10 +16,10 @@ from nnunet_nacl.case.case import Labels
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.record import CaseRecord
 from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.files import check_folder, checksum
+from nnunet_nacl.files import check_folder, checksum, is_file_name
 from nnunet_nacl.images import quiet
 from nnunet_nacl.nnunet.pipeline import side_by_side
-from nnunet_nacl.nnunet.places import FINAL, trained_folds
+from nnunet_nacl.nnunet.places import FINAL, choose_folds
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
@@ -60,7 +60,9 @@ class TrainedModel:
         """
         check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
         opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL
-        chosen = trained_folds(folder, name, folds)
+        if not is_file_name(name):
+            raise UserError(f"-chk {name}: give the name of a file in the folds' folders, such as {FINAL}.")
+        chosen = choose_folds(folder, lambda fold: (fold / name).exists(), name, folds)
         paths = [folder / f"fold_{fold}" / name for fold in chosen]
         heads = [read_checkpoint(path) for path in paths]  # weights stay on the disk
         if not opened.channel_names:
@@ -227,7 +229,7 @@ def learn_profiles(
     return CalibrationProfiles.learn(names, np.stack([profiles[record.case] for record in records]), patients)
 
 
-def _profile(model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case: str) -> np.ndarray:
+def _profile(model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case: str, nothing: None) -> np.ndarray:
     data, _, _, properties = data_set.load_case(case)
     image = np.asarray(data[:], np.float16)[: len(model.opened.channel_names)]
     segmentation = model.opened.read_labels(paths[case])[0]

@@ -60,20 +60,6 @@ def figure_settings() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path, title: str = "") -> Path:
-    """Write a figure as PNG or SVG, whole or not at all, and with the same bytes on every run; the path.
-
-    The title stands in the file's metadata. ValueError for another suffix, UserError if the file cannot be written.
-    """
-    kind = path.suffix.lower()
-    if kind not in _METADATA:
-        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_METADATA)}, got {path.suffix!r}.")
-    metadata = _METADATA[kind] | ({"Title": title} if title else {})
-    with figure_settings(), replacing(path) as temporary:
-        figure.savefig(temporary, format=kind[1:], dpi=150, metadata=metadata)
-    return path
-
-
 def wrap(text: str, width: float, size: float = TEXT_SIZE) -> str:
     """Break a text into lines of about ``width`` inches, at spaces and hyphens, and where a word is longer anywhere."""
     characters = max(int(72 * width / (_CHARACTER * size)), 1)
@@ -130,7 +116,8 @@ def write_figure(
     """Put heading, legend and notes around the panels, and write the figure, which grows by what they take; its path.
 
     Below the panels stand a legend of handles, then remarks, sentences that follow from the numbers. What is too long
-    is broken into lines. Errors are those of :func:`save_figure`.
+    is broken into lines. The file is PNG or SVG, has the same bytes on every run, and the title in its metadata.
+    UserError if it cannot be written.
     """
     path, figure, title = Path(path), body.figure, frame.get("title", "")
     room, height = figure.get_figwidth() - 2 * _MARGIN, figure.get_figheight()
@@ -155,5 +142,7 @@ def write_figure(
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # further files get the same drawing
     for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
-        save_figure(figure, file, title)
+        metadata = _METADATA[file.suffix] | ({"Title": title} if title else {})
+        with figure_settings(), replacing(file) as temporary:
+            figure.savefig(temporary, format=file.suffix[1:], dpi=150, metadata=metadata)
     return path

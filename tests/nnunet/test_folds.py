@@ -10,7 +10,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.compare.dataset import common_folds
 from nnunet_nacl.compare.entries import Options
-from nnunet_nacl.nnunet.places import trained_folds
+from nnunet_nacl.nnunet.trained_model import TrainedModel
 from tests.numbers.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
@@ -56,5 +56,5 @@ def test_what_is_no_fold_is_refused(model, monkeypatch, capsys, command):
 def test_copies_of_folds_are_left_out_by_every_command(model):
     assert main(["evaluate", *MODEL, "-np", "1"]) == 0
     assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 6
-    assert trained_folds(model.folder, "checkpoint_final.pth") == ("0", "1")  # for `calibrate` and --predict
+    assert TrainedModel.open(model.folder).folds == ("0", "1")  # for `calibrate` and --predict
     assert common_folds("", {"one": model.folder}, Options()) == (["0", "1"], [])  # for `compare`

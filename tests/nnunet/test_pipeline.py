@@ -156,7 +156,7 @@ def test_workers_end_when_the_process_of_the_network_is_killed(tmp_path) -> None
         pass
 
 
-def square(case: Case) -> tuple[int, bool]:
+def square(case: Case, nothing: None) -> tuple[int, bool]:
     if case.number == 2:
         raise KeyError("a key")
     return case.number**2, TRUSTED.get()
