@@ -6,7 +6,6 @@ import ast
 import importlib
 import os
 import re
-import runpy
 import subprocess
 import sys
 from importlib import metadata
@@ -86,12 +85,6 @@ def test_pages_that_code_names_exist() -> None:
     pattern = r"\bdocs/[\w/.-]+\.(?:md|py)\b"
     named = {found for path in sources for found in re.findall(pattern, path.read_text(encoding="utf-8"))}
     assert named and not [path for path in named if not (ROOT / path).exists()]
-
-
-def test_badges_say_what_the_package_requires() -> None:
-    badges = runpy.run_path(str(ROOT / "tools" / "write_badges.py"))["badges"]()
-    found = {file: (ROOT / "docs" / "images" / file).read_text(encoding="utf-8") for file in badges}
-    assert found and found == badges
 
 
 def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:

@@ -57,10 +57,3 @@ def test_voxels_put_together_teach_the_same_map() -> None:
     assert merged.log_odds.shape[1] < 1000
     slopes = [fit_affine(each, "temperature").own_slopes.item() for each in (found, [merged])]
     assert slopes[0] == pytest.approx(slopes[1], abs=0.002)
-
-
-def test_rows_replace_those_of_the_same_keys(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(rows, "HERE", tmp_path)
-    for value in (0.5, 0.75):
-        rows.put([{"quantity": "found", "value": value}, {"quantity": f"at {value}", "value": 1}], dataset="LIDC")
-    assert rows.results().set_index("quantity").value.to_dict() == {"at 0.5": 1, "at 0.75": 1, "found": 0.75}

@@ -203,18 +203,3 @@ def test_predictions_of_other_networks_or_settings_or_none_are_refused_and_a_bro
     refused("trained on every case")
     (model.folder / "fold_all" / "checkpoint_final.pth").unlink()
     refused("has no fold with a checkpoint_final.pth")
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ((), "name a model"),
-        (("-d", "999", "-c", "3d_fullres", "-groups", "("), "regular expression"),
-        (("-d", "999", "-c", "3d_fullres", "-o", "map.txt"), "must end with .json"),
-        (("-d", "999", "-c", "2d", "-i", "x", "-m", "y", "-gt", "z"), "-m FOLDER goes with -i IMAGES, without -d"),
-    ],
-)
-def test_arguments_that_cannot_be_used(make, capsys, arguments, message):
-    make()
-    assert run("calibrate", *arguments) == 2
-    assert message in capsys.readouterr().err

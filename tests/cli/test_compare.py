@@ -27,8 +27,12 @@ def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
     return main(["compare", *which, "-np", "1", *map(str, arguments)])
 
 
-def test_from_models_to_tables_and_figures(study):  # noqa: F811
+def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     out = study.root / "out"
+    assert compare("-o", out, trainers=[NAMES[0], "nnUNetTrainerXYZ"]) == 2
+    assert "there are nnUNetTrainerCE__" in capsys.readouterr().err
+    assert compare("-o", out, "-unranked", "Truth") == 2
+    assert "-unranked Truth: not among those compared" in capsys.readouterr().err
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     data = json.loads((out / "comparison.json").read_text())
     texts = explained(inspect.getdoc(comparison_to_json), "Keys")  # which the site's page of files shows
@@ -94,25 +98,6 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
     assert (out / "tables" / "overview.csv").is_file()
     assert compare("-o", out, dataset=["998", "Dataset998_Other"], trainers=NAMES[::2]) == 2
     assert "Dataset998_Other twice" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "trainers", "message"),
-    [
-        ((), [NAMES[0], "nnUNetTrainerXYZ"], "there are nnUNetTrainerCE__"),
-        (("-f", "7"), NAMES, "no fold 7 (it has 0, 1)"),
-        (("-unranked", "Truth"), NAMES, "-unranked Truth: not among those compared"),
-    ],
-)
-def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
-    monkeypatch.chdir(study.root)
-    try:
-        status = compare("-o", "out", *arguments, trainers=trainers)
-    except SystemExit as stop:
-        status = stop.code
-    error = capsys.readouterr().err.strip()
-    assert status == 2 and message in error and "Traceback" not in error
-    assert "nnunet_nacl compare: error: " in error.splitlines()[-1]
 
 
 def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811

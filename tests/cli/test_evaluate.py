@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
 
 import pytest
 
 from nnunet_nacl.cli.main import main
 from tests.nnunet.measuring import Watch
 from tests.nnunet.untrained import digests
-from tests.runs.folders import REGIONS
 
 
 def evaluate(*arguments) -> int:
@@ -36,17 +33,6 @@ def test_a_model_by_name_and_cases_without_prediction(make_validated, capsys):
     said = capsys.readouterr()
     assert said.out.startswith("written: ") and said.out.count("\n") == 1
     assert "case_11" in said.err and "it/s" not in said.err and "case/s" not in said.err
-
-
-def test_two_folders(make_validated, capsys):
-    model = make_validated(cases=2, labels=REGIONS)
-    predictions = model.root / "predictions"
-    shutil.copytree(model.validation(), predictions)
-    arguments = ("-i", predictions, "-gt", model.references)
-    assert evaluate(*arguments) == 2 and "-djfile" in capsys.readouterr().err
-    files = ("-djfile", model.folder / "dataset.json", "-pfile", model.folder / "plans.json")
-    assert evaluate(*arguments, *files) == 0 and (predictions / "calibration.json").is_file()
-    assert "whole" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -91,17 +77,6 @@ def test_names_cannot_disturb_the_table_or_run_in_a_spreadsheet(make_validated, 
     assert "1 an\\u202eterior" in out and "2 post\\nerior" in out and "\u202e" not in out
     rows = list(csv.DictReader((model.validation() / "calibration.csv").open()))
     assert {row["case"] for row in rows} == {"'=1+1", ""}
-
-
-@pytest.mark.parametrize("name", ["calibration.json", "records/case_00.npz"])
-def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
-    model = make_validated(cases=1)
-    pipe = model.validation() / name
-    pipe.parent.mkdir(exist_ok=True)
-    os.mkfifo(pipe)
-    status = evaluate("-i", model.validation(), "-gt", model.references)
-    assert status == (2 if name == "calibration.json" else 0)
-    assert status == 0 or "no regular file" in capsys.readouterr().err
 
 
 def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(make_validated, capsys):

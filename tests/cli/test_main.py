@@ -53,23 +53,6 @@ def test_examples_are_of_the_subcommand_and_its_listed_options(name: str, capsys
         assert {word for word in words if word[0] == "-"} <= set(parser._option_string_actions)
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [
-        ("predict -m nosuch -i . -o out", "nosuch: no such folder; give the folder that holds the model, TRAINER__"),
-        ("predict -d 91 -c 2d -i . -o out", "ID 91; nnUNet_results has Dataset004_Hippocampus. Give one of these."),
-    ],
-)
-def test_a_wrong_path_or_data_set_says_what_to_give(command, said, tmp_path, monkeypatch, capsys) -> None:
-    (tmp_path / "results" / "Dataset004_Hippocampus").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(variable, str(tmp_path / "results"))
-    assert cli.main(command.split()) == 2
-    error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
-
-
 LONG = "/scans/" + "x" * 5000
 
 
@@ -111,14 +94,6 @@ def test_what_would_steer_a_terminal_is_shown_and_not_obeyed(only, capfd) -> Non
         assert bar[0].count("\r") >= 2 and bar[0].split("\r")[-1].startswith("scans: 100%")
 
 
-@pytest.mark.parametrize("argv", [["-n", ""], ["-n="], ["-n", "1", " "]])
-def test_an_empty_argument_is_none(only, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    only(lambda args: 0)
-    assert cli.main(["thing", *argv]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "is empty; give a value" in error
-
-
 def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
@@ -145,20 +120,6 @@ def test_a_mistake_of_ours_keeps_its_traceback_and_an_interruption_says_so(only,
     assert cli.main(["thing", "-n", "1"]) == 130 and "interrupted" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    code = (
-        "import sys; from types import SimpleNamespace as N; from nnunet_nacl.cli import main as cli\n"
-        "cli.SUBCOMMANDS = {'thing': 'm'}\n"
-        "run = lambda args: print('x' * 1000000) or 0\n"
-        "cli.import_module = lambda name: N(HELP='h', configure=lambda p: None, run=run)\n"
-        "sys.exit(cli.main(['thing']))"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
 @pytest.mark.parametrize("argv", [["doctor", "--path"], ["--help"], ["trainers"]])
 def test_light_commands_import_no_torch(argv: list[str]) -> None:
     code = (
@@ -182,17 +143,3 @@ def test_a_subcommand_or_flag_that_there_is_not_is_answered_by_one_that_there_is
     with pytest.raises(SystemExit):
         cli.main(command.split())
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "words"),
-    [
-        ("nnUNet_def_n_proc", "", "must be a whole number of at least 1, got ''."),
-        ("nnUNet_nps", "-1", "must be at least 0, got -1."),
-    ],
-)
-def test_a_number_of_processes_that_nnunet_could_not_read_is_one_line(monkeypatch, capsys, variable, value, words):
-    monkeypatch.setenv(variable, value)
-    assert cli.main("predict -i scans -o out -m model".split()) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"nnunet_nacl predict: error: {variable} {words}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 
 import numpy as np
@@ -50,7 +52,11 @@ def learned(tmp_path_factory):
         write_prediction(folder, f"case_{i:02}", probs, segmentation, SPACING_MM)
         write_image(truth, truths / f"case_{i:02}.nii.gz", SPACING_MM)
     path = root / "calibration_map.json"
-    run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+        run("evaluate", "-i", folder, "-gt", truths)
+    missed = [line for line in printed.getvalue().splitlines() if line.strip().startswith("lesion ") and " of " in line]
+    assert [line.split()[-6:] for line in missed] == [["2", "of", "16", "2", "of", "8"]] * 2, printed.getvalue()
     return folder, path
 
 
@@ -144,7 +150,6 @@ def test_what_is_bad_may_be_said_of_one_structure_and_too_few_patients_rank_only
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-bad", 0.8, "-find", 1), "-find is a share, above 0 and below 1, got 1."),
         (("-bad", 0.8, "-find", 0.9), "there are 4; -find 0.8 can be had."),
         (("-bad", "liver=0.5"), "-bad liver: there is no such structure; there are organ (1), lesion (2)."),
         (("-find", 0.9), "-find goes with -bad, the Dice below which a scan is bad, such as -bad 0.7."),

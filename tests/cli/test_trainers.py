@@ -40,16 +40,3 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
     assert ("soft Dice term" in explained) == ("Dice" in name)
     forms = re.findall(r"^  (\S+) ", explained, re.MULTILINE)
     assert all((token.form in forms) == token.fits(method, "Dice" in name) for token in TOKENS)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("nnUNetTrainerNALC", "did you mean nnUNetTrainerNACL?"),
-        ("nnUNetTrainer_250epochs", "nnUNetTrainer_250epochs is none of these trainers"),
-    ],
-)
-def test_a_name_of_nobody_is_refused(capsys, name: str, said: str) -> None:
-    assert main(["trainers", name]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith("nnunet_nacl trainers: error: ") and said in captured.err

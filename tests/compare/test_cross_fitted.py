@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrate import workflow
-from nnunet_nacl.compare.dataset import align, locate, promises_of
+from nnunet_nacl.compare.dataset import align, locate
 from nnunet_nacl.compare.entries import Options, read_entries
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
@@ -18,9 +18,7 @@ from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.counting import count_masks
-from nnunet_nacl.numbers.learned_quality import DICE, learn
 from tests.compare.models import CONFIGURATION, PLANS, make_study
-from tests.numbers.problems import quality_of
 from tests.runs.folders import CLASSES, REGIONS, read
 
 TRAINER = "nnUNetTrainerNACL"
@@ -85,19 +83,3 @@ def test_cases_that_were_not_calibrated_are_refused(model):
     (other / path.name).unlink()
     [note] = gather(TRAINER, "nnUNetTrainer").notes
     assert "schema version 5" in note and note.endswith("name them with -groups.")
-
-
-def test_predicted_dice_only_where_calibrate_learned_it(model):
-    calibration, values = fit(model), ([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
-    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration) | {"quality": None}))
-    names = [TRAINER, CALIBRATED]
-    found = gather(*names)
-    assert not any(promises.has_intervals for promises in promises_of(found).values())
-    keys = list(found.structures)
-    rows = quality_of(dict.fromkeys(keys, values))
-    learned = learn(rows, {}, dict.fromkeys(rows.case, 0), as_deployed=False)
-    document = encode(calibration) | {"quality": {"learned": encode(learned)}}
-    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
-    promises = promises_of(found)
-    assert [promises[name].has_intervals for name in names] == [False, True]
-    assert np.isfinite(promises[names[1]].table[DICE[0]]).all()

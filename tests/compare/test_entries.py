@@ -62,20 +62,3 @@ def test_what_cannot_be_compared(tmp_path, monkeypatch, arguments, message):
     with pytest.raises(UserError, match=message) as error:
         read_models(arguments)
     assert "\n" not in str(error.value)
-
-
-def test_models_and_paths_in_their_order(tmp_path):
-    fold = tmp_path / "nnUNetTrainerNACL_40epochs__nnUNetPlans__2d" / "fold_0" / "validation"
-    for folder in (fold, tmp_path / "ensemble"):
-        folder.mkdir(parents=True)
-    given = [
-        ("-i", str(tmp_path / "ensemble")),
-        ("-tr", "nnUNetTrainerDiceCE_40epochs"),
-        ("-i", str(fold)),
-        ("-i", f"A=b={tmp_path}"),
-    ]
-    with pytest.raises(UserError, match="no such folder"):
-        read_entries(given)
-    entries = read_entries([*given[:3], ("-i", f"A={tmp_path}")])
-    assert [entry.label for entry in entries] == ["ensemble", DEFAULT_LABEL, "validation", "A"]
-    assert [entry.is_model for entry in entries] == [False, True, False, False]

@@ -15,7 +15,6 @@ from matplotlib.text import Text
 from nnunet_nacl.compare.figures import (
     _DIFFERENCES,
     draw_differences,
-    draw_predicted_dice,
     draw_reliability,
     write_figures,
 )
@@ -41,11 +40,6 @@ def marked(parent, gid: str) -> list:
 def segments(parent, gid: str) -> list[tuple[float, ...]]:
     """Ends of the lines with that mark, flat."""
     return [tuple(map(float, np.ravel(one))) for lines in marked(parent, gid) for one in lines.get_segments()]
-
-
-def points(lines) -> list[tuple[float, ...]]:
-    """x and y of lines, flat, for comparison with the numbers given."""
-    return [tuple(float(v) for v in np.ravel(line.get_xydata())) for line in lines]
 
 
 def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interval(tmp_path):
@@ -126,39 +120,3 @@ def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_p
     assert np.ravel(segments(upper, "band")) == pytest.approx(np.ravel(ends)) and not marked(other, "band")
     text = all_text(drawn[0])
     assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval over cases" in text
-
-
-def test_what_cannot_be_drawn_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    for words, methods, name in (
-        ("at least one method", {}, "figure.png"),
-        ("'.jpg'", {"a": stats()}, "figure.jpg"),
-        ("figure.png: cannot be written", {"a": stats()}, "file/figure.png"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            draw_reliability(methods, tmp_path / name)
-
-
-def test_predicted_dice_its_intervals_and_coverage_are_the_numbers(tmp_path, drawn):
-    nan = math.nan
-    rows = pd.DataFrame(
-        {
-            "key": "1",
-            "Dice": [0.85, 0.6, nan, 0.5],
-            "predicted_dice": [0.8, 0.9, 0.7, 0.6],
-            "predicted_dice_low": [0.7, 0.8, 0.6, nan],
-            "predicted_dice_high": [0.85, 0.95, 0.8, nan],
-        }
-    )
-    draw_predicted_dice(rows, {"1": "posterior"}, tmp_path / "dice.png")
-    (panel,) = drawn[0].axes
-    shown = [line for line in panel.lines if line.get_linestyle() == "None"]
-    assert points(shown) == [(0.8, 0.85), (0.9, 0.6), (0.6, 0.5)]
-    assert len({line.get_marker() for line in shown}) == 3  # within, outside, without an interval
-    assert segments(panel, "interval") == [(0.8, 0.7, 0.8, 0.85), (0.9, 0.8, 0.9, 0.95)]
-    (identity,) = marked(panel, "identity")
-    assert identity.get_slope() == 1 and identity.get_xy1() == (0, 0)
-    assert panel.get_xlim() == panel.get_ylim() and panel.get_xlim()[0] < 0.5
-    text = all_text(drawn[0])
-    assert "posterior 1 of 2 cases within" in text and "90 % interval" in text
-    assert "left out: 1 of 4." in text

@@ -85,15 +85,3 @@ def test_only_what_a_comparison_wrote_is_replaced_be_it_cut_short(tmp_path):
         with pytest.raises(UserError, match=f"{name} was not written by nnunet_nacl and would be lost"):
             check_output_folder(tmp_path / "other")
         (tmp_path / "other" / name).unlink()
-
-
-def test_output_must_be_a_folder(tmp_path):
-    for name in ("file", "figures"):
-        (tmp_path / name).write_text("")
-    for folder, words in (
-        (tmp_path / "file", "is a file"),
-        (tmp_path / "file" / "a", "no file can"),
-        (tmp_path, "figures"),
-    ):
-        with pytest.raises(UserError, match=words):
-            check_output_folder(folder)

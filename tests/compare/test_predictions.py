@@ -35,18 +35,6 @@ def remove_case(study, trainer: str, fold: int, case: str) -> None:
         path.unlink()
 
 
-def test_all_folds_and_cases_by_default(study):
-    found = gather()
-    assert (found.name, found.folds, found.regions) == (DATASET, ("0", "1"), False)
-    assert found.structures == {"1": "anterior", "2": "posterior"} and len(found.cases) == 6
-    assert found.cases == sorted(found.cases) and not found.notes
-    for trainer, records in found.records.items():
-        assert [record.case for record in records] == found.cases
-        own = read_record(study.validation(trainer, 1) / "records" / "case_10.npz")
-        assert found.values["Dice:1"][trainer].iloc[3] == own.structures.Dice["1"]
-    assert found.values["ECE:all"].iloc[0].nunique() == 3
-
-
 def test_a_missing_fold_is_listed(study):
     shutil.rmtree(study.model(NAMES[1]) / "fold_1")
     with pytest.raises(UserError, match=r"nnUNetTrainerCE has no fold 1 \(it has 0\).*-f 0.*--allow-missing") as error:
@@ -110,33 +98,6 @@ def test_other_settings_are_refused(study):
     for trainer in (NAMES[0], NAMES[2]):  # those that are there are kept for all
         shutil.rmtree(study.validation(trainer) / "records")
     assert gather(folds=["0"]).settings == EvaluationSettings(n_bins=10)
-
-
-def test_a_case_in_two_folds_is_refused(study):
-    first, second = (study.validation(NAMES[1], fold) for fold in (0, 1))
-    (study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()
-    for ending in ("npz", "nii.gz"):
-        shutil.copy(first / f"case_00.{ending}", second)
-    with pytest.raises(UserError, match="case case_00 lies in more than one of the folds 0 and 1"):
-        gather()
-
-
-def test_a_repeated_training_in_another_folder(study, tmp_path):
-    other = tmp_path / "results2" / DATASET / study.model(NAMES[2]).name
-    shutil.copytree(study.model(NAMES[2]), other)
-    found = gather([NAMES[0], NAMES[2], f"again={other}"])
-    assert list(found.records) == [NAMES[0], NAMES[2], str(other)]
-    assert found.values["Dice:1"][str(other)].equals(found.values["Dice:1"][NAMES[2]])
-    assert gather([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
-    with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
-        gather([str(other), str(study.model(NAMES[0]))], dataset="998")
-    other = other.rename(other.with_name("nnUNetTrainerNACL__nnUNetPlans__2d"))
-    assert gather([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
-    plans = json.loads((other / "plans.json").read_text())
-    write_json(other / "plans.json", plans | {"dataset_name": "Dataset001_Other"})
-    (tmp_path / "nnunet" / "nnUNet_preprocessed" / "Dataset001_Other" / "gt_segmentations").mkdir(parents=True)
-    with pytest.raises(UserError, match="trained on Dataset001_Other, not on Dataset999_Synthetic"):
-        gather([NAMES[0], str(other)])
 
 
 def copy_predictions(study, trainer: str, fold: int, folder):

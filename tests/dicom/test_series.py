@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 
 import numpy as np
@@ -108,14 +107,8 @@ BAD_HEADERS = {
     "PhotometricInterpretation is MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},
     "which is not supported; export it as single-frame": {"ModalityLUTSequence": [pydicom.Dataset()]},
     "no ImagePositionPatient": {"ImagePositionPatient": {2: None}},
-    "no FrameOfReferenceUID": {"FrameOfReferenceUID": ""},
-    "no RescaleIntercept": {"RescaleIntercept": {5: None}},
     "PatientID is 'patient-8', but 'patient-7' in IM0000": {"PatientID": {3: "patient-8", 4: "patient-8"}},
-    "PatientID is '', but 'patient-7'": {"PatientID": {8: None}},
-    "PatientBirthDate is '19700131', but ''": {"PatientBirthDate": {1: "19700131"}},
     "PixelSpacing is [0.7, 0]: it must be above 0": {"PixelSpacing": ["0.7", "0"]},
-    "PixelSpacing is 0.7": {"PixelSpacing": {7: "0.7"}},
-    "SliceThickness is nan": {"SliceThickness": "nan"},
     "[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]: it must be two unit vectors": {"ImageOrientationPatient": [1, 0, 0, 0, 0, 0]},
     "ImagePositionPatient is [inf, 1.0, 2.0]: it must be 3 finite numbers": {
         "ImagePositionPatient": {2: ["inf", 1, 2]}
@@ -167,7 +160,6 @@ def test_a_damaged_file_is_named(tmp_path):
 STORED = {i: (plane + 10).astype("<i2").tobytes() for i, plane in enumerate(scan())}
 BAD_PIXELS = {
     "most are missing": {"PixelData": {4: STORED[4][:20]}},
-    "one is missing": {"PixelData": {4: STORED[4][:-2]}},
     "one too many": {"PixelData": {4: STORED[4] + b"\1\1"}},
     "fewer rows than there are": {"Rows": SHAPE[1] - 1},
     "other bits than there are": {"BitsAllocated": {4: 8}, "BitsStored": {4: 8}, "HighBit": {4: 7}},
@@ -189,20 +181,6 @@ def test_a_compressed_slice_that_ends_early_is_not_read(tmp_path):
     image.PixelData = pydicom.encaps.encapsulate([frame[:-4]])
     image.save_as(path)
     refused(tmp_path, path)
-
-
-def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path):
-    from PIL import Image
-
-    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
-    for path, plane in zip(write_series(tmp_path, scan(), **bits), scan()):
-        stream, image = io.BytesIO(), pydicom.dcmread(path)
-        Image.fromarray(plane.astype(np.uint8)).save(stream, "JPEG")
-        image.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
-        image.PixelData, image.Rows = pydicom.encaps.encapsulate([stream.getvalue()]), SHAPE[1] - 2
-        image["PixelData"].is_undefined_length = True
-        image.save_as(path)
-    refused(tmp_path, tmp_path / "IM0000")
 
 
 SYNTAXES = ["ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"]

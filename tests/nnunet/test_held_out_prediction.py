@@ -131,22 +131,6 @@ def test_cases_that_a_fold_was_trained_on_are_refused(tmp_path, monkeypatch, pre
     assert sorted(predicted) == ["scan_0", "scan_1", "scan_2"]
 
 
-def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, capsys):
-    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
-    give_map(model, as_deployed=False)
-    rng, spoilt = np.random.default_rng(0), scans / "scan_0_0001.nii.gz"
-    truths = write_truths(tmp_path / "truths", {f"scan_{i}": rng.integers(0, 3, SHAPE) for i in range(5)})
-    spoilt.write_bytes(b"")
-    (scans / "scan_1_0000.nii.gz").unlink()
-    write_scan(truths / "scan_2.nii.gz", np.full(SHAPE, 7, np.uint8))
-    assert calibrate(model, scans, truths) == 2
-    error = capsys.readouterr().err
-    assert "2 held-out cases are too few to calibrate, it takes 5" in error
-    assert f"\n  scan_0: {spoilt}: cannot be read as an image (it is empty)" in error
-    assert f"\n  scan_1: {scans / 'scan_1_0000.nii.gz'}: is missing" in error
-    assert f"\n  scan_2: {truths / 'scan_2.nii.gz'}: the ground truth holds the label 7" in error
-
-
 def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
     truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0,)))

@@ -17,7 +17,7 @@ from skimage import io
 from nnunet_nacl.case.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.images import why_broken
-from nnunet_nacl.nnunet.image_files import read_images, read_probabilities, read_segmentation
+from nnunet_nacl.nnunet.image_files import read_probabilities, read_segmentation
 
 VOXELS = np.random.default_rng(0).integers(0, 200, (9, 17, 14)).astype(np.uint8)
 
@@ -63,14 +63,6 @@ def test_a_segmentation_of_colours_or_volumes_that_differ_is_none(tmp_path):
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(labels[None])] * 2), str(tmp_path / "equal.nii.gz"))
     with pytest.raises(UserError, match="equal.nii.gz: four dimensions"):
         read_segmentation(SimpleITKIO(), tmp_path / "equal.nii.gz")
-
-
-def test_channels_of_other_sizes_are_told(tmp_path):
-    files = [tmp_path / f"image_000{channel}.png" for channel in range(2)]
-    for channel, path in enumerate(files):
-        io.imsave(path, VOXELS[0, channel:], check_contrast=False)
-    with pytest.raises(UserError, match="image_0000.png and its other channels differ in shape or spacing"):
-        read_images(NaturalImage2DIO(), files)
 
 
 def test_what_is_damaged_inside_is_noticed(tmp_path) -> None:

@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from nnunet_nacl.case.record import CaseRecord, read_record, scores, table
+from nnunet_nacl.case.record import CaseRecord, read_record, table
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -33,17 +32,6 @@ CASES = ["case_00", "case_01"]
 @pytest.fixture
 def model(make_validated):
     return make_validated(cases=2)
-
-
-def test_probabilities_may_go_once_they_are_measured(model):
-    expected = measured(model.validation(), with_sample=True)
-    watch = Watch(model.validation())
-    for path in model.validation().glob("*.npz"):
-        path.unlink()
-    found = measured(model.validation(), with_sample=True)
-    assert not watch.new() and list(found) == CASES
-    for of in (table, scores):
-        pd.testing.assert_frame_equal(of(found.values()), of(expected.values()))
 
 
 def test_files_that_were_moved_copied_or_touched_are_the_same(model):

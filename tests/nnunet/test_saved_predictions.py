@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from scipy import ndimage
 from skimage import io
 
 from nnunet_nacl.case.record import find_record
@@ -27,13 +26,11 @@ from tests.nnunet.untrained import digests
 from tests.processes import WARM, full_disk
 from tests.review_tables import read_list
 from tests.runs.folders import (
-    REGIONS_WITH_IGNORE,
     write_image,
     write_prediction,
 )
 from tests.runs.predictions import SHAPE, SPACING_MM, empty_prediction, reviewed
 
-VOXEL_ML = np.prod(SPACING_MM) / 1000
 ALL = ("confidence", "entropy")
 STEP = 0.5 / 255 + 1e-6  # maps are rounded to 1/255
 PROBABILITIES = (*ALL, "probabilities")
@@ -66,66 +63,6 @@ def test_maps_agree_with_the_npz_voxel_by_voxel_under_names_that_files_can_have(
     for name, values in expected.items():
         np.testing.assert_allclose(read(paths[f"case_0_{name}.nii.gz"]), np.rint(values * 255) / 255, atol=STEP)
     assert not any("ignore" in column for column in read_list(out)[0])
-
-
-def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
-    folder = predict()
-    reviewed(folder, tmp_path / "out")
-    table = read_list(tmp_path / "out")
-    assert [row["case"] for row in table] == ["case_2", "case_1", "case_0"]  # sharpness falls with the number
-    assert [row["rank"] for row in table] == ["1", "2", "3"]
-    for row in table:
-        probs, segmentation = probabilities(folder, row["case"]), read(folder / f"{row['case']}.nii.gz")
-        foreground = segmentation > 0
-        number = {key: float(row[key]) for key in row if key and row[key].replace(".", "").isdigit()}
-        assert number["mean_foreground_entropy"] == pytest.approx(entropy(probs)[foreground].mean(), rel=1e-5)
-        assert number["mean_foreground_confidence"] == pytest.approx(probs.max(0)[foreground].mean(), rel=1e-5)
-        assert (row["empty"], row["empty_structures"], row["n_members"]) == ("no", "", "1")
-        for label, name in ((1, "anterior"), (2, "posterior")):
-            mask, expected = segmentation == label, probs[label].sum()
-            dice = 2 * probs[label][mask].sum() / (expected + mask.sum())
-            assert number[f"{name} predicted_dice"] == pytest.approx(dice, rel=1e-5)
-            assert number[f"{name} predicted_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
-            assert number[f"{name} volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML, rel=1e-5)
-            assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
-            pieces = np.bincount(ndimage.label(segmentation == label, np.ones((3, 3, 3)))[0].ravel())[1:]
-            assert number[f"{name} pieces"] == len(pieces)
-            assert number[f"{name} largest_piece"] == pytest.approx(pieces.max() / pieces.sum(), rel=1e-5)
-            for spread in ("sd", "min", "max"):  # one member has no spread, and voxels are no substitute for it
-                assert row[f"{name} volume_{spread}_ml"] == ""
-            assert row[f"{name} members_dice"] == ""
-        assert row["mean_foreground_mutual_information"] == ""
-        lowest = min(number[f"{name} predicted_dice"] for name in ("anterior", "posterior"))
-        assert number["lowest_predicted_dice"] == lowest
-
-
-def test_empty_predictions_come_first(predict, tmp_path):
-    folder = predict()
-    empty_prediction(folder, "sure", background=0.99)
-    empty_prediction(folder, "nearly", background=0.6)
-    segmentation = read(folder / "case_0.nii.gz")
-    segmentation[segmentation == 2] = 0  # as a postprocessing might leave it
-    write_image(segmentation, folder / "case_0.nii.gz", SPACING_MM)
-    review = reviewed(folder, tmp_path / "out")
-    assert [*review.scans.index] == ["nearly", "sure", "case_2", "case_1", "case_0"]
-    table = {row["case"]: row for row in read_list(tmp_path / "out")}
-    assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
-    assert table["sure"]["anterior predicted_dice"] == ""
-    assert float(table["sure"]["anterior predicted_volume_ml"]) == pytest.approx(0.005 * np.prod(SHAPE) * VOXEL_ML)
-    assert table["case_0"]["empty"] == "no" and table["case_0"]["empty_structures"] == "posterior"
-    assert table["case_0"]["posterior predicted_dice"] == ""
-    assert table["case_0"]["lowest_predicted_dice"] == table["case_0"]["anterior predicted_dice"]
-
-
-def test_regions_show_the_least_certain_one(predict, tmp_path):
-    folder = predict(labels=REGIONS_WITH_IGNORE)
-    reviewed(folder, tmp_path / "one", maps=PROBABILITIES)
-    probs = probabilities(folder, "case_0")
-    case = tmp_path / "one" / "maps" / "case_0"
-    np.testing.assert_allclose(read(case / "case_0_confidence.nii.gz"), np.maximum(probs, 1 - probs).min(0), atol=STEP)
-    binary = np.stack([entropy(np.stack([p, 1 - p])) for p in probs])
-    np.testing.assert_allclose(read(case / "case_0_entropy.nii.gz"), binary.max(0), atol=STEP)
-    np.testing.assert_allclose(read(case / "case_0_probability_1_core.nii.gz"), probs[1], atol=STEP)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +229,6 @@ def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (lambda f: f, "is or lies in"),
         (lambda f: f.parent / "link" / "maps", "is or lies in"),
         (lambda f: f.parent / "images", "holds other images or predictions"),
         (lambda f: "/proc/maps", "cannot be|no file can be"),
@@ -307,12 +243,3 @@ def test_what_cannot_be_used_is_one_clear_error(predict, tmp_path, output, messa
     with pytest.raises(UserError, match=message):
         reviewed(folder, Path(output(folder)))
     assert sorted(path.name for path in folder.iterdir()) == before
-
-
-def test_folders_without_probabilities(predict, tmp_path):
-    folder = predict()
-    for path in folder.glob("*.npz"):
-        path.unlink()
-    with pytest.raises(UserError, match=r"holds no probabilities \(\*.npz\); predict these cases again: .*--npz.$"):
-        reviewed(folder, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

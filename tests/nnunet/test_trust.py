@@ -117,15 +117,6 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
         read_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("changes", [{"init_args": {"configuration": 5}}, {"network_weights": []}], ids=str)
-def test_what_nnunet_does_not_write_is_named_in_one_line(tmp_path, changes):
-    torch.save(CONTENT | changes, tmp_path / "checkpoint.pth")
-    said = f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
-    with pytest.raises(UserError, match=said) as caught:
-        read_checkpoint(tmp_path / "checkpoint.pth")
-    assert "\n" not in str(caught.value)
-
-
 CHANNELS = {"channel_names": {"0": "CT", "1": "PET"}, "file_ending": ".nii.gz", "labels": {"background": 0, "a": 1}}
 NETWORKS = "dynamic_network_architectures.architectures"
 PRIMUS = {"embed_dim": 24, "patch_embed_size": [4, 4, 4], "input_shape": [8, 8, 8], "eva_depth": 1, "eva_numheads": 2}

@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.review.outcome import read_outcome, unseen_bad
+from nnunet_nacl.review.outcome import read_outcome
 from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
 from tests.show.html_check import Page
 from tools.document_schemas import schema_of
@@ -135,26 +135,3 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
     page = Page((output / "outcome.html").read_text(encoding="utf-8"))
     assert not page.faults and "22.2 %" in page.text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-back", "out"], "goes with -marks FILE or -corrected FOLDER"),
-        (["-back", "nowhere", "-marks", "m"], "nowhere/prediction.json: no such file"),
-    ],
-)
-def test_arguments_that_do_not_go_together(capsys, arguments, message):
-    assert main(["review", *arguments]) == 2 and message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ((20, 20, 10, 0), (0, 3 / 20)),  # C(17, 10) / C(20, 10) = 0.105, C(16, 10) / C(20, 10) = 0.043
-        ((40, 20, 20, 5), (5 / 40, 5 / 40)),  # all are known
-    ],
-)
-def test_the_bound_is_that_of_a_draw_from_a_finite_number(counts, expected):
-    assert unseen_bad(*counts) == pytest.approx(expected)
-    assert all(map(math.isnan, unseen_bad(5, 5, 0, 0)))

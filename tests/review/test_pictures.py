@@ -24,10 +24,9 @@ from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.numbers.voxel_uncertainty import Place
 from nnunet_nacl.review.list_files import page_of
 from nnunet_nacl.review.pages import scan_pages
-from nnunet_nacl.review.pictures import draw_scan, draw_slice, grey_picture
+from nnunet_nacl.review.pictures import draw_scan
 from nnunet_nacl.review.review_list import review_list
 from nnunet_nacl.review.slices import Grid, View, anatomical_axes
-from nnunet_nacl.show.rendering import STRUCTURE_COLORS
 from tests.review.conftest import SCANS
 from tests.review.records import record
 from tests.runs.folders import read
@@ -126,52 +125,6 @@ def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
     assert 0 < length <= 0.4 * grid.size_mm[1] + 1e-9
     assert bar == pytest.approx(length / grid.pixel_mm, abs=1)
     assert f"{length:e}"[0] in "125"
-
-
-def test_the_window_runs_from_the_1st_to_the_99th_percentile():
-    image = np.linspace(0, 1, 10_000).reshape(100, 100)
-    image[0, 0], image[-1, -1] = -1e6, 1e6  # metal
-    grey = grey_picture(image, Grid((100, 100), (1, 1), LONG_SIDE)).astype(int)
-    assert grey.min() == 0 and grey.max() == 255 and abs(np.median(grey) - 127) <= 4
-    for flat in (np.full((5, 5), 7.0), np.full((5, 5), np.nan)):
-        assert len(np.unique(grey_picture(flat, Grid((5, 5), (1, 1), LONG_SIDE)))) == 1
-
-
-def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
-    image, labels = np.zeros((40, 40)), Labels(("out", "in"), ((1, 2), 2), True, None, (0, 1, 2))
-    segmentation = np.zeros((40, 40), np.uint8)
-    segmentation[5:35, 5:35], segmentation[15:25, 15:25] = 1, 2
-    png = draw_slice(image, segmentation, labels, Grid((40, 40), (1, 1), LONG_SIDE), (), (0, 0))
-    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-    colors = [np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in STRUCTURE_COLORS]
-    grey = shown[8, 310]
-    assert shown.shape == (320, 320, 3) and np.abs(grey - 127).max() <= 3
-    assert np.abs(shown[41, 160] - colors[0]).max() <= 2, "two pixels wide"
-    assert np.abs(shown[121, 160] - colors[1]).max() <= 2
-    for place, color in (((80, 80), 0), ((160, 160), 1), ((43, 160), 0)):
-        assert np.abs(shown[place] - (0.65 * grey + 0.35 * colors[color])).max() <= 1
-
-
-def test_the_first_dozen_colours_differ_to_every_eye():
-    """By Oklab (Ottosson 2020), also as Machado et al. (2009) simulate protanopia and deuteranopia."""
-    rgb = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in STRUCTURE_COLORS[:12]])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
-    deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
-    to_lms = [
-        [0.41222147, 0.53633254, 0.05144599],
-        [0.2119035, 0.68069955, 0.10739696],
-        [0.08830246, 0.28171884, 0.62997870],
-    ]
-    to_lab = [
-        [0.21045426, 0.79361779, -0.00407205],
-        [1.9779985, -2.42859221, 0.45059371],
-        [0.0259040, 0.78277177, -0.80867577],
-    ]
-    for seen, least in ((np.eye(3), 0.11), (protan, 0.09), (deutan, 0.09)):
-        lab = np.cbrt((linear @ np.transpose(seen)).clip(0, 1) @ np.transpose(to_lms)) @ np.transpose(to_lab)
-        apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
-        assert apart[np.triu_indices(12, 1)].min() > least
 
 
 def test_slices_are_spaced_evenly_through_the_structures_with_the_least_certain_one(reviewed_scans):

@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nnunet_nacl.case.record import table
 from nnunet_nacl.numbers.flags import Flags
@@ -83,24 +81,3 @@ def test_presence_is_a_reason_and_decides_whether_absence_is() -> None:
         "s0: predicted Dice 0.50",
         "s1 not segmented, perhaps present (0.45)",
     ]
-
-
-SHARES = st.none() | st.floats(0, 1)
-NAMES = st.lists(st.sampled_from(["liver", "left", "lung", "x_y"]), min_size=1, max_size=3).map(" ".join)
-
-
-@given(
-    st.lists(st.tuples(NAMES, SHARES, SHARES, SHARES, st.floats(0.01, 1), st.integers(1, 999)), min_size=1, max_size=6),
-    st.floats(0, 1),
-    st.sampled_from([(math.nan, math.nan), (0.0, 1.0), (0.123, 0.987)]),
-)
-def test_a_reason_has_at_most_twelve_words_and_names_no_more_than_one_structure(structures, threshold, ends) -> None:
-    rows, present = [], {}
-    for i, (name, dice, p, members_dice, largest_piece, pieces) in enumerate(structures, 1):
-        present[str(i)] = math.nan if p is None else p
-        known = {"dice": dice, "pieces": pieces, "largest_piece": largest_piece} if dice is not None else GONE
-        rows.append(structure(**known, members_dice=math.nan if members_dice is None else members_dice, name=name))
-    bad = dict.fromkeys((name for name, *_ in structures), 0.0)
-    for reason in looked(*rows, flags=at(threshold, **bad), dice=ends, present=present):
-        assert len(reason.split()) <= 12, reason
-        assert "nan" not in reason

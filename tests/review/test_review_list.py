@@ -7,13 +7,10 @@ import math
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nnunet_nacl.case.findings import Finding, StructureFindings
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
-from nnunet_nacl.review.reasons import volume_text
 from nnunet_nacl.review.review_list import About, Aims, review_list
 from tests.review.records import quality, record, structure
 from tools.files_page import files_page
@@ -29,20 +26,6 @@ def limit(threshold: float, **bad: float) -> Flags:
 def tables(listed) -> dict[str, list[dict[str, str]]]:
     """Rows of the tables by their names."""
     return {name: list(csv.DictReader(text.splitlines())) for name, text in csv_texts(listed).items()}
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 1)), max_size=12))
-def test_empty_predictions_first_then_rising_predicted_dice(cases):
-    records = [
-        record(f"{i:02}", *[structure(**{"dice": dice} | (GONE if empty else {}), largest=largest)] * 2)
-        for i, (dice, empty, largest) in enumerate(cases)
-    ]
-    scans = review_list(records).scans
-    assert sorted(scans.index) == [found.case for found in records]
-    empty = scans.is_empty.tolist()
-    assert empty == sorted(empty, reverse=True)
-    assert scans.score[~scans.is_empty.astype(bool)].is_monotonic_increasing
-    assert scans.max_probability[scans.is_empty.astype(bool)].is_monotonic_decreasing
 
 
 def test_the_lowest_score_comes_first_and_what_nothing_is_known_of_before_all():
@@ -115,30 +98,6 @@ def test_the_page_of_files_has_every_column_with_a_unit_and_a_meaning():
         [section] = re.findall(rf"^## {name}$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
         rows = re.findall(r"^\| `(.+)` \| (?:[^|]*\w) \| (?:[^|]*\w.*) \|$", section, re.MULTILINE)
         assert rows == list(dict.fromkeys(columns)), name
-
-
-def test_all_that_is_known_of_a_structure_stands_in_its_row():
-    known = quality((0.7, 0.9), (1.5, 3.123456789), {"1": 0.97})
-    two = record("a", structure(members=(1.0, 3.0)), n_members=2)
-    [row] = tables(review_list([two], known, Aims(limit(0.1, s0=0.25))))[STRUCTURES]
-    assert row == {
-        **{"case": "a", "structure": "s0", "predicted_dice": "0.5", "predicted_dice_low": "0.7"},
-        **{"predicted_dice_high": "0.9", "score": "0.25", "volume_ml": "2.0"},
-        **{"predicted_volume_ml": "2.5", "predicted_volume_low_ml": "1.5", "predicted_volume_high_ml": "3.12346"},
-        **{"present_probability": "0.97", "members_dice": "", "volume_sd_ml": "1.41421", "volume_min_ml": "1.0"},
-        **{"volume_max_ml": "3.0", "pieces": "1", "largest_piece": "1.0", "max_probability": "0.9"},
-        **{"volume_ml p": "1.0", "volume_ml q": "3.0"},
-    }
-
-
-def test_a_list_of_no_scan_has_its_files():
-    listed = review_list([], about=About(problems={"d": "gone"}))
-    assert [row["problem"] for row in tables(listed)[REVIEW]] == ["gone"] and listed.summary.startswith("0 of 0 scans")
-
-
-@pytest.mark.parametrize(("value", "text"), [(12345.0, "12300"), (0.0001234, "0.000123"), (0.0, "0")])
-def test_volumes_are_never_powers_of_ten(value, text):
-    assert volume_text(value) == text
 
 
 def test_scans_chosen_by_chance_are_named_and_not_flagged():

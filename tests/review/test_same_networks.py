@@ -10,7 +10,6 @@ from nnunet_nacl.case.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
-from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.review.predicted_quality import check_same_networks
@@ -84,16 +83,3 @@ def test_what_predict_wrote_says_by_which_checkpoints(model, say, tmp_path):
     other = model.folder.with_name("nnUNetTrainerCE__nnUNetPlans__3d_fullres")
     said = say(folder, source=str(other))  # a map that names no checkpoints
     assert "learned with nnUNetTrainerCE" in said and "give the map of this model" in said
-
-
-def test_of_a_folder_of_nnunetv2_predict_only_the_plans_are_known(model, say, tmp_path):
-    folder = tmp_path / "predicted"
-    shutil.copytree(model.validation(0), folder)
-    shutil.copy(model.folder / "dataset.json", folder)
-    plans = read_dict(model.folder / "plans.json")
-    write_json(folder / "plans.json", plans | {"plans_name": "nnUNetPlans"})
-    assert UNKNOWN in say(folder, checkpoint_sha256=digests(model))  # as of an average of the folds
-    write_json(folder / "plans.json", plans | {"plans_name": "nnUNetResEncUNetLPlans"})
-    said = say(folder, checkpoint_sha256=digests(model))
-    assert "learned with nnUNetPlans" in said and "has nnUNetResEncUNetLPlans" in said
-    assert say(folder, source=str(folder)) == KNOWN  # a map of this folder

@@ -33,13 +33,6 @@ def test_best_and_second_with_all_that_look_equal(values, better, expected):
     assert "".join({"best": "b", "second": "s", "": "-"}[mark] for mark in marks) == expected
 
 
-def test_groups_are_marked_apart_and_what_is_not_ranked_never():
-    values = {("a", "x"): 1, ("a", "y"): 2, ("a", "z"): 3, ("b", "x"): 5, ("b", "y"): 4, ("b", "z"): 0}
-    rows = [{"mask": mask, "method": method, "v": float(v)} for (mask, method), v in values.items()]
-    made = table(rows, better={"v": "lower"}, unranked=["z"])
-    assert made.marks["v"].tolist() == ["best", "", "", "", "best", ""]
-
-
 def test_numbers_are_shown_short_and_written_in_full():
     rows = [
         {"method": "a\nb", "HD95 (mm)": 1 / 3, "missed": (2, "2 of 8"), "n": 3},

@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 import yaml
 
 from tests.processes import Ended, run_script, run_warm
-from tests.trainers.plans import make_plans
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 DATASET = "Dataset004_Some"
@@ -74,13 +72,6 @@ def test_test_cases_are_predicted_by_all_folds_and_calibrated(snakemake, tmp_pat
     folders = f"{TRAINERS[0]}={model}/test {TRAINERS[0]}+calibrated={model}/test_calibrated"
     command = f"compare -d {DATASET} -i {folders} -gt {tmp_path}/raw/{DATASET}/labelsTs"
     assert f"{command} -o results/comparison/2d/all/{DATASET} " in ended.stdout + ended.stderr
-
-
-def test_what_is_trained_is_not_trained_again_and_a_cascade_needs_the_stage_before(snakemake, tmp_path) -> None:
-    for fold in (0, 1):
-        validate(tmp_path, TRAINERS[0], fold, "3d_lowres")
-    asked = {"configurations": ["3d_cascade_fullres"], "trainers": TRAINERS[:2], "comparisons": {}}
-    assert jobs(snakemake(**asked)) == {"plan": 1, "preprocess": 2, "train": 4 + 2}
 
 
 def test_what_is_finished_is_compared_at_once(snakemake, tmp_path) -> None:
@@ -144,42 +135,3 @@ def test_a_training_does_not_run_beside_an_earlier_try_of_itself(tmp_path) -> No
     ended = run(*ALONE, lock, *ALONE, lock, "echo", "both")
     assert ended.returncode == 1 and f"{lock} is held" in ended.stderr and not ended.stdout
     assert run(*ALONE, lock, "echo", "one").stdout == "one\n"
-
-
-def test_jobs_that_share_a_node_get_a_gpu_each(tmp_path) -> None:
-    first, second, third = ([*ALONE, "--gpu", tmp_path / name] for name in "abc")
-    again, shown = ["env", "CUDA_VISIBLE_DEVICES=2, 5"], ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
-    here = {"TMPDIR": str(tmp_path)}
-    assert run(*again, *first, *shown, **here).stdout == "2\n"
-    assert run(*again, *first, *again, *second, *shown, **here).stdout == "5\n"
-    ended = run(*again, *first, *again, *second, *again, *third, *shown, **here)
-    assert ended.returncode == 1 and "2, 5 are all taken" in ended.stderr
-    chosen = ["env", "CUDA_VISIBLE_DEVICES=3"]  # by the scheduler
-    assert run(*chosen, *first, *chosen, *second, *shown, **here).stdout == "3\n"
-
-
-@pytest.mark.parametrize(("cases", "folds"), [(7, 5), (4, None)])
-def test_folds_are_there_before_the_first_training(tmp_path, monkeypatch, cases: int, folds: int | None) -> None:
-    """Two trainings that begin together would meet while one writes them; of few cases nnU-Net trains `all` only."""
-    raw, folder = tmp_path / "raw" / DATASET, tmp_path / "preprocessed" / DATASET
-    names = [f"case_{i}" for i in range(cases)]
-    for path in (raw / "imagesTr", raw / "labelsTr", folder / "nnUNetPlans_2d"):
-        path.mkdir(parents=True)
-    for name in names:
-        (raw / "imagesTr" / f"{name}_0000.nii.gz").touch()
-        (raw / "labelsTr" / f"{name}.nii.gz").touch()
-        (folder / "nnUNetPlans_2d" / f"{name}.pkl").touch()  # nothing is preprocessed again
-    (raw / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz", "numTraining": cases}))
-    plans = folder / "nnUNetPlans.json"
-    plans.write_text(json.dumps(make_plans()))
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    script = str(WORKFLOW / "scripts" / "preprocess.py")
-    monkeypatch.setattr(sys, "argv", [script, str(plans), "2d"])
-    runpy.run_path(script, run_name="__main__")
-    splits = folder / "splits_final.json"
-    made = json.loads(splits.read_text()) if splits.exists() else None
-    assert (made and len(made)) == folds
-    assert not made or sorted(case for fold in made for case in fold["val"]) == names
-    monkeypatch.setattr(sys, "argv", [script, str(plans), "3d_lowres"])
-    with pytest.raises(SystemExit, match="no configuration 3d_lowres; there are 2d"):
-        runpy.run_path(script, run_name="__main__")

@@ -1,8 +1,5 @@
 """What these tests share with the package's own: real data, a server that has nnU-Net loaded, tiny data sets."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -15,18 +12,6 @@ from tests.trainers.conftest import nnunet_folders
 from tests.trainers.plans import dataset_json, make_plans
 
 __all__ = ["clean_environ", "make_validated", "nnunet_folders", "workspace"]
-
-
-@pytest.fixture(scope="session")
-def decathlon_task() -> Path:
-    """A task of the Medical Segmentation Decathlon, as published: dataset.json, imagesTr, labelsTr, imagesTs."""
-    folder = os.environ.get("NNUNET_NACL_TEST_DATA")
-    if not folder:
-        pytest.skip("needs real data: set NNUNET_NACL_TEST_DATA to the folder of a Decathlon task")
-    path = Path(folder)
-    if not (path / "dataset.json").is_file():
-        pytest.skip(f"NNUNET_NACL_TEST_DATA={folder} is not the folder of a Decathlon task: it has no dataset.json")
-    return path
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from nnunet_nacl.compare.entries import read_entries
 from nnunet_nacl.compare.page import comparison_to_json, write_comparison
 from nnunet_nacl.compare.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
-from nnunet_nacl_paper.figures.settings import HYPER, by_number
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
 from tests.compare.synthetic import make_comparison
@@ -88,15 +87,6 @@ def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
     assert {f"figure_10_scatter_{d.name}" for d in datasets} < drawn(tmp_path)
 
 
-def test_what_knows_the_truth_is_not_ranked_and_undefined_values_are_left_out(tmp_path) -> None:
-    comparison = make_comparison(THREE, cases=6)
-    unranked = [replace(entry, ranked=entry.label != "NACL") for entry in comparison.entries]
-    read = read_comparison(write(tmp_path, replace(comparison, entries=unranked)))
-    assert ranks_of(read)[0].index.tolist() == ["nnUNetTrainer", "nnUNetTrainerCE"]
-    read.datasets[0].means["HD95_mm:2"]["nnUNetTrainer"]["mean"] = None
-    assert read.datasets[0].mean("HD95_mm", "nnUNetTrainerCE") == read.datasets[0].mean("HD95_mm:1", "nnUNetTrainerCE")
-
-
 def test_figures_over_shares_networks_and_settings(tmp_path) -> None:
     token = "_plainstart_100epochs_adam{}_noda"
     shares = [f"nnUNetTrainer{m}{token.format(s)}" for m in ("CE", "NACL") for s in ("_train10", "_train50", "")]
@@ -108,25 +98,6 @@ def test_figures_over_shares_networks_and_settings(tmp_path) -> None:
     assert "No value for MbLS: unetpp" in (tmp_path / "networks/paper/figure_8_networks_dice.svg").read_text()
     penalty = [f"nnUNetTrainerNACL{weight}_unet{token.format('')}" for weight in ("", "_lambda0p2", "_lambda0p3")]
     assert "figure_6_hyper_lambda_NACL_dice" in drawn(named(penalty, tmp_path / "penalty"))
-
-
-@pytest.mark.parametrize(
-    ("names", "token", "expected"),
-    [
-        (["NACL_lambda0p05_adam", "NACL_adam", "NACL_lambda0p2_adam"], "lambda", {"NACL_adam": [0.05, 0.1, 0.2]}),
-        (["Focal", "Focal_gamma2", "Focal_gamma1"], "gamma", {"Focal": [1, 2, 3]}),
-        (["LS", "LS_alpha0p2", "CE"], "alpha", {"LS": [0.1, 0.2]}),
-        (["MbLS_m3", "MbLS", "MbLS_m10"], "m", {"MbLS": [3, 5, 10]}),
-        (["SVLS", "SVLS_sigma1", "SVLS_sigma3"], "sigma", {"SVLS": [1, 2, 3]}),
-        (["NACL_svls", "NACL_svls_sigma2", "NACL"], "sigma", {"NACL_svls": [1, 2]}),
-        (["NACL_lambda0p2", "NACL_40epochs"], "lambda", {}),
-        (["NACL", "CE"], "lambda", {}),
-    ],
-)
-def test_settings_are_found_by_their_names(names, token, expected) -> None:
-    trainers = {f"nnUNetTrainer{name}": f"nnUNetTrainer{name}" for name in names}
-    found = by_number(trainers, token, HYPER[token])
-    assert {shared.removeprefix("nnUNetTrainer"): list(values) for shared, values in found.items()} == expected
 
 
 def test_relative_difference_in_percent() -> None:

@@ -36,8 +36,3 @@ def test_what_it_imports_it_requires() -> None:
     roots = {name.partition(".")[0] for name in imports(PAPER / "nnunet_nacl_paper")} - set(sys.stdlib_module_names)
     given = {"nnunet_nacl_paper", "nnunet_nacl_trainers"}
     assert {root.lower() for root in roots - given} <= required
-
-
-def test_nothing_in_the_product_imports_it() -> None:
-    for folder in ("nnunet_nacl", "trainers"):
-        assert not any(name.startswith("nnunet_nacl_paper") for name in imports(PAPER.parents[1] / folder))

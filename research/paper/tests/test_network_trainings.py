@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace
 
@@ -49,18 +47,6 @@ def predict(space: Workspace, which: list, out: Path, *flags: str) -> None:
 def test_a_network_trains_validates_and_predicts(space: Workspace, network, tmp_path) -> None:
     which, fold = train(space, network)
     assert (fold / "validation" / "calibration.json").is_file()
-    predict(space, which, tmp_path / "out")
-
-
-def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path) -> None:
-    train(space, "unet")
-    which, fold = train(space, "unet", "--c")  # loads network and optimiser, has nothing left to train, and validates
-    assert (fold / "validation" / "calibration.json").is_file()
-    map_file = tmp_path / "map.json"
-    names = {"1": "shell", "2": "core", "3": "speck"}
-    shift = LogOddsMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])
-    CalibrationMap.of_maps({"shift": shift}, "shift", names).save(map_file)
-    space.run_warm("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file)
     predict(space, which, tmp_path / "out")
 
 

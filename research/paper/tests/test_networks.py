@@ -17,8 +17,6 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
-from nnunet_nacl.cli.main import main as nnunet_nacl
-from nnunet_nacl.compare.entries import DEFAULT_LABEL, short_labels
 from nnunet_nacl.training.grammar import parse
 from nnunet_nacl.training.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
@@ -66,19 +64,6 @@ def test_logits_have_the_shape_of_the_patch_in_2d_and_3d(network, num_axes) -> N
     logits.square().mean().backward()
     gone = {name for name, parameter in built.named_parameters() if parameter.requires_grad and parameter.grad is None}
     assert not gone  # DDP would wait for them
-
-
-def test_features_kernels_and_strides_are_those_of_the_plans() -> None:
-    thick = {
-        "patch_size": [7, 32, 32],
-        "kernel_sizes": [[1, 3, 3], [1, 3, 3], [3, 3, 3], [3, 3, 3]],
-        "strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2], [1, 2, 2]],
-        "features_per_stage": [3, 5, 7, 9],
-    }
-    network = make("unet", 3, **thick)
-    assert [stage[2].weight.shape[:3] for stage in network.down] == [(3, 3, 1), (5, 5, 1), (7, 7, 3), (9, 9, 3)]
-    for name in ("unet", "attunet"):
-        assert make(name, 3, **thick)(torch.zeros(2, 1, 7, 32, 32)).shape == (2, 3, 7, 32, 32)
 
 
 def test_the_plain_unet_has_the_parameters_of_the_papers() -> None:
@@ -161,89 +146,6 @@ def short_transformer(monkeypatch) -> None:
     monkeypatch.setattr(timm, "create_model", partial(timm.create_model, embed_dim=48, depth=1, num_heads=3))
 
 
-def google_weights(seed: int) -> dict[str, np.ndarray]:
-    """Random weights under the names and in the axis order of Google's R50+ViT-B_16.npz."""
-    rng = np.random.default_rng(seed)
-    weights: dict[str, np.ndarray] = {}
-
-    def add(name: str, *shape: int) -> None:
-        weights[name] = rng.normal(size=shape).astype(np.float32)
-
-    def normalisation(name: str, features: int) -> None:
-        add(f"{name}/scale", features)
-        add(f"{name}/bias", features)
-
-    add("conv_root/kernel", 7, 7, 3, 64)
-    normalisation("gn_root", 64)
-    for block, (depth, before, after) in enumerate(((3, 64, 256), (4, 256, 512), (9, 512, 1024)), 1):
-        for unit in range(1, depth + 1):
-            name, inputs, middle = f"block{block}/unit{unit}", before if unit == 1 else after, after // 4
-            for layer, (size, a, b) in enumerate(((1, inputs, middle), (3, middle, middle), (1, middle, after)), 1):
-                add(f"{name}/conv{layer}/kernel", size, size, a, b)
-                normalisation(f"{name}/gn{layer}", b)
-            if unit == 1:
-                add(f"{name}/conv_proj/kernel", 1, 1, inputs, after)
-                normalisation(f"{name}/gn_proj", after)
-    add("embedding/kernel", 1, 1, 1024, 48)
-    add("embedding/bias", 48)
-    add("cls", 1, 1, 48)
-    add("Transformer/posembed_input/pos_embedding", 1, 1 + 14 * 14, 48)
-    normalisation("Transformer/encoder_norm", 48)
-    layer = "Transformer/encoderblock_0"
-    for norm in (0, 2):
-        normalisation(f"{layer}/LayerNorm_{norm}", 48)
-    for part in ("query", "key", "value"):
-        add(f"{layer}/MultiHeadDotProductAttention_1/{part}/kernel", 48, 3, 16)
-        add(f"{layer}/MultiHeadDotProductAttention_1/{part}/bias", 3, 16)
-    add(f"{layer}/MultiHeadDotProductAttention_1/out/kernel", 3, 16, 48)
-    add(f"{layer}/MultiHeadDotProductAttention_1/out/bias", 48)
-    for dense, (a, b) in enumerate(((48, 192), (192, 48))):
-        add(f"{layer}/MlpBlock_3/Dense_{dense}/kernel", a, b)
-        add(f"{layer}/MlpBlock_3/Dense_{dense}/bias", b)
-    return weights
-
-
-@pytest.fixture(scope="module")
-def weights_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("imagenet") / "weights.npz"
-    np.savez(path, **google_weights(0))
-    return path
-
-
-def test_a_training_of_transunet_begins_with_the_weights_that_the_variable_names(
-    short_transformer, weights_file, make_trainer, monkeypatch
-) -> None:
-    monkeypatch.setenv("nnUNet_transunet_weights", str(weights_file))
-    trainer = make_trainer("nnUNetTrainerNACL_transunet")
-    trainer.initialize()
-    root = trainer.network.transformer.patch_embed.backbone.stem.conv.weight
-    np.testing.assert_array_equal(root.detach(), np.load(weights_file)["conv_root/kernel"].transpose(3, 2, 0, 1))
-    make_trainer("nnUNetTrainerNACL_unet").initialize()  # has no use for them
-
-
-def test_transunet_takes_weights_from_a_file(short_transformer, weights_file) -> None:
-    weights = np.load(weights_file)
-    network = TransUNet(_patch((224, 224)), 1, 3)
-    decoder = network.classes.weight.clone()
-    load_imagenet_weights(network, weights_file)
-    state = {name: value.numpy() for name, value in network.transformer.state_dict().items()}
-    positions = weights["Transformer/posembed_input/pos_embedding"][:, 1:]  # without the class token's
-    np.testing.assert_allclose(state["pos_embed"], positions, atol=1e-6)
-    unit = state["patch_embed.backbone.stages.2.blocks.8.conv2.weight"]
-    np.testing.assert_array_equal(unit, weights["block3/unit9/conv2/kernel"].transpose(3, 2, 0, 1))
-    attention = weights["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/key/kernel"]
-    np.testing.assert_array_equal(state["blocks.0.attn.qkv.weight"][48:96], attention.reshape(48, 48).T)
-    assert torch.equal(network.classes.weight, decoder)
-    smaller = TransUNet(_patch((64, 96)), 2, 3)  # another grid, and another number of channels
-    load_imagenet_weights(smaller, weights_file)
-    image = torch.randn(2, 2, 64, 96)
-    logits = smaller(image)
-    assert logits.shape == (2, 3, 64, 96) and torch.isfinite(logits).all()
-    assert not torch.equal(logits, smaller(image)) and torch.equal(smaller.eval()(image), smaller(image))  # dropout
-    logits.mean().backward()
-    assert all(parameter.grad is not None for parameter in smaller.parameters())
-
-
 def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> None:
     network = TransUNet(_patch((32, 32)), 1, 3)
     with pytest.raises(InputError, match="no such file"):
@@ -262,30 +164,12 @@ def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> No
         ("unet", 2, {"patch_size": [20, 33]}, r"multiples of 8 x 8 voxels, the plans have 20 x 33.*\[24, 32\]"),
         ("attunet", 3, {"patch_size": [4, 16, 16]}, r"patch_size to \[8, 16, 16\], the nearest"),
         ("unetpp", 2, {"patch_size": [16, 16]}, r"multiples of 16 x 16 voxels.*\[32, 32\]"),
-        ("unetpp", 3, {"patch_size": [20, 64, 48]}, r"\[16, 64, 48\]"),
-        ("transunet", 2, {"patch_size": [40, 64]}, r"\[48, 64\]"),
         ("transunet", 3, {}, "a network for slices: train it with the configuration 2d"),
     ],
 )
 def test_patches_that_a_network_cannot_take_are_refused_with_the_nearest(network, num_axes, plans, message) -> None:
     with pytest.raises(InputError, match=message):
         make(network, num_axes, **plans)
-
-
-def test_plans_of_another_kind_of_network_are_refused() -> None:
-    with pytest.raises(InputError, match="no features_per_stage, kernel_sizes and strides by stage"):
-        make("unet", features_per_stage=None)
-
-
-@pytest.mark.parametrize(
-    "name", ["nnUNetTrainerDiceNACL_unet", "nnUNetTrainerCE_unetpp", "nnUNetTrainerDiceCE_unet_adam"]
-)
-def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, name) -> None:
-    trainer, plain = make_trainer(name), make_trainer(name.replace("_unetpp", "").replace("_unet", ""))
-    assert trainer.enable_deep_supervision is False and trainer._get_deep_supervision_scales() is None
-    plain.enable_deep_supervision = False
-    assert str(trainer._build_loss()) == str(plain._build_loss())
-    trainer.set_deep_supervision_enabled(True)  # nnU-Net's validation asks for it, and the network has no decoder
 
 
 @pytest.mark.parametrize("network", [*SMALL, "transunet"])
@@ -313,14 +197,6 @@ def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_th
         assert resolve(name) is trainer.load() is getattr(trainers, name) is pickle.loads(pickle.dumps(trainer.load()))
         ours, stock = (inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer))
         assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in stock.values()]
-
-
-def test_they_have_short_labels_and_are_explained_by_their_package(capsys) -> None:
-    schedule = "100epochs_adam_noda"
-    names = [f"nnUNetTrainer{one}_{schedule}" for one in ("DiceCE_unet", "NACL_unet_plainstart", "NACL_plainstart")]
-    assert short_labels(names[:2]) == [DEFAULT_LABEL, "NACL plainstart"]
-    assert short_labels(names[1:]) == ["NACL unet", "NACL"]
-    assert nnunet_nacl(["trainers", names[1]]) == 0 and "registered by nnunet_nacl_paper" in capsys.readouterr().out
 
 
 def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:

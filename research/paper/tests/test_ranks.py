@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,23 +79,6 @@ def test_what_is_undefined_for_one_is_ranked_for_none():
     assert np.isnan(sum_ranks(values[1:2], "lower")).all()
     [first, second] = mean_case_ranks([ranks], n_bootstrap=100, seed=0)
     assert (first.mean, first.n, second.mean) == (1.5, 2, 1.5)
-
-
-def test_mean_case_ranks_of_two_data_sets():
-    rng = np.random.default_rng(0)
-    one, two = (case_ranks(rng.normal(size=(n, 3)), "lower") for n in (5, 20))
-    found = mean_case_ranks([one, two], n_bootstrap=500, seed=0)
-    expected = [np.mean(np.concatenate((one, two))[:, i]) for i in range(3)]
-    assert [interval.mean for interval in found] == pytest.approx(expected)
-    assert all(interval.low <= interval.mean <= interval.high and interval.n == 25 for interval in found)
-    assert sum(interval.mean for interval in found) == pytest.approx(6)  # 1 + 2 + 3
-
-
-def test_too_few_cases_have_no_interval():
-    [first, _] = mean_case_ranks([case_ranks(np.array([[1, 2]]), "lower")], n_bootstrap=100, seed=0)
-    assert (first.mean, first.n) == (1, 1) and math.isnan(first.low)
-    [first, _] = mean_case_ranks([np.full((2, 2), np.nan)], n_bootstrap=100, seed=0)
-    assert math.isnan(first.mean) and first.n == 0
 
 
 def test_all_cases_of_a_patient_are_drawn_together():
