@@ -16,13 +16,6 @@ sys.path.insert(0, str(ROOT / "research" / "results"))  # its scripts import eac
 cases, measure, render, rows, tables = map(import_module, ("cases", "measure", "render", "rows", "tables"))
 
 
-def test_pages_hold_what_the_table_has_and_differ_once_a_row_is_changed_or_gone() -> None:
-    found = rows.results()
-    assert len(found) and not [str(path) for path, old, new in render.pages(tables.Values(found)) if old != new]
-    for changed in (found[1:], found.assign(value=found.value.where(found.index > 0, 0.123456))):
-        assert any(old != new for _, old, new in render.pages(tables.Values(changed)))
-
-
 def test_a_statistic_is_that_of_scikit_learn_and_of_a_look_at_the_list() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)

@@ -100,6 +100,15 @@ def test_other_settings_are_refused(study):
     assert gather(folds=["0"]).settings == EvaluationSettings(n_bins=10)
 
 
+def test_a_case_in_two_folds_is_refused(study):
+    first, second = (study.validation(NAMES[1], fold) for fold in (0, 1))
+    (study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()
+    for ending in ("npz", "nii.gz"):
+        shutil.copy(first / f"case_00.{ending}", second)
+    with pytest.raises(UserError, match="case case_00 lies in more than one of the folds 0 and 1"):
+        gather()
+
+
 def copy_predictions(study, trainer: str, fold: int, folder):
     """A fold's predictions as a folder of nnUNetv2_predict, without a document."""
     shutil.copytree(study.validation(trainer, fold), folder, dirs_exist_ok=True)

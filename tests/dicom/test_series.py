@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -181,6 +182,20 @@ def test_a_compressed_slice_that_ends_early_is_not_read(tmp_path):
     image.PixelData = pydicom.encaps.encapsulate([frame[:-4]])
     image.save_as(path)
     refused(tmp_path, path)
+
+
+def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path):
+    from PIL import Image
+
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
+    for path, plane in zip(write_series(tmp_path, scan(), **bits), scan()):
+        stream, image = io.BytesIO(), pydicom.dcmread(path)
+        Image.fromarray(plane.astype(np.uint8)).save(stream, "JPEG")
+        image.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+        image.PixelData, image.Rows = pydicom.encaps.encapsulate([stream.getvalue()]), SHAPE[1] - 2
+        image["PixelData"].is_undefined_length = True
+        image.save_as(path)
+    refused(tmp_path, tmp_path / "IM0000")
 
 
 SYNTAXES = ["ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"]

@@ -86,16 +86,6 @@ def test_what_is_not_there_leaves_gaps():
     assert {name for name, value in empty.items() if not math.isnan(value)} == present
 
 
-def test_another_grid_than_that_of_the_image_and_a_crop_tell_the_same():
-    truth, image = ball((16, 48, 64)), np.where(ball() > 0, 1.0, 0.0)
-    seen = numbers(image, truth)
-    framed, box = np.pad(truth, 4), [[4, 4 + size] for size in truth.shape]
-    assert numbers(image, framed, bbox_used_for_cropping=box) == seen
-    finer = numbers(image.repeat(2, 1).repeat(2, 2), truth)
-    for name in ("mean inside (MR 0)", "MR 0 in lesion", "log size along y"):
-        assert finer[name] == pytest.approx(seen[name], abs=0.01)
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORK = {"device": "cpu", "step_size": 0.5, "mirroring": True}
 

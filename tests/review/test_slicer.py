@@ -132,3 +132,17 @@ def test_the_last_edited_mask_of_an_image_counts(folders, tmp_path):
     assert corrected_files(scans, CASES, named, ".nii.gz") == {"b, c": Path(edited[0]), "a_mask": Path(edited[1])}
     with pytest.raises(UserError, match="holds no corrected labels"):
         corrected_files(tmp_path, CASES, named, ".nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["x/a_0000.nii.gz", "y/a_0000.nii.gz"], "rated by the same name"),
+        (["x/a_0000.png"], "reads .nii.gz, .nii, .nrrd alone"),
+        (["v1.2/a_0000.nii.gz"], "first dot"),
+    ],
+)
+def test_images_that_could_not_be_told_apart_are_refused(tmp_path, images, message):
+    with pytest.raises(UserError, match=message):
+        check_images([tmp_path / image for image in images], tmp_path)
+    check_images([tmp_path / "x" / "a_0000.nii.gz", tmp_path / "x" / "b_0000.nrrd"], tmp_path)

@@ -74,18 +74,6 @@ def test_test_cases_are_predicted_by_all_folds_and_calibrated(snakemake, tmp_pat
     assert f"{command} -o results/comparison/2d/all/{DATASET} " in ended.stdout + ended.stderr
 
 
-def test_what_is_finished_is_compared_at_once(snakemake, tmp_path) -> None:
-    for trainer in TRAINERS[:2]:
-        for fold in (0, 1):
-            validate(tmp_path, trainer, fold)
-    validate(tmp_path, TRAINERS[2], 0)
-    ended = snakemake("so_far")
-    assert jobs(ended) == {"so_far": 1}
-    text = ended.stdout + ended.stderr
-    assert f"echo {DATASET}, 2d, all: 2 of 3 trainers are finished" in text
-    assert f"-tr {TRAINERS[0]} {TRAINERS[1]} -o results/so_far/2d/all_{DATASET} " in text
-
-
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
@@ -135,3 +123,15 @@ def test_a_training_does_not_run_beside_an_earlier_try_of_itself(tmp_path) -> No
     ended = run(*ALONE, lock, *ALONE, lock, "echo", "both")
     assert ended.returncode == 1 and f"{lock} is held" in ended.stderr and not ended.stdout
     assert run(*ALONE, lock, "echo", "one").stdout == "one\n"
+
+
+def test_jobs_that_share_a_node_get_a_gpu_each(tmp_path) -> None:
+    first, second, third = ([*ALONE, "--gpu", tmp_path / name] for name in "abc")
+    again, shown = ["env", "CUDA_VISIBLE_DEVICES=2, 5"], ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
+    here = {"TMPDIR": str(tmp_path)}
+    assert run(*again, *first, *shown, **here).stdout == "2\n"
+    assert run(*again, *first, *again, *second, *shown, **here).stdout == "5\n"
+    ended = run(*again, *first, *again, *second, *again, *third, *shown, **here)
+    assert ended.returncode == 1 and "2, 5 are all taken" in ended.stderr
+    chosen = ["env", "CUDA_VISIBLE_DEVICES=3"]  # by the scheduler
+    assert run(*chosen, *first, *chosen, *second, *shown, **here).stdout == "3\n"

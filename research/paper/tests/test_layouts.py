@@ -16,26 +16,6 @@ def find(name, folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "inner", "cases", "patients"),
-    [
-        ("acdc", "database/training", 10, 5),
-        ("brats19", "MICCAI_BraTS_2019_Data_Training", 5, 4),  # one patient has two scans
-        ("flare21", ".", 4, 4),
-        ("prostate", "Task05_Prostate", 4, 4),
-        ("kits19", "data", 4, 4),  # without the unlabelled test case
-        ("mrbrains18", "training", 7, 7),
-    ],
-)
-def test_the_outer_and_the_inner_folder_hold_the_same_cases(name, inner, cases, patients, tmp_path) -> None:
-    found = find(name, MINIATURES[name](tmp_path / "data set"))
-    assert len(found) == cases and len({case.patient for case in found}) == patients
-    assert [case.name for case in find(name, tmp_path / "data set" / inner)] == [case.name for case in found]
-    for case in found:
-        assert len(case.images) == len(CHALLENGES[name].channels)
-        assert all(path.is_file() for path in (*case.images, case.labels))
-
-
-@pytest.mark.parametrize(
     ("name", "gone"),
     [
         ("acdc", "database/training/patient002/patient002_frame01_gt.nii.gz"),

@@ -141,16 +141,11 @@ def test_a_finished_case_is_not_done_again(tmp_path, monkeypatch) -> None:
     assert not (target / "dataset.json").exists()
     leftover = target / "imagesTr" / ".17_case.nnunet_nacl_paper.tmp.nii.gz"  # of a killed process
     leftover.touch()
-    result = run("acdc", folder)
+    run("acdc", folder)
     assert len(done) == 11 and done[3] == done[4] and not leftover.exists()
     assert (target / "dataset.json").is_file()
     run("acdc", folder)
     assert len(done) == 11
-    image, spacing = stored(folder / "database/training/patient003/patient003_frame01.nii.gz")
-    save(image + 1, folder / "database/training/patient003/patient003_frame01.nii.gz", spacing)
-    next(iter((result.folder / "labelsTs").iterdir())).unlink()
-    run("acdc", folder)
-    assert len(done) in (12, 13)  # both may be the same case
 
 
 def test_broken_cases_are_named_and_leave_the_rest(tmp_path) -> None:
