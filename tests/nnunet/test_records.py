@@ -19,7 +19,6 @@ import pytest
 
 from nnunet_nacl.case.record import CaseRecord, read_record, table
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.nnunet.measuring import Watch, measured
 from tests.processes import children, full_disk, is_alive, run_warm
@@ -32,21 +31,6 @@ CASES = ["case_00", "case_01"]
 @pytest.fixture
 def model(make_validated):
     return make_validated(cases=2)
-
-
-def test_files_that_were_moved_copied_or_touched_are_the_same(model):
-    measured(model.validation())
-    for path in model.validation().glob("case_*"):
-        os.utime(path, (1, 1))
-    references = model.root / "elsewhere"
-    shutil.copytree(model.references, references, copy_function=shutil.copyfile)
-    moved = model.validation().rename(model.folder / "predictions")
-    watch = Watch(moved)
-    found = measured(PredictionFolder.open(moved, references))
-    assert not watch.new() and list(found) == CASES
-    places = {name: file["path"] for name, file in found["case_00"].key["files"].items()}  # where they lie now
-    assert places["reference"] == str(references / "case_00.nii.gz")
-    assert places["probabilities"] == str(moved / "case_00.npz")
 
 
 def test_another_truth_of_equal_size_and_time_is_another_truth(model):
