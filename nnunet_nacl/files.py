@@ -55,16 +55,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
 
-    Missing folders are made. The temporary name has the ``ending``, by which libraries choose a format. UserError where
-    the block raised OSError, such as no space; nothing is left behind, whatever it raised.
+    Missing folders are made. UserError where the block raised OSError, such as no space; nothing is left behind,
+    whatever it raised.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_name(path.parent, ending) as temporary:
+        with temporary_name(path.parent) as temporary:
             yield temporary
             os.replace(temporary, path)
     except OSError as error:
@@ -72,9 +72,9 @@ def replacing(path: Path, *, ending: str = "") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
+def temporary_name(folder: Path) -> Iterator[Path]:
     """A name for a file or folder, removed at the block's end; a lock keeps :func:`remove_leftovers` off until then."""
-    path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}{ending}"
+    path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}"
     with locked(_lock_of(path)):
         try:
             yield path

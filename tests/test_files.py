@@ -29,17 +29,17 @@ from tests.processes import run_warm
 
 
 def be_killed(folder: Path) -> None:
-    with replacing(folder / "image.nii.gz", ending=".nii.gz") as name:
+    with replacing(folder / "image.nii.gz") as name:
         name.write_text("half")
-        name.with_suffix("").write_text("on the way to it")
-        name.with_suffix(".d").mkdir()
+        Path(f"{name}.nii").write_text("on the way to it")
+        Path(f"{name}.d").mkdir()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_only_what_killed_processes_left_is_removed(tmp_path):
     assert run_warm(be_killed, tmp_path, folder=tmp_path).returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 4  # and the lock
-    with temporary_name(tmp_path) as folder, replacing(tmp_path / "mine.nii.gz", ending=".nii.gz") as name:
+    with temporary_name(tmp_path) as folder, replacing(tmp_path / "mine.nii.gz") as name:
         folder.mkdir()
         name.write_text("whole")
         in_hand = {folder, name}

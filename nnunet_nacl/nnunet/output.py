@@ -96,8 +96,15 @@ def write_case(
     name, ending, reader = case.name, folder.file_ending, folder.reader
 
     def save_probabilities(work: Path) -> None:
-        if probabilities is not None:
-            _save_probabilities(work / name, probabilities, case)
+        pkl = case.saved and case.saved.with_suffix(".pkl")
+        if isinstance(probabilities, Path):
+            shutil.copyfile(probabilities, work / f"{name}.npz")
+        elif probabilities is not None:
+            np.savez_compressed(work / f"{name}.npz", probabilities=probabilities)
+        if pkl is None and probabilities is not None:
+            (work / f"{name}.pkl").write_bytes(pickle.dumps(case.properties))
+        elif pkl is not None and probabilities is not None and pkl.is_file():
+            shutil.copyfile(pkl, work / f"{name}.pkl")
         for file in (f"{name}.npz", f"{name}.pkl"):
             if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
                 (output / file).unlink(missing_ok=True)
@@ -109,21 +116,6 @@ def write_case(
     for which, values in maps.items():
         written += write_map(values, output / MAPS / name / f"{name}_{which}{ending}", reader, case.properties)
     return tuple(written)
-
-
-def _save_probabilities(path: Path, probabilities: np.ndarray | Path, case: Case) -> None:
-    """npz and pkl of a case; ``path`` has no ending."""
-    npz, pkl, saved = f"{path}.npz", f"{path}.pkl", case.saved
-    if isinstance(probabilities, Path):
-        shutil.copyfile(probabilities, npz)
-    else:
-        np.savez_compressed(npz, probabilities=probabilities)
-    if saved is None:
-        with open(pkl, "wb") as file:
-            pickle.dump(case.properties, file)
-        return
-    if (properties_file := saved.with_suffix(".pkl")).is_file():
-        shutil.copyfile(properties_file, pkl)
 
 
 class _KeepsType(np.ndarray):
