@@ -87,9 +87,9 @@ def build_wheel(source: Path, target: Path, environ: dict[str, str]) -> Path:
     return wheel
 
 
-def install_editable(environment: Environment, source: Path, libraries: Path, mode: str = "lenient") -> None:
+def install_editable(environment: Environment, source: Path, libraries: Path) -> None:
     """`pip install --editable`; the build backend comes from the running Python."""
-    arguments = ["install", "--no-deps", "--no-build-isolation", "--config-settings", f"editable_mode={mode}"]
+    arguments = ["install", "--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=lenient"]
     environment.pip(*arguments, "--editable", str(source), PYTHONPATH=str(libraries))
 
 

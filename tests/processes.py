@@ -107,15 +107,7 @@ def run_warm(
     environ: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> Ended:
-    """Calls a function in a process of its own, and waits for it.
-
-    Args:
-        function: Can be pickled; the process ends with the status that it returns or exits with.
-        arguments: Of the function.
-        folder: For what it prints, until it has ended.
-        environ: Environment variables of the process; those of this one if None.
-        timeout_s: It is killed after so many seconds.
-    """
+    """Calls a function, which can be pickled, in a process of its own; what it prints lies in ``folder`` until then."""
     with tempfile.TemporaryDirectory(prefix=".printed_", dir=folder) as printed:
         outputs = [Path(printed) / stream for stream in ("stdout", "stderr")]
         process = WARM.Process(target=_redirected, args=(function, arguments, outputs), environ=environ)

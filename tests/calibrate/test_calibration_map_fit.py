@@ -43,27 +43,20 @@ def test_a_map_from_arrays_says_how_often_it_is_right_and_is_the_same_from_its_f
 
 def test_what_does_not_fit_is_refused_and_nothing_is_calibrated_twice():
     probabilities, truths = cases(False)
-    for wrong, message in (
-        ((probabilities, truths[1:]), "one label map"),
-        ((probabilities, [truth[1:] for truth in truths]), "labels must have the shape"),
-        ((probabilities, [truth + 1 for truth in truths]), "values from 0 to 2, got"),
-        (([np.stack([np.ones(8), np.zeros(8)])] * 6, [np.zeros(8, int)] * 6), "nothing but certain background"),
+    logits, certain = [np.log(array) for array in probabilities], [np.stack([np.ones(8), np.zeros(8)])] * 6
+    for arrays, labels, given, message in (
+        (probabilities, truths[1:], {}, "one label map"),
+        (probabilities, [truth[1:] for truth in truths], {}, "labels must have the shape"),
+        (probabilities, [truth + 1 for truth in truths], {}, "values from 0 to 2, got"),
+        (certain, [np.zeros(8, int)] * 6, {}, "nothing but certain background"),
+        (logits, truths, {}, "look like logits: apply softmax"),
+        (probabilities, truths, {"names": ["a"]}, "names one for each structure; got 3 channels and 1 names"),
+        (probabilities, truths, {"form": "vector"}, "the form must be auto, .* got 'vector'"),
+        (probabilities[:4], truths[:4], {}, "4 cases are too few"),
+        (probabilities, truths, {"groups": ["p"] * 6}, "one patient"),
     ):
         with pytest.raises(ValueError, match=message):
-            CalibrationMap.fit(*wrong)
-    logits = [np.log(array) for array in probabilities]
-    with pytest.raises(ValueError, match="look like logits: apply softmax"):
-        CalibrationMap.fit(logits, truths)
-    for given, message in (
-        ({"names": ["a"]}, "names one for each structure; got 3 channels and 1 names"),
-        ({"form": "vector"}, "the form must be auto, .* got 'vector'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            CalibrationMap.fit(probabilities, truths, **given)
-    with pytest.raises(ValueError, match="4 cases are too few"):
-        CalibrationMap.fit(probabilities[:4], truths[:4])
-    with pytest.raises(ValueError, match="one patient"):
-        CalibrationMap.fit(probabilities, truths, groups=["p"] * 6)
+            CalibrationMap.fit(arrays, labels, **given)
     made = CalibrationMap.fit(probabilities, truths, form="temperature")
     once = made.transform(Probabilities(probabilities[0], calibrated=False))
     with pytest.raises(ValueError, match="calibrated already"):

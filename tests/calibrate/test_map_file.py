@@ -6,15 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import check_networks, read_map
-from nnunet_nacl.calibrate.map_parts import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.nnunet.untrained import calibrate, make_model
 from tests.numbers.models import map_to_json
@@ -23,6 +19,9 @@ STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
     "temperature": LogOddsMap([0.5, 0.5], [0, 0]),
     "conditional": LogOddsMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
+    "mixed": LogOddsMap(  # a label and a structure that differ from the others
+        [[[1, 0.5, 1e-9], [0, 2, 0]], *[[[1, 0.5, 1e-9], [-0.5, 3, 0.25]]] * 2], [[0, 0], [0, 1], [0, 0]]
+    ),
     "matrix": LogOddsMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
 }
 
@@ -52,22 +51,6 @@ def test_a_map_comes_back_by_its_form(write):
     assert read_map(path, STRUCTURES, True).regions
 
 
-@pytest.mark.parametrize("regions", [False, True])
-@given(data=st.data())
-def test_rows_hold_what_differs_by_label(regions, data):
-    """Any table of coefficients comes back to the bit."""
-    labels, columns = (2, 2) if regions else (4, 4)
-    numbers = st.sampled_from([0.0, 0.25, -0.5, 1e-9])
-    more = data.draw(hnp.arrays(float, (labels, 3, columns), elements=numbers))
-    own = data.draw(hnp.arrays(float, (labels, 3), elements=st.sampled_from([1.25, 1.25, 2.0])))
-    slopes = np.abs(more) if regions else more
-    for structure in range(3):
-        slopes[:, structure, 0 if regions else structure] = own[:, structure]
-    calibration = LogOddsMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
-    stored = decode(StoredMap, json.loads(json.dumps(stored_map(calibration))), "map")
-    np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())
-
-
 def tables(slopes) -> dict:
     return {"conditional": {"slopes": slopes, "offsets": np.zeros(np.shape(slopes)).tolist()}}
 
@@ -77,7 +60,11 @@ def tables(slopes) -> dict:
     [
         ({"schema_version": 5}, {}, "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$"),
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
-        ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional, matrix; calibrate again"),
+        (
+            {},
+            {"form": "shift"},
+            "no map of the form shift, but temperature, conditional, mixed, matrix; calibrate again",
+        ),
         ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
         ({"maps": tables([["a", "b"]] * 3)}, {}, "alibrate again"),
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),

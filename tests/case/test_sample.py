@@ -30,17 +30,13 @@ def draw(voxels: Voxels, **options) -> Sample:
     return draw_sample(SavedProbabilities(probs, voxels.regions), codes, **options)
 
 
-def of_classes(odds, target) -> Voxels:
-    odds = torch.from_numpy(np.asarray(odds, np.float32))
-    return Voxels(odds, chosen(odds, False), torch.from_numpy(target))
-
-
 def test_a_rare_label_is_drawn_whole_however_certain_the_network_was():
     odds = np.full((2, 50_000), -9.0)
     odds[1, 7:50_000:2000] = 9  # as certain of the second structure as of the background elsewhere
     target = np.where(odds[1] > 0, 2, 0)
     target[:3] = 1  # three errors
-    sample = draw(of_classes(odds, target), limit_bytes=20_000)
+    odds = torch.from_numpy(odds.astype(np.float32))
+    sample = draw(Voxels(odds, chosen(odds, False), torch.from_numpy(target)), limit_bytes=20_000)
     for is_rare in (sample.label == 2, sample.target == 1):
         assert (sample.weights[is_rare] == 1).all()
     assert (sample.label == 2).sum() == 25 and (sample.target == 1).sum() == 3

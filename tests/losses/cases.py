@@ -95,11 +95,7 @@ IGNORE = 7
 def problem(
     label_space: str, spatial: tuple[int, ...], seed: int = 0, *, batch: int = 2, channels: int = 3, scale: float = 2.0
 ) -> tuple[torch.Tensor, torch.Tensor, dict]:
-    """Random float64 logits, a target as nnU-Net passes it, and the arguments that name the label space.
-
-    Args:
-        label_space: one of LABEL_SPACES; about a third of the voxels are ignored where it has an ignore label.
-    """
+    """Random float64 logits, a target of which a third may be ignored, and the arguments that name the label space."""
     random = np.random.default_rng(seed)
     logits = torch.from_numpy(random.normal(0, scale, (batch, channels, *spatial)))
     labels = random.integers(0, channels, (batch, 1, *spatial))

@@ -15,8 +15,6 @@ from tests.losses.cases import value_and_gradient
 
 AUTHORS_MEAN = {"prior": "mean", "padding": "background"}
 AUTHORS_GAUSSIAN = {"prior": "svls", "sigma": 1.0, "padding": "replicate"}  # "gaussian" in their words
-AUTHORS_PRIORS = {"tau_mean": AUTHORS_MEAN, "tau_gaussian": AUTHORS_GAUSSIAN}
-
 # key -> name of the function, settings, inputs
 AUTHORS_LOSSES = {
     "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
@@ -54,13 +52,6 @@ def test_loss_and_gradient(key, dtype):
     value, gradient = value_and_gradient(getattr(losses, name), logits, target, **settings)
     np.testing.assert_allclose(value, outputs[f"{key}/loss"], atol=2e-6, rtol=0)
     np.testing.assert_allclose(gradient, outputs[f"{key}/grad"], atol=1e-8, rtol=0)
-
-
-@pytest.mark.parametrize("key", AUTHORS_PRIORS)
-def test_neighborhood_proportions(key):
-    outputs = load_outputs()
-    tau = losses.neighborhood_proportions(torch.from_numpy(outputs["labels_2d"]), 4, **AUTHORS_PRIORS[key])
-    np.testing.assert_allclose(tau, outputs[key], atol=5e-7, rtol=0)
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2"])

@@ -196,14 +196,7 @@ def _read(logits, target, ignore_label, regions):
 def _evaluate(
     logits, target, term, *settings, region_term=None, ignore_label=None, regions=False, soften=None, neighborhood=None
 ):
-    """One loss in either label space.
-
-    Args:
-        term: term(logits, hard labels[, tau], *settings) for rows of voxels.
-        region_term: The same of one region, where it is not the term of two classes.
-        soften: hard labels and number of classes -> soft labels, where the loss takes these.
-        neighborhood: settings of the proportions where the loss needs tau.
-    """
+    """One loss in either label space: the mean of term(logits, hard or softened labels[, tau], *settings) of voxels."""
     logits, num_channels = np.asarray(logits, float), logits.shape[1]
     labels, membership, valid = _read(logits, target, ignore_label, regions)
     soften = soften or (lambda hard, num_classes: hard)

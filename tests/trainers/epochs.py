@@ -1,18 +1,20 @@
-"""Trainers that go through real epochs of nnU-Net's own loop, on batches made here, with a network of two layers."""
+"""Trainers that go through real epochs of nnU-Net, on batches and preprocessed cases made here, with small networks."""
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from nnunet_nacl_trainers import get_trainer
-from tests.trainers.plans import dataset_json, make_plans
+from tests.trainers.plans import DATASET, dataset_json, make_plans
 
 IGNORE = 3
 
@@ -102,3 +104,37 @@ def observed(trainer, validation: Sequence[dict]) -> tuple[np.ndarray, np.ndarra
         return logits, target[0], target[0] != IGNORE
     valid = ~target[2] if len(target) == 3 else np.ones(target.shape[1], dtype=bool)
     return logits, target[:2], valid
+
+
+TRAINING, VALIDATION = ("case_0", "case_1", "case_2"), ("case_3", "case_4")
+
+
+def write_segmentations(folder: Path, label_space: str) -> np.ndarray:
+    """Cases whose chunks do not divide their shapes, those for validation with one label; labels of the training's."""
+    dataset = folder / "preprocessed" / DATASET
+    rng = np.random.default_rng(0)
+    labels = (-1, 0, 1, 2, 3) if "ignore" in label_space else (-1, 0, 1, 2)
+    share = 0.3 ** np.arange(len(labels))
+    voxels = []
+    for number, case in enumerate(TRAINING + VALIDATION):
+        segmentation = rng.choice(labels, (1, 3, 21 + number, 18), p=share / share.sum()).astype(np.int16)
+        if case in VALIDATION:
+            segmentation[:] = 2
+        else:
+            voxels.append(segmentation.ravel())
+        grid = {"chunks": (1, 2, 16, 16), "blocks": (1, 1, 8, 16)}
+        path = dataset / "nnUNetPlans_2d" / case
+        for empty in path.parent.glob(f"{case}*.b2nd"):
+            empty.unlink()
+        nnUNetDatasetBlosc2.save_case(segmentation.astype(np.float32), segmentation, {}, str(path), **grid)
+    (dataset / "splits_final.json").write_text(json.dumps([{"train": list(TRAINING), "val": list(VALIDATION)}]))
+    (dataset / "dataset_fingerprint.json").write_text("{}")
+    return np.concatenate(voxels)
+
+
+def start(trainer) -> None:
+    """What nnU-Net does before the first iteration, but for the batches that it prepares."""
+    trainer.get_dataloaders = lambda: (None, None)
+    trainer.plot_network_architecture = lambda: None
+    trainer.on_train_start()
+    trainer.logger.plot_progress_png = lambda folder: None

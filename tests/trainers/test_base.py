@@ -1,9 +1,12 @@
-"""Schedules, optimisers, checkpoints and splits as the name says, and nnU-Net's own wherever it says nothing."""
+"""The classes behind the names; schedules, checkpoints and splits as the name says, else nnU-Net's own."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
+from nnunet_nacl.training.grammar import parse
+from nnunet_nacl.training.lookup import registered_trainers
+from nnunet_nacl_trainers import NAMED_TRAINERS, get_trainer
 from tests.trainers.plans import DATASET
 
 STOCK_SETTINGS = "num_epochs num_iterations_per_epoch num_val_iterations_per_epoch initial_lr weight_decay save_every "
@@ -146,3 +152,30 @@ def test_a_seed_fixes_the_batches_of_each_rank_and_start(make_trainer, monkeypat
     others = [draws("CE_seed1"), draws("CE_seed2"), draws("CE_seed1", rank=1), draws("CE_seed1", epoch=1)]
     drawn = [number for numbers in [*others, draws("CE"), draws("CE")] for number in numbers]
     assert len(set(drawn)) == 18
+
+
+ON_DEMAND = (
+    "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
+    "nnUNetTrainerDiceCE_40epochs_50iters_adam",
+)
+EVERY_NAME = [*NAMED_TRAINERS, *ON_DEMAND]
+
+
+def test_each_of_them_is_an_entry_point() -> None:
+    ours = {trainer.name: trainer for trainer in registered_trainers() if trainer.is_ours}
+    assert set(ours) == set(NAMED_TRAINERS)
+    assert all(trainer.load() is get_trainer(name) for name, trainer in ours.items())
+    assert all(get_trainer(name).variant == parse(name) for name in EVERY_NAME)
+
+
+def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:
+    code = (
+        "import pickle, sys; found = pickle.loads(sys.stdin.buffer.read())\n"
+        "import nnunet_nacl_trainers; assert all(one is getattr(nnunet_nacl_trainers, one.__name__) for one in found)\n"
+        "sys.stdout.buffer.write(pickle.dumps([(t.__name__, t.__mro__[1].__name__, t.variant) for t in found]))"
+    )
+    trainers = [get_trainer(name) for name in EVERY_NAME]
+    process = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(trainers), stdout=subprocess.PIPE, check=True
+    )
+    assert pickle.loads(process.stdout) == [(t.__name__, t.__mro__[1].__name__, t.variant) for t in trainers]

@@ -19,9 +19,8 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_nacl_trainers import recording
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
-from tests.trainers.epochs import construct, make_batch, prepare, run_epoch
+from tests.trainers.epochs import construct, make_batch, prepare, run_epoch, start, write_segmentations
 from tests.trainers.plans import DATASET
-from tests.trainers.segmentations import start, write_segmentations
 
 pytestmark = pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from nnunet_nacl_trainers.frequency_start import biases_at, class_layers
 from tests.numbers.models import make_network
-from tests.trainers.epochs import TinyNetwork, log_of, make_batch, run_epoch
+from tests.trainers.epochs import TinyNetwork, log_of, make_batch, run_epoch, start, write_segmentations
 from tests.trainers.plans import LABEL_SPACES
-from tests.trainers.segmentations import start, write_segmentations
 
 HEADS = [f"decoder.seg_layers.{index}" for index in range(3)]
 

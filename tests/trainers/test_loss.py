@@ -35,25 +35,15 @@ def gradient(loss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return logits.grad
 
 
-@pytest.fixture
-def stock_dice(make_loss):
-    """nnU-Net's own compound loss without its cross-entropy."""
-
-    def make(label_space: str, **kwargs):
-        stock = make_loss("nnUNetTrainer", label_space, **kwargs).loss
-        stock.weight_ce = 0
-        return stock
-
-    return make
-
-
 @pytest.mark.parametrize("num_axes", [2, 3])
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(make_loss, stock_dice, label_space: str, num_axes: int) -> None:
+def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(make_loss, label_space: str, num_axes: int) -> None:
     logits, target = batch(label_space, (6, 5, 4)[:num_axes], seed=1)
     loss = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss
     voxelwise = nacl(logits, target, kernel_size=3, **keywords(label_space))
-    dice = stock_dice(label_space, num_axes=num_axes)(logits, target)
+    stock = make_loss("nnUNetTrainer", label_space, num_axes=num_axes).loss
+    stock.weight_ce = 0
+    dice = stock(logits, target)
     assert -1 < dice < -0.1
     for weight in (1.0, 0.25, 0.0):
         loss.weight_dice = weight

@@ -117,19 +117,11 @@ def run(*words) -> None:
     assert main([*map(str, words), *model]) == 0
 
 
-def calibrate(*arguments) -> None:
-    run("calibrate", *arguments)
-
-
-def evaluate(*arguments) -> None:
-    run("evaluate", "--predict", *arguments)
-
-
 def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_cases, capsys):
     trainer = validator("regions", name="nnUNetTrainer")
     fold = Path(trainer.output_folder)
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
-    evaluate()
+    run("evaluate", "--predict")
     folder = fold / "validation_checkpoint_final"
     assert len(predicted_cases) == len(CASES) and not (fold / "validation").exists()
     assert not list(folder.glob("*.npz"))
@@ -142,11 +134,11 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
         assert (folder / name).read_bytes() == (fold / "validation" / name).read_bytes()
 
     predicted_cases.clear()
-    evaluate()
+    run("evaluate", "--predict")
     assert not predicted_cases and (folder / "calibration.json").read_bytes() == found
     for name in ("records/case_3.npz", "case_4.nii.gz", "case_1.nii.gz", "records/case_1.npz"):  # as kills leave it
         (folder / name).unlink()
-    evaluate()
+    run("evaluate", "--predict")
     assert len(predicted_cases) == 3
     assert json.loads((folder / "calibration.json").read_text())["calibration"] == json.loads(found)["calibration"]
 
@@ -156,7 +148,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     fold = Path(trainer.output_folder)
     checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
     trainer.save_checkpoint(str(checkpoint))
-    calibrate("-step_size", 1)
+    run("calibrate", "-step_size", 1)
     said = "folds 0: there are neither probabilities nor records of this version by checkpoint_final.pth"
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
@@ -166,16 +158,16 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     assert not list(fold.glob("validation*/*.npz"))
 
     predicted_cases.clear()
-    calibrate("-step_size", 1)
+    run("calibrate", "-step_size", 1)
     assert not predicted_cases and said not in capsys.readouterr().err
     (place / "records" / "case_3.npz").unlink()
-    calibrate("-step_size", 1)
+    run("calibrate", "-step_size", 1)
     assert len(predicted_cases) == 1
     predicted_cases.clear()
     with torch.no_grad():
         next(trainer.network.parameters()).mul_(1.5)
     trainer.save_checkpoint(str(checkpoint))  # trained again: what was predicted is another network's
-    calibrate("-step_size", 1)
+    run("calibrate", "-step_size", 1)
     assert len(predicted_cases) == len(CASES)
 
 
@@ -186,16 +178,16 @@ def test_a_lost_case_is_named_and_another_checkpoint_is_never_taken_for_it(valid
     module.nnUNetTrainer.perform_actual_validation(trainer, True)
     lost = fold / "validation" / "case_3.npz"
     predicted_cases.clear()
-    calibrate()
+    run("calibrate")
     for path in (lost, lost.parent / "records" / lost.name):
         path.unlink()
     with pytest.raises(AssertionError):  # too few are left
-        calibrate()
+        run("calibrate")
     assert f"case_3: {lost} is missing; predict these cases again" in capsys.readouterr().err and not predicted_cases
 
     predicted_cases.clear()
     trainer.save_checkpoint(str(fold / "checkpoint_best.pth"))
-    calibrate("-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
+    run("calibrate", "-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
     assert len(predicted_cases) == len(CASES) and (fold / "validation_checkpoint_best" / "case_3.nii.gz").is_file()
-    calibrate("-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
+    run("calibrate", "-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
     assert len(predicted_cases) == len(CASES)

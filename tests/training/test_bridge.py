@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
-
-from nnunet_nacl.training import bridge_folder
-from tests.environments import Environment
-
-pytest.importorskip("nnunetv2", reason="needs nnU-Net")
-
-import importlib.util
 from types import ModuleType
 
 import pytest
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find  # noqa: E402
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 
-from nnunet_nacl.training import lookup
+from nnunet_nacl.training import bridge_folder, lookup
+from tests.environments import Environment
 
 TRAINER_MODULE = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
