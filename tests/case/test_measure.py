@@ -158,7 +158,7 @@ def test_the_same_probabilities_saved_differently(make_validated, how):
     model = make_validated(cases=1)
     before = scores(measured(model.validation(), keep=False).values())
     path = model.validation() / "case_00.npz"
-    np.savez_compressed(path, **SAVED[how](np.load(path)["probabilities"]))
+    np.savez(path, **SAVED[how](np.load(path)["probabilities"]))
     after = scores(measured(model.validation(), keep=False).values())
     np.testing.assert_allclose(after, before, atol=2e-2 if how == "half" else 1e-7)
 
