@@ -216,11 +216,7 @@ class CalibrationMap:
             part: MapPart([case for case, its in zip(cases, parts) if its == part], stored_map(fitted))
             for part, fitted in chosen.part_maps.items()
         }
-        fitted = Fitted(
-            groups=dict(patients or {}),
-            forms=[fit.score for fit in tried],
-            cross_fit=of_parts,
-        )
+        fitted = Fitted(dict(patients or {}), [fit.score for fit in tried], of_parts)
         maps, by = {name: fit.map for name, fit in fits.items()}, f"nnunet_nacl {nnunet_nacl.__version__}"
         further: dict[str, Any] = {"generated_by": by, "fitted": fitted, "origin": Origin(scope=SCOPE)}
         made = cls.of_maps(maps, chosen.score.form, structures, **further)

@@ -54,20 +54,14 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
         )
 
 
-def read_map(
-    path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
-) -> LogOddsMap:
-    """The map of a form in a file, None for the one in use, for predictions of structures, by nnU-Net's key, in order.
-
-    UserError where :meth:`CalibrationMap.load` raises it, the map is of other structures, or there is none such.
-    """
-    record = CalibrationMap.load(path)
-    there, here = _listed(record.names, record.regions), _listed(structures, regions)
+def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None:
+    """UserError if the map in a file is of other structures than predictions, or of these in another order."""
+    there, here = (
+        f"{'regions' if side.regions else 'classes'} {', '.join(f'{key} {name}' for key, name in structures.items())}"
+        for side, structures in ((record, record.names), (labels, labels.structures))
+    )
     if there != here:
         raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
-    if (asked := form or record.form) not in record.maps:
-        raise UserError(f"{path} has no map of the form {asked}, but {', '.join(record.maps)}; calibrate again.")
-    return record.calibration(form)
 
 
 def map_of_folds(
@@ -84,12 +78,13 @@ def map_of_folds(
     record = CalibrationMap.load(path)
     try:
         check_networks(path, record, networks)
+        check_structures(path, record, labels)
         form = "given" if "given" in record.maps else record.form
         if record.quality is None or record.learned is None or record.origin.inference not in ({}, inference):
             return None
         if form != "given" and record.learned.as_deployed:  # of own cases
             return None
-        return read_map(path, labels.structures, labels.regions, form), record.quality
+        return record.calibration(form), record.quality
     except UserError:
         return None
 
@@ -123,7 +118,3 @@ def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
     return set(CalibrationMap.load(path).fitted.part_of) if path else set()
-
-
-def _listed(structures: Mapping[str, str], regions: bool) -> str:
-    return f"{'regions' if regions else 'classes'} " + ", ".join(f"{key} {name}" for key, name in structures.items())

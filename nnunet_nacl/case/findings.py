@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import NonNegativeInt
 from scipy import ndimage
 
@@ -15,7 +16,7 @@ from nnunet_nacl.case.case import Case, Labels
 from nnunet_nacl.case.geometry import Geometry
 from nnunet_nacl.case.probabilities import Box, common_box
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import CsvColumn, to_csv_text
+from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.json_types import Number, Share, Size
 from nnunet_nacl.numbers.overlap import bounding_box
 
@@ -40,15 +41,9 @@ FINDING_COLUMNS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One connected component of one structure; voxels that touch at a corner are connected.
+    """One connected component of one structure, see :data:`FINDING_COLUMNS`.
 
-    Attributes:
-        voxels: How many it has.
-        volume: In the case's unit.
-        centre_mm: (x, y, z), in 2D (x, y): mean of its voxels' centres, x to the left, y to the back, z to the head, as
-            in DICOM and SimpleITK. Of images without coordinates, index times spacing.
-        mean_probability: Of the structure, over its voxels; calibrated where the case is.
-        max_probability: The largest there.
+    ``centre_mm`` is (x, y, z), in 2D (x, y); of images without coordinates it is the index times the spacing.
     """
 
     voxels: NonNegativeInt
@@ -136,17 +131,15 @@ def _in_space(centre: np.ndarray, geometry: Geometry) -> tuple[float, ...]:
     return tuple((affine[:-1, :-1] @ index + affine[:-1, -1]).tolist())
 
 
-def findings_csv_text(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> str:
-    """findings.csv: one row a finding, cases in the order given; a cell is empty where a number is not defined."""
+def findings_table(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> pd.DataFrame:
+    """findings.csv: one row a finding, cases in the order given."""
     size, length = "volume" if unit == "ml" else "area", "pixels" if unit == "pixels" else "mm"
     header = [column.name.format(size=size, unit=unit, length=length) for column in FINDING_COLUMNS]
     rows = [
-        [case, structure.name, number]
-        + [float(f"{value:.6g}") for value in (one.volume, *[*one.centre_mm, math.nan][:3])]
-        + [float(f"{value:.6g}") for value in (one.mean_probability, one.max_probability)]
-        + [one.voxels]
+        (case, structure.name, number, one.volume, *[*one.centre_mm, math.nan][:3])
+        + (one.mean_probability, one.max_probability, one.voxels)
         for case, structures in cases.items()
         for structure in structures
         for number, one in enumerate(structure.found, 1)
     ]
-    return to_csv_text(header, rows)
+    return pd.DataFrame(rows, columns=header)

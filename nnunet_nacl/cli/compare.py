@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     }
 
     def method(flag: str, text: str) -> dict[str, Any]:  # both in one list, which keeps their order
-        return {**several, "dest": "entries", "default": [], "type": partial(lambda *pair: pair, flag), "help": text}
+        return {**several, "dest": "methods", "default": [], "type": partial(lambda *pair: pair, flag), "help": text}
 
     several: dict[str, Any] = {"nargs": "+", "action": "extend"}
     changes: dict[str, Any] = {
@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     from nnunet_nacl.compare.comparison import ALPHA
     from nnunet_nacl.compare.dataset import align, locate
-    from nnunet_nacl.compare.entries import Options, read_entries
     from nnunet_nacl.compare.figures import write_figures
+    from nnunet_nacl.compare.methods import Options, read_methods
     from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, make_page, write_comparison
     from nnunet_nacl.compare.tables import WITHOUT_BAD, comparison_tables, write_tables
 
     _check(args)
-    entries, folder = read_entries(args.entries, args.unranked or ()), Path(args.o)
+    methods, folder = read_methods(args.methods, args.unranked or ()), Path(args.o)
     options = Options(
         plans=args.p,
         configuration=args.c or "",
@@ -79,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
         groups=args.groups,
         num_processes=number_of_processes(args.np),
     )
-    located = {found.name: found for found in (locate(dataset, entries, options) for dataset in args.d or [None])}
+    located = {found.name: found for found in (locate(dataset, methods, options) for dataset in args.d or [None])}
     if len(located) < len(args.d or ()):
         raise UserError(f"-d names one of {', '.join(located)} twice; name each data set once.")
     check_output_folder(folder)
-    ready = [replace(one, bad=bad_of(args, one.entries[0].first.labels.structures)) for one in located.values()]
+    ready = [replace(one, bad=bad_of(args, one.methods[0].first.labels.structures)) for one in located.values()]
     comparisons = [align(one) for one in ready]
     notes = [note for comparison in comparisons for note in comparison.notes]
     tables = comparison_tables(comparisons)
@@ -111,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.calibrate.workflow import read_groups
 
-    flags, folds = {flag for flag, _ in args.entries}, args.f or ()
+    flags, folds = {flag for flag, _ in args.methods}, args.f or ()
     if "-tr" in flags and not (args.d and args.c):
         raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
     if "-i" in flags and args.d and len(args.d) > 1:

@@ -12,9 +12,8 @@ import pandas as pd
 
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
 from nnunet_nacl.case.record import CaseRecord, scores, table
-from nnunet_nacl.compare.entries import Entry, Options
+from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
-from nnunet_nacl.numbers.learned_quality import DICE
 from nnunet_nacl.numbers.statistics import PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
@@ -65,11 +64,6 @@ class Promises(NamedTuple):
     table: pd.DataFrame  # a row for each case and structure; intervals of predicted Dice where other cases taught them
     caveats: Sequence[str] = ()  # what must be said beside the intervals
 
-    @property
-    def has_intervals(self) -> bool:
-        """Whether other cases taught how far predicted Dice is off."""
-        return DICE[1] in self.table
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -78,24 +72,24 @@ class Comparison:
     name: str  # nnU-Net's, of the data set
     folds: Sequence[str]  # of the models; empty where only folders are compared
     options: Options = Options()
-    entries: Sequence[Entry] = ()  # with their folders
+    methods: Sequence[Method] = ()  # with their folders
     notes: Sequence[str] = ()  # sentences for every output
     bad: Mapping[str, float] | None = None  # the Dice below which a case is bad, by nnU-Net's key
     regions: bool = False  # whether the heads are sigmoid regions
     structures: Mapping[str, str] = field(default_factory=dict)  # names by nnU-Net's key
     settings: EvaluationSettings = EvaluationSettings()
-    records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)  # by entry, of the cases that all have
+    records: Mapping[str, list[CaseRecord]] = field(default_factory=dict)  # by method, of the cases that all have
     patients: Mapping[str, str] = field(default_factory=dict)  # by case; empty where each case is its own
-    promises: Mapping[str, Promises] = field(default_factory=dict)  # by entry
+    promises: Mapping[str, Promises] = field(default_factory=dict)  # by method
 
     @property
     def labels(self) -> dict[str, str]:
-        """Label of each entry by name."""
-        return {entry.name: entry.label for entry in self.entries}
+        """Label of each method by name."""
+        return {method.name: method.label for method in self.methods}
 
     @property
     def cases(self) -> list[str]:
-        """Names of the cases that all entries have, in the order of the records."""
+        """Names of the cases that all methods have, in the order of the records."""
         return [record.case for record in next(iter(self.records.values()), ())]
 
     @property
@@ -137,34 +131,36 @@ class Comparison:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each entry, case and structure, see :func:`nnunet_nacl.case.record.table`."""
+        """A row for each method, case and structure, see :func:`nnunet_nacl.case.record.table`."""
         parts = {name: table(records) for name, records in self.records.items()}
-        return pd.concat(parts, names=["entry"]).reset_index("entry").reset_index(drop=True)
+        return pd.concat(parts, names=["method"]).reset_index("method").reset_index(drop=True)
 
     @cached_property
     def values(self) -> pd.DataFrame:
-        """A row a case, and of each column and entry (``[column][name]``) its value; NaN where it is not defined.
+        """A row a case, and of each column and method (``[column][name]``) its value; NaN where it is not defined.
 
         ``Dice`` and ``HD95_mm`` of all structures are the mean over those of the case that are defined. A structure
-        that one entry missed has a Dice of 0 but no distance, and those that are hard to find have the largest: without
+        that one method missed has a Dice of 0 but no distance, and those hard to find have the largest: without
         it, whoever misses it would look closer than whoever finds it. So its distance counts for none.
         """
-        rows = self.table.set_index(["case", "entry", "key"])[list(OVERLAP)]
+        rows = self.table.set_index(["case", "method", "key"])[list(OVERLAP)]
         for_all = rows["HD95_mm"].groupby(["case", "key"]).transform("count") == len(self.records)
-        means = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all)).groupby(["case", "entry"]).agg(nanmean)
+        means = rows.assign(HD95_mm=rows["HD95_mm"].where(for_all)).groupby(["case", "method"]).agg(nanmean)
         by_structure = rows.unstack("key")
         by_structure.columns = [":".join(pair) for pair in by_structure.columns]
-        of_masks = pd.concat({name: scores(records) for name, records in self.records.items()}, names=["entry", "case"])
+        of_masks = pd.concat(
+            {name: scores(records) for name, records in self.records.items()}, names=["method", "case"]
+        )
         joined = pd.concat([means, by_structure, of_masks.swaplevel()], axis=1)
         wanted = pd.MultiIndex.from_product([self.columns, self.records])
-        return joined[list(self.columns)].unstack("entry").reindex(self.cases, columns=wanted)
+        return joined[list(self.columns)].unstack("method").reindex(self.cases, columns=wanted)
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """What tables show: a row an entry, a column for each id.
+        """What tables show: a row a method, a column for each id.
 
         For all structures together it is nnU-Net's foreground mean, the mean of structures' means: of those that have a
-        value in some case of every entry.
+        value in some case of every method.
         """
         result = self.values.mean().unstack(0).loc[list(self.records), list(self.columns)]
         for metric in OVERLAP:
@@ -173,14 +169,14 @@ class Comparison:
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
-        """Every tested difference to the first entry, in the order of the columns, as comparison.json has them.
+        """Every tested difference to the first method, in the order of the columns, as comparison.json has them.
 
         ``p_holm`` is p after Holm's correction over the family, NaN where no test was made. ``verdict``: ``better`` or
         ``worse`` where it is below 0.05, ``mixed`` where the mean difference then points the other way than the ranks,
         that is than most cases do; else ``none``; ``untested`` with too few cases.
         """
-        reference, rows = self.entries[0].name, []
-        tested = [entry.name for entry in self.entries[1:] if entry.ranked]
+        reference, rows = self.methods[0].name, []
+        tested = [method.name for method in self.methods[1:] if method.ranked]
         for column_id, column in self.columns.items():
             if not column.family or (column.structure and len(self.structures) == 1):
                 continue  # a single structure is the mean as well

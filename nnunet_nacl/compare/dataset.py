@@ -15,7 +15,7 @@ from nnunet_nacl.case.case import EvaluationSettings, Labels
 from nnunet_nacl.case.measure import under
 from nnunet_nacl.case.record import RECORDS
 from nnunet_nacl.compare.comparison import Comparison, Promises
-from nnunet_nacl.compare.entries import Entry, Options
+from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import places
@@ -28,41 +28,41 @@ from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST
 from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 
 
-def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Comparison:
+def locate(dataset: str | None, methods: Sequence[Method], options: Options) -> Comparison:
     """Find the models' folds and the folders on a data set, a name or number; nothing is measured.
 
     UserError where something is missing, belongs to another data set, or has cases on which its networks were trained.
     """
     name, folds, notes, models = "", list[str](), list[str](), dict[str, Path]()
-    if chosen := [entry for entry in entries if entry.is_model]:
+    if chosen := [method for method in methods if method.is_model]:
         name, models, notes = _find_models(dataset or "", chosen, options)
         folds, left_out = common_folds(name, models, options)
         notes += left_out
     else:
         options = replace(options, plans="", configuration="")
-    entries = [
-        _of_model(entry, models[entry.name], name, folds) if entry.is_model else _of_folder(entry, options)
-        for entry in entries
+    methods = [
+        _of_model(method, models[method.name], name, folds) if method.is_model else _of_folder(method, options)
+        for method in methods
     ]
-    for entry in entries:
-        notes += check_training_cases(entry, options.allow_training_cases)
+    for method in methods:
+        notes += check_training_cases(method, options.allow_training_cases)
     if not name:
-        named = (entry.first.plans.get("dataset_name") for entry in entries)
+        named = (method.first.plans.get("dataset_name") for method in methods)
         name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
-    return Comparison(name, tuple(folds), options, entries, notes)
+    return Comparison(name, tuple(folds), options, methods, notes)
 
 
-def _find_models(dataset: str, entries: Sequence[Entry], options: Options) -> tuple[str, dict[str, Path], list[str]]:
+def _find_models(dataset: str, methods: Sequence[Method], options: Options) -> tuple[str, dict[str, Path], list[str]]:
     """The data set's full name, each trainer's model folder, and a note on each that is of another configuration."""
     chosen = options.plans, options.configuration
-    models = {e.name: e.path or places.model_folder(dataset, e.trainer or "", *chosen) for e in entries}
+    models = {e.name: e.path or places.model_folder(dataset, e.trainer or "", *chosen) for e in methods}
     notes = []
-    for entry in entries:
-        _, plans, configuration = models[entry.name].resolve().name.split("__")
-        if entry.path is not None and (plans, configuration) != chosen:
-            notes.append(f"{entry.label} is a model of {configuration}, {plans}.")
-    by_name = [models[entry.name].parent.name for entry in entries if entry.path is None]
-    name = by_name[0] if by_name else models[entries[0].name].resolve().parent.name
+    for method in methods:
+        _, plans, configuration = models[method.name].resolve().name.split("__")
+        if method.path is not None and (plans, configuration) != chosen:
+            notes.append(f"{method.label} is a model of {configuration}, {plans}.")
+    by_name = [models[method.name].parent.name for method in methods if method.path is None]
+    name = by_name[0] if by_name else models[methods[0].name].resolve().parent.name
     if not by_name and dataset != name and not name.startswith(f"Dataset{dataset.zfill(3)}_"):
         raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
     return name, models, notes
@@ -101,23 +101,23 @@ def _folds_of(model: Path) -> list[str]:
     return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
 
-def _of_model(entry: Entry, model: Path, dataset: str, folds: Sequence[str]) -> Entry:
+def _of_model(method: Method, model: Path, dataset: str, folds: Sequence[str]) -> Method:
     """The validation cases of a model's folds; UserError where it is of another data set, or has no maps for them."""
-    entry = replace(entry, folders=find_fold_folders(model, folds))
-    trained_on = entry.first.plans.get("dataset_name")
-    if entry.path is not None and trained_on != dataset:
+    method = replace(method, folders=find_fold_folders(model, folds))
+    trained_on = method.first.plans.get("dataset_name")
+    if method.path is not None and trained_on != dataset:
         where = f"{trained_on}, not on {dataset}"
         raise UserError(f"{model} was trained on {where}; compare models of the same data set.")
-    return replace(entry, maps=part_maps(entry)) if entry.calibrated else entry
+    return replace(method, maps=part_maps(method)) if method.calibrated else method
 
 
-def _of_folder(entry: Entry, options: Options) -> Entry:
-    path, references = entry.path or Path(), options.references
+def _of_folder(method: Method, options: Options) -> Method:
+    path, references = method.path or Path(), options.references
     folder = PredictionFolder.open(path, references, dataset_json=options.dataset_json, plans=options.plans_json)
-    return replace(entry, folders={places.validated_fold(path): folder})
+    return replace(method, folders={places.validated_fold(path): folder})
 
 
-def part_maps(model: Entry) -> dict[str, LogOddsMap]:
+def part_maps(model: Method) -> dict[str, LogOddsMap]:
     """By validation case of a model, the map that was fitted to the other parts of the cross-fit.
 
     UserError where `nnunet_nacl calibrate` has not been run on these predictions.
@@ -137,11 +137,11 @@ def part_maps(model: Entry) -> dict[str, LogOddsMap]:
     return maps
 
 
-def check_training_cases(entry: Entry, allowed: bool) -> list[str]:
+def check_training_cases(method: Method, allowed: bool) -> list[str]:
     """Notes on what was trained on cases, or fitted to them; UserError for networks that certainly were."""
-    label, notes = entry.label, []
-    for fold, cases in entry.cases().items():
-        certain, why = _trained_on(entry.folders[fold], fold, set(cases))
+    label, notes = method.label, []
+    for fold, cases in method.cases().items():
+        certain, why = _trained_on(method.folders[fold], fold, set(cases))
         if certain and not allowed:
             raise UserError(
                 f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of "
@@ -149,7 +149,7 @@ def check_training_cases(entry: Entry, allowed: bool) -> list[str]:
             )
         were = "were" if certain else "may have been"
         notes += [f"{label}: its networks {were} trained on cases that they are compared on ({why})."] if why else []
-        if seen := set(cases) & fitted_cases(entry.folders[fold].folder):
+        if seen := set(cases) & fitted_cases(method.folders[fold].folder):
             notes.append(
                 f"{label}: its calibration map was fitted to cases that it is compared on ({_counted(seen)}), which "
                 "flatters it; what `nnunet_nacl calibrate` printed is of cases that were left out."
@@ -192,17 +192,17 @@ def align(located: Comparison) -> Comparison:
     All are measured with the settings of the records that are there already, so that a user's choice of masks is kept.
     UserError where predictions cannot be evaluated, or not be compared with the others.
     """
-    options, settings = located.options, _common_settings(located.entries)
-    labels, by_entry, problems = _common_labels(located.entries), {}, list[tuple[str, str, str]]()
-    for entry in located.entries:
-        work = Work(settings=settings, with_sample=entry.calibrated)
-        found = measure_folders(entry.folders, work, jobs=options.num_processes, chill=False, title=entry.label)
+    options, settings = located.options, _common_settings(located.methods)
+    labels, by_method, problems = _common_labels(located.methods), {}, list[tuple[str, str, str]]()
+    for method in located.methods:
+        work = Work(settings=settings, with_sample=method.calibrated)
+        found = measure_folders(method.folders, work, jobs=options.num_processes, chill=False, title=method.label)
         records = {
-            case: under(record, entry.maps[case]) if entry.maps else record for case, record in found.records.items()
+            case: under(record, method.maps[case]) if method.maps else record for case, record in found.records.items()
         }
-        by_entry[entry.name] = pd.Series(records, dtype=object)
-        problems += [(entry.name, *problem) for problem in found.problems.items()]
-    by_case = pd.DataFrame(by_entry)
+        by_method[method.name] = pd.Series(records, dtype=object)
+        problems += [(method.name, *problem) for problem in found.problems.items()]
+    by_case = pd.DataFrame(by_method)
     common, left_out = _common_cases(located, by_case, problems)
     patients, unread = _patients(located, common)
     aligned = replace(
@@ -227,28 +227,28 @@ def few_cases(comparison: Comparison) -> list[str]:
     ]
 
 
-def _common_settings(entries: Sequence[Entry]) -> EvaluationSettings:
+def _common_settings(methods: Sequence[Method]) -> EvaluationSettings:
     """As in the records that are there, else the defaults; UserError where two were measured with others."""
-    folders = [(entry, fold, folder.folder) for entry in entries for fold, folder in entry.folders.items()]
-    kept = [(entry, fold, settings) for entry, fold, path in folders if (settings := kept_settings(path))]
-    for entry, fold, settings in kept:
+    folders = [(method, fold, folder.folder) for method in methods for fold, folder in method.folders.items()]
+    kept = [(method, fold, settings) for method, fold, path in folders if (settings := kept_settings(path))]
+    for method, fold, settings in kept:
         if differing := settings.differing(kept[0][2]):
             raise UserError(
-                f"{f'fold {fold} of ' if fold else ''}{entry.name} was evaluated with other settings "
+                f"{f'fold {fold} of ' if fold else ''}{method.name} was evaluated with other settings "
                 f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its folder "
                 f"{RECORDS}."
             )
-    return kept[0][2] if kept else entries[0].first.settings
+    return kept[0][2] if kept else methods[0].first.settings
 
 
-def _common_labels(entries: Sequence[Entry]) -> Labels:
+def _common_labels(methods: Sequence[Method]) -> Labels:
     """The structures; UserError where two have others."""
-    first, *others = [entry.first.labels for entry in entries]
-    for entry, labels in zip(entries[1:], others):
+    first, *others = [method.first.labels for method in methods]
+    for method, labels in zip(methods[1:], others):
         if (labels.structures, labels.regions) != (first.structures, first.regions):
             these, those = (", ".join(f"{k} {name}" for k, name in x.structures.items()) for x in (labels, first))
             raise UserError(
-                f"{entry.name} has the structures {these}, {entries[0].name} has {those}; compare models of the same "
+                f"{method.name} has the structures {these}, {methods[0].name} has {those}; compare models of the same "
                 "labels."
             )
     return first
@@ -281,7 +281,7 @@ def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str]
     """
     patients, notes, groups = read_groups(located.options.groups, cases), list[str](), dict[str, str]()
     if located.options.groups is None:
-        for path in sorted({entry.map_path for entry in located.entries if entry.is_model}):
+        for path in sorted({method.map_path for method in located.methods if method.is_model}):
             try:
                 groups = groups or (CalibrationMap.load(path).fitted.groups if path.is_file() else {})
             except UserError as error:
@@ -291,22 +291,22 @@ def _patients(located: Comparison, cases: Sequence[str]) -> tuple[dict[str, str]
 
 
 def promises_of(comparison: Comparison) -> dict[str, Promises]:
-    """By name of every entry; those of a calibrated model, and of folders that a map calibrated, may have intervals.
+    """By name of every method; those of a calibrated model, and of folders that a map calibrated, may have intervals.
 
     What a model's map learned, it learned from the validation cases. So of each of these the same is learned again from
     the parts of the cross-fit that the case is not in; a patient's cases lie in one part, and count as one. Of other
     cases, in folders that `nnunet_nacl review -map` wrote, the map that they name is asked as it is.
     """
     cases, result = comparison.cases, {}
-    for entry in comparison.entries:
-        rows, caveats = comparison.table[comparison.table.entry == entry.name], []
-        if entry.calibrated:
-            learned, fitted = (found := CalibrationMap.load(entry.map_path)).learned, found.fitted
+    for method in comparison.methods:
+        rows, caveats = comparison.table[comparison.table.method == method.name], []
+        if method.calibrated:
+            learned, fitted = (found := CalibrationMap.load(method.map_path)).learned, found.fitted
             if learned is not None and fitted.part_of.keys() >= set(cases):
                 rows = predict_dice_parts(rows, fitted.groups, fitted.part_of)
-        elif not entry.is_model and (quality := _asked(entry.first)):
+        elif not method.is_model and (quality := _asked(method.first)):
             rows, caveats = quality.learned.predict_dice(rows), quality.caveats(cases)
-        result[entry.name] = Promises(rows, caveats)
+        result[method.name] = Promises(rows, caveats)
     return result
 
 

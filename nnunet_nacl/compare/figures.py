@@ -58,17 +58,17 @@ def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
         yield _differences(comparison)
     for mask in ("foreground", "predicted", "all"):
         yield _reliability(comparison, mask)
-    for i, entry in enumerate(comparison.entries, 1):
-        if (promises := comparison.promises.get(entry.name)) and promises.has_intervals:
+    for i, method in enumerate(comparison.methods, 1):
+        if (promises := comparison.promises.get(method.name)) and DICE[1] in promises.table:
             rows, names = promises.table, comparison.structures
             notes = "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
             inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in names.items())
             yield {
                 "kind": f"predicted_dice_{i}",
-                "title": f"Predicted Dice: {entry.label}",
+                "title": f"Predicted Dice: {method.label}",
                 "caption": f"A case on the dashed line was predicted right; bars are {LEVEL} intervals, learned from "
                 f"other cases, and squares are cases outside theirs.{notes}",
-                "alt": f"Predicted against true Dice of {entry.label}. Within their {LEVEL} interval: {inside}.",
+                "alt": f"Predicted against true Dice of {method.label}. Within their {LEVEL} interval: {inside}.",
                 "draw": partial(draw_predicted_dice, rows, names),
             }
 
@@ -95,7 +95,7 @@ def _reliability(comparison: Comparison, mask: str) -> dict[str, Any]:
 
 
 def _differences(comparison: Comparison) -> dict[str, Any]:
-    reference, tests = comparison.entries[0].label, comparison.statistics
+    reference, tests = comparison.methods[0].label, comparison.statistics
     columns = {key: comparison.columns[key] for key in _DIFFERENCES}
     rows = pd.concat([tests[tests["column"] == key] for key in columns])
     titles = [columns[key].title for key in rows["column"]]
@@ -197,21 +197,11 @@ def draw_reliability(
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
-    A bar ends at the accuracy of its bin. The gap to the bin's mean confidence has a colour of its own: above the bar
-    where the method is overconfident, inside it where it is underconfident.
-    Each panel states its number of voxels and its ECE pooled over them, which is not the mean over cases of a table.
-
-    Args:
-        stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together, and
-            the ECE is then the mean of theirs.
-        path: Where to write PNG or SVG; it is returned.
-        bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
-            bootstrap over cases of 95 %; NaN where a bin has none. Drawn as error bars.
-        frame: What stands around the panels, see :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Raises:
-        ValueError: No method is given, or the suffix is not one of these.
-        UserError: The file cannot be written.
+    The gap between a bar and its bin's mean confidence has a colour of its own. Each panel states its number of voxels
+    and its ECE pooled over them, which is not the mean over cases of a table. Regions are drawn together, and the ECE
+    is then the mean of theirs. ``bands`` are, of any of the methods, the ends of an interval of each bin's accuracy,
+    NaN where a bin has none. ValueError where no method is given; other errors are those of
+    :func:`~nnunet_nacl.show.layout.write_figure`.
     """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")

@@ -23,7 +23,7 @@ from nnunet_nacl.show.rendering import render_page
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 SCHEMA_VERSION = 4  # keys may be added within a version
-_ENTRY = ("name", "label", "trainer", "ranked")
+_METHOD = ("name", "label", "trainer", "ranked")
 _DATASET = ("name", "folds", "regions", "structures", "cases", "patients", "n_patients")
 _OPTIONS = ("n_bootstrap", "seed", "allow_missing", "allow_training_cases", "groups")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -85,7 +85,7 @@ def comparison_to_json(
             "evaluation": {comparison.name: vars(comparison.settings) for comparison in comparisons},
         },
         "notes": [note for comparison in comparisons for note in comparison.notes],
-        "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in first.entries],
+        "trainers": [{key: getattr(method, key) for key in _METHOD} for method in first.methods],
         "columns": {name: column._asdict() for name, column in make_columns(structures).items()},
         "tables": list(tables),
         "statistics": [row for comparison in comparisons for row in comparison.statistics.to_dict("records")],
@@ -123,7 +123,7 @@ def _listed(path: Path) -> set[str]:
     """Files that a comparison.json names; none where it is missing, damaged or something else."""
     try:
         document = read_json(path)
-        return {str(name) for entry in (*document["tables"], *document["figures"]) for name in entry["files"]}
+        return {str(name) for its in (*document["tables"], *document["figures"]) for name in its["files"]}
     except (UserError, KeyError, TypeError):
         return set()
 

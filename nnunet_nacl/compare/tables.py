@@ -133,7 +133,7 @@ class _Tables:
     def __init__(self, comparison: Comparison, name: str) -> None:
         self.of, self.name = comparison, name
         self.labels, self.columns, self.means = comparison.labels, comparison.columns, comparison.means
-        self.unranked = [entry.label for entry in comparison.entries if not entry.ranked]
+        self.unranked = [method.label for method in comparison.methods if not method.ranked]
 
     def make(self, kind: str, title: str, caption: str, rows: Rows, decimals: int = 3, **more: Any) -> Table:
         name, caption = self.name.format(kind=kind, name=self.of.name), f"{self.of.where}: {caption}"
@@ -204,7 +204,7 @@ class _Tables:
             "that have a distance for all methods. One training per fold stands for each method: what another training "
             "would give is not in these intervals."
         )
-        return self.make("statistics", f"Differences to {self.of.entries[0].label}", caption, rows, csv=tests)
+        return self.make("statistics", f"Differences to {self.of.methods[0].label}", caption, rows, csv=tests)
 
     def of_cases(self) -> Iterator[Table]:
         """What is promised of single cases."""
@@ -220,8 +220,8 @@ class _Tables:
             "found by looking at so many percent (so many cases), in an order."
         )
         yield self.make("workload", "Cases to look at", caption, _workload_rows(reports))
-        by_entry = self.of.table.groupby("entry", sort=False)
-        detected = {self.labels[name]: detected_in(table) for name, table in by_entry}
+        by_method = self.of.table.groupby("method", sort=False)
+        detected = {self.labels[name]: detected_in(table) for name, table in by_method}
         caption = (
             "for structures that a method misses or invents, the mean Dice of the scans whose truth has them, a missed "
             "one counting 0; in how many of these the segmentation lacks it; in how many of the others it has it."

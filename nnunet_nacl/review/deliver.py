@@ -110,11 +110,9 @@ class Delivery(Work):
         """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under the map."""
         if not self.probabilities:
             return None
-        if case.saved is None:
-            return case.probabilities.whole()
-        if self.calibration is None:
+        if case.saved is not None and self.calibration is None:
             return case.saved
-        return case.probabilities.whole(self.calibration)
+        return case.probabilities.whole(None if case.saved is None else self.calibration)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibrate.map_parts import UsedMap
-from nnunet_nacl.case.findings import FINDINGS, findings_csv_text
+from nnunet_nacl.case.findings import FINDINGS, findings_table
 from nnunet_nacl.errors import printable
 from nnunet_nacl.files import CsvColumn, is_ours, to_csv_text
 from nnunet_nacl.json_types import Number, doc
@@ -169,7 +169,7 @@ def csv_texts(listed: ReviewList) -> dict[str, str]:
     }
     findings = {case: listed.records[case].findings for case in scans.case}
     if any(findings.values()):
-        texts[FINDINGS] = findings_csv_text(findings, scans.unit[0])
+        texts[FINDINGS] = _csv_text(findings_table(findings, scans.unit[0]))
     return texts
 
 

@@ -56,7 +56,8 @@ def scan_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
     """Place in the output folder and text of each scan's page, one at a time, with the pictures that were drawn."""
     paged = listed.cases("has_page")
     for place, case in enumerate(paged):
-        beside = {"prev": paged[place - 1 : place] if place else [], "next": paged[place + 1 : place + 2]}
+        others = {"prev": place - 1, "next": place + 1}
+        beside = {way: f"{quote(paged[i])}.html" for way, i in others.items() if 0 <= i < len(paged)}
         scan, record = listed.scans.loc[case], listed.records[case]
         pictures = read_pictures(record_path(output / RECORDS, case))
         if pictures and scan.worst_structure in pictures["least_certain"]:
@@ -72,7 +73,7 @@ def scan_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
                 case=case,
                 rank=listed.scans.index.get_loc(case) + 1,
                 back=f"../{PAGE}",
-                beside={way: f"{quote(name)}.html" for way, names in beside.items() for name in names},
+                beside=beside,
                 scan=scan,
                 structures=listed.structures.loc[[case]],
                 record=record,

@@ -90,8 +90,8 @@ def _through_place(
         (np.take(case.segmentation, index[axis], axis) != 0) | ring, axis, index[axis], case.geometry, _LONG_SIDE
     )
     y, x = np.argwhere(view.flat(ring))[0].tolist()
-    png = draw_slice(view(image), view(case.segmentation), case.labels, view.grid, view.edges, (y, x))
-    return view.name(image.shape[axis]), _base64(png), (view.grid.pixels[1], view.grid.pixels[0])
+    picture = draw_slice(view(image), view(case.segmentation), case.labels, view.grid, view.edges, (y, x))
+    return view.name(image.shape[axis]), _saved(picture, "PNG", optimize=True), picture.size
 
 
 def draw_slice(
@@ -101,8 +101,8 @@ def draw_slice(
     grid: Grid,
     edges: Sequence[str],
     mark: tuple[int, int],
-) -> bytes:
-    """PNG of a slice with its structures in colour over it and a scale bar; where colours repeat, with numbers from 1.
+) -> Image.Image:
+    """A slice with its structures in colour over it and a scale bar; where colours repeat, with numbers from 1.
 
     Args:
         image: (rows, columns) image; the grey window runs from its 1st to its 99th percentile.
@@ -132,9 +132,8 @@ def draw_slice(
     for shade, line in (("black", 4), ("white", 2)):  # a light ring on a dark one: seen on any colour
         r = 0.07 * max(grid.pixels) + line / 2 - 1
         draw.ellipse((x - r, y - r, x + r, y + r), outline=shade, width=line)
-    stream = io.BytesIO()  # with a palette: a third of the size, and no difference to the eye
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
+    # a palette: a third of the size, and no difference to the eye
+    return picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def grey_picture(image: np.ndarray, grid: Grid, window: Sequence[float] = ()) -> np.ndarray:
@@ -224,11 +223,7 @@ def _palette(indices: np.ndarray, colors: Sequence[Sequence[int]]) -> str:
 def _saved(picture: Image.Image, kind: str, **options: object) -> str:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
-    return _base64(stream.getvalue())
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def _annotate(draw: ImageDraw.ImageDraw, grid: Grid, edges: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_networks, map_of, read_map
+from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_networks, check_structures, map_of
 from nnunet_nacl.calibrate.map_parts import MapQuality
 from nnunet_nacl.case.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
@@ -99,14 +99,13 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
             which has learned nothing: then it has nothing to say of them.
     """
-    structures, calibrated = folder.labels.structures, (folder.folder / APPLIED_FILE).is_file()
-    calibration = read_map(path, structures, folder.labels.regions)
+    record, calibrated = CalibrationMap.load(path), (folder.folder / APPLIED_FILE).is_file()
+    check_structures(path, record, folder.labels)
     if calibrated and map_of(folder.folder).get("map_sha256") != checksum(path):
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    record = CalibrationMap.load(path)
+    calibration = None if calibrated else record.calibration()
     if record.quality is not None and record.learned is not None:
-        quality = QualityOfMap(path, record, record.quality, record.learned, not calibrated)
-        return None if calibrated else calibration, quality, ""
+        return calibration, QualityOfMap(path, record, record.quality, record.learned, not calibrated), ""
     why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
     why_not = (
         f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import check_networks, read_map
+from nnunet_nacl.calibrate.map_file import check_networks, check_structures
+from nnunet_nacl.case.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
@@ -44,11 +46,11 @@ def write(tmp_path):
 
 def test_a_map_comes_back_by_its_form(write):
     for form in (None, *MAPS):
-        assert same_map(read_map(write(), STRUCTURES, False, form), MAPS[form or "conditional"])
+        assert same_map(CalibrationMap.load(write()).calibration(form), MAPS[form or "conditional"])
     assert not same_map(MAPS["conditional"], MAPS["temperature"])
     regions = LogOddsMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
     path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
-    assert read_map(path, STRUCTURES, True).regions
+    assert CalibrationMap.load(path).calibration().regions
 
 
 def tables(slopes) -> dict:
@@ -56,29 +58,32 @@ def tables(slopes) -> dict:
 
 
 @pytest.mark.parametrize(
-    "changes, asked, message",
+    "changes, message",
     [
-        ({"schema_version": 5}, {}, "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$"),
-        ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
-        (
-            {},
-            {"form": "shift"},
-            "no map of the form shift, but temperature, conditional, mixed, matrix; calibrate again",
-        ),
-        ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
-        ({"maps": tables([["a", "b"]] * 3)}, {}, "alibrate again"),
-        ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
-        ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, {}, "alibrate again"),
-        ({"fitted": {"groups": "six"}}, {}, "not a map of .*: fitted.groups: .*valid dictionary.*'six'; calibrate"),
-        ({"fitted": {"cross_fit": {"a": {"cases": ["b"]}}}}, {}, r"cross_fit\.a\.map: Field required; calibrate again"),
+        ({"schema_version": 5}, "schema version 5, .* reads 6; run nnunet_nacl calibrate again, or remove it.$"),
+        ({"form": "shift"}, "no map of the form shift, but temperature, conditional, mixed, matrix; calibrate again"),
+        ({"maps": tables([[1, 1]] * 2)}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
+        ({"maps": tables([["a", "b"]] * 3)}, "alibrate again"),
+        ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, "slopes must be above 0"),
+        ({"maps": {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}}, "alibrate again"),
+        ({"fitted": {"groups": "six"}}, "not a map of .*: fitted.groups: .*valid dictionary.*'six'; calibrate"),
+        ({"fitted": {"cross_fit": {"a": {"cases": ["b"]}}}}, r"cross_fit\.a\.map: Field required; calibrate again"),
     ],
 )
-def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
+def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, message):
     path = write(**changes)
-    arguments = {"structures": STRUCTURES, "regions": False} | asked
     with pytest.raises(UserError, match=message) as caught:
-        read_map(path, **arguments)
+        CalibrationMap.load(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_structures_and_their_kind_must_be_those_of_the_map(write):
+    labels = Labels(("background", *STRUCTURES.values()), (0, 1, 2), False, None, (0, 1, 2))
+    record = CalibrationMap.load(path := write())
+    check_structures(path, record, labels)
+    wrong = "is for the classes 1 anterior, 2 posterior, the predictions have the regions"
+    with pytest.raises(UserError, match=wrong):
+        check_structures(path, record, replace(labels, names=tuple(STRUCTURES.values()), values=(1, 2), regions=True))
 
 
 PATIENT = list(range(20))

@@ -12,7 +12,6 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import read_map
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
@@ -114,11 +113,10 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     assert fitted["fitted"]["groups"] == {f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)}
     out, options = tmp_path / "out", ("-map", folder / "calibration_map.json", "--save_probabilities")
     assert run("review", "-i", folder, "-o", out, *options) == 0
-    calibration = read_map(
-        folder / "calibration_map.json",
-        {"1": "anterior", "2": "posterior"} if labels is CLASSES else {"(1, 2)": "whole", "2": "core"},
-        labels is REGIONS,
-    )
+    record = CalibrationMap.load(folder / "calibration_map.json")
+    names = {"1": "anterior", "2": "posterior"} if labels is CLASSES else {"(1, 2)": "whole", "2": "core"}
+    assert (record.names, record.regions) == (names, labels is REGIONS)
+    calibration = record.calibration()
     names = {p.name for p in folder.iterdir() if p.name.startswith("case_")} | {"dataset.json", "plans.json"}
     lists = {"index.html", "prediction.json", "review.csv", "structures.csv", "scans.csv"}
     ours = {"calibration_applied.json", "records", "review", "review_args.json"} | lists

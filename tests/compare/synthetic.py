@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_nacl.case.case import MASKS, EvaluationSettings
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.entries import Entry, Options
+from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.numbers import count_masks
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.overlap import Overlap
@@ -60,7 +60,7 @@ def make_comparison(
     name: str = "Dataset001_Made",
     seed: int = 0,
     notes: Sequence = (),
-    entries: Sequence[Entry] = (),
+    methods: Sequence[Method] = (),
 ) -> Comparison:
     """Records of each trainer (by sharpness) on the same truth, of two unless told otherwise."""
     names = tuple(f"case_{i:02d}" for i in range(cases))
@@ -71,7 +71,7 @@ def make_comparison(
     return Comparison(
         name=name,
         options=Options(configuration="2d", n_bootstrap=200),
-        entries=entries or [Entry(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name) for name in trainers],
+        methods=methods or [Method(name, name.removeprefix("nnUNetTrainer") or "nnU-Net", name) for name in trainers],
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,

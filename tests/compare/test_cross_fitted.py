@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_nacl.calibrate import workflow
 from nnunet_nacl.compare.dataset import align, locate
-from nnunet_nacl.compare.entries import Options, read_entries
+from nnunet_nacl.compare.methods import Options, read_methods
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -36,7 +36,7 @@ def model(request, tmp_path, monkeypatch):
 
 def gather(*names: str):
     options = Options(plans=PLANS, configuration=CONFIGURATION)
-    return align(locate("999", read_entries([("-tr", name) for name in names]), options))
+    return align(locate("999", read_methods([("-tr", name) for name in names]), options))
 
 
 def fit(study):

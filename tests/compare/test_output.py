@@ -31,14 +31,14 @@ def test_the_file_holds_every_number(tmp_path):
     data = json.loads(path.read_text())
     assert [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
     assert data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is False
-    [entry] = data["datasets"]
-    assert entry["cases"] == dataset.cases
-    assert list(entry["values"]) == list(entry["means"]) == list(data["columns"])
-    for column, by_trainer in entry["values"].items():
+    [written] = data["datasets"]
+    assert written["cases"] == dataset.cases
+    assert list(written["values"]) == list(written["means"]) == list(data["columns"])
+    for column, by_trainer in written["values"].items():
         for name, values in by_trainer.items():
             expected = dataset.values[column][name].tolist()
             assert values == [None if math.isnan(value) else value for value in expected]
-    assert entry["means"]["Dice:1"]["nnUNetTrainer"]["n"] == 7
+    assert written["means"]["Dice:1"]["nnUNetTrainer"]["n"] == 7
     row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
     assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
     assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]  # lower is better

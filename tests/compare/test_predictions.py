@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.case.case import EvaluationSettings
 from nnunet_nacl.case.record import read_record
 from nnunet_nacl.compare.dataset import align, locate
-from nnunet_nacl.compare.entries import Options, read_entries
+from nnunet_nacl.compare.methods import Options, read_methods
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from tests.compare.models import CONFIGURATION, DATASET, PLANS, measure
@@ -25,7 +25,7 @@ NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 def gather(names=NAMES, paths=(), dataset="999", **options):
     """What the command line does before it computes; without the note on few cases, which every fold here gets."""
     arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
-    located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
+    located = locate(dataset, read_methods(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
     found = align(located)
     return replace(found, notes=[note for note in found.notes if "no test is made" not in note])
 

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.compare.dataset import common_folds
-from nnunet_nacl.compare.entries import Options
+from nnunet_nacl.compare.methods import Options
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from tests.numbers.models import give_map, make_trained
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.compare.entries import Entry, Options
+from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.compare.page import comparison_to_json, make_page
 from nnunet_nacl.compare.tables import Table
 from nnunet_nacl.files import to_json_text
@@ -50,7 +50,7 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
             records[0] = replace(records[0], case="case \"1\" & 'two' <b>")
         structures = {"1": SCRIPT, "2": "posterior"}
         comparison = replace(comparison, structures=structures, notes=[HOSTILE_NOTE])
-    comparison = replace(comparison, entries=[Entry(name, label, name) for name, label in zip(THREE, labels)])
+    comparison = replace(comparison, methods=[Method(name, label, name) for name, label in zip(THREE, labels)])
     columns = ("Dice", "HD95_mm", "ECE:foreground", "ECE:all", "ECE:predicted")
     titles = {column: comparison.columns[column].title for column in columns}
     means = comparison.means[list(columns)].rename(columns=titles, index=comparison.labels)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.entries import read_entries
+from nnunet_nacl.compare.methods import read_methods
 from nnunet_nacl.compare.page import comparison_to_json, write_comparison
 from nnunet_nacl.compare.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
@@ -34,9 +34,9 @@ def write(folder: Path, *comparisons: Comparison) -> Path:
 
 
 def named(names, folder: Path) -> Path:
-    entries = read_entries([("-tr", name) for name in names])
-    sharpness = {entry.name: 1.0 + 0.3 * i for i, entry in enumerate(entries)}
-    return write(folder, make_comparison(sharpness, cases=6, entries=entries))
+    methods = read_methods([("-tr", name) for name in names])
+    sharpness = {method.name: 1.0 + 0.3 * i for i, method in enumerate(methods)}
+    return write(folder, make_comparison(sharpness, cases=6, methods=methods))
 
 
 def drawn(folder: Path) -> set[str]:

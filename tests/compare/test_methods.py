@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.compare.entries import DEFAULT_LABEL, read_entries, short_labels
+from nnunet_nacl.compare.methods import DEFAULT_LABEL, read_methods, short_labels
 from nnunet_nacl.errors import UserError
 
 
 def read_models(arguments):
-    return read_entries([("-tr", argument) for argument in arguments])
+    return read_methods([("-tr", argument) for argument in arguments])
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
 
 
 def test_a_calibrated_model_says_so_behind_its_label():
-    entries = read_models(["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"])
-    assert [entry.label for entry in entries] == [DEFAULT_LABEL, "Dice + CE, calibrated", "A"]
-    assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
-    assert [entry.calibrated for entry in entries] == [False, True, True]
+    methods = read_models(["nnUNetTrainer", "nnUNetTrainer+calibrated", "A=nnUNetTrainerCE+calibrated"])
+    assert [method.label for method in methods] == [DEFAULT_LABEL, "Dice + CE, calibrated", "A"]
+    assert (methods[1].name, methods[1].trainer) == ("nnUNetTrainer+calibrated", "nnUNetTrainer")
+    assert [method.calibrated for method in methods] == [False, True, True]
     alone = read_models(["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_40epochs+calibrated"])
-    assert [entry.label for entry in alone] == ["as trained", "calibrated"]
+    assert [method.label for method in alone] == ["as trained", "calibrated"]
 
 
 @pytest.mark.parametrize(

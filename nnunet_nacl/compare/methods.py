@@ -26,7 +26,7 @@ _METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Method:
     """One model or folder of a comparison."""
 
     name: str  # unique among those compared: the trainer's class name, or the path as it was given
@@ -81,7 +81,7 @@ class Options:
     num_processes: int = 1
 
 
-def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] = ()) -> list[Entry]:
+def read_methods(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] = ()) -> list[Method]:
     """What a command line names, pairs of flag and value, in their order, each with a label of its own.
 
     After ``-tr`` stands a trainer's name or the path of a model folder (one that holds ``fold_X``), either with
@@ -89,38 +89,38 @@ def read_entries(arguments: Sequence[tuple[str, str]], unranked: Sequence[str] =
     labels of what is only compared with. UserError for fewer than two, one twice, a path that is not what the flag asks
     for, a label twice, or if none is left to rank.
     """
-    entries = [_read(flag, argument) for flag, argument in arguments]
-    if len(entries) < 2:
+    methods = [_read(flag, argument) for flag, argument in arguments]
+    if len(methods) < 2:
         listed = ", ".join(argument for _, argument in arguments) or "none"
         raise UserError(
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    for i, entry in enumerate(entries):
-        if any((entry.source, entry.calibrated) == (other.source, other.calibrated) for other in entries[:i]):
-            raise UserError(f"{arguments[i][0]} names {entry.name} twice; name each trainer or folder once.")
-        if entry.label and any(entry.label == other.label for other in entries[:i]):
-            raise UserError(f"the label {entry.label!r} is given twice; labels must differ.")
-    named = {entry.source: entry.trainer for entry in entries if entry.trainer}
+    for i, method in enumerate(methods):
+        if any((method.source, method.calibrated) == (other.source, other.calibrated) for other in methods[:i]):
+            raise UserError(f"{arguments[i][0]} names {method.name} twice; name each trainer or folder once.")
+        if method.label and any(method.label == other.label for other in methods[:i]):
+            raise UserError(f"the label {method.label!r} is given twice; labels must differ.")
+    named = {method.source: method.trainer for method in methods if method.trainer}
     titles = dict(zip(named, short_labels(list(named.values()))))
-    taken, alone = {entry.label for entry in entries}, len({entry.source for entry in entries}) == 1
-    for i, entry in enumerate(entries):
-        label = titles.get(entry.source) or Path(entry.source).name
+    taken, alone = {method.label for method in methods}, len({method.source for method in methods}) == 1
+    for i, method in enumerate(methods):
+        label = titles.get(method.source) or Path(method.source).name
         if alone:  # then its map is all that differs
-            label = "calibrated" if entry.calibrated else "as trained"
-        elif entry.calibrated:
+            label = "calibrated" if method.calibrated else "as trained"
+        elif method.calibrated:
             label = f"{label.replace(_DEFAULT, '')}, calibrated"
-        label = entry.label or _different(label, taken)
-        entries[i] = replace(entry, label=label, ranked=label not in unranked)
-    labels = [entry.label for entry in entries]
+        label = method.label or _different(label, taken)
+        methods[i] = replace(method, label=label, ranked=label not in unranked)
+    labels = [method.label for method in methods]
     if unknown := [label for label in unranked if label not in labels]:
         raise UserError(f"-unranked {unknown[0]}: not among those compared: {'; '.join(labels)}.")
-    if not any(entry.ranked for entry in entries):
+    if not any(method.ranked for method in methods):
         raise UserError("-unranked names all that is compared; leave one to test.")
-    return entries
+    return methods
 
 
-def _read(flag: str, argument: str) -> Entry:
+def _read(flag: str, argument: str) -> Method:
     """Its label is empty where none is given."""
     label, separator, rest = argument.partition("=")
     if not separator or Path(argument).exists():
@@ -132,18 +132,18 @@ def _read(flag: str, argument: str) -> Entry:
     if flag == "-i":
         if not Path(name).is_dir():
             raise UserError(f"-i {name}: no such folder; give a folder of predictions.")
-        return Entry(name.rstrip(os.sep) or name, label, path=Path(name))
+        return Method(name.rstrip(os.sep) or name, label, path=Path(name))
     given, calibrated = name.removesuffix(CALIBRATED), name.endswith(CALIBRATED)
     path, name = Path(given), given.rstrip(os.sep) + CALIBRATED * calibrated
     if not (os.sep in given or (path.is_dir() and places.fold_folders(path))):
-        return Entry(name, label, given, calibrated=calibrated)
+        return Method(name, label, given, calibrated=calibrated)
     parts = path.resolve().name.split("__")
     if not path.is_dir() or len(parts) != 3 or not places.fold_folders(path):
         raise UserError(
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., a "
             "trainer's name, or -i for predictions."
         )
-    return Entry(name, label, parts[0], path, calibrated)
+    return Method(name, label, parts[0], path, calibrated)
 
 
 def short_labels(trainers: Sequence[str]) -> list[str]:
