@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
         try:
             curves = {flags.called_bad: bad} if flags and bad else None
-            print(f"figure: {draw_flags(learned.scores, output.with_suffix('.png'), curves)}")
+            recall = {record.names[key]: its for key, its in record.quality.recall.items()} if record.quality else {}
+            print(f"figure: {draw_flags(learned.scores, recall, output.with_suffix('.png'), curves)}")
         except UserError as error:  # of a full disk: the map is whole
             drawn = False
             _LOG.error("nnunet_nacl calibrate: the map is written, its figure is not: %s", error)
