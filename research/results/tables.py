@@ -172,8 +172,19 @@ def _losses(values: Values) -> list[str]:
     columns += _quantities({"missed": "missed", "invented": "invented"}, "2")
     columns += _quantities({"ECE foreground": "ECE foreground", "pooled ECE predicted": "pooled ECE predicted"}, "2i")
     lines = values.lines("loss", rows, columns + _quantities({"NLL": "NLL all"}, "4")) if rows else []
+    said = [_difference(values, loss) for loss in ("NACL", "CE") if loss in trained]
     missing = [loss for loss in LOSSES if loss not in trained]
-    return [*lines, *([""] if lines and missing else []), *([f"Not shown: {', '.join(missing)}."] if missing else [])]
+    said += [f"Not shown: {', '.join(missing)}."] if missing else []
+    return [*lines, *([""] if lines and said else []), *said]
+
+
+def _difference(values: Values, loss: str) -> str:
+    """What a loss changes beside nnU-Net's, in the same cases of the same folds, as trained."""
+    keys = {"trainer": f"{loss}_{SCHEDULE}", "method": f"as trained less {LOSSES[0]} as trained", "cases": "folds"}
+    dice, error = (
+        values.cell({**keys, "quantity": quantity}, "3i") for quantity in ("Dice where present", "ECE foreground")
+    )
+    return f"{loss} less nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
 
 
 def _data_sets(values: Values) -> list[str]:
