@@ -1,8 +1,8 @@
-"""Draws the reliability of one trainer on several masks, for how-to/reliability.md.
+"""Draws the reliability of one trainer on several masks, for docs/compare.md.
 
-    python docs/figures/reliability_figure.py CALIBRATION_JSON [CALIBRATION_JSON ...] -o masks.png
+    python docs/figures/reliability_figure.py RECORDS [RECORDS ...] -o masks.png
 
-CALIBRATION_JSON is what `nnunet_nacl evaluate` or `nnunet_nacl compare` wrote: one per fold.
+RECORDS is the folder of records that `nnunet_nacl evaluate` or `nnunet_nacl compare` made: one per fold.
 """
 
 from __future__ import annotations

@@ -94,8 +94,10 @@ def run(args: argparse.Namespace) -> int:
     for comparison in comparisons:
         print(f"\n{comparison.where}, masks reach {comparison.settings.reach}; p < {ALPHA} after Holm's correction:")
         clear = comparison.statistics.query("verdict not in ('none', 'untested')")
-        for row in clear.itertuples():
-            print(f"  {comparison.labels[row.trainer]}: {comparison.columns[row.column].title} {row.verdict}")
+        for (name, verdict), rows in clear.groupby(["trainer", "verdict"], sort=False):
+            print(
+                f"  {comparison.labels[name]} {verdict}: {', '.join(comparison.columns[c].title for c in rows.column)}"
+            )
         print("  no difference\n" * clear.empty, end="")
     print("" if args.bad else f"\n{WITHOUT_BAD}\n", end="")
     for note in notes:

@@ -231,7 +231,7 @@ def draw_reliability(
     legend.append(Line2D([], [], color=layout.GREY, lw=1, ls="--", label="accuracy = confidence"))
     if any(np.isfinite(band).any() for band in ends.values()):
         look = {"color": layout.INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
-        legend.append(Line2D([], [], label="95 % interval over cases", **look))
+        legend.append(Line2D([], [], label="95 % interval", **look))
     return layout.write_figure(body, path, legend=legend, **frame)
 
 

@@ -259,7 +259,7 @@ def _workload_rows(reports: Mapping[str, Mapping[str, Any]]) -> Rows:
         below = f"{limit:g}" if isinstance(limit, float) else "their thresholds"
         bad = {f"cases below {below}": (n_bad, f"{n_bad} of {report['n_cases']}")}
         for order, looks in report["workload"].items():
-            names = [f"look at {100 * look['looked_at']:g} % ({look['n_cases']})" for look in looks]
+            names = [f"look at {100 * look['looked_at']:g} %" for look in looks]
             found = [(x, "-" if math.isnan(x) else f"{100 * x:.0f} %") for x in (look["caught"] for look in looks)]
             rows.append({"method": method, "order": order, **bad, **dict(zip(names, found))})
     return rows
