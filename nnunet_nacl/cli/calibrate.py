@@ -129,6 +129,8 @@ def _take_given(args: argparse.Namespace, model: Path) -> int:
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.review.predicted_quality import CalibratedModel
 
+    if others := [f"-{name}" for name in ("i", "gt", "groups", "o", "bad", "structures") if getattr(args, name)]:
+        raise UserError(f"-map FILE is taken as the model's own map, and fits nothing: leave out {', '.join(others)}.")
     given = Path(args.map)
     CalibratedModel.open(model, args.f, args.chk).with_map(given)  # refuses that of other networks
     check_output_map(model / MAP_FILE)

@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
             print(
                 f"  {comparison.labels[name]} {verdict}: {', '.join(comparison.columns[c].title for c in rows.column)}"
             )
-        print("  no difference\n" * clear.empty, end="")
+        none_tested = comparison.statistics.verdict.isin(["untested"]).all()
+        print(f"  {'no test was made' if none_tested else 'no test shows a difference'}\n" * clear.empty, end="")
     print("" if args.bad else f"\n{WITHOUT_BAD}\n", end="")
     for note in notes:
         print(f"\nNOTE: {note}")

@@ -43,9 +43,9 @@ _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measures, prints and writes; exit status 1 if something could not be evaluated."""
-    processes, calibration, quality = number_of_processes(args.np), None, None
+    processes, calibration, quality, unpredicted = number_of_processes(args.np), None, None, dict[str, str]()
     if args.d is not None:
-        folders, title = _of_model(args, processes)
+        folders, title, unpredicted = _of_model(args, processes)
     else:
         folders, title, calibration, quality = _of_folder(args)
     opened = next(iter(folders.values()))
@@ -64,6 +64,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
     work = Work(calibration, settings)
     measured = measure_folders(folders, work, jobs=processes, chill=args.chill, title="measure")
+    measured.problems |= unpredicted
     records, labels = list(measured.records.values()), opened.labels
     evaluation = Evaluation(records, labels, settings, measured.problems)
     for fold, folder in folders.items() if len(folders) > 1 else ():
@@ -88,17 +89,18 @@ def _settings(args: argparse.Namespace, folder: PredictionFolder) -> EvaluationS
         raise UserError(str(error)) from None
 
 
-def _of_model(args: argparse.Namespace, processes: int) -> tuple[dict[str, PredictionFolder], str]:
-    """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
-    model = model_of(args)
+def _of_model(args: argparse.Namespace, processes: int) -> tuple[dict[str, PredictionFolder], str, dict[str, str]]:
+    """The validation folders of a model by fold, predicted first if this was asked for, what they are called, and why
+    cases could not be predicted."""
+    model, problems = model_of(args), dict[str, str]()
     if args.predict:
         opened, network = TrainedModel.open(model, args.f, args.chk), network_of(args)
         work = Work(settings=_settings(args, opened.opened), with_sample=True)
-        measure_validation(opened, network, work, jobs=processes, anew=True)
+        problems = measure_validation(opened, network, work, jobs=processes, anew=True).problems
         folders = {fold: open_predicted(opened, fold) for fold in opened.folds}
     else:
         folders = find_fold_folders(model, args.f)
-    return folders, f"{model.parent.name}, {model.name}, fold {' '.join(folders)}"
+    return folders, f"{model.parent.name}, {model.name}, fold {' '.join(folders)}", problems
 
 
 def _of_folder(
@@ -111,7 +113,9 @@ def _of_folder(
         return expected, str(folder.folder), None, None
     if note := check_same_networks(Path(args.map), folder):
         logging.getLogger(__name__).info("note: %s", note)
-    calibration, quality, _ = open_map(Path(args.map), folder)
+    calibration, quality, why_not = open_map(Path(args.map), folder)
+    if why_not:
+        logging.getLogger(__name__).info("note: %s", why_not)
     if calibration is not None:  # beside what was measured of the predictions as they are
         args.o = args.o or str(args.i / "calibrated" / "calibration.json")
     return expected, f"{folder.folder} through {args.map}", calibration, quality

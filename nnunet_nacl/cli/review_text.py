@@ -115,7 +115,7 @@ def deliver_as_asked(
     if delivery.maps:
         print(f"maps: {output / 'maps'}/{name.upper()}/   ({', '.join(delivery.maps)})")
     if n_waiting := list(listed.about.problems.values()).count(NOT_YET):
-        print(f"{n_waiting} {name}s of other parts are not done yet; the run that ends last lists them.")
+        print(f"{n_waiting} {name}s of other parts are not done yet, or failed; their own run says why.")
     report_problems(args.subcommand, problems)
     return 1 if problems else 0
 

@@ -61,7 +61,7 @@ def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for i, method in enumerate(comparison.methods, 1):
         if (promises := comparison.promises.get(method.name)) and DICE[1] in promises.table:
             rows, names = promises.table, comparison.structures
-            notes = "".join(f" {text[:1].upper()}{text[1:]}." for text in promises.caveats)
+            notes = "".join(f" {text[:1].upper()}{text[1:]}" for text in promises.caveats)
             inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in names.items())
             yield {
                 "kind": f"predicted_dice_{i}",

@@ -211,13 +211,13 @@ class _Tables:
         names, bad = self.of.structures, self.of.bad
         found = {self.labels[name]: promises for name, promises in self.of.promises.items()}
         reports = {label: quality_report(promises.table, bad) for label, promises in found.items()}
-        notes = "".join(f" {label}: {text}." for label, promises in found.items() for text in promises.caveats)
+        notes = "".join(f" {label}: {text}" for label, promises in found.items() for text in promises.caveats)
         better = {"MAE predicted": "lower", "rho": "higher"}
         yield self.make("quality", "Quality as promised", _QUALITY + notes, _quality_rows(reports), better=better)
         below = ", ".join(f"{limit:g} ({names[key]})" for key, limit in (bad or {}).items())
         caption = (
             f"a case is bad where the Dice of some structure is below {below}. Of the bad cases, the share that is "
-            "found by looking at so many percent (so many cases), in an order."
+            "found by looking at so many percent, in an order."
         )
         yield self.make("workload", "Cases to look at", caption, _workload_rows(reports))
         by_method = self.of.table.groupby("method", sort=False)

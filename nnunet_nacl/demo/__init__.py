@@ -163,11 +163,13 @@ class Demo:
                 print(f"   {trainer}:", *(line.strip() for line in self._said(name, "Where nnU-Net segments")[:1]))
                 calibrated.append(trainer)
             except UserError as error:  # too few validation cases, perhaps: no reason to lose the comparison
-                print(f"{error}\nThe comparison goes on without it.")
+                print(f"{error}\nIt goes on without it.")
         return calibrated
 
-    def _compare(self, calibrated: list[str]) -> Path:
-        """The page of the trainers, and of the same calibrated."""
+    def _compare(self, calibrated: list[str]) -> Path | None:
+        """The page of the trainers, and of the same calibrated; None where there is one alone."""
+        if len(self.trainers) + len(calibrated) < 2:
+            return None
         _step(4, "Compare them")
         first, *others = [*self.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.case.case import EvaluationSettings, Labels
-from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record
+from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.json_files import decode
@@ -136,27 +136,34 @@ def measure_validation(
     Raises:
         UserError: A fold was predicted otherwise than the others, by another network, or cannot be predicted.
     """
-    kept, ours = dict[str, _Outcomes](), dict[str, ValidationCases]()
+    kept, ours, lost = dict[str, _Outcomes](), dict[str, ValidationCases](), dict[str, list[str]]()
+    is_nnunets = False
     for fold in model.folds:
         one, place = model.of_fold(fold), model.folder / f"fold_{fold}" / "validation"
-        found: _Outcomes = {}
+        found, absent = dict[str, CaseRecord | str](), set[str]()
         with contextlib.suppress(UserError):  # records without their segmentations
             if model.checkpoint == FINAL and is_measured(place) and not anew:
                 folder = PredictionFolder.open(place).with_expected(fold)
-                found |= folder.missing
-                found |= records_of(folder, work, folder.records, jobs=jobs, title="measure")
+                found = dict(records_of(folder, work, folder.records, jobs=jobs, title="measure"))
+                without = {n for n, it in found.items() if isinstance(it, str) and not (place / f"{n}.npz").is_file()}
+                absent = without | set(folder.missing)
         if not any(isinstance(outcome, CaseRecord) for outcome in found.values()):
+            found, absent = {}, set()
+        is_nnunets |= bool(found)
+        if absent or not found:
             source = ours[fold] = ValidationCases(one, network, open_predicted(one, fold))
-            there, _ = find_records(source, work, source.folder.records, source.names)
-            found = {n: r for n, r in there.items() if isinstance(r, CaseRecord) and r.made_by == source.made_by}
+            names = sorted(absent) if found else source.names
+            there, _ = find_records(source, work, source.folder.records, names)
+            found = {name: outcome for name, outcome in found.items() if name not in absent}
+            found |= {n: r for n, r in there.items() if isinstance(r, CaseRecord) and r.made_by == source.made_by}
+            lost[fold] = [name for name in names if name not in found]
         _check_made_by(one, found, any_age)
         kept[fold] = found
-    if 0 < len(ours) < len(kept) and (asked := {name: network[name] for name in NNUNETS_OWN}) != NNUNETS_OWN:
+    if is_nnunets and ours and (asked := {name: network[name] for name in NNUNETS_OWN}) != NNUNETS_OWN:
         raise UserError(
-            f"fold {min(kept.keys() - ours)} was predicted with {NNUNETS_OWN}, fold {min(ours)} would be with {asked}: "
+            f"some cases were predicted with {NNUNETS_OWN}, those of fold {min(ours)} would be with {asked}: "
             "a map is fitted to predictions of one kind. Leave out -step_size and --disable_tta."
         )
-    lost = {fold: [name for name in source.names if name not in kept[fold]] for fold, source in ours.items()}
     if todo := [fold for fold, names in lost.items() if names]:
         _LOG.info(
             "folds %s: there are neither probabilities nor records of this version by %s of all validation cases; they "
@@ -170,6 +177,11 @@ def measure_validation(
         if fold in todo:
             folder = ours[fold].folder
             remove_leftovers(folder.folder)
+            for name in lost[fold]:  # what another network, or this one with other settings, has predicted
+                earlier = find_record(folder.records, name)
+                if earlier is not None and earlier.made_by not in ({}, ours[fold].made_by):
+                    ours[fold].path(name).unlink(missing_ok=True)
+                    record_path(folder.records, name).unlink()
             options: dict[str, Any] = {"jobs": jobs, "again": True, "title": f"predict fold {fold}"}
             found |= dict(records_of(ours[fold], work, folder.records, names=lost[fold], **options))
         result.add(fold, found)
@@ -236,8 +248,10 @@ def _trained_on(source: Images) -> list[str]:
     """Names of the cases in the training part of a fold, with the label map or the first channel that nnU-Net had."""
     dataset = source.model.opened.plans.get("dataset_name") or os.devnull
     splits = splits_of(dataset)
-    parts = (splits if fold == "all" else splits[int(fold) : int(fold) + 1] for fold in source.model.folds)
-    trained = {case for part in parts for split in part for case in split["train"]}
+    trained = set[str]()
+    for fold in source.model.folds:  # fold_all, and random splits beyond those of the file, may have seen any case
+        is_listed = fold != "all" and int(fold) < len(splits)
+        trained |= set(splits[int(fold)]["train"] if is_listed else source.names)
     preprocessed, raw = (Path(os.environ.get(f"nnUNet_{kind}") or os.devnull) for kind in ("preprocessed", "raw"))
     seen = []
     for case in filter(trained.__contains__, source.names):

@@ -23,6 +23,7 @@ from nnunet_nacl.nnunet.predicted import NetworkSource
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import GridCase, TrainedModel, preprocess
 
+_IMAGES = r"\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g)"  # endings of images that other models take
 _LOOKED_AT = 20  # labels of the training
 
 
@@ -128,7 +129,7 @@ def _by_case(
     ending, takes = opened.file_ending, len(opened.channel_names)
     channels, others, problems = defaultdict(list), dict[str, str](), dict[str, str]()
     for name in names:
-        match = re.fullmatch(r"(.*)_[0-9]{4}(\.[A-Za-z][\w.]*)", name, re.DOTALL)
+        match = re.fullmatch(rf"(.*)_[0-9]{{4}}({re.escape(ending)}|{_IMAGES})", name, re.DOTALL)
         if match and match[2] == ending:
             channels[match[1]].append(name)
         elif name.endswith(ending):

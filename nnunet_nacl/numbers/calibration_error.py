@@ -41,7 +41,8 @@ def class_errors(stats: BinStats) -> np.ndarray:
 def cece(stats: BinStats) -> float:
     """Class-wise expected calibration error: mean over classes of sum_b n_kb / N * |share of k - mean p_k|.
 
-    Background is a class; of regions each is one. This is what the authors' code computes.
+    Background is a class; of regions each is one. The authors' code computes the same, but leaves out classes above the
+    largest label of the case.
     """
     return float(class_errors(stats).mean())
 

@@ -32,7 +32,7 @@ from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.review.review_list import About, Aims, ReviewList, review_list
 
-NOT_YET = "not predicted yet: run the part that has it."
+NOT_YET = "not predicted yet, or failed: run the part that has it (again)."
 
 
 @dataclass(frozen=True, kw_only=True)
