@@ -66,12 +66,12 @@ def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None
 
 def map_of_folds(
     path: Path, labels: Labels, networks: Mapping[str, str], inference: Inference
-) -> tuple[LogOddsMap, MapQuality] | None:
+) -> tuple[LogOddsMap, MapQuality | None] | None:
     """The map of a model's validation cases, which a map of own cases is shrunk towards, and what they taught.
 
-    Where the model's file is of own cases by now, it still holds the map that it was shrunk towards. None where there
-    is none, or it is one of other networks (SHA-256 by fold), settings or structures. UserError where the file is
-    damaged, or of another version, which is not taken for none.
+    Where the model's file is of own cases by now, it still holds the map that it was shrunk towards, but nothing that
+    the validation cases taught. None where there is none, or it is one of other networks (SHA-256 by fold), settings or
+    structures. UserError where the file is damaged, or of another version, which is not taken for none.
     """
     if not path.is_file():
         return None
@@ -82,9 +82,9 @@ def map_of_folds(
         form = "given" if "given" in record.maps else record.form
         if record.quality is None or record.learned is None or record.origin.inference not in ({}, inference):
             return None
-        if form != "given" and record.learned.as_deployed:  # of own cases
-            return None
-        return record.calibration(form), record.quality
+        if not record.learned.as_deployed:
+            return record.calibration(form), record.quality
+        return (record.calibration(form), None) if form == "given" else None  # the rest is of own cases
     except UserError:
         return None
 

@@ -23,7 +23,7 @@ from nnunet_nacl.nnunet.predicted import NetworkSource
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import GridCase, TrainedModel, preprocess
 
-_IMAGES = r"\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g)"  # endings of images that other models take
+_IMAGES = r"(?i:\.(?:nii\.gz|nii|mh[ad]|nrrd|gipl|png|bmp|tiff?|jpe?g))"  # endings of images that other models take
 _LOOKED_AT = 20  # labels of the training
 
 

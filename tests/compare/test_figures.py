@@ -119,4 +119,4 @@ def test_reliability_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_p
     ends = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
     assert np.ravel(segments(upper, "band")) == pytest.approx(np.ravel(ends)) and not marked(other, "band")
     text = all_text(drawn[0])
-    assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval over cases" in text
+    assert f"pooled ECE {ece(sums):.3f}, n = 720 voxels" in text and "95 % interval" in text
