@@ -281,7 +281,7 @@ def _tables(outcome: Outcome) -> list[tuple[str, pd.DataFrame]]:
     ]
     scans = outcome.structures
     scans["interval"] = [_range(*ends) for ends in zip(scans.pop("low"), scans.pop("high"))]
-    caption = "Dice of the delivered against the corrected labels, and as predicted"
+    caption = "Dice of nnU-Net's labels against the corrected ones, and as predicted"
     return [
         ("Scans that were looked at", groups.astype(str)),
         (caption, frames(predicted)[1]),
@@ -303,9 +303,9 @@ def _sentences(outcome: Outcome) -> list[str]:
     ]
     if judged:
         lines.append(
-            f"Bad and not flagged: {100 * outcome.unseen:.1f} % of all scans (not flagged: {n} of {flagged['n'] + n}; "
-            f"bad: {chance['bad']} of {judged} chosen by chance), with 95 % confidence at most {upper:.1f} % (exact "
-            f"for a draw from {n})."
+            f"{n} of {flagged['n'] + n} scans are not flagged. Of these {judged} were chosen by chance and judged, and "
+            f"{chance['bad']} of them are bad. So {100 * outcome.unseen:.1f} % of all scans are bad and not flagged, "
+            f"and with 95 % confidence at most {upper:.1f} %."
         )
         if judged < chance["n"]:
             lines.append(f"{chance['n'] - judged} of those chosen are not judged; the others are taken for a sample.")
@@ -313,5 +313,5 @@ def _sentences(outcome: Outcome) -> list[str]:
         how = "judge those that were chosen by chance" if chance["n"] else "choose some by chance (predict -also)"
         lines.append(f"How many bad scans are left unseen is not known: {how}.")
     if outcome.predicted:
-        lines.append("Flagged scans are no sample of all: intervals may hold less often in them.")
+        lines.append("Flagged scans are the hard ones: their intervals may contain the true Dice less often.")
     return lines

@@ -129,7 +129,7 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     printed = capsys.readouterr().out
     assert "1 of 2 flagged scans that were looked at were corrected or rejected, and 1 of 4 others." in printed
     # 4 of 6 not flagged, 1 of 3 chosen bad; two bad among four leave at most one in three chosen with probability 1/2
-    assert "Bad and not flagged: 22.2 % of all scans" in printed and "at most 33.3 %" in printed
+    assert "So 22.2 % of all scans are bad and not flagged" in printed and "at most 33.3 %" in printed
     document = read_dict(output / "outcome.json")
     jsonschema.Draft202012Validator(schema_of("outcome")).validate(document)
     assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
