@@ -7,10 +7,12 @@ import io
 import json
 from urllib.parse import quote
 
+import pandas as pd
 import pytest
 
 from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.review.list_files import page_of
+from nnunet_nacl.show.rendering import render_page
 
 SLICE = "document.getElementById('slice').textContent"
 REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
@@ -171,3 +173,13 @@ def test_on_a_phone_each_row_is_a_card_that_fits(browse):
     )
     assert picture["x"] + picture["width"] <= why["x"] + 1 and abs(picture["y"] - why["y"]) < 1
     assert dice["y"] >= picture["y"] + picture["height"] - 1 and dice["width"] > 300
+
+
+def test_the_page_of_an_outcome_says_on_a_phone_that_a_table_is_wider(chromium, tmp_path):
+    table, complaints = pd.DataFrame({f"column {i}": ["a value"] for i in range(12)}), []
+    (tmp_path / "outcome.html").write_text(render_page("outcome.html", made="", sentences=[], tables=[("What", table)]))
+    page = chromium.new_page(viewport={"width": 400, "height": 900})
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "outcome.html").as_uri())
+    assert page.get_attribute(".scroll", "class") == "scroll wider" and not complaints
+    page.close()

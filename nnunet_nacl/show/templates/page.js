@@ -1,7 +1,7 @@
 (() => {
   "use strict";
   const status = document.getElementById("sort-status");
-  document.getElementById("sort-hint").hidden = false;
+  document.getElementById("sort-hint")?.removeAttribute("hidden"); // not every page has tables to sort
   const collator = new Intl.Collator("en", { numeric: true });
   const key = (row, column) => {
     const cell = row.cells[column];
