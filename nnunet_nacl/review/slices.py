@@ -59,7 +59,8 @@ class Grid:
         """A round number of millimetres that is at most 40 % of the width, and how many pixels it is long."""
         longest = 0.4 * self.size_mm[1]
         decade = 10.0 ** np.floor(np.log10(longest))
-        length = float(max(step * decade for step in (1, 2, 5) if step * decade <= longest))
+        # half a decade, where rounding makes of 999.99... mm a decade of 1000
+        length = float(max(step * decade for step in (0.5, 1, 2, 5) if step * decade <= longest))
         return length, max(1, round(length / self.pixel_mm))
 
 

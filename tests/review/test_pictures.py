@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -114,6 +114,7 @@ def test_unknown_orientations_are_shown_as_stored(geometry):
     st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)),
 )
 @settings(max_examples=100)
+@example((1, 250), (1.0, 9.999999999999998))
 def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
     grid = Grid(shape, spacing_mm, LONG_SIDE)
     height, width = grid.pixels
