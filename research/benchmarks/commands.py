@@ -1,7 +1,7 @@
 """Whole commands of two environments beside each other, such as a release and the one before.
 
     python research/benchmarks/commands.py -now '/new/bin/nnunet_nacl review -i {input} -o {out}' \\
-        -before '/old/bin/nnunet_nacl uncertainty -i {input} -o {out}' -input predictions
+        -before '/old/bin/nnunet_nacl review -i {input} -o {out}' -input predictions
 
 Every round runs both once, in turns first and second, so that a slow moment hits both; each gets a fresh copy of the
 input and an empty output folder. Ratios are medians of the rounds' ratios, now / before, with the smallest and the
