@@ -15,8 +15,8 @@ HERE = Path(__file__).resolve().parent
 # import line of the .pth file; from 3.15 on (PEP 829) the .start file takes precedence over a .pth file of the same
 # name, whose import lines are then ignored. Both lead to the same function, and running it twice changes nothing.
 STARTUP_FILES = {
-    "nnunet_nacl.pth": "import nnunet_nacl.training._startup\n",
-    "nnunet_nacl.start": "nnunet_nacl.training._startup:register\n",
+    "nnunet_nacl.pth": "import nnunet_nacl.registration._startup\n",
+    "nnunet_nacl.start": "nnunet_nacl.registration._startup:register\n",
 }
 
 # The table of methods imports nothing but the standard library, and is executed without importing the package.
@@ -167,7 +167,7 @@ setup(
     package_data={
         "nnunet_nacl": ["py.typed"],
         "nnunet_nacl_trainers": ["py.typed"],
-        "nnunet_nacl.training": ["_bridge/*.py"],
+        "nnunet_nacl.registration": ["_bridge/*.py"],
         "nnunet_nacl.show": ["templates/*"],
     },
     include_package_data=False,

@@ -1,7 +1,7 @@
 """The table of methods: name, function, formula and settings of every loss.
 
 From this table come the defaults of the losses, the grammar of the names (the tokens stand in
-:mod:`nnunet_nacl.training.grammar`), `nnunet_nacl trainers`, the settings that the trainers hand to their losses,
+:mod:`nnunet_nacl.registration.grammar`), `nnunet_nacl trainers`, the settings that the trainers hand to their losses,
 the entry points, and the cases of the tests. setup.py executes this file before anything is installed, so it imports
 the standard library only.
 """
@@ -26,7 +26,7 @@ class Method:
         meaning: What it is, in words.
         formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its neighbours.
         settings: For each setting of the loss its default, and the attribute of
-            :class:`~nnunet_nacl.training.grammar.Variant` whose token sets it, or None.
+            :class:`~nnunet_nacl.registration.grammar.Variant` whose token sets it, or None.
     """
 
     name: str

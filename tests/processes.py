@@ -76,7 +76,7 @@ def forget_nnunet() -> None:
     random.seed()  # the server's state is every process's
     numpy.random.seed()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    importlib.import_module("nnunet_nacl.training._startup")  # as Python does when it starts
+    importlib.import_module("nnunet_nacl.registration._startup")  # as Python does when it starts
 
 
 def spawn_warm() -> None:

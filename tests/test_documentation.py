@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser
-from nnunet_nacl.training.grammar import parse
+from nnunet_nacl.registration.grammar import parse
 from tests.pages import PAGES, ROOT, blocks, name
 
 pages = pytest.mark.parametrize("page", PAGES, ids=name)

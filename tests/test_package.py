@@ -67,7 +67,7 @@ LAYERS = (
     ("losses",),
     ("numbers",),
     ("case",),
-    ("training",),
+    ("registration", "training"),
     ("dicom",),
     ("nnunet",),
     ("show",),

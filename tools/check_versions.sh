@@ -3,7 +3,7 @@
 # package allows, each in a new virtual environment. Prints one line for each combination at the end; the exit status is
 # the number of combinations that failed.
 #
-#   tools/check_versions.sh [ARGUMENTS OF PYTEST]      for example: tools/check_versions.sh tests/training tests/losses
+#   tools/check_versions.sh [ARGUMENTS OF PYTEST]      for example: tools/check_versions.sh tests/registration tests/losses
 #
 #   PYTHONS="python3.11 /opt/python3.14/bin/python"    only these (default: python3.10 to python3.15 on the PATH, and
 #                                                      pyenv's)

@@ -1,6 +1,6 @@
 """nnU-Net trainers with calibrating losses.
 
-Every name of the grammar in :mod:`nnunet_nacl.training.grammar` is a class that is made when it is asked for: that of a
+Every name of the grammar in :mod:`nnunet_nacl.registration.grammar` is a class that is made when it is asked for: that of a
 method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's. Each is
 an attribute of this package, so that instances of it can be pickled.
 """
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX
-from nnunet_nacl.training.grammar import Variant, parse
+from nnunet_nacl.registration.grammar import Variant, parse
 
 __all__ = ["NAMED_TRAINERS", "get_trainer"]
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from nnunet_nacl import losses
 from nnunet_nacl.losses.label_space import LabelSpace
 from nnunet_nacl.methods import METHODS
-from nnunet_nacl.training.grammar import STOCK, Variant, loss_settings
+from nnunet_nacl.registration.grammar import STOCK, Variant, loss_settings
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.recording import CalibrationRecorder, measured_validation
 

@@ -16,8 +16,8 @@ from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
 import nnunet_nacl
-from nnunet_nacl.training import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
-from nnunet_nacl.training.lookup import RegisteredTrainer, registered_trainers
+from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
+from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers
 
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
 

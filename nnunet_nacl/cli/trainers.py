@@ -6,8 +6,8 @@ import argparse
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX
-from nnunet_nacl.training.grammar import TOKENS, grammar, parse
-from nnunet_nacl.training.lookup import registered_trainers, suggest
+from nnunet_nacl.registration.grammar import TOKENS, grammar, parse
+from nnunet_nacl.registration.lookup import registered_trainers, suggest
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

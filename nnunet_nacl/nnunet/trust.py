@@ -26,8 +26,8 @@ from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import is_file_name, regular_only
 from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import decode
-from nnunet_nacl.training import TRAINERS_PACKAGE
-from nnunet_nacl.training.lookup import registered_trainers
+from nnunet_nacl.registration import TRAINERS_PACKAGE
+from nnunet_nacl.registration.lookup import registered_trainers
 
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 """Whether checkpoints may hold and plans may name anything, as the user said with --trust_checkpoint."""

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.training import bridge_folder
-from nnunet_nacl.training.lookup import registered_trainers
+from nnunet_nacl.registration import bridge_folder
+from nnunet_nacl.registration.lookup import registered_trainers
 from tests.environments import Environment
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
-from nnunet_nacl.training.grammar import TOKENS
+from nnunet_nacl.registration.grammar import TOKENS
 
 
 @pytest.fixture

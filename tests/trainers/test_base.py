@@ -14,8 +14,8 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
-from nnunet_nacl.training.grammar import parse
-from nnunet_nacl.training.lookup import registered_trainers
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.lookup import registered_trainers
 from nnunet_nacl_trainers import NAMED_TRAINERS, get_trainer
 from tests.trainers.plans import DATASET
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_nacl.training.lookup import resolve
+from nnunet_nacl.registration.lookup import resolve
 from nnunet_nacl_paper import trainers
 from tests.conftest import clean_environ, make_validated
 from tests.integration.conftest import workspace

@@ -17,8 +17,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
-from nnunet_nacl.training.grammar import parse
-from nnunet_nacl.training.lookup import registered_trainers, resolve
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
 from nnunet_nacl_paper.files import InputError
 from nnunet_nacl_paper.networks.planned import Planned

@@ -41,7 +41,7 @@ def test_the_folder_is_entered_only_once(installed: Environment) -> None:
     """Child processes inherit it; Python 3.15 imports and calls, some of its releases twice."""
     for code in (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {FOLDERS!r}], check=True)",
-        f"import nnunet_nacl.training._startup as s; s.register(); s.register(); {FOLDERS}",
+        f"import nnunet_nacl.registration._startup as s; s.register(); s.register(); {FOLDERS}",
     ):
         assert installed.run(code).strip().split(":") == folders(installed)
 
@@ -53,12 +53,12 @@ def test_startup_imports_nothing_but_the_package_itself(new_environment: Callabl
     environment.pip("install", "--no-deps", str(wheel))
     after = set(environment.run(code, "-I").split())
     after = {name for name in after if not name.startswith("encodings.")}  # Python 3.13 reads any .pth file with one
-    assert after - before == {"nnunet_nacl", "nnunet_nacl.training", "nnunet_nacl.training._startup"}
+    assert after - before == {"nnunet_nacl", "nnunet_nacl.registration", "nnunet_nacl.registration._startup"}
 
 
 def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment: Environment) -> None:
     code = (
-        "import os, nnunet_nacl.training._startup as s\n"
+        "import os, nnunet_nacl.registration._startup as s\n"
         "class Closed(dict):\n"
         "    def __setitem__(self, key, value): raise OSError('closed')\n"
         "os.environ = Closed()\n"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.training.grammar import MAX_NAME_LENGTH, METHODS, PREFIX, TOKENS, Variant, grammar, parse
+from nnunet_nacl.registration.grammar import MAX_NAME_LENGTH, METHODS, PREFIX, TOKENS, Variant, grammar, parse
 
 
 @st.composite

@@ -158,7 +158,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The trainer's name; :func:`~nnunet_nacl.training.grammar.parse` knows whether there is such a trainer."""
+        """The trainer's name; :func:`~nnunet_nacl.registration.grammar.parse` knows whether there is such a trainer."""
         tokens = [token.write(value) for token, value in self.spelled]
         return "_".join([f"{PREFIX}{'Dice' if self.dice else ''}{self.method}", *tokens])
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 
-from nnunet_nacl.training import bridge_folder, lookup
+from nnunet_nacl.registration import bridge_folder, lookup
 from tests.environments import Environment
 
 TRAINER_MODULE = """

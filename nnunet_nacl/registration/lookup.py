@@ -14,8 +14,8 @@ from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 from nnunet_nacl.methods import PREFIX
-from nnunet_nacl.training import ENTRY_POINT_GROUP, TRAINERS_PACKAGE
-from nnunet_nacl.training.grammar import parse
+from nnunet_nacl.registration import ENTRY_POINT_GROUP, TRAINERS_PACKAGE
+from nnunet_nacl.registration.grammar import parse
 
 _hinted: set[str] = set()
 

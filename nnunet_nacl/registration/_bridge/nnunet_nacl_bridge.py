@@ -9,7 +9,7 @@ the package: there, too, every look-up must end in AttributeError and nothing el
 def __getattr__(name):
     if not name.startswith("_"):
         try:
-            from nnunet_nacl.training.lookup import resolve
+            from nnunet_nacl.registration.lookup import resolve
         except ImportError:
             pass
         else:
