@@ -168,7 +168,7 @@ setup(
         "nnunet_nacl": ["py.typed"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
-        "nnunet_nacl.show": ["templates/*"],
+        "nnunet_nacl.reports": ["templates/*"],
     },
     include_package_data=False,
     zip_safe=False,

@@ -70,7 +70,7 @@ LAYERS = (
     ("registration", "training"),
     ("dicom",),
     ("nnunet",),
-    ("show",),
+    ("reports",),
     ("calibrate", "review", "compare"),
     ("demo",),
     ("cli",),

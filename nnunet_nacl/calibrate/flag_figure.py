@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from nnunet_nacl.numbers.flags import LIMITS, ScanScores
 from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
-from nnunet_nacl.show import layout
+from nnunet_nacl.reports import layout
 
 
 @layout.figure_settings()
@@ -30,7 +30,7 @@ def draw_flags(
         recall: By name of the structure; those that labels of some scans have are drawn.
         bad: Of each curve its name, and by key of each structure that counts the Dice below which it is bad; None:
             all structures count, and there is a curve for each of ``LIMITS``.
-        path: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
+        path: As in :func:`~nnunet_nacl.reports.layout.write_figure`, as are the path returned and its errors.
     """
     bad = bad or {f"a Dice below {limit:g}": dict.fromkeys(scores.score, limit) for limit in LIMITS}
     drawn = {name: its for name, its in recall.items() if not np.isnan(its.times_larger or [np.nan])[0]}

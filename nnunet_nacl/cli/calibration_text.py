@@ -15,7 +15,7 @@ from nnunet_nacl.errors import named_together
 from nnunet_nacl.numbers.flags import Flags, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
-from nnunet_nacl.show.tables import frames, number, ten_worst, text_of
+from nnunet_nacl.reports.tables import frames, number, ten_worst, text_of
 
 _SHOWN = (
     *("NLL predicted", "Brier predicted", "pooled ECE predicted", "NLL near", "NLL all", "Brier all"),

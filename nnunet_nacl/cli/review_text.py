@@ -15,7 +15,7 @@ from nnunet_nacl.cli.options import bad_of, report_problems, whole_number
 from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
 from nnunet_nacl.numbers.flags import Flags, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.show.tables import text_of
+from nnunet_nacl.reports.tables import text_of
 
 if TYPE_CHECKING:
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

@@ -21,8 +21,8 @@ from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE, coverage
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
-from nnunet_nacl.show import layout
-from nnunet_nacl.show.tables import number
+from nnunet_nacl.reports import layout
+from nnunet_nacl.reports.tables import number
 
 DIFFERENCES = "differences"
 """How the id of the figure begins that the page opens with."""
@@ -201,7 +201,7 @@ def draw_reliability(
     and its ECE pooled over them, which is not the mean over cases of a table. Regions are drawn together, and the ECE
     is then the mean of theirs. ``bands`` are, of any of the methods, the ends of an interval of each bin's accuracy,
     NaN where a bin has none. ValueError where no method is given; other errors are those of
-    :func:`~nnunet_nacl.show.layout.write_figure`.
+    :func:`~nnunet_nacl.reports.layout.write_figure`.
     """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")

@@ -19,7 +19,7 @@ from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_t
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.numbers.statistics import CONFIDENCE, mean_interval
-from nnunet_nacl.show.rendering import render_page
+from nnunet_nacl.reports.rendering import render_page
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 SCHEMA_VERSION = 4  # keys may be added within a version

@@ -21,7 +21,7 @@ from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.learned_quality import quality_report
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.show.tables import Rows, frames, number, ten_worst, text_of
+from nnunet_nacl.reports.tables import Rows, frames, number, ten_worst, text_of
 
 MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
 DICE, PROBABILITY = "Dice where present", "probability that"

@@ -28,8 +28,8 @@ from nnunet_nacl.numbers.learned_quality import Coverage, coverage
 from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.review.list_files import DOCUMENT, PAGES, ListedScan
 from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
-from nnunet_nacl.show.rendering import render_page
-from nnunet_nacl.show.tables import frames, text_of
+from nnunet_nacl.reports.rendering import render_page
+from nnunet_nacl.reports.tables import frames, text_of
 
 SCHEMA_VERSION = 1
 FLAGGED, RANDOM, OTHER = GROUPS = ("flagged", "chosen by chance", "other")

@@ -20,7 +20,7 @@ from nnunet_nacl.files import write_atomically
 from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.show.rendering import render_page
+from nnunet_nacl.reports.rendering import render_page
 
 LARGEST_PICTURES = 8_500_000
 """Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10 MB."""

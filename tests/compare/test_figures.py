@@ -19,7 +19,7 @@ from nnunet_nacl.compare.figures import (
     write_figures,
 )
 from nnunet_nacl.numbers import BinStats, count_masks, ece
-from nnunet_nacl.show.layout import GREEN, VERMILLION
+from nnunet_nacl.reports.layout import GREEN, VERMILLION
 from tests.compare.synthetic import THREE, make_comparison
 from tests.numbers.test_counting import random_classes
 

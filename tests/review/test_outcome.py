@@ -13,7 +13,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.review.outcome import read_outcome
 from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
-from tests.show.html_check import Page
+from tests.reports.html_check import Page
 from tools.document_schemas import schema_of
 
 SPACING_MM = (2.0, 1.0, 1.0)

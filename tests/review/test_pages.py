@@ -21,7 +21,7 @@ from nnunet_nacl.review.review_list import Aims, review_list
 from tests.review.conftest import SCANS
 from tests.review.records import quality, record, structure
 from tests.runs.predictions import reviewed
-from tests.show.html_check import Page
+from tests.reports.html_check import Page
 
 
 def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path, monkeypatch):

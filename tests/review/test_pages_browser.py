@@ -12,7 +12,7 @@ import pytest
 
 from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.review.list_files import page_of
-from nnunet_nacl.show.rendering import render_page
+from nnunet_nacl.reports.rendering import render_page
 
 SLICE = "document.getElementById('slice').textContent"
 REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"

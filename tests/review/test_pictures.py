@@ -30,7 +30,7 @@ from nnunet_nacl.review.slices import Grid, View, anatomical_axes
 from tests.review.conftest import SCANS
 from tests.review.records import record
 from tests.runs.folders import read
-from tests.show.html_check import Page
+from tests.reports.html_check import Page
 
 LONG_SIDE = (320, 480)
 

@@ -12,7 +12,7 @@ from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.compare.page import comparison_to_json, make_page
 from nnunet_nacl.compare.tables import Table
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.show.tables import frames
+from nnunet_nacl.reports.tables import frames
 from tests.compare.synthetic import THREE, make_comparison
 
 SCRIPT = "<script>document.title = 'hacked'</script>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser import chromium  # noqa: F401  (fixture)
-from tests.show.study import make_study
+from tests.reports.study import make_study
 
 ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
 SORTED = "[...document.querySelectorAll('table.sortable thead th')].map(header => header.getAttribute('aria-sort'))"

@@ -24,7 +24,7 @@ with and without red-green blindness (Machado et al., IEEE TVCG 15, 2009), and l
 
 
 _PAGES = Environment(
-    loader=PackageLoader("nnunet_nacl.show", "templates"),
+    loader=PackageLoader("nnunet_nacl.reports", "templates"),
     autoescape=True,
     finalize=lambda value: printable(value) if type(value) is str else value,  # no text turns that around it
     undefined=StrictUndefined,
@@ -35,7 +35,7 @@ _PAGES = Environment(
 
 def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any) -> str:
     """A page over ``base.html``, with the one style and the scripts, as one, that a browser runs on it."""
-    templates = files("nnunet_nacl.show").joinpath("templates")
+    templates = files("nnunet_nacl.reports").joinpath("templates")
     script = "".join(templates.joinpath(file).read_text(encoding="utf-8") for file in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _PAGES.get_template(name).render(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.compare.tables import Table
-from nnunet_nacl.show.tables import frames, ten_worst
+from nnunet_nacl.reports.tables import frames, ten_worst
 
 
 def table(rows, **more) -> Table:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import zipfile
 
-from tests.show.html_check import Page
-from tests.show.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, make_study
+from tests.reports.html_check import Page
+from tests.reports.study import HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, make_study
 
 
 def check(page: Page) -> None:
@@ -59,4 +59,4 @@ def test_no_name_turns_the_page_the_other_way(tmp_path):
 def test_the_wheel_holds_the_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("page.html", "page.css", "page.js"):
-        assert f"nnunet_nacl/show/templates/{name}" in names
+        assert f"nnunet_nacl/reports/templates/{name}" in names
