@@ -66,7 +66,7 @@ LAYERS = (
     ("errors", "files", "images", "json_files", "json_types", "methods"),
     ("losses",),
     ("numbers",),
-    ("case",),
+    ("cases",),
     ("registration", "training"),
     ("dicom",),
     ("nnunet",),

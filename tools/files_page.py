@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nnunet_nacl.case.evaluation import Evaluation
-from nnunet_nacl.case.findings import FINDING_COLUMNS
-from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.cases.evaluation import Evaluation
+from nnunet_nacl.cases.findings import FINDING_COLUMNS
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cli.evaluation import VALUE_COLUMNS
 from nnunet_nacl.compare.page import comparison_to_json
 from nnunet_nacl.files import CsvColumn
@@ -40,7 +40,7 @@ name and `[]` for each entry of a list.
 
 All that is kept of a case is one file, `records/CASE.npz`, beside its prediction; everything else is computed from it.
 A second run measures only cases whose `key` has changed, or whose record is damaged or of another version.
-`nnunet_nacl.case.record.read_record` reads a file as a `CaseRecord`:
+`nnunet_nacl.cases.record.read_record` reads a file as a `CaseRecord`:
 
 """
 _SCORES = """Of the N voxels of a mask n_b lie in the bin b, (lo, hi]. Confidence is the probability of the label.

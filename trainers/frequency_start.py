@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from nnunet_nacl.case.case import Labels
+from nnunet_nacl.cases.case import Labels
 
 if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer

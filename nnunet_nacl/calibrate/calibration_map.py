@@ -28,7 +28,7 @@ from nnunet_nacl.calibrate.map_parts import (
     loaded_map,
     stored_map,
 )
-from nnunet_nacl.case.sample import sample_arrays
+from nnunet_nacl.cases.sample import sample_arrays
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict

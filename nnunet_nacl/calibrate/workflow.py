@@ -17,9 +17,9 @@ from nnunet_nacl.calibrate.calibration_map import FEWEST_CASES, CalibrationMap
 from nnunet_nacl.calibrate.effect import changes, pooled_changes
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds
 from nnunet_nacl.calibrate.map_parts import MapQuality
-from nnunet_nacl.case.case import MASKS
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import CaseRecord, scores, table
+from nnunet_nacl.cases.case import MASKS
+from nnunet_nacl.cases.measure import under
+from nnunet_nacl.cases.record import CaseRecord, scores, table
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import check_folder
 from nnunet_nacl.json_files import decode, read_dict
@@ -269,7 +269,7 @@ def fit(
 
 
 def detected_in(cases: pd.DataFrame) -> dict[str, Detected]:
-    """By structure, what the segmentations find of it, by the rows of :func:`nnunet_nacl.case.record.table`."""
+    """By structure, what the segmentations find of it, by the rows of :func:`nnunet_nacl.cases.record.table`."""
     return {str(key): Detected.of(rows) for key, rows in cases.groupby("key", sort=False)}
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from nnunet_nacl.calibrate.map_file import map_of
 from nnunet_nacl.calibrate.workflow import detected_in
-from nnunet_nacl.case.case import MASK_NOTES, EvaluationSettings
-from nnunet_nacl.case.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.cases.case import MASK_NOTES, EvaluationSettings
+from nnunet_nacl.cases.evaluation import FILE_NAME, Evaluation
 from nnunet_nacl.cli.options import bad_of, model_of, network_of, number_of_processes, report_problems
 from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.errors import UserError, one_line

@@ -45,8 +45,8 @@ def work_of(
         n_networks: How many are averaged.
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
     """
-    from nnunet_nacl.case.findings import finding_channels
-    from nnunet_nacl.case.measure import choose_maps
+    from nnunet_nacl.cases.findings import finding_channels
+    from nnunet_nacl.cases.measure import choose_maps
     from nnunet_nacl.review.deliver import Delivery
     from nnunet_nacl.review.review_list import Aims
 
@@ -122,7 +122,7 @@ def deliver_as_asked(
 
 def print_list(listed: ReviewList, output: Path, name: str) -> None:
     """Prints the cases, by the name that they have, to look at first and why, the notes, and where the list is."""
-    from nnunet_nacl.case.findings import FINDINGS
+    from nnunet_nacl.cases.findings import FINDINGS
     from nnunet_nacl.review.list_files import PAGE, RESEARCH, REVIEW, SCANS, STRUCTURES
 
     scans = listed.scans

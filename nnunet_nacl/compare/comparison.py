@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.case import MASKS, EvaluationSettings
-from nnunet_nacl.case.record import CaseRecord, scores, table
+from nnunet_nacl.cases.case import MASKS, EvaluationSettings
+from nnunet_nacl.cases.record import CaseRecord, scores, table
 from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
 from nnunet_nacl.numbers.statistics import PairedDifference, holm, paired_difference
@@ -131,7 +131,7 @@ class Comparison:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each method, case and structure, see :func:`nnunet_nacl.case.record.table`."""
+        """A row for each method, case and structure, see :func:`nnunet_nacl.cases.record.table`."""
         parts = {name: table(records) for name, records in self.records.items()}
         return pd.concat(parts, names=["method"]).reset_index("method").reset_index(drop=True)
 

@@ -11,9 +11,9 @@ import pandas as pd
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, map_path_of
 from nnunet_nacl.calibrate.workflow import read_groups
-from nnunet_nacl.case.case import EvaluationSettings, Labels
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import RECORDS
+from nnunet_nacl.cases.case import EvaluationSettings, Labels
+from nnunet_nacl.cases.measure import under
+from nnunet_nacl.cases.record import RECORDS
 from nnunet_nacl.compare.comparison import Comparison, Promises
 from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.errors import UserError, list_problems, some

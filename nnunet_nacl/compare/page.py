@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.case.case import MASK_NOTES
+from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.compare.comparison import Comparison, make_columns
 from nnunet_nacl.compare.figures import DIFFERENCES, FIGURES
 from nnunet_nacl.compare.tables import NOT_TESTED, TABLES, Table

@@ -16,8 +16,8 @@ from pydantic import StringConstraints
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import replacing

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.case.probabilities import Box, Probabilities, common_box
-from nnunet_nacl.case.record import RECORDS, record_path
+from nnunet_nacl.cases.probabilities import Box, Probabilities, common_box
+from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.case import EvaluationSettings, Labels
-from nnunet_nacl.case.record import RECORDS, CaseRecord, find_record, record_path
+from nnunet_nacl.cases.case import EvaluationSettings, Labels
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.json_files import decode

@@ -18,7 +18,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from nnunet_nacl.case.case import Labels
+from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError, describe, first_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_whole, quiet, read_header

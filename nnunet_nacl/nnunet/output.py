@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import Case
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import (
     check_ours,

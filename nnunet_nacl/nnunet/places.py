@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.case.record import RECORDS
+from nnunet_nacl.cases.record import RECORDS
 from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.json_files import decode, read_dict, read_json
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.record import CaseRecord, find_record
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.record import CaseRecord, find_record
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.images import quiet
 from nnunet_nacl.nnunet.export import ExportedLogits, export_logits

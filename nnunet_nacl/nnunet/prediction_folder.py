@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import LARGEST_RADIUS_MM, Case, EvaluationSettings, Labels, smallest_type
-from nnunet_nacl.case.geometry import Geometry, geometry_difference
-from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
-from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.cases.case import LARGEST_RADIUS_MM, Case, EvaluationSettings, Labels, smallest_type
+from nnunet_nacl.cases.geometry import Geometry, geometry_difference
+from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name
 from nnunet_nacl.images import check_name

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.case import Labels
-from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.cases.case import Labels
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.unlike import LOG

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.case.case import Case, EvaluationSettings, Labels
-from nnunet_nacl.case.measure import measure
-from nnunet_nacl.case.record import (
+from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
+from nnunet_nacl.cases.measure import measure
+from nnunet_nacl.cases.record import (
     CaseRecord,
     Key,
     file_key,

@@ -12,8 +12,8 @@ from typing import Any
 
 from typing_extensions import Self
 
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.dicom.series import find_series, image_of_series, orientation_of
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import check_folder, is_file_name

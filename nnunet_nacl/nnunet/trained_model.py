@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
-from nnunet_nacl.case.case import Labels
-from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.cases.case import Labels
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import check_folder, checksum, is_file_name
 from nnunet_nacl.images import quiet

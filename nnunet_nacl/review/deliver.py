@@ -15,9 +15,9 @@ import numpy as np
 
 import nnunet_nacl
 from nnunet_nacl.calibrate.map_file import APPLIED_FILE
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.measure import FRACTIONAL, Views, measure, plain_name
-from nnunet_nacl.case.record import RECORDS, CaseRecord, file_key, find_record, record_path
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, file_key, find_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
@@ -44,7 +44,7 @@ class Delivery(Work):
         data: Labels, writer and plans of the data set.
         quality: What the map has learned; None where nothing is known.
         aims: Of the list.
-        maps: As :func:`~nnunet_nacl.case.measure.choose_maps` gives them.
+        maps: As :func:`~nnunet_nacl.cases.measure.choose_maps` gives them.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         pictures: Draw the pictures of the scan's page.

@@ -10,7 +10,7 @@ import pandas as pd
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibrate.map_parts import UsedMap
-from nnunet_nacl.case.findings import FINDINGS, findings_table
+from nnunet_nacl.cases.findings import FINDINGS, findings_table
 from nnunet_nacl.errors import printable
 from nnunet_nacl.files import CsvColumn, is_ours, to_csv_text
 from nnunet_nacl.json_types import Number, doc

@@ -18,8 +18,8 @@ import pandas as pd
 from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.case.case import Labels
-from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.cases.case import Labels
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number, doc

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from markupsafe import Markup
 
-from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.review.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.review.reasons import dice_text, volume_text, worst_first

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
-from nnunet_nacl.case.case import Case, Labels
-from nnunet_nacl.case.geometry import slicing_axis
-from nnunet_nacl.case.measure import Views
-from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.geometry import slicing_axis
+from nnunet_nacl.cases.measure import Views
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibrate.calibration_map import Probabilities
-from nnunet_nacl.case.findings import StructureFindings, finding_channels
-from nnunet_nacl.case.measure import Views, measure
+from nnunet_nacl.cases.findings import StructureFindings, finding_channels
+from nnunet_nacl.cases.measure import Views, measure
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.record import CaseRecord, table
+from nnunet_nacl.cases.record import CaseRecord, table
 from nnunet_nacl.numbers.flags import Flags, structure_score
 from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
@@ -201,7 +201,7 @@ def completed(
     :data:`~nnunet_nacl.review.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is known.
 
     Args:
-        structures: See :func:`~nnunet_nacl.case.record.table`.
+        structures: See :func:`~nnunet_nacl.cases.record.table`.
         quality: What a map has learned of such predictions; None where nothing is known.
         bad: By name of each structure that counts, the Dice below which it is bad; None: all count, from 0.
     """

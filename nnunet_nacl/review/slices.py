@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.cases.geometry import Geometry
 
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 

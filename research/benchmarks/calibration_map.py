@@ -62,7 +62,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.case.record import read_record
+    from nnunet_nacl.cases.record import read_record
     from nnunet_nacl.numbers.crossfit import STRENGTHS
     from nnunet_nacl.numbers.fitting import FORMS, fit_affine, fit_conditional
 

@@ -20,8 +20,8 @@ import SimpleITK
 import torch
 
 from nnunet_nacl.calibrate.map_parts import MapQuality
-from nnunet_nacl.case.case import Case
-from nnunet_nacl.case.record import CaseRecord, read_record, table
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of

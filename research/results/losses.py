@@ -11,8 +11,8 @@ import pandas as pd
 from cases import Cases, measure, quick_cross_fit, read_cases
 from rows import mean_row, pooled_gap_row, put, remove
 
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import CaseRecord, scores
+from nnunet_nacl.cases.measure import under
+from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work

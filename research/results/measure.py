@@ -28,8 +28,8 @@ from cases import GRID, STEP, Cases, Learned, WithVotes, measure_folds, measure_
 from losses import losses_rows
 from rows import DRAWS, mean_row, pooled_gap_row, put, read_csv, statistic_row, write_csv
 
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.record import CaseRecord, scores
+from nnunet_nacl.cases.measure import under
+from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.nnunet.places import find_references, model_folder
 from nnunet_nacl.numbers import crossfit
 from nnunet_nacl.numbers.crossfit import parts_of

@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
 from nnunet_nacl.calibrate.map_file import check_networks, check_structures
-from nnunet_nacl.case.case import Labels
+from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.case.record import read_record
+from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.record import read_record
+from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.compare.page import comparison_to_json
 from tests.compare.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)

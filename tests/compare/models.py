@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.case.case import EvaluationSettings
+from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work

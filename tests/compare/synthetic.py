@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.case import MASKS, EvaluationSettings
+from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.compare.comparison import Comparison
 from nnunet_nacl.compare.methods import Method, Options
 from nnunet_nacl.numbers import count_masks

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.case.record import read_record
+from nnunet_nacl.cases.case import EvaluationSettings
+from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.compare.dataset import align, locate
 from nnunet_nacl.compare.methods import Options, read_methods
 from nnunet_nacl.errors import UserError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.case.evaluation import Evaluation
-from nnunet_nacl.case.record import RECORDS, CaseRecord
+from nnunet_nacl.cases.case import EvaluationSettings
+from nnunet_nacl.cases.evaluation import Evaluation
+from nnunet_nacl.cases.record import RECORDS, CaseRecord
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, records_of
 

@@ -11,7 +11,7 @@ import pytest
 
 from nnunet_nacl.calibrate.map_file import map_of_folds
 from nnunet_nacl.calibrate.map_parts import loaded_map
-from nnunet_nacl.case.record import find_record
+from nnunet_nacl.cases.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source

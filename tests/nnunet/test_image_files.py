@@ -14,7 +14,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 from skimage import io
 
-from nnunet_nacl.case.case import Labels
+from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.images import why_broken
 from nnunet_nacl.nnunet.image_files import read_probabilities, read_segmentation

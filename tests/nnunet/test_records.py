@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.record import CaseRecord, read_record, table
+from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from tests.nnunet.measuring import Watch, measured

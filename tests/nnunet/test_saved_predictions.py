@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import tifffile
 from skimage import io
 
-from nnunet_nacl.case.record import find_record
+from nnunet_nacl.cases.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.geometry import Geometry
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.review.predicted_quality import CalibratedModel
 from tests.mutated_json import mutations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.case.case import Labels
+from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.nnunet.trust import label_manager_of
 from nnunet_nacl.numbers import count_overlap
 from nnunet_nacl.numbers.voxel_uncertainty import MemberSums, confidence, normalised_entropy

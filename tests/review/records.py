@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.record import CaseRecord
+from nnunet_nacl.cases.record import CaseRecord
 
 
 def structure(dice=0.5, pieces=1, members_dice=math.nan, largest=0.9, largest_piece=1.0, members=(), **values) -> dict:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review import pages as module
 from nnunet_nacl.review.list_files import page_of

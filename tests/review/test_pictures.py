@@ -16,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nnunet_nacl.case.case import Case, Labels
-from nnunet_nacl.case.geometry import Geometry, slicing_axis
-from nnunet_nacl.case.measure import Views
-from nnunet_nacl.case.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.geometry import Geometry, slicing_axis
+from nnunet_nacl.cases.measure import Views
+from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.numbers.voxel_uncertainty import Place
 from nnunet_nacl.review.list_files import page_of

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.record import table
+from nnunet_nacl.cases.record import table
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.voxel_uncertainty import confidence, least_certain_place
 from nnunet_nacl.review.reasons import reasons_to_look

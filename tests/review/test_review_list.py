@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from nnunet_nacl.case.findings import Finding, StructureFindings
+from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.review.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from nnunet_nacl.review.review_list import About, Aims, review_list

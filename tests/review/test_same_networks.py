@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.case.record import RECORDS, record_path
+from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum

@@ -14,7 +14,7 @@ from nnunetv2.inference import export_prediction
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.case.record import CaseRecord, read_record
+from nnunet_nacl.cases.record import CaseRecord, read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from tests.nnunet.measuring import measured

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nnunet_nacl.case.record import read_record
+from nnunet_nacl.cases.record import read_record
 from tests.processes import FORGET, spawn_warm
 from tests.trainers.conftest import make_folders
 from tests.trainers.validation import CASES, make_validator, write_cases

@@ -20,9 +20,9 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, InstanceOf, NonNegativeInt, TypeAdapter
 from typing_extensions import TypedDict
 
-from nnunet_nacl.case.case import MASKS
-from nnunet_nacl.case.findings import StructureFindings
-from nnunet_nacl.case.sample import Sample
+from nnunet_nacl.cases.case import MASKS
+from nnunet_nacl.cases.findings import StructureFindings
+from nnunet_nacl.cases.sample import Sample
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import checksum, regular_only, replacing, to_json_text
 from nnunet_nacl.json_files import decode

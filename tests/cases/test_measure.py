@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from nnunet_nacl.case.case import Case, Labels
-from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.measure import PROBABILITIES, Views, measure
-from nnunet_nacl.case.probabilities import Probabilities
-from nnunet_nacl.case.record import scores
+from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.measure import PROBABILITIES, Views, measure
+from nnunet_nacl.cases.probabilities import Probabilities
+from nnunet_nacl.cases.record import scores
 from nnunet_nacl.numbers.calibration_error import ece, mask_metrics
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

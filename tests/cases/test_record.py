@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.case.findings import Finding, StructureFindings
-from nnunet_nacl.case.record import CaseRecord, file_key, find_record, read_pictures, read_record
+from nnunet_nacl.cases.findings import Finding, StructureFindings
+from nnunet_nacl.cases.record import CaseRecord, file_key, find_record, read_pictures, read_record
 from nnunet_nacl.errors import UserError
 from tests.nnunet.measuring import measured
 from tests.runs.folders import make_model

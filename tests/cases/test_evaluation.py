@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.case.case import MASKS
-from nnunet_nacl.case.evaluation import Evaluation
+from nnunet_nacl.cases.case import MASKS
+from nnunet_nacl.cases.evaluation import Evaluation
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

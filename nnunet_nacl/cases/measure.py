@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.case.case import MASKS, Case, EvaluationSettings, Labels, Truth
-from nnunet_nacl.case.findings import Components, label_components
-from nnunet_nacl.case.probabilities import Box
-from nnunet_nacl.case.record import CaseRecord
-from nnunet_nacl.case.sample import MASK_BITS, Sample, draw_sample, pack
+from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Labels, Truth
+from nnunet_nacl.cases.findings import Components, label_components
+from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.sample import MASK_BITS, Sample, draw_sample, pack
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.numbers.counting import count_masks
@@ -224,7 +224,7 @@ class _Sums:
 
 
 def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
-    """A row for each structure, see :func:`nnunet_nacl.case.record.table`."""
+    """A row for each structure, see :func:`nnunet_nacl.cases.record.table`."""
     expected, n_voxels, _ = sums.overlap
     labels, size, members, rows = case.labels, case.geometry.voxel_size, case.disagreement, []
     for channel in labels.foreground:

@@ -7,11 +7,11 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
-from nnunet_nacl.case.case import Case, Labels
-from nnunet_nacl.case.findings import MOST_FINDINGS, StructureFindings
-from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.measure import measure
-from nnunet_nacl.case.probabilities import SavedProbabilities
+from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.findings import MOST_FINDINGS, StructureFindings
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.measure import measure
+from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))

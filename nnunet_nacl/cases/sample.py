@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nnunet_nacl.case.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.numbers.fitting import Voxels
 
 MASK_BITS = ("dilated", "boundary", "near")

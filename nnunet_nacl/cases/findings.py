@@ -12,9 +12,9 @@ import pandas as pd
 from pydantic import NonNegativeInt
 from scipy import ndimage
 
-from nnunet_nacl.case.case import Case, Labels
-from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.probabilities import Box, common_box
+from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.probabilities import Box, common_box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.json_types import Number, Share, Size

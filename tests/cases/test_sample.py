@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.case.case import EvaluationSettings
-from nnunet_nacl.case.measure import under
-from nnunet_nacl.case.probabilities import SavedProbabilities
-from nnunet_nacl.case.record import scores
-from nnunet_nacl.case.sample import Sample, draw_sample, most_bytes, pack
+from nnunet_nacl.cases.case import EvaluationSettings
+from nnunet_nacl.cases.measure import under
+from nnunet_nacl.cases.probabilities import SavedProbabilities
+from nnunet_nacl.cases.record import scores
+from nnunet_nacl.cases.sample import Sample, draw_sample, most_bytes, pack
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.fitting import Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, probabilities

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.case.case import MASKS, EvaluationSettings, Labels
-from nnunet_nacl.case.record import WITH_TRUTH, CaseRecord, table
+from nnunet_nacl.cases.case import MASKS, EvaluationSettings, Labels
+from nnunet_nacl.cases.record import WITH_TRUTH, CaseRecord, table
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.numbers.binning import BinStats

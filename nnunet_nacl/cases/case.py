@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.case.geometry import Geometry
-from nnunet_nacl.case.probabilities import Probabilities
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, check_n_bins
 from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask
