@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
     from nnunet_nacl.numbers.counting import CalibrationMetric as CalibrationMetric
     from nnunet_nacl.numbers.expected_dice import decide_for_dice as decide_for_dice
-    from nnunet_nacl.review.predictor import Predictor as Predictor
+    from nnunet_nacl.worklist.predictor import Predictor as Predictor
 
 _OF_MODELS = {
     "CalibrationMap": "nnunet_nacl.calibrate.calibration_map",
     "CalibrationOptions": "nnunet_nacl.calibrate.workflow",
     "CalibrationMetric": "nnunet_nacl.numbers.counting",
-    "Predictor": "nnunet_nacl.review.predictor",
+    "Predictor": "nnunet_nacl.worklist.predictor",
     "calibrate_model": "nnunet_nacl.calibrate.workflow",
     "decide_for_dice": "nnunet_nacl.numbers.expected_dice",
 }

@@ -13,7 +13,7 @@ from tests.numbers.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)
-NEED_A_MODEL = {"nnunet_nacl.calibrate.workflow", "nnunet_nacl.review.predictor"}
+NEED_A_MODEL = {"nnunet_nacl.calibrate.workflow", "nnunet_nacl.worklist.predictor"}
 
 
 def module_of(name: str) -> ModuleType:
@@ -57,7 +57,7 @@ def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
     model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 1)
     calibrate(model)
     image, properties = SimpleITKIO().read_images(sorted(map(str, scans.iterdir())))
-    found = examples(MODULES["nnunet_nacl.review.predictor"], model_folder=model, image=image, properties=properties)
+    found = examples(MODULES["nnunet_nacl.worklist.predictor"], model_folder=model, image=image, properties=properties)
     assert [result.failed for result in found.values()] == [0]
 
 

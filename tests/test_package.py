@@ -71,7 +71,7 @@ LAYERS = (
     ("dicom",),
     ("nnunet",),
     ("reports",),
-    ("calibrate", "review", "compare"),
+    ("calibrate", "worklist", "compare"),
     ("demo",),
     ("cli",),
 )

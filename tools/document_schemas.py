@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from nnunet_nacl.calibrate import calibration_map
-from nnunet_nacl.review import list_files, outcome
+from nnunet_nacl.worklist import list_files, outcome
 
 PUBLISHED: dict[str, tuple[Any, int]] = {
     "calibration_map": (calibration_map.CalibrationMap, calibration_map.SCHEMA_VERSION),

@@ -15,7 +15,7 @@ from nnunet_nacl.compare.page import comparison_to_json
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.numbers import log_odds_map
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
-from nnunet_nacl.review.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
+from nnunet_nacl.worklist.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
 from tools.document_schemas import PUBLISHED, as_markdown, explained, schema_of
 
 _FLAT = "Of 2D images columns say `area_mm2` in place of `volume_ml`, without a spacing `area_pixels`."

@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
 def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
     from nnunet_nacl.files import check_ours, to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
-    from nnunet_nacl.review.list_files import OUTCOME, OUTCOME_PAGE
-    from nnunet_nacl.review.outcome import outcome_lines, outcome_page, read_outcome
+    from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
+    from nnunet_nacl.worklist.outcome import outcome_lines, outcome_page, read_outcome
 
     check_ours([output / OUTCOME, output / OUTCOME_PAGE])
     outcome = read_outcome(output, marks, corrected)
@@ -83,8 +83,8 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 def _review(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.review.predicted_quality import check_same_networks, open_map
-    from nnunet_nacl.review.sources import review_run
+    from nnunet_nacl.worklist.predicted_quality import check_same_networks, open_map
+    from nnunet_nacl.worklist.sources import review_run
 
     processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.records import Source
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-    from nnunet_nacl.review.deliver import Delivery, Run
-    from nnunet_nacl.review.predicted_quality import QualityOfMap
-    from nnunet_nacl.review.review_list import ReviewList
+    from nnunet_nacl.worklist.deliver import Delivery, Run
+    from nnunet_nacl.worklist.predicted_quality import QualityOfMap
+    from nnunet_nacl.worklist.review_list import ReviewList
 
 _SHOWN = 10  # lines
 _WORST = 3  # structures
@@ -47,8 +47,8 @@ def work_of(
     """
     from nnunet_nacl.cases.findings import finding_channels
     from nnunet_nacl.cases.measure import choose_maps
-    from nnunet_nacl.review.deliver import Delivery
-    from nnunet_nacl.review.review_list import Aims
+    from nnunet_nacl.worklist.deliver import Delivery
+    from nnunet_nacl.worklist.review_list import Aims
 
     calibration, quality, why_not = opened
     maps = () if args.maps is None else choose_maps(args.maps, n_networks)
@@ -86,9 +86,9 @@ def deliver_as_asked(
     ``images`` are the first channels, for ``--slicer``; options are those of deliver.
     """
     from nnunet_nacl.nnunet.output import SENSITIVE
-    from nnunet_nacl.review.deliver import NOT_YET, deliver
-    from nnunet_nacl.review.list_files import PAGES
-    from nnunet_nacl.review.slicer import TO_EDIT, check_images, write_mapping
+    from nnunet_nacl.worklist.deliver import NOT_YET, deliver
+    from nnunet_nacl.worklist.list_files import PAGES
+    from nnunet_nacl.worklist.slicer import TO_EDIT, check_images, write_mapping
 
     name, output = "scan" if args.subcommand == "predict" else "case", delivery.output
     run = replace(run, command=shlex.join(["nnunet_nacl", *args.argv]))
@@ -123,7 +123,7 @@ def deliver_as_asked(
 def print_list(listed: ReviewList, output: Path, name: str) -> None:
     """Prints the cases, by the name that they have, to look at first and why, the notes, and where the list is."""
     from nnunet_nacl.cases.findings import FINDINGS
-    from nnunet_nacl.review.list_files import PAGE, RESEARCH, REVIEW, SCANS, STRUCTURES
+    from nnunet_nacl.worklist.list_files import PAGE, RESEARCH, REVIEW, SCANS, STRUCTURES
 
     scans = listed.scans
     if len(scans):
@@ -151,7 +151,7 @@ def _table_text(listed: ReviewList) -> str:
 
     Behind it stands how probably the structure is present, where that is known.
     """
-    from nnunet_nacl.review.reasons import dice_text, worst_first
+    from nnunet_nacl.worklist.reasons import dice_text, worst_first
 
     lines, is_many = [], listed.structures.key.nunique() > _WORST
     first: list[Any] = list(listed.scans[:_SHOWN].itertuples())

@@ -24,7 +24,7 @@ from nnunet_nacl.errors import UserError, termination_as_interrupt
 from nnunet_nacl.files import locked, write_atomically
 from nnunet_nacl.json_files import read_dict, read_json
 from nnunet_nacl.methods import PREFIX
-from nnunet_nacl.review.list_files import PAGE as REVIEW_PAGE
+from nnunet_nacl.worklist.list_files import PAGE as REVIEW_PAGE
 
 SCHEDULES = {"virtual brains": (10, 100), "cpu": (40, 50), "gpu": (50, 100)}
 """Epochs, iterations per epoch: with that of the virtual brains the demo takes ten minutes at most on two CPU cores."""

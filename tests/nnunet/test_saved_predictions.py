@@ -20,7 +20,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.review import deliver
+from nnunet_nacl.worklist import deliver
 from tests.nnunet.measuring import Watch
 from tests.nnunet.untrained import digests
 from tests.processes import WARM, full_disk

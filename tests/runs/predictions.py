@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.review.deliver import Delivery, deliver
-from nnunet_nacl.review.review_list import ReviewList
-from nnunet_nacl.review.sources import review_run
+from nnunet_nacl.worklist.deliver import Delivery, deliver
+from nnunet_nacl.worklist.review_list import ReviewList
+from nnunet_nacl.worklist.sources import review_run
 from tests.runs.folders import CLASSES, describe, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x

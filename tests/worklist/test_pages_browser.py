@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.files import to_csv_text
-from nnunet_nacl.review.list_files import page_of
+from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.reports.rendering import render_page
 
 SLICE = "document.getElementById('slice').textContent"

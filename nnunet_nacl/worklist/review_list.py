@@ -17,8 +17,8 @@ from nnunet_nacl.cases.record import CaseRecord, table
 from nnunet_nacl.numbers.flags import Flags, structure_score
 from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import reasons_to_look, worst_first
+from nnunet_nacl.worklist.predicted_quality import QualityOfMap
+from nnunet_nacl.worklist.reasons import reasons_to_look, worst_first
 
 NEXT = 10
 """So many scans behind those that are flagged have a page, too."""
@@ -154,7 +154,7 @@ def review_list(
 
     They follow by their score, rising. Those without one, such as empty predictions, come before all others, the
     largest probability of any structure on top: there the network was nearest to predicting something. Columns of
-    ``scans`` are those of :mod:`~nnunet_nacl.review.list_files`, with ``unit``; ``reasons`` to look, and the kind of
+    ``scans`` are those of :mod:`~nnunet_nacl.worklist.list_files`, with ``unit``; ``reasons`` to look, and the kind of
     each; ``is_random`` for those chosen by chance; and ``has_page``.
     """
     by_case = {record.case: record for record in records}
@@ -198,7 +198,7 @@ def completed(
 ) -> pd.DataFrame:
     """The rows of structures with what a map has learned of them, and their scores.
 
-    :data:`~nnunet_nacl.review.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is known.
+    :data:`~nnunet_nacl.worklist.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is known.
 
     Args:
         structures: See :func:`~nnunet_nacl.cases.record.table`.

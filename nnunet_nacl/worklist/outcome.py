@@ -26,8 +26,8 @@ from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.learned_quality import Coverage, coverage
 from nnunet_nacl.numbers.overlap import Overlap
-from nnunet_nacl.review.list_files import DOCUMENT, PAGES, ListedScan
-from nnunet_nacl.review.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
+from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES, ListedScan
+from nnunet_nacl.worklist.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
 from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.reports.tables import frames, text_of
 
@@ -137,7 +137,7 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
 
     Args:
         output: The folder.
-        marks: Files of marks, see :func:`~nnunet_nacl.review.slicer.read_marks`.
+        marks: Files of marks, see :func:`~nnunet_nacl.worklist.slicer.read_marks`.
         corrected: Folder of corrected labels, those of some scans; None: there are none.
 
     Raises:

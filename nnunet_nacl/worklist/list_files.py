@@ -17,7 +17,7 @@ from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import UnlikeScans
-from nnunet_nacl.review.review_list import MEMBER, ReviewList
+from nnunet_nacl.worklist.review_list import MEMBER, ReviewList
 
 DOCUMENT = "prediction.json"
 SCHEMA_VERSION = 3

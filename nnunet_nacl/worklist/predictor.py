@@ -22,8 +22,8 @@ from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.numbers.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.review.predicted_quality import CalibratedModel
-from nnunet_nacl.review.review_list import Aims, review_list
+from nnunet_nacl.worklist.predicted_quality import CalibratedModel
+from nnunet_nacl.worklist.review_list import Aims, review_list
 
 _ARGUMENTS = {name: name for name in ("bad", "find", "miss", "step_size", "device")}
 _ARGUMENTS |= {"f": "folds", "chk": "checkpoint"}
@@ -66,7 +66,7 @@ class Answer(Mapping[str, pd.Series]):
             interval of the true Dice; ``volume``, of the segmentation, ``predicted_volume`` with ``volume_low`` and
             ``volume_high``, and their ``unit``: ml, mm2 of 2D images, pixels without spacing; ``present``, the
             probability that it is in the image; ``pieces``, ``members_dice`` and all else that
-            :func:`~nnunet_nacl.review.review_list.completed` has. NaN where it was not segmented, or no map has learned
+            :func:`~nnunet_nacl.worklist.review_list.completed` has. NaN where it was not segmented, or no map has learned
             it.
         findings: Connected parts of the structures that the map names.
         reasons: Why the image needs a look, in words; empty where nothing was found.

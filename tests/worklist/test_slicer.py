@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.slicer import (
+from nnunet_nacl.worklist.slicer import (
     TO_EDIT,
     cases_of_images,
     check_images,

@@ -29,7 +29,7 @@ def reasons_to_look(
     A reason names the worst structure that it is about, and says how many more there are.
 
     Args:
-        structures: Rows of the scan, see :func:`~nnunet_nacl.review.review_list.completed`.
+        structures: Rows of the scan, see :func:`~nnunet_nacl.worklist.review_list.completed`.
         flags: By which score scans are flagged; None: by none.
         unlike, differences: What is odd about the image among calibration scans, and beside the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.

@@ -10,9 +10,9 @@ import pytest
 from nnunet_nacl.cases.record import table
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.voxel_uncertainty import confidence, least_certain_place
-from nnunet_nacl.review.reasons import reasons_to_look
-from nnunet_nacl.review.review_list import completed
-from tests.review.records import quality, record, structure
+from nnunet_nacl.worklist.reasons import reasons_to_look
+from nnunet_nacl.worklist.review_list import completed
+from tests.worklist.records import quality, record, structure
 
 GONE = {"dice": math.nan, "pieces": 0, "largest_piece": math.nan}
 

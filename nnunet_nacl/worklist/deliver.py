@@ -25,12 +25,12 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of, remove_written
-from nnunet_nacl.review import list_files
-from nnunet_nacl.review.pages import write_list
-from nnunet_nacl.review.pictures import draw_scan
-from nnunet_nacl.review.predicted_quality import QualityOfMap
-from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE
-from nnunet_nacl.review.review_list import About, Aims, ReviewList, review_list
+from nnunet_nacl.worklist import list_files
+from nnunet_nacl.worklist.pages import write_list
+from nnunet_nacl.worklist.pictures import draw_scan
+from nnunet_nacl.worklist.predicted_quality import QualityOfMap
+from nnunet_nacl.worklist.reasons import LOWEST_MEMBERS_DICE
+from nnunet_nacl.worklist.review_list import About, Aims, ReviewList, review_list
 
 NOT_YET = "not predicted yet, or failed: run the part that has it (again)."
 

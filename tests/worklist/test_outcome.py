@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.review.outcome import read_outcome
+from nnunet_nacl.worklist.outcome import read_outcome
 from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
 from tests.reports.html_check import Page
 from tools.document_schemas import schema_of

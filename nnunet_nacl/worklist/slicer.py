@@ -22,7 +22,7 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
 from nnunet_nacl.nnunet.places import list_folder
-from nnunet_nacl.review.list_files import PAGES
+from nnunet_nacl.worklist.list_files import PAGES
 
 MAPPING = "mapping.csv"
 TO_EDIT = "to_edit"

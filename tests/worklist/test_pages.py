@@ -14,12 +14,12 @@ import pytest
 
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.review import pages as module
-from nnunet_nacl.review.list_files import page_of
-from nnunet_nacl.review.pages import editor_lines, review_page, scan_pages, write_list
-from nnunet_nacl.review.review_list import Aims, review_list
-from tests.review.conftest import SCANS
-from tests.review.records import quality, record, structure
+from nnunet_nacl.worklist import pages as module
+from nnunet_nacl.worklist.list_files import page_of
+from nnunet_nacl.worklist.pages import editor_lines, review_page, scan_pages, write_list
+from nnunet_nacl.worklist.review_list import Aims, review_list
+from tests.worklist.conftest import SCANS
+from tests.worklist.records import quality, record, structure
 from tests.runs.predictions import reviewed
 from tests.reports.html_check import Page
 

@@ -12,9 +12,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from nnunet_nacl.review.predicted_quality import check_same_networks
+from nnunet_nacl.worklist.predicted_quality import check_same_networks
 from tests.numbers.models import make_trained, map_to_json
-from tests.review.records import record
+from tests.worklist.records import record
 from tests.runs.folders import CLASSES, write_json
 
 OTHER = "0" * 64

@@ -10,9 +10,9 @@ import pytest
 
 from nnunet_nacl.cases.findings import Finding, StructureFindings
 from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.review.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
-from nnunet_nacl.review.review_list import About, Aims, review_list
-from tests.review.records import quality, record, structure
+from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
+from nnunet_nacl.worklist.review_list import About, Aims, review_list
+from tests.worklist.records import quality, record, structure
 from tools.files_page import files_page
 
 NAN = math.nan

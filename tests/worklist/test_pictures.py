@@ -22,13 +22,13 @@ from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.numbers.voxel_uncertainty import Place
-from nnunet_nacl.review.list_files import page_of
-from nnunet_nacl.review.pages import scan_pages
-from nnunet_nacl.review.pictures import draw_scan
-from nnunet_nacl.review.review_list import review_list
-from nnunet_nacl.review.slices import Grid, View, anatomical_axes
-from tests.review.conftest import SCANS
-from tests.review.records import record
+from nnunet_nacl.worklist.list_files import page_of
+from nnunet_nacl.worklist.pages import scan_pages
+from nnunet_nacl.worklist.pictures import draw_scan
+from nnunet_nacl.worklist.review_list import review_list
+from nnunet_nacl.worklist.slices import Grid, View, anatomical_axes
+from tests.worklist.conftest import SCANS
+from tests.worklist.records import record
 from tests.runs.folders import read
 from tests.reports.html_check import Page
 
