@@ -127,7 +127,7 @@ def _take_given(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
     from nnunet_nacl.calibrate.map_file import MAP_FILE, check_output_map
     from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.worklist.predicted_quality import CalibratedModel
+    from nnunet_nacl.calibrate.predicted_quality import CalibratedModel
 
     if others := [f"-{name}" for name in ("i", "gt", "groups", "o", "bad", "structures") if getattr(args, name)]:
         raise UserError(f"-map FILE is taken as the model's own map, and fits nothing: leave out {', '.join(others)}.")

@@ -27,7 +27,7 @@ from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.numbers.learned_quality import quality_report
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import learn_presence
-from nnunet_nacl.worklist.predicted_quality import QualityOfMap, check_same_networks, open_map
+from nnunet_nacl.calibrate.predicted_quality import QualityOfMap, check_same_networks, open_map
 from nnunet_nacl.reports.tables import ten_worst, text_of
 
 VALUE_COLUMNS = (

@@ -25,7 +25,7 @@ from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.learned_quality import predict_dice_parts
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST
-from nnunet_nacl.worklist.predicted_quality import QualityOfMap, open_map
+from nnunet_nacl.calibrate.predicted_quality import QualityOfMap, open_map
 
 
 def locate(dataset: str | None, methods: Sequence[Method], options: Options) -> Comparison:

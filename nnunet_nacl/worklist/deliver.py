@@ -28,7 +28,7 @@ from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of, r
 from nnunet_nacl.worklist import list_files
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.pictures import draw_scan
-from nnunet_nacl.worklist.predicted_quality import QualityOfMap
+from nnunet_nacl.calibrate.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.worklist.review_list import About, Aims, ReviewList, review_list
 

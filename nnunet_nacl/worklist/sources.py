@@ -18,7 +18,7 @@ from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.worklist.deliver import Run
-from nnunet_nacl.worklist.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrate.predicted_quality import CalibratedModel
 
 
 def review_run(folder: PredictionFolder, map_path: Path | None) -> Run:

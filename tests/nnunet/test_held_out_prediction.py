@@ -16,7 +16,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.worklist.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrate.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, predict_with_nnunet, write_scan
 from tests.nnunet.untrained import calibrate as give_map
 from tests.runs.folders import CLASSES, REGIONS
