@@ -23,9 +23,9 @@ __version__ = "0.5.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
-    from nnunet_nacl.calibrate.calibration_map import CalibrationMap as CalibrationMap
-    from nnunet_nacl.calibrate.workflow import CalibrationOptions as CalibrationOptions
-    from nnunet_nacl.calibrate.workflow import calibrate_model as calibrate_model
+    from nnunet_nacl.calibrator.calibration_map import CalibrationMap as CalibrationMap
+    from nnunet_nacl.calibrator.workflow import CalibrationOptions as CalibrationOptions
+    from nnunet_nacl.calibrator.workflow import calibrate_model as calibrate_model
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from nnunet_nacl.worklist.predictor import Predictor as Predictor
 
 _OF_MODELS = {
-    "CalibrationMap": "nnunet_nacl.calibrate.calibration_map",
-    "CalibrationOptions": "nnunet_nacl.calibrate.workflow",
+    "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
+    "CalibrationOptions": "nnunet_nacl.calibrator.workflow",
     "CalibrationMetric": "nnunet_nacl.numbers.counting",
     "Predictor": "nnunet_nacl.worklist.predictor",
-    "calibrate_model": "nnunet_nacl.calibrate.workflow",
+    "calibrate_model": "nnunet_nacl.calibrator.workflow",
     "decide_for_dice": "nnunet_nacl.numbers.expected_dice",
 }
 

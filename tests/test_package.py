@@ -71,7 +71,7 @@ LAYERS = (
     ("dicom",),
     ("nnunet",),
     ("reports",),
-    ("calibrate", "worklist", "compare"),
+    ("calibrator", "worklist", "compare"),
     ("demo",),
     ("cli",),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from nnunet_nacl.calibrate import calibration_map
+from nnunet_nacl.calibrator import calibration_map
 from nnunet_nacl.worklist import list_files, outcome
 
 PUBLISHED: dict[str, tuple[Any, int]] = {

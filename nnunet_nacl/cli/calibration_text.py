@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_parts import MapQuality
-from nnunet_nacl.calibrate.workflow import PREDICTED_DICE_ERROR
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_parts import MapQuality
+from nnunet_nacl.calibrator.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.cases.case import MASK_NOTES
 from nnunet_nacl.compare.tables import detected_text, presence_text
 from nnunet_nacl.errors import named_together

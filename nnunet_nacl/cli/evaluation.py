@@ -10,8 +10,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibrate.map_file import map_of
-from nnunet_nacl.calibrate.workflow import detected_in
+from nnunet_nacl.calibrator.map_file import map_of
+from nnunet_nacl.calibrator.workflow import detected_in
 from nnunet_nacl.cases.case import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.cases.evaluation import FILE_NAME, Evaluation
 from nnunet_nacl.cli.options import bad_of, model_of, network_of, number_of_processes, report_problems
@@ -27,7 +27,7 @@ from nnunet_nacl.numbers.calibration_error import MASK_METRICS
 from nnunet_nacl.numbers.learned_quality import quality_report
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import learn_presence
-from nnunet_nacl.calibrate.predicted_quality import QualityOfMap, check_same_networks, open_map
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, check_same_networks, open_map
 from nnunet_nacl.reports.tables import ten_worst, text_of
 
 VALUE_COLUMNS = (

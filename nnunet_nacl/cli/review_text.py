@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nnunet_nacl.nnunet.records import Source
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.worklist.deliver import Delivery, Run
-    from nnunet_nacl.calibrate.predicted_quality import QualityOfMap
+    from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
     from nnunet_nacl.worklist.review_list import ReviewList
 
 _SHOWN = 10  # lines

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import MAP_FILE, check_networks, fitted_cases, map_path_of
-from nnunet_nacl.calibrate.workflow import read_groups
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, fitted_cases, map_path_of
+from nnunet_nacl.calibrator.workflow import read_groups
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import RECORDS
@@ -25,7 +25,7 @@ from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.learned_quality import predict_dice_parts
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST
-from nnunet_nacl.calibrate.predicted_quality import QualityOfMap, open_map
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, open_map
 
 
 def locate(dataset: str | None, methods: Sequence[Method], options: Options) -> Comparison:

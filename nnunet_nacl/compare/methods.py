@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 
-from nnunet_nacl.calibrate.map_file import MAP_FILE
+from nnunet_nacl.calibrator.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX
 from nnunet_nacl.nnunet import places

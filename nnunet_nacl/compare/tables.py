@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from nnunet_nacl.calibrate.workflow import detected_in
+from nnunet_nacl.calibrator.workflow import detected_in
 from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.errors import named_together, some

@@ -9,7 +9,7 @@ from typing import Annotated
 import pandas as pd
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibrate.map_parts import UsedMap
+from nnunet_nacl.calibrator.map_parts import UsedMap
 from nnunet_nacl.cases.findings import FINDINGS, findings_table
 from nnunet_nacl.errors import printable
 from nnunet_nacl.files import CsvColumn, is_ours, to_csv_text

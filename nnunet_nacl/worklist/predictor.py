@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibrate.calibration_map import Probabilities
+from nnunet_nacl.calibrator.calibration_map import Probabilities
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import Views, measure
 from nnunet_nacl.errors import UserError
@@ -22,7 +22,7 @@ from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.numbers.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.calibrate.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.worklist.review_list import Aims, review_list
 
 _ARGUMENTS = {name: name for name in ("bad", "find", "miss", "step_size", "device")}

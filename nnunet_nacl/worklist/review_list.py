@@ -17,7 +17,7 @@ from nnunet_nacl.cases.record import CaseRecord, table
 from nnunet_nacl.numbers.flags import Flags, structure_score
 from nnunet_nacl.numbers.recall import SensitiveAim
 from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.calibrate.predicted_quality import QualityOfMap
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.reasons import reasons_to_look, worst_first
 
 NEXT = 10

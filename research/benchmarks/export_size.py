@@ -111,7 +111,7 @@ def predicting(root: Path, which: str, classes: int):
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.numbers.log_odds_map import LogOddsMap
     from nnunet_nacl.worklist.deliver import Delivery
-    from nnunet_nacl.calibrate.predicted_quality import CalibratedModel
+    from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)

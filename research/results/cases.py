@@ -19,7 +19,7 @@ import pandas as pd
 import SimpleITK
 import torch
 
-from nnunet_nacl.calibrate.map_parts import MapQuality
+from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import UserError
@@ -34,7 +34,7 @@ from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import learn
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, probabilities
 from nnunet_nacl.numbers.presence import learn_presence
-from nnunet_nacl.calibrate.predicted_quality import QualityOfMap
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.review_list import completed
 
 STEP = 0.05

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict

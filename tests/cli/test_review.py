@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate import workflow
+from nnunet_nacl.calibrator import workflow
 from nnunet_nacl.compare.dataset import align, locate
 from nnunet_nacl.compare.methods import Options, read_methods
 from nnunet_nacl.errors import UserError

@@ -18,7 +18,7 @@ from nnunet_nacl import Predictor
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.expected_dice import expected_dice
 from nnunet_nacl.numbers.voxel_uncertainty import normalised_entropy
-from nnunet_nacl.calibrate.predicted_quality import CalibratedModel
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import encode, read_dict
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.workflow import read_groups
+from nnunet_nacl.calibrator.workflow import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean, parts_of
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_networks, check_structures, map_of
-from nnunet_nacl.calibrate.map_parts import MapQuality
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, check_networks, check_structures, map_of
+from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.record import RECORDS, find_record
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum

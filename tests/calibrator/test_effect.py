@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.effect import changes, pooled_changes
+from nnunet_nacl.calibrator.effect import changes, pooled_changes
 from nnunet_nacl.numbers.binning import BinStats
 
 

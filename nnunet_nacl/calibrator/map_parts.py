@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibrate.effect import Change
+from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.json_types import Coefficient, Size, doc
 from nnunet_nacl.numbers.crossfit import FormScore

@@ -8,7 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.map_parts import SCOPE
+from nnunet_nacl.calibrator.map_parts import SCOPE
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
 from tests.nnunet.untrained import write_scan

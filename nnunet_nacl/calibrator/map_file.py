@@ -9,8 +9,8 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_parts import Inference, MapQuality, UsedMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_parts import Inference, MapQuality, UsedMap
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.numbers.recall import THRESHOLDS
 from tests.review_tables import read_list

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 import nnunet_nacl
-from nnunet_nacl.calibrate.map_parts import (
+from nnunet_nacl.calibrator.map_parts import (
     SCOPE,
     Fitted,
     MapPart,
@@ -127,7 +127,7 @@ class CalibrationMap:
         """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
 
         What `calibrate` learns beyond the map (predicted Dice, volumes, presence, flags) needs files of a model: use
-        :func:`~nnunet_nacl.calibrate.workflow.calibrate_model`. Voxels without a structure above 1e-6 are left
+        :func:`~nnunet_nacl.calibrator.workflow.calibrate_model`. Voxels without a structure above 1e-6 are left
         out, and large cases enter by a weighted sample of their voxels.
 
         Args:

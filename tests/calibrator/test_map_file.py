@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap
-from nnunet_nacl.calibrate.map_file import check_networks, check_structures
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
+from nnunet_nacl.calibrator.map_file import check_networks, check_structures
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict

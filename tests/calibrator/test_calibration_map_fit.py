@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibrate.calibration_map import CalibrationMap, Probabilities
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap, Probabilities
 
 SURE, RIGHT = 0.99, 0.8
 

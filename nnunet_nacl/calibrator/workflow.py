@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_nacl.calibrate.calibration_map import FEWEST_CASES, CalibrationMap
-from nnunet_nacl.calibrate.effect import changes, pooled_changes
-from nnunet_nacl.calibrate.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds
-from nnunet_nacl.calibrate.map_parts import MapQuality
+from nnunet_nacl.calibrator.calibration_map import FEWEST_CASES, CalibrationMap
+from nnunet_nacl.calibrator.effect import changes, pooled_changes
+from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds
+from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores, table
@@ -95,7 +95,7 @@ def calibrate_model(
 ) -> CalibrationMap:
     """Fit a map to cases that the network was not trained on, and write it; bars on stderr show the progress.
 
-    What is predicted is logged to ``nnunet_nacl.calibrate`` and ``nnunet_nacl.nnunet`` (level INFO).
+    What is predicted is logged to ``nnunet_nacl.calibrator`` and ``nnunet_nacl.nnunet`` (level INFO).
 
     Args:
         model: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION: its validation cases, or with ``images`` these,
