@@ -71,7 +71,7 @@ LAYERS = (
     ("dicom",),
     ("nnunet",),
     ("reports",),
-    ("calibrator", "worklist", "compare"),
+    ("calibrator", "worklist", "evaluation"),
     ("demo",),
     ("cli",),
 )

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nnunet_nacl.cases.evaluation import Evaluation
+from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.cases.findings import FINDING_COLUMNS
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cli.evaluation import VALUE_COLUMNS
-from nnunet_nacl.compare.page import comparison_to_json
+from nnunet_nacl.evaluation.page import comparison_to_json
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.numbers import log_odds_map
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS

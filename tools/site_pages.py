@@ -56,7 +56,7 @@ def on_config(config: MkDocsConfig) -> None:
         PluginError: The package is not there, from which the page of the Python API and the schemas are made.
     """
     try:
-        import nnunet_nacl.cases.evaluation  # noqa: F401
+        import nnunet_nacl.evaluation.evaluation  # noqa: F401
     except ImportError as error:
         raise PluginError(f"the site is made from the installed package: pip install '.[docs]' ({error})") from None
 

@@ -127,7 +127,7 @@ def _made_by(weights: Path | None) -> dict[str, Any]:
 
 
 def _evaluate(validation: Path, references: Path, log: Callable[[str], None]) -> None:
-    from nnunet_nacl.cases.evaluation import FILE_NAME, Evaluation
+    from nnunet_nacl.evaluation.evaluation import FILE_NAME, Evaluation
     from nnunet_nacl.files import remove_leftovers
     from nnunet_nacl.nnunet.held_out import measure_folders
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

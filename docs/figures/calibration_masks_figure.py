@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nnunet_nacl.compare.figures import draw_reliability
+from nnunet_nacl.evaluation.figures import draw_reliability
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.numbers.calibration_error import nll_per_row
 from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask

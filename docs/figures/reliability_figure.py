@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.cases.record import CaseRecord, read_record
-from nnunet_nacl.compare.figures import draw_reliability
+from nnunet_nacl.evaluation.figures import draw_reliability
 from nnunet_nacl.numbers import BinStats, ece
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 

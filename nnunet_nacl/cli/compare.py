@@ -58,12 +58,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    from nnunet_nacl.compare.comparison import ALPHA
-    from nnunet_nacl.compare.dataset import align, locate
-    from nnunet_nacl.compare.figures import write_figures
-    from nnunet_nacl.compare.methods import Options, read_methods
-    from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, make_page, write_comparison
-    from nnunet_nacl.compare.tables import WITHOUT_BAD, comparison_tables, write_tables
+    from nnunet_nacl.evaluation.comparison import ALPHA
+    from nnunet_nacl.evaluation.dataset import align, locate
+    from nnunet_nacl.evaluation.figures import write_figures
+    from nnunet_nacl.evaluation.methods import Options, read_methods
+    from nnunet_nacl.evaluation.page import check_output_folder, comparison_to_json, make_page, write_comparison
+    from nnunet_nacl.evaluation.tables import WITHOUT_BAD, comparison_tables, write_tables
 
     _check(args)
     methods, folder = read_methods(args.methods, args.unranked or ()), Path(args.o)

@@ -13,9 +13,9 @@ from typing import Any
 from nnunet_nacl.calibrator.map_file import map_of
 from nnunet_nacl.calibrator.workflow import detected_in
 from nnunet_nacl.cases.case import MASK_NOTES, EvaluationSettings
-from nnunet_nacl.cases.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.evaluation.evaluation import FILE_NAME, Evaluation
 from nnunet_nacl.cli.options import bad_of, model_of, network_of, number_of_processes, report_problems
-from nnunet_nacl.compare.tables import detected_text, presence_text, quality_text
+from nnunet_nacl.evaluation.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import CsvColumn, check_ours, check_writable, checksum, to_csv_text, write_atomically
 from nnunet_nacl.json_files import read_dict

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.compare.dataset import common_folds
-from nnunet_nacl.compare.methods import Options
+from nnunet_nacl.evaluation.dataset import common_folds
+from nnunet_nacl.evaluation.methods import Options
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from tests.numbers.models import give_map, make_trained
 

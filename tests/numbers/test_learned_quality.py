@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_nacl.compare.tables import quality_text
+from nnunet_nacl.evaluation.tables import quality_text
 from nnunet_nacl.numbers.learned_quality import (
     StructureEstimate,
     check_estimate,

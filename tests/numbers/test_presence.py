@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from nnunet_nacl.compare.tables import presence_text
+from nnunet_nacl.evaluation.tables import presence_text
 from nnunet_nacl.numbers.presence import (
     LearnedProbability,
     ProbabilityCheck,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands, holm, mean_interval, paired_difference, wilcoxon_p
-from tests.compare import slow
+from tests.evaluation import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}
 NAN = float("nan")

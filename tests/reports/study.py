@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.compare.methods import Method, Options
-from nnunet_nacl.compare.page import comparison_to_json, make_page
-from nnunet_nacl.compare.tables import Table
+from nnunet_nacl.evaluation.methods import Method, Options
+from nnunet_nacl.evaluation.page import comparison_to_json, make_page
+from nnunet_nacl.evaluation.tables import Table
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.reports.tables import frames
-from tests.compare.synthetic import THREE, make_comparison
+from tests.evaluation.synthetic import THREE, make_comparison
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_LABEL = f'NACL "<i>" & co {"x" * 150}'

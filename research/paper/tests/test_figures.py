@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.methods import read_methods
-from nnunet_nacl.compare.page import comparison_to_json, write_comparison
-from nnunet_nacl.compare.tables import write_tables
+from nnunet_nacl.evaluation.comparison import Comparison
+from nnunet_nacl.evaluation.methods import read_methods
+from nnunet_nacl.evaluation.page import comparison_to_json, write_comparison
+from nnunet_nacl.evaluation.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.ranks import ranks_of
-from tests.compare.synthetic import make_comparison
-from tests.compare.test_comparison import tables_of
+from tests.evaluation.synthetic import make_comparison
+from tests.evaluation.test_comparison import tables_of
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 NAN = math.nan

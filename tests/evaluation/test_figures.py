@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunet_nacl.compare.figures import (
+from nnunet_nacl.evaluation.figures import (
     _DIFFERENCES,
     draw_differences,
     draw_reliability,
@@ -20,7 +20,7 @@ from nnunet_nacl.compare.figures import (
 )
 from nnunet_nacl.numbers import BinStats, count_masks, ece
 from nnunet_nacl.reports.layout import GREEN, VERMILLION
-from tests.compare.synthetic import THREE, make_comparison
+from tests.evaluation.synthetic import THREE, make_comparison
 from tests.numbers.test_counting import random_classes
 
 KINDS = ["differences", "reliability_foreground", "reliability_predicted", "reliability_all"]

@@ -14,8 +14,8 @@ from nnunet_nacl.calibrator.workflow import read_groups
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import RECORDS
-from nnunet_nacl.compare.comparison import Comparison, Promises
-from nnunet_nacl.compare.methods import Method, Options
+from nnunet_nacl.evaluation.comparison import Comparison, Promises
+from nnunet_nacl.evaluation.methods import Method, Options
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.compare.methods import DEFAULT_LABEL, read_methods, short_labels
+from nnunet_nacl.evaluation.methods import DEFAULT_LABEL, read_methods, short_labels
 from nnunet_nacl.errors import UserError
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, Comparison
-from nnunet_nacl.compare.dataset import few_cases
-from nnunet_nacl.compare.tables import Table, comparison_tables
+from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, Comparison
+from nnunet_nacl.evaluation.dataset import few_cases
+from nnunet_nacl.evaluation.tables import Table, comparison_tables
 from nnunet_nacl.numbers.calibration_error import mask_metrics
 from nnunet_nacl.numbers.overlap import Overlap
 from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
-from tests.compare.synthetic import STRUCTURES, THREE, make_comparison, with_structure
+from tests.evaluation.synthetic import STRUCTURES, THREE, make_comparison, with_structure
 
 NOTHING = Overlap(0, 0, 0, 200)
 
@@ -65,7 +65,7 @@ def test_a_mean_against_most_cases_is_mixed(monkeypatch):
     assert paired.rank_biserial == pytest.approx((190 - 20) / 210)
     for p, verdict in ((1e-9, "mixed"), (0.2, "none"), (math.nan, "untested")):
         made = replace(paired, p=p)
-        monkeypatch.setattr("nnunet_nacl.compare.comparison.paired_difference", lambda *_, made=made, **__: made)
+        monkeypatch.setattr("nnunet_nacl.evaluation.comparison.paired_difference", lambda *_, made=made, **__: made)
         assert set(make_comparison().statistics.verdict) == {verdict}  # higher is better, or lower
 
 

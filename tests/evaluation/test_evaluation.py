@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.case import MASKS
-from nnunet_nacl.cases.evaluation import Evaluation
+from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder

@@ -15,7 +15,7 @@ from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.calibrator.workflow import detected_in
 from nnunet_nacl.cases.case import MASKS
-from nnunet_nacl.compare.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
+from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.numbers.learned_quality import quality_report

@@ -7,12 +7,12 @@ import math
 
 import pytest
 
-from nnunet_nacl.compare.page import check_output_folder, comparison_to_json, write_comparison
-from nnunet_nacl.compare.tables import write_tables
+from nnunet_nacl.evaluation.page import check_output_folder, comparison_to_json, write_comparison
+from nnunet_nacl.evaluation.tables import write_tables
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.overlap import Overlap
-from tests.compare.synthetic import make_comparison, with_structure
-from tests.compare.test_comparison import tables_of
+from tests.evaluation.synthetic import make_comparison, with_structure
+from tests.evaluation.test_comparison import tables_of
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
-from nnunet_nacl.compare.comparison import Comparison
-from nnunet_nacl.compare.methods import Method, Options
+from nnunet_nacl.evaluation.comparison import Comparison
+from nnunet_nacl.evaluation.methods import Method, Options
 from nnunet_nacl.numbers import count_masks
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.overlap import Overlap

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrator import workflow
-from nnunet_nacl.compare.dataset import align, locate
-from nnunet_nacl.compare.methods import Options, read_methods
+from nnunet_nacl.evaluation.dataset import align, locate
+from nnunet_nacl.evaluation.methods import Options, read_methods
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -18,7 +18,7 @@ from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.numbers.counting import count_masks
-from tests.compare.models import CONFIGURATION, PLANS, make_study
+from tests.evaluation.models import CONFIGURATION, PLANS, make_study
 from tests.runs.folders import CLASSES, REGIONS, read
 
 TRAINER = "nnUNetTrainerNACL"

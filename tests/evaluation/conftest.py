@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from tests.compare.models import Study, make_study, measure
+from tests.evaluation.models import Study, make_study, measure
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0, "nnUNetTrainerNACL": 3.0}
 

@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
-from nnunet_nacl.compare.comparison import MAIN_COLUMNS, Comparison
-from nnunet_nacl.compare.tables import named_after
+from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison
+from nnunet_nacl.evaluation.tables import named_after
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE, coverage
@@ -137,7 +137,7 @@ def draw_differences(
 ) -> Path:
     """Draw a forest plot: one panel per metric, one line per method, in the order of their first appearance.
 
-    ``rows`` are of :attr:`~nnunet_nacl.compare.comparison.Comparison.statistics`, with the ``label`` of the method and
+    ``rows`` are of :attr:`~nnunet_nacl.evaluation.comparison.Comparison.statistics`, with the ``label`` of the method and
     the ``title`` of the metric, by which ``better`` tells whether ``higher`` or ``lower`` values are.
     """
     methods = list(dict.fromkeys(rows["label"]))
