@@ -63,7 +63,7 @@ def imported(*folders: Path) -> set[str]:
 
 
 LAYERS = (
-    ("errors", "files", "images", "json_files", "json_types", "methods"),
+    ("errors", "files", "images", "json_files", "json_types", "label_space", "methods"),
     ("losses",),
     ("numbers",),
     ("cases",),

@@ -24,7 +24,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoD
 from torch import Tensor, nn
 
 from nnunet_nacl import losses
-from nnunet_nacl.losses.label_space import LabelSpace
+from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.methods import METHODS
 from nnunet_nacl.registration.grammar import STOCK, Variant, loss_settings
 from nnunet_nacl_trainers.frequency_start import FrequencyStart

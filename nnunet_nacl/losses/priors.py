@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.label_space import signed
+from nnunet_nacl.label_space import signed
 
 
 def require_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.json_types import Array
-from nnunet_nacl.losses.label_space import LabelSpace, signed
+from nnunet_nacl.label_space import LabelSpace, signed
 
 DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000

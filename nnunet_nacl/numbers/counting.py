@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nnunet_nacl.losses.label_space import LabelSpace
+from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.numbers.binning import (
     DEFAULT_N_BINS,
     SUM_TOLERANCE,

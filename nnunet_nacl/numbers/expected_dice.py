@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.label_space import LabelSpace
+from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.numbers.binning import AnyArray, check_chunk, parts, read_labels, read_mask, read_probs, where_true
 
 _LOWEST, _BINS = 1e-3, 160

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_nacl.losses.label_space import LabelSpace
+from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl_trainers.recording import count_batch
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 

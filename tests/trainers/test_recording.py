@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.losses.label_space import LabelSpace
+from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl_trainers import recording
 from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY, count_batch
 from tests.losses.cases import pairwise
