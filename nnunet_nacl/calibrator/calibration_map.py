@@ -33,7 +33,8 @@ from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.numbers.binning import check_chunk
-from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit, parts_of
+from nnunet_nacl.numbers.groups import parts_of
+from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit
 from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, Voxels
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap

@@ -198,3 +198,8 @@ def where_true(flags: Tensor) -> Tensor:
     if flags.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(flags.numpy()))
     return flags.flatten().nonzero().squeeze(1)
+
+
+def most_probable(probs: Tensor, regions: bool) -> Tensor:
+    """(n,) most probable class, the lower one of equals; or (R, n) whether the region is predicted."""
+    return probs > 0.5 if regions else torch.max(probs, 0)[1]

@@ -33,7 +33,7 @@ from nnunet_nacl.numbers.binning import (
     where_true,
 )
 from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.numbers.log_odds_map import most_probable
+from nnunet_nacl.numbers.binning import most_probable
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 

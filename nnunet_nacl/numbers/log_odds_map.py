@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_nacl.numbers.binning import most_probable
 from nnunet_nacl.numbers.overlap import bounding_box
 
 CLIP = 15.0
@@ -190,11 +191,6 @@ def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
 def probabilities(odds: Tensor, regions: bool) -> Tensor:
     """(C, ...) probabilities of (m, ...) log-odds: inverse of :func:`log_odds`."""
     return odds.sigmoid() if regions else torch.cat([torch.zeros_like(odds[:1]), odds]).softmax(0)
-
-
-def most_probable(probs: Tensor, regions: bool) -> Tensor:
-    """(n,) most probable class, the lower one of equals; or (R, n) whether the region is predicted."""
-    return probs > 0.5 if regions else torch.max(probs, 0)[1]
 
 
 def is_certain(odds: Tensor) -> Tensor:

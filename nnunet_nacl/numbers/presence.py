@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
-from nnunet_nacl.numbers.crossfit import ByCase, by_others, parts_of, patients_of
+from nnunet_nacl.numbers.groups import ByCase, by_others, parts_of, patients_of
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""

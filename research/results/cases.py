@@ -28,7 +28,8 @@ from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers import crossfit, fitting
-from nnunet_nacl.numbers.crossfit import CrossFit, choose, parts_of
+from nnunet_nacl.numbers.groups import parts_of
+from nnunet_nacl.numbers.crossfit import CrossFit, choose
 from nnunet_nacl.numbers.fitting import Voxels
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import learn

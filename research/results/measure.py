@@ -32,7 +32,7 @@ from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.nnunet.places import find_references, model_folder
 from nnunet_nacl.numbers import crossfit
-from nnunet_nacl.numbers.crossfit import parts_of
+from nnunet_nacl.numbers.groups import parts_of
 from nnunet_nacl.numbers.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.recall import RECALLS, THRESHOLDS, learn_recall
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
