@@ -34,10 +34,10 @@ from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.numbers.binning import check_chunk
 from nnunet_nacl.numbers.groups import parts_of
-from nnunet_nacl.numbers.crossfit import STRENGTHS, choose, cross_fit
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, Voxels
+from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Voxels
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.voxel_uncertainty import label_confidence
 
 SCHEMA_VERSION = 6
@@ -137,7 +137,7 @@ class CalibrationMap:
             labels: (*spatial) true class of each voxel, 0 to K - 1; or (R, *spatial) whether it is in each region.
             groups: Patient of each case, who is left out as a whole where forms are compared; None: each its own.
             names: Of the structures, without the background.
-            form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
+            form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
             regions: Whether these are sigmoid regions.
 
         Raises:

@@ -15,7 +15,7 @@ from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, read_dict
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"

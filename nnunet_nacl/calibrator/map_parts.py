@@ -12,9 +12,9 @@ from typing_extensions import NotRequired, TypedDict
 from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.json_types import Coefficient, Size, doc
-from nnunet_nacl.numbers.crossfit import FormScore
+from nnunet_nacl.calibration.crossfit import FormScore
 from nnunet_nacl.numbers.learned_quality import LearnedQuality
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.numbers.recall import LearnedRecall

@@ -25,7 +25,7 @@ from nnunet_nacl.nnunet.places import calibrate_command, fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.presence import LearnedPresence
 from nnunet_nacl.numbers.recall import SensitiveAim
 

@@ -38,7 +38,7 @@ from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.numbers.flags import patients_needed
 from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, learn
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
 from nnunet_nacl.numbers.presence import learn_presence
 from nnunet_nacl.numbers.recall import learn_recall
@@ -61,7 +61,7 @@ class CalibrationOptions:
         output: The map's file; None: calibration_map.json in the model's, or the predictions', folder.
         folds: Of the model; None: all that are trained.
         checkpoint: File in each fold.
-        form: One of :data:`~nnunet_nacl.numbers.fitting.FORMS`, or ``auto``.
+        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``auto``.
         groups: Patient of each case: a .json file, or a regular expression; None: each case its own.
         device: Of networks, where cases must be predicted: ``cuda``, ``mps``, ``cpu``, or ``auto``, the first of these.
         step_size: Of the sliding window, as a share of the patch.

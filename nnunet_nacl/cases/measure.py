@@ -20,7 +20,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap, is_label, probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.numbers.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
 from nnunet_nacl.numbers.recall import THRESHOLDS, count_addable, sensitive_labels
 from nnunet_nacl.numbers.voxel_uncertainty import (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, network_box
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, network_box
 
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 
@@ -91,7 +91,7 @@ class SavedProbabilities(Probabilities):
 
     @cached_property
     def crop(self) -> Box | None:
-        """See :func:`~nnunet_nacl.numbers.log_odds_map.network_box`."""
+        """See :func:`~nnunet_nacl.calibration.log_odds_map.network_box`."""
         return network_box(self.probs, self.regions)
 
     @property

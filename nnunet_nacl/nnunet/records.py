@@ -23,7 +23,7 @@ from nnunet_nacl.cases.record import (
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
 """Name and record of each case, or the line that says why there is none."""

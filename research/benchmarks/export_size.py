@@ -109,7 +109,7 @@ def export(root: Path, which: str, edge: int) -> None:
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.worklist.deliver import Delivery
     from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 

@@ -29,11 +29,11 @@ from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers import crossfit, fitting
 from nnunet_nacl.numbers.groups import parts_of
-from nnunet_nacl.numbers.crossfit import CrossFit, choose
-from nnunet_nacl.numbers.fitting import Voxels
+from nnunet_nacl.calibration.crossfit import CrossFit, choose
+from nnunet_nacl.calibration.fitting import Voxels
 from nnunet_nacl.numbers.flags import Flags
 from nnunet_nacl.numbers.learned_quality import learn
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, probabilities
 from nnunet_nacl.numbers.presence import learn_presence
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.review_list import completed

@@ -31,9 +31,9 @@ from rows import DRAWS, mean_row, pooled_gap_row, put, read_csv, statistic_row, 
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.nnunet.places import find_references, model_folder
-from nnunet_nacl.numbers import crossfit
+from nnunet_nacl.calibration import crossfit
 from nnunet_nacl.numbers.groups import parts_of
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.recall import RECALLS, THRESHOLDS, learn_recall
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 

@@ -13,7 +13,7 @@ from nnunet_nacl.calibrator.map_file import check_networks, check_structures
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.nnunet.untrained import calibrate, make_model
 from tests.numbers.models import map_to_json
 

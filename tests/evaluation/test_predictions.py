@@ -16,7 +16,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from tests.evaluation.models import CONFIGURATION, DATASET, PLANS, measure
 from tests.numbers.models import map_to_json
-from tests.numbers.problems import identity
+from tests.calibration.problems import identity
 from tests.runs.folders import write_json
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]

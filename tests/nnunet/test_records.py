@@ -19,7 +19,7 @@ import pytest
 
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.nnunet.measuring import Watch, measured
 from tests.processes import children, full_disk, is_alive, run_warm
 from tests.runs.folders import read, write_image, write_json

@@ -17,9 +17,9 @@ from nnunet_nacl.files import checksum, to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.numbers.learned_quality import learn
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.numbers.models import map_to_json
-from tests.numbers.problems import quality_of
+from tests.calibration.problems import quality_of
 from tests.runs.folders import CLASSES, read
 from tests.trainers.plans import architecture, resampling
 

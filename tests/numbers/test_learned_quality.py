@@ -18,7 +18,7 @@ from nnunet_nacl.numbers.learned_quality import (
     trust_of,
     workload,
 )
-from tests.numbers.problems import quality_of
+from tests.calibration.problems import quality_of
 
 NAN = math.nan
 

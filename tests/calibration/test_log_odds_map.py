@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap, log_odds, network_box
-from tests.numbers.problems import identity
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, network_box
+from tests.calibration.problems import identity
 from tests.reference import calibration as reference
 
 CLASSES = st.integers(2, 4)

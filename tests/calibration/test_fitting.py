@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, SMALLEST_SLOPE, Voxels, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped
-from tests.numbers.problems import chosen, drawn_from, exact_for, identity
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, SMALLEST_SLOPE, Voxels, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, clipped
+from tests.calibration.problems import chosen, drawn_from, exact_for, identity
 
 MATRICES = LogOddsMap(
     [[[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]], [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]], [[0.8, 0.1, 0.0], [0.3, 1.2, -0.1]]],

@@ -1,7 +1,7 @@
 """Fits calibration maps by L-BFGS-B: mean negative log likelihood of the cases, with a ridge towards a centre.
 
 The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds u of
-:mod:`~nnunet_nacl.numbers.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a voxel
+:mod:`~nnunet_nacl.calibration.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a voxel
 is log sum exp u' - u'_y, a convex function of A_c: one multinomial logistic regression for each label. A region is a
 problem in two classes, and the loss is the mean over regions. Where slope and offsets are those of every label there is
 one problem over all voxels.
@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap, clipped, is_certain, log_loss, probabilities, with_total
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, clipped, is_certain, log_loss, probabilities, with_total
 
 AFFINE_FORMS = ("temperature", "shift")
 """One slope; one slope and an offset per structure: for all labels."""
@@ -58,7 +58,7 @@ class Voxels:
     """Voxels of one case.
 
     Attributes:
-        log_odds: (m, N), see :func:`nnunet_nacl.numbers.log_odds_map.log_odds`; not clipped.
+        log_odds: (m, N), see :func:`nnunet_nacl.calibration.log_odds_map.log_odds`; not clipped.
         label: (N,) most probable class 0..m, or (m, N) whether the network chose in (1) or out of (0) each region.
         target: The true class, or whether a voxel is in each region, in the shape of ``label``.
         weights: (N,) how many voxels of the case each stands for; None for one each.

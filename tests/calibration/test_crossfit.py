@@ -11,11 +11,11 @@ import pytest
 from nnunet_nacl.calibrator.workflow import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.numbers.groups import parts_of
-from nnunet_nacl.numbers.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean
-from nnunet_nacl.numbers.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
-from tests.numbers.problems import drawn_from, identity
-from tests.numbers.test_fitting import MATRICES, REGIONS
+from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from tests.calibration.problems import drawn_from, identity
+from tests.calibration.test_fitting import MATRICES, REGIONS
 
 
 def test_parts_are_folds_or_lie_within_them_and_split_no_patient():

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nnunet_nacl.numbers.fitting import Voxels
-from nnunet_nacl.numbers.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.fitting import Voxels
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 
 def identity(num: int, regions: bool = False) -> LogOddsMap:
