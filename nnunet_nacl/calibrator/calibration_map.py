@@ -36,7 +36,7 @@ from nnunet_nacl.numbers.binning import check_chunk
 from nnunet_nacl.numbers.groups import parts_of
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Voxels
-from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.quality.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.voxel_uncertainty import label_confidence
 

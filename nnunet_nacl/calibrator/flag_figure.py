@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.numbers.flags import LIMITS, ScanScores
-from nnunet_nacl.numbers.recall import RECALLS, LearnedRecall
+from nnunet_nacl.quality.flags import LIMITS, ScanScores
+from nnunet_nacl.quality.recall import RECALLS, LearnedRecall
 from nnunet_nacl.reports import layout
 
 

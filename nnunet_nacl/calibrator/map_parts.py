@@ -13,12 +13,12 @@ from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.json_types import Coefficient, Size, doc
 from nnunet_nacl.calibration.crossfit import FormScore
-from nnunet_nacl.numbers.learned_quality import LearnedQuality
+from nnunet_nacl.quality.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
-from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.numbers.recall import LearnedRecall
-from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from nnunet_nacl.quality.presence import LearnedPresence
+from nnunet_nacl.quality.recall import LearnedRecall
+from nnunet_nacl.quality.unlike import CalibrationProfiles
 
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
 

@@ -24,10 +24,10 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.places import calibrate_command, fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.numbers.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.presence import LearnedPresence
-from nnunet_nacl.numbers.recall import SensitiveAim
+from nnunet_nacl.quality.presence import LearnedPresence
+from nnunet_nacl.quality.recall import SensitiveAim
 
 
 @dataclass(frozen=True)

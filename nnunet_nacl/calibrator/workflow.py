@@ -36,12 +36,12 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
-from nnunet_nacl.numbers.flags import patients_needed
-from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, learn
+from nnunet_nacl.quality.flags import patients_needed
+from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, learn
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.numbers.overlap import Detected
-from nnunet_nacl.numbers.presence import learn_presence
-from nnunet_nacl.numbers.recall import learn_recall
+from nnunet_nacl.quality.presence import learn_presence
+from nnunet_nacl.quality.recall import learn_recall
 
 PREDICTED_DICE_ERROR = "predicted Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""

@@ -22,7 +22,7 @@ from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.numbers.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.numbers.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
-from nnunet_nacl.numbers.recall import THRESHOLDS, count_addable, sensitive_labels
+from nnunet_nacl.quality.recall import THRESHOLDS, count_addable, sensitive_labels
 from nnunet_nacl.numbers.voxel_uncertainty import (
     Place,
     confidence,
@@ -69,7 +69,7 @@ class Views:
         maps: (*spatial) float32 by name.
         doubt: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
         place: The voxel where the network is least certain.
-        limits: Of each structure, see :func:`~nnunet_nacl.numbers.recall.sensitive_labels`; empty for none.
+        limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty for none.
         sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None without limits.
         by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a structure's voxels in each slice.
     """

@@ -29,7 +29,7 @@ from nnunet_nacl.json_files import decode
 from nnunet_nacl.json_types import Number, Size
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.numbers.recall import THRESHOLDS
+from nnunet_nacl.quality.recall import THRESHOLDS
 
 RECORDS = "records"
 """Folder of the records: nnU-Net takes every ``*.npz`` beside segmentations for a prediction."""
@@ -105,7 +105,7 @@ class CaseRecord:
         structures: A row for each structure, by nnU-Net's key; columns as :func:`table` says.
         scan: Values of the case as a whole, by column of that table.
         bins: By mask, sums for its calibration; empty without a ground truth.
-        addable: What :func:`~nnunet_nacl.numbers.recall.count_addable` gives; None without a ground truth.
+        addable: What :func:`~nnunet_nacl.quality.recall.count_addable` gives; None without a ground truth.
         sample: Voxels that stand for the case; None without a ground truth.
         findings: Connected components of the structures that were asked for.
         differences: How its image differs from the training's, in words.

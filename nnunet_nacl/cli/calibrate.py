@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
     from nnunet_nacl.files import check_ours
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.numbers.flags import Flags
+    from nnunet_nacl.quality.flags import Flags
 
     processes = options.number_of_processes(args.np)
     model = _model(args)

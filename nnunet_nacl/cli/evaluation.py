@@ -24,9 +24,9 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_fol
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.numbers.calibration_error import MASK_METRICS
-from nnunet_nacl.numbers.learned_quality import quality_report
+from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.presence import learn_presence
+from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, check_same_networks, open_map
 from nnunet_nacl.reports.tables import ten_worst, text_of
 

@@ -118,7 +118,7 @@ def network_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:
     """What ``-bad`` calls bad, by nnU-Net's key, of structures with these names; prints which of them do not count."""
-    from nnunet_nacl.numbers.flags import read_bad
+    from nnunet_nacl.quality.flags import read_bad
 
     if not args.bad:
         for flag in ("find", "miss", "structures"):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.cli.options import bad_of, report_problems, whole_number
 from nnunet_nacl.errors import UserError, one_line, some, termination_as_interrupt
-from nnunet_nacl.numbers.flags import Flags, share_of
-from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.quality.flags import Flags, share_of
+from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.reports.tables import text_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison
 from nnunet_nacl.evaluation.tables import named_after
 from nnunet_nacl.numbers.binning import BinStats
 from nnunet_nacl.numbers.calibration_error import ece
-from nnunet_nacl.numbers.learned_quality import DEFAULT_ALPHA, DICE, coverage
+from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, DICE, coverage
 from nnunet_nacl.numbers.statistics import bin_accuracy_bands
 from nnunet_nacl.reports import layout
 from nnunet_nacl.reports.tables import number
@@ -266,7 +266,7 @@ def draw_predicted_dice(
     A bar shows in which interval the true Dice was expected. Cases whose true Dice lies outside differ in marker and
     colour, and the heading of each panel counts them. A case without predicted or true Dice is left out and counted at
     the foot. ``rows`` have the columns ``key``, ``Dice`` and those of
-    :data:`~nnunet_nacl.numbers.learned_quality.DICE`, NaN where there is no value.
+    :data:`~nnunet_nacl.quality.learned_quality.DICE`, NaN where there is no value.
     """
     shown, drawn = rows.dropna(subset=["Dice", DICE[0]]), set[str]()
     lowest = min(0.9, shown[["Dice", *DICE]].min(axis=None)) if len(shown) else 0

@@ -18,9 +18,9 @@ from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.files import to_csv_text, write_atomically
-from nnunet_nacl.numbers.learned_quality import quality_report
+from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.numbers.overlap import Detected
-from nnunet_nacl.numbers.presence import LearnedPresence
+from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.reports.tables import Rows, frames, number, ten_worst, text_of
 
 MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
@@ -280,7 +280,7 @@ def _detected_rows(detected: Mapping[str, Mapping[str, Detected]], names: Mappin
 def quality_text(table: pd.DataFrame, bad: Mapping[str, float] | None) -> str:
     """How far predicted Dice holds, each number on a line, and what a look at some cases finds, if any are called bad.
 
-    The arguments are those of :func:`~nnunet_nacl.numbers.learned_quality.quality_report`.
+    The arguments are those of :func:`~nnunet_nacl.quality.learned_quality.quality_report`.
     """
     reports = {"": quality_report(table, bad)}
     quality, rows = frames(_quality_rows(reports))[1].drop(columns="method"), _workload_rows(reports)

@@ -19,7 +19,7 @@ from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.numbers.unlike import LOG
+from nnunet_nacl.quality.unlike import LOG
 
 MOST_CHANNELS, MOST_STRUCTURES = 3, 5
 

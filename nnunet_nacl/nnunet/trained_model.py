@@ -24,7 +24,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.numbers.overlap import bounding_box
-from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from nnunet_nacl.quality.unlike import CalibrationProfiles
 from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
 
 _MOST_TIMES = 30  # the volume of the training's largest image: the header of a larger one will be wrong

@@ -14,9 +14,9 @@ from nnunet_nacl.cases.findings import FINDINGS, findings_table
 from nnunet_nacl.errors import printable
 from nnunet_nacl.files import CsvColumn, is_ours, to_csv_text
 from nnunet_nacl.json_types import Number, doc
-from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.numbers.recall import SensitiveAim
-from nnunet_nacl.numbers.unlike import UnlikeScans
+from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.quality.recall import SensitiveAim
+from nnunet_nacl.quality.unlike import UnlikeScans
 from nnunet_nacl.worklist.review_list import MEMBER, ReviewList
 
 DOCUMENT = "prediction.json"

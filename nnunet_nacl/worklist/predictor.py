@@ -20,8 +20,8 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.nnunet.trust import TRUSTED
-from nnunet_nacl.numbers.flags import BadSpec, Flags, read_bad, share_of
-from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE
+from nnunet_nacl.quality.flags import BadSpec, Flags, read_bad, share_of
+from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.worklist.review_list import Aims, review_list
 

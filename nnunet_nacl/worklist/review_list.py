@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.cases.record import CaseRecord, table
-from nnunet_nacl.numbers.flags import Flags, structure_score
-from nnunet_nacl.numbers.recall import SensitiveAim
-from nnunet_nacl.numbers.unlike import DEFAULT_UNLIKE, UnlikeScans
+from nnunet_nacl.quality.flags import Flags, structure_score
+from nnunet_nacl.quality.recall import SensitiveAim
+from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, UnlikeScans
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.reasons import reasons_to_look, worst_first
 

@@ -31,10 +31,10 @@ from nnunet_nacl.numbers import crossfit, fitting
 from nnunet_nacl.numbers.groups import parts_of
 from nnunet_nacl.calibration.crossfit import CrossFit, choose
 from nnunet_nacl.calibration.fitting import Voxels
-from nnunet_nacl.numbers.flags import Flags
-from nnunet_nacl.numbers.learned_quality import learn
+from nnunet_nacl.quality.flags import Flags
+from nnunet_nacl.quality.learned_quality import learn
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, probabilities
-from nnunet_nacl.numbers.presence import learn_presence
+from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.review_list import completed
 

@@ -11,7 +11,7 @@ from losses import LOSSES, SCHEDULE
 from measure import MEMBERS, ORDERS, PEERS
 from rows import KEYS
 
-from nnunet_nacl.numbers.recall import RECALLS
+from nnunet_nacl.quality.recall import RECALLS
 
 STOCK = {"dataset": "LIDC", "trainer": "DiceCE_25epochs_100iters_adam"}
 EARLIER = {"trainer": "DiceCE_100epochs_50iters"}

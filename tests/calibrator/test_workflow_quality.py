@@ -14,7 +14,7 @@ import pytest
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.numbers.recall import THRESHOLDS
+from nnunet_nacl.quality.recall import THRESHOLDS
 from tests.review_tables import read_list
 from tests.runs.folders import REGIONS, random_case, read, write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in

@@ -20,7 +20,7 @@ from nnunet_nacl.cases.record import scores
 from nnunet_nacl.numbers.calibration_error import ece, mask_metrics
 from nnunet_nacl.numbers.counting import count_masks
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.recall import THRESHOLDS, sensitive_labels
+from nnunet_nacl.quality.recall import THRESHOLDS, sensitive_labels
 from tests.nnunet.measuring import measured
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
 from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, read, write_image, write_json, write_prediction

@@ -22,7 +22,7 @@ from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
-from nnunet_nacl.numbers.unlike import CalibrationProfiles
+from nnunet_nacl.quality.unlike import CalibrationProfiles
 from tests.nnunet.untrained import calibrate, make_model, make_scans, predict
 from tests.review_tables import read_list
 

@@ -16,7 +16,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum, to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers.learned_quality import learn
+from nnunet_nacl.quality.learned_quality import learn
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.numbers.models import map_to_json
 from tests.calibration.problems import quality_of

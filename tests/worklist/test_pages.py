@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
-from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist import pages as module
 from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.worklist.pages import editor_lines, review_page, scan_pages, write_list

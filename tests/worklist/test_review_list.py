@@ -9,7 +9,7 @@ import re
 import pytest
 
 from nnunet_nacl.cases.findings import Finding, StructureFindings
-from nnunet_nacl.numbers.flags import Flags
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist.list_files import REVIEW, SCANS, STRUCTURES, csv_texts
 from nnunet_nacl.worklist.review_list import About, Aims, review_list
 from tests.worklist.records import quality, record, structure

@@ -27,8 +27,8 @@ from pydantic import NonNegativeInt
 from nnunet_nacl.json_types import Array, Patients, Share, Size
 from nnunet_nacl.numbers.calibration_error import nanmean
 from nnunet_nacl.numbers.groups import ByCase, by_others, parts_of, patients_of
-from nnunet_nacl.numbers.flags import DIGITS, ScanScores, patients_needed, structure_score
-from nnunet_nacl.numbers.presence import present_by_others
+from nnunet_nacl.quality.flags import DIGITS, ScanScores, patients_needed, structure_score
+from nnunet_nacl.quality.presence import present_by_others
 
 DEFAULT_ALPHA = 0.1
 DICE = ["predicted_dice", "predicted_dice_low", "predicted_dice_high"]

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from nnunet_nacl.evaluation.tables import quality_text
-from nnunet_nacl.numbers.learned_quality import (
+from nnunet_nacl.quality.learned_quality import (
     StructureEstimate,
     check_estimate,
     coverage,

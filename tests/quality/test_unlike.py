@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binom
 
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.numbers.unlike import CalibrationProfiles, UnlikeScans, batch_probability
+from nnunet_nacl.quality.unlike import CalibrationProfiles, UnlikeScans, batch_probability
 
 NAMES = ["noise", "log spacing along z", "in heart", "log volume of heart"]
 

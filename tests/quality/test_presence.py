@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from nnunet_nacl.evaluation.tables import presence_text
-from nnunet_nacl.numbers.presence import (
+from nnunet_nacl.quality.presence import (
     LearnedProbability,
     ProbabilityCheck,
     learn_presence,

@@ -5,7 +5,7 @@ all; to a region any voxel outside it. It is added where the network's own proba
 threshold t: labels grow as t falls, and what a structure misses depends on its own t alone. What lies in the label of
 another structure, outside the box that the network saw, or below all thresholds is missed at every t.
 
-The threshold is the largest by conformal risk control (:func:`~nnunet_nacl.numbers.flags.controls_risk`) over the
+The threshold is the largest by conformal risk control (:func:`~nnunet_nacl.quality.flags.controls_risk`) over the
 patients who have the structure. A patient's loss is the share of the true voxels that is missed, the mean over its
 scans. It holds for each structure by itself, on average over exchangeable patients predicted alike.
 """
@@ -24,7 +24,7 @@ from scipy.special import expit
 
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.json_types import Size, doc
-from nnunet_nacl.numbers.flags import controls_risk, patients_needed
+from nnunet_nacl.quality.flags import controls_risk, patients_needed
 
 RECALLS = (0.8, 0.9, 0.95)
 """Shares that reports tell the price of."""

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.json_types import Number, Patients
-from nnunet_nacl.numbers.flags import patients_needed
+from nnunet_nacl.quality.flags import patients_needed
 
 DEFAULT_UNLIKE = 0.05
 LOG = "log "

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.numbers.flags import (
+from nnunet_nacl.quality.flags import (
     FINDS,
     Flags,
     ScanScores,

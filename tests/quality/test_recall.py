@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.recall import (
+from nnunet_nacl.quality.recall import (
     THRESHOLDS,
     LearnedRecall,
     SensitiveAim,
