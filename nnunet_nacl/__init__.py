@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from nnunet_nacl.losses import MbLSLoss as MbLSLoss
     from nnunet_nacl.losses import NACLLoss as NACLLoss
     from nnunet_nacl.losses import SVLSLoss as SVLSLoss
-    from nnunet_nacl.numbers.counting import CalibrationMetric as CalibrationMetric
-    from nnunet_nacl.numbers.expected_dice import decide_for_dice as decide_for_dice
+    from nnunet_nacl.metrics.counting import CalibrationMetric as CalibrationMetric
+    from nnunet_nacl.metrics.expected_dice import decide_for_dice as decide_for_dice
     from nnunet_nacl.worklist.predictor import Predictor as Predictor
 
 _OF_MODELS = {
     "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
     "CalibrationOptions": "nnunet_nacl.calibrator.workflow",
-    "CalibrationMetric": "nnunet_nacl.numbers.counting",
+    "CalibrationMetric": "nnunet_nacl.metrics.counting",
     "Predictor": "nnunet_nacl.worklist.predictor",
     "calibrate_model": "nnunet_nacl.calibrator.workflow",
-    "decide_for_dice": "nnunet_nacl.numbers.expected_dice",
+    "decide_for_dice": "nnunet_nacl.metrics.expected_dice",
 }
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.numbers.models import make_trained
+from tests.metrics.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)

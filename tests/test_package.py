@@ -65,7 +65,8 @@ def imported(*folders: Path) -> set[str]:
 LAYERS = (
     ("errors", "files", "images", "json_files", "json_types", "label_space", "methods"),
     ("losses",),
-    ("numbers",),
+    ("metrics",),
+    ("calibration", "quality"),
     ("cases",),
     ("registration", "training"),
     ("dicom",),
@@ -93,7 +94,7 @@ def test_packages_import_one_way(sources: Path) -> None:
 
 
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
-    found = imported(*(sources / "nnunet_nacl" / package for package in ("losses", "numbers")))
+    found = imported(*(sources / "nnunet_nacl" / package for package in ("losses", "metrics", "calibration", "quality")))
     assert "numpy" in found and not found & {"matplotlib", "nnunetv2"}
 
 

@@ -14,7 +14,7 @@ from nnunet_nacl.cli.evaluation import VALUE_COLUMNS
 from nnunet_nacl.evaluation.page import comparison_to_json
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.calibration import log_odds_map
-from nnunet_nacl.numbers.calibration_error import MASK_METRICS
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.worklist.list_files import REVIEW_COLUMNS, SCAN_COLUMNS, STRUCTURE_COLUMNS
 from tools.document_schemas import PUBLISHED, as_markdown, explained, schema_of
 

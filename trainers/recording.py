@@ -19,7 +19,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock_module
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.numbers import BinStats, count_masks, ece, nll
+from nnunet_nacl.metrics import BinStats, count_masks, ece, nll
 
 ECE_KEY, NLL_KEY = "val_ece_foreground", "val_nll"
 """Names in nnU-Net's logger, beside its own."""

@@ -14,9 +14,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.evaluation.figures import draw_reliability
-from nnunet_nacl.numbers import BinStats, count_masks, ece
-from nnunet_nacl.numbers.calibration_error import nll_per_row
-from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask
+from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.metrics.calibration_error import nll_per_row
+from nnunet_nacl.metrics.overlap import boundary_mask, dilated_mask
 
 DOCS = Path(__file__).resolve().parents[1]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from nnunet_nacl.cases.record import CaseRecord, read_record
 from nnunet_nacl.evaluation.figures import draw_reliability
-from nnunet_nacl.numbers import BinStats, ece
-from nnunet_nacl.numbers.statistics import bin_accuracy_bands
+from nnunet_nacl.metrics import BinStats, ece
+from nnunet_nacl.metrics.statistics import bin_accuracy_bands
 
 MASKS = ("foreground", "predicted", "all")
 

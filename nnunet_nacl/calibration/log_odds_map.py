@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.binning import most_probable
-from nnunet_nacl.numbers.overlap import bounding_box
+from nnunet_nacl.metrics.binning import most_probable
+from nnunet_nacl.metrics.overlap import bounding_box
 
 CLIP = 15.0
 """Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""

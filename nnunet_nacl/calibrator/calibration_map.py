@@ -32,13 +32,13 @@ from nnunet_nacl.cases.sample import sample_arrays
 from nnunet_nacl.errors import UserError, one_line
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
-from nnunet_nacl.numbers.binning import check_chunk
-from nnunet_nacl.numbers.groups import parts_of
+from nnunet_nacl.metrics.binning import check_chunk
+from nnunet_nacl.metrics.groups import parts_of
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Voxels
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.voxel_uncertainty import label_confidence
+from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
 
 SCHEMA_VERSION = 6
 FEWEST_CASES = 5

@@ -11,8 +11,8 @@ from pydantic import NonNegativeInt
 from typing_extensions import TypedDict
 
 from nnunet_nacl.json_types import Number, doc
-from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.statistics import mean_interval, percentile_interval, resamples
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.statistics import mean_interval, percentile_interval, resamples
 
 _N_BOOTSTRAP = 10_000
 

@@ -39,7 +39,7 @@ from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.quality.flags import patients_needed
 from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, learn
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.overlap import Detected
+from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.quality.recall import learn_recall
 

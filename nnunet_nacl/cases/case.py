@@ -11,9 +11,9 @@ import numpy as np
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, check_n_bins
-from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask
-from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, check_n_bins
+from nnunet_nacl.metrics.overlap import boundary_mask, dilated_mask
+from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 
 MASK_NOTES = {
     "foreground": "truth is not background: the paper's",

@@ -18,7 +18,7 @@ from nnunet_nacl.cases.probabilities import Box, common_box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.json_types import Number, Share, Size
-from nnunet_nacl.numbers.overlap import bounding_box
+from nnunet_nacl.metrics.overlap import bounding_box
 
 FINDINGS = "findings.csv"
 MOST_FINDINGS = 100

@@ -17,13 +17,13 @@ from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cases.sample import MASK_BITS, Sample, draw_sample, pack
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.numbers.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.numbers.counting import count_masks
-from nnunet_nacl.numbers.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
+from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap, is_label, probabilities
-from nnunet_nacl.numbers.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
+from nnunet_nacl.metrics.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
 from nnunet_nacl.quality.recall import THRESHOLDS, count_addable, sensitive_labels
-from nnunet_nacl.numbers.voxel_uncertainty import (
+from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
     confidence,
     label_confidence,

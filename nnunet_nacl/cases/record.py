@@ -27,8 +27,8 @@ from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import checksum, regular_only, replacing, to_json_text
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.json_types import Number, Size
-from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.calibration_error import mask_metrics
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.quality.recall import THRESHOLDS
 
 RECORDS = "records"

@@ -23,7 +23,7 @@ from nnunet_nacl.nnunet.held_out import measure_folders, measure_validation, ope
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.numbers.calibration_error import MASK_METRICS
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.quality.presence import learn_presence

@@ -13,8 +13,8 @@ import pandas as pd
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.cases.record import CaseRecord, scores, table
 from nnunet_nacl.evaluation.methods import Method, Options
-from nnunet_nacl.numbers.calibration_error import MASK_METRICS, nanmean
-from nnunet_nacl.numbers.statistics import PairedDifference, holm, paired_difference
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS, nanmean
+from nnunet_nacl.metrics.statistics import PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)

@@ -24,7 +24,7 @@ from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_fol
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.quality.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.numbers.statistics import FEWEST_FOR_A_TEST
+from nnunet_nacl.metrics.statistics import FEWEST_FOR_A_TEST
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, open_map
 
 

@@ -14,8 +14,8 @@ from nnunet_nacl.cases.case import MASKS, EvaluationSettings, Labels
 from nnunet_nacl.cases.record import WITH_TRUTH, CaseRecord, table
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.calibration_error import (
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration_error import (
     brier_per_row,
     class_errors,
     ece_per_row,

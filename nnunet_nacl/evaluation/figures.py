@@ -17,10 +17,10 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison
 from nnunet_nacl.evaluation.tables import named_after
-from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.calibration_error import ece
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, DICE, coverage
-from nnunet_nacl.numbers.statistics import bin_accuracy_bands
+from nnunet_nacl.metrics.statistics import bin_accuracy_bands
 from nnunet_nacl.reports import layout
 from nnunet_nacl.reports.tables import number
 

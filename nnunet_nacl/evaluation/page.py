@@ -17,8 +17,8 @@ from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
-from nnunet_nacl.numbers.calibration_error import MASK_METRICS
-from nnunet_nacl.numbers.statistics import CONFIDENCE, mean_interval
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.metrics.statistics import CONFIDENCE, mean_interval
 from nnunet_nacl.reports.rendering import render_page
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"

@@ -19,7 +19,7 @@ from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS,
 from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.files import to_csv_text, write_atomically
 from nnunet_nacl.quality.learned_quality import quality_report
-from nnunet_nacl.numbers.overlap import Detected
+from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.reports.tables import Rows, frames, number, ten_worst, text_of
 

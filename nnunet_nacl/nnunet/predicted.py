@@ -30,7 +30,7 @@ from nnunet_nacl.nnunet.trained_model import (
     with_stage_before,
 )
 from nnunet_nacl.nnunet.trust import check_names
-from nnunet_nacl.numbers.voxel_uncertainty import Disagreement, MemberSums
+from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums
 
 _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check the scan's intensities (are they in the "

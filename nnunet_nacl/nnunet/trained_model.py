@@ -23,9 +23,9 @@ from nnunet_nacl.nnunet.places import FINAL, choose_folds
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
-from nnunet_nacl.numbers.overlap import bounding_box
+from nnunet_nacl.metrics.overlap import bounding_box
 from nnunet_nacl.quality.unlike import CalibrationProfiles
-from nnunet_nacl.numbers.voxel_uncertainty import Disagreement
+from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 
 _MOST_TIMES = 30  # the volume of the training's largest image: the header of a larger one will be wrong
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.json_types import Patients, Share, doc
-from nnunet_nacl.numbers.statistics import percentile_interval, resamples
+from nnunet_nacl.metrics.statistics import percentile_interval, resamples
 
 DIGITS = 4
 """Of scores and Dice that are kept."""

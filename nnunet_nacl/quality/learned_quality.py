@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import Array, Patients, Share, Size
-from nnunet_nacl.numbers.calibration_error import nanmean
-from nnunet_nacl.numbers.groups import ByCase, by_others, parts_of, patients_of
+from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.metrics.groups import ByCase, by_others, parts_of, patients_of
 from nnunet_nacl.quality.flags import DIGITS, ScanScores, patients_needed, structure_score
 from nnunet_nacl.quality.presence import present_by_others
 

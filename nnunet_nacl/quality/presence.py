@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
-from nnunet_nacl.numbers.groups import ByCase, by_others, parts_of, patients_of
+from nnunet_nacl.metrics.groups import ByCase, by_others, parts_of, patients_of
 
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
@@ -144,7 +144,7 @@ def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
     """(n, 2) what tells whether a structure is in a scan: log(volume + ``voxel``), and log(largest expected Dice).
 
     ``network_volume`` is the sum of the network's probabilities times ``voxel``, the volume of one; ``network_dice``,
-    of which .001 is the least, comes from :func:`~nnunet_nacl.numbers.expected_dice.largest_dice`.
+    of which .001 is the least, comes from :func:`~nnunet_nacl.metrics.expected_dice.largest_dice`.
     """
     volume, dice = rows.network_volume.clip(lower=0) + voxel, rows.network_dice.clip(lower=_LEAST_DICE)
     return np.log(np.stack([volume, dice], 1).astype(float))

@@ -25,7 +25,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import for_pictures
-from nnunet_nacl.numbers.overlap import bounding_box
+from nnunet_nacl.metrics.overlap import bounding_box
 from nnunet_nacl.worklist.slices import Grid, View
 from nnunet_nacl.reports.rendering import STRUCTURE_COLORS
 

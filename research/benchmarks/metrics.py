@@ -96,7 +96,7 @@ def counters(probs: torch.Tensor, truth: np.ndarray, masks: dict[str, np.ndarray
     from monai.metrics.calibration import calibration_binning
     from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
-    from nnunet_nacl.numbers import count_masks
+    from nnunet_nacl.metrics import count_masks
 
     labels, classes = torch.as_tensor(truth), len(probs)
 
@@ -127,7 +127,7 @@ def surfaces(truth: np.ndarray) -> list[list[str]]:
     """Rows of the table of surface distances."""
     from medpy.metric import binary
 
-    from nnunet_nacl.numbers.overlap import assd, hausdorff, surface_distances
+    from nnunet_nacl.metrics.overlap import assd, hausdorff, surface_distances
 
     rows = []
     for name, mask in (("one organ", truth == 1), ("all organs", truth > 0)):
@@ -152,7 +152,7 @@ def verdict_on(time_ratio: float, extra: float) -> str:
 
 def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
     """Markdown of one case."""
-    from nnunet_nacl.numbers.overlap import boundary_mask, dilated_mask
+    from nnunet_nacl.metrics.overlap import boundary_mask, dilated_mask
 
     probs, truth = make_case(classes, shape)
     size = probs.numel() * 4

@@ -27,8 +27,8 @@ from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.numbers import crossfit, fitting
-from nnunet_nacl.numbers.groups import parts_of
+from nnunet_nacl.metrics import crossfit, fitting
+from nnunet_nacl.metrics.groups import parts_of
 from nnunet_nacl.calibration.crossfit import CrossFit, choose
 from nnunet_nacl.calibration.fitting import Voxels
 from nnunet_nacl.quality.flags import Flags

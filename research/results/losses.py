@@ -16,7 +16,7 @@ from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.numbers.groups import parts_of
+from nnunet_nacl.metrics.groups import parts_of
 from nnunet_nacl.calibration.crossfit import choose
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.numbers.statistics import mean_interval, percentile_interval, resamples
+from nnunet_nacl.metrics.statistics import mean_interval, percentile_interval, resamples
 
 HERE = Path(__file__).resolve().parent
 KEYS = ["dataset", "trainer", "configuration", "training", "cases", "method", "structure", "quantity"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibrator.effect import changes, pooled_changes
-from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.metrics.binning import BinStats
 
 
 def case(n: int, confidence: float, accuracy: float) -> BinStats:

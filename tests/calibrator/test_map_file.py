@@ -15,7 +15,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.nnunet.untrained import calibrate, make_model
-from tests.numbers.models import map_to_json
+from tests.metrics.models import map_to_json
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {

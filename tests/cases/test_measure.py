@@ -17,8 +17,8 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import PROBABILITIES, Views, measure
 from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.cases.record import scores
-from nnunet_nacl.numbers.calibration_error import ece, mask_metrics
-from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
+from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.quality.recall import THRESHOLDS, sensitive_labels
 from tests.nnunet.measuring import measured

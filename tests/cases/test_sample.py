@@ -16,7 +16,7 @@ from nnunet_nacl.cases.sample import Sample, draw_sample, most_bytes, pack
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.calibration.fitting import Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap, probabilities
-from nnunet_nacl.numbers.overlap import dilated_mask
+from nnunet_nacl.metrics.overlap import dilated_mask
 from tests.nnunet.measuring import measured
 from tests.calibration.problems import chosen, drawn_from, identity
 from tests.runs.folders import write_image, write_prediction

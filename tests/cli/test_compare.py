@@ -15,7 +15,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.evaluation.page import comparison_to_json
 from tests.evaluation.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.evaluation.models import CONFIGURATION, DATASET, make_study
-from tests.numbers.models import map_to_json
+from tests.metrics.models import map_to_json
 from tests.calibration.problems import identity
 from tools.document_schemas import explained
 

@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from tests.mutated_json import mutations
-from tests.numbers.models import give_map, make_trained
+from tests.metrics.models import give_map, make_trained
 from tests.runs.folders import (
     make_model,
     write_json,

@@ -12,9 +12,9 @@ import pandas as pd
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.methods import Method, Options
-from nnunet_nacl.numbers import count_masks
-from nnunet_nacl.numbers.binning import BinStats
-from nnunet_nacl.numbers.overlap import Overlap
+from nnunet_nacl.metrics import count_masks
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.overlap import Overlap
 
 STRUCTURES = {"1": "Anterior", "2": "Posterior"}
 TWO = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}

@@ -12,9 +12,9 @@ import pytest
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, Comparison
 from nnunet_nacl.evaluation.dataset import few_cases
 from nnunet_nacl.evaluation.tables import Table, comparison_tables
-from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.numbers.overlap import Overlap
-from nnunet_nacl.numbers.statistics import holm, paired_difference, wilcoxon_p
+from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.metrics.statistics import holm, paired_difference, wilcoxon_p
 from tests.evaluation.synthetic import STRUCTURES, THREE, make_comparison, with_structure
 
 NOTHING = Overlap(0, 0, 0, 200)

@@ -17,7 +17,7 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.numbers.counting import count_masks
+from nnunet_nacl.metrics.counting import count_masks
 from tests.evaluation.models import CONFIGURATION, PLANS, make_study
 from tests.runs.folders import CLASSES, REGIONS, read
 

@@ -14,7 +14,7 @@ from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.numbers import BinStats
+from nnunet_nacl.metrics import BinStats
 from tests.nnunet.measuring import evaluated
 from tests.runs.folders import read, write_image
 from tests.runs.predictions import SPACING_MM

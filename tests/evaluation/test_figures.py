@@ -18,10 +18,10 @@ from nnunet_nacl.evaluation.figures import (
     draw_reliability,
     write_figures,
 )
-from nnunet_nacl.numbers import BinStats, count_masks, ece
+from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.reports.layout import GREEN, VERMILLION
 from tests.evaluation.synthetic import THREE, make_comparison
-from tests.numbers.test_counting import random_classes
+from tests.metrics.test_counting import random_classes
 
 KINDS = ["differences", "reliability_foreground", "reliability_predicted", "reliability_all"]
 

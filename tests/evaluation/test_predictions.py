@@ -15,7 +15,7 @@ from nnunet_nacl.evaluation.methods import Options, read_methods
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from tests.evaluation.models import CONFIGURATION, DATASET, PLANS, measure
-from tests.numbers.models import map_to_json
+from tests.metrics.models import map_to_json
 from tests.calibration.problems import identity
 from tests.runs.folders import write_json
 

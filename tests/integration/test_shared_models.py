@@ -11,7 +11,7 @@ import torch
 
 from nnunet_nacl.json_files import read_dict
 from tests.integration.workspace import Workspace
-from tests.numbers.models import make_trained
+from tests.metrics.models import make_trained
 from tests.pages import ROOT, blocks
 from tests.runs.folders import write_json
 

@@ -11,7 +11,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.evaluation.dataset import common_folds
 from nnunet_nacl.evaluation.methods import Options
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from tests.numbers.models import give_map, make_trained
+from tests.metrics.models import give_map, make_trained
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
 MODEL = ("-d", "999", "-c", "3d_fullres")

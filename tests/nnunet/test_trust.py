@@ -29,7 +29,7 @@ from nnunet_nacl.nnunet.trust import (
     read_checkpoint,
 )
 from tests.nnunet.untrained import plans_json
-from tests.numbers.models import architecture, give_map, make_trained
+from tests.metrics.models import architecture, give_map, make_trained
 from tests.processes import run_warm
 from tests.runs.crafted_numbers import CRAFTED
 from tests.runs.folders import write_image, write_json

@@ -11,7 +11,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor
 
 from nnunet_nacl_trainers.frequency_start import biases_at, class_layers
-from tests.numbers.models import make_network
+from tests.metrics.models import make_network
 from tests.trainers.epochs import TinyNetwork, log_of, make_batch, run_epoch, start, write_segmentations
 from tests.trainers.plans import LABEL_SPACES
 

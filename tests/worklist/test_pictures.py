@@ -21,7 +21,7 @@ from nnunet_nacl.cases.geometry import Geometry, slicing_axis
 from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.nnunet.trained_model import for_pictures
-from nnunet_nacl.numbers.voxel_uncertainty import Place
+from nnunet_nacl.metrics.voxel_uncertainty import Place
 from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.worklist.pages import scan_pages
 from nnunet_nacl.worklist.pictures import draw_scan

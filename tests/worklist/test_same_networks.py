@@ -13,7 +13,7 @@ from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.predicted_quality import check_same_networks
-from tests.numbers.models import make_trained, map_to_json
+from tests.metrics.models import make_trained, map_to_json
 from tests.worklist.records import record
 from tests.runs.folders import CLASSES, write_json
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from nnunet_nacl.numbers.statistics import Interval, percentile_interval, resamples
+from nnunet_nacl.metrics.statistics import Interval, percentile_interval, resamples
 from nnunet_nacl_paper.files import InputError, read_json
 
 RANK_METRICS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")

@@ -47,8 +47,8 @@ class PaperScores:
 
 def scores_of(case: Mapping[str, Any]) -> PaperScores:
     """Scores of an entry of ``metric_per_case``, rounded as published."""
-    from nnunet_nacl.numbers import BinStats, ece
-    from nnunet_nacl.numbers.calibration_error import class_errors
+    from nnunet_nacl.metrics import BinStats, ece
+    from nnunet_nacl.metrics.calibration_error import class_errors
 
     foreground = BinStats(*(case["bins"]["foreground"][name] for name in _SUMS))
     dsc, distance = {}, {}

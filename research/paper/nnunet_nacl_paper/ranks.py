@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.numbers.statistics import Interval, percentile_interval, resamples, without_noise
+from nnunet_nacl.metrics.statistics import Interval, percentile_interval, resamples, without_noise
 from nnunet_nacl_paper.comparison import RANK_METRICS, Comparison
 from nnunet_nacl_paper.files import write_text
 
@@ -65,7 +65,7 @@ def mean_case_ranks(
 
     Args:
         ranks: Per data set (n_cases, n_methods) from :func:`case_ranks`; rows with NaN are left out.
-        n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.numbers.statistics.mean_interval`; groups per data set.
+        n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.metrics.statistics.mean_interval`; groups per data set.
 
     Returns:
         One per method; the interval is NaN with fewer than two patients.

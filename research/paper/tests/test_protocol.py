@@ -12,11 +12,11 @@ import pytest
 from scipy.special import softmax
 
 from nnunet_nacl.cli.main import main as nnunet_nacl
-from nnunet_nacl.numbers import count_masks, count_overlap
-from nnunet_nacl.numbers.overlap import hausdorff, surface_distances, surface_voxels
+from nnunet_nacl.metrics import count_masks, count_overlap
+from nnunet_nacl.metrics.overlap import hausdorff, surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.protocol import scores_of
-from tests.numbers.test_counting import random_classes
+from tests.metrics.test_counting import random_classes
 from tests.reference.metrics import class_metrics, distance_to_nearest, weighted_gap
 from tests.runs.folders import REGIONS, make_model, read, write_image, write_prediction
 

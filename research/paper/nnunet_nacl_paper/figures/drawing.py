@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.numbers.statistics import Interval
+from nnunet_nacl.metrics.statistics import Interval
 from nnunet_nacl_paper.files import replacing
 
 INK = "#222222"

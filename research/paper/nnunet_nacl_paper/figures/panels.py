@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
-from nnunet_nacl.numbers.statistics import Interval
+from nnunet_nacl.metrics.statistics import Interval
 from nnunet_nacl_paper.figures.drawing import BAD, GOOD, INK, draw_interval, new_panels, styles, with_direction
 from nnunet_nacl_paper.figures.drawing import write_figure as write
 

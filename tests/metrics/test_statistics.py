@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.numbers.statistics import bin_accuracy_bands, holm, mean_interval, paired_difference, wilcoxon_p
+from nnunet_nacl.metrics.statistics import bin_accuracy_bands, holm, mean_interval, paired_difference, wilcoxon_p
 from tests.evaluation import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.numbers.binning import check_chunk, parts, read_probs
-from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.metrics.binning import check_chunk, parts, read_probs
+from nnunet_nacl.metrics.calibration_error import nanmean
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 

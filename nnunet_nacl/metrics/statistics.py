@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.numbers.calibration_error import nanmean
+from nnunet_nacl.metrics.calibration_error import nanmean
 
 CONFIDENCE = 0.95
 FEWEST_FOR_A_TEST = 6

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.numbers.binning import AnyArray, check_chunk, parts, read_labels, read_mask, read_probs, where_true
+from nnunet_nacl.metrics.binning import AnyArray, check_chunk, parts, read_labels, read_mask, read_probs, where_true
 
 _LOWEST, _BINS = 1e-3, 160
 _LOWEST_ODDS = float(np.log(_LOWEST) - np.log1p(-_LOWEST))
@@ -131,7 +131,7 @@ def _blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def decide_for_dice(probabilities: AnyArray, *, max_rounds: int = 20) -> np.ndarray:
     """The segmentation s with the largest sum over structures of the expected Dice E_k.
 
-    E_k = 2 sum_{s = k} p_k / den_k with den_k = sum p_k + |s = k| (:mod:`~nnunet_nacl.numbers.expected_dice`). From the
+    E_k = 2 sum_{s = k} p_k / den_k with den_k = sum p_k + |s = k| (:mod:`~nnunet_nacl.metrics.expected_dice`). From the
     most probable labels on, each round gives every voxel the class with the largest (2 p_k - E_k) / den_k, 0 for the
     background, E_k and den_k being those of the round before: what the sum grows by, to first order. Such thresholds
     are RankSEG's (Dai and Li, JMLR 24, 2023; Nordström et al., 2023). The iteration can cycle, so it ends on a state

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.numbers.binning import (
+from nnunet_nacl.metrics.binning import (
     DEFAULT_N_BINS,
     SUM_TOLERANCE,
     AnyArray,
@@ -32,8 +32,8 @@ from nnunet_nacl.numbers.binning import (
     read_tensor,
     where_true,
 )
-from nnunet_nacl.numbers.calibration_error import mask_metrics
-from nnunet_nacl.numbers.binning import most_probable
+from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.metrics.binning import most_probable
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 

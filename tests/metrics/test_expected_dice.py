@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl import decide_for_dice
-from nnunet_nacl.numbers.expected_dice import count_expected, count_probabilities, dice_of, expected_dice, largest_dice
+from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities, dice_of, expected_dice, largest_dice
 from tests.reference import decision as reference
 
 NESTED = ((1, 2, 3), (2, 3), (3,))

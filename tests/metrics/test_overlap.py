@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.numbers.overlap import assd, boundary_mask, count_overlap, dilated_mask, hausdorff, surface_distances
+from nnunet_nacl.metrics.overlap import assd, boundary_mask, count_overlap, dilated_mask, hausdorff, surface_distances
 from tests.reference.metrics import boundary, dilated
 
 

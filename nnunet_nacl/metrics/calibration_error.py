@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.numbers.binning import BinStats
+from nnunet_nacl.metrics.binning import BinStats
 
 
 def _weighted(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
