@@ -24,8 +24,8 @@ __version__ = "0.5.0"
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:
     from nnunet_nacl.calibrator.calibration_map import CalibrationMap as CalibrationMap
-    from nnunet_nacl.calibrator.workflow import CalibrationOptions as CalibrationOptions
-    from nnunet_nacl.calibrator.workflow import calibrate_model as calibrate_model
+    from nnunet_nacl.commands.calibrate import CalibrationOptions as CalibrationOptions
+    from nnunet_nacl.commands.calibrate import calibrate_model as calibrate_model
     from nnunet_nacl.losses import ACELoss as ACELoss
     from nnunet_nacl.losses import CELoss as CELoss
     from nnunet_nacl.losses import ECPLoss as ECPLoss
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 _OF_MODELS = {
     "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
-    "CalibrationOptions": "nnunet_nacl.calibrator.workflow",
+    "CalibrationOptions": "nnunet_nacl.commands.calibrate",
     "CalibrationMetric": "nnunet_nacl.metrics.counting",
     "Predictor": "nnunet_nacl.worklist.predictor",
-    "calibrate_model": "nnunet_nacl.calibrator.workflow",
+    "calibrate_model": "nnunet_nacl.commands.calibrate",
     "decide_for_dice": "nnunet_nacl.metrics.expected_dice",
 }
 

@@ -13,7 +13,7 @@ from tests.metrics.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)
-NEED_A_MODEL = {"nnunet_nacl.calibrator.workflow", "nnunet_nacl.worklist.predictor"}
+NEED_A_MODEL = {"nnunet_nacl.commands.calibrate", "nnunet_nacl.worklist.predictor"}
 
 
 def module_of(name: str) -> ModuleType:
@@ -45,7 +45,7 @@ def test_a_model_is_calibrated_as_its_docstring_shows(tmp_path, monkeypatch) -> 
     model = make_trained(tmp_path / "nnunet", cases=3, folds=2, sharpness=2.0)
     for variable, value in model.environment.items():
         monkeypatch.setenv(variable, value)
-    found = examples(MODULES["nnunet_nacl.calibrator.workflow"], model_folder=model.folder)
+    found = examples(MODULES["nnunet_nacl.commands.calibrate"], model_folder=model.folder)
     assert [result.failed for result in found.values()] == [0]
 
 

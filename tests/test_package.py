@@ -64,15 +64,15 @@ def imported(*folders: Path) -> set[str]:
 
 LAYERS = (
     ("errors", "files", "images", "json_files", "json_types", "label_space", "methods"),
-    ("losses",),
-    ("metrics",),
+    ("losses", "metrics"),
     ("calibration", "quality"),
     ("cases",),
-    ("registration", "training"),
-    ("dicom",),
+    ("registration", "training", "dicom"),
     ("nnunet",),
+    ("calibrator",),
     ("reports",),
-    ("calibrator", "worklist", "evaluation"),
+    ("evaluation", "worklist"),
+    ("commands",),
     ("demo",),
     ("cli",),
 )
@@ -94,7 +94,9 @@ def test_packages_import_one_way(sources: Path) -> None:
 
 
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
-    found = imported(*(sources / "nnunet_nacl" / package for package in ("losses", "metrics", "calibration", "quality")))
+    found = imported(
+        *(sources / "nnunet_nacl" / package for package in ("losses", "metrics", "calibration", "quality"))
+    )
     assert "numpy" in found and not found & {"matplotlib", "nnunetv2"}
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.json_types import Number, Size
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Voxels, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.json_types import Number, Size
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """Ridges of conditional maps, the strongest first, until one does worse on left-out cases than the one before."""

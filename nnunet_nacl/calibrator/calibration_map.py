@@ -17,6 +17,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 import nnunet_nacl
+from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Voxels
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.map_parts import (
     SCOPE,
     Fitted,
@@ -34,11 +37,8 @@ from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.metrics.binning import check_chunk
 from nnunet_nacl.metrics.groups import parts_of
-from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Voxels
-from nnunet_nacl.quality.learned_quality import LearnedQuality
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
+from nnunet_nacl.quality.learned_quality import LearnedQuality
 
 SCHEMA_VERSION = 6
 FEWEST_CASES = 5
@@ -128,7 +128,7 @@ class CalibrationMap:
         """Fit a map to cases that the network was not trained on, as `calibrate` does; every case weighs the same.
 
         What `calibrate` learns beyond the map (predicted Dice, volumes, presence, flags) needs files of a model: use
-        :func:`~nnunet_nacl.calibrator.workflow.calibrate_model`. Voxels without a structure above 1e-6 are left
+        :func:`~nnunet_nacl.commands.calibrate.calibrate_model`. Voxels without a structure above 1e-6 are left
         out, and large cases enter by a weighted sample of their voxels.
 
         Args:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_parts import Inference, MapQuality, UsedMap
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, read_dict
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"

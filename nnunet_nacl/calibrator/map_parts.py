@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
+from nnunet_nacl.calibration.crossfit import FormScore
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.json_types import Coefficient, Size, doc
-from nnunet_nacl.calibration.crossfit import FormScore
-from nnunet_nacl.quality.learned_quality import LearnedQuality
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.metrics.overlap import Detected
+from nnunet_nacl.quality.learned_quality import LearnedQuality
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import LearnedRecall
 from nnunet_nacl.quality.unlike import CalibrationProfiles

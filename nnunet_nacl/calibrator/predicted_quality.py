@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, check_networks, check_structures, map_of
 from nnunet_nacl.calibrator.map_parts import MapQuality
@@ -25,7 +26,6 @@ from nnunet_nacl.nnunet.places import calibrate_command, fold_of
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import TrainedModel
 from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS, LearnedQuality
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import SensitiveAim
 

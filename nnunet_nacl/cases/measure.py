@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Labels, Truth
 from nnunet_nacl.cases.findings import Components, label_components
 from nnunet_nacl.cases.probabilities import Box
@@ -20,9 +21,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, is_label, probabilities
 from nnunet_nacl.metrics.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
-from nnunet_nacl.quality.recall import THRESHOLDS, count_addable, sensitive_labels
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
     confidence,
@@ -31,6 +30,7 @@ from nnunet_nacl.metrics.voxel_uncertainty import (
     mean_uncertainty,
     normalised_entropy,
 )
+from nnunet_nacl.quality.recall import THRESHOLDS, count_addable, sensitive_labels
 
 _OF_NETWORKS = "mutual_information"
 """The map that compares networks."""

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.calibration.fitting import Voxels
+from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 
 MASK_BITS = ("dilated", "boundary", "near")
 """Bits of a voxel's masks, lowest first; the other masks follow from its truth and its label."""

@@ -56,8 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from nnunet_nacl.calibrator.map_file import MAP_FILE
-    from nnunet_nacl.calibrator.workflow import CalibrationOptions, calibrate_model
     from nnunet_nacl.cli.calibration_text import calibration_text, verdict
+    from nnunet_nacl.commands.calibrate import CalibrationOptions, calibrate_model
     from nnunet_nacl.files import check_ours
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.quality.flags import Flags
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"written: {output}   (every number)")
     drawn = True
     if learned := record.learned:
-        from nnunet_nacl.calibrator.flag_figure import draw_flags
+        from nnunet_nacl.reports.flag_figure import draw_flags
 
         try:
             curves = {flags.called_bad: bad} if flags and bad else None
@@ -126,8 +126,8 @@ def _model(args: argparse.Namespace) -> Path | None:
 def _take_given(args: argparse.Namespace, model: Path) -> int:
     """Take a map for a model, which may have come from another site: without validation folders."""
     from nnunet_nacl.calibrator.map_file import MAP_FILE, check_output_map
-    from nnunet_nacl.files import write_atomically
     from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+    from nnunet_nacl.files import write_atomically
 
     if others := [f"-{name}" for name in ("i", "gt", "groups", "o", "bad", "structures") if getattr(args, name)]:
         raise UserError(f"-map FILE is taken as the model's own map, and fits nothing: leave out {', '.join(others)}.")

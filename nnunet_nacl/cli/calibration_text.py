@@ -8,10 +8,10 @@ from typing import Any
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_parts import MapQuality
-from nnunet_nacl.calibrator.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.cases.case import MASK_NOTES
-from nnunet_nacl.evaluation.tables import detected_text, presence_text
+from nnunet_nacl.commands.calibrate import PREDICTED_DICE_ERROR
 from nnunet_nacl.errors import named_together
+from nnunet_nacl.evaluation.tables import detected_text, presence_text
 from nnunet_nacl.quality.flags import Flags, ScanScores, flag_costs, patients_needed
 from nnunet_nacl.quality.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.quality.recall import RECALLS, LearnedRecall

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
-    from nnunet_nacl.calibrator.workflow import read_groups
+    from nnunet_nacl.cases.groups import read_groups
 
     flags, folds = {flag for flag, _ in args.methods}, args.f or ()
     if "-tr" in flags and not (args.d and args.c):

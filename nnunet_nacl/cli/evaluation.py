@@ -10,24 +10,24 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.map_file import map_of
-from nnunet_nacl.calibrator.workflow import detected_in
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, check_same_networks, open_map
 from nnunet_nacl.cases.case import MASK_NOTES, EvaluationSettings
-from nnunet_nacl.evaluation.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.cli.options import bad_of, model_of, network_of, number_of_processes, report_problems
-from nnunet_nacl.evaluation.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.errors import UserError, one_line
+from nnunet_nacl.evaluation.evaluation import FILE_NAME, Evaluation
+from nnunet_nacl.evaluation.tables import detected_text, presence_text, quality_text
 from nnunet_nacl.files import CsvColumn, check_ours, check_writable, checksum, to_csv_text, write_atomically
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.nnunet.held_out import measure_folders, measure_validation, open_predicted
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.quality.learned_quality import quality_report
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.quality.presence import learn_presence
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, check_same_networks, open_map
 from nnunet_nacl.reports.tables import ten_worst, text_of
 
 VALUE_COLUMNS = (

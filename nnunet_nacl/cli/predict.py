@@ -59,8 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
-    from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+    from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.worklist.sources import predict_source
 
     readers, exporters = _processes(args, "npp"), _processes(args, "nps")

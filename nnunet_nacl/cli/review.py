@@ -81,9 +81,9 @@ def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
 
 
 def _review(args: argparse.Namespace) -> int:
+    from nnunet_nacl.calibrator.predicted_quality import check_same_networks, open_map
     from nnunet_nacl.cli.review_text import deliver_as_asked, work_of
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-    from nnunet_nacl.calibrator.predicted_quality import check_same_networks, open_map
     from nnunet_nacl.worklist.sources import review_run
 
     processes, map_path = number_of_processes(args.np), Path(args.map) if args.map else None

@@ -18,11 +18,11 @@ from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
 from nnunet_nacl.reports.tables import text_of
 
 if TYPE_CHECKING:
+    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+    from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.nnunet.records import Source
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
     from nnunet_nacl.worklist.deliver import Delivery, Run
-    from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
     from nnunet_nacl.worklist.review_list import ReviewList
 
 _SHOWN = 10  # lines

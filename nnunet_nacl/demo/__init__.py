@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.evaluation.page import PAGE_NAME
 from nnunet_nacl.demo.virtual_brains import BAD, TASK_NAME, write_virtual_brains
 from nnunet_nacl.errors import UserError, termination_as_interrupt
+from nnunet_nacl.evaluation.page import PAGE_NAME
 from nnunet_nacl.files import locked, write_atomically
 from nnunet_nacl.json_files import read_dict, read_json
 from nnunet_nacl.methods import PREFIX

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, fitted_cases, map_path_of
-from nnunet_nacl.calibrator.workflow import read_groups
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
+from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import RECORDS
+from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.evaluation.comparison import Comparison, Promises
 from nnunet_nacl.evaluation.methods import Method, Options
-from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import checksum
+from nnunet_nacl.metrics.statistics import FEWEST_FOR_A_TEST
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.held_out import kept_settings, measure_folders
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder, find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.quality.learned_quality import predict_dice_parts
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.metrics.statistics import FEWEST_FOR_A_TEST
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, open_map
 
 
 def locate(dataset: str | None, methods: Sequence[Method], options: Options) -> Comparison:

@@ -19,8 +19,8 @@ from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison
 from nnunet_nacl.evaluation.tables import named_after
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
-from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, DICE, coverage
 from nnunet_nacl.metrics.statistics import bin_accuracy_bands
+from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, DICE, coverage
 from nnunet_nacl.reports import layout
 from nnunet_nacl.reports.tables import number
 
@@ -137,8 +137,8 @@ def draw_differences(
 ) -> Path:
     """Draw a forest plot: one panel per metric, one line per method, in the order of their first appearance.
 
-    ``rows`` are of :attr:`~nnunet_nacl.evaluation.comparison.Comparison.statistics`, with the ``label`` of the method and
-    the ``title`` of the metric, by which ``better`` tells whether ``higher`` or ``lower`` values are.
+    ``rows`` are of :attr:`~nnunet_nacl.evaluation.comparison.Comparison.statistics`, with the ``label`` of the method
+    and the ``title`` of the metric, by which ``better`` tells whether ``higher`` or ``lower`` values are.
     """
     methods = list(dict.fromkeys(rows["label"]))
     labels = [layout.wrap(method, _LABEL) for method in methods]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, PREFIX
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.registration.grammar import STOCK
 
 _DEFAULT = " (default)"

@@ -11,10 +11,10 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.cases.case import MASK_NOTES
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison, make_columns
 from nnunet_nacl.evaluation.figures import DIFFERENCES, FIGURES
 from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS

@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from nnunet_nacl.calibrator.workflow import detected_in
 from nnunet_nacl.cases.case import MASKS
-from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
+from nnunet_nacl.cases.groups import detected_in
 from nnunet_nacl.errors import named_together, some
+from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.files import to_csv_text, write_atomically
-from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.metrics.overlap import Detected
+from nnunet_nacl.quality.learned_quality import quality_report
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.reports.tables import Rows, frames, number, ten_worst, text_of
 

@@ -25,6 +25,7 @@ from nnunet_nacl.metrics.binning import (
     BinStats,
     bin_index,
     check_chunk,
+    most_probable,
     parts,
     read_labels,
     read_mask,
@@ -33,7 +34,6 @@ from nnunet_nacl.metrics.binning import (
     where_true,
 )
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-from nnunet_nacl.metrics.binning import most_probable
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 

@@ -1,4 +1,4 @@
-"""Groups of cases: the parts of a cross-fit, the patient of each case, and what is predicted of a part by the others."""
+"""Groups of cases: parts of a cross-fit, the patient of each case, and what is predicted of a part by the others."""
 
 from __future__ import annotations
 

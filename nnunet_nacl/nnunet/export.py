@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.probabilities import Box, Probabilities, common_box
 from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 
 class ExportedLogits(Probabilities):

@@ -17,6 +17,7 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.record import CaseRecord, find_record
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.images import quiet
+from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums
 from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
 from nnunet_nacl.nnunet.output import write_case
 from nnunet_nacl.nnunet.pipeline import through
@@ -30,7 +31,6 @@ from nnunet_nacl.nnunet.trained_model import (
     with_stage_before,
 )
 from nnunet_nacl.nnunet.trust import check_names
-from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums
 
 _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check the scan's intensities (are they in the "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.record import (
@@ -23,7 +24,6 @@ from nnunet_nacl.cases.record import (
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
 """Name and record of each case, or the line that says why there is none."""

@@ -18,14 +18,14 @@ from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.files import check_folder, checksum, is_file_name
 from nnunet_nacl.images import quiet
+from nnunet_nacl.metrics.overlap import bounding_box
+from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 from nnunet_nacl.nnunet.pipeline import side_by_side
 from nnunet_nacl.nnunet.places import FINAL, choose_folds
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
-from nnunet_nacl.metrics.overlap import bounding_box
 from nnunet_nacl.quality.unlike import CalibrationProfiles
-from nnunet_nacl.metrics.voxel_uncertainty import Disagreement
 
 _MOST_TIMES = 30  # the volume of the training's largest image: the header of a larger one will be wrong
 

@@ -1,1 +1,1 @@
-"""The former name of `nnunet_nacl.registration`: startup files of editable installs that were made before still name it."""
+"""The former name of `nnunet_nacl.registration`, which startup files of older editable installs still import."""

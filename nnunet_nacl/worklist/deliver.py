@@ -15,6 +15,7 @@ import numpy as np
 
 import nnunet_nacl
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, file_key, find_record, record_path
@@ -28,7 +29,6 @@ from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of, r
 from nnunet_nacl.worklist import list_files
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.pictures import draw_scan
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.reasons import LOWEST_MEMBERS_DICE
 from nnunet_nacl.worklist.review_list import About, Aims, ReviewList, review_list
 

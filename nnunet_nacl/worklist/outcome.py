@@ -23,13 +23,13 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number, doc
+from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.quality.learned_quality import Coverage, coverage
-from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES, ListedScan
-from nnunet_nacl.worklist.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
 from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.reports.tables import frames, text_of
+from nnunet_nacl.worklist.list_files import DOCUMENT, PAGES, ListedScan
+from nnunet_nacl.worklist.slicer import TO_EDIT, cases_of_images, corrected_files, read_marks
 
 SCHEMA_VERSION = 1
 FLAGGED, RANDOM, OTHER = GROUPS = ("flagged", "chosen by chance", "other")

@@ -17,10 +17,10 @@ from markupsafe import Markup
 
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.reports.rendering import render_page
 from nnunet_nacl.worklist.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
-from nnunet_nacl.reports.rendering import render_page
 
 LARGEST_PICTURES = 8_500_000
 """Characters of the pictures on the list: with texts, the page of some hundred scans stays below 10 MB."""

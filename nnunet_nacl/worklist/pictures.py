@@ -22,12 +22,12 @@ from nnunet_nacl.cases.geometry import slicing_axis
 from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.overlap import bounding_box
 from nnunet_nacl.nnunet.image_files import read_images
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.trained_model import for_pictures
-from nnunet_nacl.metrics.overlap import bounding_box
-from nnunet_nacl.worklist.slices import Grid, View
 from nnunet_nacl.reports.rendering import STRUCTURE_COLORS
+from nnunet_nacl.worklist.slices import Grid, View
 
 MOST_SLICES = 64
 LARGEST_PICTURES = 1_350_000

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.calibrator.calibration_map import Probabilities
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import Views, measure
 from nnunet_nacl.errors import UserError
@@ -22,7 +23,6 @@ from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.quality.flags import BadSpec, Flags, read_bad, share_of
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.worklist.review_list import Aims, review_list
 
 _ARGUMENTS = {name: name for name in ("bad", "find", "miss", "step_size", "device")}
@@ -66,8 +66,8 @@ class Answer(Mapping[str, pd.Series]):
             interval of the true Dice; ``volume``, of the segmentation, ``predicted_volume`` with ``volume_low`` and
             ``volume_high``, and their ``unit``: ml, mm2 of 2D images, pixels without spacing; ``present``, the
             probability that it is in the image; ``pieces``, ``members_dice`` and all else that
-            :func:`~nnunet_nacl.worklist.review_list.completed` has. NaN where it was not segmented, or no map has learned
-            it.
+            :func:`~nnunet_nacl.worklist.review_list.completed` has. NaN where it was not segmented, or no map has
+            learned it.
         findings: Connected parts of the structures that the map names.
         reasons: Why the image needs a look, in words; empty where nothing was found.
         flag: Whether there is one; None where ``bad`` was not given to the predictor, which then only ranks.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.record import CaseRecord, table
 from nnunet_nacl.quality.flags import Flags, structure_score
 from nnunet_nacl.quality.recall import SensitiveAim
 from nnunet_nacl.quality.unlike import DEFAULT_UNLIKE, UnlikeScans
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.reasons import reasons_to_look, worst_first
 
 NEXT = 10
@@ -198,7 +198,8 @@ def completed(
 ) -> pd.DataFrame:
     """The rows of structures with what a map has learned of them, and their scores.
 
-    :data:`~nnunet_nacl.worklist.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is known.
+    :data:`~nnunet_nacl.worklist.list_files.STRUCTURE_COLUMNS` says what the new columns are; NaN where nothing is
+    known.
 
     Args:
         structures: See :func:`~nnunet_nacl.cases.record.table`.

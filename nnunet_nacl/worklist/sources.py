@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE, map_of, named_map
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
@@ -18,7 +19,6 @@ from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.worklist.deliver import Run
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 
 
 def review_run(folder: PredictionFolder, map_path: Path | None) -> Run:

@@ -27,8 +27,8 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.nnunet.export import export_logits
     from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+    from nnunet_nacl.nnunet.export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
     names = {"background": 0, **{f"organ {k}": k for k in range(1, classes)}}
@@ -62,9 +62,9 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
 
 def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
-    from nnunet_nacl.cases.record import read_record
     from nnunet_nacl.calibration.crossfit import STRENGTHS
     from nnunet_nacl.calibration.fitting import FORMS, fit_affine, fit_conditional
+    from nnunet_nacl.cases.record import read_record
 
     records = [read_record(path) for folder in folders for path in sorted(folder.glob("*.npz"))]
     cases = [record.sample.voxels() for record in records if record.sample is not None]

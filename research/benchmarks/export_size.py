@@ -108,10 +108,10 @@ def export(root: Path, which: str, edge: int) -> None:
 
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-    from nnunet_nacl.worklist.deliver import Delivery
     from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
+    from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
+    from nnunet_nacl.worklist.deliver import Delivery
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)

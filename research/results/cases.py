@@ -19,23 +19,23 @@ import pandas as pd
 import SimpleITK
 import torch
 
+from nnunet_nacl.calibration import crossfit, fitting
+from nnunet_nacl.calibration.crossfit import CrossFit, choose
+from nnunet_nacl.calibration.fitting import Voxels
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, probabilities
 from nnunet_nacl.calibrator.map_parts import MapQuality
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.groups import parts_of
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel
-from nnunet_nacl.metrics import crossfit, fitting
-from nnunet_nacl.metrics.groups import parts_of
-from nnunet_nacl.calibration.crossfit import CrossFit, choose
-from nnunet_nacl.calibration.fitting import Voxels
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.quality.learned_quality import learn
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, probabilities
 from nnunet_nacl.quality.presence import learn_presence
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.worklist.review_list import completed
 
 STEP = 0.05

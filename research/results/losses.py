@@ -11,13 +11,13 @@ import pandas as pd
 from cases import Cases, measure, quick_cross_fit, read_cases
 from rows import mean_row, pooled_gap_row, put, remove
 
+from nnunet_nacl.calibration.crossfit import choose
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.groups import parts_of
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.metrics.groups import parts_of
-from nnunet_nacl.calibration.crossfit import choose
 
 if TYPE_CHECKING:
     from measure import Study

@@ -28,14 +28,14 @@ from cases import GRID, STEP, Cases, Learned, WithVotes, measure_folds, measure_
 from losses import losses_rows
 from rows import DRAWS, mean_row, pooled_gap_row, put, read_csv, statistic_row, write_csv
 
+from nnunet_nacl.calibration import crossfit
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
-from nnunet_nacl.nnunet.places import find_references, model_folder
-from nnunet_nacl.calibration import crossfit
 from nnunet_nacl.metrics.groups import parts_of
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.quality.recall import RECALLS, THRESHOLDS, learn_recall
 from nnunet_nacl.metrics.statistics import bin_accuracy_bands
+from nnunet_nacl.nnunet.places import find_references, model_folder
+from nnunet_nacl.quality.recall import RECALLS, THRESHOLDS, learn_recall
 
 STRUCTURE = "nodule"
 LIMITS = (0.5, 0.6, 0.7)

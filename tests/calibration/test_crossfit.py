@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator.workflow import read_groups
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.groups import parts_of
 from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.cases.groups import read_groups
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.groups import parts_of
 from tests.calibration.problems import drawn_from, identity
 from tests.calibration.test_fitting import MATRICES, REGIONS
 

@@ -11,8 +11,8 @@ import pytest
 from nnunet_nacl.calibrator.map_parts import SCOPE
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
-from tests.nnunet.untrained import write_scan
 from tests.metrics.models import make_trained
+from tests.nnunet.untrained import write_scan
 from tests.runs.folders import CLASSES, REGIONS, read
 from tools.document_schemas import PUBLISHED, schema_of
 

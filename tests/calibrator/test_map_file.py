@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_file import check_networks, check_structures
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from tests.nnunet.untrained import calibrate, make_model
 from tests.metrics.models import map_to_json
+from tests.nnunet.untrained import calibrate, make_model
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import PROBABILITIES, Views, measure
@@ -19,7 +20,6 @@ from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
 from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.quality.recall import THRESHOLDS, sensitive_labels
 from tests.nnunet.measuring import measured
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics

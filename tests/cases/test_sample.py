@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_nacl.calibration.fitting import Voxels, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, probabilities
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.probabilities import SavedProbabilities
 from nnunet_nacl.cases.record import scores
 from nnunet_nacl.cases.sample import Sample, draw_sample, most_bytes, pack
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.calibration.fitting import Voxels, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, probabilities
 from nnunet_nacl.metrics.overlap import dilated_mask
-from tests.nnunet.measuring import measured
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from tests.calibration.problems import chosen, drawn_from, identity
+from tests.nnunet.measuring import measured
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import SPACING_MM
 

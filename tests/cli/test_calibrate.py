@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.metrics.models import make_trained, map_to_json
 from tests.review_tables import read_list
 from tests.runs.folders import CLASSES, REGIONS, write_image, write_json, write_prediction

@@ -13,10 +13,10 @@ import pytest
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.evaluation.page import comparison_to_json
+from tests.calibration.problems import identity
 from tests.evaluation.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
 from tests.evaluation.models import CONFIGURATION, DATASET, make_study
 from tests.metrics.models import map_to_json
-from tests.calibration.problems import identity
 from tools.document_schemas import explained
 
 NAMES = list(TRAINERS)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.mutated_json import mutations
 from tests.metrics.models import give_map, make_trained
+from tests.mutated_json import mutations
 from tests.runs.folders import (
     make_model,
     write_json,

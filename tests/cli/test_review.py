@@ -12,10 +12,10 @@ import pytest
 
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cli.main import main
+from tests.reports.html_check import Page
 from tests.review_tables import read_list
 from tests.runs.folders import write_image, write_prediction
 from tests.runs.predictions import SPACING_MM, predictions_in
-from tests.reports.html_check import Page
 
 SHAPE = (4, 16, 16)
 LABELS = {"background": 0, "organ": 1, "lesion": 2}

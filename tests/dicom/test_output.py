@@ -16,10 +16,10 @@ import SimpleITK as sitk
 hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
 import pydicom  # noqa: E402
 
+from nnunet_nacl.calibrator.predicted_quality import QualityOfMap  # noqa: E402
 from nnunet_nacl.dicom.output import SCHEME, DicomMaker, Reported, read_codes  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
-from nnunet_nacl.calibrator.predicted_quality import QualityOfMap  # noqa: E402
 from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
 from tests.nnunet import untrained  # noqa: E402
 from tests.nnunet.untrained import calibrate, make_model, make_scans  # noqa: E402

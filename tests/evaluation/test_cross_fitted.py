@@ -8,16 +8,16 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibrator import workflow
+from nnunet_nacl.commands import calibrate
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.methods import Options, read_methods
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.nnunet.held_out import measure_folders
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
-from nnunet_nacl.metrics.counting import count_masks
 from tests.evaluation.models import CONFIGURATION, PLANS, make_study
 from tests.runs.folders import CLASSES, REGIONS, read
 
@@ -41,7 +41,7 @@ def gather(*names: str):
 
 def fit(study):
     found = measure_folders(find_fold_folders(study.model(TRAINER)), Work(with_sample=True))
-    calibration = workflow.fit(found)
+    calibration = calibrate.fit(found)
     (study.model(TRAINER) / "calibration_map.json").write_text(to_json_text(encode(calibration)))
     return calibration
 

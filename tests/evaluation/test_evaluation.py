@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.case import MASKS
-from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics import BinStats
+from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from tests.nnunet.measuring import evaluated
 from tests.runs.folders import read, write_image
 from tests.runs.predictions import SPACING_MM

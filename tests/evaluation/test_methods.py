@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.evaluation.methods import DEFAULT_LABEL, read_methods, short_labels
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.methods import DEFAULT_LABEL, read_methods, short_labels
 
 
 def read_models(arguments):

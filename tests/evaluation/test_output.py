@@ -7,9 +7,9 @@ import math
 
 import pytest
 
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.page import check_output_folder, comparison_to_json, write_comparison
 from nnunet_nacl.evaluation.tables import write_tables
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.overlap import Overlap
 from tests.evaluation.synthetic import make_comparison, with_structure
 from tests.evaluation.test_comparison import tables_of

@@ -10,13 +10,13 @@ import pytest
 
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.record import read_record
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.dataset import align, locate
 from nnunet_nacl.evaluation.methods import Options, read_methods
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
+from tests.calibration.problems import identity
 from tests.evaluation.models import CONFIGURATION, DATASET, PLANS, measure
 from tests.metrics.models import map_to_json
-from tests.calibration.problems import identity
 from tests.runs.folders import write_json
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]

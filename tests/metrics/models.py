@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import encode, read_dict
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.runs.folders import Model, make_model, write_json
 from tests.trainers.plans import architecture, make_plans
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.nnunet.trust import label_manager_of
 from nnunet_nacl.metrics import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import MemberSums, confidence, normalised_entropy
+from nnunet_nacl.nnunet.trust import label_manager_of
 from tests.runs.folders import CLASSES, REGIONS
 
 SINGLE = (confidence, normalised_entropy)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_nacl.cases.case import EvaluationSettings
-from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.cases.record import RECORDS, CaseRecord
+from nnunet_nacl.evaluation.evaluation import Evaluation
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work, records_of
 

@@ -11,12 +11,12 @@ import pytest
 
 from nnunet_nacl.calibrator.map_file import map_of_folds
 from nnunet_nacl.calibrator.map_parts import loaded_map
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.cases.record import find_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet import predicted as source
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import SHAPE, SPACING_MM, make_model, make_scans, predict_with_nnunet, write_scan
 from tests.nnunet.untrained import calibrate as give_map
 from tests.runs.folders import CLASSES, REGIONS

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from tests.nnunet.measuring import Watch, measured
 from tests.processes import children, full_disk, is_alive, run_warm
 from tests.runs.folders import read, write_image, write_json

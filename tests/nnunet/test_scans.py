@@ -15,10 +15,10 @@ import SimpleITK as sitk
 import tifffile
 
 from nnunet_nacl import Predictor
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.expected_dice import expected_dice
 from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,

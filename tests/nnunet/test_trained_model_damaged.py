@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from tests.mutated_json import mutations
 from tests.nnunet.untrained import SHAPE, SPACING_MM, calibrate, make_model
 

@@ -28,8 +28,8 @@ from nnunet_nacl.nnunet.trust import (
     label_manager_of,
     read_checkpoint,
 )
-from tests.nnunet.untrained import plans_json
 from tests.metrics.models import architecture, give_map, make_trained
+from tests.nnunet.untrained import plans_json
 from tests.processes import run_warm
 from tests.runs.crafted_numbers import CRAFTED
 from tests.runs.folders import write_image, write_json

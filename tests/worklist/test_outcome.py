@@ -12,8 +12,8 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.worklist.outcome import read_outcome
-from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
 from tests.reports.html_check import Page
+from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
 from tools.document_schemas import schema_of
 
 SPACING_MM = (2.0, 1.0, 1.0)

@@ -18,10 +18,10 @@ from nnunet_nacl.worklist import pages as module
 from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.worklist.pages import editor_lines, review_page, scan_pages, write_list
 from nnunet_nacl.worklist.review_list import Aims, review_list
+from tests.reports.html_check import Page
+from tests.runs.predictions import reviewed
 from tests.worklist.conftest import SCANS
 from tests.worklist.records import quality, record, structure
-from tests.runs.predictions import reviewed
-from tests.reports.html_check import Page
 
 
 def test_a_page_that_would_be_too_large_has_pictures_of_the_first_ranks(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.files import to_csv_text
-from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.reports.rendering import render_page
+from nnunet_nacl.worklist.list_files import page_of
 
 SLICE = "document.getElementById('slice').textContent"
 REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"

@@ -20,17 +20,17 @@ from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry, slicing_axis
 from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
-from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.metrics.voxel_uncertainty import Place
+from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.worklist.list_files import page_of
 from nnunet_nacl.worklist.pages import scan_pages
 from nnunet_nacl.worklist.pictures import draw_scan
 from nnunet_nacl.worklist.review_list import review_list
 from nnunet_nacl.worklist.slices import Grid, View, anatomical_axes
+from tests.reports.html_check import Page
+from tests.runs.folders import read
 from tests.worklist.conftest import SCANS
 from tests.worklist.records import record
-from tests.runs.folders import read
-from tests.reports.html_check import Page
 
 LONG_SIDE = (320, 480)
 

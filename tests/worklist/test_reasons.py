@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.record import table
-from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, least_certain_place
+from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist.reasons import reasons_to_look
 from nnunet_nacl.worklist.review_list import completed
 from tests.worklist.records import quality, record, structure

@@ -6,16 +6,16 @@ import shutil
 
 import pytest
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibrator.predicted_quality import check_same_networks
 from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.calibrator.predicted_quality import check_same_networks
 from tests.metrics.models import make_trained, map_to_json
-from tests.worklist.records import record
 from tests.runs.folders import CLASSES, write_json
+from tests.worklist.records import record
 
 OTHER = "0" * 64
 KNOWN, UNKNOWN = "", "cannot be known from their files"

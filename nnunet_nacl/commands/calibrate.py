@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,16 +12,17 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import FEWEST_CASES, CalibrationMap
 from nnunet_nacl.calibrator.effect import changes, pooled_changes
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE, MAP_FILE, check_output_map, map_of_folds
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.cases.case import MASKS
+from nnunet_nacl.cases.groups import detected_in, read_groups
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores, table
-from nnunet_nacl.errors import UserError, list_problems, one_line
+from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_folder
-from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.nnunet.held_out import (
     HeldOut,
     inference_of,
@@ -38,8 +38,6 @@ from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.nnunet.trained_model import TrainedModel, learn_profiles
 from nnunet_nacl.quality.flags import patients_needed
 from nnunet_nacl.quality.learned_quality import DEFAULT_ALPHA, learn
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.quality.presence import learn_presence
 from nnunet_nacl.quality.recall import learn_recall
 
@@ -268,11 +266,6 @@ def fit(
     )
 
 
-def detected_in(cases: pd.DataFrame) -> dict[str, Detected]:
-    """By structure, what the segmentations find of it, by the rows of :func:`nnunet_nacl.cases.record.table`."""
-    return {str(key): Detected.of(rows) for key, rows in cases.groupby("key", sort=False)}
-
-
 def _values(records: list[CaseRecord]) -> pd.DataFrame:
     """A row a case with what calibration may change: scores on each mask, and the error of predicted Dice."""
     found, cases = scores(records), table(records)
@@ -281,31 +274,3 @@ def _values(records: list[CaseRecord]) -> pd.DataFrame:
     }
     errors = (cases.predicted_dice - cases.Dice).abs().groupby(cases.case, sort=False).mean()
     return pd.DataFrame({**values, PREDICTED_DICE_ERROR: errors.to_numpy()})
-
-
-def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
-    """The patient of each case, by a .json file or a regular expression; each its own where none is given.
-
-    The file holds ``{"case": "patient"}``; the expression is searched in the case's name, and its first group, or the
-    whole match, is the patient. UserError where it cannot be used, or leaves a case without a patient.
-    """
-    if given is None:
-        return {case: case for case in cases}
-    if given.endswith(".json"):
-        fix = "it must be an object with the patient of each case, as text"
-        table = decode(dict[str, str | int], read_dict(Path(given)), given, fix=fix)
-        found = {case: str(table[case]) if case in table else None for case in cases}
-    else:
-        try:
-            pattern = re.compile(given)
-        except re.error as error:
-            raise UserError(
-                f"-groups {given!r} is neither a .json file nor a regular expression ({error}); "
-                "for patient001_frame01 it would be '^(patient[0-9]+)'."
-            ) from None
-        matches = {case: pattern.search(case) for case in cases}
-        found = {case: match and match.group(1 if pattern.groups else 0) for case, match in matches.items()}
-    missing = [case for case, group in found.items() if group is None]
-    if missing:
-        raise UserError(f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])} first.")
-    return {case: str(group) for case, group in found.items()}

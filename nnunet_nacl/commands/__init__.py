@@ -1,0 +1,1 @@
+"""One function a command, each in a file of its name."""
