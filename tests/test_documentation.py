@@ -100,7 +100,9 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     fetched = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=\"?https?:|<link[^>]*\shref=\"?https?:")
     assert not any(fetched.search(path.read_text(encoding="utf-8")) for path in (tmp_path / "site").rglob("*.html"))
     python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
-    assert "<code>count_masks</code>" in python and not re.search(r":(mod|func|class|meth|data|attr):", python)
+    assert "<code>nnunet_nacl.metrics.count_masks</code>" in python
+    assert not re.search(r":(mod|func|class|meth|data|attr):", python)
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in python  # examples are code
     assert '"schema_version"' in (tmp_path / "site/schemas/calibration_map.schema.json").read_text()
     assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(encoding="utf-8")
     for example in ("review", "comparison"):

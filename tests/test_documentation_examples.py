@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -13,15 +16,16 @@ from tests.metrics.models import make_trained
 from tests.pages import ROOT
 
 PUBLIC = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.MULTILINE)
+NOTEBOOK = ROOT / "docs" / "examples.ipynb"
+NUMBER = re.compile(r"\d+\.\d+")
 NEED_A_MODEL = {"nnunet_nacl.commands.calibrate", "nnunet_nacl.worklist.predictor"}
 
 
 def module_of(name: str) -> ModuleType:
-    """The module itself, or that of one of its functions or classes."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        return importlib.import_module(name.rpartition(".")[0])
+    """The module in which a public function or class is defined; its public name may be that of a package above."""
+    owner, _, attribute = name.rpartition(".")
+    public = getattr(importlib.import_module(owner), attribute)
+    return importlib.import_module(public.__module__)
 
 
 MODULES = {module.__name__: module for module in map(module_of, PUBLIC)}
@@ -61,12 +65,36 @@ def test_an_image_is_predicted_as_the_docstring_shows(tmp_path) -> None:
     assert [result.failed for result in found.values()] == [0]
 
 
+def test_each_cell_of_the_notebook_is_stored_with_what_it_prints() -> None:
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert all(cell["outputs"] for cell in cells)
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_and_says_what_its_text_says() -> None:
     nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
-    notebook = nbformat.read(ROOT / "docs" / "examples.ipynb", 4)
+    notebook = nbformat.read(NOTEBOOK, 4)
+    stored = printed_by(notebook)
     nbclient.NotebookClient(notebook, timeout=300).execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    printed = printed_by(notebook)
     assert "NACLLoss  highest confidence 0.950" in printed  # 1 - lambda / K
     before, after = map(float, re.findall(r"segmented: ([\d.]+) -> ([\d.]+)", printed)[0])
     assert after < 0.1 < before
+    assert words_of(stored) == words_of(printed)
+    assert numbers_of(stored) == pytest.approx(numbers_of(printed), abs=0.02)  # rounding differs between machines
+
+
+def printed_by(notebook: Mapping[str, Any]) -> str:
+    """All that the cells of a notebook print, as it is stored there."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    return "".join("".join(output.get("text", "")) for output in outputs)
+
+
+def words_of(text: str) -> list[str]:
+    return NUMBER.sub(" ", text).split()
+
+
+def numbers_of(text: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(text)]

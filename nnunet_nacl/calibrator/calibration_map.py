@@ -144,7 +144,7 @@ class CalibrationMap:
             ValueError: These are no probabilities (logits, perhaps), shapes, names or the form do not fit, a case is
                 certain background throughout, or there are fewer than five cases or two patients.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> rng = np.random.default_rng(0)
             >>> labels = [rng.integers(0, 2, (8, 8, 8)) for _ in range(6)]

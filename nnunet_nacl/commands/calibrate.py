@@ -106,7 +106,7 @@ def calibrate_model(
     Raises:
         UserError: What was given does not fit, cannot be read, or is too little to calibrate.
 
-    Example:
+    Examples:
         >>> from nnunet_nacl import CalibrationOptions
         >>> calibration = calibrate_model(model_folder, CalibrationOptions(device="cpu"))
         >>> change = calibration.fitted.effect["NLL all"]  # on cases that the fit has not seen

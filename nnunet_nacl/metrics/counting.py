@@ -221,7 +221,7 @@ class CalibrationMetric:
     Raises:
         ValueError: An argument is none of these.
 
-    Example:
+    Examples:
         >>> metric = CalibrationMetric(num_classes=2)
         >>> metric.update(torch.tensor([[[4.0, 0.0], [0.0, 4.0]]]), torch.tensor([[0, 0]]))
         >>> round(metric.compute()["ECE"], 3)

@@ -70,7 +70,7 @@ def expected_dice(
     Raises:
         ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
 
-    Example:
+    Examples:
         >>> probs = np.array([[0.1, 0.4, 0.9], [0.9, 0.6, 0.1]])
         >>> expected_dice(probs, np.array([1, 1, 0])).round(3)  # 2 * 1.5 / (1.6 + 2)
         array([0.833])
@@ -145,7 +145,7 @@ def decide_for_dice(probabilities: AnyArray, *, max_rounds: int = 20) -> np.ndar
     Returns:
         (*spatial) label map, uint8, or uint16 for more than 256 classes. ValueError where probabilities are none.
 
-    Example:
+    Examples:
         >>> probs = np.array([[0.6, 0.6, 0.1, 0.9], [0.4, 0.4, 0.9, 0.1]])  # E_1 is 2 * 0.9 / (1.8 + 1) = 0.64
         >>> decide_for_dice(probs)  # so 0.4 is enough, which makes it 2 * 1.7 / (1.8 + 3) = 0.71
         array([1, 1, 1, 0], dtype=uint8)

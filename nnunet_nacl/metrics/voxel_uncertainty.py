@@ -40,7 +40,7 @@ def confidence(probs: Array, *, regions: bool = False) -> Array:
         (*spatial) array or tensor, as given; float32, or float64 for float64. ValueError for values that are no
         probabilities, or do not sum to 1 over classes.
 
-    Example:
+    Examples:
         >>> confidence(np.array([[0.7], [0.2], [0.1]]))
         array([0.7])
     """
@@ -57,7 +57,7 @@ def normalised_entropy(probs: Array, *, regions: bool = False) -> Array:
     Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest. Values that rounding
     pushes over 1 are set to 1. Arguments, result and errors as :func:`confidence`.
 
-    Example:
+    Examples:
         >>> normalised_entropy(np.array([[0.5], [0.5]]))
         array([1.])
     """

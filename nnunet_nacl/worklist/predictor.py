@@ -125,7 +125,7 @@ class Predictor:
     Raises:
         UserError: The model cannot be used.
 
-    Example:
+    Examples:
         >>> predictor = Predictor(model_folder, bad=0.7, device="cpu")
         >>> answer = predictor.predict(image, properties)  # as read by nnunetv2.imageio's SimpleITKIO().read_images
         >>> answer.segmentation.shape == image.shape[1:]
