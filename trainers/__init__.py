@@ -1,8 +1,8 @@
 """nnU-Net trainers with calibrating losses.
 
 Every name of the grammar in :mod:`nnunet_nacl.registration.grammar` is a class that is made when it is asked for: that
-of a method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's. Each is
-an attribute of this package, so that instances of it can be pickled.
+of a method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's.
+Each is an attribute of this package, so that instances of it can be pickled.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds u of
 :mod:`~nnunet_nacl.calibration.log_odds_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a
-voxel is log sum exp u' - u'_y, a convex function of A_c: one multinomial logistic regression for each label. A region is a
-problem in two classes, and the loss is the mean over regions. Where slope and offsets are those of every label there is
-one problem over all voxels.
+voxel is log sum exp u' - u'_y, a convex function of A_c: one multinomial logistic regression for each label. A region
+is a problem in two classes, and the loss is the mean over regions. Where slope and offsets are those of every label
+there is one problem over all voxels.
 """
 
 from __future__ import annotations
