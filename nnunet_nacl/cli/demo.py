@@ -43,10 +43,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; exit status 130 if interrupted."""
-    from nnunet_nacl.demo import Demo
+    from nnunet_nacl.demo.plan import plan_demo
+    from nnunet_nacl.demo.steps import Demo
 
+    plan = plan_demo(
+        args.o,
+        data=args.data,
+        trainers=args.tr,
+        configuration=args.c,
+        folds=args.f,
+        device=args.device,
+    )
     try:
-        Demo(args).run()
+        Demo(plan).run()
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on.")
         return 130

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ SPACING_MM = 3.5
 NUM_TRAINING, NUM_VALIDATION, NUM_TEST = 16, 40, 8
 NOISE = 15.0
 """How many times the noise of a noisy scan is that of a clean one: no network that saw clean scans alone can cope."""
-BAD = ("0.65",)
+BAD_DICE = 0.65
 """Dice below which a brain is bad: that of clean scans is well above it, that of noisy ones well below."""
 SHAPE = (48, 56, 48)
 """Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
@@ -41,8 +42,29 @@ DESCRIPTION = {
     "labels": {str(value): name for value, name in enumerate(LABELS)},
 }
 
-Template = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""(x, y, z) T1-weighted intensity, 0 to 1; (3, x, y, z) probabilities of ``LABELS``; (4, 4) voxel to millimetres."""
+
+@dataclass(frozen=True)
+class Template:
+    """An average brain.
+
+    Attributes:
+        t1: (x, y, z) T1-weighted intensity, 0 to 1.
+        probabilities: (3, x, y, z) probability of each of ``LABELS``.
+        affine: (4, 4) voxel to millimetres.
+    """
+
+    t1: np.ndarray
+    probabilities: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A virtual subject: (x, y, z) float32 image and uint8 labels, and the (4, 4) affine of both."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
 
 
 def write_virtual_brains(folder: Path) -> Path:
@@ -50,62 +72,106 @@ def write_virtual_brains(folder: Path) -> Path:
 
     Files are made alike each time. Of the folds in splits_final.json the first trains on ``NUM_TRAINING`` clean scans
     and validates on ``NUM_VALIDATION``, every second of them noisy; the others validate on the clean ones. New scans
-    are in imagesTs, the noisy ones second. UserError where nilearn is not installed.
-    """
-    import nibabel
+    are in imagesTs, the noisy ones second.
 
-    template, num = load_template(), NUM_TRAINING + NUM_VALIDATION
-    names = [f"brain_{number + 1:03d}" for number in range(num + NUM_TEST)]
+    Raises:
+        UserError: nilearn is not installed.
+    """
+    template = load_template()
+    num_labelled = NUM_TRAINING + NUM_VALIDATION
+    names = [f"brain_{number + 1:03d}" for number in range(num_labelled + NUM_TEST)]
     with temporary_folder(folder.parent) as unfinished:
         for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             (unfinished / part).mkdir()
         for number, name in enumerate(tqdm(names, desc="virtual brains", leave=False)):
             is_noisy = number >= NUM_TRAINING and number % 2 == 1
-            image, labels, affine = make_subject(template, np.random.default_rng([2026, number]), is_noisy)
-            for part, values in (("images", image), ("labels", labels)):
-                written = nibabel.Nifti1Image(values, affine)
-                written.header.set_xyzt_units("mm")
-                nibabel.save(written, unfinished / f"{part}{'Tr' if number < num else 'Ts'}" / f"{name}.nii.gz")
-        images = [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names[:num]]
-        tests = [f"./imagesTs/{name}.nii.gz" for name in names[num:]]
-        files = {"numTraining": num, "numTest": NUM_TEST, "training": images, "test": tests}
-        clean = names[:NUM_TRAINING]
-        splits = [{"train": clean, "val": names[NUM_TRAINING:num]}]
-        splits += [{"train": sorted({*clean} - {*clean[i::4]}), "val": clean[i::4]} for i in range(4)]
+            subject = make_subject(template, np.random.default_rng([2026, number]), is_noisy)
+            ending = "Tr" if number < num_labelled else "Ts"
+            _save(subject.image, subject.affine, unfinished / f"images{ending}" / f"{name}.nii.gz")
+            _save(subject.labels, subject.affine, unfinished / f"labels{ending}" / f"{name}.nii.gz")
+        description = _describe(names[:num_labelled], names[num_labelled:])
+        splits = _split(names[:num_labelled])
         (unfinished / "splits_final.json").write_text(json.dumps(splits, indent=2), encoding="utf-8")
-        (unfinished / "dataset.json").write_text(json.dumps(DESCRIPTION | files, indent=2), encoding="utf-8")
+        (unfinished / "dataset.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
         os.replace(unfinished, folder)
     return folder
 
 
-def make_subject(template: Template, random: np.random.Generator, is_noisy: bool) -> tuple[np.ndarray, ...]:
-    """One virtual subject: (x, y, z) float32 image, uint8 labels, (4, 4) affine.
+def _save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    import nibabel
+
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def _describe(labelled: Sequence[str], new: Sequence[str]) -> dict[str, object]:
+    """The content of dataset.json."""
+    training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in labelled]
+    return {
+        **DESCRIPTION,
+        "numTraining": len(labelled),
+        "numTest": len(new),
+        "training": training,
+        "test": [f"./imagesTs/{name}.nii.gz" for name in new],
+    }
+
+
+def _split(labelled: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Five folds: the first validates on the scans that are noisy in part, each other on a quarter of the clean ones."""
+    clean = list(labelled[:NUM_TRAINING])
+    splits = [{"train": clean, "val": list(labelled[NUM_TRAINING:])}]
+    for first in range(4):
+        validation = clean[first::4]
+        training = sorted(set(clean) - set(validation))
+        splits.append({"train": training, "val": validation})
+    return splits
+
+
+def make_subject(template: Template, random: np.random.Generator, is_noisy: bool) -> Subject:
+    """One virtual subject.
 
     The image is rendered from the deformed template, not from the labels drawn, so that borders are uncertain even to
     a perfect network.
     """
-    t1, probabilities, template_affine = template
+    center_mm = _brain_center_mm(template)
     affine = np.diag([*[SPACING_MM] * 3, 1.0])
-    (box,) = ndimage.find_objects((probabilities[0] < 0.5).astype(np.uint8))  # of the brain
-    center_mm = (template_affine @ [*((part.start + part.stop - 1) / 2 for part in box), 1.0])[:3]
     affine[:3, 3] = center_mm - SPACING_MM * (np.array(SHAPE) - 1) / 2
-    # a smooth deformation, then a turn and another size, all from voxels of the subject to those of the template
-    displacement = sum(
-        amplitude_mm / SPACING_MM * np.stack([gaussian_field(SHAPE, sigma_mm / SPACING_MM, random) for _ in range(3)])
-        for sigma_mm, amplitude_mm in ((24.0, 4.0), (9.0, 1.0))
-    )
-    centered_mm = _applied(affine, np.indices(SHAPE) + displacement) - center_mm.reshape(3, 1, 1, 1)
-    turn = Rotation.from_euler("XYZ", np.clip(random.normal(0, 4, size=3), -8, 8), degrees=True).as_matrix()
+    # A smooth deformation, then a turn and another size, all from voxels of the subject to those of the template.
+    displacement = _draw_deformation(24.0, 4.0, random) + _draw_deformation(9.0, 1.0, random)
+    deformed_mm = _transform_points(affine, np.indices(SHAPE) + displacement)
+    centered_mm = deformed_mm - center_mm.reshape(3, 1, 1, 1)
+    angles = np.clip(random.normal(0, 4, size=3), -8, 8)
+    turn = Rotation.from_euler("XYZ", angles, degrees=True).as_matrix()
     size = np.clip(1 + random.normal(0, 0.03) + random.normal(0, 0.02, size=3), 0.92, 1.08)
-    about_center = np.column_stack([turn @ np.diag(1 / size), center_mm])
-    where = _applied(np.linalg.inv(template_affine), _applied(about_center, centered_mm))
-    t1, *sampled = (ndimage.map_coordinates(v, where, order=1, mode="nearest") for v in (t1, *probabilities))
+    turn_about_center = np.column_stack([turn @ np.diag(1 / size), center_mm])
+    turned_mm = _transform_points(turn_about_center, centered_mm)
+    voxels = _transform_points(np.linalg.inv(template.affine), turned_mm)
+    t1 = ndimage.map_coordinates(template.t1, voxels, order=1, mode="nearest")
+    sampled = [ndimage.map_coordinates(values, voxels, order=1, mode="nearest") for values in template.probabilities]
     probabilities = np.stack(sampled).astype(np.float64)
     probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
-    return _render(t1, probabilities, random, is_noisy), draw_labels(probabilities**2, 1.0, random), affine
+    image = _render(t1, probabilities, random, is_noisy)
+    labels = draw_labels(probabilities**2, 1.0, random)
+    return Subject(image, labels, affine)
 
 
-def _applied(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _brain_center_mm(template: Template) -> np.ndarray:
+    """(3,) centre of the box around the brain."""
+    is_brain = (template.probabilities[0] < 0.5).astype(np.uint8)
+    (box,) = ndimage.find_objects(is_brain)
+    center_voxels = [(part.start + part.stop - 1) / 2 for part in box]
+    return (template.affine @ [*center_voxels, 1.0])[:3]
+
+
+def _draw_deformation(sigma_mm: float, amplitude_mm: float, random: np.random.Generator) -> np.ndarray:
+    """(3, x, y, z) smooth random displacement in voxels of the subject."""
+    fields = [gaussian_field(SHAPE, sigma_mm / SPACING_MM, random) for _ in range(3)]
+    return amplitude_mm / SPACING_MM * np.stack(fields)
+
+
+def _transform_points(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(3, ...) points under an affine map."""
     return np.einsum("ij,j...->i...", affine[:3, :3], points) + affine[:3, 3].reshape(3, 1, 1, 1)
 
 
@@ -125,20 +191,28 @@ def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generat
 def load_template() -> Template:
     """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid; nothing is downloaded.
 
-    UserError where nilearn is not installed.
+    Raises:
+        UserError: nilearn is not installed.
     """
     try:
         from nilearn import datasets
     except ImportError as error:
         how = "pip install 'nnunet_nacl[demo]', or give a task of the Decathlon with --data"
         raise UserError(f"the demo's virtual brains need the package nilearn: {how}") from error
-    images = [getattr(datasets, f"load_mni152_{kind}template")(resolution=1) for kind in ("", "gm_", "wm_")]
-    volumes = (np.float32(image.dataobj) for image in images)
-    t1, *matter = (ndimage.gaussian_filter(volume, SPACING_MM / 4, truncate=3) for volume in volumes)
-    matter = np.clip(matter, 0, 1)
+    images = [
+        datasets.load_mni152_template(resolution=1),
+        datasets.load_mni152_gm_template(resolution=1),
+        datasets.load_mni152_wm_template(resolution=1),
+    ]
+    smoothed = []
+    for image in images:
+        volume = np.asarray(image.dataobj, np.float32)
+        smoothed.append(ndimage.gaussian_filter(volume, SPACING_MM / 4, truncate=3))
+    t1, grey_matter, white_matter = smoothed
+    matter = np.clip([grey_matter, white_matter], 0, 1)
     matter = matter / np.maximum(matter.sum(0), 1)
     probabilities = np.stack([1 - matter.sum(0), *matter]).astype(np.float32)
-    return t1, probabilities, np.asarray(images[0].affine)
+    return Template(t1, probabilities, np.asarray(images[0].affine))
 
 
 def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
@@ -147,9 +221,11 @@ def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.
     White noise is filtered with a periodic Gaussian kernel and divided by the kernel's L2 norm. Voxels that are 2
     ``sigma_voxels`` apart correlate by exp(-1).
     """
-    noise, impulse = random.standard_normal(tuple(shape)), np.zeros(shape)
+    noise = random.standard_normal(tuple(shape))
+    impulse = np.zeros(shape)
     impulse.flat[0] = 1
-    field, kernel = (ndimage.gaussian_filter(values, sigma_voxels, mode="wrap") for values in (noise, impulse))
+    field = ndimage.gaussian_filter(noise, sigma_voxels, mode="wrap")
+    kernel = ndimage.gaussian_filter(impulse, sigma_voxels, mode="wrap")
     return field / np.linalg.norm(kernel)
 
 

@@ -14,20 +14,21 @@ from pathlib import Path
 import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_nacl import demo as module
-from nnunet_nacl.cli.main import build_parser
-from nnunet_nacl.demo import add_small_configuration, run_together
+from nnunet_nacl.demo import steps
+from nnunet_nacl.demo.plan import plan_demo
+from nnunet_nacl.demo.processes import LoggedCommand, run_together
+from nnunet_nacl.demo.small_configuration import add_small_configuration
+from nnunet_nacl.demo.steps import Demo
 from nnunet_nacl.errors import UserError, termination_as_interrupt
 from nnunet_nacl.files import locked
 from tests.trainers.plans import make_plans
 
 
 def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "write_virtual_brains", lambda folder: folder.mkdir(parents=True))
+    monkeypatch.setattr(steps, "write_virtual_brains", lambda folder: folder.mkdir(parents=True))
 
-    def demo(*arguments):
-        words = ["demo", "-o", str(tmp_path / "demo"), "-device", "cpu", *arguments]
-        module.Demo(build_parser(words).parse_args(words)).run()
+    def demo(data=None):
+        Demo(plan_demo(str(tmp_path / "demo"), data=data, device="cpu")).run()
 
     with locked(tmp_path / "demo" / ".lock", "taken"), pytest.raises(UserError, match="another demo.*-o"):
         demo()
@@ -37,11 +38,11 @@ def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(tmp_path
         demo()
     assert theirs.exists()
     with pytest.raises(UserError, match="TaskNN_Name"):
-        demo("--data", "/nowhere/Task01_None")
+        demo("/nowhere/Task01_None")
 
 
-def python(code: str) -> list[str]:
-    return [sys.executable, "-c", code]
+def python(code: str, log: Path) -> LoggedCommand:
+    return LoggedCommand((sys.executable, "-c", code), log)
 
 
 def group_ends(pid: int) -> bool:
@@ -67,8 +68,8 @@ def test_if_one_fails_its_log_is_shown_and_the_others_and_their_workers_are_stop
     waits = f"import pathlib, time\nwhile not pathlib.Path({pid!r}).exists(): time.sleep(0.02)\n"
     failing = waits + "print('line 39.'); raise SystemExit(3)"
     with pytest.raises(UserError, match=r"(?s)status 3.*\$ .* -c .*2\.log.*line 39\."):
-        started = (python(_WITH_WORKER.format(pid=pid)), tmp_path / "1.log"), (python(failing), tmp_path / "2.log")
-        run_together(started, dict(os.environ))
+        working = python(_WITH_WORKER.format(pid=pid), tmp_path / "1.log")
+        run_together([working, python(failing, tmp_path / "2.log")], dict(os.environ))
     assert group_ends(int(Path(pid).read_text()))
 
 
@@ -87,7 +88,7 @@ def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, reques
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt), termination_as_interrupt():
-        run_together([(python(_WITH_WORKER.format(pid=str(pid))), tmp_path / "log")], dict(os.environ))
+        run_together([python(_WITH_WORKER.format(pid=str(pid)), tmp_path / "log")], dict(os.environ))
     thread.join()
     assert group_ends(int(pid.read_text()))
 
@@ -103,3 +104,24 @@ def test_nnunet_builds_the_small_network_and_all_else_is_the_parents(tmp_path):
     assert small.network_arch_init_kwargs["features_per_stage"] == [max(1, round(width * 3 / 8)) for width in features]
     for name in ("data_identifier", "patch_size", "spacing"):
         assert getattr(small, name) == getattr(planned, name)
+
+
+def test_epochs_of_a_training_are_counted_in_its_log(tmp_path, monkeypatch):
+    plan = plan_demo(str(tmp_path), trainers=["nnUNetTrainerNACL_3epochs"], device="cpu")
+    shown = []
+
+    def run(commands, environment, while_waiting):
+        for command in commands:
+            command.log.parent.mkdir(parents=True)
+            command.log.write_text("".join(f"2026-01-01: Epoch {n}\nEpoch time: 1.0 s\n" for n in range(2)))
+        while_waiting()
+
+    class Bar(steps.tqdm):
+        def update(self, n=1):
+            shown.append((n, self.total))
+
+    monkeypatch.setattr(steps, "run_together", run)
+    monkeypatch.setattr(steps, "tqdm", Bar)
+    Demo(plan)._train()
+    assert shown == [(2, 3)]
+    assert "-tr nnUNetTrainerNACL_3epochs" in (tmp_path / "commands.sh").read_text()

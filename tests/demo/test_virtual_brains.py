@@ -10,7 +10,12 @@ import pytest
 import SimpleITK
 
 from nnunet_nacl.demo import virtual_brains
-from nnunet_nacl.demo.virtual_brains import TASK_NAME, load_template, write_virtual_brains
+from nnunet_nacl.demo.virtual_brains import (
+    TASK_NAME,
+    Template,
+    load_template,
+    write_virtual_brains,
+)
 from nnunet_nacl.errors import UserError
 
 
@@ -18,15 +23,18 @@ from nnunet_nacl.errors import UserError
 def tasks(tmp_path_factory):
     """The same few brains, made twice from a ball with a white core and a grey shell, which needs no nilearn."""
     radius = np.linalg.norm(np.indices((40, 44, 40)) - np.reshape([19.5, 21.5, 19.5], (3, 1, 1, 1)), axis=0)
-    outer, inner = (1 / (1 + np.exp((radius - size) / 0.7)) for size in (17.0, 9.0))
+    outer = 1 / (1 + np.exp((radius - 17.0) / 0.7))
+    inner = 1 / (1 + np.exp((radius - 9.0) / 0.7))
     probabilities = np.float32([1 - outer, outer - inner, inner])
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = (-80, -90, -70)
-    template = np.tensordot(np.array([0.0, 0.6, 0.9]), probabilities, axes=1), probabilities, affine
+    t1 = np.tensordot(np.array([0.0, 0.6, 0.9]), probabilities, axes=1)
+    template = Template(t1, probabilities, affine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(virtual_brains, "load_template", lambda: template)
-        for name, number in (("NUM_TRAINING", 4), ("NUM_VALIDATION", 4), ("NUM_TEST", 2)):
-            patch.setattr(virtual_brains, name, number)
+        patch.setattr(virtual_brains, "NUM_TRAINING", 4)
+        patch.setattr(virtual_brains, "NUM_VALIDATION", 4)
+        patch.setattr(virtual_brains, "NUM_TEST", 2)
         return [write_virtual_brains(tmp_path_factory.mktemp("brains") / TASK_NAME) for _ in range(2)]
 
 
@@ -36,7 +44,8 @@ def read(folder, kind, number):
 
 def test_networks_are_trained_on_clean_scans_and_half_of_the_others_are_noisy(tasks):
     splits = json.loads((tasks[0] / "splits_final.json").read_text())
-    clean, others = ([f"brain_{number:03d}" for number in numbers] for numbers in (range(1, 5), range(5, 9)))
+    clean = [f"brain_{number:03d}" for number in range(1, 5)]
+    others = [f"brain_{number:03d}" for number in range(5, 9)]
     assert splits[0] == {"train": clean, "val": others} and len(splits) == 5
     assert sorted(name for split in splits[1:] for name in split["val"]) == clean
     assert all(sorted(split["train"] + split["val"]) == clean for split in splits[1:])

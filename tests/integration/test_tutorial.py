@@ -13,8 +13,7 @@ from pathlib import Path
 import nibabel
 import pytest
 
-from nnunet_nacl import demo as steps
-from nnunet_nacl.demo import virtual_brains
+from nnunet_nacl.demo import steps, virtual_brains
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace
 from tests.pages import ROOT, blocks
@@ -63,10 +62,11 @@ def demo(arguments: list[str]) -> int:
 
     here = Workspace(Path.cwd(), dict(os.environ))
 
-    def run(started, environment) -> None:
-        for (program, *words), log in started:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(here.run_warm(program, *words, **environment), encoding="utf-8")
+    def run(commands, environment, while_waiting=None) -> None:
+        for command in commands:
+            command.log.parent.mkdir(parents=True, exist_ok=True)
+            printed = here.run_warm(*command.words, **environment)
+            command.log.write_text(printed, encoding="utf-8")
 
     steps.run_together = run
     return main(arguments)

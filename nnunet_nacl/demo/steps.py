@@ -1,0 +1,301 @@
+"""Runs a demo: each step is a command of nnU-Net's or of this package, and what was done is not done again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunet_nacl.demo.plan import DemoPlan
+from nnunet_nacl.demo.processes import LoggedCommand, run_together
+from nnunet_nacl.demo.small_configuration import add_small_configuration
+from nnunet_nacl.demo.virtual_brains import write_virtual_brains
+from nnunet_nacl.errors import UserError, termination_as_interrupt
+from nnunet_nacl.evaluation.page import PAGE_NAME
+from nnunet_nacl.files import locked, write_atomically
+from nnunet_nacl.json_files import read_json
+from nnunet_nacl.methods import PREFIX
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.worklist.list_files import PAGE as LIST_PAGE
+
+MOST_SCANS = 10
+"""More new scans are not predicted in passing."""
+VIRTUAL_BRAINS_BATCH = 4
+"""Slices in a batch of virtual brains."""
+
+_EPOCH_ENDED = re.compile(r"^.*Epoch time: ", re.MULTILINE)
+_EPOCHS_OF_NAME = re.compile(r"_(\d+)epochs")
+_STOCK_EPOCHS = 1000
+
+BEGIN = """\
+Everything goes to {folder}; this takes {how_long}. Ctrl-C stops it: the same command goes on.
+The commands are listed in {commands} there, and logs/ holds what they print.
+Train: steps 1 and 2. Calibrate: steps 3 and 4. Check new scans: step 5."""
+END = """\
+The demo trained networks (steps 1 and 2), calibrated them (3 and 4) and checked new scans (5).
+One short training per loss only shows the steps; do not rank losses by it."""
+
+
+class Demo:
+    """A demo that is run, or goes on where it was stopped."""
+
+    def __init__(self, plan: DemoPlan) -> None:
+        self.plan = plan
+        self.commands_file = plan.folder / "commands.sh"
+
+    def run(self) -> None:
+        """Runs what is missing, and says which pages to open.
+
+        Raises:
+            UserError: Another demo runs in the folder, its data are of another origin, or a command failed.
+        """
+        plan = self.plan
+        taken = f"another demo is running in {plan.folder}; wait for it, or give another folder with -o"
+        with locked(plan.folder / ".lock", taken), termination_as_interrupt():
+            self._announce()
+            self._write_environment()
+            self._prepare_data()
+            self._train()
+            calibrated = self._calibrate()
+            comparison_page = self._compare(calibrated)
+            list_page = self._predict(calibrated[0]) if calibrated else None
+            print("Open in a browser:")
+            if list_page is not None:
+                print(f"  new scans, those to look at first: {list_page}")
+            if comparison_page is not None:
+                print(f"  comparison of the trainings: {comparison_page}")
+            print(END)
+
+    def _announce(self) -> None:
+        how_long = "a while"
+        if self.plan.is_virtual and self.plan.device == "cpu":
+            how_long = "at most ten minutes on two cores"
+        folder = self.plan.folder
+        print(BEGIN.format(folder=folder, how_long=how_long, commands=self.commands_file.name))
+
+    def _write_environment(self) -> None:
+        """Writes environment.sh, which names nnU-Net's folders to a shell."""
+        roots = self.plan.roots.items()
+        variables = " ".join(f"{name}={shlex.quote(str(root))}" for name, root in roots)
+        write_atomically(self.plan.folder / "environment.sh", f"export {variables}\n")
+
+    def _prepare_data(self) -> None:
+        """Raw data, plans, folds and preprocessed cases."""
+        plan = self.plan
+        if plan.is_virtual:
+            _print_step(
+                1,
+                "Train: data, virtual brains (a template, not patients), half of them noisy but for "
+                "those that are trained on",
+            )
+        else:
+            _print_step(1, f"Train: data, {plan.task}")
+        if plan.is_virtual and not plan.task.exists():
+            write_virtual_brains(plan.task)
+        for root in plan.roots.values():
+            root.mkdir(exist_ok=True)
+        if plan.raw.exists() and not (plan.logs / "convert.log").is_file():
+            raise UserError(f"{plan.raw} was not made by this demo; give another -o")
+        # nnU-Net writes dataset.json last, and begins no conversion again.
+        if not (plan.raw / "dataset.json").is_file():
+            shutil.rmtree(plan.raw, ignore_errors=True)
+        processes = plan.num_processes
+        number = int(plan.dataset.removeprefix("Dataset")[:3])
+        self._run_once("convert", "nnUNetv2_convert_MSD_dataset", "-i", plan.task, "-np", processes)
+        self._run_once(
+            "plan",
+            "nnUNetv2_plan_and_preprocess",
+            *("-d", number),
+            *("-npfp", processes),
+            "--no_pp",
+            "--verify_dataset_integrity",
+        )
+        self._write_splits()
+        parent = plan.parent_configuration
+        preprocess = ("nnUNetv2_preprocess", "-d", number, "-c", parent, "-np", processes)
+        self._run_once(f"preprocess_{parent}", *preprocess)
+        if parent != plan.configuration:
+            self._add_small_configuration()
+
+    def _write_splits(self) -> None:
+        """Writes the folds: nnU-Net's first training would, and another would read them half written."""
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+        path = self.plan.preprocessed / "splits_final.json"
+        if path.exists():
+            return
+        given = self.plan.task / "splits_final.json"  # such as one that keeps a patient's scans together
+        if given.is_file():
+            splits = read_json(given)
+        else:
+            labels = (self.plan.raw / "labelsTr").glob("*.nii.gz")
+            cases = sorted(label.name.removesuffix(".nii.gz") for label in labels)
+            splits = generate_crossval_split(cases, n_splits=5)
+        write_atomically(path, json.dumps(splits, indent=4))
+
+    def _add_small_configuration(self) -> None:
+        """Adds the configuration that is trained to nnU-Net's plans, and lists a command that does the same."""
+        plans_file = self.plan.preprocessed / "nnUNetPlans.json"
+        parent = self.plan.parent_configuration
+        largest_batch = VIRTUAL_BRAINS_BATCH if self.plan.is_virtual else None
+        module = ["python", "-m", "nnunet_nacl.demo.small_configuration"]
+        words = [*module, str(plans_file), parent]
+        if largest_batch is not None:
+            words.append(str(largest_batch))
+        self._list_commands([words])
+        add_small_configuration(plans_file, parent, largest_batch)
+
+    def _train(self) -> None:
+        """Trains and validates what is not done yet."""
+        plan = self.plan
+        commands = []
+        for fold, trainer in itertools.product(plan.folds, plan.trainers):
+            folder = plan.results / f"{trainer}__nnUNetPlans__{plan.configuration}" / f"fold_{fold}"
+            if (folder / "validation" / "summary.json").is_file():  # nnU-Net writes it last
+                continue
+            words = ["nnUNetv2_train", plan.dataset, plan.configuration, fold, "-tr", trainer]
+            words += ["-device", plan.device]
+            if parse(trainer) is None:  # nnU-Net's own trainers leave no records of validation cases
+                words.append("--npz")
+            if any(folder.glob("checkpoint_*.pth")):
+                words.append("--c")
+            commands.append((f"train_{trainer}_{plan.configuration}_fold_{fold}", words))
+        losses = [trainer.removeprefix(PREFIX).partition("_")[0] for trainer in plan.trainers]
+        at_once = plan.trainings_at_once
+        _print_step(
+            2,
+            f"Train and validate {' and '.join(losses)}, {at_once} at the same time: this takes longest",
+        )
+        for start in range(0, len(commands), at_once):
+            self._train_together(commands[start : start + at_once])
+
+    def _train_together(self, named_commands: Sequence[tuple[str, list[str]]]) -> None:
+        """Trains networks at the same time, with a bar over their epochs."""
+        commands = [self._logged(name, words) for name, words in named_commands]
+        self._list_commands([list(command.words) for command in commands])
+        before = [_count_epochs(command.log) for command in commands]  # of an earlier, stopped run
+        epochs = sum(_epochs_of(command.words) for command in commands)
+        with tqdm(total=epochs, initial=sum(before), desc="training", unit="epoch") as bar:
+
+            def show_epochs() -> None:
+                done = min(epochs, sum(_count_epochs(command.log) for command in commands))
+                bar.update(done - bar.n)
+
+            run_together(commands, self.plan.environment, show_epochs)
+        for command in commands:
+            _done_file(command.log).touch()
+
+    def _calibrate(self) -> list[str]:
+        """Calibrates each model on its validation cases; the trainers of which that could be done."""
+        _print_step(3, "Calibrate each model on its validation cases")
+        calibrated = []
+        for trainer in self.plan.trainers:
+            name = "_".join(["calibrate", trainer, self.plan.configuration, *self.plan.folds])
+            try:
+                self._run_once(name, "nnunet_nacl", "calibrate", *self._model_options(trainer))
+            except UserError as error:  # too few validation cases, perhaps: the comparison is still worth it
+                print(f"{error}\nIt goes on without it.")
+                continue
+            summary = self._read_log_from(name, "Where nnU-Net segments")
+            print(f"   {trainer}:", *(line.strip() for line in summary[:1]))
+            calibrated.append(trainer)
+        return calibrated
+
+    def _compare(self, calibrated: Sequence[str]) -> Path | None:
+        """The page of the trainers, and of the same calibrated; None where there is one alone."""
+        methods = [*self.plan.trainers, *(f"{trainer}+calibrated" for trainer in calibrated)]
+        if len(methods) < 2:
+            return None
+        _print_step(4, "Compare them, as trained and calibrated")
+        folder = self.plan.folder / "comparison" / f"{self.plan.dataset}__{self.plan.configuration}"
+        first, *others = methods
+        options = [*self._model_options(first), *others, "-o", folder, "-bad", self.plan.bad_dice]
+        self._run_again("compare", "nnunet_nacl", "compare", *options)
+        return folder / PAGE_NAME
+
+    def _predict(self, trainer: str) -> Path | None:
+        """Checks a few new scans with a calibrated model; the page, or None where there are none or too many."""
+        plan = self.plan
+        scans = plan.raw / "imagesTs"
+        output = plan.folder / "predictions" / f"{plan.dataset}__{trainer}__{plan.configuration}"
+        predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output]
+        predict += [*self._model_options(trainer), "-bad", plan.bad_dice, "-device", plan.device]
+        num_scans = len(list(scans.glob("*_0000.*")))
+        if not 0 < num_scans <= MOST_SCANS:
+            command = shlex.join(str(word) for word in predict)
+            _print_step(5, f"Check new scans when you like: {command}")
+            return None
+        _print_step(5, "Check new scans: predict them, and list those to look at first")
+        self._run_again("predict", *predict)
+        flagged = self._read_log_from("predict", r"\d+ of \d+ scans? ")[:1]
+        first_scans = self._read_log_from("predict", "In brackets")[1:]
+        for line in [*flagged, *first_scans]:
+            print(f"   {line}")
+        return output / LIST_PAGE
+
+    def _model_options(self, trainer: str) -> list[str]:
+        plan = self.plan
+        return ["-d", plan.dataset, "-c", plan.configuration, "-f", *plan.folds, "-tr", trainer]
+
+    def _logged(self, name: str, words: Sequence[object]) -> LoggedCommand:
+        return LoggedCommand(tuple(str(word) for word in words), self.plan.logs / f"{name}.log")
+
+    def _run_once(self, name: str, *words: object) -> None:
+        """Runs a command, unless an earlier run of the demo has done it."""
+        if not _done_file(self._logged(name, words).log).is_file():
+            self._run_again(name, *words)
+
+    def _run_again(self, name: str, *words: object) -> None:
+        """Runs a command, and lists it."""
+        command = self._logged(name, words)
+        self._list_commands([list(command.words)])
+        run_together([command], self.plan.environment)
+        _done_file(command.log).touch()
+
+    def _list_commands(self, commands: Sequence[Sequence[str]]) -> None:
+        """Adds commands to commands.sh, each once."""
+        text = 'source "$(dirname "$0")/environment.sh"\n'
+        if self.commands_file.is_file():
+            text = self.commands_file.read_text(encoding="utf-8")
+        for words in commands:
+            line = f"{shlex.join(words)}\n"
+            if line not in text:
+                text += line
+        write_atomically(self.commands_file, text)
+
+    def _read_log_from(self, name: str, begin: str) -> list[str]:
+        """The lines of a log from the last that matches ``begin`` to the next empty one; none where none matches."""
+        lines = (self.plan.logs / f"{name}.log").read_text(errors="replace").splitlines()
+        starts = [number for number, line in enumerate(lines) if re.match(begin, line)]
+        if not starts:
+            return []
+        return list(itertools.takewhile(str.strip, lines[starts[-1] :]))
+
+
+def _print_step(number: int, text: str) -> None:
+    print(f"{number}. {text}", flush=True)
+
+
+def _done_file(log: Path) -> Path:
+    """The file that says that the command of this log has ended well."""
+    return log.with_suffix(".done")
+
+
+def _count_epochs(log: Path) -> int:
+    """Epochs that have ended by the log of a training; nnU-Net's own log is not needed for it."""
+    if not log.is_file():
+        return 0
+    return len(_EPOCH_ENDED.findall(log.read_text(errors="replace")))
+
+
+def _epochs_of(words: Sequence[str]) -> int:
+    """Epochs of a training by the name of its trainer."""
+    trainer = words[words.index("-tr") + 1]
+    epochs = _EPOCHS_OF_NAME.search(trainer)
+    return int(epochs[1]) if epochs else _STOCK_EPOCHS
