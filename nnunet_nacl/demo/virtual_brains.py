@@ -118,7 +118,7 @@ def _describe(labelled: Sequence[str], new: Sequence[str]) -> dict[str, object]:
 
 
 def _split(labelled: Sequence[str]) -> list[dict[str, list[str]]]:
-    """Five folds: the first validates on the scans that are noisy in part, each other on a quarter of the clean ones."""
+    """Five folds: the first validates on the partly noisy scans, each other on a quarter of the clean ones."""
     clean = list(labelled[:NUM_TRAINING])
     splits = [{"train": clean, "val": list(labelled[NUM_TRAINING:])}]
     for first in range(4):
