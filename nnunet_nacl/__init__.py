@@ -38,33 +38,34 @@ if TYPE_CHECKING:
     from nnunet_nacl.metrics.expected_dice import decide_for_dice as decide_for_dice
     from nnunet_nacl.worklist.predictor import Predictor as Predictor
 
-_OF_MODELS = {
+_MODULE_OF_NAME = {
+    "ACELoss": "nnunet_nacl.losses",
+    "CELoss": "nnunet_nacl.losses",
     "CalibrationMap": "nnunet_nacl.calibrator.calibration_map",
-    "CalibrationOptions": "nnunet_nacl.commands.calibrate",
     "CalibrationMetric": "nnunet_nacl.metrics.counting",
+    "CalibrationOptions": "nnunet_nacl.commands.calibrate",
+    "ECPLoss": "nnunet_nacl.losses",
+    "FocalLoss": "nnunet_nacl.losses",
+    "LabelSmoothingLoss": "nnunet_nacl.losses",
+    "MbLSLoss": "nnunet_nacl.losses",
+    "NACLLoss": "nnunet_nacl.losses",
     "Predictor": "nnunet_nacl.worklist.predictor",
+    "SVLSLoss": "nnunet_nacl.losses",
     "calibrate_model": "nnunet_nacl.commands.calibrate",
     "decide_for_dice": "nnunet_nacl.metrics.expected_dice",
 }
+"""The public names; a new one also stands in the block for type checkers above."""
+
+__all__ = [*_MODULE_OF_NAME, "__version__"]  # noqa: PLE0604
 
 
-def __getattr__(name):
-    if name == "__all__" or name.endswith("Loss"):
-        from nnunet_nacl.methods import METHODS
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        modules = [method.module for method in METHODS.values()]
-        if name == "__all__":
-            return [*modules, *_OF_MODELS, "__version__"]
-        if name in modules:
-            from nnunet_nacl import losses
-
-            return getattr(losses, name)
-    if name in _OF_MODELS:
-        import importlib
-
-        return getattr(importlib.import_module(_OF_MODELS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF_NAME[name]), name)
 
 
-def __dir__():
-    return sorted({*globals(), *__getattr__("__all__")})
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,48 +5,113 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, read_batch, require_weight
+from nnunet_nacl.losses.batch import Batch, read_batch
+from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.methods import METHODS
-
-DEFAULTS = METHODS["ACE"].defaults
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
 def ace(
     logits: Tensor,
     target: Tensor,
     *,
-    penalty_weight: float = DEFAULTS["penalty_weight"],
-    n_bins: int = DEFAULTS["n_bins"],
+    penalty_weight: float = 1.0,
+    n_bins: int = 20,
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Cross-entropy plus the marginal average calibration error (mL1-ACE; Barfoot et al., arXiv 2506.03942).
+    """Cross-entropy plus lambda times the marginal average calibration error (mL1-ACE).
 
-    ``CE + lambda mean_k mean_b |mean p_k - share of k|``, b the bins of p_k that hold a voxel of the image, k each
-    class, background included; then the mean over the images with a valid voxel. Bins are hard: they have no gradient.
+    ``-log p_y``, its mean over voxels, plus ``lambda mean_k mean_b |mean p_k - share of k|`` (Barfoot
+    et al., arXiv 2506.03942), b the bins of p_k. The settings are those of :class:`ACELoss`; the
+    other arguments and the result those of all losses, see :mod:`nnunet_nacl.losses`.
 
-    Args:
-        penalty_weight: lambda, not negative; 0 is cross-entropy.
-        n_bins: Number of equal bins, (lo, hi]; 0 lies in the first.
-        regions: Sigmoid heads: p_r against the share of the voxels inside, mean over regions.
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
 
-    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
-
-    Example:
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
         >>> round(float(ace(logits, labels)), 4)  # log(1 + exp(-4)) + (|0.982 - 1| + |0.018 - 0|) / 2
         0.0361
     """
-    require_weight("penalty_weight", penalty_weight)
+    _check_settings(penalty_weight, n_bins)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
+    loss = batch.mean(voxelwise_cross_entropy(batch))
+    if penalty_weight != 0:
+        loss = loss + penalty_weight * _average_error(batch, n_bins)
+    return loss
+
+
+class ACELoss(SegmentationLoss):
+    """Cross-entropy plus the average calibration error of each class's probability (mL1-ACE).
+
+    ``CE + lambda mean_k mean_b |mean p_k - share of k|`` (Barfoot et al., arXiv 2506.03942): in each
+    image and for each class k, the background included, the valid voxels are sorted into bins b of
+    p_k; the mean is over the bins that hold a voxel, then over the classes, then over the images that
+    have a valid voxel. Bins are hard: they have no gradient.
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
+    regions p_r is held against the share of the voxels inside, and the mean is over regions.
+
+    Args:
+        penalty_weight: lambda, not negative; 0 is cross-entropy.
+        n_bins: Number of bins of equal width, (low, high]; 0 lies in the first.
+
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
+
+    Raises:
+        ValueError: A setting is out of range.
+
+    Examples:
+        >>> import torch
+        >>> loss_function = ACELoss(n_bins=15)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.ones(2, 1, 16, 16)
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # log(3) + (1 / 3 + |1 / 3 - 1| + 1 / 3) / 3
+        1.5431
+        >>> loss.backward()
+    """
+
+    def __init__(
+        self,
+        *,
+        penalty_weight: float = 1.0,
+        n_bins: int = 20,
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        _check_settings(penalty_weight, n_bins)
+        self.penalty_weight = penalty_weight
+        self.n_bins = n_bins
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return ace(
+            logits,
+            target,
+            penalty_weight=self.penalty_weight,
+            n_bins=self.n_bins,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
+
+
+def _check_settings(penalty_weight: float, n_bins: int) -> None:
+    check_not_negative("penalty_weight", penalty_weight)
     if not isinstance(n_bins, int) or n_bins < 1:
         raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}.")
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    loss = batch.mean(voxelwise_cross_entropy(batch))
-    return loss + penalty_weight * _average_error(batch, n_bins) if penalty_weight else loss
 
 
 def _average_error(batch: Batch, n_bins: int) -> Tensor:

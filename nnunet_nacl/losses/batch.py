@@ -1,30 +1,15 @@
-"""Checks a batch of logits and labels, brings it to one form for all losses, and averages over the valid voxels.
-
-Common to all losses (their own descriptions name only what each adds):
-
-* ``logits``: (B, K, *spatial) for K classes, (B, R, *spatial) with ``regions=True``; one to three spatial axes.
-* ``target``: classes (B, 1, *spatial) or (B, *spatial), any dtype; regions (B, R, *spatial) binary, or
-  (B, R + 1, *spatial) whose last channel marks ignored voxels.
-* ``ignore_label``: voxels with this label give no loss and no gradient and enter no neighbourhood.
-* ``check_labels``: raise ValueError for labels that are no class. Reads the target back from the device; left out
-  under torch.compile. Inside of torch.func.vmap over targets it must be False.
-* The result is the mean over the N valid voxels (regions: and over regions), a scalar in float32, or float64 for
-  float64 logits, also under autocast. N = 0 gives 0 with zero gradient.
-* ValueError for shapes and labels that do not fit and for settings out of range.
-
-Formulas are those of Murugesan et al. 2025 (arXiv 2401.14487) unless said otherwise. y is the label, p the softmax.
-"""
+"""Checks a batch of logits and labels, brings it to one form for all losses, and averages over its valid voxels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses.priors import Neighborhood, require_choice, shares
+from nnunet_nacl.losses.checks import check_choice
+from nnunet_nacl.losses.neighborhood import Neighborhood, shares
 
 
 @dataclass(frozen=True)
@@ -32,9 +17,9 @@ class Batch:
     """Logits and what they are held against.
 
     Attributes:
-        logits: (B, K, *spatial) or (B, R, *spatial), float32 or float64.
-        labels: (B, *spatial), or (B, R, *spatial) for regions.
-        valid: Boolean, (B, *spatial); None if nothing can be ignored.
+        logits: (B, K, *spatial), or (B, R, *spatial) for regions; float32 or float64.
+        labels: Label map (B, *spatial), or binary maps (B, R, *spatial) for regions; any type.
+        valid: Boolean (B, *spatial), False where a voxel is ignored; None if nothing can be ignored.
         regions: Whether the channels are regions.
     """
 
@@ -43,43 +28,58 @@ class Batch:
     valid: Tensor | None
     regions: bool
 
+    @property
+    def num_axes(self) -> int:
+        """Number of spatial axes."""
+        return self.logits.ndim - 2
+
     def shares(self, neighborhood: Neighborhood) -> Tensor:
-        """tau of every channel, as large as the logits."""
+        """tau: the share of each class, or region, among a voxel's neighbours; shape of the logits."""
         num_classes = None if self.regions else self.logits.shape[1]
         return shares(self.labels, num_classes, neighborhood, self.valid, self.logits.dtype)
 
-    def mean(self, per_voxel: Tensor) -> Tensor:
-        """Mean over valid voxels, and over regions where there are any; 0 if no voxel is valid."""
+    def class_factor(self, class_reduction: str) -> float:
+        """What turns a voxel's sum over classes into ``class_reduction``; a region has two, in and out.
+
+        ``sum`` (the paper's formulas) is 1, ``mean`` (the authors' code) 1 / K.
+        """
+        check_class_reduction(class_reduction)
+        if class_reduction == "sum":
+            return 1.0
+        return 1.0 / (2 if self.regions else self.logits.shape[1])
+
+    def mean(self, voxelwise: Tensor) -> Tensor:
+        """Mean of a voxelwise loss over the valid voxels; 0, with a gradient of 0, if there are none.
+
+        Args:
+            voxelwise: (B, *spatial), or (B, R, *spatial) for regions, over which is averaged, too.
+        """
+        if self.valid is None:
+            return voxelwise.sum() / max(voxelwise.numel(), 1)
+        num_values = self.valid.sum().clamp_min(1)
         valid = self.valid
-        if valid is None:
-            return per_voxel.sum() / max(per_voxel.numel(), 1)
-        num_values = valid.sum().clamp_min(1) * (per_voxel.numel() // max(valid.numel(), 1))
-        return torch.where(valid if per_voxel.ndim == valid.ndim else valid[:, None], per_voxel, 0).sum() / num_values
+        if self.regions:
+            num_values = num_values * voxelwise.shape[1]
+            valid = valid[:, None]
+        return torch.where(valid, voxelwise, 0).sum() / num_values
 
 
-def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool) -> Batch:
-    """The batch that a loss is called with; ValueError where shapes or labels do not fit."""
-    read = LabelSpace(regions, ignore_label).read(logits, target, check_labels)
-    # Half precision logits are computed in float32: their sums over a volume and exp() would overflow.
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return Batch(logits, read.labels, read.valid, regions)
+def read_batch(
+    logits: Tensor, target: Tensor, *, ignore_label: int | None, regions: bool, check_labels: bool
+) -> Batch:
+    """The batch that a loss is called with, checked; arguments as in :mod:`nnunet_nacl.losses`.
 
-
-def require_weight(name: str, value: float) -> None:
-    """ValueError unless ``value`` is a finite number and not negative."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a finite number, not negative; got {value!r}.")
-
-
-PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
-"""P on the distance between a logit and its constraint (section 3.3, table 4): the same pull at any distance, or one
-that fades near the constraint."""
-
-
-def share_of_each_class(name: str, num_channels: int, regions: bool) -> float:
-    """Factor that turns a sum over the classes of one softmax, or over one region's in and out, into ``name``.
-
-    1 for ``sum`` (the paper's formulas); for ``mean`` (the authors' code) 1 / K, or 1 / 2 for a region, in two classes.
+    Raises:
+        ValueError: Shapes or labels do not fit, or ``ignore_label`` has no meaning.
     """
-    require_choice("class_reduction", name, ("mean", "sum"))
-    return 1.0 if name == "sum" else 0.5 if regions else 1.0 / num_channels
+    label_space = LabelSpace(regions, ignore_label)
+    checked = label_space.read(logits, target, check_labels)
+    if logits.dtype != torch.float64:
+        # In half precision sums over a volume and exp() would overflow.
+        logits = logits.float()
+    return Batch(logits, checked.labels, checked.valid, regions)
+
+
+def check_class_reduction(class_reduction: str) -> None:
+    """ValueError unless it is the name of a reduction over classes."""
+    check_choice("class_reduction", class_reduction, ("mean", "sum"))

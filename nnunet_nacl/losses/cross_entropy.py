@@ -1,4 +1,4 @@
-"""Cross-entropy, the first term of most losses."""
+"""Cross-entropy: a loss, and the first term of most others."""
 
 from __future__ import annotations
 
@@ -6,36 +6,98 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nnunet_nacl.losses.batch import Batch, read_batch
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, *, ignore_label: int | None = None, regions: bool = False, check_labels: bool = True
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
 ) -> Tensor:
-    """Cross-entropy, -log p_y (eq. 1); binary cross-entropy for regions.
+    """Cross-entropy, ``-log p_y`` (eq. 1); for regions the binary cross-entropy.
 
-    With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this one is always their mean.
-    Arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+    With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this is always
+    their mean. Arguments and result are those of all losses, see :mod:`nnunet_nacl.losses`.
 
-    Example:
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
+
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
         >>> round(float(cross_entropy(logits, labels)), 4)  # log(1 + exp(-4))
         0.0181
     """
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
     return batch.mean(voxelwise_cross_entropy(batch))
 
 
+class CELoss(SegmentationLoss):
+    """Plain cross-entropy, ``-log p_y`` (Murugesan et al. 2025, eq. 1), see :func:`cross_entropy`.
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`.
+
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
+
+    Examples:
+        >>> import torch
+        >>> loss_function = CELoss(ignore_label=255)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # log(3)
+        1.0986
+        >>> loss.backward()
+    """
+
+    def __init__(
+        self,
+        *,
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return cross_entropy(
+            logits,
+            target,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
+
+
 def voxelwise_cross_entropy(batch: Batch) -> Tensor:
-    """-log p_y of every voxel, (B, *spatial); for regions -log of the true side's probability, (B, R, *spatial)."""
+    """``-log p_y`` of each voxel, (B, *spatial).
+
+    For regions (B, R, *spatial): minus the logarithm of the probability of the side, in or out, on
+    which the voxel lies.
+    """
     if batch.regions:
         return soft_cross_entropy(batch, batch.labels)
     return F.cross_entropy(batch.logits, batch.labels.long(), reduction="none")
 
 
 def soft_cross_entropy(batch: Batch, shares: Tensor) -> Tensor:
-    """-sum_k q_k log p_k for given shares q, as large as the logits; for regions -q log p - (1 - q) log(1 - p)."""
+    """Cross-entropy of each voxel against shares of the classes, ``-sum_k q_k log p_k``, (B, *spatial).
+
+    For regions ``-q_r log p_r - (1 - q_r) log(1 - p_r)``, (B, R, *spatial).
+
+    Args:
+        shares: q, in the shape of the logits.
+    """
     if batch.regions:
         shares = shares.to(batch.logits.dtype)
         return F.binary_cross_entropy_with_logits(batch.logits, shares, reduction="none")

@@ -6,52 +6,116 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, read_batch, require_weight, share_of_each_class
+from nnunet_nacl.losses.batch import Batch, check_class_reduction, read_batch
+from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.methods import METHODS
-
-DEFAULTS = METHODS["ECP"].defaults
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
 def ecp(
     logits: Tensor,
     target: Tensor,
     *,
-    penalty_weight: float = DEFAULTS["penalty_weight"],
-    class_reduction: str = DEFAULTS["class_reduction"],
+    penalty_weight: float = 0.1,
+    class_reduction: str = "mean",
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Cross-entropy less alpha times the entropy of the prediction (ECP, Pereyra et al. 2017).
+    """Cross-entropy less alpha times the entropy, ``-log p_y - alpha R_k[-p_k log p_k]``.
 
-    ``CE - alpha R_k[-p_k log p_k]``; the authors of NACL average the entropy's terms over the classes.
+    It is the penalty of Pereyra et al. 2017. The settings are those of :class:`ECPLoss`; the other
+    arguments and the result those of all losses, see :mod:`nnunet_nacl.losses`.
 
-    Args:
-        penalty_weight: alpha, not negative; 0 is cross-entropy.
-        class_reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
-        regions: Sigmoid heads: the binary entropy (``sum``) or half of it (``mean``).
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
 
-    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
-
-    Example:
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
         >>> round(float(ecp(logits, labels)), 4)  # cross-entropy - 0.1 entropy / 2
         0.0136
     """
-    require_weight("penalty_weight", penalty_weight)
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    factor = penalty_weight * share_of_each_class(class_reduction, logits.shape[1], regions)
+    _check_settings(penalty_weight, class_reduction)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
+    factor = penalty_weight * batch.class_factor(class_reduction)
     loss = voxelwise_cross_entropy(batch)
-    return batch.mean(loss - factor * _entropy(batch) if factor else loss)
+    if factor != 0:
+        loss = loss - factor * _entropy(batch)
+    return batch.mean(loss)
+
+
+class ECPLoss(SegmentationLoss):
+    """Cross-entropy less a multiple of the prediction's entropy (ECP; Pereyra et al. 2017).
+
+    ``-log p_y - alpha R_k[-p_k log p_k]``; the authors of NACL average the terms of the entropy over
+    the classes.
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
+    regions it is the binary entropy for ``sum``, and half of it for ``mean``.
+
+    Args:
+        penalty_weight: alpha, not negative; 0 is cross-entropy.
+        class_reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
+
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
+
+    Raises:
+        ValueError: A setting is out of range.
+
+    Examples:
+        >>> import torch
+        >>> loss_function = ECPLoss(penalty_weight=0.3)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # log(3) - 0.3 log(3) / 3
+        0.9888
+        >>> loss.backward()
+    """
+
+    def __init__(
+        self,
+        *,
+        penalty_weight: float = 0.1,
+        class_reduction: str = "mean",
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        _check_settings(penalty_weight, class_reduction)
+        self.penalty_weight = penalty_weight
+        self.class_reduction = class_reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return ecp(
+            logits,
+            target,
+            penalty_weight=self.penalty_weight,
+            class_reduction=self.class_reduction,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
+
+
+def _check_settings(penalty_weight: float, class_reduction: str) -> None:
+    check_not_negative("penalty_weight", penalty_weight)
+    check_class_reduction(class_reduction)
 
 
 def _entropy(batch: Batch) -> Tensor:
-    """-sum_k p_k log p_k of every voxel; for regions the binary entropy."""
+    """``-sum_k p_k log p_k`` of each voxel, (B, *spatial); for regions the binary one, (B, R, *spatial)."""
     if batch.regions:
-        # H(p) = CE(p, q = p): the stable binary cross-entropy, with p as its own soft target.
+        # The entropy is the cross-entropy of p against p itself, here in its stable binary form.
         return F.softplus(batch.logits) - batch.logits * torch.sigmoid(batch.logits)
     log_probs = torch.log_softmax(batch.logits, 1)
     return -(log_probs.exp() * log_probs).sum(1)

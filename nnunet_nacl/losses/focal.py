@@ -5,43 +5,98 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import read_batch, require_weight
+from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.methods import METHODS
-
-DEFAULTS = METHODS["Focal"].defaults
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
 def focal(
     logits: Tensor,
     target: Tensor,
     *,
-    gamma: float = DEFAULTS["gamma"],
+    gamma: float = 3.0,
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Focal loss, -(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4 without class weights), as a mean over voxels.
+    """Focal loss, ``-(1 - p_y)^gamma log p_y`` (Lin et al. 2017, eq. 4), as a mean over voxels.
 
-    Args:
-        gamma: Focusing parameter, not negative; 0 is cross-entropy.
-        regions: Sigmoid heads; p_y is then the probability of the true side.
+    There are no weights of classes. The setting is that of :class:`FocalLoss`; the other arguments
+    and the result are those of all losses, see :mod:`nnunet_nacl.losses`.
 
-    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
 
-    Example:
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
         >>> round(float(focal(logits, labels, gamma=1)), 4)  # (1 - p) * -log p, p = 0.982
         0.0003
     """
-    require_weight("gamma", gamma)
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    check_not_negative("gamma", gamma)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
     cross_entropy = voxelwise_cross_entropy(batch)
     if gamma == 0:
         return batch.mean(cross_entropy)
-    # 1 - p_y = -expm1(-CE) without cancellation. Its power has an infinite slope at 0 for gamma < 1: there the
-    # whole term is 0 to first order, so the clamp changes no value and keeps the gradient finite.
-    wrong = -torch.expm1(-cross_entropy)
-    return batch.mean(wrong.clamp_min(torch.finfo(cross_entropy.dtype).tiny).pow(gamma) * cross_entropy)
+    # 1 - p_y from -log p_y, without cancellation.
+    prob_of_others = -torch.expm1(-cross_entropy)
+    # For gamma < 1 the power has an infinite slope at 0. There the whole term is 0 to first order, so
+    # the clamp changes no value and keeps the gradient finite.
+    smallest = torch.finfo(cross_entropy.dtype).tiny
+    return batch.mean(prob_of_others.clamp_min(smallest).pow(gamma) * cross_entropy)
+
+
+class FocalLoss(SegmentationLoss):
+    """Focal loss, ``-(1 - p_y)^gamma log p_y`` (Lin et al. 2017, eq. 4 without weights of classes).
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
+    regions p_y is the probability of the side, in or out, on which the voxel lies.
+
+    Args:
+        gamma: Focusing parameter, not negative; 0 is cross-entropy.
+
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
+
+    Raises:
+        ValueError: ``gamma`` is negative or not finite.
+
+    Examples:
+        >>> import torch
+        >>> loss_function = FocalLoss(gamma=2.0)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # (2 / 3)^2 log(3)
+        0.4883
+        >>> loss.backward()
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 3.0,
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        check_not_negative("gamma", gamma)
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return focal(
+            logits,
+            target,
+            gamma=self.gamma,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )

@@ -5,53 +5,125 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import Batch, read_batch, require_weight, share_of_each_class
+from nnunet_nacl.losses.batch import Batch, check_class_reduction, read_batch
+from nnunet_nacl.losses.checks import check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.methods import METHODS
-
-DEFAULTS = METHODS["MbLS"].defaults
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
 def mbls(
     logits: Tensor,
     target: Tensor,
     *,
-    penalty_weight: float = DEFAULTS["penalty_weight"],
-    margin: float = DEFAULTS["margin"],
-    class_reduction: str = DEFAULTS["class_reduction"],
+    penalty_weight: float = 0.1,
+    margin: float = 5.0,
+    class_reduction: str = "mean",
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Margin-based label smoothing, CE + lambda R_k[relu(max_j l_j - l_k - m)] (Liu et al. 2022, eq. 7).
+    """Margin-based label smoothing, ``-log p_y + lambda R_k[relu(max_j l_j - l_k - m)]``.
+
+    It is eq. 7 of Liu et al. 2022. The settings are those of :class:`MbLSLoss`; the other arguments
+    and the result those of all losses, see :mod:`nnunet_nacl.losses`.
+
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
+
+        >>> import torch
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
+        >>> labels = torch.tensor([[0, 0]])
+        >>> round(float(mbls(logits, labels, margin=1)), 4)  # log(1 + exp(-4)) + 0.1 (4 - 1) / 2
+        0.1681
+    """
+    _check_settings(penalty_weight, margin, class_reduction)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
+    factor = penalty_weight * batch.class_factor(class_reduction)
+    loss = voxelwise_cross_entropy(batch)
+    if factor != 0:
+        loss = loss + factor * _excess(batch, margin)
+    return batch.mean(loss)
+
+
+class MbLSLoss(SegmentationLoss):
+    """Cross-entropy plus a penalty on logit differences beyond a margin (MbLS; Liu et al. 2022, eq. 7).
+
+    ``-log p_y + lambda R_k[relu(max_j l_j - l_k - m)]``.
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
+    regions the penalty is relu(``|l_r|`` - m) for ``sum``, and half of it for ``mean``.
 
     Args:
         penalty_weight: lambda, not negative; 0 is cross-entropy.
         margin: m, how far the largest logit may exceed the others, not negative.
         class_reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
-        regions: Sigmoid heads: relu(|l_r| - m) (``sum``) or half of it (``mean``).
 
-    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
 
-    Example:
+    Raises:
+        ValueError: A setting is out of range.
+
+    Examples:
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
-        >>> labels = torch.tensor([[0, 0]])
-        >>> round(float(mbls(logits, labels, margin=1)), 4)  # log(1 + exp(-4)) + 0.1 (4 - 1) / 2
-        0.1681
+        >>> loss_function = MbLSLoss(margin=10.0)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # log(3): no difference exceeds the margin
+        1.0986
+        >>> loss.backward()
     """
-    require_weight("penalty_weight", penalty_weight)
-    require_weight("margin", margin)
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    factor = penalty_weight * share_of_each_class(class_reduction, logits.shape[1], regions)
-    loss = voxelwise_cross_entropy(batch)
-    return batch.mean(loss + factor * _excess(batch, margin) if factor else loss)
+
+    def __init__(
+        self,
+        *,
+        penalty_weight: float = 0.1,
+        margin: float = 5.0,
+        class_reduction: str = "mean",
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        _check_settings(penalty_weight, margin, class_reduction)
+        self.penalty_weight = penalty_weight
+        self.margin = margin
+        self.class_reduction = class_reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return mbls(
+            logits,
+            target,
+            penalty_weight=self.penalty_weight,
+            margin=self.margin,
+            class_reduction=self.class_reduction,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
+
+
+def _check_settings(penalty_weight: float, margin: float, class_reduction: str) -> None:
+    check_not_negative("penalty_weight", penalty_weight)
+    check_not_negative("margin", margin)
+    check_class_reduction(class_reduction)
 
 
 def _excess(batch: Batch, margin: float) -> Tensor:
-    """sum_k relu(max_j l_j - l_k - margin); for regions the larger of the two class logits against the other."""
-    logits = batch.logits
+    """``sum_k relu(max_j l_j - l_k - m)`` of each voxel, (B, *spatial).
+
+    For regions (B, R, *spatial): the larger of the logits of the two classes, in and out, exceeds
+    the other by ``|l_r|``.
+    """
     if batch.regions:
-        return F.relu(logits.abs() - margin)
-    # The authors' code lets the gradient flow through the maximum too, as max does here.
-    return F.relu(logits.max(1, keepdim=True).values - logits - margin).sum(1)
+        return F.relu(batch.logits.abs() - margin)
+    # As in the authors' code the gradient flows through the maximum, too.
+    largest = batch.logits.max(1, keepdim=True).values
+    return F.relu(largest - batch.logits - margin).sum(1)

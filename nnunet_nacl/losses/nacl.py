@@ -2,81 +2,188 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.batch import PENALTIES, read_batch, require_weight, share_of_each_class
+from nnunet_nacl.losses.batch import Batch, check_class_reduction, read_batch
+from nnunet_nacl.losses.checks import check_choice, check_not_negative
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.priors import Neighborhood, require_choice
-from nnunet_nacl.methods import METHODS
+from nnunet_nacl.losses.neighborhood import Neighborhood
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
-DEFAULTS = METHODS["NACL"].defaults
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
+"""P on the distance between a logit and its constraint (section 3.3, table 4): the same pull at any
+distance, or one that fades near the constraint."""
+
+SPACES = ("logits", "softmax")
 
 
 def nacl(
     logits: Tensor,
     target: Tensor,
     *,
-    penalty_weight: float = DEFAULTS["penalty_weight"],
-    kernel_size: int | tuple[int, ...] = DEFAULTS["kernel_size"],
-    prior: str = DEFAULTS["prior"],
-    sigma: float = DEFAULTS["sigma"],
-    penalty: str = DEFAULTS["penalty"],
-    space: str = DEFAULTS["space"],
-    class_reduction: str = DEFAULTS["class_reduction"],
-    padding: str = DEFAULTS["padding"],
-    prior_scale: float = DEFAULTS["prior_scale"],
+    penalty_weight: float = 0.1,
+    kernel_size: int | tuple[int, ...] = 3,
+    prior: str = "mean",
+    sigma: float = 1.0,
+    penalty: str = "l1",
+    space: str = "logits",
+    class_reduction: str = "mean",
+    padding: str = "valid",
+    prior_scale: float = 1.0,
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Neighbour-aware calibration: cross-entropy plus a penalty that ties logits to neighbourhood shares (eq. 9).
+    """Cross-entropy plus a penalty that ties logits to the shares of the neighbourhood (eq. 9).
 
-    ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's neighbourhood (eq. 8).
-    Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or 1 - lambda (``sum``).
+    ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's
+    neighbourhood (eq. 8). The settings are those of :class:`NACLLoss`; the other arguments and the
+    result those of all losses, see :mod:`nnunet_nacl.losses`.
 
-    Args:
-        penalty_weight: lambda, not negative; 0 is cross-entropy.
-        kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
-        prior: Weights in the neighbourhood: ``mean``, ``gaussian`` or ``svls`` (what the paper calls Gaussian).
-        sigma: Width of ``gaussian`` and ``svls`` in voxels.
-        penalty: P, ``l1`` or ``l2``.
-        space: ``logits`` as above, or ``softmax``, which replaces l by the probabilities (fig. 3 of the paper).
-        class_reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by
-            the factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
-        padding: Beyond the border: ``valid``, ``background``, ``zeros`` or ``replicate``; see ``Neighborhood``.
-        prior_scale: m, not negative: the constraint becomes m tau. Not in the paper; with m = 5 the logits of plain
-            background may differ by 5, so that it keeps its confidence.
-        regions: Sigmoid heads: the constraint is m (2 tau_r - 1) and the penalty that of the two classes in and out,
-            |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
 
-    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
-
-    Example:
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
         >>> round(float(nacl(logits, labels)), 4)  # log(1 + exp(-4)) + 0.1 (|1 - 4| + |0 - 0|) / 2
         0.1681
     """
-    require_weight("penalty_weight", penalty_weight)
-    require_weight("prior_scale", prior_scale)
-    require_choice("penalty", penalty, PENALTIES)
-    require_choice("space", space, ("logits", "softmax"))
+    _check_settings(penalty_weight, penalty, space, class_reduction, prior_scale)
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
-    factor = penalty_weight * share_of_each_class(class_reduction, logits.shape[1], regions)
-    neighborhood.sizes(logits.ndim - 2)  # checked also where lambda = 0 leaves the prior out
-    if not factor:
-        return batch.mean(voxelwise_cross_entropy(batch))
-    shares, prediction = batch.shares(neighborhood), batch.logits
-    if regions:
-        shares = 2 * shares - 1
-    if space == "softmax":
-        prediction = 2 * torch.sigmoid(prediction) - 1 if regions else torch.softmax(prediction, 1)
-    excess = PENALTIES[penalty](prior_scale * shares - prediction)
-    if not regions:
-        excess = excess.sum(1)
-    elif penalty == "l2":  # half of the two classes' squared distances, each half of this one's: (d / 2)^2 + (d / 2)^2
-        excess = excess * 0.5
-    return batch.mean(voxelwise_cross_entropy(batch) + factor * excess)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
+    neighborhood.sizes(batch.num_axes)  # checked also where lambda is 0 and there is no penalty
+    factor = penalty_weight * batch.class_factor(class_reduction)
+    loss = voxelwise_cross_entropy(batch)
+    if factor != 0:
+        loss = loss + factor * _penalty(batch, neighborhood, penalty, space, prior_scale)
+    return batch.mean(loss)
+
+
+class NACLLoss(SegmentationLoss):
+    """Neighbour-aware calibration: cross-entropy plus a penalty on logits (Murugesan et al. 2025, eq. 9).
+
+    ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's
+    neighbourhood (eq. 8). Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or
+    1 - lambda (``sum``).
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
+    regions the constraint is m (2 tau_r - 1), and the penalty is that of the two classes in and out:
+    ``|.|`` or ``(.)^2 / 2`` for ``sum``, half of that for ``mean``. ``softmax`` puts
+    2 sigmoid(l_r) - 1 in place of l_r.
+
+    Args:
+        penalty_weight: lambda, not negative; 0 is cross-entropy.
+        kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
+        prior: Weights in the neighbourhood: ``mean``, ``gaussian``, or ``svls`` (which the paper
+            calls Gaussian).
+        sigma: Width of ``gaussian`` and ``svls`` in voxels.
+        penalty: P, ``l1`` or ``l2``.
+        space: ``logits``, or ``softmax``, which puts p_k in place of l_k (fig. 3 of the paper).
+        class_reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's
+            formula). They differ by the factor K: lambda under ``mean`` is lambda / K under ``sum``.
+        padding: What lies outside of the image: ``valid``, ``background``, ``zeros`` or
+            ``replicate``, see :class:`~nnunet_nacl.losses.neighborhood.Neighborhood`.
+        prior_scale: m, not negative. Not in the paper; with m = 5 the logits of plain background
+            may differ by 5, so that it keeps its confidence.
+
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
+
+    Raises:
+        ValueError: A setting is out of range.
+
+    Examples:
+        >>> import torch
+        >>> loss_function = NACLLoss(penalty_weight=0.3)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.ones(2, 1, 16, 16)
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # log(3) + 0.3 (|0 - 0| + |1 - 0| + |0 - 0|) / 3
+        1.1986
+        >>> loss.backward()
+    """
+
+    def __init__(
+        self,
+        *,
+        penalty_weight: float = 0.1,
+        kernel_size: int | tuple[int, ...] = 3,
+        prior: str = "mean",
+        sigma: float = 1.0,
+        penalty: str = "l1",
+        space: str = "logits",
+        class_reduction: str = "mean",
+        padding: str = "valid",
+        prior_scale: float = 1.0,
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        _check_settings(penalty_weight, penalty, space, class_reduction, prior_scale)
+        Neighborhood(kernel_size, prior, sigma, padding)  # checks them
+        self.penalty_weight = penalty_weight
+        self.kernel_size = kernel_size
+        self.prior = prior
+        self.sigma = sigma
+        self.penalty = penalty
+        self.space = space
+        self.class_reduction = class_reduction
+        self.padding = padding
+        self.prior_scale = prior_scale
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return nacl(
+            logits,
+            target,
+            penalty_weight=self.penalty_weight,
+            kernel_size=self.kernel_size,
+            prior=self.prior,
+            sigma=self.sigma,
+            penalty=self.penalty,
+            space=self.space,
+            class_reduction=self.class_reduction,
+            padding=self.padding,
+            prior_scale=self.prior_scale,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )
+
+
+def _check_settings(
+    penalty_weight: float, penalty: str, space: str, class_reduction: str, prior_scale: float
+) -> None:
+    check_not_negative("penalty_weight", penalty_weight)
+    check_choice("penalty", penalty, PENALTIES)
+    check_choice("space", space, SPACES)
+    check_class_reduction(class_reduction)
+    check_not_negative("prior_scale", prior_scale)
+
+
+def _penalty(
+    batch: Batch, neighborhood: Neighborhood, penalty: str, space: str, prior_scale: float
+) -> Tensor:
+    """``sum_k P(m tau_k - l_k)`` of each voxel, (B, *spatial); for regions (B, R, *spatial)."""
+    distance_penalty = PENALTIES[penalty]
+    shares = batch.shares(neighborhood)
+    if not batch.regions:
+        constrained = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
+        return distance_penalty(prior_scale * shares - constrained).sum(1)
+    # A region's logit is the difference of the logits of its two classes, in and out. With d the
+    # distance of this difference to its constraint, each class is d / 2 from its own.
+    constrained = batch.logits if space == "logits" else 2 * torch.sigmoid(batch.logits) - 1
+    region_penalty = distance_penalty(prior_scale * (2 * shares - 1) - constrained)
+    if penalty == "l2":
+        region_penalty = region_penalty * 0.5  # (d / 2)^2 + (d / 2)^2; for l1 d / 2 + d / 2 is d
+    return region_penalty

@@ -6,42 +6,103 @@ from torch import Tensor
 
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
-from nnunet_nacl.losses.priors import Neighborhood
-from nnunet_nacl.methods import METHODS
-
-DEFAULTS = METHODS["SVLS"].defaults
+from nnunet_nacl.losses.neighborhood import Neighborhood
+from nnunet_nacl.losses.segmentation_loss import SegmentationLoss
 
 
 def svls(
     logits: Tensor,
     target: Tensor,
     *,
-    sigma: float = DEFAULTS["sigma"],
-    kernel_size: int | tuple[int, ...] = DEFAULTS["kernel_size"],
-    padding: str = DEFAULTS["padding"],
+    sigma: float = 2.0,
+    kernel_size: int | tuple[int, ...] = 3,
+    padding: str = "replicate",
     ignore_label: int | None = None,
     regions: bool = False,
     check_labels: bool = True,
 ) -> Tensor:
-    """Cross-entropy against spatially smoothed labels, -sum_k tau_k log p_k (SVLS, eq. 3; Islam & Glocker 2021).
+    """Cross-entropy against spatially smoothed labels, ``-sum_k tau_k log p_k`` (eq. 3).
 
-    tau comes from a Gaussian kernel whose centre weighs as much as all of its neighbours together.
+    The settings are those of :class:`SVLSLoss`; the other arguments and the result those of all
+    losses, see :mod:`nnunet_nacl.losses`.
 
-    Args:
-        sigma: Width of the kernel in voxels.
-        kernel_size: Odd size, one for all axes or one per axis.
-        padding: ``replicate`` (the authors' code), ``valid``, ``background`` or ``zeros``.
-        regions: Sigmoid heads: binary cross-entropy against the region's share.
+    Examples:
+        Two classes, a row of two voxels, logits (1, 2, 2):
 
-    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
-
-    Example:
         >>> import torch
-        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])  # (1, 2, 2): two classes, a row of two voxels
+        >>> logits = torch.tensor([[[4.0, 4.0], [0.0, 0.0]]])
         >>> labels = torch.tensor([[0, 0]])
         >>> round(float(svls(logits, labels)), 4)  # all neighbours agree: cross-entropy
         0.0181
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
-    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    batch = read_batch(
+        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
     return batch.mean(soft_cross_entropy(batch, batch.shares(neighborhood)))
+
+
+class SVLSLoss(SegmentationLoss):
+    """Cross-entropy against labels smoothed over the neighbourhood (SVLS; Islam and Glocker 2021).
+
+    ``-sum_k tau_k log p_k`` (Murugesan et al. 2025, eq. 3), tau_k the share of class k in the
+    voxel's neighbourhood under a Gaussian kernel whose centre weighs as much as all of its
+    neighbours together.
+
+    ``ignore_label``, ``regions`` and ``check_labels`` are those of :class:`SegmentationLoss`. For
+    regions it is the binary cross-entropy against the share that lies in the region.
+
+    Args:
+        sigma: Width of the kernel in voxels.
+        kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
+        padding: What lies outside of the image: ``replicate`` (the authors' code), ``valid``,
+            ``background`` or ``zeros``, see :class:`~nnunet_nacl.losses.neighborhood.Neighborhood`.
+
+    Shape:
+        - ``logits``: (B, K, *spatial), or (B, R, *spatial) for regions.
+        - ``target``: (B, 1, *spatial) or (B, *spatial); for regions (B, R, *spatial), or
+          (B, R + 1, *spatial), whose last channel marks the ignored voxels.
+        - Output: a scalar.
+
+    Raises:
+        ValueError: A setting is out of range.
+
+    Examples:
+        >>> import torch
+        >>> loss_function = SVLSLoss(sigma=1.0)
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = loss_function(logits, labels)
+        >>> round(loss.item(), 4)  # log(3), whatever the shares are
+        1.0986
+        >>> loss.backward()
+    """
+
+    def __init__(
+        self,
+        *,
+        sigma: float = 2.0,
+        kernel_size: int | tuple[int, ...] = 3,
+        padding: str = "replicate",
+        ignore_label: int | None = None,
+        regions: bool = False,
+        check_labels: bool = True,
+    ) -> None:
+        super().__init__(ignore_label=ignore_label, regions=regions, check_labels=check_labels)
+        Neighborhood(kernel_size, "svls", sigma, padding)  # checks them
+        self.sigma = sigma
+        self.kernel_size = kernel_size
+        self.padding = padding
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of one batch."""
+        return svls(
+            logits,
+            target,
+            sigma=self.sigma,
+            kernel_size=self.kernel_size,
+            padding=self.padding,
+            ignore_label=self.ignore_label,
+            regions=self.regions,
+            check_labels=self.check_labels,
+        )

@@ -7,7 +7,6 @@ one-dimensional kernels but for the weight of its centre, so sums run along one 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from math import exp, prod
 from numbers import Integral
@@ -17,12 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nnunet_nacl.label_space import signed
-
-
-def require_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """ValueError unless ``value`` is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+from nnunet_nacl.losses.checks import check_choice
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,8 @@ class Neighborhood:
             )
         sizes = tuple(int(size) for size in sizes)  # numpy's integers too
         object.__setattr__(self, "kernel_size", sizes if one_per_axis else sizes[0])
-        require_choice("prior", self.prior, ("mean", "gaussian", "svls"))
-        require_choice("padding", self.padding, ("valid", "background", "zeros", "replicate"))
+        check_choice("prior", self.prior, ("mean", "gaussian", "svls"))
+        check_choice("padding", self.padding, ("valid", "background", "zeros", "replicate"))
         if not 0 < self.sigma < float("inf"):
             raise ValueError(f"sigma must be a positive number of voxels, got {self.sigma!r}.")
 
