@@ -56,7 +56,7 @@ _MODULE_OF_NAME = {
 }
 """The public names; a new one also stands in the block for type checkers above."""
 
-__all__ = [*_MODULE_OF_NAME, "__version__"]  # noqa: PLE0604
+__all__ = [*_MODULE_OF_NAME, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -14,17 +14,27 @@ from unittest import mock
 import pytest
 
 import nnunet_nacl
+from nnunet_nacl.methods import METHODS
 
 
-def test_the_losses_are_exported() -> None:
+def test_every_public_name_is_there_and_type_checkers_know_it(sources: Path) -> None:
+    names = set(nnunet_nacl.__all__)
+    assert names <= set(dir(nnunet_nacl))
+    assert [name for name in names if getattr(nnunet_nacl, name) is None] == []
+    package = ast.parse((sources / "nnunet_nacl" / "__init__.py").read_text(encoding="utf-8"))
+    (for_type_checkers,) = (node for node in package.body if isinstance(node, ast.If))
+    typed = {alias.asname for imported in for_type_checkers.body for alias in imported.names}
+    assert typed == names - {"__version__"}
+
+
+def test_every_loss_is_exported() -> None:
     from nnunet_nacl import losses
 
-    for name in nnunet_nacl.__all__:
-        assert name in dir(nnunet_nacl)
-        if name.endswith("Loss"):
-            assert getattr(nnunet_nacl, name) is getattr(losses, name)
-        assert getattr(nnunet_nacl, name) is not None
-    assert {name for name in losses.__all__ if name.endswith("Loss")} <= set(nnunet_nacl.__all__)
+    for method in METHODS.values():
+        assert getattr(nnunet_nacl, method.module) is getattr(losses, method.module)
+        assert {method.module, method.function} <= set(losses.__all__)
+    classes = {name for name in losses.__all__ if name.endswith("Loss")}
+    assert classes == {method.module for method in METHODS.values()} | {"SegmentationLoss"}
 
 
 @pytest.fixture

@@ -38,7 +38,11 @@ def ace(
     """
     _check_settings(penalty_weight, n_bins)
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     loss = batch.mean(voxelwise_cross_entropy(batch))
     if penalty_weight != 0:

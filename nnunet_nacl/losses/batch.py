@@ -65,7 +65,12 @@ class Batch:
 
 
 def read_batch(
-    logits: Tensor, target: Tensor, *, ignore_label: int | None, regions: bool, check_labels: bool
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_label: int | None,
+    regions: bool,
+    check_labels: bool,
 ) -> Batch:
     """The batch that a loss is called with, checked; arguments as in :mod:`nnunet_nacl.losses`.
 

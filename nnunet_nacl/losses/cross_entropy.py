@@ -32,7 +32,11 @@ def cross_entropy(
         0.0181
     """
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     return batch.mean(voxelwise_cross_entropy(batch))
 

@@ -36,7 +36,11 @@ def focal(
     """
     check_not_negative("gamma", gamma)
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     cross_entropy = voxelwise_cross_entropy(batch)
     if gamma == 0:

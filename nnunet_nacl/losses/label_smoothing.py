@@ -35,7 +35,11 @@ def label_smoothing(
     """
     _check_smoothing(smoothing)
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     return batch.mean(_smoothed_cross_entropy(batch, smoothing))
 

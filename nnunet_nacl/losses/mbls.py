@@ -38,7 +38,11 @@ def mbls(
     """
     _check_settings(penalty_weight, margin, class_reduction)
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     factor = penalty_weight * batch.class_factor(class_reduction)
     loss = voxelwise_cross_entropy(batch)

@@ -55,7 +55,11 @@ def nacl(
     _check_settings(penalty_weight, penalty, space, class_reduction, prior_scale)
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     neighborhood.sizes(batch.num_axes)  # checked also where lambda is 0 and there is no penalty
     factor = penalty_weight * batch.class_factor(class_reduction)
@@ -162,7 +166,11 @@ class NACLLoss(SegmentationLoss):
 
 
 def _check_settings(
-    penalty_weight: float, penalty: str, space: str, class_reduction: str, prior_scale: float
+    penalty_weight: float,
+    penalty: str,
+    space: str,
+    class_reduction: str,
+    prior_scale: float,
 ) -> None:
     check_not_negative("penalty_weight", penalty_weight)
     check_choice("penalty", penalty, PENALTIES)
@@ -172,7 +180,11 @@ def _check_settings(
 
 
 def _penalty(
-    batch: Batch, neighborhood: Neighborhood, penalty: str, space: str, prior_scale: float
+    batch: Batch,
+    neighborhood: Neighborhood,
+    penalty: str,
+    space: str,
+    prior_scale: float,
 ) -> Tensor:
     """``sum_k P(m tau_k - l_k)`` of each voxel, (B, *spatial); for regions (B, R, *spatial)."""
     distance_penalty = PENALTIES[penalty]

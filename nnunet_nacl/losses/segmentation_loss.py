@@ -46,9 +46,7 @@ class SegmentationLoss(nn.Module):
         """What determines the value of the loss: all arguments of the constructor but ``check_labels``."""
         not_settings = {"training", "check_labels"}
         return {
-            name: value
-            for name, value in vars(self).items()
-            if not name.startswith("_") and name not in not_settings
+            name: value for name, value in vars(self).items() if not name.startswith("_") and name not in not_settings
         }
 
     def extra_repr(self) -> str:

@@ -37,7 +37,11 @@ def svls(
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
     batch = read_batch(
-        logits, target, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+        logits,
+        target,
+        ignore_label=ignore_label,
+        regions=regions,
+        check_labels=check_labels,
     )
     return batch.mean(soft_cross_entropy(batch, batch.shares(neighborhood)))
 
