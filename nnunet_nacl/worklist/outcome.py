@@ -6,8 +6,10 @@ chosen by chance among the others.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing_extensions import NotRequired, TypedDict
 import nnunet_nacl
 from nnunet_nacl.cases.case import Labels
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.cases.record import RECORDS, file_key, find_record
+from nnunet_nacl.errors import UserError, describe, some
 from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.json_types import Number, doc
 from nnunet_nacl.metrics.overlap import Overlap
@@ -99,10 +102,14 @@ class Outcome:
         Number,
         doc(
             "Share of all scans that is bad and not flagged: the share not flagged, times that of bad scans among "
-            "those chosen by chance; null where none was judged."
+            "those chosen by chance, and no less than the share of those that are known to be bad; null where none of "
+            "those chosen was judged."
         ),
     ]
-    unseen_upper: Annotated[Number, doc("Its exact upper bound (95 %, one-sided), of a draw from a finite number.")]
+    unseen_upper: Annotated[
+        Number,
+        doc("Its exact upper bound (95 %, one-sided), of a draw from a finite number; no less than the known either."),
+    ]
     predicted: Annotated[dict[str, PredictedOutcome], doc("By structure how far predicted Dice agrees with Dice.")]
     warnings: Annotated[list[str], doc("What must be checked before numbers are used.")]
     cases: Annotated[list[ScanOutcome], doc("Scans that were looked at, in the order of the list.")]
@@ -110,13 +117,17 @@ class Outcome:
     @property
     def structures(self) -> pd.DataFrame:
         """A row for each structure of each scan with corrected labels."""
-        columns = ["scan", "group", "mark", "structure", "Dice", "predicted", "low", "high"]
-        rows = [
-            (case.case, case.group, case.mark or "-", name, *values)
-            for case in self.cases
-            for name, values in case.structures.items()
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        return _structure_rows(self.cases)
+
+
+def _structure_rows(cases: Iterable[ScanOutcome]) -> pd.DataFrame:
+    """A row for each structure of each scan with corrected labels."""
+    columns = ["scan", "group", "mark", "structure", "Dice", "predicted", "low", "high"]
+    rows = []
+    for case in cases:
+        for name, values in case.structures.items():
+            rows.append((case.case, case.group, case.mark or "-", name, *values))
+    return pd.DataFrame(rows, columns=columns)
 
 
 class _Bad(TypedDict):
@@ -132,8 +143,25 @@ class _Listed(TypedDict):
     scans: dict[str, ListedScan]
 
 
+@dataclass(frozen=True)
+class _Correction:
+    """What corrected labels of a scan say of the delivered ones.
+
+    Attributes:
+        n_changed: Voxels with another label.
+        dice: Of the delivered labels against the corrected ones, by structure; NaN where both lack it.
+    """
+
+    n_changed: int
+    dice: dict[str, float]
+
+
 def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) -> Outcome:
     """Compare an output folder of `predict` or `review` with what people made of it.
+
+    Corrected labels are compared with what was delivered: a scan whose segmentation in the folder
+    is another one by now, by the digest in its record, is named in a warning, and its corrected
+    labels do not count. A scan without a record is compared all the same, with a warning.
 
     Args:
         output: The folder.
@@ -143,88 +171,205 @@ def read_outcome(output: Path, marks: Sequence[Path], corrected: Path | None) ->
     Raises:
         UserError: A file cannot be read or does not belong to the list, or corrected labels do not fit the delivered.
     """
-    fix = "make its list again"
-    listed = decode(_Listed, read_dict(output / DOCUMENT), f"{output}: not an output folder of this version", fix=fix)
-    chosen, limits = listed.get("random_check") or (), (listed["flags"] or {"bad": {}})["bad"]
-    groups = {
-        case: FLAGGED if scan["flagged"] else RANDOM if case in chosen else OTHER
-        for case, scan in listed["scans"].items()
-    }
+    listed = _read_list(output)
+    groups = _group_scans(listed)
     folder = PredictionFolder.open(output, need_reference=False)
     images = cases_of_images(output / PAGES, groups, folder.file_ending)
-    marked = read_marks(marks, groups, images, listed.get("run"))
-    files = {} if corrected is None else corrected_files(corrected, groups, images, folder.file_ending)
-    copies = corrected is not None and corrected.resolve() == (output / PAGES / TO_EDIT).resolve()
-    warnings, cases = list[str](), []
+    mark_of = read_marks(marks, groups, images, listed.get("run"))
+
+    corrections: dict[str, _Correction] = {}
+    warnings: list[str] = []
+    if corrected is not None:
+        files = corrected_files(corrected, groups, images, folder.file_ending)
+        is_folder_of_copies = corrected.resolve() == (output / PAGES / TO_EDIT).resolve()
+        corrections, warnings = _read_corrections(folder, files, is_folder_of_copies)
+
+    cases = []
     for case, group in groups.items():
-        mark, n_changed, structures = marked.get(case, ""), None, dict[str, tuple[float, ...]]()
-        joint = _joint_counts(folder, case, files[case]) if case in files else np.zeros((1, 1))
-        if case in files and (joint.sum() > np.trace(joint) or not copies):  # else nobody has edited this copy
-            n_changed, promised = int(joint.sum() - np.trace(joint)), listed["scans"][case]["structures"]
-            warnings += _renumbered(joint, files[case])
-            for name, dice in _dice(joint, folder.labels).items():
-                structures[name] = (dice, *promised.get(name, (math.nan, math.nan, math.nan)))
-        bad = mark != "ok" if mark else None
-        if structures and limits:  # NaN is not below
-            bad = any(structures[name][0] < limit for name, limit in limits.items() if name in structures)
-        if mark or structures:
-            cases.append(ScanOutcome(case, group, mark, n_changed, bad, structures))
+        mark = mark_of.get(case, "")
+        correction = corrections.get(case)
+        if mark or correction:
+            cases.append(_judge(case, group, mark, correction, listed))
+
+    counts = _count_scans(groups, cases)
+    unseen, unseen_upper = unseen_bad(
+        len(groups),
+        counts[RANDOM]["n"] + counts[OTHER]["n"],
+        counts[RANDOM]["judged"],
+        counts[RANDOM]["bad"],
+        n_known_bad=counts[RANDOM]["bad"] + counts[OTHER]["bad"],
+    )
+    return Outcome(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        marks=[str(path) for path in marks],
+        corrected=None if corrected is None else str(corrected),
+        groups=counts,
+        unseen=unseen,
+        unseen_upper=unseen_upper,
+        predicted=_check_predicted(_structure_rows(cases)),
+        warnings=warnings,
+        cases=cases,
+    )
+
+
+def _read_list(output: Path) -> _Listed:
+    document = read_dict(output / DOCUMENT)
+    source = f"{output}: not an output folder of this version"
+    return decode(_Listed, document, source, fix="make its list again")
+
+
+def _group_scans(listed: _Listed) -> dict[str, str]:
+    """Group of each scan of the list, in its order."""
+    chosen = set(listed.get("random_check") or ())
+    groups = {}
+    for case, scan in listed["scans"].items():
+        if scan["flagged"]:
+            groups[case] = FLAGGED
+        elif case in chosen:
+            groups[case] = RANDOM
+        else:
+            groups[case] = OTHER
+    return groups
+
+
+def _read_corrections(
+    folder: PredictionFolder, files: Mapping[str, Path], is_folder_of_copies: bool
+) -> tuple[dict[str, _Correction], list[str]]:
+    """Compare corrected labels, by case, with the delivered ones; and what must be checked.
+
+    In the folder of the copies that were made for an editor, one that is as it was delivered has
+    not been looked at.
+    """
+    corrections: dict[str, _Correction] = {}
+    warnings: list[str] = []
+    without_record: list[str] = []
+    for case, file in files.items():
+        delivered = folder.folder / f"{case}{folder.file_ending}"
+        if _is_same_file(file, delivered):
+            raise UserError(f"{file}: the delivered segmentation itself; give the folder of the corrected ones.")
+        digest_of_record = _digest_of_record(folder.folder, delivered.name, case)
+        if digest_of_record is None:
+            without_record.append(case)
+        elif digest_of_record != _digest(delivered):
+            warnings.append(
+                f"{delivered} is not what was delivered, it was changed since: the corrected labels of {case} are not "
+                "counted. Restore it, and keep corrected labels in a folder of their own."
+            )
+            continue
+        joint = _joint_counts(folder, delivered, file)
+        correction = _Correction(n_changed=int(joint.sum() - np.trace(joint)), dice=_dice(joint, folder.labels))
+        if is_folder_of_copies and correction.n_changed == 0:
+            continue
+        corrections[case] = correction
+        warnings += _renumbered(joint, file)
+    if without_record:
+        warnings.append(
+            f"{folder.folder / RECORDS}: no record says how {some(without_record)} was delivered. "
+            "If its segmentation was changed since, its Dice is too high."
+        )
+    return corrections, warnings
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    """Whether two names are one file, through links of any kind."""
+    with contextlib.suppress(OSError):  # one of them cannot be opened, which whoever reads it says
+        return os.path.samefile(first, second)
+    return False
+
+
+def _digest_of_record(output: Path, name: str, case: str) -> str | None:
+    """Digest of a segmentation as it was written, by the case's record; None where none says it."""
+    record = find_record(output / RECORDS, case)
+    if record is None or name not in record.files:
+        return None
+    return record.files[name]["digest"]
+
+
+def _digest(path: Path) -> str:
+    """Digest of a file as it is now; UserError where it cannot be read."""
+    try:
+        return file_key(path)["digest"]
+    except OSError as error:
+        raise UserError(describe(error, path)) from None
+
+
+def _judge(case: str, group: str, mark: str, correction: _Correction | None, listed: _Listed) -> ScanOutcome:
+    """What a mark, corrected labels, or both say of a scan."""
+    is_bad = None
+    if mark:
+        is_bad = mark != "ok"
+    if correction is None:
+        return ScanOutcome(case, group, mark, n_changed=None, bad=is_bad, structures={})
+
+    limits = listed["flags"]["bad"] if listed["flags"] else {}
+    if limits:
+        is_bad = False
+        for name, limit in limits.items():
+            if name in correction.dice and correction.dice[name] < limit:  # NaN is not below
+                is_bad = True
+    promises = listed["scans"][case]["structures"]
+    unknown = (math.nan, math.nan, math.nan)
+    structures = {name: (dice, *promises.get(name, unknown)) for name, dice in correction.dice.items()}
+    return ScanOutcome(case, group, mark, correction.n_changed, is_bad, structures)
+
+
+def _count_scans(groups: Mapping[str, str], cases: Sequence[ScanOutcome]) -> dict[str, dict[str, int]]:
+    """Counts by group, as outcome.json has them."""
     counts = {group: dict.fromkeys(("n", "looked_at", "changed", "judged", "bad"), 0) for group in GROUPS}
     for group in groups.values():
         counts[group]["n"] += 1
-    for each in cases:
-        changed = each.mark in ("correct", "reject") or bool(each.n_changed)
-        now = {"looked_at": True, "changed": changed, "judged": each.bad is not None, "bad": bool(each.bad)}
-        counts[each.group] |= {what: counts[each.group][what] + is_so for what, is_so in now.items()}
-    chance, n_not_flagged = counts[RANDOM], counts[RANDOM]["n"] + counts[OTHER]["n"]
-    outcome = Outcome(
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        [str(path) for path in marks],
-        None if corrected is None else str(corrected),
-        counts,
-        *unseen_bad(len(groups), n_not_flagged, chance["judged"], chance["bad"]),
-        {},
-        warnings,
-        cases,
-    )
-    for name, rows in outcome.structures.dropna(subset="Dice").groupby("structure", sort=False):
-        outcome.predicted[str(name)] = PredictedOutcome(
-            len(rows),
-            rows.Dice.mean(),
-            rows.predicted.mean(),
-            (rows.predicted - rows.Dice).abs().mean(),
-            coverage(rows.low, rows.high, rows.Dice),
-            (rows.high - rows.low).mean(),
+    for case in cases:
+        of_group = counts[case.group]
+        of_group["looked_at"] += 1
+        of_group["changed"] += case.mark in ("correct", "reject") or bool(case.n_changed)
+        of_group["judged"] += case.bad is not None
+        of_group["bad"] += bool(case.bad)
+    return counts
+
+
+def _check_predicted(structures: pd.DataFrame) -> dict[str, PredictedOutcome]:
+    """How far predicted Dice agrees, by structure, with a row for each structure of each scan."""
+    predicted = {}
+    for name, rows in structures.dropna(subset="Dice").groupby("structure", sort=False):
+        predicted[str(name)] = PredictedOutcome(
+            n=len(rows),
+            dice=rows.Dice.mean(),
+            predicted_dice=rows.predicted.mean(),
+            error=(rows.predicted - rows.Dice).abs().mean(),
+            coverage=coverage(rows.low, rows.high, rows.Dice),
+            width=(rows.high - rows.low).mean(),
         )
-    return outcome
+    return predicted
 
 
-def unseen_bad(n: int, n_not_flagged: int, n_chosen: int, n_bad: int) -> tuple[float, float]:
+def unseen_bad(n: int, n_not_flagged: int, n_chosen: int, n_bad: int, *, n_known_bad: int = 0) -> tuple[float, float]:
     """Share of n scans that is bad and not flagged, and its upper bound; NaN where none was chosen by chance.
 
     Of those not flagged ``n_chosen`` were chosen by chance and judged; ``n_bad`` of these are bad. The bound is exact:
     the most bad scans among those not flagged of which a draw without replacement has no more than ``n_bad`` with
-    a probability above 5 %.
+    a probability above 5 %. Of all that are not flagged, chosen or not, ``n_known_bad`` are known to
+    be bad: share and bound are no less than theirs, whatever the draw says.
     """
     from scipy.stats import hypergeom
 
     if not n_chosen:
         return math.nan, math.nan
+    estimate = n_not_flagged * n_bad / n_chosen
     possible = np.arange(n_bad, n_not_flagged - n_chosen + n_bad + 1)
-    most = possible[hypergeom.cdf(n_bad, n_not_flagged, possible, n_chosen) > 1 - _LEVEL].max()
-    return n_not_flagged / n * n_bad / n_chosen, float(most / n)
+    is_possible = hypergeom.cdf(n_bad, n_not_flagged, possible, n_chosen) > 1 - _LEVEL
+    most = int(possible[is_possible].max())
+    return max(estimate, n_known_bad) / n, max(most, n_known_bad) / n
 
 
-def _joint_counts(folder: PredictionFolder, case: str, file: Path) -> np.ndarray:
+def _joint_counts(folder: PredictionFolder, delivered: Path, corrected: Path) -> np.ndarray:
     """Voxels by corrected label (rows) and delivered label (columns), without those to ignore."""
-    path, ignored = folder.folder / f"{case}{folder.file_ending}", folder.labels.ignore_label
-    if file.resolve() == path.resolve():
-        raise UserError(f"{file}: the delivered segmentation itself; give the folder of the corrected ones.")
-    delivered, place = folder.read_labels(path)
-    like = f"delivered {path}", Geometry.of(place), delivered.shape
-    true = folder.read_labels(file, is_truth=True, like=like)[0]
-    n = int(max(true.max(), delivered.max(), *folder.labels.all_values)) + 1
-    joint = np.bincount(true.ravel().astype(np.int64) * n + delivered.ravel(), minlength=n * n).reshape(n, n)
+    delivered_labels, properties = folder.read_labels(delivered)
+    like = f"delivered {delivered}", Geometry.of(properties), delivered_labels.shape
+    true_labels = folder.read_labels(corrected, is_truth=True, like=like)[0]
+    n = 1 + int(max(true_labels.max(), delivered_labels.max(), *folder.labels.all_values))
+    pairs = true_labels.ravel().astype(np.int64) * n + delivered_labels.ravel()
+    joint = np.bincount(pairs, minlength=n * n).reshape(n, n)
+    ignored = folder.labels.ignore_label
     if ignored is not None and ignored < n:
         joint[ignored] = 0
     return joint
@@ -232,12 +377,15 @@ def _joint_counts(folder: PredictionFolder, case: str, file: Path) -> np.ndarray
 
 def _dice(joint: np.ndarray, labels: Labels) -> dict[str, float]:
     """Of each structure, by name."""
-    values = {}
+    dice = {}
     for channel in labels.foreground:
-        of = np.atleast_1d(labels.values[channel])
-        tp = joint[np.ix_(of, of)].sum()
-        values[labels.names[channel]] = float(Overlap(tp, joint[:, of].sum() - tp, joint[of].sum() - tp, 0).dice)
-    return values
+        values = np.atleast_1d(labels.values[channel])
+        true_positives = joint[np.ix_(values, values)].sum()
+        false_positives = joint[:, values].sum() - true_positives
+        false_negatives = joint[values].sum() - true_positives
+        overlap = Overlap(true_positives, false_positives, false_negatives, 0)
+        dice[labels.names[channel]] = float(overlap.dice)
+    return dice
 
 
 def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
@@ -245,9 +393,9 @@ def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
 
     Editors number the segments from 1 when they export them: where a structure is absent, those behind it move up.
     """
-    overlap = 2 * joint / np.maximum(joint.sum(1)[:, None] + joint.sum(0), 1)
-    foreground, warnings = overlap[1:, 1:], []
-    for label, row in enumerate(foreground, 1):
+    dice = 2 * joint / np.maximum(joint.sum(1)[:, None] + joint.sum(0), 1)
+    warnings = []
+    for label, row in enumerate(dice[1:, 1:], 1):
         other = int(row.argmax()) + 1
         if row[label - 1] < _NIL and row[other - 1] > _LARGE:
             warnings.append(
@@ -259,32 +407,52 @@ def _renumbered(joint: np.ndarray, path: Path) -> list[str]:
 
 def outcome_lines(outcome: Outcome) -> list[str]:
     """For a terminal: what to check, the tables but that of single scans, and what they say together."""
-    tables = [f"{caption}:\n{text_of(table)}\n" for caption, table in _tables(outcome)[:-1] if len(table)]
-    return [*(f"warning: {warning}" for warning in outcome.warnings), *tables, *_sentences(outcome)]
+    lines = [f"warning: {warning}" for warning in outcome.warnings]
+    tables_of_groups = _tables(outcome)[:-1]
+    for caption, table in tables_of_groups:
+        if len(table):
+            lines.append(f"{caption}:\n{text_of(table)}\n")
+    return lines + _sentences(outcome)
 
 
 def outcome_page(outcome: Outcome) -> str:
     """The page: what a terminal shows, and every structure of every corrected scan."""
-    texts = {"notes": outcome.warnings, "sentences": _sentences(outcome), "made": outcome.created.partition("T")[0]}
-    return render_page("outcome.html", tables=_tables(outcome), **texts)
+    return render_page(
+        "outcome.html",
+        tables=_tables(outcome),
+        notes=outcome.warnings,
+        sentences=_sentences(outcome),
+        made=outcome.created.partition("T")[0],
+    )
 
 
 def _tables(outcome: Outcome) -> list[tuple[str, pd.DataFrame]]:
     """Captions and texts."""
     names = {"n": "scans", "looked_at": "looked at", "changed": "changed", "bad": "bad", "judged": "of"}
     groups = pd.DataFrame(outcome.groups).T[[*names]].rename(columns=names).reset_index(names="group")
-    predicted = [
-        {"structure": name, "scans": its.n, "Dice": its.dice, "predicted": its.predicted_dice, "off by": its.error}
-        | {"in its interval": f"{its.coverage.share:.2f} of {its.coverage.n}" if its.coverage.n else "-"}
-        | {"95 % interval of that": _range(its.coverage.low, its.coverage.high), "width": its.width}
-        for name, its in outcome.predicted.items()
-    ]
+
+    predicted = []
+    for name, structure in outcome.predicted.items():
+        inside = structure.coverage
+        predicted.append(
+            {
+                "structure": name,
+                "scans": structure.n,
+                "Dice": structure.dice,
+                "predicted": structure.predicted_dice,
+                "off by": structure.error,
+                "in its interval": f"{inside.share:.2f} of {inside.n}" if inside.n else "-",
+                "95 % interval of that": _range(inside.low, inside.high),
+                "width": structure.width,
+            }
+        )
+
     scans = outcome.structures
-    scans["interval"] = [_range(*ends) for ends in zip(scans.pop("low"), scans.pop("high"))]
-    caption = "Dice of nnU-Net's labels against the corrected ones, and as predicted"
+    ends = zip(scans.pop("low"), scans.pop("high"))
+    scans["interval"] = [_range(low, high) for low, high in ends]
     return [
         ("Scans that were looked at", groups.astype(str)),
-        (caption, frames(predicted)[1]),
+        ("Dice of nnU-Net's labels against the corrected ones, and as predicted", frames(predicted)[1]),
         ("Corrected scans", frames(scans.to_dict("records"), 2)[1]),
     ]
 
@@ -294,24 +462,46 @@ def _range(low: float, high: float) -> str:
 
 
 def _sentences(outcome: Outcome) -> list[str]:
-    flagged, chance, other = (outcome.groups[name] for name in GROUPS)
-    n, looked_at, changed = (chance[key] + other[key] for key in ("n", "looked_at", "changed"))
-    judged, upper = chance["judged"], 100 * outcome.unseen_upper
+    flagged = outcome.groups[FLAGGED]
+    chosen = outcome.groups[RANDOM]
+    not_flagged = {key: chosen[key] + outcome.groups[OTHER][key] for key in chosen}
     lines = [
         f"{flagged['changed']} of {flagged['looked_at']} flagged scans that were looked at were corrected or "
-        f"rejected, and {changed} of {looked_at} others."
+        f"rejected, and {not_flagged['changed']} of {not_flagged['looked_at']} others."
     ]
-    if judged:
-        lines.append(
-            f"{n} of {flagged['n'] + n} scans are not flagged. Of these {judged} were chosen by chance and judged, and "
-            f"{chance['bad']} of them are bad. So {100 * outcome.unseen:.1f} % of all scans are bad and not flagged, "
-            f"and with 95 % confidence at most {upper:.1f} %."
-        )
-        if judged < chance["n"]:
-            lines.append(f"{chance['n'] - judged} of those chosen are not judged; the others are taken for a sample.")
+    if chosen["judged"]:
+        lines.append(_sentence_of_draw(outcome, chosen, not_flagged, flagged["n"] + not_flagged["n"]))
+        if chosen["judged"] < chosen["n"]:
+            lines.append(
+                f"{chosen['n'] - chosen['judged']} of those chosen are not judged; the others are taken for a sample."
+            )
     else:
-        how = "judge those that were chosen by chance" if chance["n"] else "choose some by chance (predict -also)"
+        how = "judge those that were chosen by chance" if chosen["n"] else "choose some by chance (predict -also)"
         lines.append(f"How many bad scans are left unseen is not known: {how}.")
+        if not_flagged["bad"]:
+            n_scans = flagged["n"] + not_flagged["n"]
+            share = 100 * not_flagged["bad"] / n_scans
+            lines.append(
+                f"At least {share:.1f} % of all scans are bad and not flagged: {not_flagged['bad']} of "
+                f"{n_scans}, which were looked at."
+            )
     if outcome.predicted:
         lines.append("Flagged scans are the hard ones: their intervals may contain the true Dice less often.")
     return lines
+
+
+def _sentence_of_draw(outcome: Outcome, chosen: Mapping[str, int], not_flagged: Mapping[str, int], n_scans: int) -> str:
+    """What the scans that were chosen by chance, and other known ones, say of bad scans without a flag."""
+    text = (
+        f"{not_flagged['n']} of {n_scans} scans are not flagged. Of these {chosen['judged']} were chosen by chance "
+        f"and judged, and {chosen['bad']} of them are bad. "
+    )
+    by_draw = not_flagged["n"] * chosen["bad"] / chosen["judged"]
+    least = ""
+    if not_flagged["bad"] > by_draw:
+        least = "at least "
+        text += f"With those that were looked at for other reasons {not_flagged['bad']} are known to be bad. "
+    return text + (
+        f"So {least}{100 * outcome.unseen:.1f} % of all scans are bad and not flagged, "
+        f"and with 95 % confidence at most {100 * outcome.unseen_upper:.1f} %."
+    )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 
 import jsonschema
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases.record import RECORDS, file_key, record_path
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.worklist.outcome import read_outcome
+from nnunet_nacl.worklist.outcome import outcome_lines, read_outcome
 from tests.reports.html_check import Page
 from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, describe, write_image, write_json
+from tests.worklist.records import record
 from tools.document_schemas import schema_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -43,7 +46,9 @@ def made(tmp_path):
         scans = {case: {"flagged": case in "ab", "structures": promised} for case in (*"abcde", "-f")}
         write_json(output / "prediction.json", {"flags": flags, "random_check": [*"cde"], "scans": scans})
         for case in scans:
-            write_image(delivered(), output / f"{case}.nii.gz", SPACING_MM)
+            segmentation = output / f"{case}.nii.gz"
+            write_image(delivered(), segmentation, SPACING_MM)
+            record(case, files={segmentation.name: file_key(segmentation)}).save(record_path(output / RECORDS, case))
         for case, array in corrected.items():
             write_image(array, back / f"{case}.nii.gz", spacing)
         return output, back
@@ -135,3 +140,70 @@ def test_the_command_reads_marks_and_writes_a_page_and_json(made, tmp_path, caps
     assert document["unseen"] == pytest.approx(4 / 6 / 3) and document["unseen_upper"] == 2 / 6
     page = Page((output / "outcome.html").read_text(encoding="utf-8"))
     assert not page.faults and "22.2 %" in page.text
+
+
+def marks_of(folder, **marks: str):
+    """A file with a mark of each scan."""
+    path = folder / "marks.csv"
+    path.write_text("case,mark\n" + "".join(f"{case},{mark}\n" for case, mark in marks.items()))
+    return path
+
+
+def test_bad_scans_that_are_known_are_the_least_that_is_said(made, tmp_path):
+    output, back = made({"f": delivered(), "c": delivered(), "d": delivered()})
+    document = read_dict(output / "prediction.json")
+    document["scans"]["f"] = document["scans"].pop("-f")
+    write_json(output / "prediction.json", document | {"random_check": ["c"]})
+    (output / "-f.nii.gz").rename(output / "f.nii.gz")
+    write_image(delivered(), back / "c.nii.gz", SPACING_MM)
+    write_image(half(), back / "f.nii.gz", SPACING_MM)  # Dice 2/3, below 0.8
+    outcome = read_outcome(output, [marks_of(tmp_path, e="reject", a="reject")], back)
+    # c alone was drawn, and is good; e and f are bad and were not drawn, a is flagged
+    assert outcome.groups["other"] == {"n": 3, "looked_at": 3, "changed": 2, "judged": 3, "bad": 2}
+    assert outcome.unseen == pytest.approx(2 / 6) and outcome.unseen_upper == pytest.approx(3 / 6)
+    text = " ".join(outcome_lines(outcome))
+    assert "2 are known to be bad. So at least 33.3 % of all scans are bad and not flagged" in text
+
+
+def test_known_bad_scans_bound_a_draw_that_took_all_others(made, tmp_path):
+    output, _ = made({}, flags=None)
+    write_json(output / "prediction.json", read_dict(output / "prediction.json") | {"random_check": ["c", "d"]})
+    marks = {"c": "ok", "d": "ok", "e": "reject", "'-f": "reject"}
+    outcome = read_outcome(output, [marks_of(tmp_path, **marks)], None)
+    assert outcome.unseen == outcome.unseen_upper == pytest.approx(2 / 6)  # the draw alone says 0 of 4
+    undrawn = {"e": "reject", "'-f": "reject"}
+    outcome = read_outcome(output, [marks_of(tmp_path, **undrawn)], None)
+    assert math.isnan(outcome.unseen) and math.isnan(outcome.unseen_upper)
+    assert "At least 33.3 % of all scans are bad and not flagged: 2 of 6" in " ".join(outcome_lines(outcome))
+
+
+def test_a_segmentation_that_is_not_what_was_delivered_is_named_and_not_counted(made, tmp_path):
+    output, back = made({"a": half(), "b": delivered(), "c": delivered()})
+    write_image(half(), output / "a.nii.gz", SPACING_MM)  # corrected where it lay, and copied
+    outcome = read_outcome(output, [marks_of(tmp_path, a="correct")], back)
+    [warning] = outcome.warnings
+    assert "a.nii.gz is not what was delivered" in warning and "labels of a are not counted" in warning
+    assert [(case.case, case.n_changed, len(case.structures)) for case in outcome.cases] == [
+        ("a", None, 0),  # its mark
+        ("b", 0, 2),  # copies that are the same are approved
+        ("c", 0, 2),
+    ]
+    (output / "b.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"b\.nii\.gz: No such file"):
+        read_outcome(output, [], back)
+
+
+def test_corrected_labels_that_are_a_link_to_the_delivered_are_refused(made):
+    output, back = made({"b": delivered()})
+    os.link(output / "a.nii.gz", back / "a.nii.gz")
+    with pytest.raises(UserError, match="a.nii.gz: the delivered segmentation itself"):
+        read_outcome(output, [], back)
+
+
+def test_without_a_record_labels_count_with_a_warning(made):
+    output, back = made({"a": half(), "b": delivered()})
+    record_path(output / RECORDS, "a").unlink()
+    outcome = read_outcome(output, [], back)
+    assert [case.n_changed for case in outcome.cases] == [100, 0]
+    [warning] = outcome.warnings
+    assert "no record says how a was delivered" in warning
