@@ -22,7 +22,7 @@ from nnunet_nacl.json_types import LARGEST_COEFFICIENT, Array, Coefficient, Shar
 from nnunet_nacl.metrics.groups import ByCase, by_others, parts_of, patients_of
 
 FEWEST = 3
-"""Patients with a yes, and with a no, without which nothing is learned."""
+"""Patients who have a structure in a scan, and patients who lack it in one, to learn it from."""
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _LEAST_DICE = 1e-3
 _IN_PIECES = 0.5  # share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
@@ -151,25 +151,39 @@ def presence_features(rows: pd.DataFrame, voxel: float) -> np.ndarray:
 
 
 def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
-    """Learn from a table of held-out cases of structures that some of them lack; checked on left-out patients."""
-    found = LearnedPresence(float(table.voxel_volume.median()), {}, [])
+    """Learn from a table of held-out cases of structures that some of them lack; checked on left-out patients.
+
+    A structure is learned from at least ``FEWEST`` patients with a scan that has it, and as many
+    with a scan that lacks it: the scans of fewer do not tell presence from who the patient is.
+    """
+    learned = LearnedPresence(voxel=float(table.voxel_volume.median()), present={}, listed=[])
     for name, rows in table.groupby("key", sort=False):
-        key, yes = str(name), (rows.true_volume > 0).to_numpy()
-        if not yes.all() or (rows.true_pieces > 1).mean() > _IN_PIECES:
-            found.listed.append(key)
-        if yes.all():
+        key = str(name)
+        is_present = (rows.true_volume > 0).to_numpy()
+        is_fragmented = (rows.true_pieces > 1).mean() > _IN_PIECES
+        if not is_present.all() or is_fragmented:
+            learned.listed.append(key)
+        if is_present.all():
             continue
-        if min(n_yes := int(yes.sum()), n_no := int((~yes).sum())) < FEWEST:
-            found.why_not[key] = f"{n_yes} yes and {n_no} no, it takes {FEWEST} of both"
+
+        owners = patients_of(rows.case, patients)
+        n_with = len({owner for owner, present in zip(owners, is_present) if present})
+        n_without = len({owner for owner, present in zip(owners, is_present) if not present})
+        if min(n_with, n_without) < FEWEST:
+            learned.why_not[key] = f"patients with it: {n_with}, without it: {n_without}; it takes {FEWEST} of each"
             continue
-        features, who = presence_features(rows, found.voxel), patients_of(rows.case, patients)
-        probability, constant = (predict_left_out(x, yes, who) for x in (features, np.zeros((len(yes), 1))))
-        found.checks[key] = check = ProbabilityCheck.of(probability, constant, yes)
+
+        features = presence_features(rows, learned.voxel)
+        no_features = np.zeros((len(rows), 1))
+        probability = predict_left_out(features, is_present, owners)
+        share_of_others = predict_left_out(no_features, is_present, owners)
+        check = ProbabilityCheck.of(probability, share_of_others, is_present)
+        learned.checks[key] = check
         if check.brier < check.brier_of_constant:
-            found.present[key] = LearnedProbability.fit(features, yes, who)
+            learned.present[key] = LearnedProbability.fit(features, is_present, owners)
         else:
-            found.why_not[key] = "no better than the share of the other patients"
-    return found
+            learned.why_not[key] = "no better than the share of the other patients"
+    return learned
 
 
 def present_by_others(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.Series:

@@ -106,8 +106,20 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(table):
     assert found.present["2"].n_patients == 40
     assert learn_presence(table, {f"case_{i}": i // 2 for i in range(CASES)}).present["2"].n_patients == 20
     assert learn_presence(table[table.case.isin(["case_0", "case_1"])], {}).why_not == {
-        "2": "1 yes and 1 no, it takes 3 of both"
+        "2": "patients with it: 1, without it: 1; it takes 3 of each"
     }
+
+
+def test_presence_takes_three_patients_with_and_three_without(table):
+    sick = {f"case_{i}": i for i in range(CASES) if i % 3}
+    of_one = sick | {f"case_{i}": "healthy" for i in range(0, CASES, 3)}  # all 14 without it are of one patient
+    found = learn_presence(table, of_one)
+    assert found.why_not == {"2": "patients with it: 26, without it: 1; it takes 3 of each"}
+    assert not found.present and not found.checks and found.listed == ["2", "3"]
+    of_three = sick | {f"case_{i}": f"healthy {i // 3 % 3}" for i in range(0, CASES, 3)}
+    assert "2" in learn_presence(table, of_three).checks
+    both = {f"case_{i}": i // 3 % 3 for i in range(CASES)}  # of three patients each has scans of either kind
+    assert "2" in learn_presence(table, both).checks
 
 
 def test_presence_of_a_case_follows_from_the_other_parts(table):
