@@ -11,6 +11,7 @@ so the extension is given copies.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -18,9 +19,10 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_ours, from_csv_cell, replacing, write_atomically
+from nnunet_nacl.files import check_ours, from_csv_cell, regular_only, replacing, write_atomically
 from nnunet_nacl.nnunet.places import list_folder
 from nnunet_nacl.worklist.list_files import PAGES
 
@@ -81,14 +83,16 @@ def write_mapping(folder: Path, output: Path, images: Mapping[str, Path], ending
 
 def cases_of_images(folder: Path, cases: Collection[str], ending: str) -> dict[str, str]:
     """Case of each image by the image's name: as mapping.csv in the folder has it, else CASE_0000."""
-    path, named = folder / MAPPING, {f"{case}_0000{ending}": case for case in cases}
-    header, *rows = (path.is_file() and _rows(path)) or [[]]
-    try:
-        for row in (dict(zip(header, row)) for row in rows):
-            named[_name(row["img_path"])] = _name(row["mask_path"]).removesuffix(ending)
-    except KeyError as error:
-        raise UserError(f"{path}: a row has no {error.args[0]}; restore its columns, or remove the file.") from None
-    return named
+    case_of_image = {f"{case}_0000{ending}": case for case in cases}
+    path = folder / MAPPING
+    if not path.is_file():
+        return case_of_image
+    for row in _by_column(_read_csv(path), ("img_path", "mask_path"), path):
+        for column in ("img_path", "mask_path"):
+            if column not in row:
+                raise UserError(f"{path}: a row has no {column}; restore its columns, or remove the file.")
+        case_of_image[_name(row["img_path"])] = _name(row["mask_path"]).removesuffix(ending)
+    return case_of_image
 
 
 def read_marks(
@@ -101,23 +105,46 @@ def read_marks(
     """
     marks: dict[str, str] = {}
     for path in files:
-        header, *rows = table = _rows(path) or [["case", "mark"]]
-        if {"case", "mark"} <= set(header):  # texts as they were before to_csv_text
-            entries = [dict(zip(header, map(from_csv_cell, row))) for row in rows]
-        else:
-            pairs = ((row[0], "".join(row[1:2])) for row in table)
-            entries = [{"case": images.get(_name(image), image), "mark": rating} for image, rating in pairs]
-        for entry in entries:
-            case, mark = entry.get("case", ""), _MARKS.get(entry.get("mark", ""))
-            if run and entry.get("run", run) not in ("", run):
-                raise UserError(f"{path}: marks of run {entry['run']}, the folder is of run {run}; give its marks.")
-            if case not in cases:
-                raise UserError(f"{path}: {case} is no scan of the list; give the marks of this list.")
-            if mark is None:
-                marks_there_are = "ok, correct and reject, or the ratings of SegmentationReview"
-                raise UserError(f"{path}: {case} has the mark {entry['mark']!r}; there are {marks_there_are}.")
-            marks[case] = mark
+        for entry in _read_entries(path, images):
+            marks[entry.case] = _check_mark(entry, path, cases, run)
     return {case: mark for case, mark in marks.items() if mark}
+
+
+class _Entry(NamedTuple):
+    """A row of a file of marks; ``run`` is empty where the file does not say it."""
+
+    run: str
+    case: str
+    mark: str
+
+
+def _read_entries(path: Path, images: Mapping[str, str]) -> list[_Entry]:
+    """The rows of a file of marks, or of ratings of the extension, which has no header."""
+    lines = _read_csv(path)
+    entries = []
+    if lines and {"case", "mark"} <= set(lines[0].cells):
+        for row in _by_column(lines, _Entry._fields, path):
+            texts = [from_csv_cell(row.get(column, "")) for column in _Entry._fields]  # as before to_csv_text
+            entries.append(_Entry(*texts))
+        return entries
+
+    for line in lines:
+        image, *others = line.cells
+        rating = others[0] if others else ""
+        entries.append(_Entry("", images.get(_name(image), image), rating))
+    return entries
+
+
+def _check_mark(entry: _Entry, path: Path, cases: Collection[str], run: str | None) -> str:
+    """The mark that an entry gives to its case; UserError where it is not of this list, or no mark."""
+    if run and entry.run not in ("", run):
+        raise UserError(f"{path}: marks of run {entry.run}, the folder is of run {run}; give its marks.")
+    if entry.case not in cases:
+        raise UserError(f"{path}: {entry.case} is no scan of the list; give the marks of this list.")
+    if entry.mark not in _MARKS:
+        known = "ok, correct and reject, or the ratings of SegmentationReview"
+        raise UserError(f"{path}: {entry.case} has the mark {entry.mark!r}; there are {known}.")
+    return _MARKS[entry.mark]
 
 
 def corrected_files(folder: Path, cases: Collection[str], images: Mapping[str, str], ending: str) -> dict[str, Path]:
@@ -139,13 +166,70 @@ def _name(path: str) -> str:
     return re.split(r"[\\/]", path)[-1]
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """Of a CSV file, those that hold something."""
+class _Line(NamedTuple):
+    """A row of a CSV file, and the number of the line where it begins, from 1."""
+
+    number: int
+    cells: list[str]
+
+
+def _read_csv(path: Path) -> list[_Line]:
+    """The rows of a CSV file that hold something, as our pages, the extension or a spreadsheet saved it.
+
+    Spreadsheets save tables with the separator of their country, some with a first line ``sep=;``
+    that says it, and some as UTF-16 with tabs. UserError, with the line, where it is no CSV file.
+    """
+    file = io.StringIO(_read_text(path), newline="")
+    delimiter = ","
+    number = 1
+    first = file.readline()
+    stated = re.fullmatch(r'"?sep=(.)"?\s*', first)
+    of_our_table = re.match("(?:img_path|mask_path|run|rank|case|mark)([;\t])", first.replace('"', ""))
+    if stated:
+        delimiter = stated[1]
+        number = 2
+    else:
+        file.seek(0)
+        if of_our_table:
+            delimiter = of_our_table[1]
+
+    lines = []
+    number_of_first = number
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            # a spreadsheet may have saved our table with its country's separator
-            other = re.match("(?:img_path|mask_path|run|rank|case|mark)([;\t])", file.readline().replace('"', ""))
-            file.seek(0)
-            return [row for row in csv.reader(file, delimiter=other[1] if other else ",") if row]
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); give the file as it was exported.") from None
+        for cells in reader:
+            if cells:
+                lines.append(_Line(number, cells))
+            number = number_of_first + reader.line_num
+    except csv.Error as error:
+        why = f"{error}; is a quote not closed?"
+        raise UserError(f"{path}: line {number} cannot be read as CSV ({why}); correct it.") from None
+    return lines
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 that says so by its first bytes; UserError for others."""
+    fix = "save it as CSV in UTF-8, or give the file as it was exported"
+    try:
+        with open(path, "rb", opener=regular_only) as file:
+            content = file.read()
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the file as it was exported.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read as text ({error.reason}); {fix}.") from None
+    if "\0" in text:  # UTF-16 that does not say so, or no text at all
+        raise UserError(f"{path}: cannot be read as text (it holds zero bytes); {fix}.")
+    return text
+
+
+def _by_column(lines: Sequence[_Line], columns: Iterable[str], path: Path) -> list[dict[str, str]]:
+    """Rows below a header by column; UserError where one of ``columns`` stands twice in it."""
+    if not lines:
+        return []
+    header = lines[0]
+    for column in columns:
+        if header.cells.count(column) > 1:
+            raise UserError(f"{path}: line {header.number}: the column {column} stands twice; remove or rename one.")
+    return [dict(zip(header.cells, line.cells)) for line in lines[1:]]

@@ -106,15 +106,39 @@ def test_what_a_spreadsheet_saved_is_read_and_other_columns_are_refused(folders,
         ("run,case,mark\n8,plain,ok\n", "run 8, the folder is of run 7"),
         ("case,mark\nother,ok\n", "other is no scan of the list"),
         ("plain_0000.nii.gz,6,\n", "plain has the mark '6'"),
-        ("\0", ""),
+        ("case,mark\n".encode("utf-16-le"), "it holds zero bytes"),
+        (b"\xff\xfec", "cannot be read as text"),
+        ('case,mark,note\nplain,ok,\n\nplain,ok,"a\nplain,reject,b\n', "line 4 cannot be read as CSV"),
+        ('sep=;\ncase;mark;note\nplain;ok;"a\n"plain";"ok";""\n', "line 3 cannot be read as CSV"),
+        ("\ncase,mark,mark\nplain,ok,reject\n", "line 2: the column mark stands twice"),
     ],
 )
 def test_other_files_are_errors_that_name_them(tmp_path, text, message):
     path = tmp_path / "marks.csv"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match="marks.csv") as error:
         read_marks([path], CASES, cases_of_images(tmp_path, CASES, ".nii.gz"), "7")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"sep=;\r\nrun;case;mark\r\n7;plain;ok\r\n",
+        "run\tcase\tmark\r\n7\tplain\tok\r\n".encode("utf-16"),
+        "\ufeffcase,note,note,mark\nplain,a,b,ok\n".encode(),  # nobody reads notes
+    ],
+)
+def test_what_spreadsheets_save_is_read(tmp_path, content):
+    path = tmp_path / "marks.csv"
+    path.write_bytes(content)
+    assert read_marks([path], CASES, {}, "7") == {"plain": "ok"}
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "marks.csv")
+    with pytest.raises(UserError, match=r"marks\.csv: cannot be read \(a pipe or device, not a file\)"):
+        read_marks([tmp_path / "marks.csv"], CASES, {}, None)
 
 
 def test_the_last_edited_mask_of_an_image_counts(folders, tmp_path):
