@@ -51,12 +51,19 @@ class LabelSpace:
         if isinstance(self.ignore_label, bool) or int(self.ignore_label) != self.ignore_label:
             raise ValueError(f"ignore_label must be an integer or None, got {self.ignore_label!r}.")
 
-    def read(self, logits: Tensor, target: Tensor, check_labels: bool = True) -> Target:
+    def read(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        check_labels: bool = True,
+        *,
+        names: tuple[str, str] = ("logits", "target"),
+    ) -> Target:
         """Check ``target`` against ``logits`` and split it into labels and mask, see :mod:`nnunet_nacl.losses.batch`.
 
         ``check_labels`` reads the target back from the device, so training loops check their first batch only; it is
         left out while torch.compile traces. ValueError where shapes do not fit, logits are no floats, or a label is no
-        class.
+        class: there the two have the ``names`` that the caller's arguments have.
         """
         if not (3 <= logits.ndim <= 5) or not logits.is_floating_point():
             raise ValueError(
@@ -64,9 +71,9 @@ class LabelSpace:
                 f"spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
             )
         split = self._split_regions if self.regions else self._split_classes
-        return split(logits, signed(target), check_labels and not torch.compiler.is_compiling())
+        return split(logits, signed(target), check_labels and not torch.compiler.is_compiling(), names)
 
-    def _split_classes(self, logits: Tensor, target: Tensor, check_labels: bool) -> Target:
+    def _split_classes(self, logits: Tensor, target: Tensor, check_labels: bool, names: tuple[str, str]) -> Target:
         batch, num_classes, *spatial = logits.shape
         if num_classes < 2:
             raise ValueError(
@@ -81,13 +88,13 @@ class LabelSpace:
             )
         labels = _widen(labels, num_classes, self.ignore_label or 0)
         if check_labels:
-            _check_labels(labels, num_classes, self.ignore_label)
+            _check_labels(labels, num_classes, self.ignore_label, names)
         if self.ignore_label is None:
             return Target(labels, None)
         valid = labels != self.ignore_label
         return Target(torch.where(valid, labels, 0), valid)
 
-    def _split_regions(self, logits: Tensor, target: Tensor, check_labels: bool) -> Target:
+    def _split_regions(self, logits: Tensor, target: Tensor, check_labels: bool, names: tuple[str, str]) -> Target:
         batch, num_regions, *spatial = logits.shape
         with_mask = (batch, num_regions + 1, *spatial)
         if tuple(target.shape) not in (tuple(logits.shape), with_mask):
@@ -99,7 +106,9 @@ class LabelSpace:
             outside = (target != 0) & (target != 1)
             if outside.any():
                 value = target[outside][0].item()
-                raise ValueError(f"region targets must be 0 or 1, got {value:g}: convert label maps to regions first.")
+                raise ValueError(
+                    f"{names[1]} of regions must be 0 or 1, got {value:g}: convert label maps to regions first."
+                )
         if target.shape[1] == num_regions:
             return Target(target, None)
         return Target(target[:, :-1], target[:, -1] == 0)
@@ -119,7 +128,7 @@ def _widen(labels: Tensor, *numbers: int) -> Tensor:
     return labels if limits is None or limits.min <= min(numbers) <= max(numbers) <= limits.max else labels.long()
 
 
-def _check_labels(labels: Tensor, num_classes: int, ignore_label: int | None) -> None:
+def _check_labels(labels: Tensor, num_classes: int, ignore_label: int | None, names: tuple[str, str]) -> None:
     if labels.numel() == 0:
         return
     outside = (labels < 0) | (labels >= num_classes)
@@ -128,9 +137,9 @@ def _check_labels(labels: Tensor, num_classes: int, ignore_label: int | None) ->
     if ignore_label is not None:
         outside &= labels != ignore_label
     if outside.any():
-        found = torch.unique(labels[outside])[:5].tolist()
+        found = ", ".join(f"{value:g}" for value in torch.unique(labels[outside])[:5].tolist())
         ignored = "no ignore label is set" if ignore_label is None else f"the ignore label is {ignore_label}"
         raise ValueError(
-            f"target holds label(s) {', '.join(f'{value:g}' for value in found)}, but the logits have classes 0 to "
-            f"{num_classes - 1} and {ignored}. Correct the labels or pass ignore_label."
+            f"{names[1]} holds label(s) {found}, but the {names[0]} have classes 0 to {num_classes - 1} and {ignored}. "
+            "Correct the labels; voxels without a known label take an ignore_label."
         )

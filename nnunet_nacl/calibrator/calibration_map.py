@@ -141,8 +141,9 @@ class CalibrationMap:
             regions: Whether these are sigmoid regions.
 
         Raises:
-            ValueError: These are no probabilities (logits, perhaps), shapes, names or the form do not fit, a case is
-                certain background throughout, or there are fewer than five cases or two patients.
+            ValueError: These are no probabilities (logits, perhaps), a label is no class (NaN, perhaps) or masked,
+                shapes, names or the form do not fit, a case is certain background throughout, or there are fewer
+                than five cases or two patients.
 
         Examples:
             >>> import numpy as np
@@ -164,7 +165,8 @@ class CalibrationMap:
             counts = ", ".join(map(str, sorted(channels)))
             wrong = f"got {counts} channels" + ("" if names is None else f" and {len(names)} names")
             raise ValueError(f"all cases need the same channels, and names one for each structure; {wrong}.")
-        samples = [sample_arrays(p, np.asarray(y), regions) for p, y in zip(arrays, labels)]
+        label_arrays = [_without_mask(array, "labels") for array in labels]
+        samples = [sample_arrays(probs, truth, regions) for probs, truth in zip(arrays, label_arrays)]
         keys = [str(i + (not regions)) for i in range(samples[0].num_structures)]
         structures = dict(zip(keys, names or [f"structure {key}" for key in keys]))
         voxels = {f"case {i}": sample.voxels() for i, sample in enumerate(samples)}
@@ -310,14 +312,22 @@ class CalibrationMap:
 
 def _checked(probabilities: np.ndarray | Tensor, regions: bool) -> np.ndarray:
     """An array of probabilities; ValueError for what is none, such as logits."""
-    given: Any = probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities
-    array = np.asarray(given)
+    array = _without_mask(probabilities, "probabilities")
     if array.ndim < 2 or array.dtype.kind != "f":
         raise ValueError(f"probabilities must be floating point, (K, *spatial), got {array.dtype} {array.shape}.")
+    if not array.size:
+        raise ValueError(f"probabilities must have voxels, got an empty array of shape {array.shape}.")
     try:
         check_chunk(torch.from_numpy(np.ascontiguousarray(array)).flatten(1), regions)
     except ValueError as error:
-        low, high = float(array.min(initial=0)), float(array.max(initial=0))
+        low, high = float(array.min()), float(array.max())
         looks = "these look like logits: apply softmax (regions: sigmoid) first. " if low < 0 or high > 1.001 else ""
         raise ValueError(f"{looks}{error}") from None
     return array
+
+
+def _without_mask(array: np.ndarray | Tensor, what: str) -> np.ndarray:
+    """An array or tensor as a plain array; ValueError where voxels are masked, which no map knows of."""
+    if np.ma.is_masked(array):
+        raise ValueError(f"{what}: a masked array has masked voxels, which would count; fill them, or leave it out.")
+    return np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)

@@ -168,10 +168,19 @@ def sample_arrays(probs: np.ndarray, labels: np.ndarray, regions: bool) -> Sampl
     """
     expected = probs.shape if regions else probs.shape[1:]
     highest = 1 if regions else len(probs) - 1
-    if labels.shape != expected or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"labels must be numbers, got an array of {labels.dtype}.")
+    if labels.dtype.kind == "f" and (labels != np.rint(labels)).any():  # NaN is not equal to itself
+        not_whole = labels[labels != np.rint(labels)][0]
+        raise ValueError(
+            f"labels must be whole numbers from 0 to {highest}, got {not_whole:g}; a fit needs the label of every "
+            "voxel: leave out cases without it."
+        )
+    lowest_label, highest_label = labels.min(initial=0), labels.max(initial=0)
+    if labels.shape != expected or lowest_label < 0 or highest_label > highest:
         raise ValueError(
             f"labels must have the shape {expected} and values from 0 to {highest}, got {labels.shape} with "
-            f"{labels.min(initial=0)} to {labels.max(initial=0)}."
+            f"{lowest_label} to {highest_label}."
         )
     if regions:
         target = pack(labels.astype(bool), len(labels))

@@ -144,18 +144,21 @@ def read_probs(probs: AnyArray, regions: bool) -> Tensor:
 
 
 def read_labels(
-    labels: AnyArray, probs: Tensor, space: LabelSpace, valid: Tensor | None = None
+    labels: AnyArray, probs: Tensor, space: LabelSpace, valid: Tensor | None = None, *, name: str = "segmentation"
 ) -> tuple[Tensor, Tensor | None]:
-    """(N,) class indices or (R, N) booleans, checked, and (N,) booleans of what is valid, None where everything is."""
+    """(N,) class indices or (R, N) booleans, checked, and (N,) booleans of what is valid, None where everything is.
+
+    ``name`` is that of the argument, for errors.
+    """
     spatial = tuple(probs.shape[1:])
-    labels = read_tensor(labels, "labels").to(probs.device)
+    labels = read_tensor(labels, name).to(probs.device)
     shapes = [tuple(probs.shape)] if space.regions else [spatial, (1, *spatial)]
     if tuple(labels.shape) not in shapes:
-        raise ValueError(f"labels must have the shape of probs, {shapes[0]}, got {tuple(labels.shape)}.")
+        raise ValueError(f"{name} must have the shape of probs, {shapes[0]}, got {tuple(labels.shape)}.")
     labels = labels.reshape(*[len(probs)] * space.regions, -1)
     if valid is not None:
         labels = torch.where(valid, labels, 0)  # where it is not it may hold anything
-    target = space.read(probs.reshape(1, len(probs), -1), labels[None])
+    target = space.read(probs.reshape(1, len(probs), -1), labels[None], names=("probs", name))
     if target.valid is not None:
         valid = target.valid[0] if valid is None else valid & target.valid[0]
     return target.labels[0].bool() if space.regions else target.labels[0], valid

@@ -90,7 +90,8 @@ def count_masks(
     probs = read_probs(probs.cpu() if probs.device.type == "mps" else probs, regions)  # it lacks double precision
     device = probs.device
     delivered = None if segmentation is None else read_labels(segmentation, probs, LabelSpace(regions))[0]
-    truth, valid = read_labels(truth, probs, LabelSpace(regions, ignore_label), read_mask(valid, "valid", probs))
+    known = read_mask(valid, "valid", probs)
+    truth, valid = read_labels(truth, probs, LabelSpace(regions, ignore_label), known, name="truth")
     masks: list[Any] = [read_mask(mask, f"mask {name!r}", probs) for name, mask in extra.items()]
     flat = probs.reshape(len(probs), -1)
     if weights is not None:

@@ -48,6 +48,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_calibrated_twice():
         (probabilities, truths[1:], {}, "one label map"),
         (probabilities, [truth[1:] for truth in truths], {}, "labels must have the shape"),
         (probabilities, [truth + 1 for truth in truths], {}, "values from 0 to 2, got"),
+        (probabilities, [np.where(truth == 0, np.nan, truth) for truth in truths], {}, "whole numbers .*, got nan"),
+        (probabilities, [np.ma.masked_equal(truth, 0) for truth in truths], {}, "labels: a masked array"),
+        ([np.ma.masked_less(array, 0.1) for array in probabilities], truths, {}, "probabilities: a masked array"),
         (certain, [np.zeros(8, int)] * 6, {}, "nothing but certain background"),
         (logits, truths, {}, "look like logits: apply softmax"),
         (probabilities, truths, {"names": ["a"]}, "names one for each structure; got 3 channels and 1 names"),
@@ -58,6 +61,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_calibrated_twice():
         with pytest.raises(ValueError, match=message):
             CalibrationMap.fit(arrays, labels, **given)
     made = CalibrationMap.fit(probabilities, truths, form="temperature")
+    with pytest.raises(ValueError, match=r"must have voxels, got an empty array of shape \(3, 0, 4\)"):
+        made.transform(probabilities[0][:, :0, :4, 0])
     once = made.transform(Probabilities(probabilities[0], calibrated=False))
     with pytest.raises(ValueError, match="calibrated already"):
         made.transform(Probabilities(once, calibrated=True))

@@ -242,7 +242,8 @@ def test_empty_masks_and_empty_images_give_nan():
     [
         (dict(probs=np.full((2, 4), 0.2, np.float32)), "sum to 0.4"),
         (dict(probs=np.ones((2, 4), int)), "floating point"),
-        (dict(truth=np.array([0, 1, 2, 0])), r"label\(s\) 2"),
+        (dict(truth=np.array([0, 1, 7, 0])), r"truth holds label\(s\) 7, but the probs have classes 0 to 1"),
+        (dict(segmentation=np.array([0, 1, 7, 0])), r"segmentation holds label\(s\) 7, but the probs"),
         (dict(truth=np.array([0, 1, 0])), r"\(4,\), got \(3,\)"),
         (dict(extra_masks={"all": np.ones(4, bool)}), "built in"),
         (dict(extra_masks={str(i): np.ones(4, bool) for i in range(6)}), "At most 5"),
