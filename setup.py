@@ -134,8 +134,8 @@ DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[pyt
 setup(
     name="nnunet_nacl",
     version=read_version(),
-    description="Which nnU-Net segmentations should a human check? Two commands, no retraining, the same "
-    "segmentations: each new scan gets a predicted Dice, a volume range and reasons to look.",
+    description="Trustworthy confidence for nnU-Net v2: train with calibrating losses such as NACL, calibrate the "
+    "models that you have, and check the new scans that need a human.",
     long_description=read_readme(),
     long_description_content_type="text/markdown",
     author="The nnunet_nacl authors",
@@ -145,7 +145,15 @@ setup(
         "Paper": "https://doi.org/10.1016/j.media.2025.103501",
         "nnU-Net": "https://github.com/MIC-DKFZ/nnUNet",
     },
-    keywords=["nnU-Net", "medical image segmentation", "calibration", "uncertainty", "quality control", "NACL"],
+    keywords=[
+        "nnU-Net",
+        "medical image segmentation",
+        "calibration",
+        "loss function",
+        "NACL",
+        "uncertainty",
+        "quality control",
+    ],
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",
