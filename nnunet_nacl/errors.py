@@ -27,15 +27,26 @@ def describe(error: OSError, path: object = None, what: str = "") -> str:
 
     ``path`` counts where the error names none, or with ``what``, which says what could not be done with it.
     """
-    place = path if what or error.filename is None else error.filename
-    text = "" if place is None else f"{one_line(str(place))}: "
-    if len(text) > _MOST_LETTERS:
-        text = f"{text[: _MOST_LETTERS // 2]}...{text[-_MOST_LETTERS // 2 :]}"
-    reason = error.strerror or error
+    named = error.filename
+    if what or named is None:
+        named = path
+    prefix = ""
+    if named is not None:
+        prefix = _shorten(f"{one_line(str(named))}: ")
+    reason = error.strerror or str(error)
     fix = _FIXES.get(error.errno or 0, "check the path and the disk")
     if what:
-        return f"{text}{what} ({reason}); {fix.removesuffix(', or give another')}, or choose another -o."
-    return f"{text}{reason}; {fix}."
+        fix = fix.removesuffix(", or give another")
+        return f"{prefix}{what} ({reason}); {fix}, or choose another -o."
+    return f"{prefix}{reason}; {fix}."
+
+
+def _shorten(text: str) -> str:
+    """Leaves out the middle of a text that would fill a screen."""
+    if len(text) <= _MOST_LETTERS:
+        return text
+    half = _MOST_LETTERS // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 def list_problems(problems: Mapping[str, str]) -> str:
@@ -48,23 +59,36 @@ def named_together(reasons: Mapping[str, str]) -> list[str]:
 
     Reasons that differ in the name alone, as in that of a file, are one; ``CASE`` stands for the name in it.
     """
-    alike: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        alike.setdefault(why.replace(name, "CASE"), []).append(name)
-    whys = (reasons[names[0]] if len(names) == 1 else why for why, names in alike.items())
-    return [one_line(f"{some(names, 10)}: {why}") for names, why in zip(alike.values(), whys)]
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names_by_reason.setdefault(reason.replace(name, "CASE"), []).append(name)
+    lines = []
+    for reason, names in names_by_reason.items():
+        if len(names) == 1:
+            reason = reasons[names[0]]  # with the name in it
+        lines.append(one_line(f"{some(names, 10)}: {reason}"))
+    return lines
 
 
 def some(names: Sequence[str], shown: int = 8) -> str:
     """The first few names, and how many more there are."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    text = ", ".join(names[:shown])
+    if len(names) > shown:
+        text += f" and {len(names) - shown} more"
+    return text
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
     """Text with escapes for what moves a terminal's cursor or turns text around, but for the characters ``kept``."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+    return "".join(_escape(character, kept) for character in text)
+
+
+def _escape(character: str, kept: str) -> str:
+    if character.isprintable() or character in kept:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def one_line(text: str) -> str:
@@ -74,8 +98,10 @@ def one_line(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error that says something; SimpleITK's begin with a place in its own source."""
-    lines = [line for line in str(error).strip().splitlines() if not line.startswith("Exception thrown in SimpleITK")]
-    return lines[0].removeprefix("sitk::ERROR: ") if lines else type(error).__name__
+    for line in str(error).strip().splitlines():
+        if not line.startswith("Exception thrown in SimpleITK"):
+            return line.removeprefix("sitk::ERROR: ")
+    return type(error).__name__
 
 
 @contextlib.contextmanager
@@ -88,10 +114,14 @@ def termination_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt(number)
 
+    numbers = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):  # Windows has none
+        numbers.append(signal.SIGHUP)
     previous = {}
     try:
-        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
-            with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to handle
+        for number in numbers:
+            # Outside the main thread Python refuses to set a handler: signals are then not ours to handle.
+            with contextlib.suppress(ValueError):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     previous[number] = signal.signal(number, interrupt)
         yield

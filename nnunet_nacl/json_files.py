@@ -14,11 +14,18 @@ from nnunet_nacl.errors import UserError, describe, first_line, one_line
 from nnunet_nacl.files import regular_only
 
 _T = TypeVar("_T")
+
+
+# Pydantic's reader and writer of a type, which takes long to make.
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def read_json(path: Path, *, fix: str = "restore it") -> Any:
-    """The content of a JSON file; UserError, which ends with ``fix``, where it is missing, unreadable or not JSON."""
+    """The content of a JSON file.
+
+    Raises:
+        UserError: It is missing, unreadable or not JSON; the message ends with ``fix``.
+    """
     try:
         with open(path, "rb", opener=regular_only) as file:
             return from_json(file.read())
@@ -38,23 +45,30 @@ def read_dict(path: Path) -> dict[str, Any]:
 def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = "give nnU-Net's own file") -> _T:
     """A JSON value as a dataclass, a TypedDict, or lists, tuples and dictionaries of such; other keys are passed over.
 
-    UserError, which begins with ``source`` and ends with ``fix``, where it is of another type, or a dataclass does not
-    accept it (ValueError in ``__post_init__``).
+    Raises:
+        UserError: It is of another type, or a dataclass does not accept it (ValueError in ``__post_init__``); the
+            message begins with ``source`` and ends with ``fix``.
     """
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place, found = ".".join(map(str, first["loc"])), first["input"]
-        problem = first["msg"].removeprefix("Value error, ").rstrip(".")
-        if isinstance(found, (bool, int, float, str)) and first["type"] != "value_error":
-            problem += f", not {found!r:.60}"
+        problem = _describe_first_problem(error)
     except OverflowError as error:  # numbers beyond any float
-        place, problem = "", first_line(error)
-    raise UserError(one_line(f"{source}: {place and f'{place}: '}{problem}; {fix}.")) from None
+        problem = first_line(error)
+    raise UserError(one_line(f"{source}: {problem}; {fix}.")) from None
+
+
+def _describe_first_problem(error: ValidationError) -> str:
+    """Where in the document the first problem is, what it is, and the value that was found if it is a short one."""
+    first = error.errors(include_url=False)[0]
+    problem = first["msg"].removeprefix("Value error, ").rstrip(".")
+    value = first["input"]
+    if isinstance(value, (bool, int, float, str)) and first["type"] != "value_error":
+        problem += f", not {value!r:.60}"
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {problem}" if place else problem
 
 
 def encode(value: Any) -> Any:
     """Plain JSON values of a dataclass, or of dictionaries and lists of such and of arrays; NaN stays NaN."""
-    made = _adapter(type(value))
-    return made.dump_python(value, mode="json", warnings=False, fallback=lambda array: array.tolist())
+    return _adapter(type(value)).dump_python(value, mode="json", warnings=False, fallback=lambda array: array.tolist())

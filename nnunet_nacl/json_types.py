@@ -12,11 +12,14 @@ from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator
 from pydantic_core import core_schema
 
 
-def _or_null(value: Any, handler: Callable[[Any], float]) -> float:
-    return math.nan if value is None or value != value else handler(value)
+def _read_null_as_nan(value: object, read_number: Callable[[object], float]) -> float:
+    if value is None or value != value:  # null, or NaN
+        return math.nan
+    return read_number(value)
 
 
-_NAN_IS_NULL, _SCHEMA = WrapValidator(_or_null), WithJsonSchema({"type": ["number", "null"]})
+_NAN_IS_NULL = WrapValidator(_read_null_as_nan)
+_SCHEMA = WithJsonSchema({"type": ["number", "null"]})
 
 Number = Annotated[float, Field(allow_inf_nan=False), _NAN_IS_NULL, _SCHEMA]
 """A finite number; null, which is read as NaN, where it is not defined. Infinite ones are written as null, too."""
@@ -50,27 +53,35 @@ class Array:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """What pydantic asks for."""
-        whole = np.issubdtype(self.dtype, np.integer)
-        ends: dict[str, Any] = {} if self.largest is None else {"ge": -self.largest, "le": self.largest}
-        schema: Any = core_schema.int_schema() if whole else core_schema.float_schema(allow_inf_nan=False, **ends)
+        schema: core_schema.CoreSchema
+        if np.issubdtype(self.dtype, np.integer):
+            schema = core_schema.int_schema()
+        elif self.largest is None:
+            schema = core_schema.float_schema(allow_inf_nan=False)
+        else:
+            schema = core_schema.float_schema(allow_inf_nan=False, ge=-self.largest, le=self.largest)
         for _ in range(self.ndim):
             schema = core_schema.list_schema(schema)
         to_list = core_schema.plain_serializer_function_ser_schema(np.ndarray.tolist)
-        return core_schema.no_info_after_validator_function(self._made, schema, serialization=to_list)
+        return core_schema.no_info_after_validator_function(self._make_array, schema, serialization=to_list)
 
-    def _made(self, value: list) -> np.ndarray:
+    def _make_array(self, value: list) -> np.ndarray:
+        if not value:
+            return np.zeros((0,) * self.ndim, self.dtype)
         try:
-            return np.array(value, self.dtype) if value else np.zeros((0,) * self.ndim, self.dtype)
+            return np.array(value, self.dtype)
         except (ValueError, OverflowError):  # lists of different lengths, a number beyond the type
             raise ValueError(f"no table of numbers with {self.ndim} axes") from None
 
 
-def _numbered(patient: np.ndarray) -> np.ndarray:
-    found = np.unique(patient)
-    if (found != np.arange(len(found))).any():  # what counts by patient takes memory up to the largest number
-        raise ValueError(f"patients must have the numbers 0 to {len(found) - 1}, the largest is {found[-1]}")
-    return patient
+def _check_numbers_of_patients(patients: np.ndarray) -> np.ndarray:
+    numbers = np.unique(patients)
+    # What counts by patient takes memory up to the largest number.
+    if (numbers != np.arange(len(numbers))).any():
+        largest = len(numbers) - 1
+        raise ValueError(f"patients must have the numbers 0 to {largest}, the largest is {numbers[-1]}")
+    return patients
 
 
-Patients = Annotated[np.ndarray, Array(np.int64), AfterValidator(_numbered)]
+Patients = Annotated[np.ndarray, Array(np.int64), AfterValidator(_check_numbers_of_patients)]
 """(n,) to whom each scan belongs, numbers from 0 of which none is left out."""
