@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import add_options, bad_of, number_of_processes
+from nnunet_nacl.cli.options import add_options, bad_of, number_of_processes, report_problems
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
@@ -57,13 +57,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compares; the exit status is 0, or 2 through UserError."""
+    """Compares; the exit status is 0, 1 where the page alone could not be made, or 2 through UserError."""
     from nnunet_nacl.evaluation.comparison import ALPHA
     from nnunet_nacl.evaluation.dataset import align, locate
     from nnunet_nacl.evaluation.figures import write_figures
     from nnunet_nacl.evaluation.methods import Options, read_methods
-    from nnunet_nacl.evaluation.page import check_output_folder, comparison_to_json, make_page, write_comparison
+    from nnunet_nacl.evaluation.page import (
+        PAGE_NAME,
+        check_output_folder,
+        comparison_page,
+        comparison_to_json,
+        write_comparison,
+    )
     from nnunet_nacl.evaluation.tables import WITHOUT_BAD, comparison_tables, write_tables
+    from nnunet_nacl.reports.rendering import write_page
 
     _check(args)
     methods, folder = read_methods(args.methods, args.unranked or ()), Path(args.o)
@@ -105,7 +112,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
     print(f"\nwritten: {path}, {where}")
-    page = make_page(document, tables, folder)
+    page = folder / PAGE_NAME
+    reason = write_page(page, partial(comparison_page, document, tables, folder))
+    if reason is not None:
+        report_problems("compare", {PAGE_NAME: reason})
+        return 1
     print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 

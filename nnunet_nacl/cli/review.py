@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import FLAGS, add_options, number_of_processes
+from nnunet_nacl.cli.options import FLAGS, add_options, number_of_processes, report_problems
 from nnunet_nacl.errors import UserError
 
 HELP = "list the cases to look at first, from saved predictions; see what a reader's marks say of the flags"
@@ -69,15 +70,21 @@ def run(args: argparse.Namespace) -> int:
 def _back(output: Path, marks: Sequence[Path], corrected: Path | None) -> int:
     from nnunet_nacl.files import check_ours, to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
+    from nnunet_nacl.reports.rendering import write_page
     from nnunet_nacl.worklist.list_files import OUTCOME, OUTCOME_PAGE
     from nnunet_nacl.worklist.outcome import outcome_lines, outcome_page, read_outcome
 
     check_ours([output / OUTCOME, output / OUTCOME_PAGE])
     outcome = read_outcome(output, marks, corrected)
     write_atomically(output / OUTCOME, to_json_text(encode(outcome)))
-    write_atomically(output / OUTCOME_PAGE, outcome_page(outcome))
-    print(*outcome_lines(outcome), f"written: {output / OUTCOME}, {output / OUTCOME_PAGE}", sep="\n")
-    return 0
+    reason = write_page(output / OUTCOME_PAGE, partial(outcome_page, outcome))
+    print(*outcome_lines(outcome), sep="\n")
+    if reason is None:
+        print(f"written: {output / OUTCOME}, {output / OUTCOME_PAGE}")
+        return 0
+    print(f"written: {output / OUTCOME}")
+    report_problems("review", {OUTCOME_PAGE: reason})
+    return 1
 
 
 def _review(args: argparse.Namespace) -> int:

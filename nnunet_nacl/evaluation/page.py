@@ -128,11 +128,11 @@ def _listed(path: Path) -> set[str]:
         return set()
 
 
-def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> Path:
-    """Write report.html, last of all, by the content of comparison.json; its path."""
+def comparison_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> str:
+    """The page by the content of comparison.json, with the figures that lie in its folder."""
     figures = [{**figure, "src": _embedded(folder, figure["files"])} for figure in data["figures"]]
     evaluation = data["settings"]["evaluation"].values()
-    text = render_page(
+    return render_page(
         "page.html",
         data=data,
         tables=tables,
@@ -142,8 +142,6 @@ def make_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) ->
         calibration_metrics=MASK_METRICS,
         masks={mask: "; ".join({note.format(**its): 0 for its in evaluation}) for mask, note in MASK_NOTES.items()},
     )
-    write_atomically(folder / PAGE_NAME, text)
-    return folder / PAGE_NAME
 
 
 def _embedded(folder: Path, files: Sequence[str]) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import nnunet_nacl
-from nnunet_nacl.errors import printable
+from nnunet_nacl.errors import UserError, first_line, one_line, printable
+from nnunet_nacl.files import write_atomically
 
 STRUCTURE_COLORS = (
     *("#E69F00", "#56B4E9", "#CC0066", "#8800FF", "#BBFF00", "#00DD99", "#DD5500", "#9977FF", "#33FFFF", "#9944AA"),
@@ -46,3 +49,22 @@ def render_page(name: str, scripts: Sequence[str] = ("page.js",), **values: Any)
         colors=len(STRUCTURE_COLORS),
         **values,
     )
+
+
+def write_page(path: Path, make_text: Callable[[], str]) -> str | None:
+    """Make the text of a page and write it; in one line why that failed, None where it did not.
+
+    A page only shows what other files hold. So whatever goes wrong costs the page alone: the caller tells the reason
+    and goes on. The page of an earlier run, which would show other values, is then removed.
+    """
+    try:
+        write_atomically(path, make_text())
+    except UserError as error:
+        reason = str(error)
+    except Exception as error:  # what is lost is this page; the caller tells the reason
+        logging.getLogger(__name__).debug("%s", path, exc_info=True)
+        reason = one_line(f"the page cannot be made: {type(error).__name__}: {first_line(error)}")
+    else:
+        return None
+    path.unlink(missing_ok=True)
+    return reason

@@ -151,7 +151,8 @@ def deliver(
     that is asked for; without a title there is no progress bar.
 
     Returns:
-        The list, which holds the cases of all parts, and what is wrong with the cases of this one.
+        The list, which holds the cases of all parts; and what is wrong with the cases of this one by their names, and
+        with pages that could not be made by their places in the output folder.
 
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
@@ -179,12 +180,12 @@ def deliver(
             waiting = [name for name in names if name not in done and name not in problems]
             wrong = {name: text for name, text in problems.items() if name not in done} | unusable
             seen = {name: _digests(source, name, done.get(name)) for name in sorted(names)}
-            listed = _write(delivery, run, done, dict(sorted(wrong.items())), waiting, seen)
+            listed, pages_lost = _write(delivery, run, done, dict(sorted(wrong.items())), waiting, seen)
     is_any_finished = len(problems) < len(outcomes)
     problems = dict(sorted((problems | (unusable if run.part == 0 else {})).items()))
     if problems and not is_any_finished:
         raise UserError(f"{run.folder}: no case could be done.{list_problems(problems)}")
-    return listed, problems
+    return listed, problems | pages_lost
 
 
 def _digests(source: Source, name: str, record: CaseRecord | None) -> dict[str, str | None]:
@@ -203,8 +204,11 @@ def _write(
     wrong: Mapping[str, str],
     waiting: Sequence[str],
     seen: Mapping[str, Mapping[str, str | None]],
-) -> ReviewList:
-    """Write the list, its pages and prediction.json; ``seen`` are the digests of each case's files."""
+) -> tuple[ReviewList, dict[str, str]]:
+    """Write the list, its pages and prediction.json; the list, and by place why a page could not be made.
+
+    ``seen`` are the digests of each case's files.
+    """
     output, data, aims = delivery.output, delivery.data, delivery.aims
     identity = [os.path.abspath(output), run.document, seen]  # a run that goes on keeps its marks
     notes = list(run.notes)
@@ -219,7 +223,7 @@ def _write(
         document=run.document,
     )
     listed = review_list([done[name] for name in sorted(done)], delivery.quality, aims, about)
-    write_list(listed, output)
+    pages_lost = write_list(listed, output)
     document: dict[str, Any] = {
         "schema_version": list_files.SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
@@ -241,7 +245,7 @@ def _write(
         "scans": list_files.promises(listed),
     }
     write_atomically(output / list_files.DOCUMENT, to_json_text(document))
-    return listed
+    return listed, pages_lost
 
 
 def _remove_others(output: Path, names: set[str]) -> None:

@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +19,7 @@ from markupsafe import Markup
 
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.reports.rendering import render_page
+from nnunet_nacl.reports.rendering import render_page, write_page
 from nnunet_nacl.worklist.list_files import PAGE, csv_texts, page_of, remove_list
 from nnunet_nacl.worklist.reasons import dice_text, volume_text, worst_first
 from nnunet_nacl.worklist.review_list import ReviewList
@@ -30,13 +32,50 @@ _STRIP_BINS, _STRIP_HEIGHT, _DOT = 80, 120, 9  # bins from 0 to 1; pixels of the
 _FOR_SCRIPT = ("slices", "first", "of", "axis")
 
 
-def write_list(listed: ReviewList, output: Path) -> None:
-    """Write the tables and pages of a list in place of those of an earlier run; UserError if one cannot be written."""
+def write_list(listed: ReviewList, output: Path) -> dict[str, str]:
+    """Write the tables and pages of a list in place of those of an earlier run.
+
+    Tables come first. A page that cannot be made costs itself alone: it is left out, and no other page leads to it.
+
+    Args:
+        listed: The list.
+        output: Folder that it is written to.
+
+    Returns:
+        By place in the output folder why a page could not be made; empty where all are there.
+
+    Raises:
+        UserError: A table cannot be written.
+    """
     remove_list(output)  # another part may have written one
-    for name, text in (*csv_texts(listed).items(), (PAGE, review_page(listed))):
+    for name, text in csv_texts(listed).items():
         write_atomically(output / name, text)
-    for name, text in scan_pages(listed, output):
-        write_atomically(output / name, text)
+    problems = _write_scan_pages(listed, output)
+    if problems:
+        listed = _without_pages(listed, problems)
+        problems |= _write_scan_pages(listed, output)  # anew: their neighbours led to those that are not there
+        listed = _without_pages(listed, problems)
+    reason = write_page(output / PAGE, partial(review_page, listed))
+    if reason is not None:
+        problems[PAGE] = reason
+    return problems
+
+
+def _write_scan_pages(listed: ReviewList, output: Path) -> dict[str, str]:
+    """Write the page of each scan that has one; by place why one could not be made."""
+    problems = {}
+    for case in listed.cases("has_page"):
+        place = page_of(case)
+        reason = write_page(output / place, partial(scan_page, listed, case, output))
+        if reason is not None:
+            problems[place] = reason
+    return problems
+
+
+def _without_pages(listed: ReviewList, places: Collection[str]) -> ReviewList:
+    """The list in which scans have no page at these places."""
+    is_left_out = np.array([page_of(case) in places for case in listed.scans.index])
+    return replace(listed, scans=listed.scans.assign(has_page=listed.scans.has_page & ~is_left_out))
 
 
 def review_page(listed: ReviewList) -> str:
@@ -52,36 +91,38 @@ def review_page(listed: ReviewList) -> str:
     return _render("review.html", scripts, listed, rows=rows, date=date, strip=_strip(listed), page_of=page_of)
 
 
-def scan_pages(listed: ReviewList, output: Path) -> Iterator[tuple[str, str]]:
-    """Place in the output folder and text of each scan's page, one at a time, with the pictures that were drawn."""
+def scan_page(listed: ReviewList, case: str, output: Path) -> str:
+    """The page of a scan, with the pictures that its record in the output folder holds, and links to its neighbours."""
     paged = listed.cases("has_page")
-    for place, case in enumerate(paged):
-        others = {"prev": place - 1, "next": place + 1}
-        beside = {way: f"{quote(paged[i])}.html" for way, i in others.items() if 0 <= i < len(paged)}
-        scan, record = listed.scans.loc[case], listed.records[case]
-        pictures = read_pictures(record_path(output / RECORDS, case))
-        if pictures and scan.worst_structure in pictures["least_certain"]:
-            wanted = pictures["least_certain"][scan.worst_structure]  # which may be left out
-            pictures["first"] = min((number for number, *_ in pictures["slices"]), key=lambda n: abs(n - wanted))
-        for_script = json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures})
-        yield (
-            page_of(case),
-            _render(
-                "scan.html",
-                ("marks.js", "scan.js"),
-                listed,
-                case=case,
-                rank=listed.scans.index.get_loc(case) + 1,
-                back=f"../{PAGE}",
-                beside=beside,
-                scan=scan,
-                structures=listed.structures.loc[[case]],
-                record=record,
-                pictures=pictures,
-                data=Markup(for_script.replace("<", "\\u003c")),
-                editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
-            ),
-        )
+    place = paged.index(case)
+    beside = {}
+    if place > 0:
+        beside["prev"] = f"{quote(paged[place - 1])}.html"
+    if place + 1 < len(paged):
+        beside["next"] = f"{quote(paged[place + 1])}.html"
+    scan = listed.scans.loc[case]
+    record = listed.records[case]
+    pictures = read_pictures(record_path(output / RECORDS, case))
+    if pictures and scan.worst_structure in pictures["least_certain"]:
+        wanted = pictures["least_certain"][scan.worst_structure]  # which may be left out
+        numbers = [number for number, *_ in pictures["slices"]]
+        pictures["first"] = min(numbers, key=lambda number: abs(number - wanted))
+    for_script = json.dumps({key: pictures[key] for key in _FOR_SCRIPT if pictures})
+    return _render(
+        "scan.html",
+        ("marks.js", "scan.js"),
+        listed,
+        case=case,
+        rank=listed.scans.index.get_loc(case) + 1,
+        back=f"../{PAGE}",
+        beside=beside,
+        scan=scan,
+        structures=listed.structures.loc[[case]],
+        record=record,
+        pictures=pictures,
+        data=Markup(for_script.replace("<", "\\u003c")),
+        editors=editor_lines(record.image, output / f"{case}{listed.about.file_ending}"),
+    )
 
 
 def _render(template: str, scripts: tuple[str, ...], listed: ReviewList, **values: Any) -> str:

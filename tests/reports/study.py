@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.evaluation.methods import Method, Options
-from nnunet_nacl.evaluation.page import comparison_to_json, make_page
+from nnunet_nacl.evaluation.page import PAGE_NAME, comparison_page, comparison_to_json
 from nnunet_nacl.evaluation.tables import Table
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.reports.tables import frames
@@ -31,7 +31,9 @@ class Study:
 
     def make_page(self) -> str:
         """The page as text, once it is written."""
-        return make_page(self.data, self.tables, self.out).read_text(encoding="utf-8")
+        text = comparison_page(self.data, self.tables, self.out)
+        (self.out / PAGE_NAME).write_text(text, encoding="utf-8", newline="")
+        return text
 
 
 def make_study(out: Path, *, hostile: bool = False) -> Study:

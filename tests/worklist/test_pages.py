@@ -16,7 +16,7 @@ from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.quality.flags import Flags
 from nnunet_nacl.worklist import pages as module
 from nnunet_nacl.worklist.list_files import page_of
-from nnunet_nacl.worklist.pages import editor_lines, review_page, scan_pages, write_list
+from nnunet_nacl.worklist.pages import editor_lines, review_page, scan_page, write_list
 from nnunet_nacl.worklist.review_list import Aims, review_list
 from tests.reports.html_check import Page
 from tests.runs.predictions import reviewed
@@ -70,7 +70,7 @@ def test_a_page_opens_at_the_slice_that_is_least_certain_of_the_worst_structure(
     parent, listed = reviewed_scans
     for case in ("b", SCANS[0]):
         drawn = read_pictures(record_path(parent / "out" / RECORDS, case))
-        text = dict(scan_pages(listed, parent / "out"))[page_of(case)]
+        text = scan_page(listed, case, parent / "out")
         first = json.loads(re.findall(r'id="slices">(.*?)</script>', text, re.S)[0])["first"]
         wanted = drawn["least_certain"][listed.scans.worst_structure[case]]
         assert abs(first - wanted) == min(abs(n - wanted) for n, *_ in drawn["slices"])
@@ -126,5 +126,5 @@ def test_pages_are_made_again_without_the_images(reviewed_scans, tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "review").glob("*.html")} == pages
     assert again.about.run == run
     record_path(tmp_path / "out" / RECORDS, "b").write_text("{")
-    text = dict(scan_pages(again, tmp_path / "out"))[page_of("b")]
+    text = scan_page(again, "b", tmp_path / "out")
     assert "There is no picture" in text and not Page(text).faults

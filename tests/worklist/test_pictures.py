@@ -22,8 +22,7 @@ from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
 from nnunet_nacl.metrics.voxel_uncertainty import Place
 from nnunet_nacl.nnunet.trained_model import for_pictures
-from nnunet_nacl.worklist.list_files import page_of
-from nnunet_nacl.worklist.pages import scan_pages
+from nnunet_nacl.worklist.pages import scan_page
 from nnunet_nacl.worklist.pictures import draw_scan
 from nnunet_nacl.worklist.review_list import review_list
 from nnunet_nacl.worklist.slices import Grid, View, anatomical_axes
@@ -160,7 +159,7 @@ def test_a_page_stays_small_whatever_the_image(tmp_path):
     assert 500_000 < len(drawn.pictures) < 1_400_000 and pictures["first"] == 41
     assert 41 in [number for number, *_ in pictures["slices"]]
     drawn.save(record_path(tmp_path / RECORDS, "noise"))
-    page = dict(scan_pages(review_list([drawn]), tmp_path))[page_of("noise")]
+    page = scan_page(review_list([drawn]), "noise", tmp_path)
     assert 500_000 < len(page) < 1_500_000 and not Page(page).faults
     alone = draw_scan(record("noise"), case, views, folder, with_page=False)
     assert (alone.picture, alone.pictures) == (drawn.picture, b"")
