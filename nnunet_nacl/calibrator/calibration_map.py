@@ -28,11 +28,13 @@ from nnunet_nacl.calibrator.map_parts import (
     NamedStructure,
     Origin,
     StoredMap,
+    check_stored_map,
+    check_table_size,
     loaded_map,
     stored_map,
 )
 from nnunet_nacl.cases.sample import sample_arrays
-from nnunet_nacl.errors import UserError, one_line
+from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.metrics.binning import check_chunk
@@ -90,29 +92,45 @@ class CalibrationMap:
     origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
+        self._check_maps()
+        self._check_structures_of_tables()
+
+    def _check_maps(self) -> None:
         if self.form not in self.maps:
-            raise ValueError(f"it has no map of the form {self.form}, but {', '.join(self.maps)}")
+            raise ValueError(f"it has no map of the form {self.form}, but {some(list(self.maps))}")
         stored = {f"maps.{form}": each for form, each in self.maps.items()}
         stored |= {f"fitted.cross_fit.{name}.map": part.map for name, part in self.fitted.cross_fit.items()}
-        for name, each in stored.items():
-            if (num := len((each["slopes"] or [[]])[0])) != len(self.structures):  # tables of many take much memory
-                raise ValueError(f"{name}: {num} slopes for {len(self.structures)} structures")
+        for place, each in stored.items():
             try:
-                loaded_map(each, self.regions)
+                check_stored_map(each, len(self.structures), self.regions)
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+                raise ValueError(f"{place}: {error}") from None
+
+    def _check_structures_of_tables(self) -> None:
+        """ValueError where something was learned of structures that the map does not have, or not of all."""
+        of_some: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected}
+        of_all: dict[str, Collection[str]] = {}
         quality = self.quality or MapQuality()
-        some: dict[str, Collection[str]] = {"fitted.detected": self.fitted.detected, "quality.recall": quality.recall}
-        every: dict[str, Collection[str]] = {}
-        if presence := quality.presence:
-            some |= {f"quality.presence.{name}": table for name, table in vars(presence).items() if name != "voxel"}
+        of_some["quality.recall"] = quality.recall
+        if quality.presence:
+            for name, table in vars(quality.presence).items():
+                if name != "voxel":
+                    of_some[f"quality.presence.{name}"] = table
         if learned := quality.learned:
-            every = {"dice": learned.dice, "volume": learned.volume, "scores.score": learned.scores.score}
-            every |= {f"checks.{name}": learned.checks.get(name, {}) for name in ("dice", "volume")}
-        for name, table in (some | {f"quality.learned.{name}": table for name, table in every.items()}).items():
-            if set(table) - self.names.keys() or (name not in some and len(table) < len(self.names)):
-                here, there = ", ".join(self.names), ", ".join(table)
-                raise ValueError(f"{name}: it is of the structures {there or 'none'}, the map is of {here}")
+            of_all["quality.learned.dice"] = learned.dice
+            of_all["quality.learned.volume"] = learned.volume
+            of_all["quality.learned.scores.score"] = learned.scores.score
+            for name in ("dice", "volume"):
+                of_all[f"quality.learned.checks.{name}"] = learned.checks.get(name, {})
+
+        names = self.names
+        if len(names) < len(self.structures):
+            raise ValueError(f"two of its {len(self.structures)} structures have the same key")
+        for place, table in (of_some | of_all).items():
+            is_short = place in of_all and len(table) < len(names)
+            if is_short or set(table) - names.keys():
+                of_table = some(list(table)) or "none"
+                raise ValueError(f"{place}: it is of the structures {of_table}, the map is of {some(list(names))}")
 
     @classmethod
     def fit(
@@ -256,7 +274,10 @@ class CalibrationMap:
             if probabilities.calibrated:
                 raise ValueError("these probabilities are calibrated already; a second map would be wrong.")
             probabilities = probabilities.array
-        return self.calibration(form)(_checked(probabilities, self.regions))
+        probs = _checked(probabilities, self.regions)
+        if len(probs) != (channels := len(self.structures) + (not self.regions)):  # before a table is made
+            raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
+        return self.calibration(form)(probs)
 
     def confidence(self, probabilities: np.ndarray | Tensor, form: str | None = None) -> np.ndarray:
         """(*spatial) calibrated probability that nnU-Net's label of a voxel is right.
@@ -296,6 +317,7 @@ class CalibrationMap:
     @property
     def part_maps(self) -> dict[str, LogOddsMap]:
         """By case that the map was fitted to, the map that was fitted to the other parts."""
+        check_table_size(len(self.structures), self.regions, num_maps=max(1, len(self.fitted.cross_fit)))
         maps = {name: loaded_map(part.map, self.regions) for name, part in self.fitted.cross_fit.items()}
         return {case: maps[name] for case, name in self.fitted.part_of.items()}
 

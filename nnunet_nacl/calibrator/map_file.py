@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -13,7 +14,7 @@ from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_parts import Inference, MapQuality, UsedMap
 from nnunet_nacl.cases.case import Labels
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, some
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, read_dict
 
@@ -23,6 +24,7 @@ APPLIED_FILE = "calibration_applied.json"
 
 _HEADLINE = ("NLL predicted", "pooled ECE predicted")
 """Of ``effect``, what other documents repeat."""
+_MOST_SHOWN = 8  # structures in an error
 
 
 class _Applied(TypedDict):
@@ -56,12 +58,24 @@ def check_networks(path: Path, record: CalibrationMap, networks: Mapping[str, st
 
 def check_structures(path: Path, record: CalibrationMap, labels: Labels) -> None:
     """UserError if the map in a file is of other structures than predictions, or of these in another order."""
-    there, here = (
-        f"{'regions' if side.regions else 'classes'} {', '.join(f'{key} {name}' for key, name in structures.items())}"
-        for side, structures in ((record, record.names), (labels, labels.structures))
-    )
-    if there != here:
-        raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
+    of_map = list(record.names.items())
+    of_predictions = list(labels.structures.items())
+    if record.regions != labels.regions or of_map != of_predictions:
+        pairs = zip_longest(of_map, of_predictions)
+        differing = next(((one, other) for one, other in pairs if one != other), None)
+        first = ""
+        if differing and max(len(of_map), len(of_predictions)) > _MOST_SHOWN:
+            one, other = (" ".join(structure) if structure else "none" for structure in differing)
+            first = f" (the first that differs is {one}, here {other})"
+        raise UserError(
+            f"{path} is for the {_structures_text(record.regions, of_map)}, the predictions have the "
+            f"{_structures_text(labels.regions, of_predictions)}{first}; give the map of this model."
+        )
+
+
+def _structures_text(regions: bool, structures: Sequence[tuple[str, str]]) -> str:
+    kind = "regions" if regions else "classes"
+    return f"{kind} {some([f'{key} {name}' for key, name in structures], _MOST_SHOWN)}"
 
 
 def map_of_folds(

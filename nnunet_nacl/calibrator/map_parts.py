@@ -13,12 +13,16 @@ from nnunet_nacl.calibration.crossfit import FormScore
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_types import Coefficient, Size, doc
 from nnunet_nacl.metrics.overlap import Detected
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import LearnedRecall
 from nnunet_nacl.quality.unlike import CalibrationProfiles
+
+MOST_COEFFICIENTS = 1 << 28
+"""Of the table of a map: 2 GiB, which 640 classes take."""
 
 SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
 
@@ -31,7 +35,9 @@ class MapRow(TypedDict):
     slope: Annotated[Coefficient, doc("a_ckk, of the structure's own log-odds.")]
     total: Annotated[Coefficient, doc("g_ck, of v.")]
     offset: Annotated[Coefficient, doc("b_ck.")]
-    others: NotRequired[Annotated[dict[int, Coefficient], doc("a_ckj by index j, of other structures' log-odds.")]]
+    others: NotRequired[
+        Annotated[dict[NonNegativeInt, Coefficient], doc("a_ckj by index j, of other structures' log-odds.")]
+    ]
 
 
 class StoredMap(TypedDict):
@@ -159,20 +165,61 @@ def stored_map(calibration: LogOddsMap) -> StoredMap:
     return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
 
 
+def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> None:
+    """ValueError where a stored map is none, or not of so many structures.
+
+    It makes no table: a small file can ask for one whose size is the cube of the number of
+    structures, and only a map of the structures at hand is worth that.
+    """
+    num_slopes = len(stored["slopes"][0]) if stored["slopes"] else 0
+    if num_slopes != num_structures:
+        raise ValueError(f"{num_slopes} slopes for {num_structures} structures")
+    _common_map(stored, regions)
+
+    num_labels = 2 if regions else num_structures + 1
+    for row in stored.get("rows", []):
+        structures = [row["structure"], *row.get("others", {})]
+        if row["label"] >= num_labels or max(structures) >= num_structures:
+            raise ValueError(f"no label {row['label']}, or no structure {structures}")
+        if regions and "others" in row:
+            raise ValueError("the log-odds of a region depend on no other region")
+        own_slope = row["slope"]
+        if own_slope <= 0 or (regions and own_slope + row["total"] <= 0):
+            with_total = f" and {own_slope + row['total']:g} with `total`" if regions else ""
+            raise ValueError(
+                f"slopes must be above 0, of label {row['label']} and structure {row['structure']} it is "
+                f"{own_slope:g}{with_total}"
+            )
+
+
 def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
-    """Inverse of :func:`stored_map`; ValueError where it is none."""
-    plain = LogOddsMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
+    """Inverse of :func:`stored_map`, of what :func:`check_stored_map` accepts; UserError where it is too large."""
+    common = _common_map(stored, regions)
     if "rows" not in stored:
-        return plain
-    table = plain.coefficients()
+        return common
+    check_table_size(common.num_structures, regions)
+    table = common.coefficients()
     for row in stored["rows"]:
-        label, structure, others = row["label"], row["structure"], row.get("others", {})
-        try:
-            table[label, structure] = 0
-            for other, slope in others.items():
-                table[label, structure, other] = slope
-        except IndexError:
-            raise ValueError(f"no label {label}, or no structure {[structure, *others]}") from None
-        table[label, structure, 0 if regions else structure] = row["slope"]
-        table[label, structure, -2:] = row["total"], row["offset"]
+        of_structure = table[row["label"], row["structure"]]
+        of_structure[:] = 0
+        for other, slope in row.get("others", {}).items():
+            of_structure[other] = slope
+        of_structure[0 if regions else row["structure"]] = row["slope"]
+        of_structure[-2:] = row["total"], row["offset"]
     return LogOddsMap(table[..., :-1], table[..., -1], regions)
+
+
+def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> None:
+    """UserError where the tables of maps of so many structures have more than ``MOST_COEFFICIENTS`` numbers."""
+    by_map = 2 * num_structures * 3 if regions else (num_structures + 1) * num_structures * (num_structures + 2)
+    if num_maps * by_map > MOST_COEFFICIENTS:
+        size, most = (8 * number / 2**30 for number in (num_maps * by_map, MOST_COEFFICIENTS))
+        raise UserError(
+            f"a map of {num_structures} structures (times {num_maps}) takes {size:.3g} GiB of memory, more than the "
+            f"{most:g} that are allowed; calibrate with -form shift."
+        )
+
+
+def _common_map(stored: StoredMap, regions: bool) -> LogOddsMap:
+    """What is common to all labels, or the whole map where it has no rows; ValueError where it is none."""
+    return LogOddsMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
-from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, fitted_cases, map_path_of
+from nnunet_nacl.calibrator.map_file import MAP_FILE, check_networks, check_structures, fitted_cases, map_path_of
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
 from nnunet_nacl.cases.groups import read_groups
@@ -129,6 +129,7 @@ def part_maps(model: Method) -> dict[str, LogOddsMap]:
     record = CalibrationMap.load(path)
     files = {fold: path.parent / f"fold_{fold}" / "checkpoint_final.pth" for fold in model.folders}
     check_networks(path, record, {fold: checksum(file) for fold, file in files.items() if file.is_file()})
+    check_structures(path, record, model.first.labels)
     maps = record.part_maps
     lacking = [case for cases in model.cases().values() for case in cases if case not in maps]
     if lacking or not maps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,78 @@ def test_structures_and_their_kind_must_be_those_of_the_map(write):
     wrong = "is for the classes 1 anterior, 2 posterior, the predictions have the regions"
     with pytest.raises(UserError, match=wrong):
         check_structures(path, record, replace(labels, names=tuple(STRUCTURES.values()), values=(1, 2), regions=True))
+
+
+def large_map(path, num: int, **changes):
+    """A small file of a conditional map of many structures: one row differs from what is common to all labels."""
+    row = {"label": 1, "structure": 1, "slope": 1.5, "total": 0.0, "offset": 0.0}
+    stored = {"slopes": [[1.0] * num], "offsets": [[0.0] * num], "rows": [row]}
+    parts = {str(i): {"cases": [str(i)], "map": stored} for i in range(3)}
+    content = map_to_json(MAPS, "conditional", STRUCTURES)
+    content["structures"] = [{"key": str(i), "name": f"s{i}"} for i in range(1, num + 1)]
+    content |= {"maps": {"conditional": stored}, "fitted": {"cross_fit": parts}} | changes
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("num", [600, 5000])
+def test_structures_are_compared_before_a_table_is_made_of_many(tmp_path, num):
+    path = large_map(tmp_path / "map.json", num)
+    labels = Labels(("background", *STRUCTURES.values()), (0, 1, 2), False, None, (0, 1, 2))
+    tracemalloc.start()
+    record = CalibrationMap.load(path)
+    with pytest.raises(
+        UserError, match=f"classes 1 s1, .* and {num - 8} more, the predictions have the classes 1 ante"
+    ):
+        check_structures(path, record, labels)
+    with pytest.raises(ValueError, match=f"this map is for {num + 1} channels, got probabilities of shape"):
+        record.transform(np.full((2, 4), 0.5))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    with pytest.raises(UserError, match=rf"a map of {num} structures \(times 3\) takes .* GiB of memory"):
+        _ = record.part_maps
+
+
+def test_of_many_structures_the_first_that_differs_is_named(tmp_path):
+    record = CalibrationMap.load(large_map(tmp_path / "map.json", 20))
+    names = tuple(f"s{i}" if i != 15 else "other" for i in range(1, 21))
+    labels = Labels(("background", *names), tuple(range(21)), False, None, tuple(range(21)))
+    with pytest.raises(UserError, match="the first that differs is 15 s15, here 15 other"):
+        check_structures(tmp_path / "map.json", record, labels)
+    with pytest.raises(UserError, match="two of its 2 structures have the same key"):
+        CalibrationMap.load(large_map(tmp_path / "map.json", 2, structures=[{"key": "1", "name": "a"}] * 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"others": {"-1": 0.5}}, r"rows\.0\.others\.-1.*greater than or equal to 0"),
+        ({"others": {"2": 0.5}}, r"no label 1, or no structure \[1, 2\]"),
+        ({"label": 3}, "no label 3"),
+        ({"slope": 0.0}, "slopes must be above 0, of label 1 and structure 1 it is 0"),
+    ],
+)
+def test_rows_of_a_map_that_do_not_fit_are_named(tmp_path, change, message):
+    path = large_map(tmp_path / "map.json", 2)
+    content = json.loads(path.read_text())
+    content["maps"]["conditional"]["rows"][0] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        CalibrationMap.load(path)
+
+
+def test_rows_of_regions_depend_on_themselves_alone(tmp_path):
+    path = large_map(tmp_path / "map.json", 2, regions=True)
+    assert CalibrationMap.load(path).calibration().coefficients()[1, 1].tolist() == [1.5, 0, 0]
+    for change, message in (
+        ({"others": {"0": 0.5}}, "depend on no other region"),
+        ({"total": -1.5}, "structure 1 it is 1.5 and 0 with `total`"),
+    ):
+        content = json.loads(large_map(path, 2, regions=True).read_text())
+        content["maps"]["conditional"]["rows"][0] |= change
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=message):
+            CalibrationMap.load(path)
 
 
 PATIENT = list(range(20))
