@@ -20,6 +20,7 @@ with averages of logits and with linear resampling. Where they differ by label i
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -95,9 +96,13 @@ class LogOddsMap:
             return self.slopes
         return self.slopes[..., 0] if self.regions else np.diagonal(self.slopes, axis1=1, axis2=2)
 
-    def to_json(self) -> dict[str, list]:
-        """What results under it depend on, in JSON values."""
-        return {"map": [self.slopes.tolist(), self.offsets.tolist()]}
+    @property
+    def digest(self) -> str:
+        """What results under it depend on, in a few letters: its table grows with the cube of the structures."""
+        content = hashlib.blake2b(repr((self.slopes.shape, self.regions)).encode(), digest_size=16)
+        content.update(np.ascontiguousarray(self.slopes).tobytes())
+        content.update(np.ascontiguousarray(self.offsets).tobytes())
+        return content.hexdigest()
 
     def coefficients(self) -> np.ndarray:
         """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row for every label."""

@@ -45,6 +45,9 @@ _SHARES = ["predicted_dice", "network_dice", "members_dice", "max_probability", 
 _ALWAYS = {*_SHARES[:5], "pieces", "volume", "predicted_volume", "network_volume"}
 _SUMS = tuple(field.name for field in fields(BinStats))
 _MOST_BYTES = 1 << 28  # of all arrays together: a small file can promise more than memory holds
+_MOST_HEADER_BYTES, _MOST_HEADER_VALUES = 1 << 24, 1 << 19
+"""Of JSON, which takes many times as much in memory; of 120 structures of 100 components each it is 3 MB, 90,000."""
+_MOST_MEMBERS = 1000  # networks whose mean a segmentation is
 _Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
 
 
@@ -170,10 +173,11 @@ def read_record(path: Path) -> CaseRecord:
     """
     try:
         arrays = _read_arrays(path, lambda name: name != "pictures")
-        header = json.loads(arrays["header"].tobytes())
+        header = _read_header(arrays["header"])
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}, not {FORMAT}")
         rows = decode(_Table, header, path)
+        _check_columns(rows)
         structures = pd.DataFrame(rows["columns"], index=rows["keys"])
         structures.insert(0, "name", rows["names"])
         kept: dict[str, Any] = header | {"structures": structures}
@@ -189,6 +193,23 @@ def read_record(path: Path) -> CaseRecord:
         return record
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         raise UserError(f"{path}: not a record of this version of nnunet_nacl ({first_line(error)}).") from None
+
+
+def _read_header(content: np.ndarray) -> dict[str, Any]:
+    text = content.tobytes()
+    if text.count(b",") > _MOST_HEADER_VALUES:
+        raise ValueError("its header is too large")
+    return json.loads(text)
+
+
+def _check_columns(table: _Table) -> None:
+    """ValueError where columns are not those of a record: a small file can ask for a frame of a million."""
+    of_members = [name for name in table["columns"] if name.startswith("volume ")]
+    others = table["columns"].keys() - of_members
+    if others - _ALWAYS - _OF_TRUTH or len(of_members) > _MOST_MEMBERS:
+        raise ValueError("its columns are not those of this version")
+    if any(len(values) != len(table["keys"]) for values in table["columns"].values()):
+        raise ValueError("a column has not as many values as there are structures")
 
 
 def _check(record: CaseRecord) -> None:
@@ -231,6 +252,8 @@ def _read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndar
         members = {name: member for name, member in members.items() if wanted(name)}
         if sum(member.file_size for member in members.values()) > _MOST_BYTES:
             raise ValueError("its arrays are too large")
+        if "header" in members and members["header"].file_size > _MOST_HEADER_BYTES:
+            raise ValueError("its header is too large")
         for name, member in members.items():
             array: Any = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
             if array.dtype.kind not in "buif":

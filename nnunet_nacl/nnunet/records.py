@@ -48,7 +48,7 @@ class Work:
     @property
     def key(self) -> dict[str, Any]:
         """What a record depends on, in JSON values, beside the files and networks of its case."""
-        return {"map": self.calibration and self.calibration.to_json(), "measured": vars(self.settings)}
+        return {"map": self.calibration and self.calibration.digest, "measured": vars(self.settings)}
 
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written."""

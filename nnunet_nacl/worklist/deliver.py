@@ -65,7 +65,7 @@ class Delivery(Work):
     def key(self) -> dict[str, Any]:
         """Settings that a record depends on, beside the files and networks of its case."""
         return {
-            "map": self.calibration and self.calibration.to_json(),
+            "map": self.calibration and self.calibration.digest,
             "maps": list(self.maps),
             "sensitive": self.aims.sensitive and self.aims.sensitive.thresholds,
             "save_probabilities": self.probabilities,

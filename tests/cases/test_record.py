@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tracemalloc
 import zipfile
 from dataclasses import fields, replace
 
@@ -121,6 +122,15 @@ def bomb(path):
 
 DAMAGES = {
     "300 MB of zeros": bomb,
+    "a header of 100 MB": header(lambda content: content.update(place=" " * 100_000_000)),
+    "a million numbers in a header": header(lambda content: content.update(profile=[0] * 1_000_000)),
+    "more columns than there are": header(
+        lambda content: content["columns"].update({f"c{i}": [0.5, 0.5] for i in range(90_000)})
+    ),
+    "members beyond number": header(
+        lambda content: content["columns"].update({f"volume {i}": [0.5, 0.5] for i in range(2_000)})
+    ),
+    "a column that is too short": column("TP", 1.0),
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "another version": header(lambda content: content.update(format=0)),
     "deep JSON": arrays(header=np.frombuffer(b"[" * 100_000, np.uint8)),
@@ -147,3 +157,15 @@ def test_a_damaged_record_is_as_none(whole, tmp_path, damage):
     with pytest.raises(UserError, match=r"case_00\.npz: not a record of this version") as caught:
         read_record(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_a_crafted_header_takes_little_memory(whole, tmp_path):
+    """Each error of pydantic takes a kilobyte."""
+    path = tmp_path / "case_00.npz"
+    whole.save(path)
+    header(lambda content: content.update(findings=[[]] * 500_000))(path)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"findings\.0"):
+        read_record(path)
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
