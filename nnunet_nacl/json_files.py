@@ -16,18 +16,20 @@ from nnunet_nacl.files import regular_only
 _T = TypeVar("_T")
 
 
-# Pydantic's reader and writer of a type, which takes long to make.
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 _CONTAINERS = {"list", "tuple", "set", "frozenset", "dict"}
 
 
-@cache
-def _validator(kind: Any) -> SchemaValidator:
-    """Validates values as a type, up to the first wrong one in a list or dictionary.
+def _make_validator(kind: Any) -> SchemaValidator:
+    """Pydantic's reader of a type, which goes on to the first wrong value of a list or dictionary.
 
     Every error takes a kilobyte, so all those of a small file that was made for it can take all memory.
     """
     return SchemaValidator(_stopping_early(_adapter(kind).core_schema))
+
+
+# Pydantic's writer and reader of a type, which take long to make.
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+_validator: Callable[[Any], SchemaValidator] = cache(_make_validator)
 
 
 def _stopping_early(schema: Any) -> Any:
