@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibration.fitting import Voxels, fit_affine
+from nnunet_nacl.calibration.fitting import fit_affine
+from nnunet_nacl.calibration.voxels import Voxels
 from tests.pages import ROOT
 
 sys.path.insert(0, str(ROOT / "research" / "results"))  # its scripts import each other

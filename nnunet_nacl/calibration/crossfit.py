@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Voxels, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.fitting import (
+    AFFINE_FORMS,
+    RIDGE,
+    case_loss,
+    fit_affine,
+    fit_conditional,
+)
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.json_types import Number, Size
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -18,10 +25,14 @@ STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 
 @dataclass(frozen=True)
 class FormScore:
-    """How a form (or ``given``, a centre) with a ridge, infinite for the centre, does on cases that its fit left out.
+    """How a form with a ridge does on cases that its fit left out.
 
-    ``nll`` is the mean over cases in nats per voxel, ``excess`` by how much that is above the best of all, with its
-    ``standard_error`` over patients.
+    Attributes:
+        form: One of :data:`~nnunet_nacl.calibration.fitting.FORMS`, or ``given`` for a given prior map.
+        ridge: Strength; infinite for a given prior map.
+        nll: Mean over cases, in nats per voxel.
+        excess: By how much that is above the best of all forms.
+        standard_error: Of the excess, over patients.
     """
 
     form: str
@@ -33,74 +44,135 @@ class FormScore:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """A map of one form, fitted to all cases, how the form does, and by part the maps that were fitted without it."""
+    """A map of one form.
+
+    Attributes:
+        score: How the form does on cases that its fit left out.
+        map: Fitted to all cases.
+        fold_maps: By fold of the cross-fit, the map that was fitted without that fold.
+    """
 
     score: FormScore
     map: LogOddsMap
-    part_maps: dict[str, LogOddsMap]
+    fold_maps: dict[str, LogOddsMap]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The maps of one form and ridge by the fold that was left out; None: no fold was."""
+
+    form: str
+    ridge: float
+    maps: dict[str | None, LogOddsMap]
 
 
 def cross_fit(
     cases: Sequence[Voxels],
-    parts: Sequence[str],
+    folds: Sequence[str],
     *,
     groups: Sequence[Hashable] | None = None,
-    centre: LogOddsMap | None = None,
+    prior_map: LogOddsMap | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> list[CrossFit]:
-    """Fit maps to all cases and without each part, and compare them on the cases that were left out.
+    """Fits maps to all cases and without each fold, and compares them on the cases that were left out.
 
-    Conditional maps are drawn to ``centre``, or to the temperature of the cases that they are fitted to. ``groups`` is
-    the patient of each case, None if no two have one. ``progress`` is called after each fit. The result has a fit for
-    each form and ridge that was tried, poorer ones first: affine forms, a given centre, conditional maps.
+    Args:
+        cases: Voxels of each case.
+        folds: Fold of the cross-fit of each case.
+        groups: Patient of each case; None if no two have one.
+        prior_map: What conditional maps are shrunk towards; None: the temperature of the cases that they
+            are fitted to.
+        progress: Called after each fit.
+
+    Returns:
+        A fit for each form and ridge that was tried, poorer ones first: affine forms, a given prior map,
+        conditional maps.
     """
+    fits: list[_Fit] = []
+    losses: list[np.ndarray] = []  # of each case, when it was left out
+    for fit in _fit_all_forms(cases, folds, prior_map, progress):
+        fits.append(fit)
+        losses.append(np.array([case_loss(case, fit.maps[fold]) for fold, case in zip(folds, cases)]))
+        is_weaker = fit.form == "conditional" and fit.ridge < STRENGTHS[0]
+        if is_weaker and losses[-1].mean() > losses[-2].mean():
+            break  # still weaker ridges would learn still more by heart
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
-    shown: dict[str | None, list[Voxels]] = {None: list(cases)}
-    shown |= {
-        part: [case for case, part_of_case in zip(cases, parts) if part_of_case != part] for part in sorted(set(parts))
-    }
-    given = [] if centre is None else [("given", math.inf)]
-    plan = [*((form, RIDGE) for form in AFFINE_FORMS), *given, *(("conditional", ridge) for ridge in STRENGTHS)]
-    tried: dict[tuple[str, float], dict[str | None, LogOddsMap]] = {}
-    losses: list[np.ndarray] = []
-    for form, ridge in plan:
-        maps: dict[str | None, LogOddsMap] = {}
-        for part, among in shown.items():
-            if form in AFFINE_FORMS:
-                maps[part] = fit_affine(among, form)
-            else:
-                drawn_to = centre or tried["temperature", RIDGE][part]
-                maps[part] = drawn_to if form == "given" else fit_conditional(among, drawn_to, ridge)
-            progress()
-        tried[form, ridge] = maps
-        losses.append(np.array([case_loss(case, maps[part]) for part, case in zip(parts, cases)]))
-        if ridge < STRENGTHS[0] and form == "conditional" and losses[-1].mean() > losses[-2].mean():
-            break  # a weaker ridge learns still more by heart
     least = min(losses, key=np.mean)
-    result = []
-    for ((form, ridge), maps), loss in zip(tried.items(), losses):
+    cross_fits = []
+    for fit, loss in zip(fits, losses):
         excess = loss - least
-        score = FormScore(form, ridge, float(loss.mean()), float(excess.mean()), error_of_mean(excess, patients))
-        result.append(CrossFit(score, maps.pop(None), {str(part): fitted for part, fitted in maps.items()}))
-    return result
+        score = FormScore(
+            form=fit.form,
+            ridge=fit.ridge,
+            nll=float(loss.mean()),
+            excess=float(excess.mean()),
+            standard_error=error_of_mean(excess, patients),
+        )
+        fold_maps = {fold: fitted for fold, fitted in fit.maps.items() if fold is not None}
+        cross_fits.append(CrossFit(score, fit.maps[None], fold_maps))
+    return cross_fits
+
+
+def _fit_all_forms(
+    cases: Sequence[Voxels],
+    folds: Sequence[str],
+    prior_map: LogOddsMap | None,
+    progress: Callable[[], object],
+) -> Iterator[_Fit]:
+    """Fits one form and ridge after another, each to all cases and to those of all folds but one."""
+    training_sets: dict[str | None, list[Voxels]] = {None: list(cases)}
+    for name in sorted(set(folds)):
+        training_sets[name] = [case for case, fold in zip(cases, folds) if fold != name]
+    temperatures: dict[str | None, LogOddsMap] = {}
+    for form in AFFINE_FORMS:
+        maps: dict[str | None, LogOddsMap] = {}
+        for left_out, training_cases in training_sets.items():
+            maps[left_out] = fit_affine(training_cases, form)
+            progress()
+        if form == "temperature":
+            temperatures = maps
+        yield _Fit(form, RIDGE, maps)
+    if prior_map is not None:
+        yield _Fit("given", math.inf, dict.fromkeys(training_sets, prior_map))
+        for _ in training_sets:
+            progress()
+    for ridge in STRENGTHS:
+        maps = {}
+        for left_out, training_cases in training_sets.items():
+            shrunk_towards = prior_map or temperatures[left_out]
+            maps[left_out] = fit_conditional(training_cases, shrunk_towards, ridge)
+            progress()
+        yield _Fit("conditional", ridge, maps)
 
 
 def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
     """Standard error of the mean over cases, those of a group being one draw; NaN with one group."""
-    sums = np.bincount(np.unique(groups, return_inverse=True)[1], values - values.mean())
+    number_of_group = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(number_of_group, values - values.mean())
     count = len(sums)
-    return float(np.sqrt(sums @ sums * count / (count - 1)) / len(values)) if count > 1 else math.nan
+    if count < 2:
+        return math.nan
+    return float(np.sqrt(sums @ sums * count / (count - 1)) / len(values))
 
 
 def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
     """The map in use, of fits as :func:`cross_fit` gives them.
 
-    ``form`` is one of ``FORMS``, of which the best ridge is taken, or ``auto``: the centre or a conditional map, the
-    poorest whose left-out cases are no worse than those of the best by more than one standard error over patients.
+    Args:
+        fits: Forms and ridges that were tried, poorer ones first.
+        form: One of ``FORMS``, of which the best ridge is taken, or ``auto``: the prior map (the temperature
+            where none was given) or a conditional map, the poorest whose left-out cases are no worse than
+            those of the best by more than one standard error over patients.
     """
     if form != "auto":
-        return min((fit for fit in fits if fit.score.form == form), key=lambda fit: fit.score.nll)
-    centre = "given" if any(fit.score.form == "given" for fit in fits) else "temperature"
-    among = [fit for fit in fits if fit.score.form in (centre, "conditional")]
-    best = min(among, key=lambda fit: fit.score.nll)
-    return next(fit for fit in among if fit is best or fit.score.excess - best.score.excess <= fit.score.standard_error)
+        same_form = [fit for fit in fits if fit.score.form == form]
+        return min(same_form, key=lambda fit: fit.score.nll)
+    forms = {fit.score.form for fit in fits}
+    prior_form = "given" if "given" in forms else "temperature"
+    candidates = [fit for fit in fits if fit.score.form in (prior_form, "conditional")]
+    best = min(candidates, key=lambda fit: fit.score.nll)
+    for fit in candidates:
+        worse_by = fit.score.excess - best.score.excess
+        if fit is best or worse_by <= fit.score.standard_error:
+            return fit
+    return best

@@ -18,8 +18,9 @@ from typing_extensions import Self
 
 import nnunet_nacl
 from nnunet_nacl.calibration.crossfit import STRENGTHS, choose, cross_fit
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Voxels
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.calibrator.map_parts import (
     SCOPE,
     Fitted,
@@ -38,7 +39,7 @@ from nnunet_nacl.errors import UserError, one_line, some
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.metrics.binning import check_chunk
-from nnunet_nacl.metrics.groups import parts_of
+from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.metrics.voxel_uncertainty import label_confidence
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 
@@ -200,7 +201,7 @@ class CalibrationMap:
         form: str = "auto",
         patients: Mapping[str, str] | None = None,
         folds: Mapping[str, str] | None = None,
-        centre: LogOddsMap | None = None,
+        prior_map: LogOddsMap | None = None,
         progress: bool = False,
     ) -> Self:
         """Fit maps to weighted voxels of cases, each also without each part of the cases, and choose one.
@@ -211,8 +212,8 @@ class CalibrationMap:
             form: See :meth:`fit`.
             patients: Of each case; None: each case its own.
             folds: Of each case; None: there is one.
-            centre: Map of the same structures, not fitted to these cases, towards which theirs is shrunk; None: their
-                own temperature.
+            prior_map: Map of the same structures, not fitted to these cases, towards which theirs is shrunk; None:
+                their own temperature.
             progress: Show a bar on stderr.
 
         Raises:
@@ -226,16 +227,16 @@ class CalibrationMap:
         groups = [patients[case] if patients else case for case in cases]
         if len(set(groups)) < 2:
             raise UserError(f"all cases belong to one patient, {one_line(groups[0])}: nothing is left to test on.")
-        parts = parts_of(groups, [folds[case] for case in cases] if folds else None)
-        total = (1 + len(set(parts))) * (len(AFFINE_FORMS) + len(STRENGTHS) + (centre is not None))
+        parts = assign_cross_fit_folds(groups, [folds[case] for case in cases] if folds else None)
+        total = (1 + len(set(parts))) * (len(AFFINE_FORMS) + len(STRENGTHS) + (prior_map is not None))
         with tqdm(total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress) as bar:
-            tried = cross_fit(list(voxels.values()), parts, groups=groups, centre=centre, progress=bar.update)
+            tried = cross_fit(list(voxels.values()), parts, groups=groups, prior_map=prior_map, progress=bar.update)
         chosen = choose(tried, form)
         fits = {name: choose(tried, name) for name in dict.fromkeys(fit.score.form for fit in tried)}
         fits[chosen.score.form] = chosen
         of_parts = {
             part: MapPart([case for case, its in zip(cases, parts) if its == part], stored_map(fitted))
-            for part, fitted in chosen.part_maps.items()
+            for part, fitted in chosen.fold_maps.items()
         }
         fitted = Fitted(dict(patients or {}), [fit.score for fit in tried], of_parts)
         maps, by = {name: fit.map for name, fit in fits.items()}, f"nnunet_nacl {nnunet_nacl.__version__}"

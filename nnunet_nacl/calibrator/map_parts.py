@@ -10,7 +10,7 @@ from pydantic import FiniteFloat, NonNegativeInt
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.crossfit import FormScore
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import ConditionalMap, LogOddsMap, map_from_tables
 from nnunet_nacl.calibrator.effect import Change
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.errors import UserError
@@ -144,25 +144,44 @@ class UsedMap(TypedDict):
 
 
 def stored_map(calibration: LogOddsMap) -> StoredMap:
-    """A map as files hold it."""
+    """A map as files hold it: of a conditional map the most frequent slope, and the rows that differ from it."""
     if calibration.is_affine:
-        return {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
-    table, own = calibration.coefficients(), calibration.own_slopes
-    values, counts = np.unique(own, return_counts=True)
-    common = values[counts.argmax()]  # of what stays as a centre of one slope has it
+        slopes, offsets = calibration.tables
+        return {"slopes": slopes.tolist(), "offsets": offsets.tolist()}
+    own_slopes = calibration.own_slopes
+    values, counts = np.unique(own_slopes, return_counts=True)
+    common_slope = float(values[counts.argmax()])  # what stays as a prior map of one slope has it
+    coefficients = calibration.coefficients()
     rows: list[MapRow] = []
-    for label, structure in np.argwhere(np.ones(own.shape, bool)).tolist():
-        *slopes, total, offset = table[label, structure].tolist()
-        others = {} if calibration.regions else {j: a for j, a in enumerate(slopes) if a and j != structure}
-        if (own[label, structure], total, offset) == (common, 0, 0) and not others:
-            continue
-        slope = float(own[label, structure])
-        row: MapRow = {"label": label, "structure": structure, "slope": slope, "total": total, "offset": offset}
-        if others:
-            row["others"] = others
-        rows.append(row)
-    num = calibration.num_structures
-    return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
+    for label in range(own_slopes.shape[0]):
+        for structure in range(own_slopes.shape[1]):
+            row = _stored_row(coefficients[label, structure], label, structure, calibration.regions)
+            is_common = row["slope"] == common_slope and row["total"] == 0 and row["offset"] == 0
+            if not is_common or "others" in row:
+                rows.append(row)
+    num_structures = calibration.num_structures
+    return {
+        "slopes": [[common_slope] * num_structures],
+        "offsets": [[0.0] * num_structures],
+        "rows": rows,
+    }
+
+
+def _stored_row(coefficients: np.ndarray, label: int, structure: int, regions: bool) -> MapRow:
+    """The coefficients by which a structure's log-odds change at a label, as files hold them."""
+    *slopes, total, offset = coefficients.tolist()
+    own_place = 0 if regions else structure
+    row: MapRow = {
+        "label": label,
+        "structure": structure,
+        "slope": slopes[own_place],
+        "total": total,
+        "offset": offset,
+    }
+    others = {place: slope for place, slope in enumerate(slopes) if slope and place != own_place}
+    if others:
+        row["others"] = others
+    return row
 
 
 def check_stored_map(stored: StoredMap, num_structures: int, regions: bool) -> None:
@@ -206,7 +225,7 @@ def loaded_map(stored: StoredMap, regions: bool) -> LogOddsMap:
             of_structure[other] = slope
         of_structure[0 if regions else row["structure"]] = row["slope"]
         of_structure[-2:] = row["total"], row["offset"]
-    return LogOddsMap(table[..., :-1], table[..., -1], regions)
+    return ConditionalMap(table[..., :-1], table[..., -1], regions)
 
 
 def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> None:
@@ -222,4 +241,4 @@ def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> N
 
 def _common_map(stored: StoredMap, regions: bool) -> LogOddsMap:
     """What is common to all labels, or the whole map where it has no rows; ValueError where it is none."""
-    return LogOddsMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
+    return map_from_tables(stored["slopes"], stored["offsets"], regions)

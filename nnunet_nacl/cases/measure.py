@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, is_label, probabilities
+from nnunet_nacl.calibration.log_odds import is_label, probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Labels, Truth
 from nnunet_nacl.cases.findings import Components, label_components
 from nnunet_nacl.cases.probabilities import Box

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, network_box
+from nnunet_nacl.calibration.log_odds import log_odds, network_box
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 
@@ -91,7 +92,7 @@ class SavedProbabilities(Probabilities):
 
     @cached_property
     def crop(self) -> Box | None:
-        """See :func:`~nnunet_nacl.calibration.log_odds_map.network_box`."""
+        """See :func:`~nnunet_nacl.calibration.log_odds.network_box`."""
         return network_box(self.probs, self.regions)
 
     @property

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.fitting import Voxels
+from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 
 MASK_BITS = ("dilated", "boundary", "near")

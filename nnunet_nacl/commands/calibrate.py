@@ -247,7 +247,7 @@ def fit(
             f"cases.{list_problems(held_out.problems)}"
         )
     voxels = {case: record.sample.voxels() for case, record in records.items() if record.sample}
-    more: dict[str, Any] = {"folds": held_out.fold, "centre": centre, "progress": True}
+    more: dict[str, Any] = {"folds": held_out.fold, "prior_map": centre, "progress": True}
     made = CalibrationMap.of_voxels(voxels, labels.structures, form=form, patients=patients, **more)
     part_maps, of_each = made.part_maps, patients or {case: case for case in records}
     before, after = list(records.values()), [under(record, part_maps[case]) for case, record in records.items()]

@@ -26,7 +26,7 @@ from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import Array, Patients, Share, Size
 from nnunet_nacl.metrics.calibration_error import nanmean
-from nnunet_nacl.metrics.groups import ByCase, by_others, parts_of, patients_of
+from nnunet_nacl.metrics.groups import ByCase, assign_cross_fit_folds, look_up_patients, predict_out_of_fold
 from nnunet_nacl.quality.flags import DIGITS, ScanScores, patients_needed, structure_score
 from nnunet_nacl.quality.presence import present_by_others
 
@@ -164,9 +164,11 @@ def check_estimate(
     x, y, names = cases.x.to_numpy(), cases.y.to_numpy(), cases.patient
     if names.nunique() < 2:
         return EstimateCheck(math.nan, math.nan, coverage([], [], []), math.nan, len(y))
-    parts, weight = parts_of(list(names)), 1 / names.map(names.value_counts()).to_numpy()
+    parts, weight = assign_cross_fit_folds(list(names)), 1 / names.map(names.value_counts()).to_numpy()
     middle, low, high = predict_parts(x, y, names, parts, voxel).T
-    constant = by_others(parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others])))
+    constant = predict_out_of_fold(
+        parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others]))
+    )
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
     return EstimateCheck(error, error_of_constant, coverage(low, high, y), float(np.mean(high - low)), len(y))
 
@@ -180,7 +182,7 @@ def predict_parts(
     def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
         return StructureEstimate.fit(x[others], y[others], names[others].tolist(), voxel).predict(x[left])
 
-    return by_others(parts, predict)
+    return predict_out_of_fold(parts, predict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +232,7 @@ def learn(
     checks: dict[str, dict[str, EstimateCheck]] = {kind: {} for kind in kinds}
     score, dice, always = {}, {}, []
     for key, rows in table.groupby("key", sort=False):
-        names, is_always = patients_of(rows.case, patients), bool((rows.true_volume > 0).all())
+        names, is_always = look_up_patients(rows.case, patients), bool((rows.true_volume > 0).all())
         for kind, (predicted, true, scale) in kinds.items():
             pair = _seen(rows, predicted), rows[true]
             estimates[kind][key] = StructureEstimate.fit(*pair, names, scale)
@@ -239,7 +241,7 @@ def learn(
         dice[key] = rows.Dice.round(DIGITS).tolist()
         always += [key] if is_always else []
     entropy = table.groupby("case", sort=False).entropy.first()
-    number = pd.factorize(pd.Series(patients_of(entropy.index, patients), dtype=object))[0]
+    number = pd.factorize(pd.Series(look_up_patients(entropy.index, patients), dtype=object))[0]
     scores = ScanScores(score, dice, entropy.round(DIGITS).tolist(), number, always)
     return LearnedQuality(as_deployed, **estimates, checks=checks, scores=scores)
 
@@ -248,7 +250,7 @@ def predict_dice_parts(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> 
     """A table of :func:`learn` with the columns of ``DICE``, each case's by what the cases of other parts teach."""
 
     def predict(_: str, rows: pd.DataFrame) -> np.ndarray:
-        names, own_parts = patients_of(rows.case, patients), [parts[case] for case in rows.case]
+        names, own_parts = look_up_patients(rows.case, patients), [parts[case] for case in rows.case]
         return predict_parts(_seen(rows, DICE[0]), rows.Dice, names, own_parts)
 
     return _with_intervals(table, predict)

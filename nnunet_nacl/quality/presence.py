@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from pydantic import NonNegativeInt
 
 from nnunet_nacl.json_types import LARGEST_COEFFICIENT, Array, Coefficient, Share, Size
-from nnunet_nacl.metrics.groups import ByCase, by_others, parts_of, patients_of
+from nnunet_nacl.metrics.groups import ByCase, assign_cross_fit_folds, look_up_patients, predict_out_of_fold
 
 FEWEST = 3
 """Patients who have a structure in a scan, and patients who lack it in one, to learn it from."""
@@ -80,7 +80,7 @@ def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Ha
     def predict(others: np.ndarray, left: np.ndarray) -> np.ndarray:
         return LearnedProbability.fit(features[others], y[others], names[others]).predict(features[left])
 
-    return by_others(parts_of([str(patient) for patient in patients]), predict)
+    return predict_out_of_fold(assign_cross_fit_folds([str(patient) for patient in patients]), predict)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def learn_presence(table: pd.DataFrame, patients: ByCase) -> LearnedPresence:
         if is_present.all():
             continue
 
-        owners = patients_of(rows.case, patients)
+        owners = look_up_patients(rows.case, patients)
         n_with = len({owner for owner, present in zip(owners, is_present) if present})
         n_without = len({owner for owner, present in zip(owners, is_present) if not present})
         if min(n_with, n_without) < FEWEST:

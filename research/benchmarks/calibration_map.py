@@ -27,7 +27,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     """Prints the times, where a share of the layers is background for certain."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+    from nnunet_nacl.calibration.log_odds_map import map_from_tables
     from nnunet_nacl.nnunet.export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
@@ -47,7 +47,7 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     export = time.process_time() - start
     rng = np.random.default_rng(0)
     m = classes - 1
-    calibration = LogOddsMap(rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m)))
+    calibration = map_from_tables(rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m)))
     seconds = []
     for applied in (None, calibration):
         start = time.process_time()

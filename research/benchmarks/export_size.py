@@ -108,14 +108,14 @@ def export(root: Path, which: str, edge: int) -> None:
 
 def predicting(root: Path, which: str, classes: int):
     """What `nnunet_nacl predict` has made of its arguments before it exports."""
-    from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+    from nnunet_nacl.calibration.log_odds_map import map_from_tables
     from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
     from nnunet_nacl.worklist.deliver import Delivery
 
     rng, num = np.random.default_rng(0), classes - 1
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
-    calibration = LogOddsMap(slopes, rng.normal(0, 0.1, (classes, num)))
+    calibration = map_from_tables(slopes, rng.normal(0, 0.1, (classes, num)))
     opened = PredictionFolder.open(root, need_reference=False)
     model = CalibratedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), calibration)
     options = {"probabilities": which.endswith("npz"), "findings": (1, 2)}

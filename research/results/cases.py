@@ -21,14 +21,15 @@ import torch
 
 from nnunet_nacl.calibration import crossfit, fitting
 from nnunet_nacl.calibration.crossfit import CrossFit, choose
-from nnunet_nacl.calibration.fitting import Voxels
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, log_odds, probabilities
+from nnunet_nacl.calibration.log_odds import log_odds, probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.groups import parts_of
+from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
@@ -99,12 +100,12 @@ class Cases:
     def learn(self, names: Sequence[str]) -> Learned:
         """All that `calibrate` learns from these cases; nothing of the others is looked at."""
         patients = self.patients(names)
-        parts = parts_of(patients)
+        parts = assign_cross_fit_folds(patients)
         tried = quick_cross_fit([self.voxels[name] for name in names], parts, patients)
         chosen = choose(tried)
         seen = [
             self.under(fitted, [name for name, its in zip(names, parts) if its == part])
-            for part, fitted in chosen.part_maps.items()
+            for part, fitted in chosen.fold_maps.items()
         ]
         after, of_part = pd.concat(seen).loc[list(names)].reset_index(drop=True), dict(zip(names, parts))
         learned = learn(after, self.patient, of_part, as_deployed=False)

@@ -15,7 +15,7 @@ from nnunet_nacl.calibration.crossfit import choose
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.groups import parts_of
+from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 
@@ -74,8 +74,8 @@ def values_of(loss: str, seed: str, fold: str, study: Study) -> dict[str, pd.Dat
 def cross_fitted(cases: Cases) -> Mapping[str, CaseRecord]:
     """Each case under a map that was fitted to the other parts of the fold, by patient."""
     names, patients = list(cases.records), cases.patients()
-    parts = parts_of(patients)
-    maps = choose(quick_cross_fit([cases.voxels[name] for name in names], parts, patients)).part_maps
+    parts = assign_cross_fit_folds(patients)
+    maps = choose(quick_cross_fit([cases.voxels[name] for name in names], parts, patients)).fold_maps
     return {name: under(cases.records[name], maps[part]) for name, part in zip(names, parts)}
 
 

@@ -28,11 +28,11 @@ from cases import GRID, STEP, Cases, Learned, WithVotes, measure_folds, measure_
 from losses import losses_rows
 from rows import DRAWS, mean_row, pooled_gap_row, put, read_csv, statistic_row, write_csv
 
-from nnunet_nacl.calibration import crossfit
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.record import CaseRecord, scores
-from nnunet_nacl.metrics.groups import parts_of
+from nnunet_nacl.metrics import groups
+from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.metrics.statistics import bin_accuracy_bands
 from nnunet_nacl.nnunet.places import find_references, model_folder
 from nnunet_nacl.quality.recall import RECALLS, THRESHOLDS, learn_recall
@@ -102,7 +102,7 @@ class Study:
     @cached_property
     def parts(self) -> list[tuple[list[str], Learned]]:
         """The validation cases in ten parts by patient, with what the other nine teach."""
-        names, part = list(self.folds.records), parts_of(self.folds.patients())
+        names, part = list(self.folds.records), assign_cross_fit_folds(self.folds.patients())
         found = []
         for each in sorted(set(part)):
             left = [name for name, its in zip(names, part) if its == each]
@@ -395,7 +395,7 @@ def patients_rows(study: Study) -> None:
     """Part `patients`: what a list finds that was learned from few patients, over draws of patients."""
     aims = {"flagged": {"find": 0.9, "bad": 0.5}}
     everyone, rows = np.array(sorted(set(study.folds.patients()))), []
-    crossfit.MOST_PARTS = 5  # of a cross-fit, in place of ten: half the time
+    groups.MOST_FOLDS = 5  # of a cross-fit, in place of ten: half the time
     for size in SIZES:
         for draw in range(N_DRAWS if size < len(everyone) else 0):
             chosen = np.random.default_rng([size, draw]).choice(everyone, size, replace=False)

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nnunet_nacl.calibration.fitting import Voxels
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
+from nnunet_nacl.calibration.voxels import Voxels
 
 
 def identity(num: int, regions: bool = False) -> LogOddsMap:
     """The map of ``num`` structures that changes nothing."""
-    return LogOddsMap(np.ones((1, num)), np.zeros((1, num)), regions)
+    return map_from_tables(np.ones((1, num)), np.zeros((1, num)), regions)
 
 
 def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:

@@ -10,32 +10,32 @@ import pytest
 
 from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, error_of_mean
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.groups import read_groups
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.groups import parts_of
+from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from tests.calibration.problems import drawn_from, identity
 from tests.calibration.test_fitting import MATRICES, REGIONS
 
 
 def test_parts_are_folds_or_lie_within_them_and_split_no_patient():
     names = [f"case_{i:02d}" for i in range(30)]
-    five = parts_of(names, [str(i % 5) for i in range(30)])
+    five = assign_cross_fit_folds(names, [str(i % 5) for i in range(30)])
     assert five == [f"fold_{i % 5}" for i in range(30)]
     folds = [str(i % 2) for i in range(30)]
-    two = parts_of(names, folds)
+    two = assign_cross_fit_folds(names, folds)
     assert {part[:6] for part in two} == {"fold_0", "fold_1"} and len(set(two)) == 6
     assert all(part.startswith(f"fold_{fold}") for part, fold in zip(two, folds))
     assert {two.count(part) for part in two} == {5}
-    parts = parts_of(["a", "a", "b", "c"], ["0", "1", "0", "1"])
+    parts = assign_cross_fit_folds(["a", "a", "b", "c"], ["0", "1", "0", "1"])
     assert parts[0] == parts[1] and len(set(parts)) == 3
     groups = [f"patient{i // 3}" for i in range(75)]
-    parts = parts_of(groups)
+    parts = assign_cross_fit_folds(groups)
     assert all(len({p for p, g in zip(parts, groups) if g == group}) == 1 for group in groups)
     sizes = [parts.count(part) for part in set(parts)]
     assert len(sizes) == 10 and max(sizes) - min(sizes) <= 3
     with pytest.raises(ValueError, match="one patient"):
-        parts_of(["a", "a"])
+        assign_cross_fit_folds(["a", "a"])
 
 
 def test_patients_from_a_name_or_a_file(tmp_path):
@@ -62,8 +62,9 @@ def scored(form: str, nll: float, excess: float, error: float, ridge: float = 1e
 
 @pytest.mark.parametrize("truth", [MATRICES, REGIONS])
 def test_every_form_and_strength_is_fitted_as_if_alone(truth):
-    cases, calls = drawn_from(truth, cases=6, voxels=200), []
-    parts = parts_of([str(i) for i in range(6)])
+    cases = drawn_from(truth, cases=6, voxels=200)
+    calls = []
+    parts = assign_cross_fit_folds([str(i) for i in range(6)])
     found = cross_fit(cases, parts, progress=lambda: calls.append(1))
     assert [each.score.form for each in found[:3]] == list(FORMS) and len(calls) == 7 * len(found)
     tried, losses = zip(*((each.score.ridge, each.score.nll) for each in found[2:]))
@@ -72,8 +73,8 @@ def test_every_form_and_strength_is_fitted_as_if_alone(truth):
         assert losses[-1] > losses[-2]
     others = [case for case, part in zip(cases, parts) if part != "part_3"]
     for each in found:
-        assert set(each.part_maps) == {f"part_{i}" for i in range(6)}
-        for among, calibration in ((cases, each.map), (others, each.part_maps["part_3"])):
+        assert set(each.fold_maps) == {f"part_{i}" for i in range(6)}
+        for among, calibration in ((cases, each.map), (others, each.fold_maps["part_3"])):
             if each.score.form in AFFINE_FORMS:
                 alone = fit_affine(among, each.score.form)
             else:
@@ -81,22 +82,23 @@ def test_every_form_and_strength_is_fitted_as_if_alone(truth):
             np.testing.assert_allclose(calibration.coefficients(), alone.coefficients(), atol=1e-12)
 
 
-def test_a_given_centre_is_what_few_cases_are_drawn_to():
-    few, centre = drawn_from(MATRICES, cases=6, voxels=150, seed=5), MATRICES
-    found = cross_fit(few, thirds(6), centre=centre)
+def test_few_cases_are_drawn_to_a_given_prior_map():
+    few = drawn_from(MATRICES, cases=6, voxels=150, seed=5)
+    prior_map = MATRICES
+    found = cross_fit(few, thirds(6), prior_map=prior_map)
     chosen = choose(found)
-    assert chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is centre
-    away = [np.abs(fit.map.coefficients() - centre.coefficients()).max() for fit in found[3:]]
+    assert chosen.score.form == "given" and math.isinf(chosen.score.ridge) and chosen.map is prior_map
+    away = [np.abs(fit.map.coefficients() - prior_map.coefficients()).max() for fit in found[3:]]
     assert away == sorted(away) and away[0] > 0
-    shifted = LogOddsMap(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
-    chosen = choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), centre=centre))
+    shifted = map_from_tables(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
+    chosen = choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), prior_map=prior_map))
     assert chosen.score.form == "conditional"
 
 
 def test_scores_are_of_the_cases_left_out():
     cases, parts = drawn_from(MATRICES, cases=8, voxels=300), thirds(8)
     found = cross_fit(cases, parts)
-    losses = np.array([[case_loss(c, fit.part_maps[part]) for c, part in zip(cases, parts)] for fit in found])
+    losses = np.array([[case_loss(c, fit.fold_maps[part]) for c, part in zip(cases, parts)] for fit in found])
     best = losses[losses.mean(1).argmin()]
     for fit, loss in zip(found, losses):
         assert fit.score.nll == pytest.approx(loss.mean(), rel=1e-12)
@@ -105,7 +107,7 @@ def test_scores_are_of_the_cases_left_out():
 
 
 def test_the_standard_error_of_an_excess_is_over_patients():
-    cases = drawn_from(LogOddsMap([0.7], [0.5]), cases=6, voxels=300)
+    cases = drawn_from(map_from_tables([0.7], [0.5]), cases=6, voxels=300)
     patients, parts = [str(i) for i in range(6)], thirds(6)
     once = cross_fit(cases, parts, groups=patients)
     twice = cross_fit(cases + cases, parts * 2, groups=patients * 2)

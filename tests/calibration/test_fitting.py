@@ -10,15 +10,17 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, SMALLEST_SLOPE, Voxels, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, clipped
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, SMALLEST_SLOPE, case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.log_odds import clip_log_odds
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
+from nnunet_nacl.calibration.voxels import Voxels
 from tests.calibration.problems import chosen, drawn_from, exact_for, identity
 
-MATRICES = LogOddsMap(
+MATRICES = map_from_tables(
     [[[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]], [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]], [[0.8, 0.1, 0.0], [0.3, 1.2, -0.1]]],
     [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]],
 )
-REGIONS = LogOddsMap([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
+REGIONS = map_from_tables([[[0.6, 0.3], [1.5, -0.4]], [[1.2, 0.0], [0.5, 0.6]]], [[-0.5, 0.3], [0.4, -1.0]], True)
 IDENTITY = identity(2)
 IDENTITY_REGIONS = identity(2, True)
 
@@ -45,14 +47,14 @@ def some_map(regions: bool, full: bool = False, seed: int = 1) -> LogOddsMap:
     if full:
         more = rng.uniform(-0.3, 0.3, (labels, NUM, 1 if regions else NUM + 1))
         slopes = np.concatenate([slopes[..., None], more], 2) if regions else more + slopes[..., None] * np.eye(NUM, 4)
-    return LogOddsMap(slopes, rng.normal(size=(labels, NUM)), regions)
+    return map_from_tables(slopes, rng.normal(size=(labels, NUM)), regions)
 
 
 def torch_loss(voxels: Voxels, coefficients: torch.Tensor) -> torch.Tensor:
     """Mean loss under ``LogOddsMap.coefficients``, which autograd can derive."""
     odds, num, label = voxels.log_odds, len(voxels.log_odds), voxels.label.long()
     certain = odds.amax(0) <= np.log(1e-6)
-    u = torch.where(certain, odds, clipped(odds, voxels.regions)).double()
+    u = torch.where(certain, odds, clip_log_odds(odds, voxels.regions)).double()
     ones = torch.ones_like(u)
     if voxels.regions:
         rows = torch.stack([coefficients[label[r], r] for r in range(num)])  # (R, N, 3)
@@ -94,9 +96,9 @@ def objective_of(cases: list[Voxels], start: np.ndarray, ridge: float):
 @pytest.mark.parametrize(
     "form, truth",
     [
-        ("temperature", LogOddsMap([0.4, 0.4], [0, 0])),
-        ("temperature", LogOddsMap([2.5, 2.5], [0, 0])),  # a temperature below 1
-        ("shift", LogOddsMap([0.7, 0.7], [-1, 0.5])),
+        ("temperature", map_from_tables([0.4, 0.4], [0, 0])),
+        ("temperature", map_from_tables([2.5, 2.5], [0, 0])),  # a temperature below 1
+        ("shift", map_from_tables([0.7, 0.7], [-1, 0.5])),
         ("conditional", MATRICES),
     ],
 )

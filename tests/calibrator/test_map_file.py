@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_file import check_networks, check_structures
 from nnunet_nacl.cases.case import Labels
@@ -20,12 +20,12 @@ from tests.nnunet.untrained import calibrate, make_model
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
-    "temperature": LogOddsMap([0.5, 0.5], [0, 0]),
-    "conditional": LogOddsMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
-    "mixed": LogOddsMap(  # a label and a structure that differ from the others
+    "temperature": map_from_tables([0.5, 0.5], [0, 0]),
+    "conditional": map_from_tables(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
+    "mixed": map_from_tables(  # a label and a structure that differ from the others
         [[[1, 0.5, 1e-9], [0, 2, 0]], *[[[1, 0.5, 1e-9], [-0.5, 3, 0.25]]] * 2], [[0, 0], [0, 1], [0, 0]]
     ),
-    "matrix": LogOddsMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
+    "matrix": map_from_tables(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
 }
 
 
@@ -49,7 +49,7 @@ def test_a_map_comes_back_by_its_form(write):
     for form in (None, *MAPS):
         assert same_map(CalibrationMap.load(write()).calibration(form), MAPS[form or "conditional"])
     assert not same_map(MAPS["conditional"], MAPS["temperature"])
-    regions = LogOddsMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
+    regions = map_from_tables([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
     path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
     assert CalibrationMap.load(path).calibration().regions
 

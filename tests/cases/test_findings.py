@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.findings import MOST_FINDINGS, StructureFindings
 from nnunet_nacl.cases.geometry import Geometry
@@ -59,7 +59,7 @@ def test_findings_are_calibrated():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
     case = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
-    calibration = LogOddsMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
+    calibration = map_from_tables(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
     mapped = case_of(case.segmentation, probs=calibration(probs))
     found = (find_components(case, calibration=calibration), find_components(mapped), find_components(case))
     for of_structure in zip(*found):

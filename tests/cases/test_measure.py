@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import PROBABILITIES, Views, measure
@@ -113,7 +113,7 @@ def test_two_voxels_in_closed_form(predict, tmp_path):
     write_image(np.array([[[1, 0, 3]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
 
     def under(offset: float):
-        [record] = measured(folder, tmp_path / "labels", calibration=LogOddsMap([1, 1], [offset, 0])).values()
+        [record] = measured(folder, tmp_path / "labels", calibration=map_from_tables([1, 1], [offset, 0])).values()
         return record.structures[["predicted_dice", "Dice", "predicted_volume", "true_volume"]].T
 
     found = under(0)
@@ -217,7 +217,7 @@ def make_case(regions: bool, seed: int = 0) -> Case:
 def test_blocks_make_no_difference(regions, calibrated) -> None:
     case = make_case(regions)
     probs, num = case.probabilities.probs, 3 if regions else 2
-    calibration = LogOddsMap(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
+    calibration = map_from_tables(np.full((1, num), 0.7), np.full((1, num), 0.2), regions)
     made = []
     for block_bytes in (1 << 30, 3000, 1):
         source = Blocks(probs, regions, block_bytes)
@@ -251,7 +251,7 @@ def test_a_large_case_is_never_whole_in_memory() -> None:
     case = make_case(False)
     labels = Labels(tuple(map(str, range(16))), tuple(range(16)), False, None, tuple(range(16)))
     source = type("Whole", (Blocks,), {"crop": property(lambda self: tuple(slice(0, 96) for _ in range(3)))})
-    calibration = LogOddsMap(np.full((1, 15), 0.7), np.zeros((1, 15)))
+    calibration = map_from_tables(np.full((1, 15), 0.7), np.zeros((1, 15)))
     case = replace(
         case, labels=labels, segmentation=probs.argmax(0).astype(np.uint8), probabilities=source(probs, False, 1 << 20)
     )

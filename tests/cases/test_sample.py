@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibration.fitting import Voxels, case_loss, fit_affine, fit_conditional
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap, probabilities
+from nnunet_nacl.calibration.fitting import case_loss, fit_affine, fit_conditional
+from nnunet_nacl.calibration.log_odds import probabilities
+from nnunet_nacl.calibration.log_odds_map import LogOddsMap, map_from_tables
+from nnunet_nacl.calibration.voxels import Voxels
 from nnunet_nacl.cases.case import EvaluationSettings
 from nnunet_nacl.cases.measure import under
 from nnunet_nacl.cases.probabilities import SavedProbabilities
@@ -61,7 +63,9 @@ def test_records_keep_to_their_size(make_validated, channels):
 @pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 140)])
 def test_a_fit_to_samples_does_as_well_as_that_to_all_voxels(form, kilobytes):
     rng = np.random.default_rng(5)  # cases differ, as patients do
-    made_by = [LogOddsMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
+    slopes = rng.normal(0.6, 0.1, 12)
+    offsets = rng.normal([0.5, -1], 0.3, (12, 2))
+    made_by = [map_from_tables([a, a], b) for a, b in zip(slopes, offsets)]
     cases = [drawn_from(calibration, cases=1, voxels=20_000, seed=i)[0] for i, calibration in enumerate(made_by)]
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
     plain = identity(2)
@@ -86,7 +90,7 @@ def test_a_case_that_the_network_never_saw_is_refused(make_validated):
 def conditional(regions: bool) -> LogOddsMap:
     """A map that differs by label, and would choose other labels in places."""
     slopes, offsets = [[0.6, 1.3], [0.9, 0.4], [0.5, 1.1]], [[-0.4, 0.7], [-0.9, 0.2], [0.3, -1.0]]
-    return LogOddsMap(slopes[1:], offsets[1:], True) if regions else LogOddsMap(slopes, offsets)
+    return map_from_tables(slopes[1:], offsets[1:], True) if regions else map_from_tables(slopes, offsets)
 
 
 @pytest.fixture

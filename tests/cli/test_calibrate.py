@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
@@ -152,7 +152,10 @@ def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp
     model = make()
     for fold in (0, 1):
         shutil.rmtree(model.validation(fold))
-    maps = {form: LogOddsMap([0.5, 0.5], offsets) for form, offsets in (("temperature", [0, 0]), ("shift", [0.1, 0.2]))}
+    maps = {
+        "temperature": map_from_tables([0.5, 0.5], [0, 0]),
+        "shift": map_from_tables([0.5, 0.5], [0.1, 0.2]),
+    }
     content = map_to_json(maps, "shift", STRUCTURES)
     write_json(tmp_path / "ours.json", content)
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0

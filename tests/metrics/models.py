@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import encode, read_dict
@@ -71,7 +71,7 @@ def map_to_json(*arguments) -> dict[str, Any]:
 
 def give_map(model: Model) -> dict[str, Any]:
     """Give a model of two folds the least map that is one of its networks; what the file holds."""
-    calibration = LogOddsMap([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]])
+    calibration = map_from_tables([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]])
     content = map_to_json({"conditional": calibration}, "conditional", {"1": "anterior", "2": "posterior"})
     hashes = {fold: checksum(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
     content |= {"labels": ["background", "anterior", "posterior"], "folds": ["0", "1"], "n_cases": 12}

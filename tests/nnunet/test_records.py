@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
 from nnunet_nacl.cli.main import main
 from tests.nnunet.measuring import Watch, measured
@@ -74,7 +74,7 @@ CHANGES = {
     "a name": lambda model: change_labels(model, {"front": 1, "posterior": 2}),
     "settings": lambda model: {"n_bins": 10},
     "a sample": lambda model: {"with_sample": True},
-    "a map": lambda model: {"calibration": LogOddsMap([0.5, 0.5], [0, 0])},
+    "a map": lambda model: {"calibration": map_from_tables([0.5, 0.5], [0, 0])},
     "damage": lambda model: (model.validation() / "records" / "case_00.npz").write_bytes(b"PK"),
     "other structures": other_structures,
 }

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum, to_json_text
 from nnunet_nacl.json_files import encode
@@ -85,7 +85,7 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     """Give a model a map that is conditional on the label, and what it learned: Dice 0.9 x expected, 20 patients."""
     labels = PredictionFolder.open(folder, need_reference=False).labels
     structures, rows = labels.structures, 2 if labels.regions else 3
-    calibration = LogOddsMap(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
+    calibration = map_from_tables(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
     held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)), expected)

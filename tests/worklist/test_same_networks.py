@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.calibration.log_odds_map import LogOddsMap
+from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.predicted_quality import check_same_networks
 from nnunet_nacl.cases.record import RECORDS, record_path
 from nnunet_nacl.cli.main import main
@@ -32,7 +32,7 @@ def say(model, tmp_path):
 
     def say(folder, **content) -> str:
         structures = {"1": "anterior", "2": "posterior"}
-        whole = map_to_json({"temperature": LogOddsMap([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
+        whole = map_to_json({"temperature": map_from_tables([0.5, 0.5], [0.0, 0.0])}, "temperature", structures)
         write_json(tmp_path / "map.json", whole | {"origin": whole["origin"] | {"source": str(model.folder)} | content})
         try:
             return check_same_networks(tmp_path / "map.json", PredictionFolder.open(folder, need_reference=False))
