@@ -235,10 +235,10 @@ class CalibrationMap:
         fits = {name: choose(tried, name) for name in dict.fromkeys(fit.score.form for fit in tried)}
         fits[chosen.score.form] = chosen
         of_parts = {
-            part: MapPart([case for case, its in zip(cases, parts) if its == part], stored_map(fitted))
+            part: MapPart(cases=[case for case, its in zip(cases, parts) if its == part], map=stored_map(fitted))
             for part, fitted in chosen.fold_maps.items()
         }
-        fitted = Fitted(dict(patients or {}), [fit.score for fit in tried], of_parts)
+        fitted = Fitted(groups=dict(patients or {}), forms=[fit.score for fit in tried], cross_fit=of_parts)
         maps, by = {name: fit.map for name, fit in fits.items()}, f"nnunet_nacl {nnunet_nacl.__version__}"
         further: dict[str, Any] = {"generated_by": by, "fitted": fitted, "origin": Origin(scope=SCOPE)}
         made = cls.of_maps(maps, chosen.score.form, structures, **further)

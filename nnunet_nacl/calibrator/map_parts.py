@@ -63,7 +63,7 @@ class Inference(TypedDict):
     mirroring: NotRequired[Annotated[bool, doc("Whether mirrored copies were predicted, too.")]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MapPart:
     """A part of the cross-fit."""
 
@@ -71,7 +71,7 @@ class MapPart:
     map: Annotated[StoredMap, doc("The map that was fitted without them.")]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MapQuality:
     """How promised Dice and volume relate to the true ones."""
 
@@ -87,7 +87,7 @@ class MapQuality:
     profiles: Annotated[CalibrationProfiles | None, doc("How the scans look; null if there were no images.")] = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
     """How the map was fitted, and what it changes on cases that the fit has not seen."""
 
@@ -114,7 +114,7 @@ class Fitted:
         return [self.groups.get(case, case) for case in self.part_of]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Origin:
     """Where the cases come from, and for whom the map holds."""
 

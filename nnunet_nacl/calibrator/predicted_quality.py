@@ -30,7 +30,7 @@ from nnunet_nacl.quality.presence import LearnedPresence
 from nnunet_nacl.quality.recall import SensitiveAim
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QualityOfMap:
     """The learned part of a map, for one folder of predictions.
 
@@ -105,7 +105,10 @@ def open_map(path: Path, folder: PredictionFolder) -> tuple[LogOddsMap | None, Q
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
     calibration = None if calibrated else record.calibration()
     if record.quality is not None and record.learned is not None:
-        return calibration, QualityOfMap(path, record, record.quality, record.learned, not calibrated), ""
+        quality = QualityOfMap(
+            path=path, record=record, of_map=record.quality, learned=record.learned, as_network=not calibrated
+        )
+        return calibration, quality, ""
     why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
     why_not = (
         f"{path} has learned nothing about Dice and volumes{why}; calibrate again, with the probabilities of the "

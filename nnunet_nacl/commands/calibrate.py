@@ -260,7 +260,7 @@ def fit(
         quality = MapQuality(why_not=f"volumes are in {' and '.join(units)}", recall=recall)
     else:
         learned = learn(rows, of_each, made.fitted.part_of, as_deployed=as_deployed, ignore_label=ignores)
-        quality = MapQuality(units[0], learned=learned, presence=learn_presence(rows, of_each), recall=recall)
+        quality = MapQuality(unit=units[0], learned=learned, presence=learn_presence(rows, of_each), recall=recall)
     return replace(
         made, quality=quality, fitted=replace(made.fitted, effect=effect, detected=detected_in(table(before)))
     )

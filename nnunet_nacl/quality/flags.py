@@ -48,7 +48,7 @@ def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool)
     return np.where(np.isnan(x), 1 - np.where(np.isnan(p) & always, 1.0, p), x).round(DIGITS)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ScanScores:
     """The calibration scans, each as maps saw it that were fitted without its patient.
 
@@ -130,7 +130,7 @@ def smallest_thresholds(
     return np.where(fits.any(1), thresholds[fits.argmax(1)], math.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flags:
     """By which score scans are flagged, what that aims at, and what it does to the calibration scans."""
 

@@ -39,7 +39,7 @@ SINGLE_NETWORKS = "from single networks; the errors of an ensemble may differ"
 """Said beside what was not learned from predictions as they are deployed."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StructureEstimate:
     """How far the true value of one structure (Dice, or a volume) lies from the predicted one.
 
@@ -67,7 +67,7 @@ class StructureEstimate:
         x, y = np.asarray(predicted, float), np.asarray(true, float)
         usable = ~np.isnan(x + y)
         number = pd.factorize(pd.Series(list(patients), dtype=object)[usable])[0]
-        return cls((y - x)[usable] / _scale(x[usable], voxel), number, voxel)
+        return cls(difference=(y - x)[usable] / _scale(x[usable], voxel), patient=number, voxel=voxel)
 
     @property
     def n_patients(self) -> int:
@@ -117,7 +117,7 @@ def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
     return float(values[order][reached.argmax()]) if reached.any() else math.inf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Coverage:
     """Share of ``n`` true values in their intervals, with its 95 % interval (Clopper and Pearson 1934); NaN of none."""
 
@@ -134,13 +134,13 @@ def coverage(low: ArrayLike, high: ArrayLike, true: ArrayLike) -> Coverage:
     values = np.array([low, high, true], float)
     lows, highs, trues = values[:, ~np.isnan(values).any(0)]
     if not (n := len(trues)):
-        return Coverage(math.nan, math.nan, math.nan, 0)
+        return Coverage(share=math.nan, low=math.nan, high=math.nan, n=0)
     inside = int(np.count_nonzero((lows <= trues) & (trues <= highs)))
     interval = binomtest(inside, n).proportion_ci(0.95, method="exact")
-    return Coverage(inside / n, float(interval.low), float(interval.high), n)
+    return Coverage(share=inside / n, low=float(interval.low), high=float(interval.high), n=n)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EstimateCheck:
     """How an estimate does on ``n`` cases that it has not seen, with a predicted and a true value.
 
@@ -163,14 +163,22 @@ def check_estimate(
     cases = cases.assign(patient=[str(name) for name in patients]).dropna()
     x, y, names = cases.x.to_numpy(), cases.y.to_numpy(), cases.patient
     if names.nunique() < 2:
-        return EstimateCheck(math.nan, math.nan, coverage([], [], []), math.nan, len(y))
+        return EstimateCheck(
+            error=math.nan, error_of_constant=math.nan, coverage=coverage([], [], []), width=math.nan, n=len(y)
+        )
     parts, weight = assign_cross_fit_folds(list(names)), 1 / names.map(names.value_counts()).to_numpy()
     middle, low, high = predict_parts(x, y, names, parts, voxel).T
     constant = predict_out_of_fold(
         parts, lambda others, left: np.full(left.sum(), np.average(y[others], weights=weight[others]))
     )
     error, error_of_constant = (float(np.mean(np.abs(values - y))) for values in (middle, constant))
-    return EstimateCheck(error, error_of_constant, coverage(low, high, y), float(np.mean(high - low)), len(y))
+    return EstimateCheck(
+        error=error,
+        error_of_constant=error_of_constant,
+        coverage=coverage(low, high, y),
+        width=float(np.mean(high - low)),
+        n=len(y),
+    )
 
 
 def predict_parts(
@@ -185,7 +193,7 @@ def predict_parts(
     return predict_out_of_fold(parts, predict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedQuality:
     """Estimates of Dice and volume of nnU-Net's labels, and what flags are learned from.
 
@@ -242,8 +250,14 @@ def learn(
         always += [key] if is_always else []
     entropy = table.groupby("case", sort=False).entropy.first()
     number = pd.factorize(pd.Series(look_up_patients(entropy.index, patients), dtype=object))[0]
-    scores = ScanScores(score, dice, entropy.round(DIGITS).tolist(), number, always)
-    return LearnedQuality(as_deployed, **estimates, checks=checks, scores=scores)
+    scores = ScanScores(score=score, dice=dice, entropy=entropy.round(DIGITS).tolist(), patient=number, always=always)
+    return LearnedQuality(
+        as_deployed=as_deployed,
+        dice=estimates["dice"],
+        volume=estimates["volume"],
+        checks=checks,
+        scores=scores,
+    )
 
 
 def predict_dice_parts(table: pd.DataFrame, patients: ByCase, parts: ByCase) -> pd.DataFrame:

@@ -30,7 +30,7 @@ _IN_PIECES = 0.5  # share of the cases with a structure in which it must be in p
 Table = Annotated[np.ndarray, Array(np.float64, largest=LARGEST_COEFFICIENT)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedProbability:
     """The probability of a yes: 1 / (1 + exp(-(intercept + slopes @ (features - centre) / spread))).
 
@@ -59,8 +59,13 @@ class LearnedProbability:
         rows = np.vstack([scaler.transform(x), np.zeros((2, x.shape[1]))])  # half a yes and half a no at the mean
         regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
         regression.fit(rows, np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5]))
-        slopes = regression.coef_[0]
-        return cls(float(regression.intercept_[0]), slopes, scaler.mean_, scaler.scale_, len(set(patients)))
+        return cls(
+            intercept=float(regression.intercept_[0]),
+            slopes=regression.coef_[0],
+            centre=scaler.mean_,
+            spread=scaler.scale_,
+            n_patients=len(set(patients)),
+        )
 
     def predict(self, features: ArrayLike) -> np.ndarray:
         """(n,) probability of a yes by (n, F) features, as far from 0 and 1 as half a patient's share; NaN of NaN."""
@@ -83,7 +88,7 @@ def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Ha
     return predict_out_of_fold(assign_cross_fit_folds([str(patient) for patient in patients]), predict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbabilityCheck:
     """Brier score, area under the ROC curve and expected calibration error of ``n`` probabilities; NaN without any.
 
@@ -105,14 +110,14 @@ class ProbabilityCheck:
         p, y, same = np.asarray(probability, float), np.asarray(yes, bool), np.asarray(constant, float)
         y, same, p = (values[~np.isnan(p)] for values in (y, same, p))
         if not len(p):
-            return cls(math.nan, math.nan, math.nan, math.nan, 0)
+            return cls(brier=math.nan, brier_of_constant=math.nan, auroc=math.nan, ece=math.nan, n=0)
         ece = np.abs(np.bincount(np.ceil(10 * p).clip(1).astype(int), p - y)).sum() / len(p)
         area = roc_auc_score(y, p) if y.any() and not y.all() else math.nan
         brier, of_constant = (float(np.mean((values - y) ** 2)) for values in (p, same))
-        return cls(brier, of_constant, float(area), float(ece), len(p))
+        return cls(brier=brier, brier_of_constant=of_constant, auroc=float(area), ece=float(ece), n=len(p))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedPresence:
     """What held-out cases taught about what is there.
 

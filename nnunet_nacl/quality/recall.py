@@ -86,7 +86,7 @@ def sensitive_labels(probs: np.ndarray, delivered: np.ndarray, limits: Sequence[
     return made
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedRecall:
     """What the labels of the calibration scans miss of a structure at each threshold, and what they grow by."""
 
@@ -150,11 +150,16 @@ def learn_recall(
         missed = np.maximum.accumulate(means.mean(axis=0)).tolist()  # rounding apart, it does not fall
         ratio = 1 + added[labelled] / n_labelled[labelled, None]
         larger = np.median(ratio, axis=0).round(4).tolist() if labelled.any() else [math.nan] * ratio.shape[1]
-        learned[str(key)] = LearnedRecall(len(means), missed, larger, np.median(added - found, axis=0).tolist())
+        learned[str(key)] = LearnedRecall(
+            n_patients=len(means),
+            missed=missed,
+            times_larger=larger,
+            false_voxels=np.median(added - found, axis=0).tolist(),
+        )
     return learned
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SensitiveAim:
     """What labels that miss less aim at."""
 
@@ -179,7 +184,7 @@ class SensitiveAim:
             raise UserError(f"-recall {recall:g} cannot be had. {'; '.join(map(': '.join, refused.items()))}.")
         chosen = {name: [*THRESHOLDS.tolist(), None][place] for name, place in places.items()}
         larger = {name: by_name[name].times_larger[place] for name, place in places.items()}
-        return cls(recall, chosen, larger, refused, is_exact)
+        return cls(recall=recall, thresholds=chosen, times_larger=larger, refused=refused, is_exact=is_exact)
 
     def limits(self, names: Sequence[str]) -> list[float]:
         """The threshold of each structure; infinity where nothing is to be added."""

@@ -34,7 +34,7 @@ _NEIGHBOURS = 5
 _LEAST_SPREAD = 0.05
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CalibrationProfiles:
     """Profiles of n calibration scans: (F,) names, (n, F) values, NaN for a gap, and the number of each patient."""
 
@@ -50,7 +50,8 @@ class CalibrationProfiles:
     @classmethod
     def learn(cls, names: Sequence[str], values: np.ndarray, patients: Sequence[Hashable]) -> CalibrationProfiles:
         """Of (n, F) values, to five digits, and to whom each scan belongs."""
-        return cls(list(names), np.round(values, 5).tolist(), pd.factorize(np.array(patients, object))[0])
+        number_of_patient = pd.factorize(np.array(patients, object))[0]
+        return cls(names=list(names), values=np.round(values, 5).tolist(), patient=number_of_patient)
 
     @property
     def n_patients(self) -> int:
@@ -95,7 +96,7 @@ class CalibrationProfiles:
         return f"{self.names[i].removeprefix(LOG)} {value:.3g} ({low:.3g} to {high:.3g})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnlikeScans:
     """How many scans of a batch are unlike the calibration scans, p being at most ``level``.
 
@@ -116,14 +117,31 @@ class UnlikeScans:
         """Of the (F,) profiles of a batch."""
         from scipy.stats import mannwhitneyu
 
-        why_not, n = profiles.why_not(level), profiles.n_patients
+        n_patients = profiles.n_patients
+        why_not = profiles.why_not(level)
         if why_not or not scans:
-            return cls(level, len(scans), 0, n, math.nan, math.nan, why_not)
-        n_unlike, two_sample = sum(profiles.p_value(scan) <= level + 1e-9 for scan in scans), math.nan
+            return cls(
+                level=level,
+                n_scans=len(scans),
+                n_unlike=0,
+                n_patients=n_patients,
+                probability=math.nan,
+                two_sample=math.nan,
+                why_not=why_not,
+            )
+        n_unlike = sum(profiles.p_value(scan) <= level + 1e-9 for scan in scans)
+        two_sample = math.nan
         if len(scans) >= FEWEST_TO_COMPARE:
             scores = [profiles.score(scan) for scan in scans]
             two_sample = float(mannwhitneyu(scores, profiles.scores, alternative="greater").pvalue)
-        return cls(level, len(scans), n_unlike, n, batch_probability(n_unlike, len(scans), n, level), two_sample)
+        return cls(
+            level=level,
+            n_scans=len(scans),
+            n_unlike=n_unlike,
+            n_patients=n_patients,
+            probability=batch_probability(n_unlike, len(scans), n_patients, level),
+            two_sample=two_sample,
+        )
 
     @property
     def text(self) -> str:

@@ -24,6 +24,7 @@ from nnunet_nacl.calibration.crossfit import CrossFit, choose
 from nnunet_nacl.calibration.log_odds import log_odds, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
+from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
@@ -110,8 +111,10 @@ class Cases:
         after, of_part = pd.concat(seen).loc[list(names)].reset_index(drop=True), dict(zip(names, parts))
         learned = learn(after, self.patient, of_part, as_deployed=False)
         presence, unit = learn_presence(after, self.patient), str(after.unit.iloc[0])
-        of_map = MapQuality(unit, len(names), len(set(patients)), "", learned, presence)
-        quality = QualityOfMap(Path(), None, of_map, learned)  # type: ignore[arg-type]  # of no file
+        of_map = MapQuality(unit=unit, learned=learned, presence=presence)
+        structures = dict(zip(after["key"], after["name"]))
+        record = CalibrationMap.of_maps({chosen.score.form: chosen.map}, chosen.score.form, structures)
+        quality = QualityOfMap(path=Path(), record=record, of_map=of_map, learned=learned)  # of no file
         return Learned(chosen.map, chosen.score.form, {form: choose(tried, form).map for form in FORMS}, quality)
 
     def judge(self, names: Sequence[str], learned: Learned, aims: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -32,7 +32,9 @@ BAD = {"1": 0.5}
 def flags(score, dice, patients=None, find=None, miss=None) -> Flags:
     """Of one structure that all scans have, and that is bad below 0.5."""
     patient = np.arange(len(score)) if patients is None else np.array(patients)
-    scores = ScanScores({"1": list(score)}, {"1": list(dice)}, [0.0] * len(score), patient, ["1"])
+    scores = ScanScores(
+        score={"1": list(score)}, dice={"1": list(dice)}, entropy=[0.0] * len(score), patient=patient, always=["1"]
+    )
     return Flags.of(scores, BAD, STRUCTURES, find, miss)
 
 
@@ -122,7 +124,11 @@ def test_costs_of_what_is_called_bad_are_by_the_structures_that_count():
     # of 40 patients, 20 with a bad structure 1, by a score that finds them in order; structure 3 is always bad
     score, dice = np.arange(40) / 40, np.repeat([0.0, 1.0], 20)
     scores = ScanScores(
-        {"1": list(score), "3": [0.0] * 40}, {"1": list(dice), "3": [0.0] * 40}, [0.0] * 40, np.arange(40), []
+        score={"1": list(score), "3": [0.0] * 40},
+        dice={"1": list(dice), "3": [0.0] * 40},
+        entropy=[0.0] * 40,
+        patient=np.arange(40),
+        always=[],
     )
     costs = flag_costs(scores, BAD)
     # of 20 bad ones 21 (1 - find) - 1 may be missed
@@ -162,7 +168,8 @@ def four_scans() -> ScanScores:
     organ = structure_score([0.9, 0.8, NAN, 0.7], NAN, True).tolist()
     lesion = structure_score([0.6, NAN, NAN, NAN], [0.5, 0.9, 0.2, NAN], False).tolist()
     dice = {"1": [0.95, 0.5, 0.0, 0.7], "2": [0.3, 0.0, NAN, NAN]}
-    return ScanScores({"1": organ, "2": lesion}, dice, [0.0] * 4, np.array([0, 1, 0, 2]), ["1"])
+    patient = np.array([0, 1, 0, 2])
+    return ScanScores(score={"1": organ, "2": lesion}, dice=dice, entropy=[0.0] * 4, patient=patient, always=["1"])
 
 
 def test_the_worst_structure_that_counts_is_that_of_the_scan():

@@ -67,7 +67,12 @@ def test_an_average_keeps_to_what_was_asked_over_2000_calibrations():
     rng, n, lost = np.random.default_rng(0), 20, []
     for _ in range(2000):
         place = rng.integers(0, SIZE, n)
-        learned = LearnedRecall(n, (place[:, None] < np.arange(SIZE + 1)).mean(0).tolist(), *[[1.0] * (SIZE + 1)] * 2)
+        learned = LearnedRecall(
+            n_patients=n,
+            missed=(place[:, None] < np.arange(SIZE + 1)).mean(0).tolist(),
+            times_larger=[1.0] * (SIZE + 1),
+            false_voxels=[1.0] * (SIZE + 1),
+        )
         lost.append(learned.place(0.9) / SIZE)  # the chance that the next patient's place lies below
     assert 2 / 21 - 0.006 < np.mean(lost) < 0.1
 
@@ -91,7 +96,8 @@ def test_scans_of_a_patient_are_averaged_first_and_absent_structures_count_nowhe
 
 def made(n: int, lowest: float, labels: float) -> LearnedRecall:
     missed = np.linspace(lowest, labels, SIZE + 1).tolist()
-    return LearnedRecall(n, missed, [2.0] * SIZE + [1.0], [7.0] * (SIZE + 1))
+    larger = [2.0] * SIZE + [1.0]
+    return LearnedRecall(n_patients=n, missed=missed, times_larger=larger, false_voxels=[7.0] * (SIZE + 1))
 
 
 def test_nine_patients_suffice_for_nine_tenths_and_a_refusal_says_what_can_be_had():

@@ -140,4 +140,4 @@ def test_a_file_keeps_gaps_and_is_checked(like):
     again = decode(CalibrationProfiles, encode(known), "profiles")
     np.testing.assert_array_equal(again.scores, known.scores)
     with pytest.raises(ValueError, match="belong together"):
-        CalibrationProfiles(["a"], [[1.0]] * 3, np.array([0, 1]))
+        CalibrationProfiles(names=["a"], values=[[1.0]] * 3, patient=np.array([0, 1]))

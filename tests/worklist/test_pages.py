@@ -51,7 +51,17 @@ def test_the_strip_has_a_dot_for_each_scan_on_its_side_of_the_limit():
     dice = {"a": 0.1, "b": 0.5, "c": 0.5001, "d": 0.5002, "e": 0.9}
     records = [record(case, structure(value), differences=("odd",) * (case == "e")) for case, value in dice.items()]
     records.append(record("f", structure(math.nan, pieces=0)))
-    flags = Flags({"s0": 0.6}, 0.9, None, 0.5 - 0.6, 20, 10, 0.5, 0.9, 0.5)
+    flags = Flags(
+        bad={"s0": 0.6},
+        find=0.9,
+        miss=None,
+        threshold=0.5 - 0.6,
+        n_scans=20,
+        n_bad_patients=10,
+        share_bad=0.5,
+        share_found=0.9,
+        share_flagged=0.5,
+    )
     page = Page(review_page(review_list(records, quality(), Aims(flags, also=1))))
     [limit] = [line["x1"] for line in page.all("line") if line.get("class") == "limit"]
     dots = [dot for dot in page.all("circle") if "r" in dot and "class" in dot]

@@ -32,7 +32,18 @@ def test_the_least_certain_place_is_a_blob_and_no_border() -> None:
 
 
 def at(threshold: float | None, why_not: str = "", **bad: float) -> Flags:
-    return Flags(bad, 0.9, None, threshold, 40, 20, 0.5, 0.9, 0.6, why_not)
+    return Flags(
+        bad=bad,
+        find=0.9,
+        miss=None,
+        threshold=threshold,
+        n_scans=40,
+        n_bad_patients=20,
+        share_bad=0.5,
+        share_found=0.9,
+        share_flagged=0.6,
+        why_not=why_not,
+    )
 
 
 def looked(*structures, flags=None, unlike="", differences=(), listed=(), **learned) -> list[str]:

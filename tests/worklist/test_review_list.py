@@ -20,7 +20,17 @@ GONE = {"dice": NAN, "pieces": 0, "largest_piece": NAN}
 
 
 def limit(threshold: float, **bad: float) -> Flags:
-    return Flags(bad, 0.9, None, threshold, 40, 20, 0.5, 0.95, 0.6)
+    return Flags(
+        bad=bad,
+        find=0.9,
+        miss=None,
+        threshold=threshold,
+        n_scans=40,
+        n_bad_patients=20,
+        share_bad=0.5,
+        share_found=0.95,
+        share_flagged=0.6,
+    )
 
 
 def tables(listed) -> dict[str, list[dict[str, str]]]:
