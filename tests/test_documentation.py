@@ -102,7 +102,8 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
     assert "<code>nnunet_nacl.metrics.count_masks</code>" in python
     assert not re.search(r":(mod|func|class|meth|data|attr):", python)
-    assert '<span class="gp">&gt;&gt;&gt; </span>' in python  # examples are code
+    assert "<code>nnunet_nacl.losses.NACLLoss</code>" in python
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in python and "<blockquote>" not in python  # examples are code
     assert '"schema_version"' in (tmp_path / "site/schemas/calibration_map.schema.json").read_text()
     assert "<code>predicted_dice_low</code>" in (tmp_path / "site" / "files.html").read_text(encoding="utf-8")
     for example in ("review", "comparison"):
