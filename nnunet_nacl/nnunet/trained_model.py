@@ -27,7 +27,8 @@ from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.quality.unlike import CalibrationProfiles
 
-_MOST_TIMES = 30  # the volume of the training's largest image: the header of a larger one will be wrong
+_MOST_TIMES = 30
+"""Beyond so many times the volume of the training's largest image, or the length of its voxels, a header is wrong."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def preprocess(
 
     ``image`` (C, *spatial) and ``properties`` are what nnU-Net's reader returned, ``previous`` (*spatial) the label map
     of the stage before, for a cascade; ``source`` names the file of each channel. With ``any_size`` it may have more
-    than 30 times the volume of the training's largest, which is mostly due to a wrong header.
+    than 30 times the volume of the training's largest, and voxels 30 times as long or short as the training's, which is
+    mostly due to a wrong header.
     """
     configuration, plans = model.configuration_manager, model.plans_manager
     _check_image(model, image, properties, source)
@@ -166,6 +168,8 @@ def preprocess(
             f"{times:.2g} times the volume of the training's largest image; correct the header, or pass --any_size if "
             "it is right."
         )
+    if not any_size:
+        _check_spacing(model, Geometry.of(properties), image.shape[1:], source[0])
     with quiet():
         preprocessor = configuration.preprocessor_class(verbose=False)
         before = None if previous is None else previous[None]
@@ -236,19 +240,60 @@ def _profile(model: TrainedModel, data_set: Any, paths: Mapping[str, Path], case
     return profile(image, segmentation, model.labels, properties, model.plans_manager.transpose_forward)
 
 
+def _check_spacing(model: TrainedModel, geometry: Geometry, shape: Sequence[int], source: object) -> None:
+    """UserError for an image (*shape) whose voxels are far longer or shorter along an axis than the training's."""
+    usual = _usual_spacings_mm(model)
+    if not len(usual):
+        return
+    is_2d = geometry.is_2d and shape[0] == 1  # nnU-Net's first axis is none then
+    for axis in range(int(is_2d), 3):
+        spacing = geometry.spacing_mm[axis]
+        low, high = usual[:, axis].min(), usual[:, axis].max()
+        if not low / _MOST_TIMES <= spacing <= high * _MOST_TIMES:
+            of_training = f"{low:.3g} to {high:.3g} mm" if low < high else f"{low:.3g} mm"
+            of_image = " x ".join(f"{step:.4g}" for step in geometry.spacing_mm)
+            raise UserError(
+                f"{source}: by its spacing of {of_image} mm a voxel is {spacing:.3g} mm long along {'zyx'[axis]}, "
+                f"of the training's images {of_training}; correct the header, or pass --any_size if it is right."
+            )
+
+
+def _usual_spacings_mm(model: TrainedModel) -> np.ndarray:
+    """(n, 3) of the training's images, axes z, y, x; of plans alone their median; n is 0 where neither is known."""
+    if len(model.training.spacings_mm):
+        return model.training.spacings_mm
+    transposed = model.opened.plans.get("original_median_spacing_after_transp", [])
+    if len(transposed) != 3:
+        return np.empty((0, 3))
+    return np.array([[transposed[axis] for axis in model.plans_manager.transpose_backward]])
+
+
 def _check_image(model: TrainedModel, image: np.ndarray, properties: dict[str, Any], source: Sequence[object]) -> None:
     """UserError for an image (C, *spatial) that the network cannot take."""
     takes = len(model.opened.channel_names)
     if image.ndim != 4 or len(image) != takes:
         fix = f"the model takes {takes} channels; give these alone, in one file or one for each, CASE_0000, CASE_0001"
         raise UserError(f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but {fix}, ...")
-    spacing = np.asarray(properties["spacing"], dtype=float)
+    if not image.size:
+        raise UserError(f"{source[0]}: an image of shape {image.shape} has no voxels; give one that has some.")
+    if image.dtype.kind not in "buif":
+        raise UserError(f"{source[0]}: an image must hold numbers, got {image.dtype}.")
+    if "spacing" not in properties:
+        raise UserError(
+            f"{source[0]}: properties has no `spacing`; give the properties that nnU-Net's reader returns, or at least "
+            "the spacing in mm, (z, y, x)."
+        )
+    try:
+        spacing = np.asarray(properties["spacing"], dtype=float)
+    except (TypeError, ValueError):
+        raise UserError(f"{source[0]}: the voxel spacing is {properties['spacing']!r}, not three numbers.") from None
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise UserError(f"{source[0]}: the voxel spacing is {spacing.tolist()}; correct the image's header.")
     if len(model.configuration_manager.patch_size) == 3 and image.shape[1] == 1 and Geometry.of(properties).is_2d:
         raise UserError(f"{source[0]}: a 2D image, but the model is 3D; give volumes, or use a 2D configuration.")
     for i, channel in enumerate(image):
-        path, low, high = source[min(i, len(source) - 1)], channel.min(), channel.max()
+        path = source[min(i, len(source) - 1)]
+        low, high = channel.min(), channel.max()
         if not np.isfinite(low) or not np.isfinite(high):  # NaN is passed on by both
             raise UserError(f"{path}: it holds voxels that are NaN or infinite; replace them, or export it again.")
         if low == high:

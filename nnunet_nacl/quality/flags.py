@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Annotated
 
 import numpy as np
@@ -229,32 +230,60 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
         UserError: A text says no Dice, there is no such structure, one has two values or none, or a value is no Dice.
     """
 
-    def key_of(name: str, flag: str) -> str:
-        if found := [key for key, label in structures.items() if name in (key, label)]:
-            return name if name in found else found[0]
-        choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
-        raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
-
-    if isinstance(given, float | int):
-        pairs: list[tuple[str, float]] = [(_ALL, given)]
-    else:
-        pairs = list(given.items()) if isinstance(given, Mapping) else [_parsed(text) for text in given]
     by_key: dict[str, float] = {}
-    for name, value in pairs:
-        key = key_of(name, "-bad") if name != _ALL else _ALL
+    for name, value in _name_and_dice(given):
+        key = name if name == _ALL else _key_of(name, structures, "-bad")
         if not 0 < value <= 1:  # neither is NaN
             raise UserError(f"-bad is a Dice, above 0 and up to 1, got {value:g}.")
         if key in by_key:
             named = structures.get(key, "all structures")
             raise UserError(f"-bad: {named} cannot have two values, {by_key[key]:g} and {value:g}.")
-        by_key[key] = float(value)
-    counted = structures if count is None else {key_of(name, "-structures") for name in count}
-    result = {key: value for key in structures if key in counted and (value := by_key.get(key, by_key.get(_ALL, 0)))}
-    if count and (without := [structures[key] for key in structures if key in counted and key not in result]):
+        by_key[key] = value
+
+    counted = set(structures)
+    if count is not None:
+        counted = {_key_of(name, structures, "-structures") for name in count}
+    result: dict[str, float] = {}
+    without: list[str] = []
+    for key, label in structures.items():
+        if key in counted:
+            limit = by_key.get(key, by_key.get(_ALL))
+            if limit is None:
+                without.append(label)
+            else:
+                result[key] = limit
+    if count and without:
         raise UserError(f"-structures {some(without)}: -bad does not say below which Dice it is bad.")
     if not result:
         raise UserError("-bad names no Dice below which a structure is bad, such as 0.7.")
     return result
+
+
+def _key_of(name: str, structures: Mapping[str, str], flag: str) -> str:
+    """nnU-Net's key of a structure that has this name or key; UserError, which begins with the flag, for another."""
+    if name in structures:
+        return name
+    for key, label in structures.items():
+        if name == label:
+            return key
+    choices = ", ".join(f"{label} ({key})" for key, label in structures.items())
+    raise UserError(f"{flag} {name}: there is no such structure; there are {choices}.")
+
+
+def _name_and_dice(given: BadSpec) -> list[tuple[str, float]]:
+    """Name of a structure, or ``_ALL``, and Dice, as they were given."""
+    if isinstance(given, Real):  # NumPy's numbers are such, too
+        return [(_ALL, float(given))]
+    if isinstance(given, Mapping):
+        by_name: list[tuple[str, float]] = []
+        for name, value in given.items():
+            if not isinstance(value, Real):
+                raise UserError(f"-bad {name}: a Dice is expected, such as 0.7, got {value!r}.")
+            by_name.append((name, float(value)))
+        return by_name
+    if isinstance(given, Sequence) and all(isinstance(text, str) for text in given):
+        return [_parsed(text) for text in ([given] if isinstance(given, str) else given)]
+    raise UserError(f"-bad is a Dice, such as 0.7, or by structure, such as {{'Infarct': 0.5}}, got {given!r:.80}.")
 
 
 def _parsed(text: str) -> tuple[str, float]:

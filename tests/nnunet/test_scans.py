@@ -19,6 +19,7 @@ from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.expected_dice import expected_dice
 from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
+from nnunet_nacl.nnunet.trained_model import TrainedModel, preprocess
 from tests.nnunet.untrained import (
     SHAPE,
     SPACING_MM,
@@ -315,6 +316,37 @@ def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_pa
         Predictor(folder, device="cpu").predict(image, properties)
     answer = Predictor(folder, device="cpu", any_size=True).predict(image, properties)
     np.testing.assert_array_equal(answer.segmentation, segmentations(tmp_path / "out")["scan_0"])
+
+
+@pytest.mark.parametrize(
+    ("image", "properties", "message"),
+    [
+        (np.zeros((2, 0, 8, 8)), {"spacing": SPACING_MM}, "image: an image of shape (2, 0, 8, 8) has no voxels"),
+        (np.ones((2, 4, 8, 8)), {}, "image: properties has no `spacing`; give the properties that nnU-Net's reader"),
+        (np.ones((2, 4, 8, 8)), {"spacing": "wide"}, "the voxel spacing is 'wide', not three numbers."),
+        (np.full((2, 4, 8, 8), "a"), {"spacing": SPACING_MM}, "image: an image must hold numbers, got <U1."),
+    ],
+)
+def test_what_is_no_image_is_named(model, image, properties, message) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        preprocess(TrainedModel.open(model), "image", image, properties, None, source=["image"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_spacing_that_cannot_be_right_is_found_in_the_header(tmp_path, model, known) -> None:
+    folder, image = copy_model(model, tmp_path), np.random.default_rng(0).normal(size=(2, *SHAPE))
+    if known:
+        fingerprint = {"spacings": [SPACING_MM, (3.0, 1.0, 0.8)], "shapes_after_crop": [SHAPE] * 2}
+        write_json(folder / "dataset_fingerprint.json", fingerprint)
+    opened = TrainedModel.open(folder)
+    along_z = "2 to 3 mm" if known else "2 mm"
+    for step, axis, training in ((1e-6, 0, along_z), (0.001, 1, "1 mm"), (1e-6, 2, "0.8 mm"), (1e6, 0, along_z)):
+        spacing = list(SPACING_MM)
+        spacing[axis] = step
+        with pytest.raises(UserError, match=r"^scan\.nii: by its spacing of .* mm") as caught:
+            preprocess(opened, "scan", image, {"spacing": spacing}, None, source=["scan.nii"])
+        if step < 1 or not known:
+            assert f"{step:.3g} mm long along {'zyx'[axis]}, of the training's images {training};" in str(caught.value)
 
 
 def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> None:

@@ -99,7 +99,9 @@ def test_without_find_miss_alone_is_promised_and_of_both_the_larger_threshold():
         (["infarct=0.5"], None, {"3": 0.5}),  # the others do not count
         (["3=0.5", "LV cavity=1"], None, {"1": 1.0, "3": 0.5}),
         (["0.7"], ["infarct", "3"], {"3": 0.7}),
-        (np.float64(0.7), None, {"1": 0.7, "3": 0.7}),  # from Python
+        (np.float32(0.5), None, {"1": 0.5, "3": 0.5}),  # from Python
+        ({"infarct": np.float16(0.5), "1": 1}, None, {"1": 1.0, "3": 0.5}),
+        ("3=0.5", None, {"3": 0.5}),
     ],
 )
 def test_one_for_all_or_by_name_or_label(texts, count, values):
@@ -112,6 +114,8 @@ def test_one_for_all_or_by_name_or_label(texts, count, values):
         (["liver=0.5"], None, r"-bad liver: there is no such structure; there are LV cavity \(1\), infarct \(3\)\."),
         (["infarct"], None, "-bad infarct: a Dice is expected, such as 0.7, or STRUCTURE=DICE, such as Infarct=0.5."),
         (["infarct=0.7", "3=0.6"], None, "-bad: infarct cannot have two values, 0.7 and 0.6."),
+        ([0.7], None, r"-bad is a Dice, such as 0.7, or by structure, .* got \[0.7\]"),
+        ({"infarct": "0.7"}, None, "-bad infarct: a Dice is expected, such as 0.7, got '0.7'."),
         (["infarct=0.7"], ["LV cavity"], "-structures LV cavity: -bad does not say below which Dice it is bad."),
     ],
 )
