@@ -5,13 +5,11 @@ The key holds digests of the contents of files, wherever they lie and whenever t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,10 +19,11 @@ from pydantic import BeforeValidator, Field, InstanceOf, NonNegativeInt, TypeAda
 from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import MASKS
+from nnunet_nacl.cases.file_key import FileKey, file_key
 from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.sample import Sample
 from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.files import checksum, regular_only, replacing, to_json_text
+from nnunet_nacl.files import regular_only, replacing, to_json_text
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.json_types import Number, Size
 from nnunet_nacl.metrics.binning import BinStats
@@ -51,15 +50,6 @@ _MOST_MEMBERS = 1000  # networks whose mean a segmentation is
 _Count = Annotated[float, Field(ge=0, multiple_of=1, allow_inf_nan=False)]
 
 
-class FileKey(TypedDict):
-    """A file by its content; place, size in bytes and time only spare the reading."""
-
-    path: InstanceOf[str]  # names of files need not be UTF-8
-    size: NonNegativeInt
-    mtime_ns: int
-    digest: str
-
-
 class Key(TypedDict):
     """What a record depends on: files by name, None for one that never was, such as deleted probabilities; settings."""
 
@@ -81,6 +71,7 @@ class _Scan(TypedDict, total=False):
 class _MadeBy(TypedDict, total=False):
     checkpoint: str
     checkpoints: dict[str, str]
+    model_files: dict[str, str]
     step_size: Annotated[float, Field(gt=0, le=1)]
     mirroring: bool
 
@@ -120,7 +111,8 @@ class CaseRecord:
         pictures: JSON of the pictures of the scan's page; empty where there are none, and in a record that was read.
         files: By place in the output folder, what was written of the case.
         made_by: How its probabilities were made, as far as it is known: ``checkpoint`` (SHA-256; of several
-            ``checkpoints``, by fold), ``step_size`` and ``mirroring``.
+            ``checkpoints``, by fold), ``model_files`` (SHA-256 of what lies beside it, such as plans.json),
+            ``step_size`` and ``mirroring``.
         key: What it depends on.
     """
 
@@ -239,9 +231,22 @@ def _check(record: CaseRecord) -> None:
 def read_pictures(path: Path) -> dict[str, Any]:
     """The pictures in a record's file, see :attr:`CaseRecord.pictures`; none where it is damaged or has none."""
     try:
-        return json.loads(_read_arrays(path, "pictures".__eq__)["pictures"].tobytes())
-    except Exception:  # zipfile, zlib and NumPy raise anything on broken bytes
+        return json.loads(_read_pictures_text(path))
+    except ValueError:
         return {}
+
+
+def save_again(record: CaseRecord, path: Path) -> None:
+    """Write a record that was read from this file anew, such as with another key; its pictures stay as they are."""
+    replace(record, pictures=_read_pictures_text(path)).save(path)
+
+
+def _read_pictures_text(path: Path) -> bytes:
+    """JSON of the pictures in a record's file; empty where it is damaged or has none."""
+    try:
+        return _read_arrays(path, "pictures".__eq__)["pictures"].tobytes()
+    except Exception:  # zipfile, zlib and NumPy raise anything on broken bytes
+        return b""
 
 
 def _read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
@@ -292,28 +297,6 @@ def make_key(files: Mapping[str, Path | None], settings: Mapping[str, Any], earl
         except FileNotFoundError:
             keys[name] = before.get(name)
     return {"files": keys, "settings": dict(settings)}
-
-
-def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
-    """A file by its content; OSError if it cannot be read.
-
-    What was found ``earlier`` holds where place, size and time are the same. Of an npz only the directory is read.
-    """
-    status, place = path.stat(), os.path.abspath(path)
-    size, mtime_ns = status.st_size, status.st_mtime_ns
-    if earlier and (earlier["path"], earlier["size"], earlier["mtime_ns"]) == (place, size, mtime_ns):
-        return earlier
-    digest = _npz_digest(path) if path.suffix == ".npz" else checksum(path, hashlib.blake2b(digest_size=16))
-    return {"path": place, "size": size, "mtime_ns": mtime_ns, "digest": digest}
-
-
-def _npz_digest(path: Path) -> str:
-    """The checksum of the probabilities in an npz file, from its directory; of a broken one, none."""
-    try:
-        with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
-            return f"{archive.getinfo('probabilities.npy').CRC:08x}"
-    except Exception:  # zipfile raises many kinds on broken bytes; reading the file says what is wrong
-        return ""
 
 
 def same_contents(first: Key, second: Key) -> bool:

@@ -147,9 +147,17 @@ class NetworkSource(Source):
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """Networks and settings that decide about the numbers, in JSON values."""
-        hashes = dict(zip(self.model.folds, self.model.hashes))
-        return {"checkpoints": hashes} | {name: self.network[name] for name in ("step_size", "mirroring")}
+        """Networks, files beside them and settings that decide about the numbers, in JSON values."""
+        return {"checkpoints": dict(zip(self.model.folds, self.model.hashes)), **self._used}
+
+    @property
+    def _used(self) -> dict[str, Any]:
+        """How the networks are used, whatever their weights."""
+        return {
+            "model_files": dict(self.model.file_hashes),
+            "step_size": self.network["step_size"],
+            "mirroring": self.network["mirroring"],
+        }
 
     @abstractmethod
     def read(self, name: str) -> GridCase:
@@ -203,7 +211,7 @@ class ValidationCases(NetworkSource):
     @property
     def made_by(self) -> dict[str, Any]:
         """The one checkpoint, and how it was used; in the record, not in the key."""
-        return {"checkpoint": self.model.hashes[0]} | {name: self.network[name] for name in ("step_size", "mirroring")}
+        return {"checkpoint": self.model.hashes[0], **self._used}
 
     def files(self, name: str) -> dict[str, Path | None]:
         """Those of the predicted case in its folder."""

@@ -11,15 +11,16 @@ from typing import Any
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
+from nnunet_nacl.cases.file_key import FileKey, file_key, lacks_fields
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.record import (
     CaseRecord,
     Key,
-    file_key,
     find_record,
     make_key,
     record_path,
     same_contents,
+    save_again,
 )
 from nnunet_nacl.errors import UserError, describe, one_line
 from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
@@ -168,10 +169,14 @@ def find_records(
         except OSError as error:
             found[name] = describe(error, source.path(name))
             continue
-        if not again and earlier is not None and _holds(earlier, key, work, source.labels):
-            found[name] = replace(earlier, key=key)
-        else:
+        record = None if again or earlier is None else _valid_record(earlier, key, work, source.labels)
+        if record is None:
             todo[name] = key, earlier
+            continue
+        found[name] = record
+        if earlier is not None and _is_of_earlier_version(earlier, record):
+            with contextlib.suppress(UserError):  # a folder that cannot be written to: files are read the next time too
+                save_again(record, record_path(folder, name))
     return found, todo
 
 
@@ -189,14 +194,27 @@ def remove_written(record: CaseRecord, output: Path, kept: Collection[str] = ())
                 path.parent.rmdir()
 
 
-def _holds(record: CaseRecord, key: Key, work: Work, labels: Labels) -> bool:
-    """Whether a record is of this key, has all that is asked for, and its files lie there as they were written."""
+def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> CaseRecord | None:
+    """The record with its key as it is now; None where it is not of this key, or lacks what is asked for.
+
+    Nor does it hold where its files do not lie in the output folder as they were written.
+    """
     is_same = same_contents(record.key, key) and dict(record.structures.name) == labels.structures
     if not is_same or (work.with_sample and record.sample is None):
-        return False
-    try:
-        return work.output is None or all(
-            file_key(work.output / place, known)["digest"] == known["digest"] for place, known in record.files.items()
-        )
-    except OSError:
-        return False
+        return None
+    if work.output is None:
+        return replace(record, key=key)
+    files = dict[str, FileKey]()
+    for place, known in record.files.items():
+        try:
+            files[place] = file_key(work.output / place, known)
+        except OSError:
+            return None
+        if files[place]["digest"] != known["digest"]:
+            return None
+    return replace(record, key=key, files=files)
+
+
+def _is_of_earlier_version(earlier: CaseRecord, now: CaseRecord) -> bool:
+    """Whether a record that holds was written before inodes were kept; else its files would be read in every run."""
+    return lacks_fields(earlier.key["files"], now.key["files"]) or lacks_fields(earlier.files, now.files)

@@ -27,6 +27,9 @@ from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.trust import configuration_of, read_checkpoint
 from nnunet_nacl.quality.unlike import CalibrationProfiles
 
+MODEL_FILES = ("plans.json", "dataset.json", "dataset_fingerprint.json")
+"""Files of the model folder that decide what is predicted of a scan, and what is said of it, beside the checkpoints."""
+
 _MOST_TIMES = 30
 """Beyond so many times the volume of the training's largest image, or the length of its voxels, a header is wrong."""
 
@@ -43,6 +46,7 @@ class TrainedModel:
         folds: That are averaged, in this order.
         checkpoint: File name.
         hashes: SHA-256 of the checkpoint of each of the folds.
+        file_hashes: SHA-256 of each of :data:`MODEL_FILES` that the folder has.
     """
 
     folder: Path
@@ -52,6 +56,7 @@ class TrainedModel:
     folds: tuple[str, ...]
     checkpoint: str
     hashes: tuple[str, ...]
+    file_hashes: Mapping[str, str]
 
     @classmethod
     def open(cls, folder: Path, folds: Sequence[str | int] | None = None, checkpoint: str | None = None) -> Self:
@@ -70,7 +75,8 @@ class TrainedModel:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         configuration, trainer = heads[0]["init_args"]["configuration"], heads[0]["trainer_name"]
         hashes = tuple(checksum(path) for path in paths)
-        model = cls(folder, opened, configuration, trainer, chosen, name, hashes)
+        file_hashes = {file: checksum(folder / file) for file in MODEL_FILES if (folder / file).is_file()}
+        model = cls(folder, opened, configuration, trainer, chosen, name, hashes, file_hashes)
         try:
             _ = model.plans_manager.transpose_forward, model.configuration_manager.spacing, model.previous_stage
         except UserError:

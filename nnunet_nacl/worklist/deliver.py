@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import nnunet_nacl
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, file_key, find_record, record_path
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
@@ -71,8 +73,17 @@ class Delivery(Work):
             "save_probabilities": self.probabilities,
             "findings": list(self.findings),
             "pictures": self.pictures,
-            "dicom": self.dicom and [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike],
+            "dicom": self._report_key,
         }
+
+    @cached_property
+    def _report_key(self) -> list[Any] | None:
+        """What a DICOM report shows beside the measured numbers: codes, flags, and all that the map has learned."""
+        if self.dicom is None:
+            return None
+        learned = to_json_text(encode(self.quality.of_map)) if self.quality else ""
+        digest = hashlib.sha256(learned.encode()).hexdigest()
+        return [encode(dict(self.dicom.codes)), encode(self.aims.flags), self.aims.unlike, digest]
 
     def __call__(self, case: Case) -> CaseRecord:
         """The record of a case, once all its files are written; UserError where one cannot be."""

@@ -39,6 +39,9 @@ class UsedModel(TypedDict):
     configuration: Annotated[str, doc("Such as 3d_fullres.")]
     checkpoint: Annotated[str, doc("File name of the checkpoints.")]
     checkpoints_sha256: Annotated[dict[str, str], doc("SHA-256 of each fold's checkpoint.")]
+    files_sha256: NotRequired[
+        Annotated[dict[str, str], doc("SHA-256 of plans.json, dataset.json and dataset_fingerprint.json.")]
+    ]
 
 
 class ListedScan(TypedDict):

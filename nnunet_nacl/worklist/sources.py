@@ -93,6 +93,7 @@ def predict_source(
             "configuration": model.configuration,
             "checkpoint": model.checkpoint,
             "checkpoints_sha256": dict(zip(model.folds, model.hashes)),
+            "files_sha256": dict(model.file_hashes),
         },
         "calibrated": model.calibration is not None,
         "calibration_map": named_map(model.map_path) if model.map_path else None,

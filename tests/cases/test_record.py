@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.findings import Finding, StructureFindings
-from nnunet_nacl.cases.record import CaseRecord, file_key, find_record, read_pictures, read_record
+from nnunet_nacl.cases.record import CaseRecord, find_record, read_pictures, read_record
 from nnunet_nacl.errors import UserError
 from tests.nnunet.measuring import measured
 from tests.runs.folders import make_model

@@ -269,6 +269,23 @@ def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself
         before = {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_a_report_has_the_intervals_of_the_list_beside_it_whatever_the_map_had_learned_before(
+    tmp_path, model, study, codes
+) -> None:
+    folder = untrained.copy_model(model, tmp_path)
+    lowest = []
+    for ratio in (0.9, 0.6):  # the map itself stays the same
+        calibrate(folder, ratio=ratio)
+        assert predict(folder, study, tmp_path / "out", codes) == 0
+        report = hd.sr.srread(written(tmp_path / "out")["report"])
+        first, *_ = report.content.get_volumetric_roi_measurement_groups()
+        reported = {one.name.value: one.value for one in first.get_measurements()}
+        [row] = read_list(tmp_path / "out")
+        lowest.append(float(row["anterior predicted_dice_low"]))
+        assert reported["DICE_LOW"] == pytest.approx(lowest[-1], rel=1e-5)
+    assert lowest[0] > lowest[1] + 0.1
+
+
 def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, codes, capsys) -> None:
     def refused(scans, *arguments):
         assert predict(model, scans, tmp_path / "out", None, *arguments) == 2

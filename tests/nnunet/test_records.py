@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
-from nnunet_nacl.cases.record import CaseRecord, read_record, table
+from nnunet_nacl.cases import file_key
+from nnunet_nacl.cases.record import CaseRecord, read_pictures, read_record, table
 from nnunet_nacl.cli.main import main
 from tests.nnunet.measuring import Watch, measured
 from tests.processes import children, full_disk, is_alive, run_warm
@@ -48,6 +49,54 @@ def test_another_truth_of_equal_size_and_time_is_another_truth(model):
     watch = Watch(model.validation())
     second = table(measured(model.validation(), other).values())
     assert watch.new() == CASES and second.Dice.mean() != first.Dice.mean()
+
+
+def test_truths_that_were_exchanged_are_measured_again_whatever_their_size_and_time(model):
+    first, second = (model.references / f"{case}.nii.gz" for case in CASES)
+    for path in (first, second):  # not compressed: equal sizes
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+        os.utime(path, ns=(10**18, 10**18))  # as archives with fixed dates leave them
+    before = table(measured(model.validation()).values()).Dice.tolist()
+    first.rename(model.root / "kept")
+    second.rename(first)
+    (model.root / "kept").rename(second)
+    watch = Watch(model.validation())
+    after = table(measured(model.validation()).values()).Dice.tolist()
+    assert watch.new() == CASES and after != before
+    assert after == table(measured(model.validation(), keep=False).values()).Dice.tolist()
+
+
+@pytest.fixture
+def read_files(monkeypatch) -> list[str]:
+    """Names of the files that were read for their digest."""
+    names, digest_of = [], file_key.digest_of
+    monkeypatch.setattr(file_key, "digest_of", lambda path: names.append(path.name) or digest_of(path))
+    return names
+
+
+def test_a_record_without_inodes_holds_and_its_files_are_read_once(model, read_files):
+    """As versions before 0.6 wrote it; and an inode that changed, as on some network file systems, is no other file."""
+    measured(model.validation(), with_sample=True)
+    path = model.validation() / "records" / "case_00.npz"
+
+    def change_keys(change):
+        record = read_record(path)
+        files = {name: change(key) for name, key in record.key["files"].items()}
+        replace(record, key={**record.key, "files": files}, pictures=b'{"slices": [1]}').save(path)
+
+    change_keys(lambda key: {name: key[name] for name in ("path", "size", "mtime_ns", "digest")})
+    (model.validation() / "case_00.npz").rename(model.root / "kept.npz")  # it could not be measured again
+    read_files.clear()
+    for new in (["case_00.nii.gz", "case_00.nii.gz"], []):
+        assert isinstance(measured(model.validation())["case_00"], CaseRecord)
+        assert read_files == new
+        read_files.clear()
+    assert read_pictures(path) == {"slices": [1]} and read_record(path).sample is not None
+    (model.root / "kept.npz").rename(model.validation() / "case_00.npz")
+    change_keys(lambda key: {**key, "inode": 1})
+    watch = Watch(model.validation())
+    assert isinstance(measured(model.validation())["case_00"], CaseRecord)
+    assert not watch.new() and len(read_files) == 3
 
 
 def change_a_voxel(path):

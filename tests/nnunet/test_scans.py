@@ -102,6 +102,28 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans, capsys) -> None:
     assert "holds the label 7, which dataset.json does not have (0, 1, 2)" in error
 
 
+def test_what_stands_beside_the_checkpoint_is_no_less_the_model_than_its_weights(tmp_path, model, scans) -> None:
+    folder, out = copy_model(model, tmp_path), tmp_path / "out"
+
+    def as_in_a_new_folder(name: str) -> dict[str, str]:
+        assert predict(folder, scans, out) == predict(folder, scans, tmp_path / name) == 0
+        found, expected = segmentations(out), segmentations(tmp_path / name)
+        for case, label_map in expected.items():
+            np.testing.assert_array_equal(found[case], label_map)
+        assert rows(out) == rows(tmp_path / name)
+        content = json.loads((out / "prediction.json").read_text())
+        return {**digests(out), "run": content["run"], "reasons": str([row["reasons"] for row in rows(out)])}
+
+    first = as_in_a_new_folder("first")
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["foreground_intensity_properties_per_channel"]["0"]["std"] = 5.0
+    write_json(folder / "plans.json", plans)
+    second = as_in_a_new_folder("second")
+    assert second["scan_0.nii.gz"] != first["scan_0.nii.gz"] and second["run"] != first["run"]
+    write_json(folder / "dataset_fingerprint.json", {"spacings": [(9, 9, 9)], "shapes_after_crop": [SHAPE]})
+    assert as_in_a_new_folder("third")["reasons"] != second["reasons"]
+
+
 def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -> None:
     folder, tifs, out = copy_model(model, tmp_path), tmp_path / "tifs", tmp_path / "out"
     changed = {"dataset.json": {"file_ending": ".tif"}, "plans.json": {"image_reader_writer": "Tiff3DIO"}}

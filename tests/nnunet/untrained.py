@@ -81,14 +81,14 @@ def make_model(
 SLOPES, OFFSETS = ((0.6, 0.8), (0.7, 1.2), (0.9, 1.1)), ((0.1, -0.1), (0.5, -0.4), (-0.3, 0.8))
 
 
-def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
-    """Give a model a map that is conditional on the label, and what it learned: Dice 0.9 x expected, 20 patients."""
+def calibrate(folder: Path, *, as_deployed: bool = True, ratio: float = 0.9) -> Path:
+    """Give a model a map that is conditional on the label, and what it learned: Dice ratio x expected, 20 patients."""
     labels = PredictionFolder.open(folder, need_reference=False).labels
     structures, rows = labels.structures, 2 if labels.regions else 3
     calibration = map_from_tables(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
     content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
-    held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)), expected)
+    held_out = quality_of(dict.fromkeys(structures, (expected, ratio * expected, expected, 2 * expected)), expected)
     learned = encode(learn(held_out, {}, dict.fromkeys(held_out.case, 0), as_deployed=as_deployed))
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     hashes = {fold: checksum(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}

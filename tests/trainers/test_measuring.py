@@ -169,6 +169,14 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     trainer.save_checkpoint(str(checkpoint))  # trained again: what was predicted is another network's
     run("calibrate", "-step_size", 1)
     assert len(predicted_cases) == len(CASES)
+    predicted_cases.clear()
+    plans = json.loads((fold.parent / "plans.json").read_text())
+    (fold.parent / "plans.json").write_text(json.dumps(plans | {"plans_name": "edited"}))
+    run("calibrate", "-step_size", 1)
+    assert len(predicted_cases) == len(CASES)
+    predicted_cases.clear()
+    run("calibrate", "-step_size", 1)
+    assert not predicted_cases
 
 
 def test_a_lost_case_alone_is_predicted_and_another_checkpoint_is_never_taken_for_it(
