@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import re
-import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -19,8 +19,15 @@ STARTUP_FILES = {
     "nnunet_nacl.start": "nnunet_nacl.registration._startup:register\n",
 }
 
-# The table of methods imports nothing but the standard library, and is executed without importing the package.
-NAMED_TRAINERS = runpy.run_path(str(HERE / "nnunet_nacl" / "methods.py"))["NAMED_TRAINERS"]
+
+def find_trainers() -> list[str]:
+    """Names of the trainers: the classes `nnUNetTrainer...` in the files of trainers/, read without importing them."""
+    names = []
+    for path in sorted((HERE / "trainers").glob("*.py")):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.ClassDef) and statement.name.startswith("nnUNetTrainer"):
+                names.append(statement.name)
+    return names
 
 
 class BuildPyWithStartupFiles(build_py):
@@ -192,7 +199,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],
-        "nnunetv2.trainers": [f"{name} = nnunet_nacl_trainers:{name}" for name in NAMED_TRAINERS],
+        "nnunetv2.trainers": [f"{name} = nnunet_nacl_trainers:{name}" for name in find_trainers()],
     },
     cmdclass={"build_py": BuildPyWithStartupFiles},
 )

@@ -1,18 +1,24 @@
-"""The table of methods: name, function, formula and settings of every loss.
+"""The table of methods: what the names of trainers can say of each loss, without importing PyTorch.
 
-From this table come the defaults of the losses, the grammar of the names (the tokens stand in
-:mod:`nnunet_nacl.registration.grammar`), `nnunet_nacl trainers`, the settings that the trainers hand to their losses,
-the entry points, and the cases of the tests. setup.py executes this file before anything is installed, so it imports
-the standard library only.
+From this table come the grammar of the names (its tokens stand in :mod:`nnunet_nacl.registration.grammar`), what
+`nnunet_nacl trainers` prints, and the cases of the tests, which hold it equal to the signatures of the losses in
+:mod:`nnunet_nacl.losses` and to the classes of the trainers. It imports the standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 PREFIX = "nnUNetTrainer"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a loss: its default, and the form of the token that sets it in a trainer's name, if one does."""
+
+    default: float | int | str
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,11 @@ class Method:
 
     Attributes:
         name: In the names of trainers.
-        function: The loss in :mod:`nnunet_nacl.losses`, and the file there that holds it.
+        function: The loss in :mod:`nnunet_nacl.losses`, and the file's name there and in ``nnunet_nacl_trainers``.
         module: Its class there.
         meaning: What it is, in words.
         formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its neighbours.
-        settings: For each setting of the loss its default, and the attribute of
-            :class:`~nnunet_nacl.registration.grammar.Variant` whose token sets it, or None.
+        settings: The settings of the loss by their names.
     """
 
     name: str
@@ -34,89 +39,126 @@ class Method:
     module: str
     meaning: str
     formula: str
-    settings: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
+    settings: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, float | int | str]:
         """Default of each setting."""
-        return {name: default for name, (default, _) in self.settings.items()}
+        return {name: setting.default for name, setting in self.settings.items()}
 
     @property
-    def tokens(self) -> dict[str, str]:
-        """Attribute of a variant -> the setting that its token sets."""
-        return {token: name for name, (_, token) in self.settings.items() if token is not None}
+    def settings_by_token(self) -> dict[str, str]:
+        """Form of a token -> name of the setting that it sets."""
+        return {setting.token: name for name, setting in self.settings.items() if setting.token is not None}
 
 
-METHODS = {
-    method.name: method
-    for method in (
-        Method(
-            "NACL",
-            "nacl",
-            "NACLLoss",
-            "cross-entropy plus a penalty that ties logits to the class shares of the neighbourhood",
-            "-log p_y + lambda mean_k |m tau_k - l_k|",
-            {
-                "penalty_weight": (0.1, "penalty_weight"),
-                "kernel_size": (3, "kernel_size"),
-                "prior": ("mean", "prior"),
-                "sigma": (1.0, "sigma"),
-                "penalty": ("l1", "l2"),
-                "space": ("logits", "softmax"),
-                "class_reduction": ("mean", "sum"),
-                "padding": ("valid", None),
-                "prior_scale": (1.0, "scale"),
-            },
-        ),
-        Method(
-            "SVLS",
-            "svls",
-            "SVLSLoss",
-            "cross-entropy against labels smoothed over the neighbourhood",
-            "-sum_k tau_k log p_k",
-            {"sigma": (2.0, "sigma"), "kernel_size": (3, "kernel_size"), "padding": ("replicate", None)},
-        ),
-        Method(
-            "MbLS",
-            "mbls",
-            "MbLSLoss",
-            "cross-entropy plus a penalty on logit differences beyond a margin",
-            "-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
-            {"penalty_weight": (0.1, "penalty_weight"), "margin": (5.0, "scale"), "class_reduction": ("mean", "sum")},
-        ),
-        Method(
-            "LS",
-            "label_smoothing",
-            "LabelSmoothingLoss",
-            "cross-entropy with label smoothing",
-            "-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
-            {"smoothing": (0.1, "alpha")},
-        ),
-        Method("Focal", "focal", "FocalLoss", "focal loss", "-(1 - p_y)^gamma log p_y", {"gamma": (3.0, "gamma")}),
-        Method(
-            "ECP",
-            "ecp",
-            "ECPLoss",
-            "cross-entropy less a multiple of the prediction's entropy",
-            "-log p_y - alpha mean_k(-p_k log p_k)",
-            {"penalty_weight": (0.1, "alpha"), "class_reduction": ("mean", "sum")},
-        ),
-        Method(
-            "ACE",
-            "ace",
-            "ACELoss",
-            "cross-entropy plus the average calibration error of each class's probability (mL1-ACE)",
-            "-log p_y + lambda mean_k mean_b |mean p_k - share of k|, b the bins of p_k",
-            {"penalty_weight": (1.0, "penalty_weight"), "n_bins": (20, None)},
-        ),
-        Method("CE", "cross_entropy", "CELoss", "plain cross-entropy", "-log p_y"),
-    )
-}
+_ALL_METHODS = (
+    Method(
+        name="NACL",
+        function="nacl",
+        module="NACLLoss",
+        meaning="cross-entropy plus a penalty that ties logits to the class shares of the neighbourhood",
+        formula="-log p_y + lambda mean_k |m tau_k - l_k|",
+        settings={
+            "penalty_weight": Setting(0.1, token="lambda<x>"),
+            "kernel_size": Setting(3, token="k<n>"),
+            "prior": Setting("mean", token="gaussian|svls"),
+            "sigma": Setting(1.0, token="sigma<x>"),
+            "penalty": Setting("l1", token="l2"),
+            "space": Setting("logits", token="softmax"),
+            "class_reduction": Setting("mean", token="sum"),
+            "padding": Setting("valid"),
+            "prior_scale": Setting(1.0, token="m<x>"),
+        },
+    ),
+    Method(
+        name="SVLS",
+        function="svls",
+        module="SVLSLoss",
+        meaning="cross-entropy against labels smoothed over the neighbourhood",
+        formula="-sum_k tau_k log p_k",
+        settings={
+            "sigma": Setting(2.0, token="sigma<x>"),
+            "kernel_size": Setting(3, token="k<n>"),
+            "padding": Setting("replicate"),
+        },
+    ),
+    Method(
+        name="MbLS",
+        function="mbls",
+        module="MbLSLoss",
+        meaning="cross-entropy plus a penalty on logit differences beyond a margin",
+        formula="-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
+        settings={
+            "penalty_weight": Setting(0.1, token="lambda<x>"),
+            "margin": Setting(5.0, token="m<x>"),
+            "class_reduction": Setting("mean", token="sum"),
+        },
+    ),
+    Method(
+        name="LS",
+        function="label_smoothing",
+        module="LabelSmoothingLoss",
+        meaning="cross-entropy with label smoothing",
+        formula="-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
+        settings={"smoothing": Setting(0.1, token="alpha<x>")},
+    ),
+    Method(
+        name="Focal",
+        function="focal",
+        module="FocalLoss",
+        meaning="focal loss",
+        formula="-(1 - p_y)^gamma log p_y",
+        settings={"gamma": Setting(3.0, token="gamma<x>")},
+    ),
+    Method(
+        name="ECP",
+        function="ecp",
+        module="ECPLoss",
+        meaning="cross-entropy less a multiple of the prediction's entropy",
+        formula="-log p_y - alpha mean_k(-p_k log p_k)",
+        settings={
+            "penalty_weight": Setting(0.1, token="alpha<x>"),
+            "class_reduction": Setting("mean", token="sum"),
+        },
+    ),
+    Method(
+        name="ACE",
+        function="ace",
+        module="ACELoss",
+        meaning="cross-entropy plus the average calibration error of each class's probability (mL1-ACE)",
+        formula="-log p_y + lambda mean_k mean_b |mean p_k - share of k|, b the bins of p_k",
+        settings={
+            "penalty_weight": Setting(1.0, token="lambda<x>"),
+            "n_bins": Setting(20),
+        },
+    ),
+    Method(
+        name="CE",
+        function="cross_entropy",
+        module="CELoss",
+        meaning="plain cross-entropy",
+        formula="-log p_y",
+    ),
+)
 
-STOCK_NAME = f"{PREFIX}DiceCE"
+METHODS = {method.name: method for method in _ALL_METHODS}
+"""The rows by the method's name."""
+
+STOCK_METHOD = "CE"
+"""The method whose loss, with a Dice term, is nnU-Net's own."""
+
+STOCK_NAME = f"{PREFIX}Dice{STOCK_METHOD}"
 """nnU-Net's own loss, as a trainer of ours would be called: without tokens that is nnU-Net's trainer."""
 
-NAMED_TRAINERS = tuple(
-    name for method in METHODS for name in (PREFIX + method, f"{PREFIX}Dice{method}") if name != STOCK_NAME
-)
+
+def _named_trainers() -> tuple[str, ...]:
+    names = []
+    for method in METHODS:
+        names += [f"{PREFIX}{method}", f"{PREFIX}Dice{method}"]
+    names.remove(STOCK_NAME)
+    return tuple(names)
+
+
+NAMED_TRAINERS = _named_trainers()
 """The trainers without tokens: they are entry points."""

@@ -1,36 +1,47 @@
-"""nnU-Net trainers with calibrating losses.
+"""nnU-Net trainers with calibrating losses: one file for each loss, named as in :mod:`nnunet_nacl.losses`.
 
-Every name of the grammar in :mod:`nnunet_nacl.registration.grammar` is a class that is made when it is asked for: that
-of a method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's.
-Each is an attribute of this package, so that instances of it can be pickled.
+Every trainer without tokens is a class in such a file, and an attribute of this package; a name with tokens,
+such as ``nnUNetTrainerNACL_lambda0p2_100epochs``, is a subclass that :mod:`nnunet_nacl_trainers.variants` makes
+when it is asked for. Both are found here by :func:`get_trainer`, so that they pickle.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from nnunet_nacl.methods import PREFIX
+from nnunet_nacl_trainers.ace import nnUNetTrainerACE, nnUNetTrainerDiceACE
+from nnunet_nacl_trainers.base import CalibrationTrainer
+from nnunet_nacl_trainers.cross_entropy import nnUNetTrainerCE
+from nnunet_nacl_trainers.ecp import nnUNetTrainerDiceECP, nnUNetTrainerECP
+from nnunet_nacl_trainers.focal import nnUNetTrainerDiceFocal, nnUNetTrainerFocal
+from nnunet_nacl_trainers.label_smoothing import nnUNetTrainerDiceLS, nnUNetTrainerLS
+from nnunet_nacl_trainers.mbls import nnUNetTrainerDiceMbLS, nnUNetTrainerMbLS
+from nnunet_nacl_trainers.nacl import nnUNetTrainerDiceNACL, nnUNetTrainerNACL
+from nnunet_nacl_trainers.svls import nnUNetTrainerDiceSVLS, nnUNetTrainerSVLS
+from nnunet_nacl_trainers.variants import get_trainer
 
-from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX
-from nnunet_nacl.registration.grammar import Variant, parse
+__all__ = [
+    "CalibrationTrainer",
+    "get_trainer",
+    "nnUNetTrainerACE",
+    "nnUNetTrainerCE",
+    "nnUNetTrainerDiceACE",
+    "nnUNetTrainerDiceECP",
+    "nnUNetTrainerDiceFocal",
+    "nnUNetTrainerDiceLS",
+    "nnUNetTrainerDiceMbLS",
+    "nnUNetTrainerDiceNACL",
+    "nnUNetTrainerDiceSVLS",
+    "nnUNetTrainerECP",
+    "nnUNetTrainerFocal",
+    "nnUNetTrainerLS",
+    "nnUNetTrainerMbLS",
+    "nnUNetTrainerNACL",
+    "nnUNetTrainerSVLS",
+]
 
-__all__ = ["NAMED_TRAINERS", "get_trainer"]
 
-
-def get_trainer(name: str) -> type | None:
-    """The trainer class of a name, always one; None if none of ours; ValueError, with the grammar, for bad tokens."""
-    if name.startswith(PREFIX) and name in globals():
-        return globals()[name]
-    variant = parse(name)
-    if variant is None:
-        return None
-    alone = variant == Variant(variant.method)
-    base: Any = import_module(f"{__name__}.base").CalibrationTrainer if alone else get_trainer(PREFIX + variant.method)
-    settings = {"__module__": __name__, "__doc__": f"Trains with {variant.meaning}.", "variant": variant}
-    trainer = globals()[name] = type(name, (base,), settings)
-    return trainer
-
-
-def __getattr__(name: str) -> type:
+def __getattr__(name: str) -> type[CalibrationTrainer]:
+    """A trainer whose name has tokens; pickle and nnU-Net's look-up ask for it."""
     if not name.startswith(PREFIX):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     trainer = get_trainer(name)

@@ -1,15 +1,17 @@
-"""What all trainers share: nnU-Net's trainer with another loss and, where the name says so, another schedule.
+"""What all trainers share: nnU-Net's trainer with another loss and, where a class or name says so, another schedule.
 
-nnU-Net reads constructor arguments from the signature and makes the class anew from its name at prediction. So every
-trainer has nnU-Net's own constructor, and a variant is a subclass whose name spells out its attribute ``variant``.
+A trainer is a class with other attributes; nothing else has to be written. nnU-Net reads the arguments of a constructor
+from its signature, and finds the class of a trained model by its name: so every trainer has nnU-Net's own constructor.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,18 +25,69 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 from torch import Tensor, nn
 
-from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.methods import METHODS
-from nnunet_nacl.registration.grammar import STOCK, Variant, loss_settings
+from nnunet_nacl.losses import CELoss
+from nnunet_nacl_trainers.calibration_log import CalibrationLog, measured_validation
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
-from nnunet_nacl_trainers.recording import CalibrationRecorder, measured_validation
+
+LossSettings = Mapping[str, float | int | str | tuple[int, ...]]
+
+_SET_BY_TRAINER = ("ignore_label", "regions", "check_labels")
 
 
 class CalibrationTrainer(nnUNetTrainer):
-    """nnU-Net's trainer with the loss and schedule of ``variant``, made by :func:`nnunet_nacl_trainers.get_trainer`."""
+    """nnU-Net's trainer with the loss ``loss_class``, which also logs calibration after each epoch.
 
-    variant: ClassVar[Variant]
+    Everything that no attribute below changes is nnU-Net's: planning, augmentation, network, optimiser, training loop
+    and inference. A subclass sets what it wants otherwise; the tokens of a trainer's name set the same attributes.
+
+    Raises:
+        ValueError: When a trainer is constructed, not when its class is made, since nnU-Net imports all files of a
+            folder that it searches: ``loss_settings`` holds a setting that the loss does not have or that is out of
+            range, another attribute has no possible value, or another parent of the class builds the loss.
+    """
+
+    loss_class: ClassVar[type[nn.Module]]
+    """The loss, a class of :mod:`nnunet_nacl.losses` or one that takes the same arguments."""
+
+    loss_settings: ClassVar[LossSettings] = {}
+    """Arguments of ``loss_class`` that differ from its defaults. What a subclass sets is laid over its parents'.
+    A whole number as ``kernel_size`` becomes 1 along axes with thick slices, see ``neighborhood_size``."""
+
+    with_dice: ClassVar[bool] = False
+    """Whether nnU-Net's soft Dice loss is added to ``loss_class``, with weight 1 (names: ``nnUNetTrainerDice...``)."""
+
+    anneal_dice: ClassVar[bool] = False
+    """Whether the weight of the Dice term falls linearly to 0 over the first half of the epochs (``anneal``)."""
+
+    start_at_class_frequencies: ClassVar[bool] = True
+    """Whether a new network without a Dice term begins with the classes' frequencies as probabilities, see
+    :mod:`nnunet_nacl_trainers.frequency_start`; False begins as nnU-Net does (``plainstart``)."""
+
+    epochs: ClassVar[int | None] = None
+    """Number of epochs; None leaves nnU-Net's, 1000 (``<n>epochs``)."""
+
+    iterations_per_epoch: ClassVar[int | None] = None
+    """Training iterations of an epoch; a tenth as many, at least one, are validation iterations. None leaves nnU-Net's,
+    250 and 50 (``<n>iters``)."""
+
+    use_adam: ClassVar[bool] = False
+    """Whether Adam replaces nnU-Net's SGD, with a rate of 1e-3, 1e-4 from half-way on, and no weight decay: the
+    optimiser of Murugesan et al. 2025 (``adam``)."""
+
+    train_percent: ClassVar[float | None] = None
+    """Share of the fold's training cases that is trained on, above 0 and at most 100; None trains on all. Which cases
+    follows from their names: smaller shares are parts of larger ones. Validation is unchanged (``train<x>``)."""
+
+    augmentation: ClassVar[bool] = True
+    """Whether images are augmented; False is nnU-Net's NoDA trainer, which does not mirror either (``noda``)."""
+
+    mirroring: ClassVar[bool] = True
+    """Whether images are mirrored, in training and prediction; False is nnU-Net's NoMirroring (``nomirror``)."""
+
+    seed: ClassVar[int | None] = None
+    """Seed of all random numbers; None seeds nothing. On the CPU with ``nnUNet_n_proc_DA`` 0 or 1 two trainings with
+    one seed end with equal weights (``seed<n>``)."""
 
     def __init__(
         self,
@@ -44,25 +97,91 @@ class CalibrationTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
     ) -> None:
+        self.check_attributes()  # before nnU-Net makes a folder for the results
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdigit():
-            # `-device cpu` takes all cores whatever the user asked for; trainings side by side would then fight.
-            torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
-        if self.variant.epochs is not None:
-            self.num_epochs = self.variant.epochs
-            # Short runs would end before nnU-Net's first checkpoint at epoch 50, and --c would find nothing.
-            self.save_every: int = min(self.save_every, max(1, self.num_epochs // 10))
-        if self.variant.iterations is not None:
-            self.num_iterations_per_epoch = self.variant.iterations
-            self.num_val_iterations_per_epoch = max(1, self.variant.iterations // 10)
-        if self.variant.adam:
-            self.initial_lr = 1e-3
-            self.weight_decay = 0.0
-        self.frequency_start: FrequencyStart | None = None
+        self._limit_threads()
+        self._apply_schedule()
         regions = bool(self.label_manager.has_regions)  # nnU-Net appends the ignore mask to their target
         self.label_space = LabelSpace(regions, None if regions else self.label_manager.ignore_label)
-        self.calibration_recorder = CalibrationRecorder(self, self.label_space)
-        self._weights: Path | None = None  # checkpoint whose weights the network has
+        self.calibration_log = CalibrationLog(self, self.label_space)
+        self.frequency_start: FrequencyStart | None = None
+        self._checkpoint_of_weights: Path | None = None
+
+    @classmethod
+    def check_attributes(cls) -> None:
+        """ValueError for attributes of the class that have no possible value."""
+        for name in ("epochs", "iterations_per_epoch"):
+            number = getattr(cls, name)
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise ValueError(f"{cls.__name__}.{name} must be a positive integer or None, got {number!r}.")
+        if cls.train_percent is not None and not 0 < cls.train_percent <= 100:
+            raise ValueError(f"{cls.__name__}.train_percent must be in (0, 100] or None, got {cls.train_percent!r}.")
+        if cls.anneal_dice and not cls.with_dice:
+            raise ValueError(f"{cls.__name__}.anneal_dice needs with_dice = True: there is no Dice term to anneal.")
+        cls._check_parents()
+        cls._check_loss_settings()
+
+    @classmethod
+    def _check_parents(cls) -> None:
+        """Two classes that build the loss cannot be mixed: one of the losses would silently not be trained with."""
+        for parent in cls.__mro__:
+            is_trainer_of_others = issubclass(parent, nnUNetTrainer) and not issubclass(parent, CalibrationTrainer)
+            if is_trainer_of_others and parent is not nnUNetTrainer and "_build_loss" in vars(parent):
+                raise ValueError(
+                    f"{cls.__name__}: its parent {parent.__name__} builds a loss of its own, which cannot be mixed "
+                    f"with {cls.loss_class.__name__}; leave that parent out."
+                )
+
+    @classmethod
+    def _check_loss_settings(cls) -> None:
+        settings = cls.all_loss_settings()
+        known = [name for name in inspect.signature(cls.loss_class).parameters if name not in _SET_BY_TRAINER]
+        for name in settings:
+            if name in _SET_BY_TRAINER:
+                raise ValueError(f"{cls.__name__}.loss_settings: {name!r} follows from the data set; leave it out.")
+            if name not in known:
+                raise ValueError(
+                    f"{cls.__name__}.loss_settings: {cls.loss_class.__name__} has no setting {name!r}; it has "
+                    f"{', '.join(known) or 'none'}."
+                )
+        try:
+            cls.loss_class(**settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{cls.__name__}.loss_settings: {error}") from error
+
+    @classmethod
+    def all_loss_settings(cls) -> dict[str, Any]:
+        """``loss_settings`` of the class laid over those of its parents."""
+        settings: dict[str, Any] = {}
+        for parent in reversed(cls.__mro__):
+            settings |= vars(parent).get("loss_settings", {})
+        return settings
+
+    def _limit_threads(self) -> None:
+        """`-device cpu` takes all cores whatever the user asked for; trainings side by side would then fight."""
+        allowed = os.environ.get("OMP_NUM_THREADS", "")
+        if self.device.type == "cpu" and allowed.isdigit():
+            torch.set_num_threads(max(1, int(allowed)))
+
+    def _apply_schedule(self) -> None:
+        if self.epochs is not None:
+            self.num_epochs = self.epochs
+            # Short runs would end before nnU-Net's first checkpoint at epoch 50, and --c would find nothing.
+            self.save_every: int = min(self.save_every, max(1, self.num_epochs // 10))
+        if self.iterations_per_epoch is not None:
+            self.num_iterations_per_epoch = self.iterations_per_epoch
+            self.num_val_iterations_per_epoch = max(1, self.iterations_per_epoch // 10)
+        if self.use_adam:
+            self.initial_lr = 1e-3
+            self.weight_decay = 0.0
+
+    def initialize(self) -> None:
+        """nnU-Net's network, optimiser and loss; with a ``seed`` the network's first weights are those of the seed."""
+        if self.seed is not None:
+            seed_process(self.seed)
+        super().initialize()
+        if self.start_at_class_frequencies and not self.with_dice:
+            self.frequency_start = FrequencyStart(self)
 
     def _build_loss(self) -> nn.Module:
         # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
@@ -72,38 +191,45 @@ class CalibrationTrainer(nnUNetTrainer):
             loss.loss = self._replace_loss(loss.loss)
         else:
             loss = self._replace_loss(loss)
-        loss.register_forward_pre_hook(self.calibration_recorder.on_loss)  # outside of all that is compiled
+        loss.register_forward_pre_hook(self.calibration_log.on_loss)  # outside of all that is compiled
         return loss
 
-    def _replace_loss(self, stock: Any) -> nn.Module:
-        if self.variant.method == STOCK.method and self.variant.dice:  # nnU-Net's own loss under another schedule
-            return stock
-        method, settings = METHODS[self.variant.method], loss_settings(self.variant) | vars(self.label_space)
-        if "kernel_size" in method.defaults:
+    def _replace_loss(self, stock_loss: Any) -> nn.Module:
+        """The loss of one scale in place of nnU-Net's, whose Dice loss ``dc`` is taken over with ``with_dice``."""
+        if self.with_dice and self.loss_class is CELoss:  # that is nnU-Net's own loss
+            return stock_loss
+        voxelwise_loss = self._make_voxelwise_loss()
+        if self._do_i_compile():
+            voxelwise_loss = torch.compile(voxelwise_loss)
+        return TrainingLoss(voxelwise_loss, self.label_space, stock_loss.dc if self.with_dice else None)
+
+    def _make_voxelwise_loss(self) -> nn.Module:
+        settings = self.all_loss_settings()
+        if "kernel_size" in inspect.signature(self.loss_class).parameters:
             settings["kernel_size"] = self.neighborhood_size()
-        voxelwise = getattr(losses, method.module)(**settings, check_labels=False)  # TrainingLoss checks them
-        compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
-        return TrainingLoss(compiled, self.label_space, stock.dc if self.variant.dice else None)
+        return self.loss_class(
+            **settings,
+            ignore_label=self.label_space.ignore_label,
+            regions=self.label_space.regions,
+            check_labels=False,  # TrainingLoss checks the first batch
+        )
 
     def neighborhood_size(self) -> tuple[int, ...]:
         """Voxels of the neighbourhood along every axis.
 
-        What the trainer's name says, else 3, but 1 along axes where the plans' first convolution has size 1: there
-        slices are so thick that nnU-Net does not take the next one for a neighbour either.
+        What ``loss_settings`` says, else the loss's default, but 1 along axes where the plans' first convolution has
+        size 1: there slices are so thick that nnU-Net does not take the next one for a neighbour either. Sizes that are
+        given by axis are taken as they are.
         """
+        default = inspect.signature(self.loss_class).parameters["kernel_size"].default
+        kernel_size = self.all_loss_settings().get("kernel_size", default)
+        if not isinstance(kernel_size, int):
+            return tuple(kernel_size)
         num_axes = len(self.configuration_manager.patch_size)
-        kernels = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
-        first = kernels[0] if isinstance(kernels, (list, tuple)) and kernels else 3
-        sizes = first if isinstance(first, (list, tuple)) else (first,) * num_axes
-        return tuple(1 if size == 1 else self.variant.kernel_size or 3 for size in sizes)
-
-    def initialize(self) -> None:
-        """nnU-Net's network, optimiser and loss; for ``seed`` the network's first weights are those of the seed."""
-        if self.variant.seed is not None:
-            seed_process(self.variant.seed)
-        super().initialize()
-        if not self.variant.dice and not self.variant.plainstart:
-            self.frequency_start = FrequencyStart(self)
+        stages = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
+        first_stage = stages[0] if isinstance(stages, (list, tuple)) and stages else 3
+        convolution = first_stage if isinstance(first_stage, (list, tuple)) else (first_stage,) * num_axes
+        return tuple(1 if size == 1 else kernel_size for size in convolution)
 
     def bare_network(self) -> nn.Module:
         """The network itself, out of what DDP and torch.compile wrap it in."""
@@ -111,40 +237,58 @@ class CalibrationTrainer(nnUNetTrainer):
         return getattr(network, "_orig_mod", network)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders; for ``seed`` their random numbers follow from seed, rank and the epoch they start at."""
-        if self.variant.seed is None:
+        """nnU-Net's loaders; with a ``seed`` their random numbers follow from seed, rank and first epoch."""
+        if self.seed is None:
             return super().get_dataloaders()
         # The epoch, so that a training that is continued does not see its first batches again.
-        entropy = (self.variant.seed, 1 + self.local_rank, self.current_epoch)
+        entropy = (self.seed, 1 + self.local_rank, self.current_epoch)
         seed_process(*entropy)
         loaders = super().get_dataloaders()
         for number, loader in enumerate(loaders):
             # nnU-Net starts workers unseeded; a loader without them draws from the process's own generators.
             if isinstance(loader, NonDetMultiThreadedAugmenter):
-                loader.seeds = _seeds(loader.num_processes, (*entropy, number))
+                loader.seeds = _make_seeds(loader.num_processes, (*entropy, number))
                 loader.restart()
         return loaders
 
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
-        """nnU-Net's augmentation; for ``noda`` none, as in its nnUNetTrainerNoDA."""
-        stock: Any = nnUNetTrainerNoDA if cls.variant.noda else super()
-        return stock.get_training_transforms(*args, **kwargs)
+        """nnU-Net's augmentation; without ``augmentation`` none, as in its nnUNetTrainerNoDA."""
+        if cls.augmentation:
+            return super().get_training_transforms(*args, **kwargs)
+        return nnUNetTrainerNoDA.get_training_transforms(*args, **kwargs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
-        """nnU-Net's; for ``noda`` patches are read at their final size, and not mirrored in prediction either."""
-        rotation, dummy_2d, *others = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        if self.variant.noda:
+        """nnU-Net's; without ``augmentation`` patches are read at their final size, and nothing is mirrored."""
+        rotation, dummy_2d, patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if not self.augmentation:
+            patch_size = self.configuration_manager.patch_size
+        if not self.augmentation or not self.mirroring:
+            mirror_axes = None
             self.inference_allowed_mirroring_axes = None
-            others = [self.configuration_manager.patch_size, None]
-        return rotation, dummy_2d, *others
+        return rotation, dummy_2d, patch_size, mirror_axes
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """nnU-Net's optimiser, or the paper's for ``adam``."""
-        if not self.variant.adam:
+        """nnU-Net's optimiser, or the paper's with ``use_adam``."""
+        if not self.use_adam:
             return super().configure_optimizers()
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's split, its training cases cut to ``train_percent`` by a fixed order of their names."""
+        training_cases, validation_cases = super().do_split()
+        if self.train_percent is None:
+            return training_cases, validation_cases
+        in_fixed_order = sorted(training_cases, key=lambda case: hashlib.sha256(case.encode()).hexdigest())
+        num_kept = max(1, math.ceil(len(in_fixed_order) * self.train_percent / 100))
+        kept_cases = set(in_fixed_order[:num_kept])
+        self.print_to_log_file(
+            f"Training on {len(kept_cases)} of {len(training_cases)} cases ({self.train_percent:g} %)."
+        )
+        return [case for case in training_cases if case in kept_cases], validation_cases
 
     def on_train_start(self) -> None:
         """Also sets a new network's last biases where there is no Dice term."""
@@ -153,10 +297,10 @@ class CalibrationTrainer(nnUNetTrainer):
             self.frequency_start.on_train_start()
 
     def on_train_epoch_start(self) -> None:
-        """Set this epoch's weight of the Dice term where it is annealed."""
+        """Also sets this epoch's weight of the Dice term where it is annealed."""
         super().on_train_epoch_start()
-        self._weights = None
-        if self.variant.anneal:
+        self._checkpoint_of_weights = None
+        if self.anneal_dice:
             weight = max(0.0, 1 - 2 * self.current_epoch / self.num_epochs)
             loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
             loss.weight_dice = weight
@@ -165,22 +309,12 @@ class CalibrationTrainer(nnUNetTrainer):
     def on_validation_epoch_start(self) -> None:
         """Also begins to measure calibration."""
         super().on_validation_epoch_start()
-        self.calibration_recorder.on_validation_epoch_start()
+        self.calibration_log.on_validation_epoch_start()
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Also logs calibration."""
         super().on_validation_epoch_end(val_outputs)
-        self.calibration_recorder.on_validation_epoch_end()
-
-    def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's split, its training cases cut to the variant's share by a fixed order of their names."""
-        training, validation = super().do_split()
-        if self.variant.train_percent is None:
-            return training, validation
-        order = sorted(training, key=lambda case: hashlib.sha256(case.encode()).hexdigest())
-        kept = set(order[: max(1, math.ceil(len(order) * self.variant.train_percent / 100))])
-        self.print_to_log_file(f"Training on {len(kept)} of {len(order)} cases ({self.variant.train_percent:g} %).")
-        return [case for case in training if case in kept], validation
+        self.calibration_log.on_validation_epoch_end()
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written beside and then renamed: a killed job leaves the old one or the new one."""
@@ -189,24 +323,28 @@ class CalibrationTrainer(nnUNetTrainer):
             return
         super().save_checkpoint(f"{filename}.tmp")
         os.replace(f"{filename}.tmp", filename)
-        self._weights = Path(filename)
+        self._checkpoint_of_weights = Path(filename)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """nnU-Net's; which file the weights are from is remembered."""
         super().load_checkpoint(filename_or_checkpoint)
-        self._weights = Path(filename_or_checkpoint) if isinstance(filename_or_checkpoint, str) else None
+        is_file = isinstance(filename_or_checkpoint, str)
+        self._checkpoint_of_weights = Path(filename_or_checkpoint) if is_file else None
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""
-        with measured_validation(self, self._weights):
+        with measured_validation(self, self._checkpoint_of_weights):
             super().perform_actual_validation(save_probabilities)
 
 
 class TrainingLoss(nn.Module):
-    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``.
+    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``, of one scale of the deep supervision.
 
-    ``voxelwise`` is a loss of :mod:`nnunet_nacl.losses`, compiled or not, ``dc`` nnU-Net's soft Dice loss as nnU-Net
-    built it, or None. Ignored voxels are masked for it as in nnU-Net's compound losses.
+    Args:
+        voxelwise: A loss of :mod:`nnunet_nacl.losses`, compiled or not.
+        label_space: Classes or regions, and the ignore label.
+        dc: nnU-Net's soft Dice loss as nnU-Net built it, or None. Ignored voxels are masked for it as in nnU-Net's
+            compound losses.
     """
 
     def __init__(self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None) -> None:
@@ -215,29 +353,32 @@ class TrainingLoss(nn.Module):
         self.dc = dc
         self.weight_dice = 1.0  # the name that nnU-Net's compound losses use, so that both are annealed alike
         self._label_space = label_space
-        self._checked = False
+        self._has_checked_labels = False
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch at one scale of the deep supervision.
+        """Scalar loss of one batch, logits (B, C, *spatial) and target as nnU-Net's loaders give it.
 
         Raises:
             ValueError: The first batch holds a label that is no class. Later batches are not looked at: that would
                 make the GPU wait in every iteration.
         """
-        if not self._checked:
+        if not self._has_checked_labels:
             self._label_space.read(logits, target, check_labels=True)
-            self._checked = True
+            self._has_checked_labels = True
         loss = self.voxelwise(logits, target)
-        if self.dc is not None and self.weight_dice != 0:
-            read = self._label_space.read(logits, target, check_labels=False)
-            labels = read.labels if self._label_space.regions else read.labels[:, None]
-            mask = None if read.valid is None else read.valid[:, None]
-            loss = loss + self.weight_dice * self.dc(logits, labels, loss_mask=mask)
-        return loss
+        if self.dc is None or self.weight_dice == 0:
+            return loss
+        return loss + self.weight_dice * self._dice_loss(self.dc, logits, target)
+
+    def _dice_loss(self, dc: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+        read_target = self._label_space.read(logits, target, check_labels=False)
+        labels = read_target.labels if self._label_space.regions else read_target.labels[:, None]
+        mask = None if read_target.valid is None else read_target.valid[:, None]
+        return dc(logits, labels, loss_mask=mask)
 
     def extra_repr(self) -> str:
         """Shown in nnU-Net's debug.json."""
-        return f"weight_dice={self.weight_dice}" if self.dc is not None else ""
+        return "" if self.dc is None else f"weight_dice={self.weight_dice}"
 
 
 class HalfwayDecay(PolyLRScheduler):
@@ -248,19 +389,20 @@ class HalfwayDecay(PolyLRScheduler):
 
     def step(self, current_step: int | None = None) -> None:
         """Set the rate for an epoch; for the first one if there is none yet."""
-        rate = self.initial_lr if (current_step or 0) < self.max_steps / 2 else self.initial_lr / 10
+        is_first_half = (current_step or 0) < self.max_steps / 2
+        rate = self.initial_lr if is_first_half else self.initial_lr / 10
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._last_lr = [rate] * len(self.optimizer.param_groups)
 
 
 def seed_process(*entropy: int) -> None:
-    """Seed Python's, numpy's and PyTorch's generators (of all devices) of this process by numbers from 0."""
-    (seed,) = _seeds(1, entropy)
+    """Seed Python's, NumPy's and PyTorch's generators (of all devices) of this process by numbers from 0."""
+    (seed,) = _make_seeds(1, entropy)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def _seeds(number: int, entropy: tuple[int, ...]) -> list[int]:
+def _make_seeds(number: int, entropy: tuple[int, ...]) -> list[int]:
     return [int(seed) for seed in np.random.SeedSequence(entropy).generate_state(number)]

@@ -7,19 +7,25 @@ detection, ICCV 2017, section 4.1).
 
 from __future__ import annotations
 
-from pathlib import Path
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from nnunetv2 import configuration as nnunets_configuration
 from torch import nn
 from tqdm import tqdm
 
-from nnunet_nacl.cases.case import Labels
-
 if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer
+
+ALONE_S = 10.0
+"""Seconds for which one process counts before others are started, which takes each of them some seconds."""
 
 
 class FrequencyStart:
@@ -27,46 +33,60 @@ class FrequencyStart:
 
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
-        self._made = {name: bias.detach().clone() for name, bias in self._biases().items()}
+        self._first_biases = {name: bias.detach().clone() for name, bias in self._find_biases().items()}
 
     def on_train_start(self) -> None:
         """Count the training cases' voxels and set the biases, where a training begins.
 
         A training that is continued keeps all it has loaded, and layers with biases of pretrained weights keep those.
         """
-        trainer = self._trainer
-        if trainer.current_epoch > 0:
+        if self._trainer.current_epoch > 0:
             return
-        new = [bias for name, bias in self._biases().items() if torch.equal(bias, self._made[name])]
-        if not new:
-            reason = "are loaded" if self._made else f"of {type(trainer.bare_network()).__name__} are not known"
+        new_biases = self._find_new_biases()
+        if not new_biases:
+            network = type(self._trainer.bare_network()).__name__
+            reason = "are loaded" if self._first_biases else f"of {network} are not known"
             self._log(f"The biases of the segmentation layers {reason}: they are not set to the classes' frequencies.")
             return
-        labels = Labels.of(trainer.label_manager, trainer.dataset_json, Path(trainer.preprocessed_dataset_folder_base))
-        shared: list[Any] = [self._count(labels) if trainer.local_rank == 0 else None]
-        if trainer.is_ddp:
-            dist.broadcast_object_list(shared)
-        labelled = shared[0][list(labels.all_values)].sum()
-        frequencies = np.array([shared[0][np.atleast_1d(value)].sum() for value in labels.values]) / max(labelled, 1)
-        biases = biases_at(frequencies, labels.regions)
+        label_manager = self._trainer.label_manager
+        frequencies = frequencies_of_channels(self._count_on_first_rank(), label_manager)
+        biases = biases_at(frequencies, label_manager.has_regions)
         with torch.no_grad():
-            for bias in new:
+            for bias in new_biases:
                 bias.copy_(torch.tensor(biases, dtype=bias.dtype))
-        rows = (f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in zip(labels.names, frequencies, biases))
-        self._log(f"Frequencies in the training cases (biases of the segmentation layers): {', '.join(rows)}")
+        names = channel_names(label_manager)
+        shown = [f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in zip(names, frequencies, biases)]
+        self._log(f"Frequencies in the training cases (biases of the segmentation layers): {', '.join(shown)}")
 
-    def _biases(self) -> dict[str, nn.Parameter]:
+    def _find_biases(self) -> dict[str, nn.Parameter]:
         """By the names of their layers; empty where the architecture is not known."""
         network = self._trainer.bare_network()
-        layers = {name: network.get_submodule(name) for name in class_layers(network)}
-        return {name: layer.bias for name, layer in layers.items() if isinstance(layer.bias, nn.Parameter)}
+        biases = {}
+        for name in class_layers(network):
+            bias = network.get_submodule(name).bias
+            if isinstance(bias, nn.Parameter):
+                biases[name] = bias
+        return biases
 
-    def _count(self, labels: Labels) -> np.ndarray:
-        """Voxels by label in all training cases."""
-        cases, _ = self._trainer.get_tr_and_val_datasets()
-        counts = np.zeros(max(labels.all_values) + 1, np.int64)  # the ignore label is beyond them
-        for case in tqdm(cases.identifiers, "count the voxels of each class", unit="case", mininterval=10, delay=10):
-            counts += count_labels(cases.load_case(case)[1], len(counts))
+    def _find_new_biases(self) -> list[nn.Parameter]:
+        """Those that are as the network was made with."""
+        return [bias for name, bias in self._find_biases().items() if torch.equal(bias, self._first_biases[name])]
+
+    def _count_on_first_rank(self) -> np.ndarray:
+        """Voxels by label in all training cases, the same on all ranks."""
+        trainer = self._trainer
+        shared: list[Any] = [self._count() if trainer.local_rank == 0 else None]
+        if trainer.is_ddp:
+            dist.broadcast_object_list(shared)
+        return shared[0]
+
+    def _count(self) -> np.ndarray:
+        training_cases, _ = self._trainer.get_tr_and_val_datasets()
+        num_labels = int(max(self._trainer.label_manager.all_labels)) + 1  # the ignore label is beyond them
+        start = time.monotonic()
+        counts = count_labels_of_cases(training_cases, num_labels, nnunets_configuration.default_num_processes)
+        seconds = time.monotonic() - start
+        self._log(f"Counted the voxels of each class in {len(training_cases.identifiers)} cases in {seconds:.1f} s.")
         return counts
 
     def _log(self, line: str) -> None:
@@ -84,11 +104,55 @@ def class_layers(network: nn.Module) -> list[str]:
 
     if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
         return [f"decoder.seg_layers.{index}" for index in range(len(network.decoder.seg_layers))]
-    if isinstance(named := getattr(network, "class_layer", None), str):
-        return [named]
+    class_layer = getattr(network, "class_layer", None)
+    if isinstance(class_layer, str):
+        return [class_layer]
     if isinstance(network, Primus):  # ends in a transposed convolution
         return [f"up_projection.decode.{len(network.up_projection.decode) - 1}"]
     return []
+
+
+def count_labels_of_cases(dataset: Any, num_labels: int, num_processes: int) -> np.ndarray:
+    """(num_labels,) int64 voxels of each label in all cases of a data set of nnU-Net's.
+
+    One process counts for ``ALONE_S`` seconds; if cases are left, ``num_processes`` share them. The counts are whole
+    numbers, so their sum does not depend on that.
+    """
+    counts = np.zeros(num_labels, np.int64)
+    waiting_cases = list(dataset.identifiers)
+    start = time.monotonic()
+    with tqdm(
+        total=len(waiting_cases), desc="count the voxels of each class", unit="case", mininterval=10, delay=10
+    ) as progress:
+        while waiting_cases and (num_processes <= 1 or time.monotonic() - start < ALONE_S):
+            counts += count_labels_of_case(dataset, waiting_cases.pop(0), num_labels)
+            progress.update()
+        for counts_of_case in _count_in_parallel(dataset, waiting_cases, num_labels, num_processes):
+            counts += counts_of_case
+            progress.update()
+    return counts
+
+
+def _count_in_parallel(dataset: Any, cases: Sequence[str], num_labels: int, num_processes: int) -> Iterator[np.ndarray]:
+    """Counts of each case, in the order in which they are ready."""
+    if not cases:
+        return
+    context = multiprocessing.get_context("spawn")  # as nnU-Net: a fork may hang where CUDA is in use
+    with ProcessPoolExecutor(min(num_processes, len(cases)), mp_context=context) as pool:
+        tasks = [pool.submit(count_labels_of_case, dataset, case, num_labels) for case in cases]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that counted voxels was killed, most likely because memory ran out: set the environment "
+                "variable nnUNet_def_n_proc to fewer processes"
+            ) from error
+
+
+def count_labels_of_case(dataset: Any, case: str, num_labels: int) -> np.ndarray:
+    """(num_labels,) int64 voxels of each label in one preprocessed case."""
+    return count_labels(dataset.load_case(case)[1], num_labels)
 
 
 def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
@@ -97,9 +161,37 @@ def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
     ``segmentation`` are (1, *spatial) integers, an array of NumPy or of blosc2. -1, which nnU-Net's preprocessing
     leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
     """
-    planes = np.asarray(segmentation[:])[0]  # a block at a time would be decompressed more than once
-    counts = (np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels] for plane in planes)
-    return sum(counts, np.zeros(num_labels, np.int64))
+    counts = np.zeros(num_labels, np.int64)
+    for plane in np.asarray(segmentation[:])[0]:  # read at once: a block at a time would be decompressed more than once
+        counts += np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels]
+    return counts
+
+
+def channel_labels(label_manager: Any) -> Sequence[int | tuple[int, ...]]:
+    """The label, or for a region the labels, of each channel of the network."""
+    return label_manager.foreground_regions if label_manager.has_regions else label_manager.all_labels
+
+
+def channel_names(label_manager: Any) -> list[str]:
+    """The name in dataset.json of each channel of the network."""
+    names = {}
+    for name, labels in label_manager.label_dict.items():
+        names[_sorted_labels(labels)] = name
+    return [names[_sorted_labels(labels)] for labels in channel_labels(label_manager)]
+
+
+def _sorted_labels(labels: int | Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(map(int, np.atleast_1d(labels))))
+
+
+def frequencies_of_channels(counts: np.ndarray, label_manager: Any) -> np.ndarray:
+    """Share of each class (K,), or of each region (R,), in the voxels that are labelled.
+
+    ``counts`` are voxels by label; all are 0 where nothing is labelled.
+    """
+    num_labelled = counts[list(label_manager.all_labels)].sum()
+    voxels = [counts[np.atleast_1d(labels)].sum() for labels in channel_labels(label_manager)]
+    return np.array(voxels) / max(num_labelled, 1)
 
 
 def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
@@ -108,6 +200,9 @@ def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
     For (K,) classes ``log f_k``, less the largest; for (R,) regions ``log f_r - log(1 - f_r)``. What occurs nowhere
     gets the smallest frequency that was found; zeros where nothing was found.
     """
-    sides = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
-    logs = np.log(np.where(sides > 0, sides, sides.min(where=sides > 0, initial=1)))
-    return logs[0] - logs[1] if regions else logs[0] - logs[0].max()
+    shares = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
+    smallest = shares.min(where=shares > 0, initial=1)
+    logs = np.log(np.where(shares > 0, shares, smallest))
+    if regions:
+        return logs[0] - logs[1]
+    return logs[0] - logs[0].max()

@@ -65,21 +65,39 @@ class Check(NamedTuple):
 def _checks() -> Iterator[Check]:
     yield Check(OK, "nnunet_nacl", f"{nnunet_nacl.__version__} in {os.path.dirname(nnunet_nacl.__file__)}")
     yield Check(OK, "Python", f"{platform.python_version()}, {sys.executable}")
-    nnunet, find = _check_nnunet()
-    yield nnunet
-    variable, path = ENVIRONMENT_VARIABLE, bridge_folder()
-    if path in os.environ.get(variable, "").split(os.pathsep):
-        yield Check(OK, "registration", f"{path} is in {variable}")
-    else:
-        why = "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)"
-        yield Check(FAIL, "registration", why, f'export {variable}="$(nnunet_nacl doctor --path)"')
+    nnunet_check, find_trainer = _check_nnunet()
+    yield nnunet_check
+    yield _check_registration()
     if metadata.entry_points(group="console_scripts", name=_PRETRAINED):
-        why = f"does not read {variable}, so it finds no trainer of another package"
-        yield Check(WARN, _PRETRAINED, why, "nnUNetv2_train ... -pretrained_weights CHECKPOINT")
-    made = RegisteredTrainer(_VARIANT, f"{TRAINERS_PACKAGE}:{_VARIANT}", "nnunet_nacl")
-    yield from (check_trainer(trainer, find) for trainer in [*registered_trainers(), made] if find)
-    yield from map(_check_folder, _FOLDERS)
+        yield Check(
+            WARN,
+            _PRETRAINED,
+            f"does not read {ENVIRONMENT_VARIABLE}, so it finds no trainer of another package",
+            "nnUNetv2_train ... -pretrained_weights CHECKPOINT",
+        )
+    if find_trainer is not None:
+        with_tokens = RegisteredTrainer(_VARIANT, f"{TRAINERS_PACKAGE}:{_VARIANT}", "nnunet_nacl")
+        for trainer in [*registered_trainers(), with_tokens]:
+            yield check_trainer(trainer, find_trainer)
+    for variable in _FOLDERS:
+        yield _check_folder(variable)
     yield _check_torch()
+
+
+def _check_registration() -> Check:
+    """Whether nnU-Net will search the bridge folder."""
+    folders = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if bridge_folder() in folders.split(os.pathsep):
+        return Check(OK, "registration", f"{bridge_folder()} is in {ENVIRONMENT_VARIABLE}")
+    path = "$(nnunet_nacl doctor --path)"
+    if folders:  # those of the user stay
+        path = f"${ENVIRONMENT_VARIABLE}{os.pathsep}{path}"
+    return Check(
+        FAIL,
+        "registration",
+        "Python has not read the startup file nnunet_nacl.pth (pip install --target, PYTHONPATH, python -S?)",
+        f'export {ENVIRONMENT_VARIABLE}="{path}"',
+    )
 
 
 def _check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
@@ -95,18 +113,32 @@ def _check_nnunet() -> tuple[Check, Callable[[str], type] | None]:
     return Check(OK, "nnU-Net", f"{version}, can be extended"), find
 
 
-def check_trainer(trainer: RegisteredTrainer, find: Callable[[str], type]) -> Check:
+def check_trainer(trainer: RegisteredTrainer, find_trainer: Callable[[str], type]) -> Check:
     """Whether nnU-Net's own look-up finds a registered trainer, as the class that Python imports."""
     broken = FAIL if trainer.is_ours else WARN  # others' trainers are theirs to fix
     try:
-        imported, found = trainer.load(), _quietly(find, trainer.name)
+        imported_class = trainer.load()
+        found_class = _quietly(find_trainer, trainer.name)
     except (Exception, SystemExit) as error:  # it imports all that lies in the user's folders, scripts as well
         return Check(broken, trainer.name, _in_a_line(error), f"see registration, or reinstall {trainer.package}")
-    if found is not imported:
-        source = getattr(sys.modules.get(found.__module__), "__file__", None) or f"module {found.__module__}"
-        what = f"nnU-Net finds another class of that name, in {source}"
-        return Check(broken, trainer.name, what, f"rename one, or take its folder out of {ENVIRONMENT_VARIABLE}")
-    return Check(OK, trainer.name, f"is {found.__module__}.{found.__qualname__}")
+    if found_class is not imported_class:
+        return Check(
+            broken,
+            trainer.name,
+            f"nnU-Net finds another class of that name, in {_file_of(found_class)}",
+            f"rename one, or take its folder out of {ENVIRONMENT_VARIABLE}",
+        )
+    return Check(OK, trainer.name, f"is in {_file_of(found_class)}")
+
+
+def _file_of(trainer: type) -> str:
+    """The file that holds a class; of one that is made from its name, that of the class it changes."""
+    for parent in trainer.__mro__:
+        module = sys.modules.get(parent.__module__)
+        path = getattr(module, "__file__", None)
+        if path and not path.endswith("__init__.py"):
+            return path
+    return f"module {trainer.__module__}"
 
 
 def _check_folder(variable: str) -> Check:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX
-from nnunet_nacl.registration.grammar import TOKENS, grammar, parse
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, STOCK_NAME
+from nnunet_nacl.registration.class_files import (
+    find_class_file,
+    find_nnunets_class_file,
+    find_users_class_file,
+    our_trainers_folder,
+)
+from nnunet_nacl.registration.grammar import TOKENS, Token, Variant, grammar, parse
 from nnunet_nacl.registration.lookup import registered_trainers, suggest
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Its arguments."""
+    """Adds the subcommand's arguments."""
     parser.description = (
         "Without a name: the trainers that stand ready, their losses, and the tokens from which other names are made.\n"
         "A name made of tokens needs no file and no registration: give it to nnUNetv2_train -tr.\n"
-        "With a name: what it means, and the command that trains it."
+        "With a name: what it means, the file of its class, and the command that trains it."
     )
     parser.epilog = (
         "examples:\n  nnunet_nacl trainers\n  nnunet_nacl trainers nnUNetTrainerDiceNACL_anneal_lambda0p2_250epochs"
@@ -26,20 +33,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list, or explain the name."""
-    print(_overview() if args.name is None else _explain(args.name))
+    """Prints the list, or explains the name."""
+    if args.name is None:
+        print(_describe_all())
+    else:
+        print(_explain(args.name))
     return 0
 
 
-def _overview() -> str:
+def _describe_all() -> str:
     lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among neighbours):", ""]
+    indent = " " * (len(PREFIX) + 6)
     for name, method in METHODS.items():
-        lines += [f"  {PREFIX}{name:<6} {method.meaning}", f"  {'':<{len(PREFIX) + 6}} {method.formula}"]
+        lines.append(f"  {PREFIX}{name:<6} {method.meaning}")
+        lines.append(f"  {indent} {method.formula}")
+        lines.append(f"  {indent} {_our_file(PREFIX + name)}")
+    lines += ["", "The same with nnU-Net's soft Dice term added, in the same files:"]
+    lines += [f"  {name}" for name in NAMED_TRAINERS if name.startswith(f"{PREFIX}Dice")]
     lines += [
-        "",
-        "The same with nnU-Net's soft Dice term added:",
-        *(f"  {name}" for name in NAMED_TRAINERS if name.startswith(f"{PREFIX}Dice")),
-        f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
+        f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {STOCK_NAME}_<token>.",
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; nnU-Net's schedule and optimiser unless a",
         "token says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
@@ -52,28 +64,78 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
+def _our_file(name: str) -> Path | None:
+    """The file with the class of a trainer without tokens."""
+    folder = our_trainers_folder()
+    return None if folder is None else find_class_file(name, folder)
+
+
 def _explain(name: str) -> str:
     registered = {trainer.name: trainer for trainer in registered_trainers()}
     if name in registered and not registered[name].is_ours:
-        return f"{name}: registered by {registered[name].package}; see there."
+        trainer = registered[name]
+        return f"{name}: registered by {trainer.package} as {trainer.value}; see there."
     if name == PREFIX:
-        return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
+        return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {STOCK_NAME}_<token>."
     try:
         variant = parse(name)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        if find_users_class_file(name) is None:
+            raise UserError(str(error)) from error
+        variant = None
     if variant is None:
-        meant = suggest(name, list(registered))
-        hint = f"did you mean {meant}?" if meant else "`nnunet_nacl trainers` lists them."
-        raise UserError(f"{name} is none of these trainers; {hint}")
-    formula = METHODS[variant.method].formula + (" + Dice" if variant.dice else "")
-    lines = [f"{name}: {variant.meaning}", f"  loss, but for its tokens: {formula}"]
-    for token in (token for token in TOKENS if token.fits(variant.method, variant.dice)):
-        value = getattr(variant, token.field)
-        default = token.defaults.get(variant.method)
-        if value in (None, False):
-            shown, end = ("-", " (not set)") if default is None else (f"{default:g}", " (default)")
+        return _explain_other(name, list(registered))
+    return _explain_variant(name, variant)
+
+
+def _explain_other(name: str, registered: list[str]) -> str:
+    """What is known of a name that is no name of ours: a class of nnU-Net's or of the user's."""
+    path = find_nnunets_class_file(name)
+    if path is not None:
+        return f"{name}: nnU-Net's own trainer, in {path}."
+    path = find_users_class_file(name)
+    if path is not None:
+        return f"{name}: a class in {path}, a folder of nnUNet_extTrainer; see there."
+    similar = suggest(name, registered)
+    hint = "`nnunet_nacl trainers` lists them." if similar is None else f"did you mean {similar}?"
+    raise UserError(f"{name} is none of these trainers, and nnU-Net has none of that name; {hint}")
+
+
+def _explain_variant(name: str, variant: Variant) -> str:
+    formula = METHODS[variant.method].formula
+    if variant.with_dice:
+        formula += " + Dice"
+    parent = variant.named_trainer
+    if parent == STOCK_NAME:
+        parent = f"{PREFIX}{variant.method}"
+    what = "class" if not variant.values and parent == name else f"subclass of {parent}"
+    lines = [
+        f"{name}: {variant.meaning}",
+        f"  {what} in {_our_file(parent)}",
+        f"  loss, but for its tokens: {formula}",
+    ]
+    for token in TOKENS:
+        if token.fits(variant.method, variant.with_dice):
+            lines.append(_explain_token(token, variant))
+    lines += ["", "Train it:", f"  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {name}"]
+    return "\n".join(lines)
+
+
+def _explain_token(token: Token, variant: Variant) -> str:
+    """A token of the grammar, and the value that the name, or its absence, gives it."""
+    remark = ""
+    if token.form in variant.values:
+        value = variant.values[token.form]
+        if isinstance(value, str):
+            shown = value if len(token.words) > 1 else "yes"
         else:
-            shown, end = "yes" if value is True else value if isinstance(value, str) else f"{value:g}", ""
-        lines.append(f"  {token.form:<14} {shown:<8} {token.meaning}{end}")
-    return "\n".join([*lines, "", "Train it:", f"  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {name} --npz"])
+            shown = f"{value:g}"
+    else:
+        default = token.default_for(variant.method)
+        if default is None:
+            shown = "-"
+            remark = " (not set)"
+        else:
+            shown = f"{default:g}"
+            remark = " (default)"
+    return f"  {token.form:<14} {shown:<8} {token.meaning}{remark}"

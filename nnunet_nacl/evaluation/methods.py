@@ -12,10 +12,9 @@ from pathlib import Path
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibrator.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import METHODS, PREFIX
+from nnunet_nacl.methods import METHODS, PREFIX, STOCK_METHOD
 from nnunet_nacl.nnunet import places
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.registration.grammar import STOCK
 
 _DEFAULT = " (default)"
 DEFAULT_LABEL = f"Dice + CE{_DEFAULT}"
@@ -160,8 +159,8 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
         if match is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
-        dice, method = match[1] or trainer == PREFIX, match[2] or STOCK.method
-        is_default = dice and method == STOCK.method and "anneal" not in words
+        dice, method = match[1] or trainer == PREFIX, match[2] or STOCK_METHOD
+        is_default = dice and method == STOCK_METHOD and "anneal" not in words
         method = DEFAULT_LABEL if is_default else f"{'Dice + ' if dice else ''}{method}"
         labels.append(" ".join([method, *(token for token in words if token not in shared)]))
     return [_different(label, taken) for label in labels]

@@ -112,7 +112,9 @@ def _is_trainer(name: str) -> bool:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     with contextlib.suppress(AssertionError, TypeError):  # nnU-Net asserts it too, but assertions can be left out
-        return issubclass(recursive_find_trainer_class_by_name(name), nnUNetTrainer)
+        with quiet():  # nnU-Net prints that it searches the folders of others, as if something were wrong
+            trainer = recursive_find_trainer_class_by_name(name)
+        return issubclass(trainer, nnUNetTrainer)
     return False
 
 

@@ -2,187 +2,239 @@
 
 nnU-Net finds the class of a trained model by its name, so the name has to hold every setting. One setting has one
 spelling: tokens come in a fixed order, defaults are not spelled out, and numbers have no superfluous zeros (``p`` is
-the decimal point). The methods stand in :mod:`nnunet_nacl.methods`.
+the decimal point). The methods stand in :mod:`nnunet_nacl.methods`. PyTorch is not imported.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK_NAME
 
-_NUMBERS = {"<x>": r"(?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?", "<n>": r"[1-9][0-9]*"}
+TokenValue = float | int | str
+"""The number of a token that has one, else its word."""
+
+MAX_NAME_LENGTH = 128
+"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems."""
+
+_NUMBER_PATTERNS = {"<x>": "((?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?)", "<n>": "([1-9][0-9]*)"}
+_METHOD_PATTERN = re.compile(rf"{PREFIX}(Dice)?({'|'.join(METHODS)})(?=_|\Z)")
+_PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
 
 
 @dataclass(frozen=True)
 class Token:
-    """One part of a trainer's name; it sets the attribute of :class:`Variant` at which it stands.
+    """One part of a trainer's name: it sets an attribute of the trainer's class, or a setting of its loss.
 
     Attributes:
         form: How it is written: ``<x>`` a number, ``<n>`` a positive integer, ``|`` between words to choose from.
         meaning: What it does.
-        default: Value without the token, where all methods have it and it is no default of a loss.
+        attribute: The attribute of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer` that it sets; None for a
+            setting of the loss, whose name the table of methods has.
+        attribute_value: What a word sets the attribute to; numbers set it to themselves.
+        default: The number that holds without the token, for an attribute. For a loss the table of methods has it.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
-        of_dice: True where it says nothing without a Dice term, False where it says nothing with one.
-        field: The attribute of :class:`Variant`.
+        with_dice: True where it says nothing without a Dice term, False where it says nothing with one.
     """
 
     form: str
     meaning: str
+    attribute: str | None = None
+    attribute_value: bool = True
     default: float | None = None
     from_plans: bool = False
-    of_dice: bool | None = None
-    field: str = ""
+    with_dice: bool | None = None
 
     @property
-    def pattern(self) -> str:
-        """Regular expression of the token, whose group is the value."""
-        form = self.form if "<" in self.form else f"({self.form})"
-        for holder, number in _NUMBERS.items():
-            form = form.replace(holder, f"({number})")
-        return form.replace("(", f"(?P<{self.field}>", 1)
+    def has_number(self) -> bool:
+        """Whether a number is part of it."""
+        return "<" in self.form
 
-    def read(self, text: str) -> Any:
-        """The value of the attribute, from what the group of the pattern holds."""
-        if "<" in self.form:
-            return int(text) if "<n>" in self.form else float(text.replace("p", "."))
-        return text if "|" in self.form else True
+    @property
+    def is_integer(self) -> bool:
+        """Whether that number is a positive integer."""
+        return "<n>" in self.form
 
-    def write(self, value: Any) -> str:
-        """The token of a value."""
+    @property
+    def words(self) -> list[str]:
+        """Its words: one, or those to choose from."""
+        return re.sub("<.>", "", self.form).split("|")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods whose loss has the setting; all of them for an attribute of the trainer."""
+        if self.attribute is not None:
+            return tuple(METHODS)
+        return tuple(method.name for method in METHODS.values() if self.form in method.settings_by_token)
+
+    def fits(self, method: str, with_dice: bool | None = None) -> bool:
+        """Whether names of ``method`` may have it; ``with_dice`` says with a Dice term or without, None either."""
+        if method not in self.methods:
+            return False
+        return with_dice is None or self.with_dice is None or self.with_dice == with_dice
+
+    def default_for(self, method: str) -> float | None:
+        """The number that no name of a method spells out, since it holds without the token; None if there is none."""
+        if not self.has_number or self.from_plans:
+            return None
+        if self.attribute is not None:
+            return self.default
+        row = METHODS[method]
+        default = row.defaults[row.settings_by_token[self.form]]
+        assert not isinstance(default, str)  # a number sets it
+        return default
+
+    def read(self, text: str) -> TokenValue | None:
+        """The value of a part of a name; None if it is not this token, or written with needless zeros."""
+        if not self.has_number:
+            return text if text in self.words else None
+        pattern = self.form
+        for placeholder, number in _NUMBER_PATTERNS.items():
+            pattern = pattern.replace(placeholder, number)
+        match = re.fullmatch(pattern, text)
+        if match is None:
+            return None
+        return int(match[1]) if self.is_integer else float(match[1].replace("p", "."))
+
+    def write(self, value: TokenValue) -> str:
+        """The part of a name that stands for a value."""
         if isinstance(value, str):
             return value
         number = str(value) if isinstance(value, int) else f"{value:.10f}".rstrip("0").rstrip(".")
         return re.sub("<.>", number.replace(".", "p"), self.form)
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Which methods know it; all if empty."""
-        return tuple(method.name for method in METHODS.values() if self.field in method.tokens)
-
-    @property
-    def defaults(self) -> dict[str, float]:
-        """Number per method, which no name spells out: it is what leaving the token out says."""
-        if self.from_plans or "<" not in self.form:
-            return {}
-        if self.default is not None:
-            return dict.fromkeys(METHODS, self.default)
-        return {name: METHODS[name].defaults[METHODS[name].tokens[self.field]] for name in self.methods}
-
-    def fits(self, method: str, dice: bool | None = None) -> bool:
-        """Whether trainers of ``method`` know this token, with a Dice term or without if ``dice`` says it."""
-        return (not self.methods or method in self.methods) and (None in (dice, self.of_dice) or dice == self.of_dice)
+    def describe(self, value: TokenValue) -> str:
+        """A value in words, such as ``lambda 0.1`` or ``100 epochs``."""
+        if isinstance(value, str):
+            return value
+        return re.sub("<.>", f" {value:g} ", self.form).strip()
 
 
-def _token(form: str, meaning: str, **others: Any) -> Any:
-    absent = None if "<" in form or "|" in form else False
-    return field(default=absent, metadata={"token": Token(form, meaning, **others)})
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Settings that a trainer's name stands for. None and False mean the method's, or nnU-Net's, default.
-
-    ``method`` is one of ``METHODS``, ``dice`` adds nnU-Net's soft Dice term; then come the tokens, in the names' order.
-    """
-
-    method: str
-    dice: bool = False
-    anneal: bool = _token(
+TOKENS = (
+    Token(
         "anneal",
         "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
-        of_dice=True,
-    )
-    penalty_weight: float | None = _token("lambda<x>", "weight lambda of the penalty")
-    kernel_size: int | None = _token(
+        attribute="anneal_dice",
+        with_dice=True,
+    ),
+    Token("lambda<x>", "weight lambda of the penalty"),
+    Token(
         "k<n>",
         "neighbourhood of n voxels (odd) along every axis but those whose first convolution in the plans has size 1 "
         "(default: 3)",
         from_plans=True,
-    )
-    prior: str | None = _token(
+    ),
+    Token(
         "gaussian|svls",
         "neighbours weighted by a Gaussian, or by one whose centre weighs as much as all others together "
         "(default: all weigh the same)",
-    )
-    sigma: float | None = _token("sigma<x>", "width of those weights in voxels")
-    l2: bool = _token("l2", "squared penalty (default: absolute)")
-    softmax: bool = _token("softmax", "penalty on probabilities (default: on logits)")
-    sum: bool = _token(
-        "sum", "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)"
-    )
-    gamma: float | None = _token("gamma<x>", "focusing exponent")
-    alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
-    scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
-    plainstart: bool = _token(
+    ),
+    Token("sigma<x>", "width of those weights in voxels"),
+    Token("l2", "squared penalty (default: absolute)"),
+    Token("softmax", "penalty on probabilities (default: on logits)"),
+    Token("sum", "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)"),
+    Token("gamma<x>", "focusing exponent"),
+    Token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)"),
+    Token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|"),
+    Token(
         "plainstart",
         "the first weights are nnU-Net's (only without Dice, where biases else start at the logarithms of the classes' "
         "frequencies)",
-        of_dice=False,
-    )
-    epochs: int | None = _token("<n>epochs", "number of epochs", default=1000)
-    iterations: int | None = _token(
+        attribute="start_at_class_frequencies",
+        attribute_value=False,
+        with_dice=False,
+    ),
+    Token("<n>epochs", "number of epochs", attribute="epochs", default=1000),
+    Token(
         "<n>iters",
         "training iterations per epoch; a tenth as many, at least one, are validation iterations",
+        attribute="iterations_per_epoch",
         default=250,
-    )
-    adam: bool = _token(
+    ),
+    Token(
         "adam",
         "the paper's optimiser: Adam at 1e-3, from half-way on 1e-4, without weight decay (default: nnU-Net's SGD)",
-    )
-    train_percent: float | None = _token(
+        attribute="use_adam",
+    ),
+    Token(
         "train<x>",
         "train on x % of the fold's training cases; smaller shares are parts of larger ones, validation is unchanged",
+        attribute="train_percent",
         default=100,
-    )
-    noda: bool = _token("noda", "no data augmentation, and no mirroring in prediction, as in nnU-Net's NoDA trainer")
-    seed: int | None = _token(
-        "seed<n>", "a replicate under its own name: random numbers are seeded with n (default: not seeded)"
-    )
+    ),
+    Token(
+        "noda",
+        "no data augmentation, and no mirroring in prediction, as in nnU-Net's NoDA trainer",
+        attribute="augmentation",
+        attribute_value=False,
+    ),
+    Token(
+        "nomirror",
+        "no mirroring in training and prediction, as in nnU-Net's NoMirroring trainer",
+        attribute="mirroring",
+        attribute_value=False,
+    ),
+    Token(
+        "seed<n>",
+        "a replicate under its own name: random numbers are seeded with n (default: not seeded)",
+        attribute="seed",
+    ),
+)
+"""All tokens, in the order that they have in names."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a trainer's name stands for.
+
+    Attributes:
+        method: One of ``METHODS``.
+        with_dice: Whether nnU-Net's soft Dice term is added.
+        values: Values of the tokens by their forms; what is absent has the method's, or nnU-Net's, default.
+    """
+
+    method: str
+    with_dice: bool = False
+    values: Mapping[str, TokenValue] = field(default_factory=dict)
 
     @property
-    def spelled(self) -> list[tuple[Token, Any]]:
-        """The tokens of its name with their values: what is set, and is no default."""
-        values = [(token, getattr(self, token.field)) for token in TOKENS]
-        return [(t, v) for t, v in values if v is not None and v is not False and v != t.defaults.get(self.method)]
+    def named_trainer(self) -> str:
+        """The trainer whose settings the tokens change."""
+        return f"{PREFIX}{'Dice' if self.with_dice else ''}{self.method}"
+
+    @property
+    def name(self) -> str:
+        """The trainer's name; :func:`parse` knows whether there is such a trainer."""
+        tokens = [token.write(self.values[token.form]) for token in TOKENS if token.form in self.values]
+        return "_".join([self.named_trainer, *tokens])
 
     @property
     def meaning(self) -> str:
         """What its loss is, in words."""
-        text = METHODS[self.method].meaning
-        if self.dice:
-            text += ", plus nnU-Net's soft Dice term" + (" with a falling weight" if self.anneal else "")
-        return text
+        meaning = METHODS[self.method].meaning
+        if self.with_dice:
+            meaning += ", plus nnU-Net's soft Dice term"
+        if "anneal" in self.values:
+            meaning += " with a falling weight"
+        return meaning
 
     @property
-    def name(self) -> str:
-        """The trainer's name; :func:`~nnunet_nacl.registration.grammar.parse` knows whether there is such a trainer."""
-        tokens = [token.write(value) for token, value in self.spelled]
-        return "_".join([f"{PREFIX}{'Dice' if self.dice else ''}{self.method}", *tokens])
+    def loss_settings(self) -> dict[str, TokenValue]:
+        """The settings of the loss that the name spells out; the loss's own defaults hold for the others."""
+        names = METHODS[self.method].settings_by_token
+        return {names[form]: value for form, value in self.values.items() if form in names}
 
-
-TOKENS = tuple(
-    replace(entry.metadata["token"], field=entry.name) for entry in fields(Variant) if "token" in entry.metadata
-)
-
-STOCK = Variant("CE", dice=True)
-"""nnU-Net's own loss: the trainer without tokens is nnU-Net's."""
-
-
-def loss_settings(variant: Variant) -> dict[str, Any]:
-    """The settings of the loss that a name spells out; the loss's own defaults hold for the others."""
-    names = METHODS[variant.method].tokens
-    of_loss = [(token.field, value) for token, value in variant.spelled if token.field in names]
-    return {names[token]: token if value is True else value for token, value in of_loss}  # l2 is the value itself
-
-
-MAX_NAME_LENGTH = 128
-"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems."""
-
-_PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
-_OURS = re.compile(rf"{PREFIX}(Dice)?({'|'.join(METHODS)})(?=_|\Z)")
+    @property
+    def class_attributes(self) -> dict[str, TokenValue]:
+        """The attributes of the trainer's class that the name spells out."""
+        attributes: dict[str, TokenValue] = {}
+        for token in TOKENS:
+            if token.attribute is not None and token.form in self.values:
+                attributes[token.attribute] = self.values[token.form] if token.has_number else token.attribute_value
+        return attributes
 
 
 def parse(name: str) -> Variant | None:
@@ -190,67 +242,168 @@ def parse(name: str) -> Variant | None:
 
     Raises:
         ValueError: The method is ours, but a token is unknown, misplaced, repeated, a default, not for this method or
-            out of range, or the name is too long. The message holds the grammar.
+            out of range, or the name is too long. The message holds the grammar; its last line, where there is one, the
+            name that was probably meant.
     """
-    ours = _OURS.match(name)
-    if ours is None:
+    match = _METHOD_PATTERN.match(name)
+    if match is None:
         return None
-    dice, method = bool(ours[1]), ours[2]
+    method = match[2]
+    with_dice = match[1] is not None
     if name == STOCK_NAME:
         raise ValueError(f"{name} would be nnU-Net's own {PREFIX}: use that name. {name}_<token> has other schedules.")
     if len(name) > MAX_NAME_LENGTH:
-        why = f"at most {MAX_NAME_LENGTH} are allowed, since nnU-Net makes folder names of it"
-        raise ValueError(f"trainer name of {len(name)} characters; {why}: {name}")
-    tokens = [token for token in TOKENS if token.fits(method, dice)]
-    in_order = re.compile("".join(rf"(?:_{token.pattern}(?=_|\Z))?" for token in tokens))
-    found = in_order.match(name, ours.end())
-    assert found  # each token may be missing
-    groups = found.groupdict()
-    values = {token.field: token.read(groups[token.field]) for token in tokens if groups[token.field] is not None}
-    variant = Variant(method, dice, **values)
-    problem = _problem(variant)
-    if rest := name[found.end() :]:
-        text = rest.split("_")[1]
-        problem = f"{text!r} is no token of it, or stands twice or in the wrong place"
-        if text in _PAPERS_NETWORKS:
-            problem += "; `pip install ./research/paper` in the sources of nnunet_nacl has trainers of that network"
-    elif problem is None and variant.name != name:
-        needless = next(text for text in name.split("_") if text not in variant.name.split("_"))
-        problem = f"{needless!r} is the default, or has too many digits: it is taken for {variant.name}"
-    if problem:
-        raise ValueError(f"trainer name {name!r}: {problem}.\n{grammar(method)}")
-    return variant
+        raise ValueError(
+            f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since nnU-Net makes "
+            f"folder names of it: {name}"
+        )
+    parts = name.split("_")[1:]
+    tokens = [token for token in TOKENS if token.fits(method, with_dice)]
+    values, unread_part = _read_in_order(parts, tokens)
+    variant = Variant(method, with_dice, values)
+    if unread_part is not None:
+        problem = _explain_unread(unread_part)
+    else:
+        problem = _find_bad_value(variant) or _find_needless_part(parts, variant)
+    if problem is None:
+        return variant
+    advice = _suggest_name(variant, parts, tokens)
+    raise ValueError("\n".join(filter(None, [f"trainer name {name!r}: {problem}.", grammar(method), advice])))
 
 
-def _problem(variant: Variant) -> str | None:
+def _read_in_order(parts: Sequence[str], tokens: Iterable[Token]) -> tuple[dict[str, TokenValue], str | None]:
+    """Values by form of the parts of a name, up to the first that is no token at its place, which is returned too."""
+    values: dict[str, TokenValue] = {}
+    remaining_tokens = iter(tokens)
+    for part in parts:
+        for token in remaining_tokens:
+            value = token.read(part)
+            if value is not None:
+                values[token.form] = value
+                break
+        else:
+            return values, part
+    return values, None
+
+
+def _explain_unread(part: str) -> str:
+    problem = f"{part!r} is no token of it, or stands twice or in the wrong place"
+    if part in _PAPERS_NETWORKS:
+        problem += "; `pip install ./research/paper` in the sources of nnunet_nacl has trainers of that network"
+    return problem
+
+
+def _find_bad_value(variant: Variant) -> str | None:
     """What is wrong with the values of a variant, with its token in front."""
-    of_penalty = set(METHODS[variant.method].tokens) - {"penalty_weight"}
-    if variant.kernel_size is not None and variant.kernel_size % 2 == 0:
-        return f"'k{variant.kernel_size}': a neighbourhood needs a centre, so its size must be odd"
-    if variant.sigma == 0:
+    settings = variant.loss_settings
+    attributes = variant.class_attributes
+    kernel_size = settings.get("kernel_size")
+    if isinstance(kernel_size, int) and kernel_size % 2 == 0:
+        return f"'k{kernel_size}': a neighbourhood needs a centre, so its size must be odd"
+    if settings.get("sigma") == 0:
         return "'sigma0': a width must be greater than 0"
-    if variant.method == "NACL" and variant.sigma is not None and variant.prior is None:
+    if variant.method == "NACL" and "sigma" in settings and "prior" not in settings:
         return "'sigma' needs 'gaussian' or 'svls' before it: the mean prior has no width"
-    if variant.method == "LS" and (variant.alpha or 0) > 1:
+    smoothing = settings.get("smoothing")
+    if isinstance(smoothing, float) and smoothing > 1:
         return "'alpha': a smoothing must not exceed 1"
-    if variant.train_percent is not None and not 0 < variant.train_percent < 100:
+    train_percent = attributes.get("train_percent")
+    if isinstance(train_percent, float) and not 0 < train_percent <= 100:
         return "'train': must lie between 0 and 100"
-    if variant.penalty_weight == 0 and any(token.field in of_penalty for token, _ in variant.spelled):
+    if variant.values.get("lambda<x>") == 0 and len(settings) > 1:
         return "'lambda0': there is no penalty for the other tokens to change"
+    if "augmentation" in attributes and "mirroring" in attributes:
+        return "'nomirror': with 'noda' there is no mirroring either"
     return None
+
+
+def _find_needless_part(parts: Sequence[str], variant: Variant) -> str | None:
+    """The part of a name that says what holds anyway, or says a number otherwise than it is read."""
+    for part, token in zip(parts, _tokens_of(variant)):
+        value = variant.values[token.form]
+        if value == token.default_for(variant.method):
+            return f"{part!r} is the default, which names leave out"
+        if token.write(value) != part:
+            return f"{part!r} has too many digits: it is taken for {token.write(value)}"
+    return None
+
+
+def _tokens_of(variant: Variant) -> list[Token]:
+    return [token for token in TOKENS if token.form in variant.values]
+
+
+def _suggest_name(variant: Variant, parts: Sequence[str], tokens: Sequence[Token]) -> str | None:
+    """One line with the name that was probably meant by the parts; None if that cannot be told."""
+    values: dict[str, TokenValue] = {}
+    defaults = []
+    for part in parts:
+        guess = _guess_token(part, tokens)
+        if guess is None:
+            return None
+        token, value = guess
+        if values.get(token.form, value) != value:
+            return None  # two values of one token
+        if value == token.default_for(variant.method):
+            defaults.append(token.describe(value))
+        else:
+            values[token.form] = value
+    meant = Variant(variant.method, variant.with_dice, values)
+    if _find_bad_value(meant) is not None or len(meant.name) > MAX_NAME_LENGTH:
+        return None
+    name = PREFIX if meant.name == STOCK_NAME else meant.name
+    if not defaults:
+        return f"Did you mean {name}?"
+    are = "is the default" if len(defaults) == 1 else "are defaults"
+    return f"{' and '.join(defaults)} {are} and left out of names: use {name}"
+
+
+def _guess_token(part: str, tokens: Sequence[Token]) -> tuple[Token, TokenValue] | None:
+    """The token that a part of a name probably means, and its value: ``lambda0.20`` is lambda, 0.2."""
+    for token in tokens:
+        value = token.read(part.lower())
+        if value is not None:
+            return token, value
+    match = re.fullmatch(r"([a-z]*)([0-9]*(?:[.,p][0-9]+)?)([a-z]*)", part.lower())
+    if match is None:
+        return None
+    number = match[2].replace("p", ".").replace(",", ".")
+    tokens_by_word = {}
+    for token in tokens:
+        if token.has_number == bool(number):
+            tokens_by_word |= dict.fromkeys(token.words, token)
+    closest = difflib.get_close_matches(match[1] + match[3], tokens_by_word, n=1, cutoff=0.7)
+    if not closest:
+        return None
+    token = tokens_by_word[closest[0]]
+    if not token.has_number:
+        return token, closest[0]
+    value = token.read(token.write(float(number)))
+    return None if value is None else (token, value)
 
 
 def grammar(method: str | None = None) -> str:
     """The grammar as text for people, of one method or of all."""
-    of_all = "" if method else f", METHOD one of {', '.join(METHODS)}"
-    lines = [f"{PREFIX}[Dice]{method or 'METHOD'}(_token)*{of_all}"]
-    lines.append("Tokens in this order, 'p' for the decimal point, defaults left out:")
-    for token in (token for token in TOKENS if method is None or token.fits(method)):
-        defaults = {name: f"{value:g}" for name, value in token.defaults.items() if method in (None, name)}
-        differ = len(set(defaults.values())) > 1
-        shown = [f"{name} {value}" if differ else value for name, value in defaults.items()][: None if differ else 1]
-        default = f" (default {', '.join(shown)})" if shown else ""
-        methods = f" [{', '.join(token.methods)}]" if method is None and token.methods else ""
-        lines.append(f"  {token.form:<14} {token.meaning}{default}{methods}")
+    head = f"{PREFIX}[Dice]{method or 'METHOD'}(_token)*"
+    if method is None:
+        head += f", METHOD one of {', '.join(METHODS)}"
+    lines = [head, "Tokens in this order, 'p' for the decimal point, defaults left out:"]
+    for token in TOKENS:
+        if method is None or token.fits(method):
+            lines.append(f"  {token.form:<14} {token.meaning}{_defaults_in_words(token, method)}")
     lines.append(f"Example: {PREFIX}NACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam")
     return "\n".join(lines)
+
+
+def _defaults_in_words(token: Token, method: str | None) -> str:
+    """What the grammar adds to the meaning of a token: its default by method, and for all methods which have it."""
+    methods = token.methods if method is None else (method,)
+    defaults = {name: token.default_for(name) for name in methods}
+    numbers = {name: f"{number:g}" for name, number in defaults.items() if number is not None}
+    words = ""
+    if len(set(numbers.values())) == 1:
+        words = f" (default {next(iter(numbers.values()))})"
+    elif numbers:
+        words = f" (default {', '.join(f'{name} {number}' for name, number in numbers.items())})"
+    if method is None and token.attribute is None:
+        words += f" [{', '.join(methods)}]"
+    return words

@@ -1,23 +1,52 @@
 """Finds the class of a trainer by its name, for the module that nnU-Net imports.
 
 Whoever registered a name as an entry point is asked first (we before others), then the grammar of our names. What is
-returned is the class that Python imports from `nnunet_nacl_trainers`, never a copy, so that it compares and pickles.
+returned is the class that Python imports from ``nnunet_nacl_trainers``, never a copy, so that it compares and pickles.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import EntryPoint, distributions
-from typing import Any
+from importlib.metadata import Distribution, EntryPoint, distributions
 
 from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.registration import ENTRY_POINT_GROUP, TRAINERS_PACKAGE
+from nnunet_nacl.registration.class_files import find_users_class_file
 from nnunet_nacl.registration.grammar import parse
 
-_hinted: set[str] = set()
+_LOG = logging.getLogger(__name__)
+_hinted_names: set[str] = set()
+
+
+@dataclass(frozen=True)
+class RegisteredTrainer:
+    """One entry point: what `-tr` takes, where its class is (`package.module:class`), and by whom, with the version."""
+
+    name: str
+    value: str
+    package: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of this package's own trainers."""
+        module = self.value.split(":")[0]
+        return module.split(".")[0] == TRAINERS_PACKAGE
+
+    def load(self) -> type:
+        """The class; ImportError where it cannot be imported, whatever the reason.
+
+        nnU-Net takes an AttributeError for "no such trainer", which would hide that a package is broken.
+        """
+        try:
+            return EntryPoint(self.name, self.value, ENTRY_POINT_GROUP).load()
+        except Exception as error:
+            raise ImportError(
+                f"trainer {self.name!r} is registered by {self.package} as {self.value!r}, which cannot be imported: "
+                f"{type(error).__name__}: {error}. Repair or reinstall that package."
+            ) from error
 
 
 def resolve(name: str) -> type:
@@ -32,64 +61,66 @@ def resolve(name: str) -> type:
     for trainer in trainers:
         if trainer.name == name:
             return trainer.load()
-    if parse(name) is not None:
-        try:
-            return getattr(import_module(TRAINERS_PACKAGE), name)
-        except Exception as error:
-            raise ImportError(
-                f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: {type(error).__name__}: {error}. "
-                "Run `nnunet_nacl doctor`."
-            ) from error
-    message = f"no installed package provides a trainer named {name!r}"
-    meant = suggest(name, [trainer.name for trainer in trainers])
-    if meant is not None and name not in _hinted:
-        _hinted.add(name)
-        logging.getLogger(__name__).warning("nnunet_nacl: %s; did you mean %r?", message, meant)
-    raise AttributeError(message)
+    try:
+        is_ours = parse(name) is not None
+    except ValueError:
+        if find_users_class_file(name, behind_bridge=True) is None:
+            raise
+        is_ours = False  # nnU-Net finds the user's class in a folder that it searches after ours
+    if is_ours:
+        return _load_from_grammar(name)
+    _hint_at_similar_name(name, [trainer.name for trainer in trainers])
+    raise AttributeError(f"no installed package provides a trainer named {name!r}")
 
 
-def suggest(name: str, names: list[str]) -> str | None:
+def _load_from_grammar(name: str) -> type:
+    try:
+        from nnunet_nacl_trainers import get_trainer
+
+        trainer = get_trainer(name)
+    except Exception as error:
+        raise ImportError(
+            f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: {type(error).__name__}: {error}. "
+            "Run `nnunet_nacl doctor`."
+        ) from error
+    assert trainer is not None  # the grammar has read the name
+    return trainer
+
+
+def _hint_at_similar_name(name: str, known_names: Sequence[str]) -> None:
+    """Say once what a mistyped name may mean; nothing of a class that nnU-Net is about to find."""
+    if name in _hinted_names:
+        return
+    similar = suggest(name, known_names)
+    if similar is None or find_users_class_file(name, behind_bridge=True) is not None:
+        return
+    _hinted_names.add(name)
+    _LOG.warning("nnunet_nacl: no installed package provides a trainer named %r; did you mean %r?", name, similar)
+
+
+def suggest(name: str, known_names: Sequence[str]) -> str | None:
     """The known trainer that a mistyped name most likely means, with the tokens that follow it, or None.
 
-    Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none of ours.
+    Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none of ours. Who puts
+    letters before a known name, as in `nnUNetTrainerMyNACL`, has not mistyped it.
     """
     base, underscore, tokens = name.partition("_")
-    tails = {trainer.removeprefix(PREFIX).lower(): trainer for trainer in names if trainer.startswith(PREFIX)}
-    close = difflib.get_close_matches(base.lower().removeprefix(PREFIX.lower()), tails, n=1, cutoff=0.7)
-    if not close:
+    typed = base.lower().removeprefix(PREFIX.lower())
+    names_by_ending = {}
+    for known_name in known_names:
+        ending = known_name.removeprefix(PREFIX).lower()
+        is_extended = typed != ending and typed.endswith(ending)
+        if known_name.startswith(PREFIX) and not is_extended:
+            names_by_ending[ending] = known_name
+    closest = difflib.get_close_matches(typed, names_by_ending, n=1, cutoff=0.7)
+    if not closest:
         return None
-    trainer = tails[close[0]]
+    trainer = names_by_ending[closest[0]]
     try:
-        return trainer + underscore + tokens if parse(trainer + underscore + tokens) else trainer
+        with_tokens = parse(trainer + underscore + tokens)
     except ValueError:
         return trainer
-
-
-@dataclass(frozen=True)
-class RegisteredTrainer:
-    """One entry point: what `-tr` takes, where its class is (`package.module:class`), and by whom, with the version."""
-
-    name: str
-    value: str
-    package: str
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is one of this package's own trainers."""
-        return self.value.split(":")[0].split(".")[0] == TRAINERS_PACKAGE
-
-    def load(self) -> Any:
-        """The class; ImportError where it cannot be imported, whatever the reason.
-
-        nnU-Net takes an AttributeError for "no such trainer", which would hide that a package is broken.
-        """
-        try:
-            return EntryPoint(self.name, self.value, ENTRY_POINT_GROUP).load()
-        except Exception as error:
-            raise ImportError(
-                f"trainer {self.name!r} is registered by {self.package} as {self.value!r}, which cannot be imported: "
-                f"{type(error).__name__}: {error}. Repair or reinstall that package."
-            ) from error
+    return trainer if with_tokens is None else trainer + underscore + tokens
 
 
 def registered_trainers() -> list[RegisteredTrainer]:
@@ -97,15 +128,21 @@ def registered_trainers() -> list[RegisteredTrainer]:
 
     Distributions are read in turn: a broken one (after an interrupted uninstall) would otherwise hide the others.
     """
-    found: list[RegisteredTrainer] = []
+    registered: list[RegisteredTrainer] = []
     for distribution in distributions():
         try:
-            entries = [entry for entry in distribution.entry_points if entry.group == ENTRY_POINT_GROUP]
-            package = f"{distribution.metadata['Name']} {distribution.version}" if entries else ""
+            registered += _trainers_of(distribution)
         except Exception:  # unreadable metadata are pip's matter: whatever that distribution registers is unknown
             continue
-        found += [RegisteredTrainer(entry.name, entry.value, package) for entry in entries]
     trainers: dict[str, RegisteredTrainer] = {}
-    for trainer in sorted(found, key=lambda trainer: not trainer.is_ours):
+    for trainer in sorted(registered, key=lambda trainer: not trainer.is_ours):
         trainers.setdefault(trainer.name, trainer)
     return list(trainers.values())
+
+
+def _trainers_of(distribution: Distribution) -> list[RegisteredTrainer]:
+    entry_points = [point for point in distribution.entry_points if point.group == ENTRY_POINT_GROUP]
+    if not entry_points:
+        return []
+    package = f"{distribution.metadata['Name']} {distribution.version}"
+    return [RegisteredTrainer(point.name, point.value, package) for point in entry_points]

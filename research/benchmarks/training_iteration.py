@@ -78,10 +78,10 @@ def peak_bytes(trainer, batch: dict) -> int:
 
 def seconds_of_measuring(trainer, batches: list[dict]) -> tuple[float, float]:
     """Medians of a validation step, and of what measuring calibration takes of it; nothing where it is not measured."""
-    from nnunet_nacl_trainers import recording
+    from nnunet_nacl_trainers import calibration_log
 
     clock = time.perf_counter if trainer.device.type == "cuda" else time.process_time
-    count_batch, parts, steps = recording.count_batch, [], []
+    count_batch, parts, steps = calibration_log.count_batch, [], []
 
     def timed(*arguments):
         if trainer.device.type == "cuda":
@@ -91,14 +91,14 @@ def seconds_of_measuring(trainer, batches: list[dict]) -> tuple[float, float]:
         parts.append(clock() - start)
         return counted
 
-    recording.count_batch = timed
+    calibration_log.count_batch = timed
     with torch.no_grad():
         trainer.network.eval()
         for batch in batches:
             start = clock()
             trainer.validation_step(dict(batch))
             steps.append(clock() - start)
-    recording.count_batch = count_batch
+    calibration_log.count_batch = count_batch
     return float(np.median(steps)), float(np.median(parts or [0.0]))
 
 

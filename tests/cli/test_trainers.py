@@ -36,7 +36,7 @@ def test_the_overview_has_every_name_with_its_meaning(printed) -> None:
 def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: str) -> None:
     explained = printed(name)
     method = name.removeprefix("nnUNetTrainer").removeprefix("Dice")
-    assert METHODS[method].meaning in explained and f"-tr {name} " in explained
+    assert METHODS[method].meaning in explained and explained.endswith(f"-tr {name}\n")
     assert ("soft Dice term" in explained) == ("Dice" in name)
     forms = re.findall(r"^  (\S+) ", explained, re.MULTILINE)
     assert all((token.form in forms) == token.fits(method, "Dice" in name) for token in TOKENS)

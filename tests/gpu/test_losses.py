@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl_trainers.recording import count_batch
+from nnunet_nacl_trainers.calibration_log import count_batch
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 
 pytestmark = pytest.mark.gpu

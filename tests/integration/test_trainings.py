@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
+from nnunet_nacl_trainers.calibration_log import ECE_KEY, NLL_KEY
 from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace, epochs_in, kill, training_log, wait_for
 from tests.runs.folders import read

@@ -11,44 +11,52 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.registration.grammar import MAX_NAME_LENGTH, METHODS, PREFIX, TOKENS, Variant, grammar, parse
+from nnunet_nacl.methods import METHODS, PREFIX
+from nnunet_nacl.registration.grammar import MAX_NAME_LENGTH, TOKENS, Token, Variant, grammar, parse
+from nnunet_nacl_trainers import CalibrationTrainer
+
+_NUMBERS = st.integers(0, 99999).map(lambda number: number / 1000)
+_VALUES = {
+    "lambda<x>": _NUMBERS,
+    "k<n>": st.integers(0, 5).map(lambda half: 2 * half + 1),
+    "sigma<x>": _NUMBERS.filter(bool),
+    "gamma<x>": _NUMBERS,
+    "alpha<x>": st.integers(0, 1000).map(lambda number: number / 1000),
+    "m<x>": _NUMBERS,
+    "<n>epochs": st.integers(1, 5000),
+    "<n>iters": st.integers(1, 5000),
+    "train<x>": st.integers(1, 999).map(lambda number: number / 10),
+    "seed<n>": st.integers(1, 99999),
+}
+"""Values of the tokens with a number; all others are words."""
+
+
+def values_of(token: Token) -> st.SearchStrategy:
+    return _VALUES[token.form] if token.has_number else st.sampled_from(token.words)
 
 
 @st.composite
 def variants(draw: st.DrawFn) -> Variant:
     """Any variant that has a name; a setting that equals the default is left out, as the grammar wants it."""
     method = draw(st.sampled_from(list(METHODS)))
-    dice = draw(st.booleans())
-    numbers = st.integers(0, 99999).map(lambda number: number / 1000)
-    values = {
-        "penalty_weight": numbers,
-        "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
-        "prior": st.sampled_from(["gaussian", "svls"]),
-        "sigma": numbers.filter(bool),
-        "gamma": numbers,
-        "alpha": st.integers(0, 1000).map(lambda number: number / 1000),
-        "scale": numbers,
-        "epochs": st.integers(1, 5000),
-        "iterations": st.integers(1, 5000),
-        "train_percent": st.integers(1, 999).map(lambda number: number / 10),
-        "seed": st.integers(1, 99999),
-    }
-    settings = {}
+    with_dice = draw(st.booleans())
+    values = {}
     for token in TOKENS:
-        if not token.fits(method) or not draw(st.booleans()):
-            continue
-        value = draw(values.get(token.field, st.just(True)))
-        if value != token.defaults.get(method):
-            settings[token.field] = value
-    settings.pop("plainstart" if dice else "anneal", None)
-    if method == "NACL" and "prior" not in settings:
-        settings.pop("sigma", None)
-    if settings.get("penalty_weight") == 0:
-        for field in set(METHODS[method].tokens) - {"penalty_weight"}:
-            settings.pop(field, None)
-    if method == "CE" and dice and not settings:
-        settings["adam"] = True
-    return Variant(method, dice, **settings)
+        if token.fits(method, with_dice) and draw(st.booleans()):
+            value = draw(values_of(token))
+            if value != token.default_for(method):
+                values[token.form] = value
+    if method == "NACL" and "gaussian|svls" not in values:
+        values.pop("sigma<x>", None)
+    if "noda" in values:
+        values.pop("nomirror", None)
+    if values.get("lambda<x>") == 0:
+        for form in METHODS[method].settings_by_token:
+            if form != "lambda<x>":
+                values.pop(form, None)
+    if method == "CE" and with_dice and not values:
+        values["adam"] = "adam"
+    return Variant(method, with_dice, values)
 
 
 @given(variants())
@@ -57,22 +65,49 @@ def test_every_variant_has_one_name_that_means_it(variant: Variant) -> None:
     assert variant.name.isidentifier() and "__" not in variant.name
 
 
+def test_every_token_sets_an_attribute_of_the_trainer_or_a_setting_of_a_loss() -> None:
+    documented = CalibrationTrainer.__annotations__
+    for token in TOKENS:
+        if token.attribute is None:
+            assert token.methods, token.form
+        else:
+            assert token.attribute in documented, token.form
+            assert getattr(CalibrationTrainer, token.attribute) != token.attribute_value or token.has_number
+    forms = {token.form for token in TOKENS}
+    for method in METHODS.values():
+        assert set(method.settings_by_token) <= forms, method.name
+
+
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "values"),
     [
         ("NACL", {}),
         (
             "NACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
-            {"penalty_weight": 0.2, "kernel_size": 5, "sigma": 2.0}
-            | {"prior": "gaussian", "l2": True, "epochs": 100, "adam": True},
+            {
+                "lambda<x>": 0.2,
+                "k<n>": 5,
+                "gaussian|svls": "gaussian",
+                "sigma<x>": 2.0,
+                "l2": "l2",
+                "<n>epochs": 100,
+                "adam": "adam",
+            },
         ),
-        ("CE_50iters_train12p5_noda_seed2", {"iterations": 50, "train_percent": 12.5, "noda": True, "seed": 2}),
+        ("CE_50iters_train12p5_noda_seed2", {"<n>iters": 50, "train<x>": 12.5, "noda": "noda", "seed<n>": 2}),
     ],
 )
-def test_names(name: str, settings: dict) -> None:
-    variant = Variant(name.split("_")[0], **settings)
-    assert parse(PREFIX + name) == variant and variant.name == PREFIX + name
-    assert parse(f"{PREFIX}DiceCE_anneal_40epochs") == Variant("CE", dice=True, anneal=True, epochs=40)
+def test_names(name: str, values: dict) -> None:
+    variant = Variant(name.split("_")[0], values=values)
+    assert parse(PREFIX + name) == variant
+    assert variant.name == PREFIX + name
+
+
+def test_tokens_are_attributes_of_the_class_or_settings_of_its_loss() -> None:
+    variant = parse(f"{PREFIX}DiceNACL_anneal_lambda0p2_l2_40epochs_nomirror")
+    assert variant.with_dice
+    assert variant.loss_settings == {"penalty_weight": 0.2, "penalty": "l2"}
+    assert variant.class_attributes == {"anneal_dice": True, "epochs": 40, "mirroring": False}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +118,7 @@ def test_names(name: str, settings: dict) -> None:
         ("NACL_adam\n", "'adam\\n' is no token of it"),
         ("CE_1\u0662epochs", "'1\u0662epochs' is no token of it"),
         ("NACL_lambda0p1", "'lambda0p1' is the default"),
+        ("CE_noda_nomirror", "'nomirror': with 'noda' there is no mirroring either"),
         ("NACL_k4", "'k4': a neighbourhood needs a centre"),
         ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
         ("NACL_lambda0_k5", "'lambda0': there is no penalty"),
@@ -99,15 +135,35 @@ def test_a_bad_token_is_an_error_with_the_grammar(name: str, reason: str) -> Non
     assert grammar(method) in message
 
 
+@pytest.mark.parametrize(
+    ("name", "last_line"),
+    [
+        ("NACL_lambda0p1_50epochs", "lambda 0.1 is the default and left out of names: use nnUNetTrainerNACL_50epochs"),
+        (
+            "NACL_lambda0p1_1000epochs",
+            "lambda 0.1 and 1000 epochs are defaults and left out of names: use nnUNetTrainerNACL",
+        ),
+        ("NACL_lambda0.2", "Did you mean nnUNetTrainerNACL_lambda0p2?"),
+        ("NACL_adam_lambda0p2", "Did you mean nnUNetTrainerNACL_lambda0p2_adam?"),
+        ("CE_2epoch", "Did you mean nnUNetTrainerCE_2epochs?"),
+    ],
+)
+def test_the_last_line_of_the_error_is_the_name_that_was_probably_meant(name: str, last_line: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse(PREFIX + name)
+    assert str(caught.value).splitlines()[-1] == last_line
+    assert parse(re.search(rf"{PREFIX}\w+", last_line)[0]) is not None
+
+
 def test_names_have_a_greatest_length_and_stock_has_its_own() -> None:
     with pytest.raises(ValueError, match="nnU-Net's own nnUNetTrainer: use that name"):
         parse("nnUNetTrainerDiceCE")
     with pytest.raises(ValueError, match="128"):
         parse("nnUNetTrainerNACL_lambda0p".ljust(MAX_NAME_LENGTH, "0") + "3")
-    settings = {"penalty_weight": 0.25, "kernel_size": 5, "prior": "gaussian", "sigma": 1.5, "scale": 5.0}
-    settings |= dict.fromkeys(("anneal", "l2", "softmax", "sum", "adam", "noda"), True)
-    settings |= {"epochs": 10000, "iterations": 10000, "train_percent": 12.5, "seed": 10}
-    longest_of_all = Variant("NACL", True, **settings)
+    values = {"lambda<x>": 0.25, "k<n>": 5, "gaussian|svls": "gaussian", "sigma<x>": 1.5, "m<x>": 5.0}
+    values |= {word: word for word in ("anneal", "l2", "softmax", "sum", "adam", "noda")}
+    values |= {"<n>epochs": 10000, "<n>iters": 10000, "train<x>": 12.5, "seed<n>": 10}
+    longest_of_all = Variant("NACL", True, values)
     assert parse(longest_of_all.name) == longest_of_all and 100 < len(longest_of_all.name) <= MAX_NAME_LENGTH == 128
 
 

@@ -33,7 +33,7 @@ def test_python_registers_the_bridge_folder_when_it_starts(installed: Environmen
 def test_the_users_own_folders_come_first(installed: Environment) -> None:
     (ours,) = folders(installed)
     assert folders(installed, nnUNet_extTrainer="/a:/b") == ["/a", "/b", ours]
-    assert folders(installed, nnUNet_extTrainer=f"{ours}:/a") == [ours, "/a"]
+    assert folders(installed, nnUNet_extTrainer=f"{ours}:/a") == ["/a", ours]
     assert folders(installed, nnUNet_extTrainer="") == [ours]
 
 

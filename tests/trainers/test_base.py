@@ -14,9 +14,10 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
-from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl import losses
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS
 from nnunet_nacl.registration.lookup import registered_trainers
-from nnunet_nacl_trainers import NAMED_TRAINERS, get_trainer
+from nnunet_nacl_trainers import get_trainer
 from tests.trainers.plans import DATASET
 
 STOCK_SETTINGS = "num_epochs num_iterations_per_epoch num_val_iterations_per_epoch initial_lr weight_decay save_every "
@@ -161,21 +162,35 @@ ON_DEMAND = (
 EVERY_NAME = [*NAMED_TRAINERS, *ON_DEMAND]
 
 
-def test_each_of_them_is_an_entry_point() -> None:
+def test_each_class_is_an_entry_point_and_a_row_of_the_table() -> None:
     ours = {trainer.name: trainer for trainer in registered_trainers() if trainer.is_ours}
     assert set(ours) == set(NAMED_TRAINERS)
-    assert all(trainer.load() is get_trainer(name) for name, trainer in ours.items())
-    assert all(get_trainer(name).variant == parse(name) for name in EVERY_NAME)
+    for name, trainer in ours.items():
+        method = METHODS[name.removeprefix("nnUNetTrainer").removeprefix("Dice")]
+        assert trainer.load() is get_trainer(name)
+        assert trainer.load().__module__ == f"nnunet_nacl_trainers.{method.function}"
+        assert trainer.load().loss_class is getattr(losses, method.module)
+        assert trainer.load().with_dice == ("Dice" in name)
+
+
+def test_tokens_set_the_attributes_of_a_subclass() -> None:
+    trainer = get_trainer("nnUNetTrainerDiceNACL_anneal_lambda0p2_k5_100epochs_50iters_adam_train25_nomirror_seed2")
+    assert issubclass(trainer, get_trainer("nnUNetTrainerDiceNACL"))
+    assert trainer.loss_settings == {"penalty_weight": 0.2, "kernel_size": 5}
+    names = "anneal_dice epochs iterations_per_epoch use_adam train_percent mirroring augmentation seed".split()
+    assert [getattr(trainer, name) for name in names] == [True, 100, 50, True, 25.0, False, True, 2]
 
 
 def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:
     code = (
         "import pickle, sys; found = pickle.loads(sys.stdin.buffer.read())\n"
         "import nnunet_nacl_trainers; assert all(one is getattr(nnunet_nacl_trainers, one.__name__) for one in found)\n"
-        "sys.stdout.buffer.write(pickle.dumps([(t.__name__, t.__mro__[1].__name__, t.variant) for t in found]))"
+        "described = [(t.__name__, t.__mro__[1].__name__, t.all_loss_settings(), t.epochs) for t in found]\n"
+        "sys.stdout.buffer.write(pickle.dumps(described))"
     )
     trainers = [get_trainer(name) for name in EVERY_NAME]
     process = subprocess.run(
         [sys.executable, "-c", code], input=pickle.dumps(trainers), stdout=subprocess.PIPE, check=True
     )
-    assert pickle.loads(process.stdout) == [(t.__name__, t.__mro__[1].__name__, t.variant) for t in trainers]
+    expected = [(t.__name__, t.__mro__[1].__name__, t.all_loss_settings(), t.epochs) for t in trainers]
+    assert pickle.loads(process.stdout) == expected

@@ -16,9 +16,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl_trainers import recording
+from nnunet_nacl_trainers import calibration_log
+from nnunet_nacl_trainers.calibration_log import ECE_KEY, NLL_KEY
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
-from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY
 from tests.trainers.epochs import construct, make_batch, prepare, run_epoch, start, write_segmentations
 from tests.trainers.plans import DATASET
 
@@ -44,12 +44,12 @@ def batches(rank: int, label_space: str = "ignore") -> list[dict]:
 
 def validate(trainer, batches: list[dict]) -> dict[str, float]:
     """The values that the trainer has logged of the batches."""
-    recorder = trainer.calibration_recorder
-    recorder.on_validation_epoch_start()
+    calibration_log = trainer.calibration_log
+    calibration_log.on_validation_epoch_start()
     with torch.no_grad():
         for batch in batches:
             trainer.loss(trainer.network(batch["data"]), batch["target"])
-    recorder.on_validation_epoch_end()
+    calibration_log.on_validation_epoch_end()
     return {key: trainer.logger.get_value(key, 0) for key in (ECE_KEY, NLL_KEY)}
 
 
@@ -76,14 +76,14 @@ def one_rank(rank: int, folder: str) -> None:
         )
 
         trainer = trainer_on_the_cpu(FAILING)
-        count_batch = recording.count_batch
+        count_batch = calibration_log.count_batch
 
         def lost(*arguments):
             if rank == 1 and trainer.current_epoch == 1:
                 raise RuntimeError("lost")
             return count_batch(*arguments)
 
-        recording.count_batch = lost
+        calibration_log.count_batch = lost
         with open(f"{folder}/output_{rank}.txt", "w") as output, redirect_stdout(output):
             for _ in range(3):
                 run_epoch(trainer, batches(rank), batches(rank))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl_trainers import recording
-from nnunet_nacl_trainers.recording import ECE_KEY, NLL_KEY, count_batch
+from nnunet_nacl_trainers import calibration_log
+from nnunet_nacl_trainers.calibration_log import ECE_KEY, NLL_KEY, count_batch
 from tests.losses.cases import pairwise
 from tests.reference.metrics import class_metrics, region_metrics
 from tests.trainers.epochs import log_of, make_batch, observed, run_epoch
@@ -81,7 +81,7 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(prepared, monkeypatch
             raise RuntimeError("injected\nwith a second line")
         return count_batch(logits, target, space)
 
-    monkeypatch.setattr(recording, "count_batch", fail_in_the_second_batch)
+    monkeypatch.setattr(calibration_log, "count_batch", fail_in_the_second_batch)
     trainer, data = prepared(NAME), batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
