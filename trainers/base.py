@@ -198,7 +198,7 @@ class CalibrationTrainer(nnUNetTrainer):
         """The loss of one scale in place of nnU-Net's, whose Dice loss ``dc`` is taken over with ``with_dice``."""
         if self.with_dice and self.loss_class is CELoss:  # that is nnU-Net's own loss
             return stock_loss
-        voxelwise_loss = self._make_voxelwise_loss()
+        voxelwise_loss: Any = self._make_voxelwise_loss()
         if self._do_i_compile():
             voxelwise_loss = torch.compile(voxelwise_loss)
         return TrainingLoss(voxelwise_loss, self.label_space, stock_loss.dc if self.with_dice else None)
@@ -328,8 +328,9 @@ class CalibrationTrainer(nnUNetTrainer):
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """nnU-Net's; which file the weights are from is remembered."""
         super().load_checkpoint(filename_or_checkpoint)
-        is_file = isinstance(filename_or_checkpoint, str)
-        self._checkpoint_of_weights = Path(filename_or_checkpoint) if is_file else None
+        self._checkpoint_of_weights = None
+        if isinstance(filename_or_checkpoint, str):
+            self._checkpoint_of_weights = Path(filename_or_checkpoint)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""

@@ -261,14 +261,18 @@ def parse(name: str) -> Variant | None:
     tokens = [token for token in TOKENS if token.fits(method, with_dice)]
     values, unread_part = _read_in_order(parts, tokens)
     variant = Variant(method, with_dice, values)
+    problem = _find_bad_value(variant)
     if unread_part is not None:
         problem = _explain_unread(unread_part)
-    else:
-        problem = _find_bad_value(variant) or _find_needless_part(parts, variant)
+    elif problem is None:
+        problem = _find_needless_part(parts, variant)
     if problem is None:
         return variant
+    lines = [f"trainer name {name!r}: {problem}.", grammar(method)]
     advice = _suggest_name(variant, parts, tokens)
-    raise ValueError("\n".join(filter(None, [f"trainer name {name!r}: {problem}.", grammar(method), advice])))
+    if advice is not None:
+        lines.append(advice)
+    raise ValueError("\n".join(lines))
 
 
 def _read_in_order(parts: Sequence[str], tokens: Iterable[Token]) -> tuple[dict[str, TokenValue], str | None]:
@@ -367,7 +371,7 @@ def _guess_token(part: str, tokens: Sequence[Token]) -> tuple[Token, TokenValue]
     if match is None:
         return None
     number = match[2].replace("p", ".").replace(",", ".")
-    tokens_by_word = {}
+    tokens_by_word: dict[str, Token] = {}
     for token in tokens:
         if token.has_number == bool(number):
             tokens_by_word |= dict.fromkeys(token.words, token)
