@@ -22,7 +22,9 @@ from nnunet_nacl.errors import UserError, first_line, one_line
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.images import check_name, quiet, read_header, verified
 
-_PATIENT, _STUDY = ("PatientID", "PatientName", "PatientBirthDate"), ("StudyInstanceUID", "FrameOfReferenceUID")
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
+_STUDY = ("StudyInstanceUID", "FrameOfReferenceUID")
+_KIND = ("Modality", "SOPClassUID")
 _PLANE = ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
 _UIDS = ("SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", *_STUDY)
 _NEEDED = (*_UIDS, *_PLANE, "ImagePositionPatient", "PhotometricInterpretation")
@@ -56,7 +58,7 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
     from pydicom.uid import UID
 
     groups, cases, problems = defaultdict(list), {}, dict[str, str]()
-    tags = [*_NEEDED, *_PATIENT, *_ONE_OF, *_NUMBERS, "SeriesNumber", "SeriesDescription"]
+    tags = [*_NEEDED, *_PATIENT, *_KIND, *_ONE_OF, *_NUMBERS, "SeriesNumber", "SeriesDescription"]
     for path in files:
         try:
             header = _read(path, tags)
@@ -84,15 +86,38 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
 
 
 def read_headers(files: Sequence[Path]) -> list[Any]:
-    """The files of a series as data sets of pydicom, without voxels; what may be empty is empty where it is missing."""
+    """The files of a series as data sets of pydicom, without voxels, so that objects can be made of them.
+
+    What may be empty is empty where it is missing, or where it is no date, time or sex. All slices have the plane of
+    the first: their own may differ by the rounding of their headers, which is refused in objects.
+    """
     headers = [_read(path) for path in files]
+    first = headers[0]
     thickness = f"{np.linalg.norm(affine_of_series(headers)[:3, 2]):.6g}"
     for header in headers:
         for name in (*_PATIENT, *_MAY_BE_EMPTY.split()):
-            if name not in header:
+            if name not in header or not _is_valid(name, header[name].value):
                 setattr(header, name, "")
+        for name in _PLANE:
+            setattr(header, name, first[name].value)
         header.SliceThickness = header.get("SliceThickness") or thickness
     return headers
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether the value of an attribute can be written into another object."""
+    from pydicom.valuerep import DA, TM
+
+    kinds: dict[str, Any] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+    if name == "PatientSex":
+        return value in ("", None, "M", "F", "O")
+    if name not in kinds or value in ("", None):
+        return True
+    try:
+        kinds[name](value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
@@ -211,44 +236,83 @@ def _value(header: Any, name: str) -> str:
     return one_line(str(value).strip()) if value or value == 0 else ""
 
 
+_FIXES = {
+    **dict.fromkeys(_PLANE, "a localizer? Leave it out"),
+    **dict.fromkeys(_KIND, "images of two kinds? Separate them"),
+    **dict.fromkeys((*_PATIENT, *_STUDY), "two patients or studies? Separate them"),
+}
+"""What must be the same in all images of a series, and what to do where it is not."""
+
+
 def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
     """UserError if an image of a series cannot be used, or is not of the patient, study and planes of the first."""
-    first, expected = images[0]
-    needed = [*_NEEDED, *(name for name in _SCALE if any(_value(header, name) for _, header in images))]
+    needed = list(_NEEDED)
+    for name in _SCALE:
+        if any(_value(header, name) for _, header in images):
+            needed.append(name)
     for path, header in images:
         _check_values(path, header)
-        if missing := [name for name in needed if not _value(header, name)]:
-            why = "damaged, a screenshot or a projection; leave it out"
-            raise UserError(f"{path}: its header has no {missing[0]}: {why}.")
-        for name in (*_PATIENT, *_STUDY, *_PLANE):
-            found, first_value = _value(header, name), _value(expected, name)
-            alike = name in _PLANE and np.allclose(header.get(name), expected.get(name), rtol=0, atol=_ROUNDED)
-            if found != first_value and not alike:
-                what = "a localizer? Leave it out" if name in _PLANE else "two patients or studies? Separate them"
-                of_first = f"{first_value!r} in {first.name} of the same series"
-                raise UserError(f"{path}: {name} is {found!r}, but {of_first}: {what}.")
+        for name in needed:
+            if not _value(header, name):
+                why = "damaged, a screenshot or a projection; leave it out"
+                raise UserError(f"{path}: its header has no {name}: {why}.")
+        _check_same(path, header, *images[0])
+    _check_instances(images)
     if len(images) < 2:
-        raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
+        path = images[0][0]
+        raise UserError(f"{path}: the series has one image, which is no volume; add its other files, or leave it out.")
+
+
+def _check_same(path: Path, header: Any, first: Path, of_first: Any) -> None:
+    """UserError if an image is not of the kind, patient, study and plane of the first of its series."""
+    for name, fix in _FIXES.items():
+        value, value_of_first = _value(header, name), _value(of_first, name)
+        if value == value_of_first:
+            continue
+        if name in _PLANE and np.allclose(header.get(name), of_first.get(name), rtol=0, atol=_ROUNDED):
+            continue
+        there = f"{value_of_first!r} in {first.name} of the same series"
+        raise UserError(f"{path}: {name} is {value!r}, but {there}: {fix}.")
+
+
+def _check_instances(images: Sequence[tuple[Path, Any]]) -> None:
+    """UserError if two images of a series have one identifier: objects that quote it would mean either."""
+    path_of: dict[str, Path] = {}
+    for path, header in images:
+        uid = _value(header, "SOPInstanceUID")
+        if uid in path_of:
+            raise UserError(f"{path}: it has the SOPInstanceUID of {path_of[uid].name}: a copy? Leave one of them out.")
+        path_of[uid] = path
 
 
 def _check_values(path: Path, header: Any) -> None:
+    """UserError for an image with a value that an attribute must not have."""
     for name, allowed in _ONE_OF.items():
-        if (text := _value(header, name)) not in ("", *allowed):
+        text = _value(header, name)
+        if text not in ("", *allowed):
             fix = "export it as single-frame MONOCHROME2 images, or leave it out"
             raise UserError(f"{path}: {name} is {text[:80]}, which is not supported; {fix}.")
-    for name, count in _NUMBERS.items():
-        if text := _value(header, name):
-            values, problem = np.array(header.get(name), float), ""
-            if values.size != count or not np.isfinite(values).all():
-                problem = f"it must be {count} finite number{'s' * (count > 1)}"
-            elif (name == "PixelSpacing" and values.min() <= 0) or (name == "RescaleSlope" and not values.all()):
-                problem = "it must be above 0" if name == "PixelSpacing" else "it must not be 0"
-            elif name == "ImageOrientationPatient":
-                axes = values.reshape(2, 3)
-                if np.abs(axes @ axes.T - np.eye(2)).max() > 1e-2:
-                    problem = "it must be two unit vectors at right angles"
-            if problem:
-                raise UserError(f"{path}: {name} is {text[:80]}: {problem}.")
+    for name in _NUMBERS:
+        text = _value(header, name)
+        problem = _problem_of_numbers(name, np.array(header.get(name), float)) if text else ""
+        if problem:
+            raise UserError(f"{path}: {name} is {text[:80]}: {problem}.")
+
+
+def _problem_of_numbers(name: str, values: np.ndarray) -> str:
+    """What is wrong with the numbers of an attribute; empty where nothing is."""
+    count = _NUMBERS[name]
+    if values.size != count or not np.isfinite(values).all():
+        return f"it must be {count} finite number{'s' if count > 1 else ''}"
+    if name == "PixelSpacing" and values.min() <= 0:
+        return "it must be above 0"
+    if name == "RescaleSlope" and not values.all():
+        return "it must not be 0"
+    if name == "ImageOrientationPatient":
+        axes = values.reshape(2, 3)
+        if np.abs(axes @ axes.T - np.eye(2)).max() > 1e-2:
+            return "it must be two unit vectors at right angles"
+    return ""
 
 
 def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ from nnunet_nacl.calibrator.predicted_quality import QualityOfMap  # noqa: E402
 from nnunet_nacl.dicom.output import SCHEME, DicomMaker, Reported, read_codes  # noqa: E402
 from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
-from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
+from tests.dicom.dicom_files import CODES, oblique, scan, write_codes, write_series  # noqa: E402
 from tests.nnunet import untrained  # noqa: E402
 from tests.nnunet.untrained import calibrate, make_model, make_scans  # noqa: E402
 from tests.review_tables import read_list  # noqa: E402
@@ -225,6 +225,32 @@ def test_compressed_images_without_a_patient_and_names_of_any_script(tmp_path) -
     assert [group.tracking_identifier for group in groups] == ["Größe", "部"]
 
 
+def test_headers_that_objects_cannot_quote_are_cleaned(tmp_path, model, codes) -> None:
+    turned = oblique()[:, :2].T.ravel()
+    turned[0] += 1e-4
+    changes = {
+        "ImageOrientationPatient": {4: [f"{cosine:.9f}" for cosine in turned]},
+        "PixelSpacing": {3: ["0.7004", "0.9"]},
+        "PatientBirthDate": "19991399",
+        "PatientSex": "X",
+        "StudyDate": "garbage",
+        "StudyTime": "256199",
+    }
+    with pydicom.config.disable_value_validation():
+        write_series(tmp_path / "study", scan(), **changes)
+    assert predict(model, tmp_path / "study", tmp_path / "out", codes, "-maps", "entropy", "fractional") == 0
+    objects = written(tmp_path / "out")
+    assert len(objects) == 4
+    for path in objects.values():
+        made = pydicom.dcmread(path)
+        assert made.PatientID == "patient-7"
+        assert [made[name].value for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")] == [""] * 4
+    first = pydicom.dcmread(tmp_path / "study" / "IM0000")
+    groups = hd.seg.segread(objects["segmentation"]).SharedFunctionalGroupsSequence[0]
+    plane = groups.PlaneOrientationSequence[0].ImageOrientationPatient
+    assert list(plane) == pytest.approx(list(first.ImageOrientationPatient), abs=1e-6)
+
+
 def test_presence_is_reported_and_an_empty_structure_stays(tmp_path, model, study, codes, monkeypatch) -> None:
     write = DicomMaker.write
 
@@ -322,9 +348,12 @@ def test_codes_that_are_missing_or_damaged_are_named(tmp_path, codes) -> None:
     assert "at most 16 characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
 
 
-def test_a_header_that_no_object_can_be_made_with_is_named(tmp_path, model, codes, capsys) -> None:
-    with pydicom.config.disable_value_validation():
-        paths = write_series(tmp_path / "study", scan(), PatientBirthDate="1970-01-31")
+def test_a_header_that_no_object_can_be_made_with_is_named(tmp_path, model, codes, capsys, monkeypatch) -> None:
+    def refuse(*arguments, **options):
+        raise ValueError("a value that highdicom does not take")
+
+    monkeypatch.setattr(hd.seg, "Segmentation", refuse)
+    paths = write_series(tmp_path / "study", scan())
     assert predict(model, tmp_path / "study", tmp_path / "out", codes) == 2
-    assert f"{paths[0]}: no DICOM object can be made with its header (" in capsys.readouterr().err
+    assert f"{paths[0]}: no DICOM object can be made with its header (a value that" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.dcm"))

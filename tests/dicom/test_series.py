@@ -122,6 +122,9 @@ BAD_HEADERS = {
     "not evenly spaced": {
         "ImagePositionPatient": {i: rounded(place + NORMAL * 0.05 * i**2) for i, place in enumerate(PLACES)}
     },
+    "Modality is 'MR', but 'CT' in IM0000 of the same series: images of two kinds? Separate": {"Modality": {4: "MR"}},
+    "SOPClassUID is '1.2.840.10008.5.1.4.1.1.4', but": {"SOPClassUID": {4: pydicom.uid.MRImageStorage}},
+    "IM0004: it has the SOPInstanceUID of IM0002: a copy?": {"SOPInstanceUID": {2: "1.2.3", 4: "1.2.3"}},
     "tilted gantry": {"ImagePositionPatient": {i: rounded(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}},
 }
 
