@@ -81,8 +81,13 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the subcommand that the arguments name; its exit status, 2 for bad input, 128 and more if interrupted."""
+    """Runs the subcommand that the arguments name; its exit status, 2 for bad input, 128 and more if interrupted.
+
+    Without arguments it shows the help.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv:
+        argv = ["--help"]
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     with redirect_stdout(_PrintableStream(sys.stdout)), redirect_stderr(_PrintableStream(sys.stderr)):

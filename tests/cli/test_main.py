@@ -53,6 +53,16 @@ def test_examples_are_of_the_subcommand_and_its_listed_options(name: str, capsys
         assert {word for word in words if word[0] == "-"} <= set(parser._option_string_actions)
 
 
+def test_without_arguments_the_help_is_shown(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    alone = capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["-h"])
+    assert ended.value.code == 0 and not alone.err
+    assert alone.out == capsys.readouterr().out and "calibrate" in alone.out
+
+
 LONG = "/scans/" + "x" * 5000
 
 
