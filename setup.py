@@ -14,8 +14,13 @@ HERE = Path(__file__).resolve().parent
 # The site module reads these two files from site-packages when Python starts. Up to Python 3.14 it executes the
 # import line of the .pth file; from 3.15 on (PEP 829) the .start file takes precedence over a .pth file of the same
 # name, whose import lines are then ignored. Both lead to the same function, and running it twice changes nothing.
+# The line of the .pth file says nothing where the package is gone, such as the moved folder of an editable install:
+# Python would print an error whenever it starts. It must be one line that begins with "import". A .start file has no
+# room for such a guard.
 STARTUP_FILES = {
-    "nnunet_nacl.pth": "import nnunet_nacl.registration._startup\n",
+    "nnunet_nacl.pth": (
+        r'import os; exec("try:\n import nnunet_nacl.registration._startup\nexcept ImportError:\n pass")' "\n"
+    ),
     "nnunet_nacl.start": "nnunet_nacl.registration._startup:register\n",
 }
 

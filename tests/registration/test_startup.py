@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,22 @@ def test_startup_survives_an_environment_that_it_cannot_change(wheel_environment
         "print('alive')"
     )
     assert wheel_environment.run(code).strip() == "alive"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="Python reads the .start file, which cannot hold a guard")
+def test_python_starts_in_silence_where_the_package_is_gone(
+    new_environment: Callable, tmp_path: Path, libraries: Path
+) -> None:
+    environment = new_environment()
+    source = copy_sources(tmp_path / "source")
+    install_editable(environment, source, libraries)
+    assert folders(environment) != [""]
+    source.rename(tmp_path / "moved")
+    started = subprocess.run(
+        [environment.python, "-c", FOLDERS], env=environment.environ, capture_output=True, text=True
+    )
+    assert started.returncode == 0 and started.stdout.strip() == ""
+    assert "nnunet_nacl" not in started.stderr
 
 
 def test_wheel_puts_no_common_name_into_site_packages(wheel: Path) -> None:
