@@ -235,7 +235,7 @@ def check_table_size(num_structures: int, regions: bool, num_maps: int = 1) -> N
         size, most = (8 * number / 2**30 for number in (num_maps * by_map, MOST_COEFFICIENTS))
         raise UserError(
             f"a map of {num_structures} structures (times {num_maps}) takes {size:.3g} GiB of memory, more than the "
-            f"{most:g} that are allowed; calibrate with -form shift."
+            f"{most:g} that are allowed; calibrate with the form shift."
         )
 
 

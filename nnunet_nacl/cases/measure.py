@@ -58,7 +58,7 @@ def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
         if name not in (there_are := (*MAPS, PROBABILITIES, FRACTIONAL)):
             raise UserError(f"there is no map {name!r}; there are {', '.join(there_are)}.")
         if name == _OF_NETWORKS and n_networks == 1:
-            raise UserError(f"the map {name} compares folds: predict with several (nnunet_nacl predict -f).")
+            raise UserError(f"the map {name} compares folds: predict with several (`nnunet_nacl predict -f`).")
     return tuple(dict.fromkeys(wanted)) or MAPS[: 2 if n_networks == 1 else 3]
 
 

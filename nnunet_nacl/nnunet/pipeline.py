@@ -118,6 +118,6 @@ def _made(step: Step, path_of: Callable[[Any], Path], name: Any, value: Any) -> 
     except OSError as error:
         return describe(error, path_of(name))
     except MemoryError:
-        return f"{path_of(name)}: not enough memory; run with a smaller -np."
+        return f"{path_of(name)}: not enough memory; run with fewer processes."
     except Exception as error:
         return f"{path_of(name)}: unexpected {type(error).__name__}: {error}"
