@@ -103,6 +103,15 @@ def test_packages_import_one_way(sources: Path) -> None:
     TopologicalSorter({name: others - {name} for name, others in found.items()}).prepare()
 
 
+def test_losses_and_what_measures_calibration_do_not_import_each_other(sources: Path) -> None:
+    def imported_by(package: str) -> set[str]:
+        return {name for path in (sources / "nnunet_nacl" / package).rglob("*.py") for name in imports_in(path)}
+
+    assert not any(name.startswith("nnunet_nacl.metrics") for name in imported_by("losses"))
+    for package in ("metrics", "calibration", "quality"):
+        assert not any(name.startswith("nnunet_nacl.losses") for name in imported_by(package))
+
+
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
     found = imported(
         *(sources / "nnunet_nacl" / package for package in ("losses", "metrics", "calibration", "quality"))

@@ -119,21 +119,46 @@ def _check_settings(penalty_weight: float, n_bins: int) -> None:
 
 
 def _average_error(batch: Batch, n_bins: int) -> Tensor:
-    """Mean over images and classes of the mean over non-empty bins of |mean p - share|; 0 if no voxel is valid."""
+    """Mean over images and classes of the mean over non-empty bins of |mean p - share|.
+
+    0 if no voxel is valid.
+    """
     if batch.regions:
-        probs, truth = torch.sigmoid(batch.logits), batch.labels
+        probs = torch.sigmoid(batch.logits)
+        gaps = probs - batch.labels.to(probs.dtype)
     else:
         probs = torch.softmax(batch.logits, 1)
-        classes = torch.arange(probs.shape[1], device=probs.device).view(-1, *[1] * (probs.ndim - 2))
-        truth = batch.labels[:, None] == classes
-    # Clamped as integers: where a network diverges NaN has no bin, and an index out of range would end the training.
-    bins = (probs.detach() * n_bins).ceil().long().sub(1).clamp(0, n_bins - 1)
-    if batch.valid is not None:
-        bins = torch.where(batch.valid[:, None], bins, n_bins)
-    bins, differences = bins.flatten(2), (probs - truth.to(probs.dtype)).flatten(2)
-    empty = differences.new_zeros(*differences.shape[:2], n_bins + 1)
-    sums = empty.scatter_add(-1, bins, differences)[..., :n_bins]
-    counts = empty.long().scatter_add(-1, bins, bins.new_ones(()).expand_as(bins))[..., :n_bins]
-    filled = counts > 0
-    errors = (sums.abs() / counts.clamp_min(1)).sum(-1) / filled.sum(-1).clamp_min(1)
-    return errors.sum() / filled.any(-1).sum().clamp_min(1)
+        gaps = _subtract_one_at(batch.labels, probs)
+    bins = _number_bins(probs.detach(), n_bins, batch.valid).flatten(2)
+    # (B, K, 1 + n_bins): a column for each bin, and the first for the ignored voxels.
+    zeros = probs.new_zeros(*probs.shape[:2], 1 + n_bins)
+    gap_sums = zeros.scatter_add(-1, bins, gaps.flatten(2))[..., 1:]
+    one_each = bins.new_ones(()).expand_as(bins)
+    num_voxels = zeros.long().scatter_add(-1, bins, one_each)[..., 1:]
+    filled = num_voxels > 0
+    bin_errors = gap_sums.abs() / num_voxels.clamp_min(1)
+    class_errors = bin_errors.sum(-1) / filled.sum(-1).clamp_min(1)
+    # In an image without a valid voxel no class has a filled bin.
+    num_classes_in_images = filled.any(-1).sum()
+    return class_errors.sum() / num_classes_in_images.clamp_min(1)
+
+
+def _subtract_one_at(labels: Tensor, probs: Tensor) -> Tensor:
+    """``p_k - [k = y]`` for the label map y, in the shape of the probabilities (B, K, *spatial).
+
+    Only the label's class is touched; a comparison of the label with each class takes three passes
+    over the probabilities.
+    """
+    index = labels.long()[:, None]
+    minus_one = probs.new_full((), -1.0).expand_as(index)
+    return probs.scatter_add(1, index, minus_one)
+
+
+def _number_bins(probs: Tensor, n_bins: int, valid: Tensor | None) -> Tensor:
+    """Number of the bin, from 1 to ``n_bins``, in which each probability lies; 0 for ignored voxels."""
+    # 0 lies in the first bin. Clamped as integers: where a network diverges NaN has no bin, and a
+    # number out of range would end the training.
+    bins = (probs * n_bins).ceil_().long().clamp(1, n_bins)
+    if valid is not None:
+        bins = torch.where(valid[:, None], bins, 0)
+    return bins

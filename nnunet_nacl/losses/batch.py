@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses.checks import check_choice
-from nnunet_nacl.losses.neighborhood import Neighborhood, shares
+from nnunet_nacl.losses.neighborhood import Neighborhood, compute_shares
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
     def shares(self, neighborhood: Neighborhood) -> Tensor:
         """tau: the share of each class, or region, among a voxel's neighbours; shape of the logits."""
         num_classes = None if self.regions else self.logits.shape[1]
-        return shares(self.labels, num_classes, neighborhood, self.valid, self.logits.dtype)
+        return compute_shares(self.labels, num_classes, neighborhood, self.valid, self.logits.dtype)
 
     def class_factor(self, class_reduction: str) -> float:
         """What turns a voxel's sum over classes into ``class_reduction``; a region has two, in and out.
@@ -46,7 +46,8 @@ class Batch:
         check_class_reduction(class_reduction)
         if class_reduction == "sum":
             return 1.0
-        return 1.0 / (2 if self.regions else self.logits.shape[1])
+        num_classes = 2 if self.regions else self.logits.shape[1]
+        return 1.0 / num_classes
 
     def mean(self, voxelwise: Tensor) -> Tensor:
         """Mean of a voxelwise loss over the valid voxels; 0, with a gradient of 0, if there are none.
@@ -75,8 +76,11 @@ def read_batch(
     """The batch that a loss is called with, checked; arguments as in :mod:`nnunet_nacl.losses`.
 
     Raises:
+        TypeError: Logits or target are no tensor.
         ValueError: Shapes or labels do not fit, or ``ignore_label`` has no meaning.
     """
+    _check_tensor("logits", logits)
+    _check_tensor("target", target)
     label_space = LabelSpace(regions, ignore_label)
     checked = label_space.read(logits, target, check_labels)
     if logits.dtype != torch.float64:
@@ -88,3 +92,15 @@ def read_batch(
 def check_class_reduction(class_reduction: str) -> None:
     """ValueError unless it is the name of a reduction over classes."""
     check_choice("class_reduction", class_reduction, ("mean", "sum"))
+
+
+def _check_tensor(name: str, value: object) -> None:
+    """TypeError that says what to do, unless the value is a tensor."""
+    if isinstance(value, Tensor):
+        return
+    if isinstance(value, (list, tuple)):
+        raise TypeError(
+            f"{name} must be one tensor, got a {type(value).__name__} of {len(value)}: for deep "
+            "supervision add up the losses of the scales, as nnU-Net's DeepSupervisionWrapper does."
+        )
+    raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}; torch.as_tensor converts arrays.")

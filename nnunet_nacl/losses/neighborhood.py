@@ -1,8 +1,10 @@
 """The prior tau of NACL and SVLS: the share of each class in the neighbourhood of a voxel.
 
-``tau_k(v) = sum_u w(u - v) [y(u) = k] / sum_u w(u - v)`` over the k x k (x k) voxels u around v, v included
-(Murugesan et al. 2025, eq. 8 for the mean; the SVLS kernel is eq. 3). Every kernel here is a product of
-one-dimensional kernels but for the weight of its centre, so sums run along one axis after the other.
+``tau_k(v) = sum_u w(u - v) [y(u) = k] / sum_u w(u - v)`` over the voxels u around v, v included
+(Murugesan et al. 2025, eq. 8 for the mean; the kernel of SVLS is eq. 3).
+
+But for the weight of its centre every kernel is a product of one-dimensional kernels. So sums run
+along one axis after the other, and the centre is added last.
 """
 
 from __future__ import annotations
@@ -18,18 +20,24 @@ from torch import Tensor
 from nnunet_nacl.label_space import signed
 from nnunet_nacl.losses.checks import check_choice
 
+PRIORS = ("mean", "gaussian", "svls")
+PADDINGS = ("valid", "background", "zeros", "replicate")
+
 
 @dataclass(frozen=True)
 class Neighborhood:
     """Size, weights and border rule of a neighbourhood.
 
     Args:
-        kernel_size: Odd number of voxels along every axis, or one odd number per axis; 1 leaves an axis out.
-        prior: ``mean`` weighs all voxels alike; ``gaussian`` by exp(-d^2 / 2 sigma^2), d in voxels; ``svls`` is the
-            gaussian whose centre weighs as much as all its neighbours together (Islam & Glocker 2021).
+        kernel_size: Odd number of voxels along every axis, or one odd number per axis; 1 leaves an
+            axis out.
+        prior: ``mean`` weighs all voxels alike; ``gaussian`` by exp(-d^2 / 2 sigma^2), d in voxels;
+            ``svls`` is the gaussian whose centre weighs as much as all its neighbours together
+            (Islam and Glocker 2021).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
-        padding: Beyond the border: ``valid`` nothing (shares of the voxels inside), ``background`` class 0 (the NACL
-            authors' code), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest voxel inside (SVLS's code).
+        padding: What lies outside of the image: ``valid`` nothing (shares of the voxels inside),
+            ``background`` class 0 (the NACL authors' code), ``zeros`` voxels of no class (MONAI),
+            ``replicate`` the nearest voxel inside (SVLS's code).
 
     Raises:
         ValueError: A size is even or not positive, sigma is not positive, or a name is unknown.
@@ -41,85 +49,129 @@ class Neighborhood:
     padding: str = "valid"
 
     def __post_init__(self) -> None:
-        one_per_axis = isinstance(self.kernel_size, (tuple, list))
-        sizes: tuple[int, ...] = tuple(self.kernel_size) if one_per_axis else (self.kernel_size,)  # type: ignore
-        if not sizes or any(
-            not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % 2 == 0 for size in sizes
-        ):
-            raise ValueError(
-                f"kernel_size must be an odd positive integer, or one per axis, so that a centre exists; "
-                f"got {self.kernel_size!r}."
-            )
-        sizes = tuple(int(size) for size in sizes)  # numpy's integers too
-        object.__setattr__(self, "kernel_size", sizes if one_per_axis else sizes[0])
-        check_choice("prior", self.prior, ("mean", "gaussian", "svls"))
-        check_choice("padding", self.padding, ("valid", "background", "zeros", "replicate"))
+        object.__setattr__(self, "kernel_size", _check_kernel_size(self.kernel_size))
+        check_choice("prior", self.prior, PRIORS)
+        check_choice("padding", self.padding, PADDINGS)
         if not 0 < self.sigma < float("inf"):
             raise ValueError(f"sigma must be a positive number of voxels, got {self.sigma!r}.")
 
-    def sizes(self, spatial_dims: int) -> tuple[int, ...]:
-        """Kernel size per axis; ValueError if sizes were given for another number of axes."""
+    def sizes(self, num_axes: int) -> tuple[int, ...]:
+        """Kernel size along each axis; ValueError if sizes were given for another number of axes."""
         if isinstance(self.kernel_size, int):
-            return (self.kernel_size,) * spatial_dims
-        if len(self.kernel_size) != spatial_dims:
+            return (self.kernel_size,) * num_axes
+        if len(self.kernel_size) != num_axes:
             raise ValueError(
-                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but images have {spatial_dims}."
+                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but images have {num_axes}."
             )
         return self.kernel_size
 
-    def axis_weights(self, spatial_dims: int) -> list[list[float]]:
-        """The one-dimensional kernels, one list per axis."""
-        sizes = self.sizes(spatial_dims)
+    def axis_kernels(self, num_axes: int) -> list[list[float]]:
+        """The one-dimensional kernel of each axis, with a weight of 1 in its centre."""
+        return [self._axis_kernel(size) for size in self.sizes(num_axes)]
+
+    def _axis_kernel(self, size: int) -> list[float]:
         if self.prior == "mean":
-            return [[1] * size for size in sizes]
-        return [[exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)] for size in sizes]
+            return [1] * size
+        centre = size // 2
+        return [exp(-((i - centre) ** 2) / (2 * self.sigma**2)) for i in range(size)]
 
-    def centre_weight(self, spatial_dims: int) -> float:
-        """Weight of the voxel itself: 1, or for ``svls`` that of all its neighbours together if it has any."""
-        neighbors = self._neighbor_weight(spatial_dims)
-        return neighbors if self.prior == "svls" and neighbors > 1e-30 else 1  # whole, for sums of integers
-
-    def _neighbor_weight(self, spatial_dims: int) -> float:
+    def neighbor_weight(self, num_axes: int) -> float:
+        """Weight of all neighbours together, without the voxel itself."""
         neighbors = 0.0
-        for weights in self.axis_weights(spatial_dims):
-            neighbors += 2 * sum(weights[: len(weights) // 2]) * (1 + neighbors)
+        for kernel in self.axis_kernels(num_axes):
+            one_side = kernel[: len(kernel) // 2]
+            neighbors += 2 * sum(one_side) * (1 + neighbors)
         return neighbors
 
-    def weighted_sum(self, x: Tensor, spatial_dims: int) -> Tensor:
-        """Sum of ``x`` over the neighbourhood along the last axes, in its dtype; 0 outside, but for ``replicate``."""
-        replicate = self.padding == "replicate"
-        # Neighbours are summed apart from the centre: with a small sigma they would be lost beside it in float32.
-        neighbors: Tensor | None = None
-        for axis, weights in enumerate(self.axis_weights(spatial_dims), start=-spatial_dims):
-            if len(weights) > 1:
-                so_far = x if neighbors is None else neighbors + x
-                sides = _sum_sides(so_far, weights, axis, replicate)
-                neighbors = sides if neighbors is None else neighbors.add_(sides)
-        if neighbors is None:
-            return x
-        return neighbors.add_(x, alpha=self.centre_weight(spatial_dims))
+    def centre_weight(self, num_axes: int) -> float:
+        """Weight of the voxel itself: 1; for ``svls`` that of all its neighbours together."""
+        if self.prior == "svls":
+            neighbors = self.neighbor_weight(num_axes)
+            if neighbors > 1e-30:  # else it has none, or so light ones that float32 would lose them
+                return neighbors
+        return 1  # a whole number, since sums may be of integers
 
-    def full_weight(self, spatial_dims: int) -> float:
-        """Sum of all kernel weights."""
-        return self._neighbor_weight(spatial_dims) + self.centre_weight(spatial_dims)
+    def full_weight(self, num_axes: int) -> float:
+        """Sum of all weights of the kernel."""
+        return self.neighbor_weight(num_axes) + self.centre_weight(num_axes)
 
-    def outside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Kernel weight that lies outside of an image of this size, (*spatial); exactly 0 in its interior."""
-        dims = len(spatial)
-        outside = self.full_weight(dims) - self.weighted_sum(torch.ones(spatial, device=device, dtype=dtype), dims)
-        return torch.where(outside > 1e-6 * self.full_weight(dims), outside, 0)
+    def weighted_sum(self, values: Tensor, num_axes: int) -> Tensor:
+        """Weighted sum of the values over the neighbourhood of each voxel, in their type.
 
-    def total_weight(
-        self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device, dtype: torch.dtype
-    ) -> Tensor:
-        """The denominator of tau, (*spatial), or (B, *spatial) with a mask: ignored voxels never count in it.
+        Outside of the image values are 0, but for ``replicate``.
 
-        Where a neighbourhood holds ignored voxels only (its centre is then ignored too) the value is 1.
+        Args:
+            values: (..., *spatial).
+            num_axes: Number of the last axes that are spatial.
         """
-        counted = torch.ones(spatial, device=device, dtype=dtype) if valid is None else valid.to(dtype)
+        # Neighbours are summed apart from the centre: beside it the light ones of a small sigma
+        # would be lost in float32.
+        neighbors: Tensor | None = None
+        for axis, kernel in enumerate(self.axis_kernels(num_axes), start=-num_axes):
+            if len(kernel) == 1:
+                continue
+            if neighbors is None:
+                neighbors = self._sum_beside(values, kernel, axis)
+            else:
+                # On both sides along this axis lie whole rows along the axes before.
+                neighbors.add_(self._sum_beside(neighbors + values, kernel, axis))
+        if neighbors is None:
+            return values
+        return neighbors.add_(values, alpha=self.centre_weight(num_axes))
+
+    def _sum_beside(self, values: Tensor, kernel: list[float], axis: int) -> Tensor:
+        """Weighted sum of each voxel's neighbours along one (negative) axis, itself left out."""
+        length = values.shape[axis]
+        reach = len(kernel) // 2
+        padded = self._pad(values, reach, axis)
+        total = torch.zeros_like(values)
+        for i, weight in enumerate(kernel):
+            if i != reach:
+                total.add_(padded.narrow(axis, i, length), alpha=weight)
+        return total
+
+    def _pad(self, values: Tensor, reach: int, axis: int) -> Tensor:
+        """The values with so many voxels more at both ends of an axis."""
+        nothing_to_repeat = values.shape[axis] == 0
+        if self.padding != "replicate" or nothing_to_repeat:
+            axes_behind = -axis - 1
+            return F.pad(values, (0, 0) * axes_behind + (reach, reach))
+        first = values.narrow(axis, 0, 1)
+        last = values.narrow(axis, values.shape[axis] - 1, 1)
+        return torch.cat([first] * reach + [values] + [last] * reach, axis)
+
+    def outside_weight(self, spatial: tuple[int, ...], like: Tensor) -> Tensor:
+        """Weight that lies outside of an image of this size, (*spatial); exactly 0 in its interior.
+
+        Type and device are those of ``like``.
+        """
+        num_axes = len(spatial)
+        full_weight = self.full_weight(num_axes)
+        everywhere = torch.ones(spatial, dtype=like.dtype, device=like.device)
+        inside = self.weighted_sum(everywhere, num_axes)
+        outside = full_weight - inside
+        return torch.where(outside > 1e-6 * full_weight, outside, 0)
+
+    def total_weight(self, spatial: tuple[int, ...], valid: Tensor | None, like: Tensor) -> Tensor:
+        """The denominator of tau: the weight of all that counts in the neighbourhood of each voxel.
+
+        Where a neighbourhood holds ignored voxels only, so that its centre is ignored, it is 1.
+
+        Args:
+            spatial: Size of the image.
+            valid: Boolean (B, *spatial), False where a voxel is ignored; None if none is.
+            like: A tensor of the wanted type and device.
+
+        Returns:
+            (*spatial), or (B, *spatial) with ``valid``.
+        """
+        if valid is None:
+            counted = torch.ones(spatial, dtype=like.dtype, device=like.device)
+        else:
+            counted = valid.to(like.dtype)
         total = self.weighted_sum(counted, len(spatial))
         if self.padding in ("zeros", "background"):
-            total = total + self.outside_weight(spatial, device, dtype)
+            total = total + self.outside_weight(spatial, like)
         return torch.where(total > 0, total, 1)
 
 
@@ -133,71 +185,103 @@ def neighborhood_proportions(
     padding: str = "valid",
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Share of each class, or region, in the neighbourhood of each voxel, tau (Murugesan et al. 2025, eq. 8).
+    """Share of each class, or region, in the neighbourhood of each voxel, tau.
+
+    It is eq. 8 of Murugesan et al. 2025, for other priors with other weights. ``kernel_size``,
+    ``prior``, ``sigma`` and ``padding`` are those of :class:`Neighborhood`.
 
     Args:
-        target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1; of four or more axes a
-            second one of length 1 is the channel. Of regions, which may overlap, the binary maps, (B, R, *spatial).
-        num_classes: K; None for regions. What lies outside of the image belongs to no region under ``background``.
-        kernel_size, prior, sigma, padding: See :class:`Neighborhood`.
-        valid: Boolean, (B, *spatial) or (B, 1, *spatial); ignored voxels (False) enter no neighbourhood.
+        target: Label map, (B, *spatial) or (B, 1, *spatial), of values from 0 to ``num_classes`` - 1;
+            with four or more axes a second one of length 1 is the channel. For regions, which may
+            overlap, their binary maps, (B, R, *spatial).
+        num_classes: K; None for regions. What lies outside of the image belongs to no region under
+            ``background``.
+        valid: Boolean, (B, *spatial) or (B, 1, *spatial); ignored voxels (False) are part of no
+            neighbourhood.
 
     Returns:
-        (B, K, *spatial) or (B, R, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the
-            share that lies outside is missing, and where a whole neighbourhood is ignored, where it is 0.
+        (B, K, *spatial) or (B, R, *spatial) float32. The sum over classes is 1, except under
+            ``zeros``, where the share that lies outside is missing, and where a whole neighbourhood
+            is ignored: there it is 0.
 
     Raises:
         ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
+
+    Examples:
+        >>> import torch
+        >>> labels = torch.tensor([[0, 0, 1, 1]])  # a row of four voxels, (1, 4)
+        >>> neighborhood_proportions(labels, num_classes=2)[0, 1]  # of class 1
+        tensor([0.0000, 0.3333, 0.6667, 1.0000])
     """
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     if num_classes is not None and target.ndim >= 4 and target.shape[1] == 1:
         target = target[:, 0]
     if valid is not None:
-        batch, spatial = target.shape[0], target.shape[1 if num_classes is not None else 2 :]
-        if tuple(valid.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
-            raise ValueError(
-                f"valid must have shape {(batch, *spatial)} or {(batch, 1, *spatial)}, got {tuple(valid.shape)}."
-            )
-        valid = valid.reshape(batch, *spatial).bool()
-    return shares(signed(target), num_classes, neighborhood, valid)
+        batch_size = target.shape[0]
+        spatial = target.shape[1:] if num_classes is not None else target.shape[2:]
+        without_channel = (batch_size, *spatial)
+        with_channel = (batch_size, 1, *spatial)
+        if tuple(valid.shape) not in (without_channel, with_channel):
+            raise ValueError(f"valid must have shape {without_channel} or {with_channel}, got {tuple(valid.shape)}.")
+        valid = valid.reshape(without_channel).bool()
+    return compute_shares(signed(target), num_classes, neighborhood, valid, torch.float32)
 
 
-def shares(
-    target: Tensor,
+def compute_shares(
+    labels: Tensor,
     num_classes: int | None,
     neighborhood: Neighborhood,
     valid: Tensor | None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """tau of a label map (B, *spatial) of so many classes, or, for None, of binary maps (B, R, *spatial) themselves."""
-    if num_classes is None:
-        member = target != 0
-    else:
-        classes = torch.arange(num_classes, device=target.device, dtype=target.dtype)
-        member = target[:, None] == classes.reshape(-1, *(1,) * (target.ndim - 1))
-    dims = member.ndim - 2
+    """tau of a label map, (B, K, *spatial), or of the maps of regions, (B, R, *spatial).
+
+    Args:
+        labels: Label map (B, *spatial), or binary maps (B, R, *spatial).
+        num_classes: K for a label map, None for regions.
+        neighborhood: Size, weights and border rule.
+        valid: Boolean (B, *spatial), False where a voxel is ignored; None if none is.
+        dtype: Floating type of the result.
+    """
+    membership = _find_membership(labels, num_classes)
     if valid is not None:
-        member = member & valid[:, None]
-    narrow = neighborhood.prior == "mean" and prod(neighborhood.sizes(dims)) <= 255  # bytes hold what is counted
-    sums = neighborhood.weighted_sum(member.to(torch.uint8 if narrow else dtype), dims).to(dtype)
-    spatial = tuple(member.shape[2:])
+        membership = membership & valid[:, None]
+    spatial = tuple(membership.shape[2:])
+    num_neighbors = prod(neighborhood.sizes(len(spatial)))
+    counts_fit_in_bytes = neighborhood.prior == "mean" and num_neighbors <= 255
+    summed = membership.to(torch.uint8 if counts_fit_in_bytes else dtype)
+    weights = neighborhood.weighted_sum(summed, len(spatial)).to(dtype)
     if neighborhood.padding == "background" and num_classes is not None:
-        sums[:, 0] += neighborhood.outside_weight(spatial, member.device, dtype)
-    total = neighborhood.total_weight(spatial, valid, member.device, dtype)
-    return sums / (total if valid is None else total[:, None])
+        weights[:, 0] += neighborhood.outside_weight(spatial, like=weights)
+    total = neighborhood.total_weight(spatial, valid, like=weights)
+    if valid is not None:
+        total = total[:, None]
+    return weights / total
 
 
-def _sum_sides(x: Tensor, weights: list[float], axis: int, replicate: bool) -> Tensor:
-    """Weighted sum of a voxel's neighbours along one (negative) axis, itself left out, in the dtype of ``x``."""
-    reach = len(weights) // 2
-    length = x.shape[axis]
-    if replicate:
-        before, after = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
-        padded = torch.cat((*[before] * reach, x, *[after] * reach), axis)
-    else:
-        padded = F.pad(x, (0, 0) * (-axis - 1) + (reach, reach))
-    total = torch.zeros_like(x)
-    for i, weight in enumerate(weights):
-        if i != reach:
-            total.add_(padded.narrow(axis, i, length), alpha=weight)
-    return total
+def _find_membership(labels: Tensor, num_classes: int | None) -> Tensor:
+    """Whether a voxel is of each class, (B, K, *spatial), or in each region, (B, R, *spatial)."""
+    if num_classes is None:
+        return labels != 0
+    classes = torch.arange(num_classes, device=labels.device, dtype=labels.dtype)
+    num_axes = labels.ndim - 1
+    return labels[:, None] == classes.reshape(num_classes, *(1,) * num_axes)
+
+
+def _check_kernel_size(kernel_size: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """The sizes as Python's integers (NumPy's are taken, too); ValueError unless each has a centre."""
+    sizes = kernel_size if isinstance(kernel_size, (tuple, list)) else [kernel_size]
+    if not sizes or not all(_has_centre(size) for size in sizes):
+        raise ValueError(
+            "kernel_size must be an odd positive integer, or one per axis, so that a centre exists; "
+            f"got {kernel_size!r}."
+        )
+    if isinstance(kernel_size, (tuple, list)):
+        return tuple(int(size) for size in kernel_size)
+    return int(kernel_size)
+
+
+def _has_centre(size: object) -> bool:
+    if not isinstance(size, Integral) or isinstance(size, bool):
+        return False
+    return int(size) >= 1 and int(size) % 2 == 1

@@ -43,12 +43,14 @@ class SegmentationLoss(nn.Module):
 
     @property
     def settings(self) -> dict[str, object]:
-        """What determines the value of the loss: all arguments of the constructor but ``check_labels``."""
-        not_settings = {"training", "check_labels"}
-        return {
-            name: value for name, value in vars(self).items() if not name.startswith("_") and name not in not_settings
-        }
+        """The arguments of the constructor by name, without ``check_labels``, which changes no value."""
+        return {name: value for name, value in vars(self).items() if _is_setting(name)}
 
     def extra_repr(self) -> str:
         """The settings, as nnU-Net writes them into debug.json."""
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+def _is_setting(attribute: str) -> bool:
+    """Whether an attribute of a loss is a setting; the private ones and ``training`` are PyTorch's."""
+    return not attribute.startswith("_") and attribute not in ("training", "check_labels")

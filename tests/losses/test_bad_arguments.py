@@ -93,6 +93,18 @@ def test_logits_and_targets_of_other_shapes_and_types_are_named(name):
         CASES[name].function(LOGITS.long(), LABELS)
 
 
+@ALL_LOSSES
+def test_what_is_no_tensor_is_named_with_what_to_do(name):
+    loss = CASES[name].module()
+    scales = [LOGITS, LOGITS[..., ::2, ::2]]
+    with pytest.raises(TypeError, match="logits must be one tensor, got a list of 2: for deep supervision"):
+        loss(scales, [LABELS, LABELS[..., ::2, ::2]])
+    with pytest.raises(TypeError, match="target must be one tensor, got a tuple of 1"):
+        loss(LOGITS, (LABELS,))
+    with pytest.raises(TypeError, match="target must be a torch.Tensor, got ndarray; torch.as_tensor"):
+        loss(LOGITS, LABELS.numpy())
+
+
 def test_proportions_name_a_valid_mask_of_another_shape():
     for target, num_classes in ((LABELS, 3), (REGIONS, None)):
         with raises_naming((2, 1, 4, 4)):

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from nnunet_nacl import losses
-from tests.losses.cases import CASES, CONFIGURED, PENALTY_FORMS, pairwise, problem, value_and_gradient
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    LABEL_SPACES,
+    PENALTY_FORMS,
+    pairwise,
+    problem,
+    value_and_gradient,
+)
 
 SPACES = ["classes_ignore", "regions_mask"]
 ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type
@@ -55,6 +64,15 @@ def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, d
     assert held.mean() > 0.2
     assert (gradient[held] != 0).all()
     np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=noise)
+
+
+@pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+def test_an_empty_batch_gives_zero(name, settings):
+    for label_space in LABEL_SPACES:
+        for spatial, batch in (((3, 4), 0), ((0, 4), 2)):
+            logits, target, where = problem(label_space, spatial, batch=batch)
+            value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+            assert value == 0 and gradient.shape == logits.shape
 
 
 def extreme_logits(dtype):
