@@ -45,8 +45,12 @@ def structure_score(predicted_dice: ArrayLike, present: ArrayLike, always: bool)
         present: (...) p, the probability that it is present; NaN where that was not learned.
         always: Whether all calibration scans have it: then p is 1 where it was not learned.
     """
-    x, p = np.asarray(predicted_dice, float), np.asarray(present, float)
-    return np.where(np.isnan(x), 1 - np.where(np.isnan(p) & always, 1.0, p), x).round(DIGITS)
+    predicted_dice = np.asarray(predicted_dice, float)
+    probability = np.asarray(present, float)
+    if always:
+        probability = np.where(np.isnan(probability), 1.0, probability)
+    is_segmented = ~np.isnan(predicted_dice)
+    return np.where(is_segmented, predicted_dice, 1 - probability).round(DIGITS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,18 +72,24 @@ class ScanScores:
     always: list[str]
 
     def __post_init__(self) -> None:
-        lengths = {len(values) for values in (*self.score.values(), *self.dice.values(), self.entropy)}
-        together = self.score.keys() == self.dice.keys() and self.score and set(self.always) <= self.score.keys()
-        if not together or lengths != {len(self.patient)}:
+        lengths = {len(self.entropy)}
+        for values in (*self.score.values(), *self.dice.values()):
+            lengths.add(len(values))
+        are_same_structures = self.score.keys() == self.dice.keys() and bool(self.score)
+        if not are_same_structures or not set(self.always) <= self.score.keys():
+            raise ValueError("scores, Dice and patients must be of the same structures and scans")
+        if lengths != {len(self.patient)}:
             raise ValueError("scores, Dice and patients must be of the same structures and scans")
 
     def of_scans(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) score of each scan by the Dice below which a structure that counts is bad; NaN without any score."""
-        return np.fmin.reduce([np.array(self.score[key]) - limit for key, limit in bad.items()])
+        margins = [np.array(self.score[key]) - limit for key, limit in bad.items()]
+        return np.fmin.reduce(margins)
 
     def are_bad(self, bad: Mapping[str, float]) -> np.ndarray:
         """(n,) whether the Dice of a structure that counts is below what ``bad`` says."""
-        return np.any([np.array(self.dice[key]) < limit for key, limit in bad.items()], axis=0)  # NaN is not
+        are_below = [np.array(self.dice[key]) < limit for key, limit in bad.items()]  # NaN is not
+        return np.any(are_below, axis=0)
 
 
 def controls_risk(risk: np.ndarray, n: ArrayLike, rate: float) -> np.ndarray:
@@ -89,7 +99,9 @@ def controls_risk(risk: np.ndarray, n: ArrayLike, rate: float) -> np.ndarray:
     1), for losses up to 1 that only fall, or only rise, with the threshold that is chosen by it. The 1 stands for the
     next patient, who may lose all. Patients must be exchangeable, and scores fixed before they were looked at.
     """
-    return np.asarray(n) * risk + 1 <= rate * (np.asarray(n) + 1) + 1e-9  # in floats 1 - .9 is less than 1 / 10
+    number = np.asarray(n)
+    # In floats 1 - .9 is less than 1 / 10.
+    return number * risk + 1 <= rate * (number + 1) + 1e-9
 
 
 def patients_needed(rate: float) -> int:
@@ -120,15 +132,21 @@ def smallest_thresholds(
     Returns:
         -inf (none need be flagged), or the score of a bad scan; NaN where there are too few patients.
     """
-    sizes = np.bincount(patient, bad if of_bad else None, int(patient.max()) + 1)
+    num_patients = int(patient.max()) + 1
+    counted_scans = bad if of_bad else None  # of a patient: its bad scans, or all
+    scans_by_patient = np.bincount(patient, counted_scans, num_patients)
+    # What is lost changes at the scores of bad scans alone.
     thresholds = np.sort(np.append(score[bad & ~np.isnan(score)], -math.inf))
-    losses = np.zeros((len(sizes), len(thresholds)))
-    np.add.at(losses, patient[bad], score[bad, None] > thresholds)  # what is lost changes at these scores alone
-    drawn = np.ones((1, len(sizes))) if drawn is None else drawn
-    n = drawn @ (sizes > 0)
-    risk = drawn @ (losses / np.maximum(sizes, 1)[:, None]) / np.maximum(n, 1)[:, None]
-    fits = controls_risk(risk, n[:, None], rate)
-    return np.where(fits.any(1), thresholds[fits.argmax(1)], math.nan)
+    lost_scans = np.zeros((num_patients, len(thresholds)))
+    np.add.at(lost_scans, patient[bad], score[bad, None] > thresholds)
+    loss_by_patient = lost_scans / np.maximum(scans_by_patient, 1)[:, None]
+    if drawn is None:
+        drawn = np.ones((1, num_patients))
+    num_drawn = drawn @ (scans_by_patient > 0)
+    risk = drawn @ loss_by_patient / np.maximum(num_drawn, 1)[:, None]
+    is_controlled = controls_risk(risk, num_drawn[:, None], rate)
+    lowest = thresholds[is_controlled.argmax(1)]
+    return np.where(is_controlled.any(1), lowest, math.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,35 +180,46 @@ class Flags:
         of each structure. ``find`` is ``DEFAULT_FIND`` where neither is given. UserError where there are too few
         patients for a share.
         """
-        of_scans, are_bad, patient = scores.of_scans(bad), scores.are_bad(bad), scores.patient
-        find = DEFAULT_FIND if (given := find) is None and miss is None else find
-        thresholds, why_not, n_bad = [-math.inf], "", len(set(patient[are_bad]))
-        for flag, share, of_bad in (("-find", find, True), ("-miss", miss, False)):
-            if share is None:
-                continue
-            rate, n = (1 - share, n_bad) if of_bad else (share, len(set(patient)))
-            thresholds.append(float(smallest_thresholds(of_scans, are_bad, patient, rate, of_bad=of_bad)[0]))
-            if math.isnan(thresholds[-1]):
-                whose = "calibration patients" + " with a bad scan" * of_bad
-                best = math.floor(1000 * n / (n + 1)) / 1000 if of_bad else math.ceil(1000 / (n + 1)) / 1000
-                why_not = f"{flag} {share:g} takes {patients_needed(rate)} {whose}, there are {n}"
-                why_not += f"; {flag} {best:g} can be had" if n else ""
-                if given is not None or not of_bad:
+        score = scores.of_scans(bad)
+        are_bad = scores.are_bad(bad)
+        n_bad_patients = len(set(scores.patient[are_bad]))
+        is_default = find is None and miss is None
+        if is_default:
+            find = DEFAULT_FIND
+        thresholds = [-math.inf]
+        why_not = ""
+        if find is not None:
+            (threshold,) = smallest_thresholds(score, are_bad, scores.patient, 1 - find)
+            thresholds.append(float(threshold))
+            if math.isnan(threshold):
+                why_not = _explain_find(find, n_bad_patients)
+                if not is_default:
                     raise UserError(f"{why_not}.")
-        threshold = max(thresholds)
-        flagged = ~(of_scans > threshold) if not why_not else np.zeros(len(of_scans), bool)
+        if miss is not None:
+            (threshold,) = smallest_thresholds(score, are_bad, scores.patient, miss, of_bad=False)
+            thresholds.append(float(threshold))
+            if math.isnan(threshold):
+                raise UserError(f"{_explain_miss(miss, len(set(scores.patient)))}.")
+        highest = max(thresholds)
+        if why_not:
+            is_flagged = np.zeros(len(score), bool)
+        else:
+            is_flagged = ~(score > highest)  # NaN, no score, is flagged
+        counted = ""
+        if len(bad) < len(names):
+            counted = some([names[key] for key in bad])
         return cls(
             bad={names[key]: float(limit) for key, limit in bad.items()},
             find=find,
             miss=miss,
-            threshold=threshold if math.isfinite(threshold) else None,
-            n_scans=len(of_scans),
-            n_bad_patients=n_bad,
+            threshold=highest if math.isfinite(highest) else None,
+            n_scans=len(score),
+            n_bad_patients=n_bad_patients,
             share_bad=float(are_bad.mean()),
-            share_found=float(flagged[are_bad].mean()) if are_bad.any() else math.nan,
-            share_flagged=float(flagged.mean()),
+            share_found=float(is_flagged[are_bad].mean()) if are_bad.any() else math.nan,
+            share_flagged=float(is_flagged.mean()),
             why_not=why_not,
-            counted="" if len(bad) == len(names) else some([names[key] for key in bad]),
+            counted=counted,
         )
 
     @property
@@ -199,23 +228,49 @@ class Flags:
         limits = list(dict.fromkeys(f"{limit:g}" for limit in self.bad.values()))
         if len(limits) > 1:
             return f"Dice below {some([f'{limit:g} ({name})' for name, limit in self.bad.items()])}"
-        return f"Dice{f' of {self.counted}' if self.counted else ''} below {limits[0]}"
+        if self.counted:
+            return f"Dice of {self.counted} below {limits[0]}"
+        return f"Dice below {limits[0]}"
 
     @property
     def aim(self) -> str:
         """What flags by predicted Dice aim at, beside the calibration scans; or why no scan is flagged by it."""
         if self.why_not:
             return f"Flagging by predicted Dice is off: no limit could be learned ({self.why_not})."
-        share_bad, found, flagged = (
-            f"{100 * share:.0f} %" for share in (self.share_bad, self.share_found, self.share_flagged)
-        )
-        scans = f"of the {self.n_scans} calibration scans {share_bad} were bad ({self.called_bad})"
+        share_bad = f"{100 * self.share_bad:.0f} %"
+        scans = f"f the {self.n_scans} calibration scans {share_bad} were bad ({self.called_bad})"
         if self.threshold is None:
-            return f"No scan is flagged by predicted Dice: {scans}."
-        aims = [] if self.find is None else [f"{100 * self.find:g} % of the bad scans are flagged"]
-        aims += [] if self.miss is None else [f"at most {100 * self.miss:g} % of all scans are bad and not flagged"]
-        aim = f"Aim for patients like those of the calibration: {', and '.join(aims)}."
-        return f"{aim} O{scans[1:]}; {found} of these and {flagged} of all would be flagged."
+            return f"No scan is flagged by predicted Dice: o{scans}."
+        aims = []
+        if self.find is not None:
+            aims.append(f"{100 * self.find:g} % of the bad scans are flagged")
+        if self.miss is not None:
+            aims.append(f"at most {100 * self.miss:g} % of all scans are bad and not flagged")
+        found = f"{100 * self.share_found:.0f} %"
+        flagged = f"{100 * self.share_flagged:.0f} %"
+        return (
+            f"Aim for patients like those of the calibration: {', and '.join(aims)}. "
+            f"O{scans}; {found} of these and {flagged} of all would be flagged."
+        )
+
+
+def _explain_find(find: float, n_bad_patients: int) -> str:
+    """Why a share of the bad scans cannot be aimed at, and the largest that can."""
+    largest = math.floor(1000 * n_bad_patients / (n_bad_patients + 1)) / 1000
+    text = (
+        f"-find {find:g} takes {patients_needed(1 - find)} calibration patients with a bad scan, "
+        f"there are {n_bad_patients}"
+    )
+    return f"{text}; -find {largest:g} can be had" if n_bad_patients else text
+
+
+def _explain_miss(miss: float, n_patients: int) -> str:
+    """Why a share of missed scans cannot be aimed at, and the smallest that can."""
+    smallest = math.ceil(1000 / (n_patients + 1)) / 1000
+    return (
+        f"-miss {miss:g} takes {patients_needed(miss)} calibration patients, "
+        f"there are {n_patients}; -miss {smallest:g} can be had"
+    )
 
 
 def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str] | None = None) -> dict[str, float]:
@@ -229,7 +284,6 @@ def read_bad(given: BadSpec, structures: Mapping[str, str], count: Sequence[str]
     Raises:
         UserError: A text says no Dice, there is no such structure, one has two values or none, or a value is no Dice.
     """
-
     by_key: dict[str, float] = {}
     for name, value in _name_and_dice(given):
         key = name if name == _ALL else _key_of(name, structures, "-bad")
@@ -303,32 +357,60 @@ def share_of(value: float | None, flag: str) -> float | None:
 
 
 def flag_costs(scores: ScanScores, bad: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """What it costs to find bad scans: ``DEFAULT_FIND`` of them for each of ``LIMITS``, where all structures count.
+    """What it costs to find bad scans.
 
-    With ``bad``, by key of each structure that counts, it is each share of ``FINDS``, a row each. Columns: ``find``,
-    the share to be found; ``bad``, the lowest Dice of the structures below which a scan is bad; ``share_bad``, the
-    share of the calibration scans that are; ``n_patients``, patients with a bad one; ``flagged``, the share of the
-    scans that is, NaN where there are too few patients, and its 95 % ``interval`` by the bootstrap over patients;
-    ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``, where nothing orders them.
+    Args:
+        scores: The calibration scans.
+        bad: By key of each structure that counts, the Dice below which it is bad: a row for each share of ``FINDS``.
+            None: all structures count, and there is a row for each of ``LIMITS``, with ``DEFAULT_FIND``.
+
+    Returns:
+        Columns: ``find``, the share to be found; ``bad``, the lowest Dice of the structures below which a scan is bad;
+        ``share_bad``, the share of the calibration scans that are; ``n_patients``, patients with a bad one;
+        ``flagged``, the share of the scans that is, NaN where there are too few patients, and its 95 % ``interval`` by
+        the bootstrap over patients; ``by_entropy``, that share where the mean entropy orders the scans; ``at_random``,
+        where nothing orders them.
     """
-    patient, entropy, costs = scores.patient, -np.array(scores.entropy, float), []
-    n_patients = int(patient.max()) + 1
+    if bad is None:
+        aims = [(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
+    else:
+        aims = [(dict(bad), find) for find in FINDS]
+    n_patients = int(scores.patient.max()) + 1
     drawn = np.vstack([np.ones(n_patients), resamples(n_patients, _DRAWS, 0)])
-
-    def flagged(score: np.ndarray, bad: np.ndarray, rate: float) -> np.ndarray:
-        """(1 + draws,) share of the scans that is flagged, of all patients and of those drawn."""
-        thresholds = smallest_thresholds(score, bad, patient, rate, drawn=drawn)[:, None]
-        weights = drawn[:, patient]
-        shares = (weights * ~(score > thresholds)).sum(1) / weights.sum(1)
-        return np.where(np.isnan(thresholds[:, 0]), math.nan, shares)
-
-    asked = [(dict.fromkeys(scores.score, limit), DEFAULT_FIND) for limit in LIMITS]
-    for by_structure, find in asked if bad is None else [(bad, find) for find in FINDS]:
-        are_bad, rate = scores.are_bad(by_structure), 1 - find
-        shares, n = flagged(scores.of_scans(by_structure), are_bad, rate), len(set(patient[are_bad]))
-        enough = n >= patients_needed(rate)
-        cost = {"find": find, "bad": min(by_structure.values()), "share_bad": are_bad.mean(), "n_patients": n}
-        cost |= {"flagged": shares[0], "interval": percentile_interval(shares[1:] if enough else shares[:0])}
-        cost |= {"by_entropy": flagged(entropy, are_bad, rate)[0]}
-        costs.append(cost | {"at_random": 1 - (rate * (n + 1) - 1) / n if enough else math.nan})
+    certainty = -np.array(scores.entropy, float)
+    costs = []
+    for limits, find in aims:
+        are_bad = scores.are_bad(limits)
+        n_bad_patients = len(set(scores.patient[are_bad]))
+        rate = 1 - find
+        shares = _shares_flagged(scores.of_scans(limits), are_bad, scores.patient, rate, drawn)
+        drawn_shares = shares[1:]
+        at_random = math.nan
+        if n_bad_patients < patients_needed(rate):
+            drawn_shares = shares[:0]
+        else:
+            at_random = 1 - (rate * (n_bad_patients + 1) - 1) / n_bad_patients
+        costs.append(
+            {
+                "find": find,
+                "bad": min(limits.values()),
+                "share_bad": are_bad.mean(),
+                "n_patients": n_bad_patients,
+                "flagged": shares[0],
+                "interval": percentile_interval(drawn_shares),
+                "by_entropy": _shares_flagged(certainty, are_bad, scores.patient, rate, drawn)[0],
+                "at_random": at_random,
+            }
+        )
     return pd.DataFrame(costs)
+
+
+def _shares_flagged(
+    score: np.ndarray, are_bad: np.ndarray, patient: np.ndarray, rate: float, drawn: np.ndarray
+) -> np.ndarray:
+    """(D,) share of the scans that is flagged, in each (D, patients) draw; NaN where there are too few patients."""
+    thresholds = smallest_thresholds(score, are_bad, patient, rate, drawn=drawn)[:, None]
+    weights = drawn[:, patient]
+    is_flagged = ~(score > thresholds)
+    shares = (weights * is_flagged).sum(1) / weights.sum(1)
+    return np.where(np.isnan(thresholds[:, 0]), math.nan, shares)

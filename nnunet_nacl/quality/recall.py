@@ -44,14 +44,19 @@ def addable(probs: np.ndarray, delivered: np.ndarray, regions: bool) -> tuple[np
         Three (n,) arrays: structure, from 0; number of the voxel in the block; place in :data:`THRESHOLDS` of the
         largest that its probability reaches. Voxels that reach none are left out.
     """
-    structures = probs.reshape(len(probs), -1)[0 if regions else 1 :]
+    probs_of_voxels = probs.reshape(len(probs), -1)
     if regions:
-        structure, voxel = np.nonzero(~delivered.reshape(structures.shape) & (structures >= THRESHOLDS[:1]))
+        structures = probs_of_voxels
+        is_outside = ~delivered.reshape(structures.shape)
+        structure, voxel = np.nonzero(is_outside & (structures >= THRESHOLDS[:1]))
     else:
-        voxel = np.flatnonzero((delivered.ravel() == 0) & (structures.max(axis=0) >= THRESHOLDS[:1]))
+        structures = probs_of_voxels[1:]
+        is_background = delivered.ravel() == 0
+        voxel = np.flatnonzero(is_background & (structures.max(axis=0) >= THRESHOLDS[:1]))
         structure = structures[:, voxel].argmax(axis=0)
-    reached = structures[structure, voxel].astype(np.float32)
-    return structure, voxel, np.searchsorted(THRESHOLDS, reached, side="right") - 1
+    probability = structures[structure, voxel].astype(np.float32)
+    reached = np.searchsorted(THRESHOLDS, probability, side="right") - 1
+    return structure, voxel, reached
 
 
 def count_addable(
@@ -62,14 +67,23 @@ def count_addable(
     Arguments are those of :func:`addable`; ``truth`` has the form of ``delivered``, and voxels where ``valid``,
     (*block), is False count nowhere.
     """
-    num, size = len(probs) - (not regions), len(THRESHOLDS)
+    num_structures = len(probs) if regions else len(probs) - 1
+    num_thresholds = len(THRESHOLDS)
     structure, voxel, reached = addable(probs, delivered, regions)
     if valid is not None:
-        structure, voxel, reached = (values[valid.ravel()[voxel]] for values in (structure, voxel, reached))
-    is_true = truth.reshape(num, -1)[structure, voxel] if regions else truth.ravel()[voxel] == structure + 1
-    place = structure * size + reached
-    counts = [np.bincount(places, minlength=num * size) for places in (place[is_true], place)]
-    return np.stack(counts).reshape(2, num, size)
+        is_valid = valid.ravel()[voxel]
+        structure = structure[is_valid]
+        voxel = voxel[is_valid]
+        reached = reached[is_valid]
+    if regions:
+        is_true = truth.reshape(num_structures, -1)[structure, voxel]
+    else:
+        is_true = truth.ravel()[voxel] == structure + 1
+    bin_number = structure * num_thresholds + reached
+    num_bins = num_structures * num_thresholds
+    true_counts = np.bincount(bin_number[is_true], minlength=num_bins)
+    all_counts = np.bincount(bin_number, minlength=num_bins)
+    return np.stack([true_counts, all_counts]).reshape(2, num_structures, num_thresholds)
 
 
 def sensitive_labels(probs: np.ndarray, delivered: np.ndarray, limits: Sequence[float], regions: bool) -> np.ndarray:
@@ -78,12 +92,13 @@ def sensitive_labels(probs: np.ndarray, delivered: np.ndarray, limits: Sequence[
     Arguments are those of :func:`addable`; a limit is one of :data:`THRESHOLDS`, or infinity, which adds nothing.
     """
     structure, voxel, reached = addable(probs, delivered, regions)
-    chosen, made = THRESHOLDS[reached] >= np.asarray(limits, float)[structure], delivered.copy()
+    is_added = THRESHOLDS[reached] >= np.asarray(limits, float)[structure]
+    labels = delivered.copy()
     if regions:
-        made.reshape(len(probs), -1)[structure[chosen], voxel[chosen]] = True
+        labels.reshape(len(probs), -1)[structure[is_added], voxel[is_added]] = True
     else:
-        made.reshape(-1)[voxel[chosen]] = structure[chosen] + 1
-    return made
+        labels.reshape(-1)[voxel[is_added]] = structure[is_added] + 1
+    return labels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -103,7 +118,9 @@ class LearnedRecall:
     )
 
     def __post_init__(self) -> None:
-        size = len(THRESHOLDS) + 1 if self.n_patients else 0
+        size = 0
+        if self.n_patients:
+            size = len(THRESHOLDS) + 1
         if {len(self.missed), len(self.times_larger), len(self.false_voxels)} != {size}:
             raise ValueError(f"its lists must have {size} values each")
         if (np.diff(self.missed) < 0).any():
@@ -118,13 +135,18 @@ class LearnedRecall:
         """Why no threshold keeps to a recall, in words; empty where one does."""
         if self.place(recall) is not None:
             return ""
-        if not (n := self.n_patients):
+        n = self.n_patients
+        if not n:
             return "no calibration patient has it"
-        why = f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a probability below 0.0001"
-        if n < (needed := patients_needed(1 - recall)):
+        needed = patients_needed(1 - recall)
+        if n < needed:
             why = f"it takes {needed} calibration patients who have it, there are {n}"
+        else:
+            why = f"{100 * self.missed[0]:.3g} % of its voxels lie in other labels, or have a probability below 0.0001"
         best = math.floor(1000 * n * (1 - self.missed[0]) / (n + 1) + 1e-6) / 1000
-        return f"{why}; {f'-recall {best:g}' if best else 'nothing'} can be had"
+        if not best:
+            return f"{why}; nothing can be had"
+        return f"{why}; -recall {best:g} can be had"
 
 
 def learn_recall(
@@ -132,31 +154,53 @@ def learn_recall(
 ) -> dict[str, LearnedRecall]:
     """What labels miss at each threshold, by nnU-Net's key of each structure that is in the truth of some case.
 
-    ``cases`` has a row a case and structure, with ``case``, ``key``, ``TP``, ``FP`` and ``FN`` of nnU-Net's labels,
-    ``counts`` of each case what :func:`count_addable` gives, in the same order, ``patients`` the patient of each case.
+    Args:
+        cases: A row for each case and structure, with ``case``, ``key``, and ``TP``, ``FP`` and ``FN`` of nnU-Net's
+            labels.
+        counts: Of each case what :func:`count_addable` gives, in the same order.
+        patients: Patient of each case.
     """
-    at_least = np.stack(counts)[..., ::-1].cumsum(axis=-1)[..., ::-1]
-    at_least = np.concatenate([at_least, np.zeros_like(at_least[..., :1])], axis=-1)  # last, where nothing is added
+    # Voxels that reach at least each threshold; last, where nothing is added.
+    reaching = np.stack(counts)[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    reaching = np.concatenate([reaching, np.zeros_like(reaching[..., :1])], axis=-1)
     learned = {}
-    for i, (key, rows) in enumerate(cases.groupby("key", sort=False)):
-        found, added = at_least[:, 0, i], at_least[:, 1, i]
-        n_true, n_labelled = (rows.TP + rows.FN).to_numpy(), (rows.TP + rows.FP).to_numpy()
-        present, labelled = n_true > 0, n_labelled > 0
-        if not present.any():
-            continue
-        loss = (rows.FN.to_numpy()[present, None] - found[present]) / n_true[present, None]
-        patient = pd.factorize(rows.case[present].map(patients))[0]
-        means = pd.DataFrame(loss).groupby(patient).mean().to_numpy()
-        missed = np.maximum.accumulate(means.mean(axis=0)).tolist()  # rounding apart, it does not fall
-        ratio = 1 + added[labelled] / n_labelled[labelled, None]
-        larger = np.median(ratio, axis=0).round(4).tolist() if labelled.any() else [math.nan] * ratio.shape[1]
-        learned[str(key)] = LearnedRecall(
-            n_patients=len(means),
-            missed=missed,
-            times_larger=larger,
-            false_voxels=np.median(added - found, axis=0).tolist(),
-        )
+    for structure, (key, rows) in enumerate(cases.groupby("key", sort=False)):
+        num_true = (rows.TP + rows.FN).to_numpy()
+        if (num_true > 0).any():
+            patient = rows.case.map(patients).to_numpy()
+            learned[str(key)] = _learn_structure(
+                rows, patient, found=reaching[:, 0, structure], added=reaching[:, 1, structure]
+            )
     return learned
+
+
+def _learn_structure(rows: pd.DataFrame, patient: np.ndarray, found: np.ndarray, added: np.ndarray) -> LearnedRecall:
+    """What the labels of one structure miss at each threshold.
+
+    Args:
+        rows: A row for each case, as :func:`learn_recall` takes them.
+        patient: (n,) of each case.
+        found: (n, B + 1) true voxels that are added at each threshold.
+        added: (n, B + 1) all voxels that are.
+    """
+    num_true = (rows.TP + rows.FN).to_numpy()
+    num_labelled = (rows.TP + rows.FP).to_numpy()
+    is_present = num_true > 0
+    is_labelled = num_labelled > 0
+    num_missed = rows.FN.to_numpy()[is_present, None] - found[is_present]
+    loss = num_missed / num_true[is_present, None]
+    mean_by_patient = pd.DataFrame(loss).groupby(pd.factorize(patient[is_present])[0]).mean().to_numpy()
+    ratio = 1 + added[is_labelled] / num_labelled[is_labelled, None]
+    if is_labelled.any():
+        times_larger = np.median(ratio, axis=0).round(4).tolist()
+    else:
+        times_larger = [math.nan] * ratio.shape[1]
+    return LearnedRecall(
+        n_patients=len(mean_by_patient),
+        missed=np.maximum.accumulate(mean_by_patient.mean(axis=0)).tolist(),  # rounding apart, it does not fall
+        times_larger=times_larger,
+        false_voxels=np.median(added - found, axis=0).tolist(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,28 +221,50 @@ class SensitiveAim:
         cls, learned: Mapping[str, LearnedRecall], names: Mapping[str, str], recall: float, is_exact: bool
     ) -> SensitiveAim:
         """By what is ``learned``, and names, by nnU-Net's key; UserError where every structure is refused."""
-        by_name = {name: learned.get(key, LearnedRecall()) for key, name in names.items()}
-        places = {name: place for name, its in by_name.items() if (place := its.place(recall)) is not None}
-        refused = {name: its.why_not(recall) for name, its in by_name.items() if name not in places}
-        if not places:
-            raise UserError(f"-recall {recall:g} cannot be had. {'; '.join(map(': '.join, refused.items()))}.")
-        chosen = {name: [*THRESHOLDS.tolist(), None][place] for name, place in places.items()}
-        larger = {name: by_name[name].times_larger[place] for name, place in places.items()}
-        return cls(recall=recall, thresholds=chosen, times_larger=larger, refused=refused, is_exact=is_exact)
+        thresholds: dict[str, float | None] = {}
+        times_larger = {}
+        refused = {}
+        for key, name in names.items():
+            of_structure = learned.get(key, LearnedRecall())
+            place = of_structure.place(recall)
+            if place is None:
+                refused[name] = of_structure.why_not(recall)
+                continue
+            is_enlarged = place < len(THRESHOLDS)
+            thresholds[name] = float(THRESHOLDS[place]) if is_enlarged else None
+            times_larger[name] = of_structure.times_larger[place]
+        if not thresholds:
+            reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
+            raise UserError(f"-recall {recall:g} cannot be had. {reasons}.")
+        return cls(
+            recall=recall,
+            thresholds=thresholds,
+            times_larger=times_larger,
+            refused=refused,
+            is_exact=is_exact,
+        )
 
     def limits(self, names: Sequence[str]) -> list[float]:
         """The threshold of each structure; infinity where nothing is to be added."""
-        return [math.inf if (limit := self.thresholds.get(name)) is None else limit for name in names]
+        limits = []
+        for name in names:
+            threshold = self.thresholds.get(name)
+            limits.append(math.inf if threshold is None else threshold)
+        return limits
 
     def text(self, place: str) -> str:
         """What the labels in a place are, and what they cost, in a few sentences."""
-        share = (
-            f"{100 * (1 - self.recall):.3g} % of each structure's voxels, for patients like the calibration patients."
-        )
-        text = f"In {place}: labels that {'' if self.is_exact else 'aim to '}miss on average at most {share}"
+        miss = "miss" if self.is_exact else "aim to miss"
+        sentences = [
+            f"In {place}: labels that {miss} on average at most {100 * (1 - self.recall):.3g} % of each structure's "
+            "voxels, for patients like the calibration patients."
+        ]
         if not self.is_exact:
-            text += " The thresholds come from single networks: an ensemble may miss more or less."
-        if sizes := [f"{size:.2f} ({name})" for name, size in self.times_larger.items() if not math.isnan(size)]:
-            text += f" On calibration scans they are {some(sizes)} times as large as nnU-Net's, in the median."
-        refused = [f"{name} ({why})" for name, why in self.refused.items()]
-        return text + (f" Not available: {some(refused)}." if refused else "")
+            sentences.append("The thresholds come from single networks: an ensemble may miss more or less.")
+        sizes = [f"{size:.2f} ({name})" for name, size in self.times_larger.items() if not math.isnan(size)]
+        if sizes:
+            sentences.append(f"On calibration scans they are {some(sizes)} times as large as nnU-Net's, in the median.")
+        if self.refused:
+            refused = [f"{name} ({why})" for name, why in self.refused.items()]
+            sentences.append(f"Not available: {some(refused)}.")
+        return " ".join(sentences)
