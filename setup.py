@@ -26,12 +26,16 @@ STARTUP_FILES = {
 
 
 def find_trainers() -> list[str]:
-    """Names of the trainers: the classes `nnUNetTrainer...` in the files of trainers/, read without importing them."""
+    """Names of the trainers: the classes `nnUNetTrainer...` in the files of trainers/, read without importing them.
+
+    nnUNetTrainerDiceCE is none: its loss is that of nnU-Net's own trainer, and only names with tokens need it.
+    """
     names = []
     for path in sorted((HERE / "trainers").glob("*.py")):
         for statement in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(statement, ast.ClassDef) and statement.name.startswith("nnUNetTrainer"):
                 names.append(statement.name)
+    names.remove("nnUNetTrainerDiceCE")
     return names
 
 

@@ -1,8 +1,9 @@
 """The table of methods: what the names of trainers can say of each loss, without importing PyTorch.
 
-From this table come the grammar of the names (its tokens stand in :mod:`nnunet_nacl.registration.grammar`), what
-`nnunet_nacl trainers` prints, and the cases of the tests, which hold it equal to the signatures of the losses in
-:mod:`nnunet_nacl.losses` and to the classes of the trainers. It imports the standard library only.
+From this table come the grammar of the names (its tokens stand in
+:mod:`nnunet_nacl.registration.grammar`), what `nnunet_nacl trainers` prints, and the cases of the
+tests, which hold it equal to the signatures of the losses in :mod:`nnunet_nacl.losses` and to the
+classes of the trainers. It imports the standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ PREFIX = "nnUNetTrainer"
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of a loss: its default, and the form of the token that sets it in a trainer's name, if one does."""
+    """A setting of a loss: its default, and the form of the token that sets it in a trainer's name,
+    if one does."""
 
     default: float | int | str
     token: str | None = None
@@ -27,11 +29,14 @@ class Method:
 
     Attributes:
         name: In the names of trainers.
-        function: The loss in :mod:`nnunet_nacl.losses`, and the file's name there and in ``nnunet_nacl_trainers``.
+        function: The loss in :mod:`nnunet_nacl.losses`, and the file's name there and in
+            ``nnunet_nacl_trainers``.
         module: Its class there.
         meaning: What it is, in words.
-        formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its neighbours.
+        formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its
+            neighbours.
         settings: The settings of the loss by their names.
+
     """
 
     name: str
@@ -146,10 +151,11 @@ METHODS = {method.name: method for method in _ALL_METHODS}
 """The rows by the method's name."""
 
 STOCK_METHOD = "CE"
-"""The method whose loss, with a Dice term, is nnU-Net's own."""
+"""The method that is nnU-Net's own loss together with nnU-Net's Dice term."""
 
 STOCK_NAME = f"{PREFIX}Dice{STOCK_METHOD}"
-"""nnU-Net's own loss, as a trainer of ours would be called: without tokens that is nnU-Net's trainer."""
+"""nnU-Net's own loss, as a trainer of ours would be called: without tokens that is nnU-Net's
+trainer."""
 
 
 def _named_trainers() -> tuple[str, ...]:

@@ -112,6 +112,19 @@ def test_losses_and_what_measures_calibration_do_not_import_each_other(sources: 
         assert not any(name.startswith("nnunet_nacl.losses") for name in imported_by(package))
 
 
+def test_training_knows_nothing_of_what_measures_cases(sources: Path) -> None:
+    """But for the one module that nnU-Net's validation asks for, when it begins."""
+    folders = [sources / "nnunet_nacl" / package for package in ("losses", "metrics", "registration")]
+    ours: set[str] = set()
+    for folder in [*folders, sources / "trainers"]:
+        for path in folder.rglob("*.py"):
+            ours |= {name for name in imports_in(path) if name.startswith("nnunet_nacl.")}
+    exception = {"nnunet_nacl.evaluation", "nnunet_nacl.evaluation.training_validation"}
+    packages = {name.split(".")[1] for name in ours - exception}
+    assert exception <= ours
+    assert packages == {"json_types", "label_space", "losses", "methods", "metrics", "registration"}
+
+
 def test_what_computes_imports_neither_plotting_nor_nnunet(sources: Path) -> None:
     found = imported(
         *(sources / "nnunet_nacl" / package for package in ("losses", "metrics", "calibration", "quality"))

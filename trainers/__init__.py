@@ -1,23 +1,26 @@
-"""nnU-Net trainers with calibrating losses: one file for each loss, named as in :mod:`nnunet_nacl.losses`.
+"""nnU-Net trainers with calibrating losses, each a class in the file of its loss.
 
-Every trainer without tokens is a class in such a file, and an attribute of this package; a name with tokens,
-such as ``nnUNetTrainerNACL_lambda0p2_100epochs``, is a subclass that :mod:`nnunet_nacl_trainers.variants` makes
-when it is asked for. Both are found here by :func:`get_trainer`, so that they pickle.
+``nnUNetTrainerNACL`` stands in ``nacl.py``, what all share in ``base.py``. A name with tokens, such
+as ``nnUNetTrainerNACL_lambda0p2_100epochs`` (:mod:`nnunet_nacl.registration.grammar`), is an
+attribute of this package, too: a subclass that is made when it is asked for.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 from nnunet_nacl.methods import PREFIX
+from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl_trainers.ace import nnUNetTrainerACE, nnUNetTrainerDiceACE
 from nnunet_nacl_trainers.base import CalibrationTrainer
-from nnunet_nacl_trainers.cross_entropy import nnUNetTrainerCE
+from nnunet_nacl_trainers.cross_entropy import nnUNetTrainerCE, nnUNetTrainerDiceCE
 from nnunet_nacl_trainers.ecp import nnUNetTrainerDiceECP, nnUNetTrainerECP
 from nnunet_nacl_trainers.focal import nnUNetTrainerDiceFocal, nnUNetTrainerFocal
 from nnunet_nacl_trainers.label_smoothing import nnUNetTrainerDiceLS, nnUNetTrainerLS
 from nnunet_nacl_trainers.mbls import nnUNetTrainerDiceMbLS, nnUNetTrainerMbLS
 from nnunet_nacl_trainers.nacl import nnUNetTrainerDiceNACL, nnUNetTrainerNACL
 from nnunet_nacl_trainers.svls import nnUNetTrainerDiceSVLS, nnUNetTrainerSVLS
-from nnunet_nacl_trainers.variants import get_trainer
+from nnunet_nacl_trainers.variants import make_variant
 
 __all__ = [
     "CalibrationTrainer",
@@ -25,6 +28,7 @@ __all__ = [
     "nnUNetTrainerACE",
     "nnUNetTrainerCE",
     "nnUNetTrainerDiceACE",
+    "nnUNetTrainerDiceCE",
     "nnUNetTrainerDiceECP",
     "nnUNetTrainerDiceFocal",
     "nnUNetTrainerDiceLS",
@@ -39,12 +43,48 @@ __all__ = [
     "nnUNetTrainerSVLS",
 ]
 
+_TRAINERS: tuple[type[CalibrationTrainer], ...] = (
+    nnUNetTrainerACE,
+    nnUNetTrainerCE,
+    nnUNetTrainerDiceACE,
+    nnUNetTrainerDiceCE,
+    nnUNetTrainerDiceECP,
+    nnUNetTrainerDiceFocal,
+    nnUNetTrainerDiceLS,
+    nnUNetTrainerDiceMbLS,
+    nnUNetTrainerDiceNACL,
+    nnUNetTrainerDiceSVLS,
+    nnUNetTrainerECP,
+    nnUNetTrainerFocal,
+    nnUNetTrainerLS,
+    nnUNetTrainerMbLS,
+    nnUNetTrainerNACL,
+    nnUNetTrainerSVLS,
+)
+TRAINERS = {trainer.__name__: trainer for trainer in _TRAINERS}
+"""The trainers without tokens by their names."""
+
+
+@cache
+def get_trainer(name: str) -> type[CalibrationTrainer] | None:
+    """The trainer class of a name, always the same one; None if it is none of ours.
+
+    Raises:
+        ValueError: The name begins as one of ours, but a token of it is wrong; the message holds
+        the grammar.
+
+    """
+    variant = parse(name)
+    if variant is None:
+        return None
+    if name in TRAINERS:
+        return TRAINERS[name]
+    return make_variant(TRAINERS[variant.named_trainer], variant)
+
 
 def __getattr__(name: str) -> type[CalibrationTrainer]:
-    """A trainer whose name has tokens; pickle and nnU-Net's look-up ask for it."""
-    if not name.startswith(PREFIX):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    trainer = get_trainer(name)
+    """A name with tokens as an attribute: whoever imports or unpickles it asks here."""
+    trainer = get_trainer(name) if name.startswith(PREFIX) else None
     if trainer is None:
-        raise AttributeError(f"module {__name__!r} has no trainer {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return trainer

@@ -1,4 +1,4 @@
-"""Trainers of ACE, the average calibration error: the loss is in nnunet_nacl/losses/ace.py."""
+"""Average calibration error (mL1-ACE) beside cross-entropy, in place of nnU-Net's loss."""
 
 from __future__ import annotations
 
@@ -7,32 +7,53 @@ from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
 class nnUNetTrainerACE(CalibrationTrainer):
-    """Cross-entropy and the average calibration error of each class (Barfoot et al. 2025, arXiv 2506.03942, mL1-ACE),
-    in place of nnU-Net's Dice and cross-entropy.
+    """Cross-entropy plus the average calibration error of each class (mL1-ACE; Barfoot et al.
+    2025).
 
-    ``-log p_y + lambda mean_k mean_b |mean p_k - share of k|`` over the bins b of p_k, of each image. Defaults:
-    ``penalty_weight`` lambda 1, ``n_bins`` 20; see :class:`nnunet_nacl.losses.ACELoss`.
+    ``-log p_y + lambda mean_k mean_b |mean p_k - share of k|``, b the bins of p_k that hold a
+    voxel, in each image of the batch (arXiv 2506.03942).
 
-    It may cost Dice on small structures, since nnU-Net's Dice term is left out.
+    Defaults: lambda 1, 20 bins.
+
+    Costs: it sorts all voxels into bins in each iteration, which in 3D makes it the slowest of the
+    losses. Without nnU-Net's Dice term the Dice of small structures may fall; compare with
+    ``nnUNetTrainerCE``.
+
+    Train it::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerACE
 
-    A setting is changed by a token of the name, ``-tr nnUNetTrainerACE_lambda2``, or in a subclass
-    (docs/losses.md, "Own trainers")::
+    Change a setting by name, or by a subclass (docs/losses.md, "Own trainers")::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerACE_lambda2
 
         class nnUNetTrainerACE_ours(nnUNetTrainerACE):
-            loss_settings = {"penalty_weight": 2.0}
+            loss_settings = {"penalty_weight": 2.0, "n_bins": 15}
+            epochs = 250
+
     """
 
     loss_class = ACELoss
 
 
 class nnUNetTrainerDiceACE(nnUNetTrainerACE):
-    """The loss of :class:`nnUNetTrainerACE` plus nnU-Net's soft Dice loss.
+    """Cross-entropy and mL1-ACE (Barfoot et al. 2025), plus nnU-Net's Dice term.
+
+    Defaults: those of :class:`nnUNetTrainerACE`, the soft Dice loss with weight 1, and nnU-Net's
+    own start, since the Dice term finds small structures. ``anneal`` in the name, or ``anneal_dice
+    = True`` in a subclass, lets the weight of the Dice term fall to 0 by half-time.
+
+    Costs: the Dice term makes networks overconfident, as in nnU-Net's own loss.
+
+    Train it, or change a setting by name or by a subclass::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceACE
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceACE_anneal_lambda2
 
-    ``-tr nnUNetTrainerDiceACE_anneal`` lowers the weight of the Dice term to 0 by half of the training.
+        class nnUNetTrainerDiceACE_ours(nnUNetTrainerDiceACE):
+            anneal_dice = True
+            loss_settings = {"penalty_weight": 2.0, "n_bins": 15}
+
     """
 
     with_dice = True

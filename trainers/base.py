@@ -1,7 +1,9 @@
-"""What all trainers share: nnU-Net's trainer with another loss and, where a class or name says so, another schedule.
+"""What all trainers share: nnU-Net's trainer with another loss and, where a class or name says so,
+another schedule.
 
-A trainer is a class with other attributes; nothing else has to be written. nnU-Net reads the arguments of a constructor
-from its signature, and finds the class of a trained model by its name: so every trainer has nnU-Net's own constructor.
+A trainer is a class with other attributes; nothing else has to be written. nnU-Net reads the
+arguments of a constructor from its signature, and finds the class of a trained model by its name:
+so every trainer has nnU-Net's own constructor.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoD
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses import CELoss
+from nnunet_nacl.losses import SegmentationLoss
 from nnunet_nacl_trainers.calibration_log import CalibrationLog, measured_validation
 from nnunet_nacl_trainers.frequency_start import FrequencyStart
 
@@ -38,56 +40,66 @@ _SET_BY_TRAINER = ("ignore_label", "regions", "check_labels")
 class CalibrationTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the loss ``loss_class``, which also logs calibration after each epoch.
 
-    Everything that no attribute below changes is nnU-Net's: planning, augmentation, network, optimiser, training loop
-    and inference. A subclass sets what it wants otherwise; the tokens of a trainer's name set the same attributes.
+    Everything that no attribute below changes is nnU-Net's: planning, augmentation, network,
+    optimiser, training loop and inference. A subclass sets what it wants otherwise; the tokens of a
+    trainer's name set the same attributes.
 
     Raises:
-        ValueError: When a trainer is constructed, not when its class is made, since nnU-Net imports all files of a
-            folder that it searches: ``loss_settings`` holds a setting that the loss does not have or that is out of
-            range, another attribute has no possible value, or another parent of the class builds the loss.
+        ValueError: When a trainer is constructed, not when its class is made, since nnU-Net imports
+            all files of a folder that it searches: ``loss_settings`` holds a setting that the loss
+            does not have or that is out of range, another attribute has no possible value, or
+            another parent of the class builds the loss.
+
     """
 
-    loss_class: ClassVar[type[nn.Module]]
+    loss_class: ClassVar[type[SegmentationLoss]]
     """The loss, a class of :mod:`nnunet_nacl.losses` or one that takes the same arguments."""
 
     loss_settings: ClassVar[LossSettings] = {}
-    """Arguments of ``loss_class`` that differ from its defaults. What a subclass sets is laid over its parents'.
-    A whole number as ``kernel_size`` becomes 1 along axes with thick slices, see ``neighborhood_size``."""
+    """Arguments of ``loss_class`` that differ from its defaults. What a subclass sets is laid over
+    what its parents set. A whole number as ``kernel_size`` becomes 1 along axes with thick slices,
+    see ``neighborhood_size``."""
 
     with_dice: ClassVar[bool] = False
-    """Whether nnU-Net's soft Dice loss is added to ``loss_class``, with weight 1 (names: ``nnUNetTrainerDice...``)."""
+    """Whether nnU-Net's soft Dice loss is added to ``loss_class``, with weight 1 (names:
+    ``nnUNetTrainerDice...``)."""
 
     anneal_dice: ClassVar[bool] = False
-    """Whether the weight of the Dice term falls linearly to 0 over the first half of the epochs (``anneal``)."""
+    """Whether the weight of the Dice term falls linearly to 0 over the first half of the epochs
+    (``anneal``)."""
 
     start_at_class_frequencies: ClassVar[bool] = True
-    """Whether a new network without a Dice term begins with the classes' frequencies as probabilities, see
-    :mod:`nnunet_nacl_trainers.frequency_start`; False begins as nnU-Net does (``plainstart``)."""
+    """Whether a new network without a Dice term begins with the classes' frequencies as
+    probabilities, see :mod:`nnunet_nacl_trainers.frequency_start`; False begins as nnU-Net does
+    (``plainstart``)."""
 
     epochs: ClassVar[int | None] = None
     """Number of epochs; None leaves nnU-Net's, 1000 (``<n>epochs``)."""
 
     iterations_per_epoch: ClassVar[int | None] = None
-    """Training iterations of an epoch; a tenth as many, at least one, are validation iterations. None leaves nnU-Net's,
-    250 and 50 (``<n>iters``)."""
+    """Training iterations of an epoch; a tenth as many, at least one, are validation iterations.
+    None leaves nnU-Net's, 250 and 50 (``<n>iters``)."""
 
     use_adam: ClassVar[bool] = False
-    """Whether Adam replaces nnU-Net's SGD, with a rate of 1e-3, 1e-4 from half-way on, and no weight decay: the
-    optimiser of Murugesan et al. 2025 (``adam``)."""
+    """Whether Adam replaces nnU-Net's SGD, with a rate of 1e-3, 1e-4 from half-way on, and no
+    weight decay: the optimiser of Murugesan et al. 2025 (``adam``)."""
 
     train_percent: ClassVar[float | None] = None
-    """Share of the fold's training cases that is trained on, above 0 and at most 100; None trains on all. Which cases
-    follows from their names: smaller shares are parts of larger ones. Validation is unchanged (``train<x>``)."""
+    """Share of the fold's training cases that is trained on, above 0 and at most 100; None trains
+    on all. Which cases follows from their names: smaller shares are parts of larger ones.
+    Validation is unchanged (``train<x>``)."""
 
     augmentation: ClassVar[bool] = True
-    """Whether images are augmented; False is nnU-Net's NoDA trainer, which does not mirror either (``noda``)."""
+    """Whether images are augmented; False is nnU-Net's NoDA trainer, which does not mirror either
+    (``noda``)."""
 
     mirroring: ClassVar[bool] = True
-    """Whether images are mirrored, in training and prediction; False is nnU-Net's NoMirroring (``nomirror``)."""
+    """Whether images are mirrored, in training and prediction; False is nnU-Net's NoMirroring
+    trainer (``nomirror``)."""
 
     seed: ClassVar[int | None] = None
-    """Seed of all random numbers; None seeds nothing. On the CPU with ``nnUNet_n_proc_DA`` 0 or 1 two trainings with
-    one seed end with equal weights (``seed<n>``)."""
+    """Seed of all random numbers; None seeds nothing. On the CPU with ``nnUNet_n_proc_DA`` 0 or 1
+    two trainings with one seed end with equal weights (``seed<n>``)."""
 
     def __init__(
         self,
@@ -101,8 +113,10 @@ class CalibrationTrainer(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._limit_threads()
         self._apply_schedule()
-        regions = bool(self.label_manager.has_regions)  # nnU-Net appends the ignore mask to their target
-        self.label_space = LabelSpace(regions, None if regions else self.label_manager.ignore_label)
+        regions = bool(self.label_manager.has_regions)
+        # nnU-Net appends the ignore mask to the target of regions: for them there is no label.
+        ignore_label = None if regions else self.label_manager.ignore_label
+        self.label_space = LabelSpace(regions, ignore_label)
         self.calibration_log = CalibrationLog(self, self.label_space)
         self.frequency_start: FrequencyStart | None = None
         self._checkpoint_of_weights: Path | None = None
@@ -115,7 +129,9 @@ class CalibrationTrainer(nnUNetTrainer):
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise ValueError(f"{cls.__name__}.{name} must be a positive integer or None, got {number!r}.")
         if cls.train_percent is not None and not 0 < cls.train_percent <= 100:
-            raise ValueError(f"{cls.__name__}.train_percent must be in (0, 100] or None, got {cls.train_percent!r}.")
+            raise ValueError(
+                f"{cls.__name__}.train_percent must be above 0 and at most 100, or None, got {cls.train_percent!r}."
+            )
         if cls.anneal_dice and not cls.with_dice:
             raise ValueError(f"{cls.__name__}.anneal_dice needs with_dice = True: there is no Dice term to anneal.")
         cls._check_parents()
@@ -123,26 +139,29 @@ class CalibrationTrainer(nnUNetTrainer):
 
     @classmethod
     def _check_parents(cls) -> None:
-        """Two classes that build the loss cannot be mixed: one of the losses would silently not be trained with."""
+        """Two classes that build the loss cannot be mixed: one of the losses would silently not be
+        trained with."""
         for parent in cls.__mro__:
-            is_trainer_of_others = issubclass(parent, nnUNetTrainer) and not issubclass(parent, CalibrationTrainer)
-            if is_trainer_of_others and parent is not nnUNetTrainer and "_build_loss" in vars(parent):
+            if parent is nnUNetTrainer or issubclass(parent, CalibrationTrainer):
+                continue
+            if issubclass(parent, nnUNetTrainer) and "_build_loss" in vars(parent):
                 raise ValueError(
-                    f"{cls.__name__}: its parent {parent.__name__} builds a loss of its own, which cannot be mixed "
-                    f"with {cls.loss_class.__name__}; leave that parent out."
+                    f"{cls.__name__}: its parent {parent.__name__} builds a loss of its own, which "
+                    f"cannot be mixed with {cls.loss_class.__name__}; leave that parent out."
                 )
 
     @classmethod
     def _check_loss_settings(cls) -> None:
         settings = cls.all_loss_settings()
-        known = [name for name in inspect.signature(cls.loss_class).parameters if name not in _SET_BY_TRAINER]
+        arguments = inspect.signature(cls.loss_class).parameters
+        known = [name for name in arguments if name not in _SET_BY_TRAINER]
         for name in settings:
             if name in _SET_BY_TRAINER:
                 raise ValueError(f"{cls.__name__}.loss_settings: {name!r} follows from the data set; leave it out.")
             if name not in known:
                 raise ValueError(
-                    f"{cls.__name__}.loss_settings: {cls.loss_class.__name__} has no setting {name!r}; it has "
-                    f"{', '.join(known) or 'none'}."
+                    f"{cls.__name__}.loss_settings: {cls.loss_class.__name__} has no setting "
+                    f"{name!r}; it has {', '.join(known) or 'none'}."
                 )
         try:
             cls.loss_class(**settings)
@@ -158,7 +177,8 @@ class CalibrationTrainer(nnUNetTrainer):
         return settings
 
     def _limit_threads(self) -> None:
-        """`-device cpu` takes all cores whatever the user asked for; trainings side by side would then fight."""
+        """`-device cpu` takes all cores whatever the user asked for; trainings side by side would
+        then fight."""
         allowed = os.environ.get("OMP_NUM_THREADS", "")
         if self.device.type == "cpu" and allowed.isdigit():
             torch.set_num_threads(max(1, int(allowed)))
@@ -166,7 +186,8 @@ class CalibrationTrainer(nnUNetTrainer):
     def _apply_schedule(self) -> None:
         if self.epochs is not None:
             self.num_epochs = self.epochs
-            # Short runs would end before nnU-Net's first checkpoint at epoch 50, and --c would find nothing.
+            # Short runs would end before nnU-Net's first checkpoint at epoch 50, and --c would find
+            # nothing.
             self.save_every: int = min(self.save_every, max(1, self.num_epochs // 10))
         if self.iterations_per_epoch is not None:
             self.num_iterations_per_epoch = self.iterations_per_epoch
@@ -176,7 +197,8 @@ class CalibrationTrainer(nnUNetTrainer):
             self.weight_decay = 0.0
 
     def initialize(self) -> None:
-        """nnU-Net's network, optimiser and loss; with a ``seed`` the network's first weights are those of the seed."""
+        """nnU-Net's network, optimiser and loss; with a ``seed`` the network's first weights are
+        those of the seed."""
         if self.seed is not None:
             seed_process(self.seed)
         super().initialize()
@@ -184,24 +206,25 @@ class CalibrationTrainer(nnUNetTrainer):
             self.frequency_start = FrequencyStart(self)
 
     def _build_loss(self) -> nn.Module:
-        # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
-        # DDP and torch.compile) are used as they are.
+        # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision
+        # (which depend on DDP and torch.compile) are used as they are.
         loss = super()._build_loss()
         if isinstance(loss, DeepSupervisionWrapper):
             loss.loss = self._replace_loss(loss.loss)
         else:
             loss = self._replace_loss(loss)
-        loss.register_forward_pre_hook(self.calibration_log.on_loss)  # outside of all that is compiled
+        # Registered outside of all that is compiled.
+        loss.register_forward_pre_hook(self.calibration_log.on_loss)
         return loss
 
     def _replace_loss(self, stock_loss: Any) -> nn.Module:
-        """The loss of one scale in place of nnU-Net's, whose Dice loss ``dc`` is taken over with ``with_dice``."""
-        if self.with_dice and self.loss_class is CELoss:  # that is nnU-Net's own loss
-            return stock_loss
+        """The loss of one scale in place of nnU-Net's, whose Dice loss ``dc`` is taken over with
+        ``with_dice``."""
         voxelwise_loss: Any = self._make_voxelwise_loss()
         if self._do_i_compile():
             voxelwise_loss = torch.compile(voxelwise_loss)
-        return TrainingLoss(voxelwise_loss, self.label_space, stock_loss.dc if self.with_dice else None)
+        dice_loss = stock_loss.dc if self.with_dice else None
+        return TrainingLoss(voxelwise_loss, self.label_space, dice_loss)
 
     def _make_voxelwise_loss(self) -> nn.Module:
         settings = self.all_loss_settings()
@@ -217,9 +240,9 @@ class CalibrationTrainer(nnUNetTrainer):
     def neighborhood_size(self) -> tuple[int, ...]:
         """Voxels of the neighbourhood along every axis.
 
-        What ``loss_settings`` says, else the loss's default, but 1 along axes where the plans' first convolution has
-        size 1: there slices are so thick that nnU-Net does not take the next one for a neighbour either. Sizes that are
-        given by axis are taken as they are.
+        What ``loss_settings`` says, else the loss's default, but 1 along axes where the plans'
+        first convolution has size 1: there slices are so thick that nnU-Net does not take the next
+        one for a neighbour either. Sizes that are given by axis are taken as they are.
         """
         default = inspect.signature(self.loss_class).parameters["kernel_size"].default
         kernel_size = self.all_loss_settings().get("kernel_size", default)
@@ -228,8 +251,9 @@ class CalibrationTrainer(nnUNetTrainer):
         num_axes = len(self.configuration_manager.patch_size)
         stages = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
         first_stage = stages[0] if isinstance(stages, (list, tuple)) and stages else 3
-        convolution = first_stage if isinstance(first_stage, (list, tuple)) else (first_stage,) * num_axes
-        return tuple(1 if size == 1 else kernel_size for size in convolution)
+        is_by_axis = isinstance(first_stage, (list, tuple))
+        convolution_sizes = first_stage if is_by_axis else (first_stage,) * num_axes
+        return tuple(1 if size == 1 else kernel_size for size in convolution_sizes)
 
     def bare_network(self) -> nn.Module:
         """The network itself, out of what DDP and torch.compile wrap it in."""
@@ -237,7 +261,8 @@ class CalibrationTrainer(nnUNetTrainer):
         return getattr(network, "_orig_mod", network)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders; with a ``seed`` their random numbers follow from seed, rank and first epoch."""
+        """nnU-Net's loaders; with a ``seed`` their random numbers follow from seed, rank and first
+        epoch."""
         if self.seed is None:
             return super().get_dataloaders()
         # The epoch, so that a training that is continued does not see its first batches again.
@@ -245,7 +270,8 @@ class CalibrationTrainer(nnUNetTrainer):
         seed_process(*entropy)
         loaders = super().get_dataloaders()
         for number, loader in enumerate(loaders):
-            # nnU-Net starts workers unseeded; a loader without them draws from the process's own generators.
+            # nnU-Net starts workers unseeded; a loader without them draws from the process's own
+            # generators.
             if isinstance(loader, NonDetMultiThreadedAugmenter):
                 loader.seeds = _make_seeds(loader.num_processes, (*entropy, number))
                 loader.restart()
@@ -259,7 +285,8 @@ class CalibrationTrainer(nnUNetTrainer):
         return nnUNetTrainerNoDA.get_training_transforms(*args, **kwargs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
-        """nnU-Net's; without ``augmentation`` patches are read at their final size, and nothing is mirrored."""
+        """nnU-Net's; without ``augmentation`` patches are read at their final size, and nothing is
+        mirrored."""
         rotation, dummy_2d, patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -274,15 +301,17 @@ class CalibrationTrainer(nnUNetTrainer):
         """nnU-Net's optimiser, or the paper's with ``use_adam``."""
         if not self.use_adam:
             return super().configure_optimizers()
-        optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        parameters = self.network.parameters()
+        optimizer = torch.optim.Adam(parameters, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's split, its training cases cut to ``train_percent`` by a fixed order of their names."""
+        """nnU-Net's split, its training cases cut to ``train_percent`` by a fixed order of their
+        names."""
         training_cases, validation_cases = super().do_split()
         if self.train_percent is None:
             return training_cases, validation_cases
-        in_fixed_order = sorted(training_cases, key=lambda case: hashlib.sha256(case.encode()).hexdigest())
+        in_fixed_order = sorted(training_cases, key=_digest)
         num_kept = max(1, math.ceil(len(in_fixed_order) * self.train_percent / 100))
         kept_cases = set(in_fixed_order[:num_kept])
         self.print_to_log_file(
@@ -317,7 +346,8 @@ class CalibrationTrainer(nnUNetTrainer):
         self.calibration_log.on_validation_epoch_end()
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written beside and then renamed: a killed job leaves the old one or the new one."""
+        """nnU-Net's checkpoint, written beside and then renamed: a killed job leaves the old one or
+        the new one."""
         if self.local_rank != 0 or self.disable_checkpointing:  # nnU-Net writes nothing then
             super().save_checkpoint(filename)
             return
@@ -333,35 +363,40 @@ class CalibrationTrainer(nnUNetTrainer):
             self._checkpoint_of_weights = Path(filename_or_checkpoint)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""
+        """nnU-Net's validation; beside its summary.json also calibration.json, with or without
+        ``--npz``."""
         with measured_validation(self, self._checkpoint_of_weights):
             super().perform_actual_validation(save_probabilities)
 
 
 class TrainingLoss(nn.Module):
-    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``, of one scale of the deep supervision.
+    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``, of one scale of the deep
+    supervision.
 
     Args:
         voxelwise: A loss of :mod:`nnunet_nacl.losses`, compiled or not.
         label_space: Classes or regions, and the ignore label.
-        dc: nnU-Net's soft Dice loss as nnU-Net built it, or None. Ignored voxels are masked for it as in nnU-Net's
-            compound losses.
+        dc: nnU-Net's soft Dice loss as nnU-Net built it, or None. Ignored voxels are masked for it
+            as in nnU-Net's compound losses.
+
     """
 
     def __init__(self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None) -> None:
         super().__init__()
         self.voxelwise = voxelwise
         self.dc = dc
-        self.weight_dice = 1.0  # the name that nnU-Net's compound losses use, so that both are annealed alike
+        self.weight_dice = 1.0  # nnU-Net's compound losses have it, too: both are annealed alike
         self._label_space = label_space
         self._has_checked_labels = False
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of one batch, logits (B, C, *spatial) and target as nnU-Net's loaders give it.
+        """Scalar loss of one batch, logits (B, C, *spatial) and target as nnU-Net's loaders give
+        it.
 
         Raises:
-            ValueError: The first batch holds a label that is no class. Later batches are not looked at: that would
-                make the GPU wait in every iteration.
+            ValueError: The first batch holds a label that is no class. Later batches are not looked
+                at: that would make the GPU wait in every iteration.
+
         """
         if not self._has_checked_labels:
             self._label_space.read(logits, target, check_labels=True)
@@ -383,9 +418,11 @@ class TrainingLoss(nn.Module):
 
 
 class HalfwayDecay(PolyLRScheduler):
-    """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2025, section 4.2).
+    """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2025, section
+    4.2).
 
     A function of the epoch alone, so that a training that nnU-Net continues needs no saved state.
+
     """
 
     def step(self, current_step: int | None = None) -> None:
@@ -398,11 +435,17 @@ class HalfwayDecay(PolyLRScheduler):
 
 
 def seed_process(*entropy: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators (of all devices) of this process by numbers from 0."""
+    """Seed Python's, NumPy's and PyTorch's generators (of all devices) of this process by numbers
+    from 0."""
     (seed,) = _make_seeds(1, entropy)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _digest(case: str) -> str:
+    """What sorts cases by their names in an order that says nothing about them."""
+    return hashlib.sha256(case.encode()).hexdigest()
 
 
 def _make_seeds(number: int, entropy: tuple[int, ...]) -> list[int]:

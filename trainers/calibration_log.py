@@ -1,6 +1,8 @@
-"""Calibration in a training: of the validation batches of each epoch, and of the cases of the final validation.
+"""Calibration in a training: of the validation batches of each epoch, and of the cases of the final
+validation.
 
-Whatever fails here is a line in the training log, and the value of the epoch is NaN: it never stops a training.
+Whatever fails here is a line in the training log, and the value of the epoch is NaN: it never stops
+a training.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.distributed as dist
@@ -21,21 +24,25 @@ from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.metrics import BinStats, count_masks, ece, nll
 
 ECE_KEY = "val_ece_foreground"
-"""Name in nnU-Net's logger: expected calibration error of the true foreground of the validation batches."""
+"""Name in nnU-Net's logger: expected calibration error of the true foreground of the validation
+batches."""
 NLL_KEY = "val_nll"
-"""Name in nnU-Net's logger: negative log likelihood of all valid voxels of the validation batches."""
+"""Name in nnU-Net's logger: negative log likelihood of all valid voxels of the validation
+batches."""
 
 _EXPORT = "export_prediction_from_logits"
 
 
 class CalibrationLog:
-    """What a trainer calls when an epoch's validation starts and ends, and whenever its loss gets logits."""
+    """What a trainer calls when an epoch's validation starts and ends, and whenever its loss gets
+    logits."""
 
     def __init__(self, trainer: nnunets_module.nnUNetTrainer, label_space: LabelSpace) -> None:
         self._trainer = trainer
         self._label_space = label_space
         self._logged_errors: set[str] = set()
-        self._stats_of_batches: list[tuple[BinStats, BinStats]] | None = []  # of this epoch; None once one has failed
+        # Of this epoch; None once a batch has failed.
+        self._stats_of_batches: list[tuple[BinStats, BinStats]] | None = []
 
     def on_validation_epoch_start(self) -> None:
         """Forget a validation that was broken off."""
@@ -49,10 +56,12 @@ class CalibrationLog:
         self._stats_of_batches = None  # should this batch fail
         with self._errors_logged():
             logits, target = map(_highest_resolution, arguments)
-            self._stats_of_batches = [*earlier_batches, count_batch(logits, target, self._label_space)]
+            stats = count_batch(logits, target, self._label_space)
+            self._stats_of_batches = [*earlier_batches, stats]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the values of all ranks together, NaN where one has failed; it takes part, since the others wait."""
+        """Log the values of all ranks together, NaN where one has failed; it takes part, since the
+        others wait."""
         values = {ECE_KEY: float("nan"), NLL_KEY: float("nan")}
         with self._errors_logged():
             stats_of_ranks = self._gather_stats()
@@ -71,7 +80,8 @@ class CalibrationLog:
                 )
 
     def _gather_stats(self) -> list[tuple[BinStats, BinStats] | None]:
-        """Sums of the epoch by rank, None where a rank has none: of the true foreground, and of all valid voxels."""
+        """Sums of the epoch by rank, None where a rank has none: of the true foreground, and of all
+        valid voxels."""
         stats_of_rank = None
         if self._stats_of_batches:
             foreground_of_batches, all_of_batches = zip(*self._stats_of_batches)
@@ -84,7 +94,8 @@ class CalibrationLog:
 
     def _write_value(self, key: str, value: float) -> None:
         logger = self._trainer.logger
-        logger.local_logger.my_fantastic_logging.setdefault(key, [])  # it takes only keys that it has
+        values_by_key = logger.local_logger.my_fantastic_logging
+        values_by_key.setdefault(key, [])  # it takes only keys that it has
         logger.log(key, value, self._trainer.current_epoch)
 
     def _errors_logged(self) -> AbstractContextManager[None]:
@@ -99,7 +110,8 @@ def _highest_resolution(outputs: Tensor | list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def count_batch(logits: Tensor, target: Tensor, label_space: LabelSpace) -> tuple[BinStats, BinStats]:
-    """Sums of the true foreground and of all valid voxels of a batch (B, C, *spatial) and nnU-Net's target."""
+    """Sums of the true foreground and of all valid voxels of a batch (B, C, *spatial) and nnU-Net's
+    target."""
     read_target = label_space.read(logits, target, check_labels=False)
     if logits.dtype != torch.float64:
         logits = logits.float()
@@ -110,15 +122,18 @@ def count_batch(logits: Tensor, target: Tensor, label_space: LabelSpace) -> tupl
     else:
         probs = channels_first.softmax(0)
         labels = read_target.labels
-    stats_of_masks = count_masks(probs, labels, valid=read_target.valid, regions=label_space.regions)
-    return stats_of_masks["foreground"], stats_of_masks["all"]
+    valid = read_target.valid
+    stats_by_mask = count_masks(probs, labels, valid=valid, regions=label_space.regions)
+    return stats_by_mask["foreground"], stats_by_mask["all"]
 
 
 @contextmanager
 def errors_logged(log: Callable[[str], None], what: str, logged_errors: set[str]) -> Iterator[None]:
-    """Make of an error a line in the log (on other ranks than the first, of their output), once for each error.
+    """Make of an error a line in the log (on other ranks than the first, of their output), once for
+    each error.
 
     What fails is lost, and nothing else: a training is worth more than what is measured of it.
+
     """
     try:
         yield
@@ -127,29 +142,29 @@ def errors_logged(log: Callable[[str], None], what: str, logged_errors: set[str]
         if line in logged_errors:
             return
         logged_errors.add(line)
-        with contextlib.suppress(Exception):  # the log cannot be written either: nobody is left to be told
+        with contextlib.suppress(Exception):  # the log cannot be written: nobody can be told
             log(line)
 
 
 @contextmanager
 def measured_validation(trainer: nnunets_module.nnUNetTrainer, checkpoint: Path | None = None) -> Iterator[None]:
-    """Around nnU-Net's validation: its workers measure each case that they export, and rank 0 writes calibration.json.
+    """Around nnU-Net's validation: its workers measure each case that they export, and rank 0
+    writes calibration.json.
 
     A failure of that is a warning in the training log, never a lost validation.
 
     Args:
         trainer: The trainer that validates.
         checkpoint: The file whose weights its network has; None where that is not known.
+
     """
     validation_folder = Path(trainer.output_folder, "validation")
     truth_folder = Path(trainer.preprocessed_dataset_folder_base, "gt_segmentations")
     log = trainer.print_to_log_file
     nnunets_export = getattr(nnunets_module, _EXPORT, None)
     with errors_logged(log, "calibration is not measured in this validation", set()):
-        # What measures cases knows the trainers' folders, not the trainers: it is asked for here alone.
-        from nnunet_nacl.evaluation import training_validation
-
-        export = training_validation.make_export(validation_folder, truth_folder, checkpoint)
+        measuring = _import_training_validation()
+        export = measuring.make_export(validation_folder, truth_folder, checkpoint)
         pickle.dumps(export)  # or nnU-Net's workers would never get it
         setattr(nnunets_module, _EXPORT, export)
     try:
@@ -158,4 +173,16 @@ def measured_validation(trainer: nnunets_module.nnUNetTrainer, checkpoint: Path 
         setattr(nnunets_module, _EXPORT, nnunets_export)
     if trainer.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
         with errors_logged(log, "calibration was not evaluated", set()):
-            training_validation.write_evaluation(validation_folder, truth_folder, default_num_processes, log)
+            measuring = _import_training_validation()
+            measuring.write_evaluation(validation_folder, truth_folder, default_num_processes, log)
+
+
+def _import_training_validation() -> ModuleType:
+    """What measures whole cases: the one place where trainers reach beyond losses and metrics.
+
+    It is imported when a validation begins, so that nothing of it can keep a training from
+    starting.
+    """
+    from nnunet_nacl.evaluation import training_validation
+
+    return training_validation

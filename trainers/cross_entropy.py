@@ -1,30 +1,61 @@
-"""Trainers of plain cross-entropy: the loss is in nnunet_nacl/losses/cross_entropy.py."""
+"""Plain cross-entropy, and nnU-Net's own loss under other schedules."""
 
 from __future__ import annotations
+
+from torch import nn
 
 from nnunet_nacl.losses import CELoss
 from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
 class nnUNetTrainerCE(CalibrationTrainer):
-    """Plain cross-entropy (Murugesan et al. 2025, eq. 1), in place of nnU-Net's Dice and cross-entropy.
+    """Plain cross-entropy, -log p_y (Murugesan et al. 2025, eq. 1).
 
-    ``-log p_y``. It has no settings. Compare every other loss with it: much of what a calibrating loss gains over
-    nnU-Net's comes from leaving out the Dice term.
+    Defaults: the loss has no settings; the schedule is nnU-Net's.
 
-    It may cost Dice on small structures.
+    Costs: without nnU-Net's Dice term the Dice of small structures may fall. Much of what
+    calibrating losses gain over nnU-Net's is gained by this one already: always compare with it. An
+    iteration is not slower than nnU-Net's.
+
+    Train it::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerCE
 
-    A setting is changed by a token of the name, ``-tr nnUNetTrainerCE_250epochs``, or in a subclass
-    (docs/losses.md, "Own trainers")::
+    Change a setting by name, or by a subclass (docs/losses.md, "Own trainers")::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerCE_250epochs_nomirror
 
         class nnUNetTrainerCE_ours(nnUNetTrainerCE):
+            mirroring = False
             epochs = 250
+
     """
 
     loss_class = CELoss
 
 
-# nnU-Net's own trainer has this loss with its Dice term. With tokens, such as nnUNetTrainerDiceCE_anneal, it is
-# a subclass that variants.py makes.
+class nnUNetTrainerDiceCE(nnUNetTrainerCE):
+    """nnU-Net's own Dice and cross-entropy loss, bit for bit, under other schedules.
+
+    Calibration is logged as by all trainers here. It stands for names with tokens, and is there to
+    be subclassed: without tokens this loss is nnU-Net's own ``nnUNetTrainer``, so there is no ``-tr
+    nnUNetTrainerDiceCE``.
+
+    Costs: nothing beside nnU-Net's own trainer.
+
+    Train it by a name with tokens, or by a subclass::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceCE_anneal_250epochs
+
+        class nnUNetTrainerDiceCE_ours(nnUNetTrainerDiceCE):
+            anneal_dice = True
+            epochs = 250
+
+    """
+
+    with_dice = True
+
+    def _replace_loss(self, stock_loss: nn.Module) -> nn.Module:
+        """nnU-Net's own loss stays. (With an ignore label it sums its cross-entropy over regions;
+        ours averages.)"""
+        return stock_loss

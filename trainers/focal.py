@@ -1,4 +1,4 @@
-"""Trainers of the focal loss: the loss is in nnunet_nacl/losses/focal.py."""
+"""Focal loss in place of nnU-Net's loss."""
 
 from __future__ import annotations
 
@@ -7,31 +7,49 @@ from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
 class nnUNetTrainerFocal(CalibrationTrainer):
-    """Focal loss (Lin et al., ICCV 2017), in place of nnU-Net's Dice and cross-entropy.
+    """Focal loss, -(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4).
 
-    ``-(1 - p_y)^gamma log p_y``: voxels that are right count less. Default: ``gamma`` 3; see
-    :class:`nnunet_nacl.losses.FocalLoss`.
+    Defaults: gamma 3.
 
-    It may cost Dice on small structures, since nnU-Net's Dice term is left out.
+    Costs: probabilities become less sure everywhere, in plain background too, so that the error
+    over all voxels may rise. Without nnU-Net's Dice term the Dice of small structures may fall;
+    compare with ``nnUNetTrainerCE``. An iteration takes about as long as nnU-Net's.
+
+    Train it::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerFocal
 
-    A setting is changed by a token of the name, ``-tr nnUNetTrainerFocal_gamma2``, or in a subclass
-    (docs/losses.md, "Own trainers")::
+    Change a setting by name, or by a subclass (docs/losses.md, "Own trainers")::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerFocal_gamma2
 
         class nnUNetTrainerFocal_ours(nnUNetTrainerFocal):
             loss_settings = {"gamma": 2.0}
+            epochs = 250
+
     """
 
     loss_class = FocalLoss
 
 
 class nnUNetTrainerDiceFocal(nnUNetTrainerFocal):
-    """The loss of :class:`nnUNetTrainerFocal` plus nnU-Net's soft Dice loss.
+    """Focal loss (Lin et al. 2017, eq. 4), plus nnU-Net's Dice term.
+
+    Defaults: those of :class:`nnUNetTrainerFocal`, the soft Dice loss with weight 1, and nnU-Net's
+    own start, since the Dice term finds small structures. ``anneal`` in the name, or ``anneal_dice
+    = True`` in a subclass, lets the weight of the Dice term fall to 0 by half-time.
+
+    Costs: the Dice term makes networks overconfident, as in nnU-Net's own loss.
+
+    Train it, or change a setting by name or by a subclass::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceFocal
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceFocal_anneal_gamma2
 
-    ``-tr nnUNetTrainerDiceFocal_anneal`` lowers the weight of the Dice term to 0 by half of the training.
+        class nnUNetTrainerDiceFocal_ours(nnUNetTrainerDiceFocal):
+            anneal_dice = True
+            loss_settings = {"gamma": 2.0}
+
     """
 
     with_dice = True

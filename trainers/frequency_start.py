@@ -1,8 +1,9 @@
-"""Begins a training where each voxel has the classes' frequencies for probabilities, instead of equal ones.
+"""Begins a training where each voxel has the classes' frequencies for probabilities, instead of
+equal ones.
 
-While classes are equally probable nearly all of the gradient of a loss without a Dice term says that most voxels are
-background, and under nnU-Net's SGD nothing else is learned for many epochs (Lin et al., Focal loss for dense object
-detection, ICCV 2017, section 4.1).
+While classes are equally probable nearly all of the gradient of a loss without a Dice term says
+that most voxels are background, and under nnU-Net's SGD nothing else is learned for many epochs
+(Lin et al., Focal loss for dense object detection, ICCV 2017, section 4.1).
 """
 
 from __future__ import annotations
@@ -25,20 +26,24 @@ if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer
 
 ALONE_S = 10.0
-"""Seconds for which one process counts before others are started, which takes each of them some seconds."""
+"""Seconds for which one process counts before others are started, which takes each of them some
+seconds."""
 
 
 class FrequencyStart:
-    """Sets the biases of all segmentation layers of a trainer's new network; what is loaded later is left alone."""
+    """Sets the biases of all segmentation layers of a trainer's new network; what is loaded later
+    is left alone."""
 
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
-        self._first_biases = {name: bias.detach().clone() for name, bias in self._find_biases().items()}
+        biases = self._find_biases()
+        self._first_biases = {name: bias.detach().clone() for name, bias in biases.items()}
 
     def on_train_start(self) -> None:
         """Count the training cases' voxels and set the biases, where a training begins.
 
-        A training that is continued keeps all it has loaded, and layers with biases of pretrained weights keep those.
+        A training that is continued keeps all it has loaded, and layers with biases of pretrained
+        weights keep those.
         """
         if self._trainer.current_epoch > 0:
             return
@@ -54,9 +59,9 @@ class FrequencyStart:
         with torch.no_grad():
             for bias in new_biases:
                 bias.copy_(torch.tensor(biases, dtype=bias.dtype))
-        names = channel_names(label_manager)
-        shown = [f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in zip(names, frequencies, biases)]
-        self._log(f"Frequencies in the training cases (biases of the segmentation layers): {', '.join(shown)}")
+        rows = zip(channel_names(label_manager), frequencies, biases)
+        shown = ", ".join(f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in rows)
+        self._log(f"Frequencies in the training cases (biases of the segmentation layers): {shown}")
 
     def _find_biases(self) -> dict[str, nn.Parameter]:
         """By the names of their layers; empty where the architecture is not known."""
@@ -70,7 +75,8 @@ class FrequencyStart:
 
     def _find_new_biases(self) -> list[nn.Parameter]:
         """Those that are as the network was made with."""
-        return [bias for name, bias in self._find_biases().items() if torch.equal(bias, self._first_biases[name])]
+        biases = self._find_biases().items()
+        return [bias for name, bias in biases if torch.equal(bias, self._first_biases[name])]
 
     def _count_on_first_rank(self) -> np.ndarray:
         """Voxels by label in all training cases, the same on all ranks."""
@@ -82,11 +88,14 @@ class FrequencyStart:
 
     def _count(self) -> np.ndarray:
         training_cases, _ = self._trainer.get_tr_and_val_datasets()
-        num_labels = int(max(self._trainer.label_manager.all_labels)) + 1  # the ignore label is beyond them
+        # The ignore label is beyond them.
+        num_labels = int(max(self._trainer.label_manager.all_labels)) + 1
+        num_processes = nnunets_configuration.default_num_processes
         start = time.monotonic()
-        counts = count_labels_of_cases(training_cases, num_labels, nnunets_configuration.default_num_processes)
+        counts = count_labels_of_cases(training_cases, num_labels, num_processes)
         seconds = time.monotonic() - start
-        self._log(f"Counted the voxels of each class in {len(training_cases.identifiers)} cases in {seconds:.1f} s.")
+        num_cases = len(training_cases.identifiers)
+        self._log(f"Counted the voxels of each class in {num_cases} training cases in {seconds:.1f} s.")
         return counts
 
     def _log(self, line: str) -> None:
@@ -95,9 +104,11 @@ class FrequencyStart:
 
 
 def class_layers(network: nn.Module) -> list[str]:
-    """Names of the layers that make class channels, one for each resolution that is trained; none where not known.
+    """Names of the layers that make class channels, one for each resolution that is trained; none
+    where not known.
 
-    Networks beside nnU-Net's say it themselves: ``class_layer`` is the name of a convolution with nothing after it.
+    Networks beside nnU-Net's say it themselves: ``class_layer`` is the name of a convolution with
+    nothing after it.
     """
     from dynamic_network_architectures.architectures.primus import Primus
     from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
@@ -115,15 +126,14 @@ def class_layers(network: nn.Module) -> list[str]:
 def count_labels_of_cases(dataset: Any, num_labels: int, num_processes: int) -> np.ndarray:
     """(num_labels,) int64 voxels of each label in all cases of a data set of nnU-Net's.
 
-    One process counts for ``ALONE_S`` seconds; if cases are left, ``num_processes`` share them. The counts are whole
-    numbers, so their sum does not depend on that.
+    One process counts for ``ALONE_S`` seconds; if cases are left, ``num_processes`` share them. The
+    counts are whole numbers, so their sum does not depend on that.
     """
     counts = np.zeros(num_labels, np.int64)
     waiting_cases = list(dataset.identifiers)
     start = time.monotonic()
-    with tqdm(
-        total=len(waiting_cases), desc="count the voxels of each class", unit="case", mininterval=10, delay=10
-    ) as progress:
+    title = "count the voxels of each class"
+    with tqdm(total=len(waiting_cases), desc=title, unit="case", mininterval=10, delay=10) as progress:
         while waiting_cases and (num_processes <= 1 or time.monotonic() - start < ALONE_S):
             counts += count_labels_of_case(dataset, waiting_cases.pop(0), num_labels)
             progress.update()
@@ -145,8 +155,8 @@ def _count_in_parallel(dataset: Any, cases: Sequence[str], num_labels: int, num_
                 yield task.result()
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "a process that counted voxels was killed, most likely because memory ran out: set the environment "
-                "variable nnUNet_def_n_proc to fewer processes"
+                "a process that counted voxels was killed, most likely because memory ran out: set "
+                "the environment variable nnUNet_def_n_proc to fewer processes"
             ) from error
 
 
@@ -156,20 +166,24 @@ def count_labels_of_case(dataset: Any, case: str, num_labels: int) -> np.ndarray
 
 
 def count_labels(segmentation: Any, num_labels: int) -> np.ndarray:
-    """(num_labels,) int64 voxels of each label in a preprocessed segmentation; those beyond are left out.
+    """(num_labels,) int64 voxels of each label in a preprocessed segmentation; those beyond are
+    left out.
 
-    ``segmentation`` are (1, *spatial) integers, an array of NumPy or of blosc2. -1, which nnU-Net's preprocessing
-    leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
+    ``segmentation`` are (1, *spatial) integers, an array of NumPy or of blosc2. -1, which nnU-Net's
+    preprocessing leaves around the image, counts as 0, since nnU-Net's transforms make it 0.
     """
     counts = np.zeros(num_labels, np.int64)
-    for plane in np.asarray(segmentation[:])[0]:  # read at once: a block at a time would be decompressed more than once
+    whole = np.asarray(segmentation[:])  # by plane, blocks would be decompressed more than once
+    for plane in whole[0]:
         counts += np.bincount(np.maximum(plane, 0).ravel(), minlength=num_labels)[:num_labels]
     return counts
 
 
 def channel_labels(label_manager: Any) -> Sequence[int | tuple[int, ...]]:
     """The label, or for a region the labels, of each channel of the network."""
-    return label_manager.foreground_regions if label_manager.has_regions else label_manager.all_labels
+    if label_manager.has_regions:
+        return label_manager.foreground_regions
+    return label_manager.all_labels
 
 
 def channel_names(label_manager: Any) -> list[str]:
@@ -188,6 +202,7 @@ def frequencies_of_channels(counts: np.ndarray, label_manager: Any) -> np.ndarra
     """Share of each class (K,), or of each region (R,), in the voxels that are labelled.
 
     ``counts`` are voxels by label; all are 0 where nothing is labelled.
+
     """
     num_labelled = counts[list(label_manager.all_labels)].sum()
     voxels = [counts[np.atleast_1d(labels)].sum() for labels in channel_labels(label_manager)]
@@ -195,10 +210,12 @@ def frequencies_of_channels(counts: np.ndarray, label_manager: Any) -> np.ndarra
 
 
 def biases_at(frequencies: np.ndarray, regions: bool) -> np.ndarray:
-    """Biases at which a last layer with weights of 0 predicts the frequencies, which are shares of the valid voxels.
+    """Biases at which a last layer with weights of 0 predicts the frequencies, which are shares of
+    the valid voxels.
 
-    For (K,) classes ``log f_k``, less the largest; for (R,) regions ``log f_r - log(1 - f_r)``. What occurs nowhere
-    gets the smallest frequency that was found; zeros where nothing was found.
+    For (K,) classes ``log f_k``, less the largest; for (R,) regions ``log f_r - log(1 - f_r)``.
+    What occurs nowhere gets the smallest frequency that was found; zeros where nothing was found.
+
     """
     shares = np.stack([frequencies, 1 - frequencies]) if regions else frequencies[None]
     smallest = shares.min(where=shares > 0, initial=1)

@@ -1,4 +1,4 @@
-"""Trainers of LS, label smoothing: the loss is in nnunet_nacl/losses/label_smoothing.py."""
+"""Label smoothing (LS) in place of nnU-Net's loss."""
 
 from __future__ import annotations
 
@@ -7,32 +7,51 @@ from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
 class nnUNetTrainerLS(CalibrationTrainer):
-    """Label smoothing (Szegedy et al., CVPR 2016; Murugesan et al. 2025, eq. 2), in place of nnU-Net's Dice and
-    cross-entropy.
+    """Cross-entropy with label smoothing (Szegedy et al. 2016; Murugesan et al., eq. 2).
 
-    ``-sum_k q_k log p_k`` with ``q = (1 - alpha) onehot(y) + alpha / K``. Default: ``smoothing`` alpha 0.1; see
-    :class:`nnunet_nacl.losses.LabelSmoothingLoss`.
+    ``-sum_k q_k log p_k``, ``q_k = (1 - alpha) [k = y] + alpha / K`` for K classes.
 
-    It may cost Dice on small structures, since nnU-Net's Dice term is left out.
+    Defaults: alpha 0.1.
+
+    Costs: probabilities become less sure everywhere, in plain background too. Without nnU-Net's
+    Dice term the Dice of small structures may fall; compare with ``nnUNetTrainerCE``. An iteration
+    takes about as long as nnU-Net's.
+
+    Train it::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerLS
 
-    A setting is changed by a token of the name, ``-tr nnUNetTrainerLS_alpha0p2``, or in a subclass
-    (docs/losses.md, "Own trainers")::
+    Change a setting by name, or by a subclass (docs/losses.md, "Own trainers")::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerLS_alpha0p05
 
         class nnUNetTrainerLS_ours(nnUNetTrainerLS):
-            loss_settings = {"smoothing": 0.2}
+            loss_settings = {"smoothing": 0.05}
+            epochs = 250
+
     """
 
     loss_class = LabelSmoothingLoss
 
 
 class nnUNetTrainerDiceLS(nnUNetTrainerLS):
-    """The loss of :class:`nnUNetTrainerLS` plus nnU-Net's soft Dice loss.
+    """Cross-entropy with label smoothing (Szegedy et al. 2016), plus nnU-Net's Dice term.
+
+    Defaults: those of :class:`nnUNetTrainerLS`, the soft Dice loss with weight 1, and nnU-Net's own
+    start, since the Dice term finds small structures. ``anneal`` in the name, or ``anneal_dice =
+    True`` in a subclass, lets the weight of the Dice term fall to 0 by half-time.
+
+    Costs: the Dice term makes networks overconfident, as in nnU-Net's own loss.
+
+    Train it, or change a setting by name or by a subclass::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceLS
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceLS_anneal_alpha0p05
 
-    ``-tr nnUNetTrainerDiceLS_anneal`` lowers the weight of the Dice term to 0 by half of the training.
+        class nnUNetTrainerDiceLS_ours(nnUNetTrainerDiceLS):
+            anneal_dice = True
+            loss_settings = {"smoothing": 0.05}
+
     """
 
     with_dice = True

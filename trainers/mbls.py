@@ -1,4 +1,4 @@
-"""Trainers of MbLS, margin-based label smoothing: the loss is in nnunet_nacl/losses/mbls.py."""
+"""Margin-based label smoothing (MbLS) in place of nnU-Net's loss."""
 
 from __future__ import annotations
 
@@ -7,32 +7,51 @@ from nnunet_nacl_trainers.base import CalibrationTrainer
 
 
 class nnUNetTrainerMbLS(CalibrationTrainer):
-    """Margin-based label smoothing (Liu et al., CVPR 2022), in place of nnU-Net's Dice and cross-entropy.
+    """Cross-entropy plus a penalty on logit distances beyond a margin (MbLS; Liu et al. 2022, eq.
+    7).
 
-    ``-log p_y + lambda mean_k relu(max_j l_j - l_k - m)``: logits l may differ by at most the margin m without a
-    penalty. Defaults: ``penalty_weight`` lambda 0.1, ``margin`` m 5, ``class_reduction`` mean; see
-    :class:`nnunet_nacl.losses.MbLSLoss`.
+    ``-log p_y + lambda mean_k relu(max_j l_j - l_k - m)``, l logits.
 
-    It may cost Dice on small structures, since nnU-Net's Dice term is left out.
+    Defaults: lambda 0.1, margin m 5.
+
+    Costs: without nnU-Net's Dice term the Dice of small structures may fall; compare with
+    ``nnUNetTrainerCE``. An iteration takes about as long as nnU-Net's.
+
+    Train it::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerMbLS
 
-    A setting is changed by a token of the name, ``-tr nnUNetTrainerMbLS_m10``, or in a subclass
-    (docs/losses.md, "Own trainers")::
+    Change a setting by name, or by a subclass (docs/losses.md, "Own trainers")::
+
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerMbLS_lambda0p2_m10
 
         class nnUNetTrainerMbLS_ours(nnUNetTrainerMbLS):
-            loss_settings = {"margin": 10.0}
+            loss_settings = {"penalty_weight": 0.2, "margin": 10.0}
+            epochs = 250
+
     """
 
     loss_class = MbLSLoss
 
 
 class nnUNetTrainerDiceMbLS(nnUNetTrainerMbLS):
-    """The loss of :class:`nnUNetTrainerMbLS` plus nnU-Net's soft Dice loss.
+    """Cross-entropy and MbLS's penalty (Liu et al. 2022, eq. 7), plus nnU-Net's Dice term.
+
+    Defaults: those of :class:`nnUNetTrainerMbLS`, the soft Dice loss with weight 1, and nnU-Net's
+    own start, since the Dice term finds small structures. ``anneal`` in the name, or ``anneal_dice
+    = True`` in a subclass, lets the weight of the Dice term fall to 0 by half-time.
+
+    Costs: the Dice term makes networks overconfident, as in nnU-Net's own loss.
+
+    Train it, or change a setting by name or by a subclass::
 
         nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceMbLS
+        nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerDiceMbLS_anneal_lambda0p2_m10
 
-    ``-tr nnUNetTrainerDiceMbLS_anneal`` lowers the weight of the Dice term to 0 by half of the training.
+        class nnUNetTrainerDiceMbLS_ours(nnUNetTrainerDiceMbLS):
+            anneal_dice = True
+            loss_settings = {"penalty_weight": 0.2, "margin": 10.0}
+
     """
 
     with_dice = True

@@ -1,4 +1,5 @@
-"""What our trainers do with nnU-Net's validation: its cases are measured, calibration.json is written."""
+"""What a trainer of this package does with nnU-Net's validation: its cases are measured,
+calibration.json is written."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from nnunet_nacl.nnunet.records import Work
 def make_export(validation_folder: Path, truth_folder: Path, checkpoint: Path | None) -> MeasuredExport:
     """nnU-Net's export of a case, which also leaves a record of it.
 
-    ``checkpoint`` is the file whose weights predict, as nnU-Net predicts validation cases; where it is not known or
-    gone, records do not say which network made them.
+    ``checkpoint`` is the file whose weights predict, as nnU-Net predicts validation cases; where it
+    is not known or gone, records do not say which network made them.
     """
     validation_folder.mkdir(parents=True, exist_ok=True)
     made_by = {}
@@ -29,7 +30,8 @@ def make_export(validation_folder: Path, truth_folder: Path, checkpoint: Path | 
 def write_evaluation(
     validation_folder: Path, truth_folder: Path, num_processes: int, log: Callable[[str], None]
 ) -> None:
-    """Write calibration.json of the records that the export has left, and its main numbers to the training log."""
+    """Write calibration.json of the records that the export has left, and its main numbers to the
+    training log."""
     folder = PredictionFolder.open(validation_folder, truth_folder)
     work = Work(settings=folder.settings, with_sample=True)
     remove_leftovers(validation_folder)

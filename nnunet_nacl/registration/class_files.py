@@ -13,9 +13,11 @@ from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bri
 
 
 def find_class_file(name: str, folder: Path) -> Path | None:
-    """The file in which nnU-Net would find a class when it searches a folder; None if there is none.
+    """The file in which nnU-Net would find a class when it searches a folder; None if there is
+    none.
 
     A file that only imports the class counts where no other file defines it.
+
     """
     importing_file = None
     for path in _module_files(folder):
@@ -23,7 +25,7 @@ def find_class_file(name: str, folder: Path) -> Path | None:
             statements = ast.parse(path.read_bytes()).body
         except (OSError, SyntaxError, ValueError):  # nnU-Net's own import of it says what is wrong
             continue
-        if any(isinstance(statement, ast.ClassDef) and statement.name == name for statement in statements):
+        if name in _defined_classes(statements):
             return path
         if importing_file is None and name in _imported_names(statements):
             importing_file = path
@@ -43,9 +45,11 @@ def find_nnunets_class_file(name: str) -> Path | None:
 
 
 def find_users_class_file(name: str, *, behind_bridge: bool = False) -> Path | None:
-    """The file of a class in a folder of ``nnUNet_extTrainer``, the bridge folder apart; None if there is none.
+    """The file of a class in a folder of ``nnUNet_extTrainer``, the bridge folder apart; None if
+    there is none.
 
     ``behind_bridge`` looks only into the folders that nnU-Net searches after the bridge folder.
+
     """
     folders = os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)
     if behind_bridge and bridge_folder() in folders:
@@ -65,7 +69,8 @@ def our_trainers_folder() -> Path | None:
 
 
 def _module_files(folder: Path) -> Iterator[Path]:
-    """The files that nnU-Net imports when it searches a folder, in its order: modules first, then packages."""
+    """The files that nnU-Net imports when it searches a folder, in its order: modules first, then
+    packages."""
     modules = list(pkgutil.iter_modules([str(folder)]))
     for module in modules:
         path = folder / f"{module.name}.py"
@@ -74,6 +79,11 @@ def _module_files(folder: Path) -> Iterator[Path]:
     for module in modules:
         if module.ispkg:
             yield from _module_files(folder / module.name)
+
+
+def _defined_classes(statements: list[ast.stmt]) -> set[str]:
+    """Names of the classes at the top of a module."""
+    return {statement.name for statement in statements if isinstance(statement, ast.ClassDef)}
 
 
 def _imported_names(statements: list[ast.stmt]) -> set[str]:

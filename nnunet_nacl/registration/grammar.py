@@ -1,8 +1,10 @@
-"""The grammar of trainer names, ``nnUNetTrainer[Dice]METHOD(_token)*``: its tokens, reading and writing.
+"""The grammar of trainer names, ``nnUNetTrainer[Dice]METHOD(_token)*``: its tokens, reading and
+writing.
 
-nnU-Net finds the class of a trained model by its name, so the name has to hold every setting. One setting has one
-spelling: tokens come in a fixed order, defaults are not spelled out, and numbers have no superfluous zeros (``p`` is
-the decimal point). The methods stand in :mod:`nnunet_nacl.methods`. PyTorch is not imported.
+nnU-Net finds the class of a trained model by its name, so the name has to hold every setting. One
+setting has one spelling: tokens come in a fixed order, defaults are not spelled out, and numbers
+have no superfluous zeros (``p`` is the decimal point). The methods stand in
+:mod:`nnunet_nacl.methods`. PyTorch is not imported.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ TokenValue = float | int | str
 """The number of a token that has one, else its word."""
 
 MAX_NAME_LENGTH = 128
-"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems."""
+"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file
+systems."""
 
 _NUMBER_PATTERNS = {"<x>": "((?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?)", "<n>": "([1-9][0-9]*)"}
 _METHOD_PATTERN = re.compile(rf"{PREFIX}(Dice)?({'|'.join(METHODS)})(?=_|\Z)")
@@ -27,17 +30,22 @@ _PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
 
 @dataclass(frozen=True)
 class Token:
-    """One part of a trainer's name: it sets an attribute of the trainer's class, or a setting of its loss.
+    """One part of a trainer's name: it sets an attribute of the trainer's class, or a setting of
+    its loss.
 
     Attributes:
-        form: How it is written: ``<x>`` a number, ``<n>`` a positive integer, ``|`` between words to choose from.
+        form: How it is written: ``<x>`` a number, ``<n>`` a positive integer, ``|`` between words
+            to choose from.
         meaning: What it does.
-        attribute: The attribute of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer` that it sets; None for a
-            setting of the loss, whose name the table of methods has.
+        attribute: The attribute of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer` that it
+            sets; None for a setting of the loss, whose name the table of methods has.
         attribute_value: What a word sets the attribute to; numbers set it to themselves.
-        default: The number that holds without the token, for an attribute. For a loss the table of methods has it.
+        default: The number that holds without the token, for an attribute. For a loss the table of
+            methods has it.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
-        with_dice: True where it says nothing without a Dice term, False where it says nothing with one.
+        with_dice: True where it says nothing without a Dice term, False where it says nothing with
+            one.
+
     """
 
     form: str
@@ -68,16 +76,19 @@ class Token:
         """The methods whose loss has the setting; all of them for an attribute of the trainer."""
         if self.attribute is not None:
             return tuple(METHODS)
-        return tuple(method.name for method in METHODS.values() if self.form in method.settings_by_token)
+        methods = METHODS.values()
+        return tuple(method.name for method in methods if self.form in method.settings_by_token)
 
     def fits(self, method: str, with_dice: bool | None = None) -> bool:
-        """Whether names of ``method`` may have it; ``with_dice`` says with a Dice term or without, None either."""
+        """Whether names of ``method`` may have it; ``with_dice`` says with a Dice term or without,
+        None either."""
         if method not in self.methods:
             return False
         return with_dice is None or self.with_dice is None or self.with_dice == with_dice
 
     def default_for(self, method: str) -> float | None:
-        """The number that no name of a method spells out, since it holds without the token; None if there is none."""
+        """The number that no name of a method spells out, since it holds without the token; None if
+        there is none."""
         if not self.has_number or self.from_plans:
             return None
         if self.attribute is not None:
@@ -88,7 +99,8 @@ class Token:
         return default
 
     def read(self, text: str) -> TokenValue | None:
-        """The value of a part of a name; None if it is not this token, or written with needless zeros."""
+        """The value of a part of a name; None if it is not this token, or written with needless
+        zeros."""
         if not self.has_number:
             return text if text in self.words else None
         pattern = self.form
@@ -193,7 +205,9 @@ class Variant:
     Attributes:
         method: One of ``METHODS``.
         with_dice: Whether nnU-Net's soft Dice term is added.
-        values: Values of the tokens by their forms; what is absent has the method's, or nnU-Net's, default.
+        values: Values of the tokens by their forms; what is absent has the method's, or nnU-Net's,
+            default.
+
     """
 
     method: str
@@ -208,8 +222,8 @@ class Variant:
     @property
     def name(self) -> str:
         """The trainer's name; :func:`parse` knows whether there is such a trainer."""
-        tokens = [token.write(self.values[token.form]) for token in TOKENS if token.form in self.values]
-        return "_".join([self.named_trainer, *tokens])
+        parts = [token.write(self.values[token.form]) for token in _tokens_of(self)]
+        return "_".join([self.named_trainer, *parts])
 
     @property
     def meaning(self) -> str:
@@ -223,7 +237,8 @@ class Variant:
 
     @property
     def loss_settings(self) -> dict[str, TokenValue]:
-        """The settings of the loss that the name spells out; the loss's own defaults hold for the others."""
+        """The settings of the loss that the name spells out; the loss's own defaults hold for the
+        others."""
         names = METHODS[self.method].settings_by_token
         return {names[form]: value for form, value in self.values.items() if form in names}
 
@@ -231,19 +246,29 @@ class Variant:
     def class_attributes(self) -> dict[str, TokenValue]:
         """The attributes of the trainer's class that the name spells out."""
         attributes: dict[str, TokenValue] = {}
-        for token in TOKENS:
-            if token.attribute is not None and token.form in self.values:
-                attributes[token.attribute] = self.values[token.form] if token.has_number else token.attribute_value
+        for token in _tokens_of(self):
+            if token.attribute is None:
+                continue
+            if token.has_number:
+                attributes[token.attribute] = self.values[token.form]
+            else:
+                attributes[token.attribute] = token.attribute_value
         return attributes
+
+
+def _tokens_of(variant: Variant) -> list[Token]:
+    """The tokens of its name, in their order."""
+    return [token for token in TOKENS if token.form in variant.values]
 
 
 def parse(name: str) -> Variant | None:
     """The settings that a trainer's name stands for; None if it names none of our methods.
 
     Raises:
-        ValueError: The method is ours, but a token is unknown, misplaced, repeated, a default, not for this method or
-            out of range, or the name is too long. The message holds the grammar; its last line, where there is one, the
-            name that was probably meant.
+        ValueError: The method is ours, but a token is unknown, misplaced, repeated, a default, not
+            for this method or out of range, or the name is too long. The message holds the grammar;
+            its last line, where there is one, the name that was probably meant.
+
     """
     match = _METHOD_PATTERN.match(name)
     if match is None:
@@ -254,8 +279,8 @@ def parse(name: str) -> Variant | None:
         raise ValueError(f"{name} would be nnU-Net's own {PREFIX}: use that name. {name}_<token> has other schedules.")
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(
-            f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since nnU-Net makes "
-            f"folder names of it: {name}"
+            f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since "
+            f"nnU-Net makes folder names of it: {name}"
         )
     parts = name.split("_")[1:]
     tokens = [token for token in TOKENS if token.fits(method, with_dice)]
@@ -268,15 +293,14 @@ def parse(name: str) -> Variant | None:
         problem = _find_needless_part(parts, variant)
     if problem is None:
         return variant
-    lines = [f"trainer name {name!r}: {problem}.", grammar(method)]
+    message = f"trainer name {name!r}: {problem}.\n{grammar(method)}"
     advice = _suggest_name(variant, parts, tokens)
-    if advice is not None:
-        lines.append(advice)
-    raise ValueError("\n".join(lines))
+    raise ValueError(message if advice is None else f"{message}\n{advice}")
 
 
 def _read_in_order(parts: Sequence[str], tokens: Iterable[Token]) -> tuple[dict[str, TokenValue], str | None]:
-    """Values by form of the parts of a name, up to the first that is no token at its place, which is returned too."""
+    """Values by form of the parts of a name, up to the first that is no token at its place, which
+    is returned too."""
     values: dict[str, TokenValue] = {}
     remaining_tokens = iter(tokens)
     for part in parts:
@@ -322,7 +346,8 @@ def _find_bad_value(variant: Variant) -> str | None:
 
 
 def _find_needless_part(parts: Sequence[str], variant: Variant) -> str | None:
-    """The part of a name that says what holds anyway, or says a number otherwise than it is read."""
+    """The part of a name that says what holds anyway, or says a number otherwise than it is
+    read."""
     for part, token in zip(parts, _tokens_of(variant)):
         value = variant.values[token.form]
         if value == token.default_for(variant.method):
@@ -330,10 +355,6 @@ def _find_needless_part(parts: Sequence[str], variant: Variant) -> str | None:
         if token.write(value) != part:
             return f"{part!r} has too many digits: it is taken for {token.write(value)}"
     return None
-
-
-def _tokens_of(variant: Variant) -> list[Token]:
-    return [token for token in TOKENS if token.form in variant.values]
 
 
 def _suggest_name(variant: Variant, parts: Sequence[str], tokens: Sequence[Token]) -> str | None:
@@ -362,7 +383,8 @@ def _suggest_name(variant: Variant, parts: Sequence[str], tokens: Sequence[Token
 
 
 def _guess_token(part: str, tokens: Sequence[Token]) -> tuple[Token, TokenValue] | None:
-    """The token that a part of a name probably means, and its value: ``lambda0.20`` is lambda, 0.2."""
+    """The token that a part of a name probably means, and its value: ``lambda0.20`` is lambda,
+    0.2."""
     for token in tokens:
         value = token.read(part.lower())
         if value is not None:
@@ -399,7 +421,8 @@ def grammar(method: str | None = None) -> str:
 
 
 def _defaults_in_words(token: Token, method: str | None) -> str:
-    """What the grammar adds to the meaning of a token: its default by method, and for all methods which have it."""
+    """What the grammar adds to the meaning of a token: its default by method, and for all methods
+    which have it."""
     methods = token.methods if method is None else (method,)
     defaults = {name: token.default_for(name) for name in methods}
     numbers = {name: f"{number:g}" for name, number in defaults.items() if number is not None}

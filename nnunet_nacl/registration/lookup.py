@@ -1,7 +1,8 @@
 """Finds the class of a trainer by its name, for the module that nnU-Net imports.
 
-Whoever registered a name as an entry point is asked first (we before others), then the grammar of our names. What is
-returned is the class that Python imports from ``nnunet_nacl_trainers``, never a copy, so that it compares and pickles.
+Whoever registered a name as an entry point is asked first (we before others), then the grammar of
+our names. What is returned is the class that Python imports from ``nnunet_nacl_trainers``, never a
+copy, so that it compares and pickles.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _hinted_names: set[str] = set()
 
 @dataclass(frozen=True)
 class RegisteredTrainer:
-    """One entry point: what `-tr` takes, where its class is (`package.module:class`), and by whom, with the version."""
+    """One entry point: what `-tr` takes, where its class is (`package.module:class`), and by whom,
+    with the version."""
 
     name: str
     value: str
@@ -38,14 +40,16 @@ class RegisteredTrainer:
     def load(self) -> type:
         """The class; ImportError where it cannot be imported, whatever the reason.
 
-        nnU-Net takes an AttributeError for "no such trainer", which would hide that a package is broken.
+        nnU-Net takes an AttributeError for "no such trainer", which would hide that a package is
+        broken.
         """
         try:
             return EntryPoint(self.name, self.value, ENTRY_POINT_GROUP).load()
         except Exception as error:
             raise ImportError(
-                f"trainer {self.name!r} is registered by {self.package} as {self.value!r}, which cannot be imported: "
-                f"{type(error).__name__}: {error}. Repair or reinstall that package."
+                f"trainer {self.name!r} is registered by {self.package} as {self.value!r}, which "
+                f"cannot be imported: {type(error).__name__}: {error}. Repair or reinstall that "
+                "package."
             ) from error
 
 
@@ -53,9 +57,12 @@ def resolve(name: str) -> type:
     """The trainer class of a name that `-tr` was given, or that a checkpoint recorded.
 
     Raises:
-        AttributeError: No such name: nnU-Net's search goes on. Of one that is close, standard error says so once.
-        ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
+        AttributeError: No such name: nnU-Net's search goes on. Of one that is close, standard error
+        says so once.
+        ValueError: The method is one of ours, a token of the name is not; the message holds the
+        grammar.
         ImportError: The name is known, but its package cannot be imported.
+
     """
     trainers = registered_trainers()
     for trainer in trainers:
@@ -80,8 +87,8 @@ def _load_from_grammar(name: str) -> type:
         trainer = get_trainer(name)
     except Exception as error:
         raise ImportError(
-            f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: {type(error).__name__}: {error}. "
-            "Run `nnunet_nacl doctor`."
+            f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: "
+            f"{type(error).__name__}: {error}. Run `nnunet_nacl doctor`."
         ) from error
     assert trainer is not None  # the grammar has read the name
     return trainer
@@ -95,14 +102,17 @@ def _hint_at_similar_name(name: str, known_names: Sequence[str]) -> None:
     if similar is None or find_users_class_file(name, behind_bridge=True) is not None:
         return
     _hinted_names.add(name)
-    _LOG.warning("nnunet_nacl: no installed package provides a trainer named %r; did you mean %r?", name, similar)
+    message = "nnunet_nacl: no installed package provides a trainer named %r; did you mean %r?"
+    _LOG.warning(message, name, similar)
 
 
 def suggest(name: str, known_names: Sequence[str]) -> str | None:
-    """The known trainer that a mistyped name most likely means, with the tokens that follow it, or None.
+    """The known trainer that a mistyped name most likely means, with the tokens that follow it, or
+    None.
 
-    Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none of ours. Who puts
-    letters before a known name, as in `nnUNetTrainerMyNACL`, has not mistyped it.
+    Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none
+    of ours. Who puts letters before a known name, as in `nnUNetTrainerMyNACL`, has not mistyped it.
+
     """
     base, underscore, tokens = name.partition("_")
     typed = base.lower().removeprefix(PREFIX.lower())
@@ -124,16 +134,18 @@ def suggest(name: str, known_names: Sequence[str]) -> str | None:
 
 
 def registered_trainers() -> list[RegisteredTrainer]:
-    """All registered trainers by name, ours first; of several with one name only the first is given.
+    """All registered trainers by name, ours first; of several with one name only the first is
+    given.
 
-    Distributions are read in turn: a broken one (after an interrupted uninstall) would otherwise hide the others.
+    Distributions are read in turn: a broken one (after an interrupted uninstall) would otherwise
+    hide the others.
     """
     registered: list[RegisteredTrainer] = []
     for distribution in distributions():
         try:
             registered += _trainers_of(distribution)
-        except Exception:  # unreadable metadata are pip's matter: whatever that distribution registers is unknown
-            continue
+        except Exception:
+            continue  # unreadable metadata are pip's matter: what that distribution registers is unknown
     trainers: dict[str, RegisteredTrainer] = {}
     for trainer in sorted(registered, key=lambda trainer: not trainer.is_ours):
         trainers.setdefault(trainer.name, trainer)
@@ -141,7 +153,8 @@ def registered_trainers() -> list[RegisteredTrainer]:
 
 
 def _trainers_of(distribution: Distribution) -> list[RegisteredTrainer]:
-    entry_points = [point for point in distribution.entry_points if point.group == ENTRY_POINT_GROUP]
+    all_points = distribution.entry_points
+    entry_points = [point for point in all_points if point.group == ENTRY_POINT_GROUP]
     if not entry_points:
         return []
     package = f"{distribution.metadata['Name']} {distribution.version}"

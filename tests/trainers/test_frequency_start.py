@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2 import configuration as nnunets_configuration
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import Tensor
 
+from nnunet_nacl_trainers import frequency_start
 from nnunet_nacl_trainers.frequency_start import biases_at, class_layers
 from tests.metrics.models import make_network
-from tests.trainers.epochs import TinyNetwork, log_of, make_batch, run_epoch, start, write_segmentations
+from tests.trainers.epochs import TRAINING, TinyNetwork, log_of, make_batch, run_epoch, start, write_segmentations
 from tests.trainers.plans import LABEL_SPACES
 
 HEADS = [f"decoder.seg_layers.{index}" for index in range(3)]
@@ -146,3 +149,26 @@ def test_biases(frequencies, regions, expected) -> None:
     biases = biases_at(np.array(frequencies), regions)
     np.testing.assert_allclose(biases, expected, atol=1e-12)
     assert np.isfinite(biases).all()
+
+
+def test_several_processes_count_what_one_counts_and_the_log_says_how_long(
+    make_trainer, voxels, monkeypatch: pytest.MonkeyPatch, warm_nnunet
+) -> None:
+    shared_cases: list[str] = []
+    count_in_parallel = frequency_start._count_in_parallel
+
+    def recorded(dataset, cases, num_labels, num_processes):
+        shared_cases.extend(cases)
+        return count_in_parallel(dataset, cases, num_labels, num_processes)
+
+    monkeypatch.setattr(frequency_start, "_count_in_parallel", recorded)
+    monkeypatch.setattr(nnunets_configuration, "default_num_processes", 2)
+    biases = {}
+    for seconds_alone in (0, 3600):
+        monkeypatch.setattr(frequency_start, "ALONE_S", seconds_alone)
+        trainer = make_trainer("nnUNetTrainerCE")
+        start(trainer)
+        biases[seconds_alone] = biases_of(trainer)
+        assert shared_cases == list(TRAINING)  # of the first round alone
+        assert re.search(r"voxels of each class in 3 training cases in \d+\.\d s", log_of(trainer))
+    assert all(map(torch.equal, biases[0], biases[3600]))
