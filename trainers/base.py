@@ -250,10 +250,10 @@ class CalibrationTrainer(nnUNetTrainer):
             return tuple(kernel_size)
         num_axes = len(self.configuration_manager.patch_size)
         stages = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
-        first_stage = stages[0] if isinstance(stages, (list, tuple)) and stages else 3
-        is_by_axis = isinstance(first_stage, (list, tuple))
-        convolution_sizes = first_stage if is_by_axis else (first_stage,) * num_axes
-        return tuple(1 if size == 1 else kernel_size for size in convolution_sizes)
+        first_stage: Any = stages[0] if isinstance(stages, (list, tuple)) and stages else 3
+        if not isinstance(first_stage, (list, tuple)):
+            first_stage = (first_stage,) * num_axes
+        return tuple(1 if size == 1 else kernel_size for size in first_stage)
 
     def bare_network(self) -> nn.Module:
         """The network itself, out of what DDP and torch.compile wrap it in."""
