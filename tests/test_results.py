@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import shutil
 import sys
 from importlib import import_module
+from types import CodeType, SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nnunet_nacl.calibration.fitting import fit_affine
 from nnunet_nacl.calibration.voxels import Voxels
 from tests.pages import ROOT
+from tests.runs.lung_nodules import OUTER_CASES, VALIDATION_CASES, make_small_study
 
 sys.path.insert(0, str(ROOT / "research" / "results"))  # its scripts import each other
-cases, measure, render, rows, tables = map(import_module, ("cases", "measure", "render", "rows", "tables"))
+MODULES = {path.stem: import_module(path.stem) for path in (ROOT / "research" / "results").glob("*.py")}
+cases, losses, measure, render, rows = (MODULES[name] for name in ("cases", "losses", "measure", "render", "rows"))
+PARTS = ("records", "learn", "calibration", "patients", "raters", "recall", "losses", "scans")
 
 
 def test_a_statistic_is_that_of_scikit_learn_and_of_a_look_at_the_list() -> None:
@@ -22,11 +30,11 @@ def test_a_statistic_is_that_of_scikit_learn_and_of_a_look_at_the_list() -> None
     rng = np.random.default_rng(0)
     trust, bad, weights = rng.integers(0, 8, 60) / 8, rng.random(60) < 0.3, rng.integers(0, 3, (4, 60)).astype(float)
     expected = [metrics.roc_auc_score(bad, -trust, sample_weight=each) for each in weights]
-    assert measure.auroc(weights, trust, bad) == pytest.approx(expected)
+    assert MODULES["scans"].auroc(weights, trust, bad) == pytest.approx(expected)
     # ten scans, bad ones at places 0, 2 and 5: two thirds of them are seen after three scans, all after six
     bad, trust = np.isin(np.arange(10), (0, 2, 5)), np.arange(10) / 10
-    assert measure.flagged_to_find(np.ones((1, 10)), trust, bad, 2 / 3) == pytest.approx(0.3)
-    assert measure.flagged_to_find(np.ones((1, 10)), trust, bad) == pytest.approx(0.6)
+    assert MODULES["scans"].flagged_to_find(np.ones((1, 10)), trust, bad, 2 / 3) == pytest.approx(0.3)
+    assert MODULES["scans"].flagged_to_find(np.ones((1, 10)), trust, bad) == pytest.approx(0.6)
 
 
 def test_the_error_of_calibrated_voxels_is_no_more_than_chance_left() -> None:
@@ -51,3 +59,150 @@ def test_voxels_put_together_teach_the_same_map() -> None:
     assert merged.log_odds.shape[1] < 1000
     slopes = [fit_affine(each, "temperature").own_slopes.item() for each in (found, [merged])]
     assert slopes[0] == pytest.approx(slopes[1], abs=0.002)
+
+
+def functions_of(module) -> dict[CodeType, str]:
+    """Code of each function, method and property that a module defines -> its name."""
+    found = {}
+    for owner in (module, *(each for _, each in inspect.getmembers(module, inspect.isclass))):
+        if getattr(owner, "__module__", module.__name__) != module.__name__:
+            continue  # imported
+        for name, member in vars(owner).items():
+            function = getattr(member, "fget", None) or getattr(member, "func", None) or member
+            code = getattr(function, "__code__", None)
+            if code is not None and code.co_filename == module.__file__:
+                found[code] = f"{module.__name__}.{code.co_qualname if sys.version_info >= (3, 11) else name}"
+    return found
+
+
+class EvenCalibrator:
+    """In place of a calibrator of fiducio: it changes nothing."""
+
+    def __init__(self, optimizer: str) -> None:
+        self.optimizer = optimizer
+
+    def fit(self, log_probs: torch.Tensor, target: torch.Tensor) -> EvenCalibrator:
+        assert log_probs.shape == (len(target), 2)
+        return self
+
+    def transform(self, log_probs: torch.Tensor) -> torch.Tensor:
+        return log_probs.exp()
+
+
+def other_scans() -> pd.DataFrame:
+    """Twelve scans of another data set, six of them bad."""
+    rng = np.random.default_rng(1)
+    n = 12
+    dice = np.where(np.arange(n) % 2, 0.9, 0.2)
+    predicted = np.clip(dice + rng.normal(0, 0.1, n), 0.01, 0.99)
+    columns = {
+        "dataset": "Hippocampus",
+        "trainer": "DiceCE_100epochs_50iters",
+        "configuration": "2d_small",
+        "training": "folds 0 1 2 3 4",
+        "cases": "folds",
+        "case": [f"scan_{i}" for i in range(n)],
+        "patient": [f"patient_{i}" for i in range(n)],
+        "bad": 0.8,
+        "structure": "Anterior",
+        "dice": dice,
+        "volume": 2.0,
+        "true_volume": 1.5,
+        "predicted_dice": predicted,
+        "dice_low": predicted - 0.1,
+        "dice_high": predicted + 0.1,
+        "volume_low": 1.0,
+        "volume_high": 3.0,
+        "predicted_dice_as_trained": predicted,
+        "present": np.nan,
+        "entropy": 1 - predicted,
+        "members_dice": predicted,
+        "flagged": (predicted < 0.5).astype(float),
+    }
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A small study, and folders in which the scripts write; names of the functions that nobody has called yet."""
+    schedule = losses.SCHEDULE
+    study = make_small_study(tmp_path, (f"DiceCE_{schedule}", f"NACL_{schedule}", f"NACL_{schedule}_seed2"))
+    for name, value in study.environment.items():
+        monkeypatch.setenv(name, value)
+        monkeypatch.setattr(f"nnunetv2.paths.{name}", value)
+    results = tmp_path / "research" / "results"
+    results.mkdir(parents=True)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.ipynb"))
+    shutil.copy(ROOT / "README.md", tmp_path / "README.md")
+    for module in (rows, render):
+        monkeypatch.setattr(module, "HERE", results)
+    monkeypatch.setattr(render, "ROOT", tmp_path)
+    monkeypatch.setattr(render, "IMAGES", tmp_path / "docs" / "images")
+    for module in (rows, MODULES["calibration_rows"]):
+        monkeypatch.setattr(module, "DRAWS", 20)
+    monkeypatch.setattr(MODULES["few_patients"], "SIZES", (4,))
+    monkeypatch.setattr(MODULES["few_patients"], "N_DRAWS", 2)
+    monkeypatch.setitem(sys.modules, "fiducio", SimpleNamespace(CDC=EvenCalibrator, CMSop=EvenCalibrator))
+    other_scans().to_csv(results / "other_scans.csv", index=False)
+    return study
+
+
+def test_every_function_runs_and_every_table_has_its_values(measured, tmp_path, monkeypatch, capsys) -> None:
+    not_called = {}
+    for module in MODULES.values():
+        not_called |= functions_of(module)
+    assert len(not_called) > 70, "else they were not found"
+
+    def run(module, *arguments: str) -> int | None:
+        monkeypatch.setattr(sys, "argv", [module.__file__, *arguments])
+        sys.setprofile(lambda frame, event, value: not_called.pop(frame.f_code, None))
+        try:
+            return module.main()
+        finally:
+            sys.setprofile(None)
+
+    run(measure, *PARTS, *measured.arguments, "--outer")
+    assert render_twice(run) == [0, 0]
+    plans = tmp_path / "nnUNetPlans.json"
+    plans.write_text(json.dumps({"configurations": {"2d": planned_2d()}}), encoding="utf-8")
+    run(MODULES["study_plans"], str(tmp_path), "2d_small")
+    small = json.loads(plans.read_text(encoding="utf-8"))["configurations"]["2d_small"]
+    assert small["architecture"]["arch_kwargs"]["features_per_stage"] == [12, 24, 48, 48]
+    assert sorted(not_called.values()) == []
+
+    scans = rows.read_csv("lidc_scans.csv").set_index("case")
+    assert set(scans.index) == set(VALIDATION_CASES | OUTER_CASES)
+    assert scans.present[list(OUTER_CASES)].between(0, 1).all(), "three patients with and three without are known"
+    assert scans.predicted_dice[scans.volume > 0].between(0, 1).all()
+    values = rows.results()
+    present = values[values.value.notna()]
+    assert set(present.cases) >= {"folds", "outer"}
+    expected = {"NLL predicted", "gap to share of raters", "missed", "refused, share of draws", "AUROC"}
+    assert expected <= set(present.quantity)
+    trained = set(values.trainer[values.quantity == "Dice where present"])
+    assert trained == {f"DiceCE_{losses.SCHEDULE}", f"NACL_{losses.SCHEDULE}"}
+
+
+def render_twice(run) -> list[int]:
+    """Exit statuses of writing the pages, and of the check whether they are as they would be written."""
+    return [run(render), run(render, "--check")]
+
+
+def planned_2d() -> dict:
+    """A configuration of nnU-Net in so far as a smaller one is made from it."""
+    kwargs = {
+        "n_stages": 5,
+        "features_per_stage": [32, 64, 128, 256, 512],
+        "kernel_sizes": [[3, 3]] * 5,
+        "strides": [[1, 1]] + [[2, 2]] * 4,
+        "n_conv_per_stage": [2] * 5,
+        "n_conv_per_stage_decoder": [2] * 4,
+    }
+    return {
+        "data_identifier": "nnUNetPlans_2d",
+        "batch_size": 12,
+        "patch_size": [192, 160],
+        "spacing": [1.0, 1.0],
+        "median_image_size_in_voxels": [180.0, 150.0],
+        "architecture": {"arch_kwargs": kwargs},
+    }

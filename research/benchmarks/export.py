@@ -99,7 +99,8 @@ def run_one(root: Path, classes: int, shape: tuple[int, ...], measured: bool) ->
     from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 
     validation, references = root / "model" / "fold_0" / "validation", root / "truth"
-    folder, seconds = PredictionFolder.open(validation, references), {}
+    folder = PredictionFolder.open(validation, references)
+    seconds: dict[str, float] = {}
 
     def timed(owner, name: str, stage: str) -> None:
         function = getattr(owner, name)

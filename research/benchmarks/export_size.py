@@ -117,9 +117,24 @@ def predicting(root: Path, which: str, classes: int):
     slopes = rng.normal(0, 0.01, (classes, num, num + 1)) + 0.8 * np.eye(num, num + 1)
     calibration = map_from_tables(slopes, rng.normal(0, 0.1, (classes, num)))
     opened = PredictionFolder.open(root, need_reference=False)
-    model = CalibratedModel(root, opened, "3d_fullres", "nnUNetTrainer", ("0",), "none", ("",), calibration)
-    options = {"probabilities": which.endswith("npz"), "findings": (1, 2)}
-    delivery = Delivery(calibration=calibration, output=root / which, data=opened, **options)
+    model = CalibratedModel(
+        folder=root,
+        opened=opened,
+        configuration="3d_fullres",
+        trainer="nnUNetTrainer",
+        folds=("0",),
+        checkpoint="none",
+        hashes=("",),
+        file_hashes={},
+        calibration=calibration,
+    )
+    delivery = Delivery(
+        calibration=calibration,
+        output=root / which,
+        data=opened,
+        probabilities=which.endswith("npz"),
+        findings=(1, 2),
+    )
     return SimpleNamespace(model=model, delivery=delivery)
 
 

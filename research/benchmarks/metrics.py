@@ -17,10 +17,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from page import describe_machine, pin_to_one_core, table, write_section
+
+Result = TypeVar("Result")
 
 SPACING_MM = (1.5, 0.8, 0.8)
 
@@ -75,7 +78,7 @@ class PeakMemory:
 
 def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of process time of each, every round running all of them once; the first round is not counted."""
-    times = {name: [] for name in functions}
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(1 + rounds):
         for name, function in functions.items():
             start = time.process_time()
@@ -84,7 +87,7 @@ def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def once(function: Callable[[], object]) -> tuple[object, float]:
+def once(function: Callable[[], Result]) -> tuple[Result, float]:
     """Result and seconds of process time."""
     start = time.process_time()
     result = function()

@@ -46,7 +46,8 @@ def make_case(rng: np.random.Generator, classes: int, edge: int) -> tuple[np.nda
     truth, logits = np.zeros((edge,) * 3, np.uint8), np.empty((classes, *(edge,) * 3), np.float32)
     for k, seed in enumerate(seeds):
         for displaced, network in zip(moved, (False, True)):
-            shape = np.float32([16, 0.5, 0.5] if k % 10 == 1 and k > 1 else [1, 1, 1])[:, None, None, None]
+            is_flat = k % 10 == 1 and k > 1
+            shape = np.array([16, 0.5, 0.5] if is_flat else [1, 1, 1], np.float32)[:, None, None, None]
             distance = (((grid + displaced - seed[:, None, None, None]) / cell) ** 2 * shape).sum(0)
             if k in lacking:
                 distance += 1

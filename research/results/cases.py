@@ -1,17 +1,18 @@
 """Records of cases of one structure, and what a group would learn from some of them, in hundredths of a second.
 
-The package fits maps to samples of voxels. With one structure a voxel is its log-odds, the label that the network
-chose and the truth, so that those of a case are put together on a grid of log-odds (`STEP`), with weights: maps are
-then fitted by the package's own functions to a fiftieth of the rows, and can be fitted hundreds of times.
+The package fits maps to samples of voxels. With one structure a voxel is its log-odds, the label
+that the network chose and the truth, so that those of a case are put together on a grid of log-odds
+(`STEP`), with weights: maps are then fitted by the package's own functions to a fiftieth of the
+rows, and can be fitted hundreds of times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 
 from nnunet_nacl.calibration import crossfit, fitting
 from nnunet_nacl.calibration.crossfit import CrossFit, choose
+from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.calibration.log_odds import log_odds, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.calibration.voxels import Voxels
@@ -43,22 +45,49 @@ from nnunet_nacl.worklist.review_list import completed
 STEP = 0.05
 GRID = 20.0
 """Log-odds beyond it are put to it: no map changes those below -13.8, and above 15 they are clipped."""
-FORMS = ("temperature", "shift", "conditional")
+N_RATERS = 4
+MARKED_BY = 2
+"""Raters who marked a voxel of the truth, at least."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What flags aim at, as the options of `predict` say it.
+
+    Attributes:
+        bad: Dice below which a scan is bad.
+        find: Share of the bad scans to be flagged.
+        miss: Share of all scans that may be bad and not flagged.
+    """
+
+    bad: float
+    find: float | None = None
+    miss: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What was learned from some cases: the map in use, that of each form, and what `predict` knows of Dice."""
+    """What was learned from some cases.
+
+    Attributes:
+        map: In use.
+        maps: By form.
+        quality: What `predict` knows of Dice, volume and presence.
+    """
 
     map: LogOddsMap
-    form: str
     maps: dict[str, LogOddsMap]
     quality: QualityOfMap
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Records by case, in order, each with a sample, and the patient of each case."""
+    """Cases of one structure.
+
+    Attributes:
+        records: By case, in order, each with a sample.
+        patient: By case; of other cases, too.
+    """
 
     records: dict[str, CaseRecord]
     patient: Mapping[str, str]
@@ -80,99 +109,146 @@ class Cases:
 
     def patients(self, names: Iterable[str] | None = None) -> list[str]:
         """The patient of each of some cases, or of all."""
-        return [self.patient[name] for name in (self.records if names is None else names)]
+        chosen = self.records if names is None else names
+        return [self.patient[name] for name in chosen]
 
     def under(self, calibration: LogOddsMap, names: Sequence[str]) -> pd.DataFrame:
-        """Rows of the table with predicted Dice and volume under a map, as `case.measure.under` estimates them."""
+        """Rows of the table with predicted Dice and volume under a map, as `under` of the package estimates them."""
         voxels = [self.voxels[name] for name in names]
         odds = torch.cat([each.log_odds for each in voxels], 1).double()
         label = torch.cat([each.label for each in voxels])
-        change = (calibration.to_probabilities(odds, label) - probabilities(odds, False))[1].numpy()
-        change *= torch.cat([each.all_weights for each in voxels]).numpy()
+        weight = torch.cat([each.all_weights for each in voxels]).numpy()
+        calibrated = calibration.to_probabilities(odds, label)[1]
+        change = (calibrated - probabilities(odds, False)[1]).numpy() * weight
         case = np.repeat(np.arange(len(names)), [each.log_odds.shape[1] for each in voxels])
-        every, inside = (np.bincount(case, values, len(names)) for values in (change, change * (label == 1).numpy()))
+        change_everywhere = np.bincount(case, change, len(names))
+        change_inside = np.bincount(case, change * (label == 1).numpy(), len(names))
+
         rows = self.table.loc[list(names)]
-        expected, chosen = (rows[name].to_numpy() / rows.voxel_volume for name in ("predicted_volume", "volume"))
-        common = np.where(chosen > 0, rows.predicted_dice * (expected + chosen) / 2, 0) + inside
-        expected, common = np.maximum(expected + every, 0), np.clip(common, 0, chosen)
-        dice = np.where(chosen > 0, 2 * common / (expected + chosen), np.nan)
+        segmented = rows.volume.to_numpy() / rows.voxel_volume  # voxels
+        expected = rows.predicted_volume.to_numpy() / rows.voxel_volume
+        shared = np.where(segmented > 0, rows.predicted_dice * (expected + segmented) / 2, 0)
+        expected = np.maximum(expected + change_everywhere, 0)
+        shared = np.clip(shared + change_inside, 0, segmented)
+        dice = np.where(segmented > 0, 2 * shared / (expected + segmented), np.nan)
         return rows.assign(predicted_dice=dice, predicted_volume=expected * rows.voxel_volume)
 
     def learn(self, names: Sequence[str]) -> Learned:
         """All that `calibrate` learns from these cases; nothing of the others is looked at."""
         patients = self.patients(names)
-        parts = assign_cross_fit_folds(patients)
-        tried = quick_cross_fit([self.voxels[name] for name in names], parts, patients)
-        chosen = choose(tried)
-        seen = [
-            self.under(fitted, [name for name, its in zip(names, parts) if its == part])
-            for part, fitted in chosen.fold_maps.items()
-        ]
-        after, of_part = pd.concat(seen).loc[list(names)].reset_index(drop=True), dict(zip(names, parts))
-        learned = learn(after, self.patient, of_part, as_deployed=False)
-        presence, unit = learn_presence(after, self.patient), str(after.unit.iloc[0])
-        of_map = MapQuality(unit=unit, learned=learned, presence=presence)
-        structures = dict(zip(after["key"], after["name"]))
-        record = CalibrationMap.of_maps({chosen.score.form: chosen.map}, chosen.score.form, structures)
-        quality = QualityOfMap(path=Path(), record=record, of_map=of_map, learned=learned)  # of no file
-        return Learned(chosen.map, chosen.score.form, {form: choose(tried, form).map for form in FORMS}, quality)
+        folds = assign_cross_fit_folds(patients)
+        cross_fits = quick_cross_fit([self.voxels[name] for name in names], folds, patients)
+        chosen = choose(cross_fits)
+        left_out = []
+        for fold, fitted in chosen.fold_maps.items():
+            cases_of_fold = [name for name, its_fold in zip(names, folds) if its_fold == fold]
+            left_out.append(self.under(fitted, cases_of_fold))
+        calibrated = pd.concat(left_out).loc[list(names)].reset_index(drop=True)
+        learned = learn(calibrated, self.patient, dict(zip(names, folds)), as_deployed=False)
+        of_map = MapQuality(
+            unit=str(calibrated.unit.iloc[0]),
+            learned=learned,
+            presence=learn_presence(calibrated, self.patient),
+        )
+        form = chosen.score.form
+        structures = dict(zip(calibrated["key"], calibrated["name"]))
+        record = CalibrationMap.of_maps({form: chosen.map}, form, structures)
+        return Learned(
+            map=chosen.map,
+            maps={form: choose(cross_fits, form).map for form in FORMS},
+            quality=QualityOfMap(path=Path(), record=record, of_map=of_map, learned=learned),  # of no file
+        )
 
-    def judge(self, names: Sequence[str], learned: Learned, aims: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    def judge(self, names: Sequence[str], learned: Learned, aims: Mapping[str, Aim]) -> pd.DataFrame:
         """A row a case as `predict` would show it, and a column for each aim: whether it is flagged (NaN: refused).
 
         Args:
             names: Of the cases, of patients that nothing was learned from.
             learned: What was learned.
-            aims: By column, `bad`, `find` and `miss`.
+            aims: By column.
         """
+        network = self.table.loc[list(names)]
         rows = completed(self.under(learned.map, names), learned.quality)
-        network, structures = self.table.loc[list(names)], dict(zip(rows["key"], rows["name"]))
         rows = rows.assign(
-            patient=self.patients(names), network_dice=network.predicted_dice, network_entropy=network.entropy
+            patient=self.patients(names),
+            network_dice=network.predicted_dice,
+            network_entropy=network.entropy,
         )
-        scores = learned.quality.learned.scores
+        structures = dict(zip(rows["key"], rows["name"]))
         for column, aim in aims.items():
-            bad = dict.fromkeys(structures, aim["bad"])
-            try:
-                flags = Flags.of(scores, bad, structures, aim.get("find"), aim.get("miss"))
-                limit = -np.inf if flags.threshold is None else flags.threshold
-                rows[column] = (~(rows.score - aim["bad"] > limit)).astype(float)  # without a score: flagged
-            except UserError:  # too few patients
-                rows[column] = np.nan
+            rows[column] = are_flagged(rows.score - aim.bad, aim, learned, structures)
         return rows
 
 
-def quick_cross_fit(cases: Sequence[Voxels], parts: Sequence[str], patients: Sequence[str]) -> list[CrossFit]:
+def are_flagged(scores: pd.Series, aim: Aim, learned: Learned, structures: Mapping[str, str]) -> pd.Series | float:
+    """1 for each scan that is flagged, 0 for others; NaN where there are too few patients for the aim.
+
+    Args:
+        scores: Of the scans, less the Dice below which one is bad; NaN for a scan without one, which is flagged.
+        aim: What the flags aim at.
+        learned: What was learned.
+        structures: Name by nnU-Net's key.
+    """
+    bad = dict.fromkeys(structures, aim.bad)
+    try:
+        flags = Flags.of(learned.quality.learned.scores, bad, structures, aim.find, aim.miss)
+    except UserError:  # too few patients: the column says so
+        return np.nan
+    threshold = -np.inf if flags.threshold is None else flags.threshold
+    return (~(scores > threshold)).astype(float)
+
+
+def quick_cross_fit(cases: Sequence[Voxels], folds: Sequence[str], patients: Sequence[str]) -> list[CrossFit]:
     """`cross_fit` of cases on the grid; each fit sees the voxels of its cases as those of one, which is the same."""
-    kept: dict[int, Voxels] = {}
+    with pooled_fits():
+        return crossfit.cross_fit(cases, folds, groups=patients)
 
-    def pool(among: Sequence[Voxels]) -> list[Voxels]:
-        key = hash(tuple(map(id, among)))
-        return [kept.setdefault(key, pooled(among)) if key not in kept else kept[key]]
 
-    quick = {
-        "fit_affine": lambda among, form: fitting.fit_affine(pool(among), form),
-        "fit_conditional": lambda among, *more: fitting.fit_conditional(pool(among), *more),
-    }
-    with patch.multiple(crossfit, **quick):
-        return crossfit.cross_fit(cases, parts, groups=patients)
+@contextmanager
+def pooled_fits() -> Iterator[None]:
+    """Within it, `cross_fit` puts the voxels of the cases that it fits a map to together."""
+    pooled_by_cases: dict[tuple[int, ...], Voxels] = {}
+
+    def pool(cases: Sequence[Voxels]) -> list[Voxels]:
+        key = tuple(map(id, cases))  # cross_fit keeps them while it runs
+        if key not in pooled_by_cases:
+            pooled_by_cases[key] = pooled(cases)
+        return [pooled_by_cases[key]]
+
+    def fit_affine(cases: Sequence[Voxels], form: str) -> LogOddsMap:
+        return fitting.fit_affine(pool(cases), form)
+
+    def fit_conditional(cases: Sequence[Voxels], prior_map: LogOddsMap, ridge: float) -> LogOddsMap:
+        return fitting.fit_conditional(pool(cases), prior_map, ridge)
+
+    with patch.multiple(crossfit, fit_affine=fit_affine, fit_conditional=fit_conditional):
+        yield
 
 
 def pooled(cases: Sequence[Voxels]) -> Voxels:
     """The voxels of cases as those of one, in which each case has the same weight."""
-    weights = torch.cat([each.all_weights / each.all_weights.sum() for each in cases])
-    label, target = (torch.cat([getattr(each, name) for each in cases]) for name in ("label", "target"))
-    return on_grid(Voxels(torch.cat([each.log_odds for each in cases], 1), label, target, weights))
+    together = Voxels(
+        log_odds=torch.cat([case.log_odds for case in cases], 1),
+        label=torch.cat([case.label for case in cases]),
+        target=torch.cat([case.target for case in cases]),
+        weights=torch.cat([case.all_weights / case.all_weights.sum() for case in cases]),
+    )
+    return on_grid(together)
 
 
 def on_grid(voxels: Voxels) -> Voxels:
     """The voxels with their log-odds on the grid, equal ones as one with their weight."""
-    place = ((voxels.log_odds[0].clamp(-GRID, GRID) + GRID) / STEP).round().long()
-    key = (2 * place + voxels.label) * 2 + voxels.target
-    weights = torch.bincount(key, voxels.all_weights)
-    key = torch.nonzero(torch.bincount(key)).ravel()
-    odds = (key // 4 * STEP - GRID).float()
-    return Voxels(odds[None], key // 2 % 2, key % 2, weights[key])
+    place = grid_places(voxels.log_odds[0])
+    number = (2 * place + voxels.label) * 2 + voxels.target  # equal voxels have the same
+    weight_of_number = torch.bincount(number, voxels.all_weights)
+    present = torch.nonzero(torch.bincount(number)).ravel()
+    odds = (present // 4 * STEP - GRID).float()
+    return Voxels(odds[None], present // 2 % 2, present % 2, weight_of_number[present])
+
+
+def grid_places(odds: torch.Tensor) -> torch.Tensor:
+    """Number of the point of the grid, from 0, that is next to each of the log-odds."""
+    return ((odds.clamp(-GRID, GRID) + GRID) / STEP).round().long()
 
 
 @dataclass(frozen=True)
@@ -188,12 +264,14 @@ class WithVotes(Work):
     counts: Path = Path()
 
     def __call__(self, case: Case) -> CaseRecord:
-        votes = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(self.votes / f"{case.name}.nii.gz")).astype(int)
-        if votes.shape != case.segmentation.shape or not np.array_equal(votes >= 2, case.truth == 1):
+        """The record of a case, once its votes are counted; UserError where these are not of its truth."""
+        image = SimpleITK.ReadImage(self.votes / f"{case.name}.nii.gz")
+        votes = SimpleITK.GetArrayFromImage(image).astype(int)
+        if votes.shape != case.segmentation.shape or not np.array_equal(votes >= MARKED_BY, case.truth == 1):
             raise UserError(f"{case.name}: the votes are not those of its truth.")
         odds = log_odds(case.probabilities.whole())[0].numpy()
         place = np.rint((np.clip(odds, -GRID, GRID) + GRID) / STEP).astype(int)
-        shape = (round(2 * GRID / STEP) + 1, 2, 5)
+        shape = (round(2 * GRID / STEP) + 1, 2, N_RATERS + 1)
         index = np.ravel_multi_index((place, case.segmentation.astype(int), votes), shape)
         counts = np.bincount(index.ravel(), minlength=np.prod(shape)).reshape(shape)
         self.counts.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from calibration_rows import predicted_bins
 from cases import Cases, measure, quick_cross_fit, read_cases
-from rows import mean_row, pooled_gap_row, put, remove
+from rows import Row, mean_row, pooled_gap_row, put, remove
+from study import MAP, RAW, STRUCTURE, Study
 
 from nnunet_nacl.calibration.crossfit import choose
 from nnunet_nacl.cases.measure import under
@@ -19,91 +20,138 @@ from nnunet_nacl.metrics.groups import assign_cross_fit_folds
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Work
 
-if TYPE_CHECKING:
-    from measure import Study
-
-LOSSES = ("DiceCE", "CE", "NACL", "MbLS", "SVLS", "Focal", "ACE")
-SCHEDULE, SEEDS = "25epochs_100iters_adam_noda", ("", "_seed2")
-RAW, MAP = "as trained", "map"
+REFERENCE = "DiceCE"
+"""nnU-Net's own loss."""
+LOSSES = (REFERENCE, "CE", "NACL", "MbLS", "SVLS", "Focal", "ACE")
+SCHEDULE = "25epochs_100iters_adam_noda"
+SEEDS = ("", "_seed2")
 METRICS = ("ECE:foreground", "ECE:predicted", "NLL:all", "NLL:predicted", "Brier:all")
+SUMS = ("bins count", "bins confidence", "bins correct")
+"""Columns of the sums over the segmented voxels of a case, by bin of confidence."""
+
+
+class Training(NamedTuple):
+    """One trained network; ``seed`` is the token of the trainer's name, empty for the first."""
+
+    loss: str
+    seed: str
+    fold: str
+
+    @property
+    def twin(self) -> Training:
+        """nnU-Net's loss with the same seed and fold."""
+        return self._replace(loss=REFERENCE)
 
 
 def losses_rows(study: Study) -> None:
     """Part `losses`: every training that is finished; differences are to nnU-Net's loss in the same folds and seeds."""
-    runs = {run: values_of(*run, study) for run in finished(study)}
+    values = {training: values_of(training, study) for training in finished(study)}
     remove([f"{loss}_{SCHEDULE}" for loss in LOSSES])  # their key `training` changes with every training
-    keys = {"dataset": "LIDC", "configuration": study.configuration, "cases": "folds", "structure": "nodule"}
     for loss in LOSSES:
-        own = [run for run in runs if run[0] == loss]
-        common = [run for run in own if (LOSSES[0], run[1], run[2]) in runs]
-        keys |= {"trainer": f"{loss}_{SCHEDULE}", "training": describe(own)}
-        for method in (RAW, MAP) if own else ():
-            values = pd.concat([runs[run][method] for run in own])
-            put(value_rows(values), **keys, method=method)
-            for other in (RAW, MAP) if common and loss != LOSSES[0] else ():
-                pairs = [(runs[run][method], runs[LOSSES[0], run[1], run[2]][other]) for run in common]
-                of = {"training": describe(common), "method": f"{method} less {LOSSES[0]} {other}"}
-                put(difference_rows(*map(pd.concat, zip(*pairs))), **keys | of)
+        own = [training for training in values if training.loss == loss]
+        if not own:
+            continue
+        keys = {
+            "dataset": "LIDC",
+            "configuration": study.configuration,
+            "cases": "folds",
+            "structure": STRUCTURE,
+            "trainer": f"{loss}_{SCHEDULE}",
+        }
+        paired = [training for training in own if training.twin in values and loss != REFERENCE]
+        for method in (RAW, MAP):
+            cases = pd.concat([values[training][method] for training in own])
+            put(value_rows(cases), **keys, training=describe(own), method=method)
+            if not paired:
+                continue
+            of_loss = pd.concat([values[training][method] for training in paired])
+            for other in (RAW, MAP):
+                of_reference = pd.concat([values[training.twin][other] for training in paired])
+                title = f"{method} less {REFERENCE} {other}"
+                put(difference_rows(of_loss, of_reference), **keys, training=describe(paired), method=title)
 
 
-def finished(study: Study) -> Iterator[tuple[str, str, str]]:
-    """Loss, seed and fold of the trainings that have validated."""
+def finished(study: Study) -> Iterator[Training]:
+    """The trainings that have validated."""
     for loss in LOSSES:
         for seed in SEEDS:
-            with suppress(UserError):  # there is no such model
+            try:
                 model = study.model(f"{loss}_{SCHEDULE}{seed}")
-                for summary in sorted(model.glob("fold_*/validation/summary.json")):
-                    yield loss, seed, summary.parent.parent.name[5:]
+            except UserError:  # there is no such model: it has no row
+                continue
+            for summary in sorted(model.glob("fold_*/validation/summary.json")):
+                yield Training(loss, seed, summary.parent.parent.name.removeprefix("fold_"))
 
 
-def describe(runs: list[tuple[str, str, str]]) -> str:
+def describe(trainings: Sequence[Training]) -> str:
     """Folds, each with its seeds."""
-    return ", ".join(
-        f"fold {fold}{seed.replace('_', ' ')}" for _, seed, fold in sorted(runs, key=lambda run: run[::-1])
-    )
+    in_order = sorted(trainings, key=lambda training: (training.fold, training.seed))
+    return ", ".join(f"fold {training.fold}{training.seed.replace('_', ' ')}" for training in in_order)
 
 
-def values_of(loss: str, seed: str, fold: str, study: Study) -> dict[str, pd.DataFrame]:
-    """By method a row a case: Dice, what was missed and invented, scores, and the sums of its segmented voxels."""
-    model, place = study.model(f"{loss}_{SCHEDULE}{seed}"), study.work / "losses" / f"{loss}{seed}" / f"fold_{fold}"
-    measure(find_fold_folders(model, [fold])[fold], Work(with_sample=True), place, f"{loss}{seed}")
-    cases = read_cases(place, study.patient)
+def values_of(training: Training, study: Study) -> dict[str, pd.DataFrame]:
+    """By method a row a case: see :func:`case_values`."""
+    name = f"{training.loss}{training.seed}"
+    model = study.model(f"{training.loss}_{SCHEDULE}{training.seed}")
+    records = study.work / "losses" / name / f"fold_{training.fold}"
+    measure(find_fold_folders(model, [training.fold])[training.fold], Work(with_sample=True), records, name)
+    cases = read_cases(records, study.patient)
     return {RAW: case_values(cases, cases.records), MAP: case_values(cases, cross_fitted(cases))}
 
 
-def cross_fitted(cases: Cases) -> Mapping[str, CaseRecord]:
+def cross_fitted(cases: Cases) -> dict[str, CaseRecord]:
     """Each case under a map that was fitted to the other parts of the fold, by patient."""
-    names, patients = list(cases.records), cases.patients()
-    parts = assign_cross_fit_folds(patients)
-    maps = choose(quick_cross_fit([cases.voxels[name] for name in names], parts, patients)).fold_maps
-    return {name: under(cases.records[name], maps[part]) for name, part in zip(names, parts)}
+    names = list(cases.records)
+    patients = cases.patients()
+    folds = assign_cross_fit_folds(patients)
+    chosen = choose(quick_cross_fit([cases.voxels[name] for name in names], folds, patients))
+    return {name: under(cases.records[name], chosen.fold_maps[fold]) for name, fold in zip(names, folds)}
 
 
 def case_values(cases: Cases, records: Mapping[str, CaseRecord]) -> pd.DataFrame:
-    """See :func:`values_of`; Dice and missed where the structure is present, invented where it is absent."""
-    table, found = cases.table, scores(records.values())
-    present, segmented = table.true_volume > 0, table.volume > 0
-    values = {
+    """A row a case: what came of its segmentation and probabilities.
+
+    Args:
+        cases: As trained.
+        records: The same, as trained or under a map.
+
+    Returns:
+        ``patient``; Dice and whether the structure was missed, where it is present; whether it was invented, where
+        it is absent; the ``METRICS``; and the ``SUMS`` of its segmented voxels.
+    """
+    table = cases.table
+    metrics = scores(records.values())
+    present = table.true_volume > 0
+    segmented = table.volume > 0
+    columns = {
         "patient": cases.patients(),
         "Dice where present": table.Dice.where(present),
         "missed": (~segmented).astype(float).where(present),
         "invented": segmented.astype(float).where(~present),
-        **{name.replace(":", " "): found[name] for name in METRICS},
     }
-    bins = [records[name].bins["predicted"] for name in table.index]
-    sums = {name: [getattr(each, name)[0] for each in bins] for name in ("count", "confidence", "correct")}
-    return pd.DataFrame(values | {f"bins {name}": pd.Series(each, table.index) for name, each in sums.items()})
+    for name in METRICS:
+        columns[name.replace(":", " ")] = metrics[name]
+    sums = predicted_bins([records[name] for name in table.index])
+    for name, of_cases in zip(SUMS, sums):
+        columns[name] = pd.Series(list(of_cases), table.index)
+    return pd.DataFrame(columns)
 
 
-def value_rows(values: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def quantities_of(values: pd.DataFrame) -> list[str]:
+    """Columns that a mean is taken of."""
+    return [name for name in values if name not in ("patient", *SUMS)]
+
+
+def value_rows(values: pd.DataFrame) -> Iterator[Row]:
     """Means over cases and trainings, and the pooled error; patients are drawn with all their cases and trainings."""
-    for name in values.columns[1:-3]:
+    for name in quantities_of(values):
         yield mean_row(values[name], values.patient, quantity=name)
-    sums = [np.stack(values[name].tolist()) for name in values.columns[-3:]]
-    yield pooled_gap_row(*sums, values.patient, quantity="pooled ECE predicted")
+    count, confidence, correct = (np.stack(values[name].tolist()) for name in SUMS)
+    yield pooled_gap_row(count, confidence, correct, values.patient, quantity="pooled ECE predicted")
 
 
-def difference_rows(values: pd.DataFrame, reference: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def difference_rows(values: pd.DataFrame, reference: pd.DataFrame) -> Iterator[Row]:
     """Of the same cases in the same order."""
-    for name in values.columns[1:-3]:
-        yield mean_row(values[name].to_numpy() - reference[name].to_numpy(), values.patient, exact=False, quantity=name)
+    for name in quantities_of(values):
+        difference = values[name].to_numpy() - reference[name].to_numpy()
+        yield mean_row(difference, values.patient, exact=False, quantity=name)

@@ -15,47 +15,91 @@ import argparse
 import copy
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-SMALL = {"2d_small": ("2d", 16, 3 / 8), "3d_small": ("3d_fullres", 2, 1 / 4)}
-"""Name -> nnU-Net's configuration that it is made from, its largest batch, the share of features that it keeps."""
+
+@dataclass(frozen=True)
+class Reduction:
+    """How a planned configuration is made smaller.
+
+    Attributes:
+        planned: nnU-Net's configuration that it is made from.
+        largest_batch: Largest batch.
+        share_of_features: Share of the features that is kept.
+    """
+
+    planned: str
+    largest_batch: int
+    share_of_features: float
+
+
+SMALL = {
+    "2d_small": Reduction(planned="2d", largest_batch=16, share_of_features=3 / 8),
+    "3d_small": Reduction(planned="3d_fullres", largest_batch=2, share_of_features=1 / 4),
+}
+"""By name."""
 
 SMALLEST_MAP = 4
+"""Voxels along the shorter axis of the deepest feature maps, at least."""
 LONGEST_PATCH = 128
+"""Voxels; where a patch is longer, voxels are enlarged."""
 ENLARGED = 2
 COVERED = 1 / 2
+"""Of the extent of the planned patch."""
+LARGEST_ENLARGED_BATCH = 8
 
 
-def small(configurations: dict, name: str) -> dict:
+def small(configurations: dict[str, Any], name: str) -> dict[str, Any]:
     """The configuration `name` as an entry of the plans, which inherits from the planned one."""
-    parent, largest_batch, share = SMALL[name]
-    planned = configurations[parent]
+    reduction = SMALL[name]
+    planned = configurations[reduction.planned]
     architecture = copy.deepcopy(planned["architecture"])
     kwargs = architecture["arch_kwargs"]
-    entry = {"inherits_from": parent, "batch_size": min(planned["batch_size"], largest_batch)}
-    if parent == "2d" and max(planned["patch_size"]) > LONGEST_PATCH:
-        spacing = [ENLARGED * size for size in planned["spacing"]]
-        patch = [max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]]
-        stages = 1
-        while stages < kwargs["n_stages"] and min(patch) // 2**stages >= SMALLEST_MAP:
-            stages += 1
-        for key in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
-            kwargs[key] = kwargs[key][:stages]
-        kwargs["n_conv_per_stage_decoder"] = kwargs["n_conv_per_stage_decoder"][: stages - 1]
-        kwargs["n_stages"] = stages
-        kwargs["features_per_stage"][-1] = kwargs["features_per_stage"][-2]
-        entry |= {
-            "batch_size": min(planned["batch_size"], 8),
-            "data_identifier": f"{planned['data_identifier']}_{spacing[0]:g}mm",
-            "spacing": spacing,
-            "patch_size": patch,
-            "median_image_size_in_voxels": [size / ENLARGED for size in planned["median_image_size_in_voxels"]],
-        }
-    kwargs["features_per_stage"] = [max(1, round(width * share)) for width in kwargs["features_per_stage"]]
+    entry = {
+        "inherits_from": reduction.planned,
+        "batch_size": min(planned["batch_size"], reduction.largest_batch),
+    }
+    if reduction.planned == "2d" and max(planned["patch_size"]) > LONGEST_PATCH:
+        entry |= with_larger_voxels(planned)
+        keep_stages(kwargs, number_of_stages(entry["patch_size"], kwargs["n_stages"]))
+    widths = kwargs["features_per_stage"]
+    kwargs["features_per_stage"] = [max(1, round(width * reduction.share_of_features)) for width in widths]
     return entry | {"architecture": architecture}
 
 
+def with_larger_voxels(planned: dict[str, Any]) -> dict[str, Any]:
+    """What changes in a configuration whose voxels are enlarged and whose patches cover less."""
+    spacing = [ENLARGED * size for size in planned["spacing"]]
+    return {
+        "batch_size": min(planned["batch_size"], LARGEST_ENLARGED_BATCH),
+        "data_identifier": f"{planned['data_identifier']}_{spacing[0]:g}mm",
+        "spacing": spacing,
+        "patch_size": [max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]],
+        "median_image_size_in_voxels": [size / ENLARGED for size in planned["median_image_size_in_voxels"]],
+    }
+
+
+def number_of_stages(patch_size: list[int], planned: int) -> int:
+    """How many stages of the planned ones have feature maps that are large enough."""
+    stages = 1
+    while stages < planned and min(patch_size) // 2**stages >= SMALLEST_MAP:
+        stages += 1
+    return stages
+
+
+def keep_stages(kwargs: dict[str, Any], stages: int) -> None:
+    """Leave so many stages in the arguments of an architecture, the deepest no wider than the one above."""
+    for key in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
+        kwargs[key] = kwargs[key][:stages]
+    kwargs["n_conv_per_stage_decoder"] = kwargs["n_conv_per_stage_decoder"][: stages - 1]
+    kwargs["n_stages"] = stages
+    kwargs["features_per_stage"][-1] = kwargs["features_per_stage"][-2]
+
+
 def main() -> None:
+    """Add the configuration that the command line names to a data set's plans."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("configuration", choices=SMALL)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from losses import LOSSES, SCHEDULE
-from measure import MEMBERS, ORDERS, PEERS
+from calibration_rows import PEERS
+from losses import LOSSES, REFERENCE, SCHEDULE
+from recall_rows import NNUNET
 from rows import KEYS
+from scans import MEMBERS, ORDERS
+from study import MAP, RAW
 
 from nnunet_nacl.quality.recall import RECALLS
 
@@ -21,8 +25,23 @@ NOT_SHOWN = "not shown"
 COSTS = {"times nnU-Net's": "2i?", "CPU s": "0?", "peak memory (GB)": "1?"}
 """Quantities of costs, and how they are shown."""
 
-Row = tuple[str, Mapping[str, str] | None]
-Column = tuple[str, Mapping[str, str], str]
+Keys = Mapping[str, str]
+"""Some keys of a row of results.csv; `{NAME}` in one stands for another that is no column."""
+
+
+class Line(NamedTuple):
+    """A row of a table: its name and keys; without keys it is a heading."""
+
+    name: str
+    keys: Keys | None = None
+
+
+class Column(NamedTuple):
+    """A column of a table: its name, its keys, and how its values are shown, see :meth:`Values.cell`."""
+
+    name: str
+    keys: Keys
+    kind: str
 
 
 class Values:
@@ -31,202 +50,233 @@ class Values:
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
 
-    def cell(self, keys: Mapping[str, str], kind: str) -> str:
+    def cell(self, keys: Keys, kind: str) -> str:
         """A value as text; ValueError where several rows have these keys.
 
         Args:
-            keys: Of the row; `{NAME}` in one stands for another that is no column.
+            keys: Of the row.
             kind: Digits of the value (`2`), with its interval (`2i`), `n` for patients and scans, or `p` for patients;
                 a `?` behind it: nothing where there is no such row.
         """
-        own = {key: value.format(**keys) for key, value in keys.items() if key in KEYS}
-        found = self.table[np.all([self.table[key] == value for key, value in own.items()], axis=0)]
-        if len(found) > 1:
-            raise ValueError(f"{len(found)} rows have {dict(keys)}")
-        if found.empty or pd.isna(found.value.iloc[0]):
-            return NOT_SHOWN if not kind.endswith("?") else ""
-        row = found.iloc[0]
+        wanted = {key: value.format(**keys) for key, value in keys.items() if key in KEYS}
+        rows = self.table[np.all([self.table[key] == value for key, value in wanted.items()], axis=0)]
+        if len(rows) > 1:
+            raise ValueError(f"{len(rows)} rows have {dict(keys)}")
+        if rows.empty or pd.isna(rows.value.iloc[0]):
+            return "" if kind.endswith("?") else NOT_SHOWN
+        row = rows.iloc[0]
         if kind == "n":
             return f"{row.n_patients:.0f} ({row.n_cases:.0f})"
         if kind == "p":
             return f"{row.n_patients:.0f}"
-        digits, interval = int(kind[0]), "i" in kind and not pd.isna(row.low)
-        value, low, high = (
-            f"{each + 0:.{digits}f}".replace("-0.00", "0.00") for each in (row.value, row.low, row.high)
-        )
-        return f"{value} [{low}, {high}]" if interval else value
+        digits = int(kind[0])
+        value = fixed(row.value, digits)
+        if "i" in kind and not pd.isna(row.low):
+            return f"{value} [{fixed(row.low, digits)}, {fixed(row.high, digits)}]"
+        return value
 
-    def lines(self, title: str, rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-        """A table; a row without keys is a heading."""
-        lines = [f"| {title} | {' | '.join(name for name, _, _ in columns)} |", f"| :-- |{' --: |' * len(columns)}"]
-        for label, keys in rows:
-            cells = [""] * len(columns)
-            if keys is not None:
-                cells = [self.cell({**keys, **own}, kind) for _, own, kind in columns]
-                if set(cells) == {NOT_SHOWN}:
-                    cells = [NOT_SHOWN] + [""] * (len(columns) - 1)
-            lines.append(
-                f"| {label} | {' | '.join(cells)} |" if keys is not None else f"| **{label}** |{' |' * len(columns)}"
-            )
+    def lines(self, title: str, rows: Sequence[Line], columns: Sequence[Column]) -> list[str]:
+        """A table; a row without any value says so once."""
+        lines = [f"| {title} | {' | '.join(column.name for column in columns)} |", f"| :-- |{' --: |' * len(columns)}"]
+        for row in rows:
+            if row.keys is None:
+                lines.append(f"| **{row.name}** |{' |' * len(columns)}")
+                continue
+            cells = [self.cell({**row.keys, **column.keys}, column.kind) for column in columns]
+            if set(cells) == {NOT_SHOWN}:
+                cells = [NOT_SHOWN] + [""] * (len(columns) - 1)
+            lines.append(f"| {row.name} | {' | '.join(cells)} |")
         return lines
 
 
-def _quantities(names: Mapping[str, str], kind: str, **keys: str) -> list[Column]:
-    return [(title, {"quantity": quantity, **keys}, kind) for title, quantity in names.items()]
+def fixed(value: float, digits: int) -> str:
+    """A number with so many decimals, and no sign before what is 0."""
+    return f"{value + 0:.{digits}f}".replace("-0.00", "0.00")
 
 
-def _readme(values: Values) -> list[str]:
+def quantity_columns(quantities: Mapping[str, str], kind: str, **keys: str) -> list[Column]:
+    """A column for each quantity by the name that the page has for it."""
+    return [Column(name, {"quantity": quantity, **keys}, kind) for name, quantity in quantities.items()]
+
+
+def readme_table(values: Values) -> list[str]:
+    """What a list finds on all data sets."""
     method = "-find 0.9 -bad "
-    rows: list[Row] = [
-        (f"lung nodules, {CASES[cases]} cases", {**STOCK, "cases": cases, "method": f"{method}0.5"}) for cases in CASES
+    rows = []
+    for cases in CASES:
+        keys = {**STOCK, "cases": cases, "method": f"{method}0.5"}
+        rows.append(Line(f"lung nodules, {CASES[cases]} cases", keys))
+    for dataset, title in (("EMIDEC", "infarcts"), ("ACDC", "heart"), ("Hippocampus", "brain")):
+        keys = {"dataset": dataset, **EARLIER, "cases": "folds", "method": method + LIMITS[dataset]}
+        rows.append(Line(f"{title} ({dataset}), cross-validation cases", keys))
+    columns = [
+        Column("patients (scans)", {"quantity": "flagged"}, "n"),
+        Column("bad", {"quantity": "bad"}, "2"),
+        Column("flagged", {"quantity": "flagged"}, "2i"),
+        Column("found of the bad", {"quantity": "found"}, "2i"),
     ]
-    for name, title in (("EMIDEC", "infarcts"), ("ACDC", "heart"), ("Hippocampus", "brain")):
-        keys = {"dataset": name, **EARLIER, "cases": "folds", "method": method + LIMITS[name]}
-        rows.append((f"{title} ({name}), cross-validation cases", keys))
-    columns = [("patients (scans)", {"quantity": "flagged"}, "n"), ("bad", {"quantity": "bad"}, "2")]
-    columns += [("flagged", {"quantity": "flagged"}, "2i"), ("found of the bad", {"quantity": "found"}, "2i")]
     return values.lines("aim: nine of ten bad scans", rows, columns)
 
 
-def _list(values: Values) -> list[str]:
-    rows: list[Row] = []
+def list_table(values: Values) -> list[str]:
+    """What a list finds by its aims."""
+    rows = []
     for cases, title in CASES.items():
-        rows.append((f"{title} cases", None))
-        rows += [
-            (f"`{method}`", {**STOCK, "cases": cases, "method": f"{method} -bad 0.5"})
-            for method in ("-find 0.8", "-find 0.9", "-find 0.95", "-miss 0.05")
-        ]
-    columns = [("patients with a bad scan", {"quantity": "found"}, "p")]
-    columns += _quantities(
-        {"found of the bad": "found", "flagged": "flagged", "bad, not flagged": "bad and not flagged"}, "2i"
-    )
+        rows.append(Line(f"{title} cases"))
+        for method in ("-find 0.8", "-find 0.9", "-find 0.95", "-miss 0.05"):
+            rows.append(Line(f"`{method}`", {**STOCK, "cases": cases, "method": f"{method} -bad 0.5"}))
+    quantities = {"found of the bad": "found", "flagged": "flagged", "bad, not flagged": "bad and not flagged"}
+    columns = [Column("patients with a bad scan", {"quantity": "found"}, "p"), *quantity_columns(quantities, "2i")]
     return values.lines("bad: Dice below 0.5", rows, columns)
 
 
-def _orders(values: Values) -> list[str]:
-    rows: list[Row] = []
+def orders_table(values: Values) -> list[str]:
+    """How well orders bring bad scans to the top."""
+    rows = []
     for cases, title in CASES.items():
-        rows.append((f"{title} cases", None))
-        names = (*ORDERS, MEMBERS) if cases == "outer" else ORDERS
-        rows += [(name, {**STOCK, "cases": cases, "order": name}) for name in names]
-    columns: list[Column] = []
-    for limit in ("0.5", "0.6", "0.7"):
+        rows.append(Line(f"{title} cases"))
+        orders = (*ORDERS, MEMBERS) if cases == "outer" else ORDERS
+        rows += [Line(order, {**STOCK, "cases": cases, "order": order}) for order in orders]
+    columns = []
+    for limit, kind in (("0.5", "2i"), ("0.6", "2"), ("0.7", "2")):
         keys = {"quantity": "AUROC", "method": f"{{order}}, bad below {limit}"}
-        columns.append((f"AUROC, bad below {limit}", keys, "2i" if limit == "0.5" else "2"))
+        columns.append(Column(f"AUROC, bad below {limit}", keys, kind))
     keys = {"quantity": "flagged to find 0.9", "method": "{order}, bad below 0.5"}
-    return values.lines("order", rows, [*columns, ("flagged to find 0.9, bad below 0.5", keys, "2i")])
+    columns.append(Column("flagged to find 0.9, bad below 0.5", keys, "2i"))
+    return values.lines("order", rows, columns)
 
 
-def _patients(values: Values) -> list[str]:
-    rows: list[Row] = []
+def patients_table(values: Values) -> list[str]:
+    """What a list finds that was learned from few patients."""
+    rows = []
     for cases, title in CASES.items():
-        rows.append((f"{title} cases", None))
-        rows += [
-            (f"{size}", {**STOCK, "cases": cases, "method": f"-find 0.9 -bad 0.5, {size} patients"})
-            for size in (20, 40, 80, 160)
-        ]
-    columns = _quantities({"found of the bad": "found, mean over draws", "flagged": "flagged, mean over draws"}, "2i")
-    columns += _quantities({"draws that found less than 0.8": "found below 0.8, share of draws"}, "2")
-    columns += _quantities({"draws without a promise": "refused, share of draws"}, "2")
+        rows.append(Line(f"{title} cases"))
+        for size in (20, 40, 80, 160):
+            rows.append(Line(f"{size}", {**STOCK, "cases": cases, "method": f"-find 0.9 -bad 0.5, {size} patients"}))
+    means = {"found of the bad": "found, mean over draws", "flagged": "flagged, mean over draws"}
+    shares = {
+        "draws that found less than 0.8": "found below 0.8, share of draws",
+        "draws without a promise": "refused, share of draws",
+    }
+    columns = [*quantity_columns(means, "2i"), *quantity_columns(shares, "2")]
     return values.lines("calibration patients", rows, columns)
 
 
-def _calibration(values: Values) -> list[str]:
-    rows: list[Row] = []
+def calibration_table(values: Values) -> list[str]:
+    """Proper scores and calibration under each map."""
+    rows = []
     for cases, title in CASES.items():
-        rows.append((f"{title} cases", None))
-        rows += [
-            (name, {**STOCK, "cases": cases, "method": name})
-            for name in ("as trained", "map", "temperature", "shift", *PEERS)
-        ]
-    names = {"NLL, segmented": "NLL predicted", "NLL, all": "NLL all", "Brier, segmented": "Brier predicted"}
-    kinds = ("2i", "4", "3")
-    columns = [column[0] for column in (_quantities({k: v}, kind) for (k, v), kind in zip(names.items(), kinds))]
-    columns += _quantities({"pooled ECE": "pooled ECE predicted"}, "3i")
-    columns += _quantities({"gap to share of raters": "gap to share of raters"}, "3i?")
+        rows.append(Line(f"{title} cases"))
+        methods = (RAW, MAP, "temperature", "shift", *PEERS)
+        rows += [Line(method, {**STOCK, "cases": cases, "method": method}) for method in methods]
+    columns = [
+        Column("NLL, segmented", {"quantity": "NLL predicted"}, "2i"),
+        Column("NLL, all", {"quantity": "NLL all"}, "4"),
+        Column("Brier, segmented", {"quantity": "Brier predicted"}, "3"),
+        Column("pooled ECE", {"quantity": "pooled ECE predicted"}, "3i"),
+        Column("gap to share of raters", {"quantity": "gap to share of raters"}, "3i?"),
+    ]
     return values.lines("probabilities", rows, columns)
 
 
-def _recall(values: Values) -> list[str]:
-    rows: list[Row] = []
+def recall_table(values: Values) -> list[str]:
+    """Labels that miss less."""
+    rows = []
     for cases, title in CASES.items():
-        rows.append((f"{title} cases", None))
-        methods = ["nnU-Net's labels", *(f"-recall {recall}" for recall in RECALLS)]
-        rows += [
-            (f"`{name}`" if name[0] == "-" else name, {**STOCK, "cases": cases, "method": name}) for name in methods
-        ]
-    columns = _quantities({"patients": "missed"}, "p") + _quantities({"share of voxels missed": "missed"}, "2i")
-    columns += _quantities({"times larger (median)": "times larger, median"}, "2")
-    return values.lines("labels", rows, columns + _quantities({"false voxels (median)": "false voxels, median"}, "0"))
+        rows.append(Line(f"{title} cases"))
+        rows.append(Line(NNUNET, {**STOCK, "cases": cases, "method": NNUNET}))
+        for recall in RECALLS:
+            option = f"-recall {recall}"
+            rows.append(Line(f"`{option}`", {**STOCK, "cases": cases, "method": option}))
+    columns = [
+        Column("patients", {"quantity": "missed"}, "p"),
+        Column("share of voxels missed", {"quantity": "missed"}, "2i"),
+        Column("times larger (median)", {"quantity": "times larger, median"}, "2"),
+        Column("false voxels (median)", {"quantity": "false voxels, median"}, "0"),
+    ]
+    return values.lines("labels", rows, columns)
 
 
-def _losses(values: Values) -> list[str]:
+def losses_table(values: Values) -> list[str]:
+    """Losses as trained and with a map, and two differences in words."""
     trained = [loss for loss in LOSSES if (values.table.trainer == f"{loss}_{SCHEDULE}").any()]
-    rows: list[Row] = []
-    for method in ("as trained", "map") if trained else ():
-        rows.append((method if method == "as trained" else "with a map", None))
+    missing = [loss for loss in LOSSES if loss not in trained]
+    sentences = [loss_difference(values, loss) for loss in ("NACL", "CE") if loss in trained]
+    if missing:
+        sentences.append(f"Not shown: {', '.join(missing)}.")
+    if not trained:
+        return sentences
+    rows = []
+    for method, title in ((RAW, RAW), (MAP, "with a map")):
+        rows.append(Line(title))
         for loss in trained:
             keys = {"trainer": f"{loss}_{SCHEDULE}", "method": method, "cases": "folds"}
-            rows.append((loss.replace("DiceCE", "Dice + CE (nnU-Net's)"), keys))
-    columns = _quantities({"patients (scans)": "NLL all"}, "n") + _quantities({"Dice": "Dice where present"}, "2")
-    columns += _quantities({"missed": "missed", "invented": "invented"}, "2")
-    columns += _quantities({"ECE foreground": "ECE foreground", "pooled ECE predicted": "pooled ECE predicted"}, "2i")
-    lines = values.lines("loss", rows, columns + _quantities({"NLL": "NLL all"}, "4")) if rows else []
-    said = [_difference(values, loss) for loss in ("NACL", "CE") if loss in trained]
-    missing = [loss for loss in LOSSES if loss not in trained]
-    said += [f"Not shown: {', '.join(missing)}."] if missing else []
-    return [*lines, *([""] if lines and said else []), *said]
+            rows.append(Line(loss.replace(REFERENCE, "Dice + CE (nnU-Net's)"), keys))
+    columns = [
+        Column("patients (scans)", {"quantity": "NLL all"}, "n"),
+        Column("Dice", {"quantity": "Dice where present"}, "2"),
+        Column("missed", {"quantity": "missed"}, "2"),
+        Column("invented", {"quantity": "invented"}, "2"),
+        Column("ECE foreground", {"quantity": "ECE foreground"}, "2i"),
+        Column("pooled ECE predicted", {"quantity": "pooled ECE predicted"}, "2i"),
+        Column("NLL", {"quantity": "NLL all"}, "4"),
+    ]
+    lines = values.lines("loss", rows, columns)
+    return [*lines, "", *sentences] if sentences else lines
 
 
-def _difference(values: Values, loss: str) -> str:
+def loss_difference(values: Values, loss: str) -> str:
     """What a loss changes beside nnU-Net's, in the same cases of the same folds, as trained."""
-    keys = {"trainer": f"{loss}_{SCHEDULE}", "method": f"as trained less {LOSSES[0]} as trained", "cases": "folds"}
-    dice, error = (
-        values.cell({**keys, "quantity": quantity}, "3i") for quantity in ("Dice where present", "ECE foreground")
-    )
+    keys = {"trainer": f"{loss}_{SCHEDULE}", "method": f"{RAW} less {REFERENCE} {RAW}", "cases": "folds"}
+    dice = values.cell({**keys, "quantity": "Dice where present"}, "3i")
+    error = values.cell({**keys, "quantity": "ECE foreground"}, "3i")
     return f"{loss} less nnU-Net's loss, in the same cases: ECE foreground {error}, Dice {dice}."
 
 
-def _data_sets(values: Values) -> list[str]:
-    rows: list[Row] = []
+def data_sets_table(values: Values) -> list[str]:
+    """The main values of all data sets."""
+    rows = []
     for cases, title in CASES.items():
-        rows.append((f"{title} cases", None))
-        rows.append(("LIDC", {**STOCK, "cases": cases, "limit": "0.5"}))
-        rows += [(name, {**EARLIER, "dataset": name, "cases": cases, "limit": limit}) for name, limit in LIMITS.items()]
-    columns: list[Column] = [("patients (scans)", {"quantity": "NLL all", "method": "map"}, "n")]
-    columns += _quantities({"found": "found", "flagged": "flagged"}, "2i", method="-find 0.9 -bad {limit}")
-    columns += _quantities({"AUROC": "AUROC"}, "2", method="predicted Dice, bad below {limit}")
-    columns += _quantities(
-        {"true Dice in its interval": "coverage of Dice", "true volume in its interval": "coverage of volume"}, "2"
-    )
+        rows.append(Line(f"{title} cases"))
+        rows.append(Line("LIDC", {**STOCK, "cases": cases, "limit": "0.5"}))
+        for dataset, limit in LIMITS.items():
+            rows.append(Line(dataset, {**EARLIER, "dataset": dataset, "cases": cases, "limit": limit}))
+    columns = [Column("patients (scans)", {"quantity": "NLL all", "method": MAP}, "n")]
+    columns += quantity_columns({"found": "found", "flagged": "flagged"}, "2i", method="-find 0.9 -bad {limit}")
+    columns += quantity_columns({"AUROC": "AUROC"}, "2", method="predicted Dice, bad below {limit}")
+    intervals = {"true Dice in its interval": "coverage of Dice", "true volume in its interval": "coverage of volume"}
+    columns += quantity_columns(intervals, "2")
     for name, quantity, digits in (("NLL", "NLL all", "4"), ("pooled ECE", "pooled ECE predicted", "3")):
-        columns += _quantities({f"{name} as trained": quantity}, digits, method="as trained")
-        columns += _quantities({"with a map": quantity}, digits, method="map")
+        columns += quantity_columns({f"{name} as trained": quantity}, digits, method=RAW)
+        columns += quantity_columns({"with a map": quantity}, digits, method=MAP)
     return values.lines("data set", rows, columns)
 
 
-def _costs(values: Values) -> list[str]:
-    names = dict.fromkeys(values.table.method[values.table.quantity.isin(COSTS)])
-    rows: list[Row] = [(name, {"method": name, "dataset": ""}) for name in names]
-    columns = [(name, {"quantity": name}, kind) for name, kind in COSTS.items()]
+def costs_table(values: Values) -> list[str]:
+    """Times and memory."""
+    methods = dict.fromkeys(values.table.method[values.table.quantity.isin(COSTS)])
+    rows = [Line(method, {"method": method, "dataset": ""}) for method in methods]
+    columns = [Column(quantity, {"quantity": quantity}, kind) for quantity, kind in COSTS.items()]
     return values.lines("what", rows, columns)
 
 
-def _every(values: Values) -> list[str]:
+def checksum_line(values: Values) -> list[str]:
+    """How many values there are, and their checksum, so that a changed one is noticed."""
     text = values.table.to_csv(index=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return [f"All {len(values.table)} values: `research/results/results.csv` (checksum `{digest}`)."]
 
 
 TABLES: dict[str, Callable[[Values], list[str]]] = {
-    "readme": _readme,
-    "list": _list,
-    "orders": _orders,
-    "patients": _patients,
-    "calibration": _calibration,
-    "recall": _recall,
-    "losses": _losses,
-    "data_sets": _data_sets,
-    "costs": _costs,
-    "every": _every,
+    "readme": readme_table,
+    "list": list_table,
+    "orders": orders_table,
+    "patients": patients_table,
+    "calibration": calibration_table,
+    "recall": recall_table,
+    "losses": losses_table,
+    "data_sets": data_sets_table,
+    "costs": costs_table,
+    "every": checksum_line,
 }
+"""By the name that pages call it."""
