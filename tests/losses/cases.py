@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,20 @@ from nnunet_nacl import losses
 from nnunet_nacl.methods import METHODS, Method
 from tests.reference import losses as reference
 
-
-class Case(NamedTuple):
-    """One loss: function, Module, slow reference, and a setting of each argument that is not the default."""
-
-    function: Callable
-    module: type
-    reference: Callable
-    settings: dict
+Settings = dict[str, Any]
+ValueAndGradient = tuple[float, np.ndarray]
 
 
-# A value of each argument that is no loss's default; other numbers are half as large again as their default.
+@dataclass(frozen=True)
+class Case:
+    """One loss: function, Module, slow reference, and a value of each setting that is not the default."""
+
+    function: Callable[..., torch.Tensor]
+    module: type[losses.SegmentationLoss]
+    reference: Callable[..., ValueAndGradient]
+    settings: Settings
+
+
 OTHER_VALUES = {
     "penalty_weight": 0.3,
     "kernel_size": 5,
@@ -32,18 +36,27 @@ OTHER_VALUES = {
     "penalty": "l2",
     "space": "softmax",
     "class_reduction": "sum",
+    "padding": "replicate",
     "margin": 1.0,
     "n_bins": 7,
+    "smoothing": 0.15,
+    "sigma": 1.5,
+    "gamma": 4.5,
+    "prior_scale": 1.5,
 }
+"""A value of each setting that is no loss's default, but for those of ``OTHER_VALUES_OF``."""
+
+OTHER_VALUES_OF = {("SVLS", "padding"): "valid", ("SVLS", "sigma"): 3.0}
 
 
-def other_settings(method: Method) -> dict:
+def other_settings(method: Method) -> Settings:
     """All settings of a method at values that are not their defaults."""
     settings = {}
-    for name, default in method.defaults.items():
-        padding = "valid" if default == "replicate" else "replicate"
-        settings[name] = padding if name == "padding" else OTHER_VALUES.get(name, default)
-        settings[name] = 1.5 * default if settings[name] == default else settings[name]
+    for name in method.settings:
+        settings[name] = OTHER_VALUES_OF.get((method.name, name), OTHER_VALUES[name])
+    unchanged = [name for name, value in settings.items() if value == method.defaults[name]]
+    if unchanged:
+        raise ValueError(f"OTHER_VALUES has the default of {', '.join(unchanged)} of {method.name}.")
     return settings
 
 
@@ -58,12 +71,14 @@ CASES = {
 }
 NAMES = list(CASES)
 
-# every loss at its defaults and at other settings
-CONFIGURED = [(name, {}) for name in NAMES] + [(name, case.settings) for name, case in CASES.items() if case.settings]
-CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in CONFIGURED]
+AT_DEFAULTS: list[tuple[str, Settings]] = [(name, {}) for name in NAMES]
+AT_OTHER_SETTINGS = [(name, case.settings) for name, case in CASES.items() if case.settings]
 
-PRIORS = ("mean", "gaussian", "svls")
-PADDINGS = ("valid", "background", "zeros", "replicate")
+CONFIGURED = AT_DEFAULTS + AT_OTHER_SETTINGS
+"""Every loss at its defaults, and at other settings if it has any."""
+
+CONFIGURED_IDS = [f"{name}-set" if settings else name for name, settings in CONFIGURED]
+
 PENALTY_FORMS = [
     {"penalty": penalty, "space": space, "class_reduction": class_reduction}
     for penalty, space, class_reduction in itertools.product(("l1", "l2"), ("logits", "softmax"), ("mean", "sum"))
@@ -71,21 +86,42 @@ PENALTY_FORMS = [
 
 
 def pairwise(**values: Sequence) -> pytest.MarkDecorator:
-    """Parametrises by few combinations that hold every pair of two arguments' values; ``a__b`` are two arguments."""
-    factors = [range(len(of_one)) for of_one in values.values()]
-    columns = list(itertools.combinations(range(len(factors)), 2))
-    wanted = {(i, a, j, b) for i, j in columns for a in factors[i] for b in factors[j]}
-    all_of_them, chosen = list(itertools.product(*factors)), []
-    pairs = {row: {(i, row[i], j, row[j]) for i, j in columns} for row in all_of_them}
-    while wanted:
-        chosen.append(max(all_of_them, key=lambda row: len(pairs[row] & wanted)))
-        wanted -= pairs[chosen[-1]]
-    names = [name.split("__") for name in values]
-    rows = [[of_one[i] for of_one, i in zip(values.values(), row)] for row in chosen]
-    flat = [[x for name, x in zip(names, row) for x in (x if len(name) > 1 else (x,))] for row in rows]
+    """Parametrises a test by few combinations of values, which hold each pair of values of two factors.
+
+    A factor is an argument of the test, or several that vary together: ``a__b`` has tuples of two values.
+    """
+    factors = [list(of_factor) for of_factor in values.values()]
+    rows = _rows_with_every_pair([len(factor) for factor in factors])
+    arguments = [name.split("__") for name in values]
+    parameters = []
+    ids = []
+    for row in rows:
+        chosen = [factor[number] for factor, number in zip(factors, row)]
+        parameter = []
+        for names, value in zip(arguments, chosen):
+            parameter += value if len(names) > 1 else [value]
+        parameters.append(parameter)
+        ids.append("-".join(map(str, chosen)))
     return pytest.mark.parametrize(
-        [n for name in names for n in name], flat, ids=["-".join(map(str, row)) for row in rows]
+        list(itertools.chain(*arguments)),
+        parameters,
+        ids=ids,
     )
+
+
+def _rows_with_every_pair(sizes: list[int]) -> list[tuple[int, ...]]:
+    """Few rows of one number below each size, among which each pair of two numbers is found, greedily."""
+    columns = list(itertools.combinations(range(len(sizes)), 2))
+    pairs_of_row = {}
+    for row in itertools.product(*map(range, sizes)):
+        pairs_of_row[row] = {(i, row[i], j, row[j]) for i, j in columns}
+    missing = set().union(*pairs_of_row.values())
+    rows = []
+    while missing:
+        row = max(pairs_of_row, key=lambda row: len(pairs_of_row[row] & missing))
+        rows.append(row)
+        missing -= pairs_of_row[row]
+    return rows
 
 
 LABEL_SPACES = ("classes", "classes_ignore", "regions", "regions_mask")
@@ -93,8 +129,14 @@ IGNORE = 7
 
 
 def problem(
-    label_space: str, spatial: tuple[int, ...], seed: int = 0, *, batch: int = 2, channels: int = 3, scale: float = 2.0
-) -> tuple[torch.Tensor, torch.Tensor, dict]:
+    label_space: str,
+    spatial: tuple[int, ...],
+    seed: int = 0,
+    *,
+    batch: int = 2,
+    channels: int = 3,
+    scale: float = 2.0,
+) -> tuple[torch.Tensor, torch.Tensor, Settings]:
     """Random float64 logits, a target of which a third may be ignored, and the arguments that name the label space."""
     random = np.random.default_rng(seed)
     logits = torch.from_numpy(random.normal(0, scale, (batch, channels, *spatial)))
@@ -104,13 +146,20 @@ def problem(
     if label_space == "classes":
         return logits, torch.from_numpy(labels), {}
     if label_space == "classes_ignore":
-        return logits, torch.from_numpy(np.where(ignored, IGNORE, labels)), {"ignore_label": IGNORE}
+        with_ignored = np.where(ignored, IGNORE, labels)
+        return logits, torch.from_numpy(with_ignored), {"ignore_label": IGNORE}
     if label_space == "regions":
         return logits, torch.from_numpy(regions), {"regions": True}
-    return logits, torch.from_numpy(np.concatenate([regions, ignored], axis=1)), {"regions": True}
+    with_mask = np.concatenate([regions, ignored], axis=1)
+    return logits, torch.from_numpy(with_mask), {"regions": True}
 
 
-def value_and_gradient(function: Callable, logits: torch.Tensor, target: torch.Tensor, **settings):
+def value_and_gradient(
+    function: Callable[..., torch.Tensor],
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    **settings: Any,
+) -> ValueAndGradient:
     """Loss (a Python float) and its gradient (float64 numpy) with respect to the logits."""
     leaf = logits.detach().clone().requires_grad_()
     loss = function(leaf, target, **settings)
@@ -120,10 +169,23 @@ def value_and_gradient(function: Callable, logits: torch.Tensor, target: torch.T
     return loss.item(), gradient.double().cpu().numpy()
 
 
-def assert_same(result, expected, *, value_tolerance=2e-6, gradient_tolerance=1e-5, message=""):
-    """Both a (value, gradient) pair; the gradient is compared relative to its own largest entry."""
-    np.testing.assert_allclose(result[0], expected[0], rtol=value_tolerance, atol=value_tolerance, err_msg=message)
-    largest = np.abs(expected[1]).max()
+def assert_same(
+    result: ValueAndGradient,
+    expected: ValueAndGradient,
+    *,
+    value_tolerance: float = 2e-6,
+    gradient_tolerance: float = 1e-5,
+    message: str = "",
+) -> None:
+    """Values and gradients are close; the gradient is compared relative to its own largest entry."""
+    value, gradient = result
+    expected_value, expected_gradient = expected
+    np.testing.assert_allclose(value, expected_value, rtol=value_tolerance, atol=value_tolerance, err_msg=message)
+    largest = np.abs(expected_gradient).max()
     np.testing.assert_allclose(
-        result[1], expected[1], rtol=gradient_tolerance, atol=gradient_tolerance * largest, err_msg=message
+        gradient,
+        expected_gradient,
+        rtol=gradient_tolerance,
+        atol=gradient_tolerance * largest,
+        err_msg=message,
     )

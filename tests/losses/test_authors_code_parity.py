@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,25 +16,35 @@ from tests.losses.cases import value_and_gradient
 
 AUTHORS_MEAN = {"prior": "mean", "padding": "background"}
 AUTHORS_GAUSSIAN = {"prior": "svls", "sigma": 1.0, "padding": "replicate"}  # "gaussian" in their words
-# key -> name of the function, settings, inputs
-AUTHORS_LOSSES = {
-    "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
-    "nacl_gaussian_sigma2": ("nacl", {**AUTHORS_GAUSSIAN, "sigma": 2.0}, "2d"),
-}
-for _penalty, _space in itertools.product(("l1", "l2"), ("logits", "softmax")):
-    for _prior, _settings in (("mean", AUTHORS_MEAN), ("gaussian", AUTHORS_GAUSSIAN)):
-        _settings = {**_settings, "penalty": _penalty, "space": _space}
-        AUTHORS_LOSSES[f"nacl_{_prior}_{_penalty}_{_space}"] = ("nacl", _settings, "2d")
-for _key, _name, _setting, _values in (
-    ("mbls_m", "mbls", "margin", (5, 1)),
-    ("focal_gamma", "focal", "gamma", (0, 2, 3)),
-    ("ls_alpha", "label_smoothing", "smoothing", (0.1, 0.3)),
-    ("ecp_alpha", "ecp", "penalty_weight", (0.1, 1)),
-    ("svls_2d_sigma", "svls", "sigma", (1, 2)),
-    ("svls_3d_sigma", "svls", "sigma", (1, 2)),
-):
-    for _value in _values:
-        AUTHORS_LOSSES[f"{_key}{_value}"] = (_name, {_setting: float(_value)}, "3d" if "3d" in _key else "2d")
+
+
+def authors_losses() -> dict[str, tuple[str, dict[str, Any], str]]:
+    """Key in the file of their outputs -> name of our function, its settings, and which of their inputs."""
+    cases = {
+        "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
+        "nacl_gaussian_sigma2": ("nacl", {**AUTHORS_GAUSSIAN, "sigma": 2.0}, "2d"),
+        "mbls_m5": ("mbls", {"margin": 5.0}, "2d"),
+        "mbls_m1": ("mbls", {"margin": 1.0}, "2d"),
+        "focal_gamma0": ("focal", {"gamma": 0.0}, "2d"),
+        "focal_gamma2": ("focal", {"gamma": 2.0}, "2d"),
+        "focal_gamma3": ("focal", {"gamma": 3.0}, "2d"),
+        "ls_alpha0.1": ("label_smoothing", {"smoothing": 0.1}, "2d"),
+        "ls_alpha0.3": ("label_smoothing", {"smoothing": 0.3}, "2d"),
+        "ecp_alpha0.1": ("ecp", {"penalty_weight": 0.1}, "2d"),
+        "ecp_alpha1": ("ecp", {"penalty_weight": 1.0}, "2d"),
+        "svls_2d_sigma1": ("svls", {"sigma": 1.0}, "2d"),
+        "svls_2d_sigma2": ("svls", {"sigma": 2.0}, "2d"),
+        "svls_3d_sigma1": ("svls", {"sigma": 1.0}, "3d"),
+        "svls_3d_sigma2": ("svls", {"sigma": 2.0}, "3d"),
+    }
+    for penalty, space in itertools.product(("l1", "l2"), ("logits", "softmax")):
+        form = {"penalty": penalty, "space": space}
+        cases[f"nacl_mean_{penalty}_{space}"] = ("nacl", AUTHORS_MEAN | form, "2d")
+        cases[f"nacl_gaussian_{penalty}_{space}"] = ("nacl", AUTHORS_GAUSSIAN | form, "2d")
+    return cases
+
+
+AUTHORS_LOSSES = authors_losses()
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from nnunet_nacl.methods import METHODS
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+ALL_METHODS = pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 
 
 @ALL_LOSSES
@@ -27,24 +28,57 @@ def test_module_equals_function_and_shows_every_setting(name, settings):
         for made in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
             assert made(logits, target).item() == expected.item()
             assert repr(made) == repr(module)
-        for argument, value in {**settings, **where}.items():  # what a training log keeps of the loss
-            assert f"{argument}={value}" in module.extra_repr().replace("'", "")
+        shown = module.extra_repr()  # what a training log keeps of the loss
+        for argument, value in {**settings, **where}.items():
+            assert f"{argument}={value!r}" in shown
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
-def test_function_and_module_show_their_defaults_which_are_those_of_the_table(method):
-    function, module = CASES[method.function][:2]
-    shown = [
-        {name: parameter.default for name, parameter in inspect.signature(it).parameters.items()}
-        for it in (function, module)
-    ]
-    common = {"ignore_label": None, "regions": False, "check_labels": True}
-    assert shown[0].pop("logits") is shown[0].pop("target") is inspect.Parameter.empty
-    assert shown[0] == shown[1] == {**method.defaults, **common}
+COMMON_DEFAULTS = {"ignore_label": None, "regions": False, "check_labels": True}
+
+
+@ALL_METHODS
+def test_function_and_module_have_the_settings_of_the_table_with_their_defaults(method):
+    function = CASES[method.function].function
+    module = CASES[method.function].module
+    of_function = dict(inspect.signature(function).parameters)
+    of_module = dict(inspect.signature(module).parameters)
+    for argument in ("logits", "target"):
+        assert of_function.pop(argument).default is inspect.Parameter.empty
+    assert of_function == of_module
+    defaults = {name: parameter.default for name, parameter in of_module.items()}
+    assert defaults == {**method.defaults, **COMMON_DEFAULTS}
+    assert not [name for name, parameter in of_module.items() if parameter.annotation is inspect.Parameter.empty]
+    assert {**module().settings, "check_labels": True} == defaults
+
+
+@ALL_METHODS
+def test_function_and_module_stand_in_the_file_that_the_table_names(method):
+    file_of_loss = f"nnunet_nacl.losses.{method.function}"
+    assert CASES[method.function].function.__module__ == file_of_loss
+    assert CASES[method.function].module.__module__ == file_of_loss
+
+
+@ALL_METHODS
+def test_unknown_settings_and_settings_without_a_name_are_refused(method):
+    function = CASES[method.function].function
+    module = CASES[method.function].module
     with pytest.raises(TypeError, match="colour"):
         module(colour=1)
+    with pytest.raises(TypeError):
+        module(0.1)
+    logits, target, _ = problem("classes", (2, 2))
     with pytest.raises(TypeError):  # a third positional argument could be anything
-        function(*problem("classes", (2, 2))[:2], 0.1)
+        function(logits, target, 0.1)
+
+
+def test_a_setting_can_be_changed_and_is_checked_again():
+    logits, target, _ = problem("classes", (4, 5))
+    module = CASES["nacl"].module()
+    module.penalty_weight = 0.3
+    assert module(logits, target).item() == CASES["nacl"].function(logits, target, penalty_weight=0.3).item()
+    module.penalty_weight = -1
+    with pytest.raises(ValueError, match="penalty_weight"):
+        module(logits, target)
 
 
 def compile_and_compare(name, settings, label_space, spatial):
@@ -52,9 +86,8 @@ def compile_and_compare(name, settings, label_space, spatial):
     logits, target, where = problem(label_space, spatial, seed=41)
     module = CASES[name].module(**settings, **where)
     compiled = torch.compile(module, fullgraph=True, backend="eager")
-    assert_same(
-        value_and_gradient(compiled, logits.float(), target), value_and_gradient(module, logits.float(), target)
-    )
+    logits = logits.float()
+    assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
     return compiled, module, target
 
 

@@ -7,13 +7,12 @@ import itertools
 import torch
 
 from nnunet_nacl import losses
+from nnunet_nacl.losses.neighborhood import PADDINGS, PRIORS
 from tests.losses.cases import (
     CASES,
     CONFIGURED,
     LABEL_SPACES,
-    PADDINGS,
     PENALTY_FORMS,
-    PRIORS,
     assert_same,
     pairwise,
     problem,

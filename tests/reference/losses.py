@@ -13,287 +13,415 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tests.reference.metrics import bin_of
 
+Array = np.ndarray
+ValueAndGradient = tuple[float, Array]
+Offset = tuple[int, ...]
+
 STEP = 1e-30  # of the complex derivative: it has no subtraction, so the smaller the better
 
 
-def kernel_weights(kernel_size: int | tuple[int, ...], spatial_dims: int, prior: str, sigma: float) -> dict:
+# The neighbourhood
+
+
+def kernel_weights(kernel_size: int | tuple[int, ...], num_axes: int, prior: str, sigma: float) -> dict[Offset, float]:
     """Weight of each neighbour, by its offset from the centre in voxels."""
-    sizes = (kernel_size,) * spatial_dims if isinstance(kernel_size, int) else tuple(kernel_size)
+    sizes = (kernel_size,) * num_axes if isinstance(kernel_size, int) else tuple(kernel_size)
+    steps = [range(-(size // 2), size // 2 + 1) for size in sizes]
     weights = {}
-    for offset in itertools.product(*[range(-(size // 2), size // 2 + 1) for size in sizes]):
+    for offset in itertools.product(*steps):
         squared_distance = sum(step * step for step in offset)
         weights[offset] = 1.0 if prior == "mean" else math.exp(-squared_distance / (2 * sigma**2))
     if prior == "svls":
-        centre = (0,) * spatial_dims
-        weights[centre] = sum(weight for offset, weight in weights.items() if offset != centre)
+        centre = (0,) * num_axes
+        weights[centre] = 0.0
+        weights[centre] = sum(weights.values())
     return weights
 
 
 def neighborhood_proportions(
-    labels, num_classes: int, *, kernel_size=3, prior="mean", sigma=1.0, padding="valid", valid=None
-) -> np.ndarray:
+    labels: Array,
+    num_classes: int,
+    *,
+    kernel_size: int | tuple[int, ...] = 3,
+    prior: str = "mean",
+    sigma: float = 1.0,
+    padding: str = "valid",
+    valid: Array | None = None,
+) -> Array:
     """Share of each class in the neighbourhood, (B, K, *spatial); NaN where no neighbour counts."""
     labels = np.asarray(labels)
     valid = np.ones(labels.shape, bool) if valid is None else np.asarray(valid, bool)
     spatial = labels.shape[1:]
     weights = kernel_weights(kernel_size, len(spatial), prior, sigma)
-    tau = np.full((labels.shape[0], num_classes, *spatial), np.nan)
-    for batch in range(labels.shape[0]):
-        for centre in itertools.product(*[range(size) for size in spatial]):
-            weight_of_class = [0.0] * num_classes
-            total = 0.0
-            for offset, weight in weights.items():
-                place = tuple(c + o for c, o in zip(centre, offset))
-                if padding == "replicate":
-                    place = tuple(min(max(p, 0), size - 1) for p, size in zip(place, spatial))
-                inside = all(0 <= p < size for p, size in zip(place, spatial))
-                if not inside:
-                    if padding == "valid":
-                        continue
-                    total += weight
-                    if padding == "background":
-                        weight_of_class[0] += weight
-                    continue
-                if not valid[(batch, *place)]:
-                    continue
-                total += weight
-                weight_of_class[int(labels[(batch, *place)])] += weight
-            if total > 0:
-                tau[(batch, slice(None), *centre)] = np.array(weight_of_class) / total
+    tau = np.full((len(labels), num_classes, *spatial), np.nan)
+    for image in range(len(labels)):
+        for centre in np.ndindex(spatial):
+            weight_of_class = _class_weights(labels[image], valid[image], centre, weights, padding, num_classes)
+            if sum(weight_of_class) > 0:
+                tau[(image, slice(None), *centre)] = np.array(weight_of_class[:num_classes]) / sum(weight_of_class)
     return tau
 
 
-def region_proportions(regions, *, valid=None, **settings) -> np.ndarray:
+def _class_weights(
+    labels: Array,
+    valid: Array,
+    centre: Offset,
+    weights: dict[Offset, float],
+    padding: str,
+    num_classes: int,
+) -> list[float]:
+    """Weight of each class around one voxel of one image; the last number is what counts without a class."""
+    weight_of_class = [0.0] * (num_classes + 1)
+    for offset, weight in weights.items():
+        place = tuple(c + step for c, step in zip(centre, offset))
+        if padding == "replicate":
+            place = tuple(min(max(p, 0), size - 1) for p, size in zip(place, labels.shape))
+        is_inside = all(0 <= p < size for p, size in zip(place, labels.shape))
+        if is_inside and valid[place]:
+            weight_of_class[int(labels[place])] += weight
+        elif not is_inside and padding == "background":
+            weight_of_class[0] += weight
+        elif not is_inside and padding == "zeros":
+            weight_of_class[num_classes] += weight
+    return weight_of_class
+
+
+def region_proportions(regions: Array, *, valid: Array, **neighborhood: Any) -> Array:
     """Share of the neighbourhood that lies in each region, (B, R, *spatial)."""
-    regions = np.asarray(regions)
-    shares = [
-        neighborhood_proportions(regions[:, r].astype(int), 2, valid=valid, **settings)[:, 1]
-        for r in range(regions.shape[1])
-    ]
+    shares = []
+    for region in np.moveaxis(regions.astype(int), 1, 0):
+        out_and_in = neighborhood_proportions(region, 2, valid=valid, **neighborhood)
+        shares.append(out_and_in[:, 1])
     return np.stack(shares, axis=1)
 
 
-# One voxel's terms, for arrays (M, K) of logits; complex, so that they can be differentiated.
+# Each loss for one voxel: terms for arrays (M, K) of logits; complex, so that they can be differentiated.
 
 
-def _log_softmax(logits):
+def _log_softmax(logits: Array) -> Array:
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _absolute(x):
+def _absolute(x: Array) -> Array:
     return np.where(x.real >= 0, x, -x)
 
 
-def _relu(x):
+def _relu(x: Array) -> Array:
     return np.where(x.real > 0, x, 0)
 
 
-def _highest(logits):
+def _highest(logits: Array) -> Array:
     return np.take_along_axis(logits, logits.real.argmax(axis=1)[:, None], axis=1)
 
 
-def _penalty(difference, penalty):
+def _penalty(difference: Array, penalty: str) -> Array:
     return _absolute(difference) if penalty == "l1" else difference**2
 
 
-def _over_classes(terms, class_reduction):
+def _over_classes(terms: Array, class_reduction: str) -> Array:
     return terms.mean(axis=1) if class_reduction == "mean" else terms.sum(axis=1)
 
 
-def soft_cross_entropy_term(logits, soft_labels):
+def soft_cross_entropy_term(logits: Array, soft_labels: Array) -> Array:
     return -(soft_labels * _log_softmax(logits)).sum(axis=1)
 
 
-def focal_term(logits, one_hot, gamma):
+def focal_term(logits: Array, one_hot: Array, gamma: float) -> Array:
     log_probs = _log_softmax(logits)
     prob_of_others = (np.exp(log_probs) * (1 - one_hot)).sum(axis=1)  # 1 - p_y without cancellation
     return -(prob_of_others**gamma) * (log_probs * one_hot).sum(axis=1)
 
 
-def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, class_reduction, prior_scale):
-    position = np.exp(_log_softmax(logits)) if space == "softmax" else logits
-    terms = _penalty(prior_scale * tau - position, penalty)
-    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, class_reduction)
-
-
-def mbls_term(logits, one_hot, penalty_weight, margin, class_reduction):
+def mbls_term(logits: Array, one_hot: Array, penalty_weight: float, margin: float, class_reduction: str) -> Array:
     terms = _relu(_highest(logits) - logits - margin)
     return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, class_reduction)
 
 
-def ecp_term(logits, one_hot, penalty_weight, class_reduction):
+def ecp_term(logits: Array, one_hot: Array, penalty_weight: float, class_reduction: str) -> Array:
     log_probs = _log_softmax(logits)
     terms = -np.exp(log_probs) * log_probs
     return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, class_reduction)
 
 
-# One region is two classes, out and in, whose logits (0, l) differ by the region's; NACL alone reads the logits.
+@dataclass(frozen=True)
+class NaclPenalty:
+    """The settings of NACL's penalty."""
+
+    penalty_weight: float = 0.1
+    penalty: str = "l1"
+    space: str = "logits"
+    class_reduction: str = "mean"
+    prior_scale: float = 1.0
+
+    def term(self, logits: Array, one_hot: Array, tau: Array) -> Array:
+        position = np.exp(_log_softmax(logits)) if self.space == "softmax" else logits
+        terms = _penalty(self.prior_scale * tau - position, self.penalty)
+        penalty = _over_classes(terms, self.class_reduction)
+        return soft_cross_entropy_term(logits, one_hot) + self.penalty_weight * penalty
+
+    def region_term(self, logits: Array, membership: Array, tau: Array) -> Array:
+        """The same for one region, (M, 1); NACL alone reads the logits themselves."""
+        cross_entropy = soft_cross_entropy_term(_two_classes(logits), _out_and_in(membership))
+        prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
+        position = 2 * prob - 1 if self.space == "softmax" else logits
+        penalty = _penalty(self.prior_scale * (2 * tau - 1) - position, self.penalty)[:, 0]
+        if self.penalty == "l2":
+            penalty = penalty / 2
+        if self.class_reduction == "mean":
+            penalty = penalty / 2
+        return cross_entropy + self.penalty_weight * penalty
 
 
-def _two_classes(logits):
+# One region is two classes, out and in, whose logits (0, l) differ by the region's.
+
+
+def _two_classes(logits: Array) -> Array:
     return np.concatenate([np.zeros_like(logits), logits], axis=1)
 
 
-def _in_and_out(share):
+def _out_and_in(share: Array) -> Array:
     return np.concatenate([1 - share, share], axis=1)
 
 
-def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, class_reduction, prior_scale):
-    prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
-    position = 2 * prob - 1 if space == "softmax" else logits
-    term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
-    halvings = (penalty == "l2") + (class_reduction == "mean")
-    cross_entropy = soft_cross_entropy_term(_two_classes(logits), _in_and_out(membership))
-    return cross_entropy + penalty_weight * term / 2**halvings
+# From the terms of voxels to the loss of a batch
 
 
-def _rows(array):
+def _rows(array: Array) -> Array:
     """(B, K, *spatial) -> (voxels, K)."""
     array = np.asarray(array, float)
     return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
 
 
-def _mean_over_valid(term: Callable, logits, valid, *per_voxel) -> tuple[float, np.ndarray]:
-    """Mean of a voxel's term over the valid voxels, and its gradient with respect to all logits."""
-    rows, keep = _rows(logits), np.asarray(valid).reshape(-1)
+def _mean_over_valid(term: Callable[..., Array], logits: Array, valid: Array, *fixed: Array) -> ValueAndGradient:
+    """Mean of term(logits, *fixed) over the valid voxels, and its gradient with respect to all logits."""
+    rows = _rows(logits)
+    keep = np.asarray(valid).reshape(-1)
+    num_valid = int(keep.sum())
     gradient = np.zeros_like(rows)
-    count = int(keep.sum())
     value = 0.0
-    if count:
-        fixed = [_rows(array)[keep] for array in per_voxel]
-        value = float(term(rows[keep].astype(complex), *fixed).real.sum() / count)
+    if num_valid > 0:
+        kept_logits = rows[keep].astype(complex)
+        kept_fixed = [_rows(array)[keep] for array in fixed]
+        value = float(term(kept_logits, *kept_fixed).real.sum() / num_valid)
         for channel in range(rows.shape[1]):
-            stepped = rows[keep].astype(complex)
+            stepped = kept_logits.copy()
             stepped[:, channel] += 1j * STEP
-            gradient[keep, channel] = term(stepped, *fixed).imag / STEP / count
-    shape = np.asarray(logits).shape
-    return value, np.moveaxis(gradient.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+            gradient[keep, channel] = term(stepped, *kept_fixed).imag / STEP / num_valid
+    batch, channels, *spatial = logits.shape
+    return value, np.moveaxis(gradient.reshape(batch, *spatial, channels), -1, 1)
 
 
-def _one_hot(labels, num_classes):
-    return np.stack([labels == k for k in range(num_classes)], axis=1).astype(float)
+@dataclass(frozen=True)
+class Truth:
+    """What logits are held against.
+
+    ``membership`` is 1 where a voxel is of a class, or in a region, (B, K, *spatial); ``labels`` (B, *spatial) are
+    those of classes, None for regions; ``valid`` (B, *spatial) is False where a voxel is ignored.
+    """
+
+    membership: Array
+    labels: Array | None
+    valid: Array
 
 
-def _read(logits, target, ignore_label, regions):
-    """Labels (classes only), what is of each class or in each region (B, K, *spatial), and what is valid."""
-    target, num_channels = np.asarray(target), logits.shape[1]
+def read_truth(target: Array, logits: Array, ignore_label: int | None, regions: bool) -> Truth:
+    target = np.asarray(target)
+    num_channels = logits.shape[1]
     if regions:
-        membership = target[:, :num_channels].astype(float)
         has_mask = target.shape[1] == num_channels + 1
-        return None, membership, target[:, -1] == 0 if has_mask else np.ones(membership[:, 0].shape, bool)
+        valid = target[:, -1] == 0 if has_mask else np.ones(target[:, 0].shape, bool)
+        return Truth(target[:, :num_channels].astype(float), None, valid)
     labels = target[:, 0] if target.ndim == logits.ndim else target
     valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     labels = np.where(valid, labels, 0).astype(int)
-    return labels, _one_hot(labels, num_channels), valid
+    one_hot = np.stack([labels == k for k in range(num_channels)], axis=1).astype(float)
+    return Truth(one_hot, labels, valid)
 
 
 def _evaluate(
-    logits, target, term, *settings, region_term=None, ignore_label=None, regions=False, soften=None, neighborhood=None
-):
-    """One loss in either label space: the mean of term(logits, hard or softened labels[, tau], *settings) of voxels."""
-    logits, num_channels = np.asarray(logits, float), logits.shape[1]
-    labels, membership, valid = _read(logits, target, ignore_label, regions)
-    soften = soften or (lambda hard, num_classes: hard)
+    logits: Array,
+    target: Array,
+    term: Callable[..., Array],
+    *,
+    region_term: Callable[..., Array] | None = None,
+    soften: Callable[[Array, int], Array] | None = None,
+    neighborhood: dict[str, Any] | None = None,
+    ignore_label: int | None = None,
+    regions: bool = False,
+) -> ValueAndGradient:
+    """One loss in either label space: the mean over voxels of ``term(logits, truth[, tau])``.
+
+    Args:
+        region_term: The same for one region; without it the region is taken for two classes, out and in.
+        soften: Makes other shares of the classes of the truth, for so many classes.
+        neighborhood: Settings of tau, for terms that take it.
+    """
+    logits = np.asarray(logits, float)
+    truth = read_truth(target, logits, ignore_label, regions)
+    num_classes = 2 if regions else logits.shape[1]
+    shares = truth.membership if soften is None else soften(truth.membership, num_classes)
+    fixed = [shares]
+    if neighborhood is not None and regions:
+        fixed.append(region_proportions(truth.membership, valid=truth.valid, **neighborhood))
+    elif neighborhood is not None:
+        fixed.append(neighborhood_proportions(truth.labels, num_classes, valid=truth.valid, **neighborhood))
     if not regions:
-        fixed = [soften(membership, num_channels)]
-        if neighborhood is not None:
-            fixed.append(neighborhood_proportions(labels, num_channels, valid=valid, **neighborhood))
-        return _mean_over_valid(lambda *rows: term(*rows, *settings), logits, valid, *fixed)
+        return _mean_over_valid(term, logits, truth.valid, *fixed)
 
-    def of_region(rows, *shares):
-        if region_term is not None:
-            return region_term(rows, *shares, *settings)
-        return term(_two_classes(rows), *map(_in_and_out, shares), *settings)
+    def term_of_two_classes(rows: Array, *shares_inside: Array) -> Array:
+        return term(_two_classes(rows), *[_out_and_in(share) for share in shares_inside])
 
-    fixed = [soften(membership, 2)]
-    if neighborhood is not None:
-        fixed.append(region_proportions(membership, valid=valid, **neighborhood))
-    value, gradient = 0.0, np.zeros_like(logits)
-    for r in range(num_channels):
-        one = slice(r, r + 1)
+    value = 0.0
+    gradient = np.zeros_like(logits)
+    num_regions = logits.shape[1]
+    for region in range(num_regions):
+        channel = slice(region, region + 1)
         region_value, region_gradient = _mean_over_valid(
-            of_region, logits[:, one], valid, *[array[:, one] for array in fixed]
+            region_term or term_of_two_classes,
+            logits[:, channel],
+            truth.valid,
+            *[array[:, channel] for array in fixed],
         )
-        value += region_value / num_channels
-        gradient[:, one] = region_gradient / num_channels
+        value += region_value / num_regions
+        gradient[:, channel] = region_gradient / num_regions
     return value, gradient
 
 
-def cross_entropy(logits, target, **space):
+# The losses; ``space`` are ignore_label and regions
+
+
+def cross_entropy(logits: Array, target: Array, **space: Any) -> ValueAndGradient:
     return _evaluate(logits, target, soft_cross_entropy_term, **space)
 
 
-def label_smoothing(logits, target, *, smoothing=0.1, **space):
-    def soften(hard, num_classes):
-        return (1 - smoothing) * hard + smoothing / num_classes
+def label_smoothing(logits: Array, target: Array, *, smoothing: float = 0.1, **space: Any) -> ValueAndGradient:
+    def soften(membership: Array, num_classes: int) -> Array:
+        return (1 - smoothing) * membership + smoothing / num_classes
 
     return _evaluate(logits, target, soft_cross_entropy_term, soften=soften, **space)
 
 
-def focal(logits, target, *, gamma=3.0, **space):
-    return _evaluate(logits, target, focal_term, gamma, **space)
+def focal(logits: Array, target: Array, *, gamma: float = 3.0, **space: Any) -> ValueAndGradient:
+    def term(rows: Array, one_hot: Array) -> Array:
+        return focal_term(rows, one_hot, gamma)
+
+    return _evaluate(logits, target, term, **space)
 
 
-def ecp(logits, target, *, penalty_weight=0.1, class_reduction="mean", **space):
-    return _evaluate(logits, target, ecp_term, penalty_weight, class_reduction, **space)
+def ecp(
+    logits: Array, target: Array, *, penalty_weight: float = 0.1, class_reduction: str = "mean", **space: Any
+) -> ValueAndGradient:
+    def term(rows: Array, one_hot: Array) -> Array:
+        return ecp_term(rows, one_hot, penalty_weight, class_reduction)
+
+    return _evaluate(logits, target, term, **space)
 
 
-def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, class_reduction="mean", **space):
-    return _evaluate(logits, target, mbls_term, penalty_weight, margin, class_reduction, **space)
+def mbls(
+    logits: Array,
+    target: Array,
+    *,
+    penalty_weight: float = 0.1,
+    margin: float = 5.0,
+    class_reduction: str = "mean",
+    **space: Any,
+) -> ValueAndGradient:
+    def term(rows: Array, one_hot: Array) -> Array:
+        return mbls_term(rows, one_hot, penalty_weight, margin, class_reduction)
+
+    return _evaluate(logits, target, term, **space)
 
 
-def svls(logits, target, *, sigma=2.0, kernel_size=3, padding="replicate", **space):
-    around = {"prior": "svls", "sigma": sigma, "kernel_size": kernel_size, "padding": padding}
-    return _evaluate(
-        logits, target, lambda rows, hard, tau: soft_cross_entropy_term(rows, tau), neighborhood=around, **space
-    )
+def svls(
+    logits: Array,
+    target: Array,
+    *,
+    sigma: float = 2.0,
+    kernel_size: int | tuple[int, ...] = 3,
+    padding: str = "replicate",
+    **space: Any,
+) -> ValueAndGradient:
+    def term(rows: Array, one_hot: Array, tau: Array) -> Array:
+        return soft_cross_entropy_term(rows, tau)
+
+    neighborhood = {"prior": "svls", "sigma": sigma, "kernel_size": kernel_size, "padding": padding}
+    return _evaluate(logits, target, term, neighborhood=neighborhood, **space)
 
 
 def nacl(
-    logits,
-    target,
+    logits: Array,
+    target: Array,
     *,
-    penalty_weight=0.1,
-    penalty="l1",
-    space="logits",
-    class_reduction="mean",
-    prior_scale=1.0,
-    ignore_label=None,
-    regions=False,
-    **around,
-):
-    around = {"kernel_size": 3, "prior": "mean", "sigma": 1.0, "padding": "valid"} | around
-    settings = (penalty_weight, penalty, space, class_reduction, prior_scale)
-    given = {"region_term": region_nacl_term, "neighborhood": around, "ignore_label": ignore_label, "regions": regions}
-    return _evaluate(logits, target, nacl_term, *settings, **given)
+    kernel_size: int | tuple[int, ...] = 3,
+    prior: str = "mean",
+    sigma: float = 1.0,
+    padding: str = "valid",
+    ignore_label: int | None = None,
+    regions: bool = False,
+    **settings: Any,
+) -> ValueAndGradient:
+    penalty = NaclPenalty(**settings)
+    return _evaluate(
+        logits,
+        target,
+        penalty.term,
+        region_term=penalty.region_term,
+        neighborhood={"prior": prior, "sigma": sigma, "kernel_size": kernel_size, "padding": padding},
+        ignore_label=ignore_label,
+        regions=regions,
+    )
 
 
-def ace(logits, target, *, penalty_weight=1.0, n_bins=20, ignore_label=None, regions=False):
+def ace(
+    logits: Array,
+    target: Array,
+    *,
+    penalty_weight: float = 1.0,
+    n_bins: int = 20,
+    ignore_label: int | None = None,
+    regions: bool = False,
+) -> ValueAndGradient:
     """The bins of an image hold its voxels' places; the gradient is derived: d|mean p - share| / dp = sign / n."""
-    logits, num_channels = np.asarray(logits, float), logits.shape[1]
-    _, membership, valid = _read(logits, target, ignore_label, regions)
+    logits = np.asarray(logits, float)
+    truth = read_truth(target, logits, ignore_label, regions)
     value, gradient = cross_entropy(logits, target, ignore_label=ignore_label, regions=regions)
-    images = [image for image in range(len(logits)) if valid[image].any()]
+    images = [image for image in range(len(logits)) if truth.valid[image].any()]
     for image in images:
-        rows, hits = _rows(logits[image : image + 1]), _rows(membership[image : image + 1])
+        rows = _rows(logits[[image]])
+        membership = _rows(truth.membership[[image]])
+        valid_voxels = np.flatnonzero(truth.valid[image])
         probs = np.exp(-np.logaddexp(0, -rows) if regions else _log_softmax(rows))
+        num_channels = probs.shape[1]
+        weight = penalty_weight / len(images) / num_channels
         per_prob = np.zeros_like(probs)
         for k in range(num_channels):
-            places: dict[int, list[int]] = {}
-            for voxel in np.flatnonzero(valid[image].reshape(-1)):
-                places.setdefault(bin_of(probs[voxel, k], n_bins), []).append(voxel)
-            weight = penalty_weight / len(images) / num_channels / len(places)
-            for voxels in places.values():
-                gap = sum(probs[voxel, k] - hits[voxel, k] for voxel in voxels) / len(voxels)
-                value += weight * abs(gap)
-                per_prob[voxels, k] = weight * np.sign(gap) / len(voxels)
+            error, error_per_prob = _average_error(probs[:, k], membership[:, k], valid_voxels, n_bins)
+            value += weight * error
+            per_prob[:, k] = weight * error_per_prob
+        # dp_k / dl_j = p_k ([j = k] - p_j) for a softmax, p (1 - p) for a sigmoid
         others = probs * per_prob if regions else (probs * per_prob).sum(axis=1, keepdims=True)
         per_logit = probs * (per_prob - others)
         gradient[image] += np.moveaxis(per_logit.reshape(*logits.shape[2:], num_channels), -1, 0)
     return value, gradient
+
+
+def _average_error(probs: Array, membership: Array, voxels: Array, n_bins: int) -> ValueAndGradient:
+    """Mean over the bins that hold a voxel of |mean p - share|, and its gradient with respect to each p."""
+    voxels_of_bin: dict[int, list[int]] = {}
+    for voxel in voxels:
+        voxels_of_bin.setdefault(bin_of(probs[voxel], n_bins), []).append(voxel)
+    error = 0.0
+    gradient = np.zeros_like(probs)
+    for members in voxels_of_bin.values():
+        gap = (probs[members] - membership[members]).mean()
+        error += abs(gap) / len(voxels_of_bin)
+        gradient[members] = np.sign(gap) / len(members) / len(voxels_of_bin)
+    return error, gradient
