@@ -14,7 +14,6 @@ from unittest import mock
 import pytest
 
 import nnunet_nacl
-from nnunet_nacl.methods import METHODS
 
 
 def test_every_public_name_is_there_and_type_checkers_know_it(sources: Path) -> None:
@@ -25,16 +24,6 @@ def test_every_public_name_is_there_and_type_checkers_know_it(sources: Path) -> 
     (for_type_checkers,) = (node for node in package.body if isinstance(node, ast.If))
     typed = {alias.asname for imported in for_type_checkers.body for alias in imported.names}
     assert typed == names - {"__version__"}
-
-
-def test_every_loss_is_exported() -> None:
-    from nnunet_nacl import losses
-
-    for method in METHODS.values():
-        assert getattr(nnunet_nacl, method.module) is getattr(losses, method.module)
-        assert {method.module, method.function} <= set(losses.__all__)
-    classes = {name for name in losses.__all__ if name.endswith("Loss")}
-    assert classes == {method.module for method in METHODS.values()} | {"SegmentationLoss"}
 
 
 @pytest.fixture

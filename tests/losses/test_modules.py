@@ -6,7 +6,6 @@ The eager backend runs what dynamo captured: this finds graph breaks without nee
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 
 import pytest
@@ -31,31 +30,6 @@ def test_module_equals_function_and_shows_every_setting(name, settings):
         shown = module.extra_repr()  # what a training log keeps of the loss
         for argument, value in {**settings, **where}.items():
             assert f"{argument}={value!r}" in shown
-
-
-COMMON_DEFAULTS = {"ignore_label": None, "regions": False, "check_labels": True}
-
-
-@ALL_METHODS
-def test_function_and_module_have_the_settings_of_the_table_with_their_defaults(method):
-    function = CASES[method.function].function
-    module = CASES[method.function].module
-    of_function = dict(inspect.signature(function).parameters)
-    of_module = dict(inspect.signature(module).parameters)
-    for argument in ("logits", "target"):
-        assert of_function.pop(argument).default is inspect.Parameter.empty
-    assert of_function == of_module
-    defaults = {name: parameter.default for name, parameter in of_module.items()}
-    assert defaults == {**method.defaults, **COMMON_DEFAULTS}
-    assert not [name for name, parameter in of_module.items() if parameter.annotation is inspect.Parameter.empty]
-    assert {**module().settings, "check_labels": True} == defaults
-
-
-@ALL_METHODS
-def test_function_and_module_stand_in_the_file_that_the_table_names(method):
-    file_of_loss = f"nnunet_nacl.losses.{method.function}"
-    assert CASES[method.function].function.__module__ == file_of_loss
-    assert CASES[method.function].module.__module__ == file_of_loss
 
 
 @ALL_METHODS

@@ -8,7 +8,8 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
 from nnunet_nacl import losses
 from nnunet_nacl.losses import nacl
-from nnunet_nacl.methods import METHODS
+from nnunet_nacl.methods import METHODS, Method
+from nnunet_nacl.registration.grammar import TOKENS, Variant
 from nnunet_nacl_trainers.base import TrainingLoss
 from tests.trainers.epochs import make_batch
 from tests.trainers.plans import LABEL_SPACES
@@ -68,26 +69,41 @@ def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space:
     )
 
 
-# the settings that are not the method's defaults
-CONFIGURED = {
-    "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5": {
-        **{"penalty_weight": 0.2, "kernel_size": (5, 5), "prior": "gaussian", "sigma": 2.0, "penalty": "l2"},
-        **{"space": "softmax", "class_reduction": "sum", "prior_scale": 5.0},
-    },
-    "SVLS_k5_sigma1": {"sigma": 1.0, "kernel_size": (5, 5)},
-    "MbLS_lambda0p2_sum_m10": {"penalty_weight": 0.2, "margin": 10.0, "class_reduction": "sum"},
-    "CE": {},
-}
+NUMBERS = {"lambda<x>": 0.2, "k<n>": 5, "sigma<x>": 3.0, "gamma<x>": 2.5, "alpha<x>": 0.3, "m<x>": 10.0}
+"""A value of each token with a number that sets a setting of a loss, which is no loss's default."""
 
 
-@pytest.mark.parametrize(("dice", "name"), [*(("", name) for name in CONFIGURED), ("Dice", "SVLS_k5_sigma1")])
-def test_the_settings_of_the_name_reach_the_loss(make_loss, dice: str, name: str) -> None:
-    method = METHODS[name.split("_")[0]]
-    loss = make_loss(f"nnUNetTrainer{dice}{name}").loss
+def with_all_tokens(method: Method, with_dice: bool = False) -> Variant:
+    """The trainer whose name spells out every setting of the loss that a token can set."""
+    tokens = {token.form: token for token in TOKENS}
+    values = {}
+    for form in method.settings_by_token:
+        values[form] = NUMBERS[form] if tokens[form].has_number else tokens[form].words[0]
+    return Variant(method.name, with_dice, values)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_every_setting_of_the_name_reaches_the_loss(make_loss, method: Method) -> None:
+    variant = with_all_tokens(method)
+    expected = {**method.defaults, "ignore_label": None, "regions": False}
+    for form, value in variant.values.items():
+        setting = method.settings_by_token[form]
+        assert value != method.defaults[setting]
+        expected[setting] = value
+    if "kernel_size" in expected:
+        expected["kernel_size"] = (5, 5)
+    loss = make_loss(variant.name).loss
     assert type(loss.voxelwise) is getattr(losses, method.module)
-    expected = {**method.defaults, **CONFIGURED[name], "ignore_label": None, "regions": False}
-    assert loss.voxelwise.settings == expected and loss.voxelwise.check_labels is False
-    assert (loss.dc is None) == (dice == "")
+    assert loss.voxelwise.settings == expected
+    assert loss.voxelwise.check_labels is False
+    assert loss.dc is None
+
+
+def test_with_dice_the_settings_are_the_same(make_loss) -> None:
+    alone = make_loss(with_all_tokens(METHODS["NACL"]).name).loss
+    with_dice = make_loss(with_all_tokens(METHODS["NACL"], with_dice=True).name).loss
+    assert with_dice.voxelwise.settings == alone.voxelwise.settings
+    assert with_dice.dc is not None
 
 
 @pytest.mark.parametrize("label_space", ["ignore", "regions"])
