@@ -116,6 +116,10 @@ def calibrate_model(
     if model is None and options.images is None:
         raise UserError("name a model, or a folder of predictions.")
     place, images = Path(model or ""), options.images
+    if model is not None:  # else the folder would be made, to see whether a map can be written there
+        check_folder(place, "the model, TRAINER__PLANS__CONFIGURATION")
+    if images is not None:
+        check_folder(Path(images), "the images, or the predictions")
     path = Path(options.output or Path(model or images or "") / MAP_FILE)
     check_output_map(path)
     opened = None if model is None else TrainedModel.open(place, options.folds, options.checkpoint)
@@ -159,7 +163,7 @@ def _held_out(model: TrainedModel | None, path: Path, options: CalibrationOption
         if options.labels is None:
             raise UserError(f"{images}: the ground truth of these cases is needed, too.")
     if model is None:
-        _LOG.info("%s is taken for a folder of predictions; name a model (-d, -c) for images.", images)
+        _LOG.info("%s is taken for a folder of predictions; name a model, too, for images.", images)
         if (images / APPLIED_FILE).is_file():
             raise UserError(f"{images} is calibrated already; give the folder that it was made from.")
         data = PredictionFolder.open(images, labels, dataset_json=options.dataset_json, plans=options.plans)
@@ -169,8 +173,8 @@ def _held_out(model: TrainedModel | None, path: Path, options: CalibrationOption
     if model and options.images is None:
         if "all" in model.folds:
             raise UserError(
-                "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
-                "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
+                "fold all was trained on every case, its validation cases too: nothing is held out. Name trained "
+                "folds, such as 0 1 2 3 4, or give images of your own with their ground truth."
             )
         places = [validation_folder(model.folder / f"fold_{fold}", model.checkpoint) for fold in model.folds]
     work = Work(settings=next(filter(None, map(kept_settings, places)), data.settings), with_sample=True)
@@ -204,7 +208,7 @@ def _with_profiles(
     """What was learned, with what the scans look like; and why that is not known."""
     if record.quality is None or record.quality.why_not:
         return record.quality, []
-    why = "predictions alone do not tell; name the model (-d, -c), and give images"
+    why = "predictions alone do not tell; name the model, and give images"
     if model:
         records = [held_out.records[case] for case in record.fitted.part_of]
         try:

@@ -65,6 +65,10 @@ class TrainedModel:
         Without ``folds`` every numbered one that is trained, or fold_all; without ``checkpoint`` the final one.
         """
         check_folder(folder, "the model, TRAINER__PLANS__CONFIGURATION")
+        for file in ("dataset.json", "plans.json"):
+            if not (folder / file).is_file():  # nnU-Net looks nowhere else for them
+                fix = "give the folder TRAINER__PLANS__CONFIGURATION that nnU-Net made, or restore the file"
+                raise UserError(f"{folder}: a model has a {file} there; {fix}.")
         opened, name = PredictionFolder.open(folder, need_reference=False), checkpoint or FINAL
         if not is_file_name(name):
             raise UserError(f"-chk {name}: give the name of a file in the folds' folders, such as {FINAL}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from hashlib import sha256
@@ -15,6 +16,8 @@ from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.calibrator.calibration_map import CalibrationMap
 from nnunet_nacl.cases.record import read_record
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.commands.calibrate import CalibrationOptions, calibrate_model
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.metrics.models import make_trained, map_to_json
 from tests.review_tables import read_list
@@ -41,6 +44,20 @@ def make(tmp_path, monkeypatch):
 
 def calibrate(model, *arguments) -> int:
     return run("calibrate", "-d", model.dataset, "-c", "3d_fullres", *arguments)
+
+
+def test_errors_of_the_function_name_no_options_and_no_folder_is_made(tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    for arguments, message in (
+        ((tmp_path / "nope",), "nope: no such folder; give the folder that holds the model"),
+        ((there,), "there: a model has a dataset.json there; give the folder TRAINER__PLANS__CONFIGURATION"),
+        ((None, CalibrationOptions(images=tmp_path / "nope", labels=there)), "nope: no such folder; give the folder"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            calibrate_model(*arguments)
+        assert not re.search(r"(?<!\w)-\w", str(error.value).replace(str(tmp_path), ""))
+    assert list(tmp_path.iterdir()) == [there]
 
 
 def map_of(model) -> dict:
