@@ -69,7 +69,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--trust_checkpoint": _switch("run code that checkpoints and plans name: for models of people that you trust"),
     "--quiet": _switch("print errors and the last line only"),
     "--overwrite": _switch(
-        "do every case again (default: those whose files or settings changed), and replace what others wrote, or edited, "
+        "do every case again (default: those whose files or settings changed), and replace what others wrote or edited "
         "at the places of its files"
     ),
 }
