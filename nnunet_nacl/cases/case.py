@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.file_key import FileKey
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.errors import UserError
@@ -202,6 +203,7 @@ class Case:
         differences: How the image differs from the training's, in words.
         profile: What the scan looks like; empty where no image was read.
         made_by: How the probabilities were made, as far as it is known, as in its record.
+        files: By place in the folder of its source, what was written of it there.
     """
 
     name: str
@@ -219,6 +221,7 @@ class Case:
     differences: tuple[str, ...] = ()
     profile: tuple[float, ...] = ()
     made_by: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, FileKey] = field(default_factory=dict)
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:

@@ -35,8 +35,28 @@ def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
     alone do not tell two files apart: archives with fixed dates give many files the same time, and `mv` keeps it. A
     file system whose inodes change costs a reading, and no more, since only size and digest decide.
     """
+    key = _without_digest(path)
+    if earlier is not None and {**earlier, "digest": ""} == key:
+        return earlier
+    key["digest"] = digest_of(path)
+    return key
+
+
+def renamed_key(key: FileKey, path: Path) -> FileKey:
+    """The key of a file that has just got another name, without reading it again; OSError if it is not there."""
+    renamed = _without_digest(path)
+    renamed["digest"] = key["digest"]
+    return renamed
+
+
+def is_same_content(first: FileKey, second: FileKey) -> bool:
+    """Whether two files hold the same; a broken npz, of which there is no digest, holds the same as none."""
+    return bool(first["digest"]) and (first["size"], first["digest"]) == (second["size"], second["digest"])
+
+
+def _without_digest(path: Path) -> FileKey:
     status = path.stat()
-    key = FileKey(
+    return FileKey(
         path=os.path.abspath(path),
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
@@ -44,10 +64,6 @@ def file_key(path: Path, earlier: FileKey | None = None) -> FileKey:
         inode=status.st_ino,
         ctime_ns=status.st_ctime_ns,
     )
-    if earlier is not None and {**earlier, "digest": ""} == key:
-        return earlier
-    key["digest"] = digest_of(path)
-    return key
 
 
 def digest_of(path: Path) -> str:

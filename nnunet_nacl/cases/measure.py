@@ -86,11 +86,8 @@ class Views:
     def of(cls, case: Case, maps: Sequence[str], limits: Sequence[float] = ()) -> Views:
         """As they are outside the crop, where no label is added; what compares networks is whole."""
         shape, channels = case.segmentation.shape, _channel_maps(case.labels)
-        outside = dict.fromkeys(channels, 0.0) | ({} if case.labels.regions else {channels[0]: 1.0})
-        values = dict[str, float]()
-        for name in maps:
-            values |= {name: _OUTSIDE[name]} if name in _OUTSIDE else outside
-        made = {name: np.full(shape, value, np.float32) for name, value in values.items()}
+        outside = dict.fromkeys(channels, 0.0) | ({} if case.labels.regions else {channels[0]: 1.0}) | _OUTSIDE
+        made = {name: np.full(shape, outside[name], np.float32) for name in names_of_maps(case.labels, maps)}
         if _OF_NETWORKS in made and case.disagreement:
             made[_OF_NETWORKS] = case.disagreement.mutual_information
         labelled = case.labels.channels_of(case.segmentation).copy() if limits else None
@@ -114,6 +111,14 @@ class Views:
         for name, values in zip(_channel_maps(labels), probs):
             if name in self.maps:
                 self.maps[name][where] = values
+
+
+def names_of_maps(labels: Labels, maps: Sequence[str]) -> list[str]:
+    """Names of the images that ``maps``, as :func:`choose_maps` gives them, stand for."""
+    names: list[str] = []
+    for name in maps:
+        names += [name] if name in _OUTSIDE else _channel_maps(labels)
+    return list(dict.fromkeys(names))
 
 
 def _channel_maps(labels: Labels) -> list[str]:
@@ -176,6 +181,7 @@ def measure(
         findings=tuple(structure.findings() for structure in components),
         differences=case.differences,
         profile=case.profile,
+        files=case.files,
         made_by=case.made_by,
     )
 

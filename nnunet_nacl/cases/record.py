@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.cases.file_key import FileKey, file_key
 from nnunet_nacl.cases.findings import StructureFindings
 from nnunet_nacl.cases.sample import Sample
-from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.errors import UserError, first_line, some
 from nnunet_nacl.files import regular_only, replacing, to_json_text
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.json_types import Number, Size
@@ -281,6 +283,42 @@ def find_record(folder: Path, case: str) -> CaseRecord | None:
     except UserError:
         return None
     return record if record.case == case else None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What a record of any version says in words and single numbers; it raises anything where the file is none."""
+    header = _read_header(_read_arrays(path, "header".__eq__)["header"])
+    if not {"format", "case"} <= header.keys():
+        raise ValueError("the header is not that of a record")
+    return header
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is a record, by its format: of any version, and also one that was damaged."""
+    try:
+        read_header(path)
+    except (zipfile.BadZipFile, zlib.error, EOFError):  # cut short, but hardly before the first name in it
+        with open(path, "rb", opener=regular_only) as file:
+            start = file.read(40)
+        return start[:4] == b"PK\3\4" and start[30:] == b"header.npy"
+    except Exception:  # NumPy and JSON raise anything on the files of others
+        return False
+    return True
+
+
+def check_records(folder: Path, cases: Iterable[str]) -> None:
+    """UserError, before any work, where the record of a case would replace a file that is no record."""
+    paths = [record_path(folder, case) for case in cases]
+    others = [str(path) for path in paths if not is_replaceable_record(path)]
+    if others:
+        raise UserError(f"{some(others)}: not written by nnunet_nacl, and would be lost; move it away.")
+
+
+def is_replaceable_record(path: Path) -> bool:
+    """Whether no file of others lies where a record goes: nothing at all, an empty file, or a record."""
+    if not os.path.lexists(path):
+        return True
+    return path.is_file() and (path.stat().st_size == 0 or is_record(path))
 
 
 def make_key(files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Key | None = None) -> Key:

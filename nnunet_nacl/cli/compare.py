@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         check_output_folder,
         comparison_page,
         comparison_to_json,
+        files_of_comparison,
         write_comparison,
     )
     from nnunet_nacl.evaluation.tables import WITHOUT_BAD, comparison_tables, write_tables
@@ -89,14 +90,17 @@ def run(args: argparse.Namespace) -> int:
     located = {found.name: found for found in (locate(dataset, methods, options) for dataset in args.d or [None])}
     if len(located) < len(args.d or ()):
         raise UserError(f"-d names one of {', '.join(located)} twice; name each data set once.")
-    check_output_folder(folder)
+    check_output_folder(folder, list(located.values()))
     ready = [replace(one, bad=bad_of(args, one.methods[0].first.labels.structures)) for one in located.values()]
     comparisons = [align(one) for one in ready]
     notes = [note for comparison in comparisons for note in comparison.notes]
     tables = comparison_tables(comparisons)
-    written, figures = write_tables(tables, folder, notes), write_figures(comparisons, folder)
-    document = comparison_to_json(comparisons, written, figures, command=shlex.join(["nnunet_nacl", *args.argv]))
-    path = write_comparison(document, folder)
+    files = files_of_comparison(folder)
+    written = write_tables(tables, files, notes)
+    figures = write_figures(comparisons, files)
+    command = shlex.join(["nnunet_nacl", *args.argv])
+    document = comparison_to_json(comparisons, written, figures, files.written, command=command)
+    path = write_comparison(document, files)
     print("\n\n".join(table.to_text() for table in tables if not table.id.startswith("statistics")))
     for comparison in comparisons:
         print(f"\n{comparison.where}, masks reach {comparison.settings.reach}; p < {ALPHA} after Holm's correction:")

@@ -59,9 +59,11 @@ def evaluate(args: argparse.Namespace) -> int:
     written = [output, *([output.with_suffix(".csv")] if args.csv else [])]
     for path in written:
         check_writable(path)
-    check_ours(written)
-    if output.is_file() and output.stat().st_size and "metric_per_case" not in read_dict(output):
-        raise UserError(f"{output}: not a calibration.json, and would be lost; remove it or choose another -o.")
+    of_folds = [folder.folder / FILE_NAME for folder in folders.values()] if len(folders) > 1 else []
+    check_ours([*written, *of_folds])
+    for path in (output, *of_folds):
+        if path.is_file() and path.stat().st_size and "metric_per_case" not in read_dict(path):
+            raise UserError(f"{path}: not a calibration.json, and would be lost; remove it or choose another -o.")
     work = Work(calibration, settings)
     measured = measure_folders(folders, work, jobs=processes, chill=args.chill, title="measure")
     measured.problems |= unpredicted

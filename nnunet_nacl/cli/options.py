@@ -68,7 +68,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "-np": _count("N", "cases at the same time (default: nnUNet_def_n_proc, or the number of cores, at most 8)"),
     "--trust_checkpoint": _switch("run code that checkpoints and plans name: for models of people that you trust"),
     "--quiet": _switch("print errors and the last line only"),
-    "--overwrite": _switch("do every case again (default: those whose files or settings changed)"),
+    "--overwrite": _switch(
+        "do every case again (default: those whose files or settings changed), and replace what others wrote or edited "
+        "at the places of its files"
+    ),
 }
 _OPTIONS["-device"]["default"], _OPTIONS["-pages"]["default"] = _DEVICES[0], _WHICH[0]
 MODEL = "-d -c -tr -p -f"

@@ -42,12 +42,16 @@ The demo trained networks (steps 1 and 2), calibrated them (3 and 4) and checked
 One short training per loss only shows the steps; do not rank losses by it."""
 
 
+_FIRST_COMMAND = 'source "$(dirname "$0")/environment.sh"\n'
+
+
 class Demo:
     """A demo that is run, or goes on where it was stopped."""
 
     def __init__(self, plan: DemoPlan) -> None:
         self.plan = plan
         self.commands_file = plan.folder / "commands.sh"
+        self.environment_file = plan.folder / "environment.sh"
 
     def run(self) -> None:
         """Runs what is missing, and says which pages to open.
@@ -58,6 +62,7 @@ class Demo:
         plan = self.plan
         taken = f"another demo is running in {plan.folder}; wait for it, or give another folder with -o"
         with locked(plan.folder / ".lock", taken), termination_as_interrupt():
+            self._check_scripts()
             self._announce()
             self._write_environment()
             self._prepare_data()
@@ -79,11 +84,17 @@ class Demo:
         folder = self.plan.folder
         print(BEGIN.format(folder=folder, how_long=how_long, commands=self.commands_file.name))
 
+    def _check_scripts(self) -> None:
+        """UserError where a script that the demo writes lies there, and is of others."""
+        for path, begin in ((self.environment_file, "export nnUNet_"), (self.commands_file, _FIRST_COMMAND)):
+            if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(begin):
+                raise UserError(f"{path} was not made by this demo, and would be lost; give another -o")
+
     def _write_environment(self) -> None:
         """Writes environment.sh, which names nnU-Net's folders to a shell."""
         roots = self.plan.roots.items()
         variables = " ".join(f"{name}={shlex.quote(str(root))}" for name, root in roots)
-        write_atomically(self.plan.folder / "environment.sh", f"export {variables}\n")
+        write_atomically(self.environment_file, f"export {variables}\n")
 
     def _prepare_data(self) -> None:
         """Raw data, plans, folds and preprocessed cases."""
@@ -260,7 +271,7 @@ class Demo:
 
     def _list_commands(self, commands: Sequence[Sequence[str]]) -> None:
         """Adds commands to commands.sh, each once."""
-        text = 'source "$(dirname "$0")/environment.sh"\n'
+        text = _FIRST_COMMAND
         if self.commands_file.is_file():
             text = self.commands_file.read_text(encoding="utf-8")
         for words in commands:

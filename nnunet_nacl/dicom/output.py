@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +18,9 @@ from typing_extensions import NotRequired, TypedDict
 import nnunet_nacl
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.dicom.series import affine_of_series, read_headers
 from nnunet_nacl.errors import UserError, first_line
-from nnunet_nacl.files import replacing
 from nnunet_nacl.images import quiet
 from nnunet_nacl.json_files import decode, read_dict
 
@@ -106,22 +106,30 @@ class DicomMaker:
     model: str  # whose segmentations they are
     serial: str  # SHA-256 that tells the networks, at most 64 characters
 
+    def places(self, case: str, maps: Iterable[str], is_fractional: bool) -> list[str]:
+        """Where :meth:`write` writes the objects of a case."""
+        objects = ["segmentation", "report"]
+        if is_fractional:
+            maps = [name for name in maps if name in _MAPS]
+            objects.append("probabilities")
+        return [_place(case, name) for name in (*objects, *maps)]
+
     def write(
         self,
         case: Case,
         reported: Reported,
-        files: Sequence[Path],
-        output: Path,
+        images: Sequence[Path],
+        files: OwnedFiles,
         maps: Mapping[str, np.ndarray] = MappingProxyType({}),
         is_fractional: bool = False,
-    ) -> tuple[Path, ...]:
-        """Write the objects of a case, ``dicom/CASE_....dcm`` in the folder of the run; what was written.
+    ) -> None:
+        """Write the objects of a case, :meth:`places` in the folder of the run, through what knows which are ours.
 
         Each of the (*spatial) ``maps`` becomes a parametric map of float32 in [0, 1]. If ``is_fractional``, the
         probabilities of the structures become one segmentation of 8 bits instead, 255 is 1. UserError where the series
         is no longer what was predicted, or a file cannot be written.
         """
-        headers, written = read_headers(files), list[Path]()
+        headers = read_headers(images)
         turned = _to_slices(case.geometry, case.segmentation.shape, headers)
         channels = case.labels.channels_of(case.segmentation)
         pixels = np.stack([turned(region) for region in channels], -1) if case.labels.regions else turned(channels)
@@ -136,17 +144,16 @@ class DicomMaker:
                     made["probabilities"] = self._segmentation(pixels, headers, "FRACTIONAL", "PROBABILITIES")
                 made |= {name: self._map(name, values, headers) for name, values in arrays.items()}
                 for name, each in made.items():
-                    written.append(output / DICOM / f"{case.name}_{name}.dcm")
-                    with replacing(written[-1]) as temporary:
-                        each.save_as(temporary, enforce_file_format=True)
+                    place = _place(case.name, name)
+                    with files.staging(place) as work:
+                        each.save_as(work / Path(place).name, enforce_file_format=True)
         except UserError:
             raise
         except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
             raise UserError(
-                f"{files[0]}: no DICOM object can be made with its header ({first_line(error)}); correct what it says "
+                f"{images[0]}: no DICOM object can be made with its header ({first_line(error)}); correct what it says "
                 "of the patient, the study or the series."
             ) from None
-        return tuple(written)
 
     def _segmentation(
         self, pixels: np.ndarray, headers: Sequence[Any], kind: str = "BINARY", label: str = "SEGMENTATION"
@@ -236,6 +243,10 @@ class DicomMaker:
             "software_versions": nnunet_nacl.__version__,
             "device_serial_number": self.serial,
         }
+
+
+def _place(case: str, name: str) -> str:
+    return f"{DICOM}/{case}_{name}.dcm"
 
 
 def _private(code: str, meaning: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import nnunet_nacl
 from nnunet_nacl.cases.case import MASKS, EvaluationSettings, Labels
 from nnunet_nacl.cases.record import WITH_TRUTH, CaseRecord, table
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import check_ours, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import (
@@ -120,8 +120,9 @@ class Evaluation:
                 ``map_sha256``, ``notes``.
 
         Raises:
-            UserError: The file cannot be written.
+            UserError: The file cannot be written, or what lies there is of others.
         """
+        check_ours([path])
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",

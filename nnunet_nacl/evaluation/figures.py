@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from typing_extensions import Unpack
 
+from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.evaluation.comparison import MAIN_COLUMNS, Comparison
 from nnunet_nacl.evaluation.tables import named_after
 from nnunet_nacl.metrics.binning import BinStats
@@ -27,36 +28,54 @@ from nnunet_nacl.reports.tables import number
 DIFFERENCES = "differences"
 """How the id of the figure begins that the page opens with."""
 _DIFFERENCES = ("ECE:predicted", *MAIN_COLUMNS, "NLL:near")
+_RELIABILITY, _PREDICTED_DICE = "reliability", "predicted_dice"
+_RELIABILITY_MASKS = ("foreground", "predicted", "all")
 LEVEL = f"{100 * (1 - DEFAULT_ALPHA):g} %"  # of the intervals of predicted Dice
 FIGURES = "figures"
 """Folder beside comparison.json."""
 
 
-def write_figures(comparisons: Sequence[Comparison], folder: Path) -> list[dict[str, Any]]:
+def write_figures(comparisons: Sequence[Comparison], owned: OwnedFiles) -> list[dict[str, Any]]:
     """Write ``figures/<id>.png`` and ``.svg`` of each, with all notes at its foot; what comparison.json says of them.
 
     Their ``alt`` has the numbers for whoever cannot see them. UserError where a file cannot be written.
     """
     from tqdm import tqdm
 
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     notes = [note for comparison in comparisons for note in comparison.notes]
     figures = [(comparison, figure) for comparison in comparisons for figure in _figures_of(comparison)]
     written = []
     for comparison, figure in tqdm(figures, desc="figures", leave=False):
         name = named_after(comparisons).format(kind=figure.pop("kind"), name=comparison.name)
-        files = [f"{FIGURES}/{name}.{ending}" for ending in ("png", "svg")]
+        files = _places(name)
         around = {"title": figure["title"], "subtitle": comparison.where, "notes": notes, "also": (".svg",)}
-        figure.pop("draw")(folder / files[0], **around)
+        with owned.staging(files[0]) as work:
+            figure.pop("draw")(work / Path(files[0]).name, **around)
         written.append({"id": name, "dataset": comparison.name, **figure, "files": files})
     return written
+
+
+def places_of_figures(comparisons: Sequence[Comparison]) -> list[str]:
+    """Where :func:`write_figures` may write figures of comparisons, of which only names and methods are known yet."""
+    form = named_after(comparisons)
+    places = []
+    for comparison in comparisons:
+        kinds = [DIFFERENCES, *(f"{_RELIABILITY}_{mask}" for mask in _RELIABILITY_MASKS)]
+        kinds += [f"{_PREDICTED_DICE}_{number}" for number in range(1, len(comparison.methods) + 1)]
+        for kind in kinds:
+            places += _places(form.format(kind=kind, name=comparison.name))
+    return places
+
+
+def _places(figure_id: str) -> list[str]:
+    return [f"{FIGURES}/{figure_id}.{ending}" for ending in ("png", "svg")]
 
 
 def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """The figures in the order in which they are read: kind, title, caption, alt, and what draws them."""
     if not comparison.statistics["difference"].isna().all():
         yield _differences(comparison)
-    for mask in ("foreground", "predicted", "all"):
+    for mask in _RELIABILITY_MASKS:
         yield _reliability(comparison, mask)
     for i, method in enumerate(comparison.methods, 1):
         if (promises := comparison.promises.get(method.name)) and DICE[1] in promises.table:
@@ -64,7 +83,7 @@ def _figures_of(comparison: Comparison) -> Iterator[dict[str, Any]]:
             notes = "".join(f" {text[:1].upper()}{text[1:]}" for text in promises.caveats)
             inside = ", ".join(f"{name} {_covered(rows[rows.key == key])}" for key, name in names.items())
             yield {
-                "kind": f"predicted_dice_{i}",
+                "kind": f"{_PREDICTED_DICE}_{i}",
                 "title": f"Predicted Dice: {method.label}",
                 "caption": f"A case on the dashed line was predicted right; bars are {LEVEL} intervals, learned from "
                 f"other cases, and squares are cases outside theirs.{notes}",
@@ -84,7 +103,7 @@ def _reliability(comparison: Comparison, mask: str) -> dict[str, Any]:
         bands[label] = bin_accuracy_bands(count, correct, n_bootstrap=options.n_bootstrap, seed=options.seed)
     pooled = ", ".join(f"{label} {number(ece(s))}" for label, s in stats.items())
     return {
-        "kind": f"reliability_{mask}",
+        "kind": f"{_RELIABILITY}_{mask}",
         "title": f"Reliability: {mask}",
         "caption": f"A bar of accuracy below the dashed diagonal means too much confidence, one above it too little "
         f"(mask {mask}, all voxels pooled; error bars: 95 % bootstrap intervals over {comparison.unit}; below, the "

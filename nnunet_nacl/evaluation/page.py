@@ -9,19 +9,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt
+from typing_extensions import TypedDict
+
 import nnunet_nacl
 from nnunet_nacl.cases.case import MASK_NOTES
+from nnunet_nacl.cases.file_key import FileKey, file_key
+from nnunet_nacl.cases.ownership import Digests, OwnedFiles, check_no_others, read_pending
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.comparison import Comparison, make_columns
-from nnunet_nacl.evaluation.figures import DIFFERENCES, FIGURES
-from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table
-from nnunet_nacl.files import check_ours, check_writable, lies_inside, to_json_text, write_atomically
-from nnunet_nacl.json_files import read_json
+from nnunet_nacl.evaluation.figures import DIFFERENCES, FIGURES, places_of_figures
+from nnunet_nacl.evaluation.tables import NOT_TESTED, TABLES, Table, places_of_tables
+from nnunet_nacl.files import check_ours, check_writable, is_file_name, lies_inside, to_json_text, write_atomically
+from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.metrics.statistics import CONFIDENCE, mean_interval
 from nnunet_nacl.reports.rendering import render_page
 
 COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
+PENDING_FILE = "comparison.pending.json"
+"""Names files until comparison.json does."""
 SCHEMA_VERSION = 4  # keys may be added within a version
 _METHOD = ("name", "label", "trainer", "ranked")
 _DATASET = ("name", "folds", "regions", "structures", "cases", "patients", "n_patients")
@@ -30,25 +37,75 @@ _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
 
 
-def check_output_folder(folder: Path) -> None:
+def check_output_folder(folder: Path, comparisons: Sequence[Comparison]) -> None:
     """UserError, before any work, where no comparison can be written, or it would replace what none wrote."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"-o {folder} is a file; give a folder.")
     check_ours((folder / COMPARISON_FILE, folder / PAGE_NAME))
+    files = files_of_comparison(folder)
+    check_no_others(
+        files.in_the_way({*places_of_tables(comparisons), *places_of_figures(comparisons), *files.known_places})
+    )
     for path in (folder / COMPARISON_FILE, folder / TABLES / "table.csv", folder / FIGURES / "figure.png"):
         check_writable(path)
+
+
+def files_of_comparison(folder: Path) -> OwnedFiles:
+    """The tables and figures of a folder, by the digests in its comparison.json and in a pending one.
+
+    Earlier versions wrote no digests: then what the file lists counts as ours.
+    """
+    pending = folder / PENDING_FILE
+    known = _listed(folder)
+    for place, keys in read_pending(pending).items():
+        known.setdefault(place, []).extend(keys)
+    known = {place: keys for place, keys in known.items() if _is_place_of_file(place)}
+    return OwnedFiles(folder, pending, known)
+
+
+def _is_place_of_file(place: str) -> bool:
+    """Whether a file lies where this package puts it: comparison.json may have been edited by hand."""
+    folder, _, name = place.partition("/")
+    return folder in (TABLES, FIGURES) and is_file_name(name)
+
+
+def _listed(folder: Path) -> Digests:
+    """Files that a comparison.json names; none where it is missing, damaged or something else."""
+    try:
+        document = read_dict(folder / COMPARISON_FILE)
+        if "files" in document:
+            written = decode(dict[str, WrittenFile], document["files"], folder)
+            return {place: [_as_key(file)] for place, file in written.items()}
+        entries = [*document["tables"], *document["figures"]]
+        places = {str(place) for entry in entries for place in entry["files"]}
+        return {place: [file_key(folder / place)] for place in places if lies_inside(folder / place, folder)}
+    except (UserError, OSError, KeyError, TypeError):
+        return {}
+
+
+class WrittenFile(TypedDict):
+    """A table or figure by its content."""
+
+    size: NonNegativeInt
+    digest: str
+
+
+def _as_key(file: WrittenFile) -> FileKey:
+    return FileKey(path="", size=file["size"], mtime_ns=0, digest=file["digest"])
 
 
 def comparison_to_json(
     comparisons: Sequence[Comparison],
     tables: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, Any]],
+    written: Mapping[str, FileKey],
     *,
     command: str,
 ) -> dict[str, Any]:
     """The content of comparison.json, which ``nnunet_nacl compare`` writes: what was compared, every value, the tests.
 
-    There is a comparison for each data set; ``tables`` and ``figures`` are what was written of them.
+    There is a comparison for each data set; ``tables`` and ``figures`` are what was written of them, and ``written``
+    by place their files.
 
     Keys:
         schema_version: Version of this format.
@@ -63,6 +120,7 @@ def comparison_to_json(
         tables: A list of ``id``, ``dataset``, ``title``, ``caption`` and ``files``.
         figures: The same, with ``alt``, a text in place of the figure: ``id``, ``dataset``, ``title``, ``caption``,
             ``files``.
+        files: By place size and digest of each table and figure: a file that differs is not replaced.
         statistics: A list of tested differences: ``dataset``, ``column``, ``family`` (tests that were corrected
             together), ``trainer`` and ``reference``, over ``n`` cases of ``n_patients``; means ``mean`` and
             ``mean_reference``, ``difference`` with its 95 % interval ``low`` to ``high``; patients ``n_better``,
@@ -90,6 +148,7 @@ def comparison_to_json(
         "tables": list(tables),
         "statistics": [row for comparison in comparisons for row in comparison.statistics.to_dict("records")],
         "figures": list(figures),
+        "files": {place: WrittenFile(size=key["size"], digest=key["digest"]) for place, key in written.items()},
         "datasets": [_dataset(comparison) for comparison in comparisons],
     }
 
@@ -104,28 +163,13 @@ def _dataset(comparison: Comparison) -> dict[str, Any]:
     return {key: getattr(comparison, key) for key in _DATASET} | chosen
 
 
-def write_comparison(document: dict[str, Any], folder: Path) -> Path:
-    """Write comparison.json, last of all, and remove files that only the one before it lists."""
-    path = folder / COMPARISON_FILE
-    before = _listed(path)
-    if before:  # which its page shows
-        (folder / PAGE_NAME).unlink(missing_ok=True)
+def write_comparison(document: dict[str, Any], files: OwnedFiles) -> Path:
+    """Write comparison.json, last of all, and remove tables and figures of the one before that it does not list."""
+    path = files.folder / COMPARISON_FILE
+    (files.folder / PAGE_NAME).unlink(missing_ok=True)  # which shows the one before
     write_atomically(path, to_json_text(document))
-    for name in before - _listed(path):
-        place = folder / name
-        # only what lies where this package puts it: the old file may have been edited by hand
-        if place.parent in (folder / TABLES, folder / FIGURES) and lies_inside(place, folder):
-            place.unlink()
+    files.settle(document["files"])
     return path
-
-
-def _listed(path: Path) -> set[str]:
-    """Files that a comparison.json names; none where it is missing, damaged or something else."""
-    try:
-        document = read_json(path)
-        return {str(name) for its in (*document["tables"], *document["figures"]) for name in its["files"]}
-    except (UserError, KeyError, TypeError):
-        return set()
 
 
 def comparison_page(data: Mapping[str, Any], tables: Sequence[Table], folder: Path) -> str:

@@ -15,6 +15,7 @@ from pandas.api.types import is_numeric_dtype
 
 from nnunet_nacl.cases.case import MASKS
 from nnunet_nacl.cases.groups import detected_in
+from nnunet_nacl.cases.ownership import OwnedFiles
 from nnunet_nacl.errors import named_together, some
 from nnunet_nacl.evaluation.comparison import CALIBRATION_METRICS, MAIN_COLUMNS, OVERLAP, Comparison
 from nnunet_nacl.files import to_csv_text, write_atomically
@@ -27,6 +28,8 @@ MAE = "mean absolute difference to the true Dice over all structures of all case
 DICE, PROBABILITY = "Dice where present", "probability that"
 TABLES = "tables"
 """Folder beside comparison.json."""
+_OVERVIEW = "overview"
+_KINDS = ("discrimination", "calibration", "statistics", "quality", "workload", "detected")
 NOT_TESTED = "not tested"
 WITHOUT_BAD = "-bad 0.7 adds how many bad scans a check finds."
 _MOST_ROWS = 40  # on a terminal
@@ -99,12 +102,36 @@ class Table:
         return [list(zip(*row)) for row in zip(*cells)]
 
 
-def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
+def write_tables(tables: Sequence[Table], files: OwnedFiles, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Write ``tables/<id>.csv`` of each; what comparison.json says of them."""
+    written = []
     for table in tables:
-        write_atomically(folder / TABLES / f"{table.id}.csv", table.to_csv(notes))
-    words = ("id", "dataset", "title", "caption")
-    return [{k: getattr(t, k) for k in words} | {"files": [f"{TABLES}/{t.id}.csv"]} for t in tables]
+        place = _place(table.id)
+        with files.staging(place) as work:
+            write_atomically(work / Path(place).name, table.to_csv(notes))
+        written.append(
+            {
+                "id": table.id,
+                "dataset": table.dataset,
+                "title": table.title,
+                "caption": table.caption,
+                "files": [place],
+            }
+        )
+    return written
+
+
+def places_of_tables(comparisons: Sequence[Comparison]) -> list[str]:
+    """Where :func:`write_tables` may write tables of comparisons, of which only the names are known yet."""
+    form = named_after(comparisons)
+    ids = [_OVERVIEW]
+    for comparison in comparisons:
+        ids += [form.format(kind=kind, name=comparison.name) for kind in _KINDS]
+    return [_place(table_id) for table_id in ids]
+
+
+def _place(table_id: str) -> str:
+    return f"{TABLES}/{table_id}.csv"
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
@@ -126,7 +153,7 @@ def _overview(makers: Sequence[_Tables]) -> Table:
     means = pd.DataFrame({header: make.means[column] for header, (make, column) in of.items()})
     better = {header: make.columns[column].better for header, (make, column) in of.items()}
     caption = "; ".join(make.of.where for make in makers) + ": mean over cases and structures."
-    return Table("overview", "All data sets", caption, *frames(makers[0].rows(means)), better, makers[0].unranked)
+    return Table(_OVERVIEW, "All data sets", caption, *frames(makers[0].rows(means)), better, makers[0].unranked)
 
 
 class _Tables:

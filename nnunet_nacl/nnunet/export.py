@@ -20,7 +20,7 @@ import torch
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.probabilities import Box, Probabilities, common_box
-from nnunet_nacl.cases.record import RECORDS, record_path
+from nnunet_nacl.cases.record import RECORDS, check_records, is_replaceable_record, record_path
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 
@@ -138,8 +138,10 @@ class MeasuredExport:
         torch.set_num_threads(1)  # there are as many workers as there may be threads
         _, properties, _, plans, _, path, *_ = arguments
         case, shown = Path(path).name, list[Any]()
-        with contextlib.suppress(OSError):  # of an earlier network
-            record_path(self.folder.folder / RECORDS, case).unlink(missing_ok=True)
+        record = record_path(self.folder.folder / RECORDS, case)
+        if is_replaceable_record(record):
+            with contextlib.suppress(OSError):  # of an earlier network
+                record.unlink(missing_ok=True)
         try:
             export_prediction_from_logits(*arguments[:3], watch_plans(plans, shown.append), *arguments[4:], **options)
             logits = np.asarray(shown[0])
@@ -160,4 +162,5 @@ class MeasuredExport:
         work = Work(settings=folder.settings, with_sample=True)
         record = work(replace(made, probabilities=exported, made_by=dict(self.made_by)))
         key = folder.key(case, work.key, None)
+        check_records(folder.folder / RECORDS, [case])
         replace(record, key=key).save(record_path(folder.folder / RECORDS, case))

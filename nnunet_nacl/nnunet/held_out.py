@@ -6,13 +6,13 @@ import contextlib
 import filecmp
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.case import EvaluationSettings, Labels
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record, record_path
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, find_record, record_path
 from nnunet_nacl.errors import UserError, list_problems, some
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.json_files import decode
@@ -95,8 +95,9 @@ def measure_folders(
     """
     first = next(iter(folders.values()))
     result = HeldOut(first.labels, work.settings)
+    _check_records(folders.values(), work)
     for fold, folder in folders.items():
-        place = folder.records if work.calibration is None else folder.folder / "calibrated" / RECORDS
+        place = _records_under(work, folder)
         shown = title and ", fold ".join(filter(None, (title, fold)))
         try:
             if not any(place.glob("*.npz")) and not any(folder.folder.glob("*.npz")):  # once, not once for every case
@@ -109,6 +110,21 @@ def measure_folders(
             continue
         result.add(fold, folder.problems | ({} if chill else folder.missing) | made)
     return result.checked(first.folder)
+
+
+def _records_under(work: Work, folder: PredictionFolder) -> Path:
+    """Where the records of a folder lie: under a map apart from those of the predictions as they are."""
+    return folder.records if work.calibration is None else folder.folder / "calibrated" / RECORDS
+
+
+def _check_records(folders: Iterable[PredictionFolder], work: Work) -> None:
+    """UserError, before any work, where a record would replace a file that is none."""
+    for folder in folders:
+        try:
+            names = folder.names
+        except UserError:  # it has no cases, which is said when its turn comes
+            continue
+        check_records(_records_under(work, folder), names)
 
 
 def measure_validation(
@@ -172,6 +188,9 @@ def measure_validation(
             model.checkpoint,
             network["device"],
         )
+    for fold in todo:
+        ours[fold].check_files(lost[fold])
+        check_records(ours[fold].folder.records, lost[fold])
     result = HeldOut(model.labels, work.settings)
     for fold, found in kept.items():
         if fold in todo:
@@ -180,7 +199,7 @@ def measure_validation(
             for name in lost[fold]:  # what another network, or this one with other settings, has predicted
                 earlier = find_record(folder.records, name)
                 if earlier is not None and earlier.made_by not in ({}, ours[fold].made_by):
-                    ours[fold].path(name).unlink(missing_ok=True)
+                    ours[fold].files_of(name).remove(ours[fold].path(name).name)
                     record_path(folder.records, name).unlink()
             options: dict[str, Any] = {"jobs": jobs, "again": True, "title": f"predict fold {fold}"}
             found |= dict(records_of(ours[fold], work, folder.records, names=lost[fold], **options))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.errors import UserError, first_line
+from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import (
     check_ours,
     check_writable,
     locked,
     remove_leftovers,
-    temporary_folder,
     to_json_text,
     write_atomically,
 )
@@ -46,11 +46,12 @@ def open_output(
     *,
     part: int = 0,
 ) -> Iterator[None]:
-    """Make a folder for segmentations, before hours of work; UserError where it is not this program's to write to.
+    """Lock a folder for segmentations, before hours of work; UserError where it is not this program's to write to.
 
     It is if its ``record``, name and content of a file, says so, whatever its files are called; what killed runs left
     is removed, nothing of others. It must not be or lie in one of ``sources``; ``names`` will be written beside the
-    segmentations. While the block runs, no other run of the same part opens the folder.
+    segmentations. While the block runs, no other run of the same part opens the folder. Nothing is written:
+    :func:`claim_output` does, when all else was checked.
     """
     check_name(output)
     place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
@@ -60,62 +61,115 @@ def open_output(
     check_writable(output / record[0])
     taken = f"another run is at work in {output}; wait until it has ended, or choose another -o or -part_id."
     with locked(output / f".nnunet_nacl.part_{part}.lock", taken):
-        theirs = os.listdir(output)  # before the record is looked for: of ours it is the first
-        (name, content), companions = record, {"dataset.json": data.dataset_json, "plans.json": data.plans}
-        with contextlib.suppress(UserError):
-            if read_dict(output / name).get("generated_by") == content["generated_by"]:
-                theirs = []
-        for file in theirs:
-            if file in (name, *companions, *names) or file.endswith((".npz", data.file_ending)):
-                raise UserError(f"{output} holds other images or predictions ({file}); choose another -o.")
+        _check_empty_or_ours(output, data, record, names)
         check_ours(output / name for name in names)
-        for file, made in {name: content, **companions}.items():
-            write_atomically(output / file, to_json_text(made))
-        for folder in (output / name for name in names):
-            remove_leftovers(folder)
+        for name in names:
+            remove_leftovers(output / name)
         try:
             yield
         finally:
             remove_leftovers(output)  # of workers that were killed
 
 
+def _check_empty_or_ours(
+    output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, Any]], names: Collection[str]
+) -> None:
+    """UserError where a folder that no run has written to holds what may be images or predictions."""
+    files = os.listdir(output)  # before the record is looked for: of ours it is the first
+    record_name, content = record
+    with contextlib.suppress(UserError):  # there is none, or another program's
+        if read_dict(output / record_name).get("generated_by") == content["generated_by"]:
+            return
+    taken = {record_name, *_companions(data), *names}
+    for file in files:
+        if file in taken or file.endswith((".npz", data.file_ending)):
+            raise UserError(f"{output} holds other images or predictions ({file}); choose another -o.")
+
+
+def claim_output(output: Path, data: PredictionFolder, record: tuple[str, Mapping[str, Any]]) -> None:
+    """Write the ``record`` that tells whose a folder is, first, and beside it dataset.json and plans.json."""
+    record_name, content = record
+    for file, document in {record_name: content, **_companions(data)}.items():
+        write_atomically(output / file, to_json_text(document))
+
+
+def _companions(data: PredictionFolder) -> dict[str, Any]:
+    """What nnU-Net writes beside segmentations."""
+    return {"dataset.json": data.dataset_json, "plans.json": data.plans}
+
+
+def places_of_case(
+    folder: PredictionFolder, case: str, maps: Iterable[str] = (), sensitive: Iterable[str] = ()
+) -> list[str]:
+    """Where :func:`write_case` writes files of a case, or removes those of an earlier run.
+
+    ``maps`` are names of maps, ``sensitive`` of the files of labels that miss less, without their ending.
+    """
+    from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+
+    images = [case]
+    images += [f"{SENSITIVE}/{name}" for name in sensitive]
+    images += [_place_of_map(case, name) for name in maps]
+    places = [f"{image}{folder.file_ending}" for image in images]
+    if isinstance(folder.reader, Tiff3DIO):  # it keeps the spacing in a file of its own
+        places += [f"{image}.json" for image in images]
+    return [*places, f"{case}.npz", f"{case}.pkl"]
+
+
+def _place_of_map(case: str, name: str) -> str:
+    return f"{MAPS}/{case}/{case}_{name}"
+
+
 def write_case(
     folder: PredictionFolder,
     case: Case,
-    output: Path,
+    files: OwnedFiles,
     *,
     maps: Mapping[str, np.ndarray] = MappingProxyType({}),
     sensitive: Mapping[str, np.ndarray] = MappingProxyType({}),
     probabilities: np.ndarray | Path | None = None,
-) -> tuple[Path, ...]:
-    """Write the segmentation of a case, what belongs to it, and say which files; UserError where the disk is full.
+) -> None:
+    """Write the segmentation of a case and what belongs to it, through what knows which files are ours.
 
     ``maps`` by name get a folder for each case; ``sensitive`` are labels by the name of their file without its ending.
-    ``probabilities`` are saved, or their file copied with its .pkl; without, an earlier run's are removed.
+    ``probabilities`` are saved, or their file copied with its .pkl; without, an earlier run's are removed. Each file
+    gets its name when it is whole; probabilities get theirs last: where they lie, the segmentation does.
+
+    Raises:
+        UserError: The disk is full, or a file of others lies at one of the places.
     """
-    name, ending, reader = case.name, folder.file_ending, folder.reader
+    check_no_others(files.others(places_of_case(folder, case.name, maps, sensitive)))
+    ending = folder.file_ending
+    place = f"{case.name}{ending}"
+    with files.staging(place) as work:
+        save_image(case.segmentation, work / place, folder.reader, case.properties)
+        _save_probabilities(case, probabilities, work)
+        for name in (f"{case.name}.npz", f"{case.name}.pkl"):
+            if not (work / name).exists():  # an earlier run's must not lie beside another segmentation
+                files.remove(name)
+    for name, labels in sensitive.items():
+        place = f"{SENSITIVE}/{name}{ending}"
+        with files.staging(place) as work:
+            save_image(labels, work / Path(place).name, folder.reader, case.properties)
+    remove_leftovers(files.folder / MAPS / case.name)
+    for name, values in maps.items():
+        place = f"{_place_of_map(case.name, name)}{ending}"
+        with files.staging(place) as work:
+            save_map(values, work / Path(place).name, folder.reader, case.properties)
 
-    def save_probabilities(work: Path) -> None:
-        pkl = case.saved and case.saved.with_suffix(".pkl")
-        if isinstance(probabilities, Path):
-            shutil.copyfile(probabilities, work / f"{name}.npz")
-        elif probabilities is not None:
-            np.savez_compressed(work / f"{name}.npz", probabilities=probabilities)
-        if pkl is None and probabilities is not None:
-            (work / f"{name}.pkl").write_bytes(pickle.dumps(case.properties))
-        elif pkl is not None and probabilities is not None and pkl.is_file():
-            shutil.copyfile(pkl, work / f"{name}.pkl")
-        for file in (f"{name}.npz", f"{name}.pkl"):
-            if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
-                (output / file).unlink(missing_ok=True)
 
-    written = write_image(case.segmentation, output / f"{name}{ending}", reader, case.properties, save_probabilities)
-    for file, labels in sensitive.items():
-        written += write_image(labels, output / SENSITIVE / f"{file}{ending}", reader, case.properties)
-    remove_leftovers(output / MAPS / name)
-    for which, values in maps.items():
-        written += write_map(values, output / MAPS / name / f"{name}_{which}{ending}", reader, case.properties)
-    return tuple(written)
+def _save_probabilities(case: Case, probabilities: np.ndarray | Path | None, work: Path) -> None:
+    """Save the probabilities of a case, or a copy of their file, and the properties that nnU-Net keeps beside them."""
+    if probabilities is None:
+        return
+    if isinstance(probabilities, Path):
+        shutil.copyfile(probabilities, work / f"{case.name}.npz")
+    else:
+        np.savez_compressed(work / f"{case.name}.npz", probabilities=probabilities)
+    if case.saved is None:
+        (work / f"{case.name}.pkl").write_bytes(pickle.dumps(case.properties))
+    elif case.saved.with_suffix(".pkl").is_file():
+        shutil.copyfile(case.saved.with_suffix(".pkl"), work / f"{case.name}.pkl")
 
 
 class _KeepsType(np.ndarray):
@@ -126,40 +180,21 @@ class _KeepsType(np.ndarray):
         return self.view(np.ndarray)
 
 
-def write_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> list[Path]:
-    """As :func:`write_image` (*spatial) values in [0, 1], which are rounded to 1/255 so that formats compress them.
+def save_map(values: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
+    """As :func:`save_image` (*spatial) values in [0, 1], which are rounded to 1/255 so that formats compress them.
 
     Formats of integers alone hold 255 times them.
     """
     steps = np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * np.float32(255)))
-    integers = path.suffix.lower() in _INTEGER_ENDINGS
-    array = steps.astype(np.uint8) if integers else steps.astype(np.float32) / np.float32(255)
-    return write_image(array.view(_KeepsType), path, writer, properties)
+    array: np.ndarray
+    if path.suffix.lower() in _INTEGER_ENDINGS:
+        array = steps.astype(np.uint8)
+    else:
+        array = steps.astype(np.float32) / np.float32(255)
+    save_image(array.view(_KeepsType), path, writer, properties)
 
 
-def write_image(
-    array: np.ndarray,
-    path: Path,
-    writer: Any,
-    properties: Mapping[str, Any],
-    add: Callable[[Path], None] = lambda work: None,
-) -> list[Path]:
-    """Write a label map by nnU-Net's writer, and say which files; UserError where the disk is full.
-
-    Files get their names when all are whole: those that ``add`` writes into a folder, too. Probabilities get theirs
-    last: where they lie, all do.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(path.parent) as work:  # nnU-Net does not look into folders
-            add(work)
-            with verified(work / path.name):
-                writer.write_seg(array, str(work / path.name), properties)
-            # some formats keep the spacing in a file of its own
-            made = sorted((file.name for file in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
-            for name in made:
-                os.replace(work / name, path.with_name(name))
-            return [path.with_name(name) for name in made]
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another -o.") from None
+def save_image(array: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
+    """Save a label map by nnU-Net's writer; OSError where that is not whole."""
+    with verified(path):
+        writer.write_seg(array, str(path), properties)

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.record import CaseRecord, find_record
+from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case
+from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.errors import UserError, first_line
 from nnunet_nacl.images import quiet
 from nnunet_nacl.metrics.voxel_uncertainty import Disagreement, MemberSums
 from nnunet_nacl.nnunet.export import ExportedLogits, export_logits
-from nnunet_nacl.nnunet.output import write_case
+from nnunet_nacl.nnunet.output import places_of_case, write_case
 from nnunet_nacl.nnunet.pipeline import through
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.profile import profile
@@ -203,6 +205,7 @@ class ValidationCases(NetworkSource):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.names, self.references = self.folder.expected or (), self.folder.reference_folder
+        self.output = self.folder.folder
 
     @cached_property
     def _dataset(self) -> Any:
@@ -231,16 +234,38 @@ class ValidationCases(NetworkSource):
         return GridCase(name, data, properties, None, channels, ())
 
     def finish(self, answered: GridCase) -> Case:
-        """The case, once its segmentation lies in the folder; UserError where one lies there that others made."""
-        case, path = super().finish(answered), self.path(answered.case)
-        if path.is_file():
-            if np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
-                return case
-            earlier = find_record(self.folder.records, answered.case)
-            if earlier is None or not earlier.made_by:  # else it is ours: another device gives other voxels
-                raise UserError(f"{path} is not what this network predicts; move it away.")
-        write_case(self.folder, case, self.folder.folder)
-        return case
+        """The case, once its segmentation lies in the folder; UserError where one lies there that others made.
+
+        One that is the same stays, whoever made it.
+        """
+        case = super().finish(answered)
+        path = self.path(case.name)
+        if path.is_file() and np.array_equal(self.folder.read_labels(path)[0], case.segmentation):
+            return replace(case, files={path.name: file_key(path)})
+        files = self.files_of(case.name)
+        if files.others([path.name]):
+            raise UserError(f"{path} is not what this network predicts; move it away.")
+        write_case(self.folder, case, files)
+        return replace(case, files=files.written)
+
+    def check_files(self, names: Sequence[str]) -> None:
+        """UserError, before any work, where files of others would be replaced, or lie beside another segmentation.
+
+        Of a segmentation that no record names it shows only later whether the network predicts the same.
+        """
+        others: list[Path] = []
+        for name in names:
+            files = self.files_of(name)
+            places = places_of_case(self.folder, name)
+            segmentation = self.path(name).name
+            if segmentation not in files.known_places:
+                places.remove(segmentation)
+            others += files.in_the_way(places)
+        check_no_others(others, "move them away")
+
+    def files_of(self, name: str) -> OwnedFiles:
+        """Those in the folder, of which is known whether we wrote them."""
+        return files_of_case(self.folder.folder, self.folder.records, name)
 
 
 def predicted_case(model: TrainedModel, answered: GridCase, *, with_disagreement: bool = False) -> Case:

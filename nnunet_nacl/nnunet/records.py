@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
 from nnunet_nacl.cases.case import Case, EvaluationSettings, Labels
 from nnunet_nacl.cases.file_key import FileKey, file_key, lacks_fields
 from nnunet_nacl.cases.measure import measure
+from nnunet_nacl.cases.ownership import files_of_case, pending_path
 from nnunet_nacl.cases.record import (
     CaseRecord,
     Key,
+    check_records,
     find_record,
     make_key,
     record_path,
@@ -23,11 +25,23 @@ from nnunet_nacl.cases.record import (
     save_again,
 )
 from nnunet_nacl.errors import UserError, describe, one_line
-from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
+from nnunet_nacl.files import check_writable, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
 
 Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
 """Name and record of each case, or the line that says why there is none."""
+
+
+class RecordPlan(NamedTuple):
+    """What there is of cases, and what has to be made.
+
+    Attributes:
+        found: By name the record that holds, or why none can be made.
+        to_do: Of the others the key, and the record of before.
+    """
+
+    found: dict[str, CaseRecord | str]
+    to_do: dict[str, tuple[Key, CaseRecord | None]]
 
 
 @dataclass(frozen=True)
@@ -39,12 +53,14 @@ class Work:
         settings: What is measured beside a ground truth.
         with_sample: Keep the sample that calibration is fitted to.
         output: Folder of the files that are written of a case; None where none are.
+        replace_others: Replace what others wrote at the places of these files, too.
     """
 
     calibration: LogOddsMap | None = None
     settings: EvaluationSettings = EvaluationSettings()
     with_sample: bool = False
     output: Path | None = None
+    replace_others: bool = False
 
     @property
     def key(self) -> dict[str, Any]:
@@ -63,13 +79,15 @@ class Source(ABC):
         names: Of the cases that can be had.
         labels: Their structures.
         problems: By name, why others cannot.
-        key_follows_files: Whether the work on a case writes files that its key depends on.
+        key_follows_files: Whether the source writes files of a case that its key depends on.
+        output: Folder of these files; None where it writes none.
     """
 
     names: Sequence[str]
     labels: Labels
     problems: dict[str, str]
     key_follows_files = False
+    output: Path | None = None
 
     @abstractmethod
     def files(self, name: str) -> dict[str, Path | None]:
@@ -105,6 +123,7 @@ def records_of(
     jobs: int = 1,
     again: bool = False,
     title: str = "",
+    plan: RecordPlan | None = None,
 ) -> Outcomes:
     """The record of each case of a source, or the line that says why there is none.
 
@@ -121,11 +140,21 @@ def records_of(
         jobs: Cases at the same time; 1 starts no process.
         again: Make all records anew.
         title: Of the progress bar on stderr; empty shows none.
+        plan: What :func:`find_records` has found, where that was asked before.
+
+    Raises:
+        UserError: Before any work: the record of a case would replace a file that is none, or none can be written.
     """
     from tqdm import tqdm
 
     names = source.names if names is None else names
-    found, todo = find_records(source, work, folder, names, again)
+    found, todo = plan or find_records(source, work, folder, names, again)
+    check_records(folder, todo)
+    output = work.output or source.output
+    for record in found.values():
+        if isinstance(record, CaseRecord):  # perhaps of a run that was killed before it had tidied up
+            with contextlib.suppress(OSError):  # a folder that cannot be written to: nothing is lost by it
+                _settle(record, folder, output, work.replace_others)
     yield from found.items()
     if todo:
         check_writable(record_path(folder, "case"))
@@ -148,14 +177,11 @@ def records_of(
         except UserError as error:  # the disk is full: the next case may be smaller
             yield name, str(error)
             continue
-        if work.output is not None and earlier is not None:  # files of an earlier run with other settings
-            remove_written(earlier, work.output, record.files)
+        _settle(record, folder, output, work.replace_others)
         yield name, replace(record, pictures=b"")  # which are large; pages read them from the file
 
 
-def find_records(
-    source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False
-) -> tuple[dict[str, CaseRecord | str], dict[str, tuple[Key, CaseRecord | None]]]:
+def find_records(source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False) -> RecordPlan:
     """Of each case the record that holds, or why none can be made; and of the others the key, and the record of before.
 
     Arguments as for :func:`records_of`.
@@ -177,21 +203,13 @@ def find_records(
         if earlier is not None and _is_of_earlier_version(earlier, record):
             with contextlib.suppress(UserError):  # a folder that cannot be written to: files are read the next time too
                 save_again(record, record_path(folder, name))
-    return found, todo
+    return RecordPlan(found, todo)
 
 
-def remove_written(record: CaseRecord, output: Path, kept: Collection[str] = ()) -> None:
-    """Remove the files of a case that a record names, but for those at the places ``kept``, and folders left empty.
-
-    Whoever made the record may have put anything into it: a file must lie in the output folder and be named for the
-    case, or lie in a folder of its name.
-    """
-    for place in record.files.keys() - set(kept):
-        path = output / place
-        if record.case in (path.name[: len(record.case)], path.parent.name) and lies_inside(path, output):
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # other files are there
-                path.parent.rmdir()
+def _settle(record: CaseRecord, folder: Path, output: Path | None, replace_others: bool) -> None:
+    """Once a record is saved in a folder: remove what earlier runs wrote of the case, and its pending record."""
+    if output is not None and pending_path(folder, record.case).is_file():
+        files_of_case(output, folder, record.case, replace_others=replace_others).settle(record.files)
 
 
 def _valid_record(record: CaseRecord, key: Key, work: Work, labels: Labels) -> CaseRecord | None:

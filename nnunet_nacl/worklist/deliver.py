@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -18,16 +18,23 @@ import nnunet_nacl
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.file_key import file_key
-from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
-from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record, record_path
+from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, names_of_maps, plain_name
+from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case, read_pending
+from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, is_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
+from nnunet_nacl.nnunet.output import (
+    MAPS,
+    SENSITIVE,
+    claim_output,
+    open_output,
+    places_of_case,
+    write_case,
+)
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
-from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of, remove_written
+from nnunet_nacl.nnunet.records import Source, Work, find_records, records_of
 from nnunet_nacl.worklist import list_files
 from nnunet_nacl.worklist.pages import write_list
 from nnunet_nacl.worklist.pictures import draw_scan
@@ -93,11 +100,24 @@ class Delivery(Work):
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
         options: dict[str, Any] = {"probabilities": self._probabilities(case)}
         options |= {"maps": views.maps, "sensitive": self._sensitive(case, views.sensitive)}
-        written = write_case(self.data, case, self.output, **options)
+        files = self.files_of(case.name)
+        write_case(self.data, case, files, **options)
         if self.dicom is not None:
-            reported, is_fractional = self._reported(record), FRACTIONAL in self.maps
-            written += self.dicom.write(case, reported, case.images, self.output, views.maps, is_fractional)
-        return replace(record, files={str(path.relative_to(self.output)): file_key(path) for path in written})
+            is_fractional = FRACTIONAL in self.maps
+            self.dicom.write(case, self._reported(record), case.images, files, views.maps, is_fractional)
+        return replace(record, files=files.written)
+
+    def files_of(self, case: str) -> OwnedFiles:
+        """The files of a case in the output folder, of which is known whether we wrote them."""
+        return files_of_case(self.output, self.output / RECORDS, case, replace_others=self.replace_others)
+
+    def places(self, case: str) -> list[str]:
+        """Where files of a case are written, or removed since they would lie beside another segmentation."""
+        maps = names_of_maps(self.data.labels, self.maps)
+        places = places_of_case(self.data, case, maps, self._sensitive_names(case))
+        if self.dicom is not None:
+            places += self.dicom.places(case, maps, FRACTIONAL in self.maps)
+        return places
 
     def _reported(self, record: CaseRecord) -> Reported:
         """What the list says of a scan, none of which depends on others."""
@@ -110,12 +130,27 @@ class Delivery(Work):
 
     def _sensitive(self, case: Case, made: np.ndarray | None) -> dict[str, np.ndarray]:
         """The labels that miss less by the name of their file: a label map, or a mask for each region not refused."""
-        if made is None or self.aims.sensitive is None or not case.labels.regions:
-            return {} if made is None else {case.name: made}
-        plain = list(map(plain_name, case.labels.names))
-        plain = [name if name and plain.count(name) == 1 else f"{i}-{name}" for i, name in enumerate(plain)]
-        masks = zip(case.labels.names, plain, made.astype(np.uint8))
-        return {f"{case.name}_{file}": mask for name, file, mask in masks if name in self.aims.sensitive.thresholds}
+        if made is None:
+            return {}
+        if not case.labels.regions:
+            return {case.name: made}
+        masks = dict(zip(case.labels.names, made.astype(np.uint8)))
+        return {file: masks[structure] for file, structure in self._sensitive_names(case.name).items()}
+
+    def _sensitive_names(self, case: str) -> dict[str, str]:
+        """Names of the files of labels that miss less, without their ending, and the region that each is of."""
+        if self.aims.sensitive is None:
+            return {}
+        labels = self.data.labels
+        if not labels.regions:
+            return {case: ""}
+        plain = [plain_name(name) for name in labels.names]
+        names = {}
+        for i, (structure, name) in enumerate(zip(labels.names, plain)):
+            if structure in self.aims.sensitive.thresholds:
+                is_clear = name and plain.count(name) == 1
+                names[f"{case}_{name}" if is_clear else f"{case}_{i}-{name}"] = structure
+        return names
 
     def _probabilities(self, case: Case) -> np.ndarray | Path | None:
         """What is saved: of networks their own, as nnUNetv2_predict does; of saved ones those under the map."""
@@ -173,15 +208,21 @@ def deliver(
         raise UserError(f"-maps {FRACTIONAL} goes with DICOM series; {run.folder} holds other images.")
     places = (*list_files.places_of_list(names), MAPS, SENSITIVE, DICOM, RECORDS, APPLIED_FILE)
     list_lock, records = output / ".nnunet_nacl.list.lock", output / RECORDS
+    delivery = replace(delivery, replace_others=again)
     with open_output(output, [run.folder], data, run.arguments, places, part=run.part):
+        plan = find_records(source, delivery, records, names[run.part :: run.num_parts], again)
+        no_longer_there = _cases_of_others(records, set(names)) if isinstance(source, PredictionFolder) else []
+        _check_files(delivery, plan.to_do, no_longer_there)
+        claim_output(output, data, run.arguments)
         with locked(list_lock):
             list_files.remove_list(output)
         (output / APPLIED_FILE).unlink(missing_ok=True)  # which a run wrote, or open_output would have refused it
         if run.applied:
             write_atomically(output / APPLIED_FILE, to_json_text(dict(run.applied)))
-        if isinstance(source, PredictionFolder):
-            _remove_others(output, set(names))
-        options: dict[str, Any] = {"names": names[run.part :: run.num_parts], "jobs": jobs, "again": again}
+        for name in no_longer_there:  # nothing of other predictions may lie beside these
+            delivery.files_of(name).settle(())
+            record_path(records, name).unlink(missing_ok=True)
+        options: dict[str, Any] = {"names": names[run.part :: run.num_parts], "jobs": jobs, "plan": plan}
         outcomes = dict(records_of(source, delivery, records, title=title, **options))
         problems = {name: text for name, text in outcomes.items() if isinstance(text, str)}
         unusable = {name: one_line(problem) for name, problem in source.problems.items()}
@@ -259,10 +300,22 @@ def _write(
     return listed, pages_lost
 
 
-def _remove_others(output: Path, names: set[str]) -> None:
-    """Remove what is of other predictions than these: nothing of them may lie beside the new ones."""
-    for path in sorted((output / RECORDS).glob("*.npz")):
-        record = None if path.stem in names else find_record(output / RECORDS, path.stem)
-        if record:
-            remove_written(record, output)
-            record_path(output / RECORDS, record.case).unlink(missing_ok=True)
+def _check_files(delivery: Delivery, to_do: Iterable[str], no_longer_there: Iterable[str]) -> None:
+    """UserError, before any work, where files of others, or records that are none, would be replaced or removed."""
+    to_do = list(to_do)
+    check_records(delivery.output / RECORDS, to_do)
+    others: list[Path] = []
+    for name in to_do:
+        files = delivery.files_of(name)
+        others += files.in_the_way({*delivery.places(name), *files.known_places})
+    for name in no_longer_there:
+        files = delivery.files_of(name)
+        others += files.others(files.known_places)
+    check_no_others(sorted(others), "move them away, choose another -o, or replace them with --overwrite")
+
+
+def _cases_of_others(records: Path, names: set[str]) -> list[str]:
+    """Cases of other predictions than these that have a record, or a pending one, here."""
+    found = {path.stem for path in records.glob("*.json") if read_pending(path)}
+    found |= {path.stem for path in records.glob("*.npz") if is_record(path)}
+    return sorted(found - names)

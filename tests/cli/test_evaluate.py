@@ -67,6 +67,19 @@ def test_only_its_own_files_are_replaced(make_validated, capsys):
         assert evaluate(*folders, "--csv") == 0
 
 
+def test_a_calibration_json_of_others_in_the_folder_of_a_fold_is_refused_before_any_work(make_validated, capsys):
+    model = make_validated(cases=1, folds=2)
+    command = ("-d", "999", "-c", "3d_fullres")
+    mine = model.validation(1) / "calibration.json"
+    for text in ('{"mine": 1}', '{"generated_by": "nnunet_nacl 0.1.0", "datasets": []}'):
+        mine.write_text(text)
+        assert evaluate(*command) == 2 and mine.read_text() == text
+        assert f"{mine}" in capsys.readouterr().err and not (model.validation(0) / "records").exists()
+    mine.unlink()
+    for _ in range(2):
+        assert evaluate(*command) == 0 and mine.is_file()
+
+
 def test_through_a_map_it_measures_beside_what_is_known_of_the_folder_as_it_is(make_validated, capsys):
     model = make_validated(cases=6)
     folders = ("-i", model.validation(), "-gt", model.references)

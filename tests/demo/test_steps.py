@@ -37,6 +37,13 @@ def test_a_second_demo_in_the_folder_and_a_foreign_data_set_are_refused(tmp_path
     with pytest.raises(UserError, match="was not made by.*another -o"):
         demo()
     assert theirs.exists()
+    for name in ("environment.sh", "commands.sh"):
+        mine = tmp_path / "demo" / name
+        mine.write_text("mine")
+        with pytest.raises(UserError, match=f"{name} was not made by this demo, and would be lost; give another -o"):
+            demo()
+        assert mine.read_text() == "mine"
+        mine.unlink()
     with pytest.raises(UserError, match="TaskNN_Name"):
         demo("/nowhere/Task01_None")
 

@@ -16,8 +16,10 @@ from nnunet_nacl.evaluation.figures import (
     _DIFFERENCES,
     draw_differences,
     draw_reliability,
+    places_of_figures,
     write_figures,
 )
+from nnunet_nacl.evaluation.page import files_of_comparison
 from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.reports.layout import GREEN, VERMILLION
 from tests.evaluation.synthetic import THREE, make_comparison
@@ -44,9 +46,11 @@ def segments(parent, gid: str) -> list[tuple[float, ...]]:
 
 def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison(THREE, cases=1, notes=["Only-fold-zero was compared."])
-    entries = write_figures([comparison], tmp_path)
+    entries = write_figures([comparison], files_of_comparison(tmp_path))
     assert [entry["id"] for entry in entries] == KINDS and {entry["dataset"] for entry in entries} == {comparison.name}
+    foreseen = places_of_figures([comparison])  # by which files of others are refused before any work
     for entry in entries:
+        assert {*entry["files"]} <= {*foreseen}
         assert entry["files"] == [f"figures/{entry['id']}.{ending}" for ending in ("png", "svg")]
         text = (tmp_path / entry["files"][1]).read_text()
         texts = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
@@ -57,7 +61,7 @@ def test_figures_are_drawn_with_the_notes_also_with_too_few_cases_for_any_interv
 @pytest.mark.parametrize("cases", [1, 8, 40])
 def test_the_headline_names_the_differences_that_their_tests_show_and_no_others(tmp_path, cases):
     comparison = make_comparison(THREE, cases=cases)
-    told = write_figures([comparison], tmp_path)[0]["alt"]
+    told = write_figures([comparison], files_of_comparison(tmp_path))[0]["alt"]
     tests = comparison.statistics
     shown = tests[tests["column"].isin(_DIFFERENCES) & tests.verdict.isin(["better", "worse"])]
     expected = {

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 
+from nnunet_nacl.cases.file_key import digest_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.page import check_output_folder, comparison_to_json, write_comparison
-from nnunet_nacl.evaluation.tables import write_tables
+from nnunet_nacl.evaluation.page import (
+    check_output_folder,
+    comparison_to_json,
+    files_of_comparison,
+    write_comparison,
+)
+from nnunet_nacl.evaluation.tables import places_of_tables, write_tables
 from nnunet_nacl.metrics.overlap import Overlap
 from tests.evaluation.synthetic import make_comparison, with_structure
 from tests.evaluation.test_comparison import tables_of
@@ -18,8 +26,14 @@ TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
 
 
 def write(folder, *comparisons, figures=()):
-    tables = write_tables(list(tables_of(*comparisons).values()), folder, comparisons[0].notes)
-    return write_comparison(comparison_to_json(comparisons, tables, figures, command="nnunet_nacl compare"), folder)
+    files = files_of_comparison(folder)
+    tables = write_tables(list(tables_of(*comparisons).values()), files, comparisons[0].notes)
+    for figure in figures:
+        for place in figure["files"]:
+            with files.staging(place) as work:
+                (work / Path(place).name).write_text("a figure")
+    document = comparison_to_json(comparisons, tables, figures, files.written, command="nnunet_nacl compare")
+    return write_comparison(document, files)
 
 
 def test_the_file_holds_every_number(tmp_path):
@@ -42,16 +56,18 @@ def test_the_file_holds_every_number(tmp_path):
     row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
     assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
     assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]  # lower is better
-    assert all((tmp_path / name).is_file() for table in data["tables"] for name in table["files"])
+    names = {name for table in data["tables"] for name in table["files"]}
+    assert names == data["files"].keys() and names <= {*places_of_tables([dataset])}
+    assert all((tmp_path / name).stat().st_size == data["files"][name]["size"] for name in names)
     assert "something was left out" in (tmp_path / "tables" / "calibration.csv").read_text()
 
 
 def test_an_earlier_comparisons_files_go(tmp_path):
     several = [make_comparison(TRAINERS, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
     write(tmp_path, *several, figures=[{"id": "x", "files": ["figures/x.png"]}])
-    (tmp_path / "figures").mkdir()
-    for name in ("figures/x.png", "figures/mine.png", "tables/mine.csv"):
-        (tmp_path / name).write_text("")
+    assert (tmp_path / "figures/x.png").exists() and (tmp_path / "tables/overview.csv").exists()
+    for name in ("figures/mine.png", "tables/mine.csv"):
+        (tmp_path / name).write_text("mine")
     write(tmp_path, make_comparison(TRAINERS))
     assert not (tmp_path / "figures/x.png").exists() and not (tmp_path / "tables/overview.csv").exists()
     assert (tmp_path / "figures/mine.png").exists() and (tmp_path / "tables/mine.csv").exists()
@@ -61,27 +77,71 @@ def test_an_earlier_comparisons_files_go(tmp_path):
 def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     folder, precious = tmp_path / "out", tmp_path / "precious.txt"
     path = write(folder, make_comparison(TRAINERS))
-    precious.write_text("")
+    precious.write_text("mine")
     data = json.loads(path.read_text())
     (folder / "figures").symlink_to(tmp_path)
     named = ["../precious.txt", str(precious), "comparison.json", "figures/precious.txt", "tables/\0"]
-    data["figures"] = [{"id": "x", "files": named}]
+    data["files"] |= {place: {"size": 4, "digest": digest_of(precious)} for place in named}
     path.write_text(json.dumps(data))
     write(folder, make_comparison(TRAINERS))
     assert precious.exists() and path.exists()
 
 
 def test_only_what_a_comparison_wrote_is_replaced_be_it_cut_short(tmp_path):
-    write(tmp_path, make_comparison(TRAINERS))
-    path = tmp_path / "comparison.json"
-    path.write_text(path.read_text()[:200])
+    comparison = make_comparison(TRAINERS)
+    path = write(tmp_path, comparison)
     left = tmp_path / "tables" / ".0123456789ab.nnunet_nacl.tmp"
     left.write_text("")
-    check_output_folder(tmp_path)
-    assert not left.exists() and json.loads(write(tmp_path, make_comparison(TRAINERS)).read_text())["datasets"]
+    check_output_folder(tmp_path, [comparison])
+    assert not left.exists() and json.loads(write(tmp_path, comparison).read_text())["datasets"]
+    path.write_text(path.read_text()[:200])  # nobody knows any more whose the tables are
+    with pytest.raises(UserError, match=r"tables/calibration\.csv, .* not written by nnunet_nacl, or changed since"):
+        check_output_folder(tmp_path, [comparison])
+    shutil.rmtree(tmp_path / "tables")
+    check_output_folder(tmp_path, [comparison])
     for name in ("comparison.json", "report.html"):
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other" / name).write_text('{"tables": [1]}')
         with pytest.raises(UserError, match=f"{name} was not written by nnunet_nacl and would be lost"):
-            check_output_folder(tmp_path / "other")
+            check_output_folder(tmp_path / "other", [comparison])
         (tmp_path / "other" / name).unlink()
+
+
+@pytest.mark.parametrize("place", ["tables/statistics.csv", "figures/reliability_all.svg", "comparison.pending.json"])
+def test_tables_and_figures_of_others_are_refused_before_any_work(tmp_path, place):
+    """In a folder that is new to `compare`, and in one of its own where they were edited."""
+    comparison = make_comparison(TRAINERS)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    for _ in range(2):
+        (tmp_path / place).write_text("mine")
+        with pytest.raises(
+            UserError, match=f"{place}: not written by nnunet_nacl, or changed since, and would be lost"
+        ):
+            check_output_folder(tmp_path, [comparison])
+        (tmp_path / place).unlink()
+        write(tmp_path, comparison, figures=[{"id": "x", "files": ["figures/reliability_all.svg"]}])
+        check_output_folder(tmp_path, [comparison])
+
+
+def test_a_comparison_that_was_killed_can_be_made_again(tmp_path):
+    """Whatever had its name by then: its digest stands in a pending file, and goes with it."""
+    comparison = make_comparison(TRAINERS)
+    files = files_of_comparison(tmp_path)
+    write_tables(list(tables_of(comparison).values()), files)
+    assert not (tmp_path / "comparison.json").exists() and (tmp_path / "comparison.pending.json").exists()
+    check_output_folder(tmp_path, [comparison])
+    other = make_comparison(TRAINERS, name="Dataset002_Made", seed=2)
+    write(tmp_path, comparison, other)
+    assert not (tmp_path / "tables" / "discrimination.csv").exists()
+    assert not (tmp_path / "comparison.pending.json").exists()
+
+
+def test_a_comparison_of_an_earlier_version_is_replaced(tmp_path):
+    """It lists its files without digests."""
+    comparison = make_comparison(TRAINERS)
+    path = write(tmp_path, comparison)
+    data = json.loads(path.read_text())
+    del data["files"]
+    path.write_text(json.dumps(data))
+    check_output_folder(tmp_path, [comparison])
+    write(tmp_path, comparison)

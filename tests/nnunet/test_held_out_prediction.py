@@ -95,6 +95,11 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     of_one = json.loads((tmp_path / "one.json").read_text())["origin"]
     assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(of_one["checkpoint_sha256"]) == ["1"]
     assert (tmp_path / "one_records" / "scan_0.npz").is_file()
+    predicted.clear()
+    np.savez(tmp_path / "one_records" / "scan_4.npz", mine=np.zeros(3))
+    assert calibrate(model, scans, truths, "-f", "1", "-o", tmp_path / "one.json") == 2
+    said = "one_records/scan_4.npz: not written by nnunet_nacl, and would be lost; move it away"
+    assert said in capsys.readouterr().err and not predicted
 
 
 def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, capsys):

@@ -12,18 +12,22 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.output import open_output, write_map
+from nnunet_nacl.nnunet.output import claim_output, open_output, save_map
 
 DATA = SimpleNamespace(dataset_json={}, plans={}, file_ending=".nii.gz")
 
 
+ARGUMENTS = ("args.json", {"generated_by": "tests"})
+
+
 def opened(output, part):
-    return open_output(output, [], DATA, ("args.json", {"generated_by": "tests"}), ["maps"], part=part)
+    return open_output(output, [], DATA, ARGUMENTS, ["maps"], part=part)
 
 
 def test_runs_share_a_folder_only_as_different_parts(tmp_path):
     output = tmp_path / "out"
     with opened(output, 0):
+        claim_output(output, DATA, ARGUMENTS)
         before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
         with pytest.raises(UserError, match="another run is at work in .*out; wait .*-part_id"), opened(output, 0):
             pass
@@ -80,7 +84,8 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending)
     reference = tmp_path / f"reference{ending}"
     reader.write_seg(np.rint(values * 250).astype(np.uint8), str(reference), properties)
     path = tmp_path / "maps" / f"map{ending}"
-    assert write_map(values, path, reader, properties) == [path]
+    path.parent.mkdir()
+    save_map(values, path, reader, properties)
     for a, b, c in zip(geometry(path), geometry(reference), geometry(tmp_path / f"scan{ending}")):
         np.testing.assert_allclose(a, b, atol=1e-6)
         np.testing.assert_allclose(a, c, atol=1e-5)
@@ -97,5 +102,5 @@ def test_a_sheared_affine_is_kept(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz")
     reader = reader_of("NibabelIOWithReorient")
     array, properties = reader.read_seg(str(tmp_path / "scan.nii.gz"))
-    write_map(np.zeros(array.shape[1:]), tmp_path / "map.nii.gz", reader, properties)
+    save_map(np.zeros(array.shape[1:]), tmp_path / "map.nii.gz", reader, properties)
     np.testing.assert_allclose(nibabel.load(tmp_path / "map.nii.gz").affine, affine, atol=1e-6)

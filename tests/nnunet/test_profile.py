@@ -13,6 +13,7 @@ import pytest
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.ownership import files_of_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -117,7 +118,7 @@ def test_calibration_and_new_scans_are_looked_at_in_the_same_way(model, scans, t
     for name in names:
         ready, case = source.read(name), predicted(source, name)
         nnUNetDatasetBlosc2.save_case(ready.values, ready.values[:1] * 0, ready.properties, str(place / name))
-        write_case(model.opened, case, tmp_path)
+        write_case(model.opened, case, files_of_case(tmp_path, tmp_path / "records", name))
         records.append(Work()(case))
     seen = learn_profiles(records, names, model)
     np.testing.assert_allclose(np.array(seen.values, float), [record.profile for record in records], atol=1e-5)

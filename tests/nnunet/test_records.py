@@ -110,6 +110,10 @@ def change_labels(model, labels):
     write_json(model.folder / "dataset.json", dataset | {"labels": {"background": 0, **labels}})
 
 
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:300])
+
+
 def other_structures(model):
     path = model.validation() / "records" / "case_00.npz"
     record = read_record(path)
@@ -124,7 +128,7 @@ CHANGES = {
     "settings": lambda model: {"n_bins": 10},
     "a sample": lambda model: {"with_sample": True},
     "a map": lambda model: {"calibration": map_from_tables([0.5, 0.5], [0, 0])},
-    "damage": lambda model: (model.validation() / "records" / "case_00.npz").write_bytes(b"PK"),
+    "damage": lambda model: cut_short(model.validation() / "records" / "case_00.npz"),
     "other structures": other_structures,
 }
 

@@ -99,7 +99,8 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path):
     assert (out / "review.csv").read_text() == text
     again("case_0", "case_1", "case_2", overwrite=True)
     (out / "maps" / "case_0" / "case_0_entropy.nii.gz").unlink()
-    (out / "records" / "case_1.npz").unlink()
+    for path in (out / "records" / "case_1.npz", *out.rglob("case_1*.nii.gz")):
+        path.unlink()
     os.utime(folder / "case_2.npz", ns=(1, 1))  # its content is the same
     again("case_0", "case_1")
     shutil.copytree(folder, tmp_path / "copy")
@@ -130,7 +131,7 @@ def test_an_edited_record_removes_nothing_that_was_not_written(predict, tmp_path
     (out / "maps").symlink_to(tmp_path)
     record = find_record(out / "records", "case_0")
     place = {name.format(out=out): {"path": "", "size": 0, "mtime_ns": 0, "digest": ""}}
-    replace(record, case=case, files=place).save(out / "records" / f"{case}.npz")
+    replace(record, case=case, files=record.files | place).save(out / "records" / f"{case}.npz")
     assert not reviewed(folder, out).about.problems
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
@@ -189,6 +190,64 @@ def test_files_that_no_run_wrote_stay(predict, tmp_path, capsys):
         assert capsys.readouterr().err.endswith(said)
         (out / name).unlink()
     assert main(command) == 0
+
+
+def refused(command, out, capsys, place):
+    """Whether nothing has changed, and the error says what lies there and what to do."""
+    before = digests(out)
+    assert main([*command, "-findings"]) == 2 and digests(out) == before
+    why = "not written by nnunet_nacl, or changed since, and would be lost"
+    return f"{out / place}: {why}; move them away, choose another -o, or replace" in capsys.readouterr().err
+
+
+MAP = "maps/case_0/case_0_confidence.nii.gz"
+
+
+@pytest.mark.parametrize("place", ["case_0.nii.gz", "case_0.npz", "case_0.pkl", MAP, "records/case_0.json"])
+def test_files_of_others_at_places_of_a_case_are_refused_before_any_work(predict, tmp_path, capsys, place):
+    out = tmp_path / "out"
+    command = ["review", "-i", str(predict(cases=2)), "-o", str(out), "-np", "1", "-maps", "confidence"]
+    assert main(command) == 0
+    (out / place).write_bytes(b"mine")
+    assert refused(command, out, capsys, place)
+    if place == "records/case_0.json":
+        return  # a document, which is known by its mark
+    assert main([*command, "--overwrite"]) == 0
+    assert not (out / place).exists() or (out / place).read_bytes() != b"mine"
+
+
+def test_a_file_at_the_name_of_a_new_case_is_refused(predict, tmp_path, capsys):
+    source, out = predict(cases=2), tmp_path / "out"
+    command = ["review", "-i", str(source), "-o", str(out), "-np", "1"]
+    assert main(command) == 0
+    (out / "case_2.nii.gz").write_bytes(b"mine")
+    assert main(command) == 0
+    write_prediction(source, "case_2", np.full((3, *SHAPE), 1 / 3), np.ones(SHAPE, np.uint8), SPACING_MM)
+    assert refused(command, out, capsys, "case_2.nii.gz")
+
+
+def test_a_corrected_file_of_a_case_that_is_gone_is_refused(predict, tmp_path, capsys):
+    source, out = predict(cases=2), tmp_path / "out"
+    command = ["review", "-i", str(source), "-o", str(out), "-np", "1"]
+    assert main(command) == 0
+    (out / "case_0.nii.gz").write_bytes(b"mine")
+    for path in source.glob("case_0*"):
+        path.unlink()
+    assert refused(command, out, capsys, "case_0.nii.gz")
+    (out / "case_0.nii.gz").rename(tmp_path / "corrected.nii.gz")
+    assert main(command) == 0 and not (out / "records" / "case_0.npz").exists()
+
+
+def test_a_record_of_others_is_refused_before_any_work(predict, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["review", "-i", str(predict(cases=2)), "-o", str(out), "-np", "1"]
+    assert main(command) == 0
+    for path in (out / "records" / "case_1.npz", out / "case_1.nii.gz"):
+        path.unlink()
+    np.savez(out / "records" / "case_1.npz", mine=np.zeros(3))
+    before = digests(out)
+    assert main(command) == 2 and digests(out) == before
+    assert "records/case_1.npz: not written by nnunet_nacl, and would be lost; move it" in capsys.readouterr().err
 
 
 def test_a_run_is_called_by_what_was_seen(predict, tmp_path):

@@ -68,5 +68,5 @@ def make_study(out: Path, *, hostile: bool = False) -> Study:
     for name in files:
         (out / name).write_text('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"></svg>')
     command = "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'"
-    data = comparison_to_json([comparison], [], [figure | {"files": files}], command=command)
+    data = comparison_to_json([comparison], [], [figure | {"files": files}], {}, command=command)
     return Study(out, json.loads(to_json_text(data)), [table])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nnunet_nacl.cases.record import CaseRecord, read_record
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import checksum
 from tests.nnunet.measuring import measured
+from tests.nnunet.untrained import digests
 from tests.trainers.epochs import log_of
 from tests.trainers.validation import CASES
 
@@ -112,9 +114,9 @@ def predicted_cases(monkeypatch):
     return seen
 
 
-def run(*words) -> None:
+def run(*words, status: int = 0) -> None:
     model = ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d", "-device", "cpu", "-np", "1")
-    assert main([*map(str, words), *model]) == 0
+    assert main([*map(str, words), *model]) == status
 
 
 def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_cases, capsys):
@@ -177,6 +179,29 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     predicted_cases.clear()
     run("calibrate", "-step_size", 1)
     assert not predicted_cases
+
+    corrected, probabilities = place / "case_3.nii.gz", place / "case_4.npz"
+    corrected.write_bytes((place / "case_2.nii.gz").read_bytes())
+    probabilities.write_bytes(b"mine")
+    before = digests(place)
+    capsys.readouterr()
+    run("calibrate", "-step_size", 0.5, status=2)  # another setting: all would be predicted again
+    said = f"{corrected}, {probabilities}: not written by nnunet_nacl, or changed since, and would be lost; move them"
+    assert said in capsys.readouterr().err and not predicted_cases and digests(place) == before
+
+
+@pytest.mark.parametrize("name", ["records/case_0.npz", "calibration.json"])
+def test_files_of_others_in_a_validation_stay(validator, name):
+    trainer = validator()
+    mine = validation_of(trainer) / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"mine": 1}')
+    trainer.perform_actual_validation(False)
+    assert mine.read_text() == '{"mine": 1}'
+    records = {path.stem for path in (validation_of(trainer) / "records").glob("*.npz")}
+    log = log_of(trainer)
+    assert records == {*CASES} and "Validation complete" in log
+    assert re.search(f"WARNING: calibration was not evaluated: UserError: {mine}.* not written by nnunet_nacl", log)
 
 
 def test_a_lost_case_alone_is_predicted_and_another_checkpoint_is_never_taken_for_it(

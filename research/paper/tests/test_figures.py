@@ -13,7 +13,7 @@ import pytest
 
 from nnunet_nacl.evaluation.comparison import Comparison
 from nnunet_nacl.evaluation.methods import read_methods
-from nnunet_nacl.evaluation.page import comparison_to_json, write_comparison
+from nnunet_nacl.evaluation.page import comparison_to_json, files_of_comparison, write_comparison
 from nnunet_nacl.evaluation.tables import write_tables
 from nnunet_nacl_paper.comparison import read_comparison, relative_difference
 from nnunet_nacl_paper.main import main
@@ -28,8 +28,9 @@ OPTIONS = {"n_bootstrap": 500, "seed": 0}
 
 def write(folder: Path, *comparisons: Comparison) -> Path:
     """The documents of a comparison, without its own figures."""
-    tables = write_tables(list(tables_of(*comparisons).values()), folder)
-    write_comparison(comparison_to_json(comparisons, tables, [], command="compare"), folder)
+    files = files_of_comparison(folder)
+    tables = write_tables(list(tables_of(*comparisons).values()), files)
+    write_comparison(comparison_to_json(comparisons, tables, [], files.written, command="compare"), files)
     return folder
 
 
