@@ -74,8 +74,7 @@ def clip_log_odds(odds: Tensor, regions: bool) -> Tensor:
 
 def append_total(odds: Tensor) -> Tensor:
     """(m + 1, n) clipped log-odds u, and v = log(1 + sum_j exp u_j) below them."""
-    background = torch.zeros_like(odds[:1])
-    total = torch.logsumexp(torch.cat([background, odds]), 0, keepdim=True)
+    total = odds.exp().sum(0, keepdim=True).log1p_()  # clipped log-odds are too small to overflow
     return torch.cat([odds, total])
 
 

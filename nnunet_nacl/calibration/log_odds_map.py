@@ -26,6 +26,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -279,27 +280,30 @@ class ConditionalMap(LogOddsMap):
     def map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
         """(m, n) u' by the row of each voxel's label."""
         if self.regions:
-            outside = self._map_with_row(odds, 0)
-            inside = self._map_with_row(odds, 1)
+            outside = self._map_regions_with_row(odds, 0)
+            inside = self._map_regions_with_row(odds, 1)
             return torch.where(label.bool(), inside, outside)
-        counts = torch.bincount(label.long(), minlength=self.num_labels)
-        # Most voxels have one label: its row is taken for all of them, then the others are replaced.
-        most_common = int(counts.argmax())
-        result = self._map_with_row(odds, most_common)
-        for other in torch.nonzero(counts).ravel().tolist():
-            if other != most_common:
-                where = torch.nonzero(label == other).ravel()
-                result.index_copy_(1, where, self._map_with_row(odds.index_select(1, where), other))
-        return result
+        # Voxels are put in the order of their labels, so that those of a label are one matrix product.
+        labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
+        order = torch.from_numpy(np.argsort(labels, kind="stable")).to(odds.device)
+        voxels_by_label = np.bincount(labels, minlength=self.num_labels).tolist()
+        features = torch.cat([append_total(odds), torch.ones_like(odds[:1])]).index_select(1, order)
+        rows = self._rows.to(odds)
+        groups = zip(rows, features.split(voxels_by_label, dim=1))
+        mapped = torch.cat([row @ group for row, group in groups], dim=1)
+        return torch.empty_like(odds).index_copy_(1, order, mapped)
 
-    def _map_with_row(self, odds: Tensor, label: int) -> Tensor:
-        """(m, n) u' of voxels with one label."""
+    @cached_property
+    def _rows(self) -> Tensor:
+        """See :meth:`coefficients`; made once, since of many structures there are millions."""
+        return torch.from_numpy(self.coefficients())
+
+    def _map_regions_with_row(self, odds: Tensor, label: int) -> Tensor:
+        """(R, n) u' of voxels that are all outside (0) or all inside (1) the regions."""
         slopes = torch.as_tensor(self.slopes[label]).to(odds)
         offsets = torch.as_tensor(self.offsets[label]).to(odds)
-        if self.regions:
-            total = torch.nn.functional.softplus(odds)
-            return odds * slopes[:, :1] + total * slopes[:, 1:] + offsets[:, None]
-        return (slopes @ append_total(odds)).add_(offsets[:, None])
+        total = torch.nn.functional.softplus(odds)
+        return odds * slopes[:, :1] + total * slopes[:, 1:] + offsets[:, None]
 
 
 def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False) -> LogOddsMap:

@@ -30,18 +30,25 @@ def count_probabilities(probs: np.ndarray, valid: np.ndarray | None = None) -> n
     Bins are of equal width in the log-odds from .001 to .999; what is above is in the last one. Of what is below, the
     first has the sum alone. Voxels where (*block) ``valid`` is False count nowhere. Those of two blocks can be added.
     """
-    flat, width = probs.reshape(len(probs), -1), 1 + _BINS
+    flat = probs.reshape(len(probs), -1)
     keep = None if valid is None else valid.reshape(-1)
-    total, found = np.zeros(len(flat)), np.zeros((2, len(flat) * width))
+    num_structures = len(flat)
+    num_bins = 1 + _BINS
+    total = np.zeros(num_structures)
+    voxels = np.zeros(num_structures * num_bins)
+    sums = np.zeros(num_structures * num_bins)
     for part in _parts(flat):
-        chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
+        chunk = np.ascontiguousarray(flat[:, part] if keep is None else flat[:, part][:, keep[part]])
         total += chunk.sum(1, dtype=np.float64)
-        rows, columns = np.nonzero(chunk > _LOWEST)
-        p = chunk[rows, columns].astype(np.float64)
-        odds = np.log(p) - np.log1p(-np.minimum(p, 1 - _LOWEST))
-        place = rows * width + 1 + np.clip((1 - odds / _LOWEST_ODDS) / 2 * _BINS, 0, _BINS - 1).astype(int)
-        found += [np.bincount(place, values, minlength=found.shape[1]) for values in (None, p)]
-    counted = found.reshape(2, len(flat), width)
+        place = np.flatnonzero(chunk > _LOWEST)
+        structure = place // max(1, chunk.shape[1])
+        values = torch.from_numpy(chunk.ravel()[place]).double()
+        log_odds = values.log() - values.clamp_max(1 - _LOWEST).neg_().log1p_()
+        bins = ((1 - log_odds / _LOWEST_ODDS) / 2 * _BINS).clamp_(0, _BINS - 1).long().numpy()
+        place_of_bin = structure * num_bins + 1 + bins
+        voxels += np.bincount(place_of_bin, minlength=len(voxels))
+        sums += np.bincount(place_of_bin, values.numpy(), minlength=len(sums))
+    counted = np.stack([voxels, sums]).reshape(2, num_structures, num_bins)
     counted[1, :, 0] = np.maximum(total - counted[1].sum(1), 0)  # but for rounding
     return counted
 
