@@ -36,12 +36,12 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.log_odds import (
     CERTAIN,
-    append_total,
     clip_log_odds,
     is_certain_background,
     log_odds,
     network_box,
     probabilities,
+    total_log_odds,
 )
 from nnunet_nacl.metrics.binning import most_probable
 
@@ -131,12 +131,13 @@ class LogOddsMap(ABC):
         if len(probs) != channels:
             raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
         dtype = np.float64 if probs.dtype == np.float64 else np.float32
-        result = probs.astype(dtype)
         if inside is None:
             inside = network_box(probs, self.regions)
         if inside is None:  # no structure is probable anywhere
-            return result
+            return probs.astype(dtype)
         box = (slice(None), *inside)
+        is_whole = probs[box].shape == probs.shape
+        result = np.empty(probs.shape, dtype) if is_whole else probs.astype(dtype)
         if result[box].size:
             self._map_in_blocks(probs[box], result[box])
         return result
@@ -149,17 +150,15 @@ class LogOddsMap(ABC):
             # As given: what a probability of exactly 1 counts for depends on its type.
             block = np.ascontiguousarray(given[:, start : start + rows])
             mapped = self._map_block(torch.from_numpy(block).flatten(1))
-            if mapped is not None:
-                part = target[:, start : start + rows]
-                part[...] = mapped.view(part.shape).numpy()
+            target[:, start : start + rows] = mapped.view(block.shape).numpy()
 
-    def _map_block(self, block: Tensor) -> Tensor | None:
-        """(C, n) calibrated probabilities of (C, n) voxels; None where all are certain background."""
+    def _map_block(self, block: Tensor) -> Tensor:
+        """(C, n) calibrated probabilities of (C, n) voxels; those that are certain background stay as they are."""
         structures = block if self.regions else block[1:]
         is_unsure = structures.amax(0) > CERTAIN
         where = torch.nonzero(is_unsure).ravel()  # few: most voxels are plain background
         if not len(where):
-            return None
+            return block
         if len(where) == block.shape[1]:
             return self._map(log_odds(block, self.regions), most_probable(block, self.regions))
         unsure = block.index_select(1, where)
@@ -287,10 +286,14 @@ class ConditionalMap(LogOddsMap):
         labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
         order = torch.from_numpy(np.argsort(labels, kind="stable")).to(odds.device)
         voxels_by_label = np.bincount(labels, minlength=self.num_labels).tolist()
-        features = torch.cat([append_total(odds), torch.ones_like(odds[:1])]).index_select(1, order)
-        rows = self._rows.to(odds)
-        groups = zip(rows, features.split(voxels_by_label, dim=1))
-        mapped = torch.cat([row @ group for row, group in groups], dim=1)
+        num_structures, num_voxels = odds.shape
+        features = odds.new_ones((num_structures + 2, num_voxels))  # u, v and 1
+        ordered = torch.index_select(odds, 1, order, out=features[:num_structures])
+        features[num_structures] = total_log_odds(ordered)
+        mapped = torch.empty_like(odds)
+        groups = zip(self._rows.to(odds), features.split(voxels_by_label, dim=1), mapped.split(voxels_by_label, dim=1))
+        for row, features_of_label, mapped_of_label in groups:
+            torch.mm(row, features_of_label, out=mapped_of_label)
         return torch.empty_like(odds).index_copy_(1, order, mapped)
 
     @cached_property

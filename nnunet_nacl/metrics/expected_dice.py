@@ -31,26 +31,27 @@ def count_probabilities(probs: np.ndarray, valid: np.ndarray | None = None) -> n
     first has the sum alone. Voxels where (*block) ``valid`` is False count nowhere. Those of two blocks can be added.
     """
     flat = probs.reshape(len(probs), -1)
-    keep = None if valid is None else valid.reshape(-1)
-    num_structures = len(flat)
-    num_bins = 1 + _BINS
-    total = np.zeros(num_structures)
-    voxels = np.zeros(num_structures * num_bins)
-    sums = np.zeros(num_structures * num_bins)
-    for part in _parts(flat):
-        chunk = np.ascontiguousarray(flat[:, part] if keep is None else flat[:, part][:, keep[part]])
-        total += chunk.sum(1, dtype=np.float64)
-        place = np.flatnonzero(chunk > _LOWEST)
-        structure = place // max(1, chunk.shape[1])
-        values = torch.from_numpy(chunk.ravel()[place]).double()
-        log_odds = values.log() - values.clamp_max(1 - _LOWEST).neg_().log1p_()
-        bins = ((1 - log_odds / _LOWEST_ODDS) / 2 * _BINS).clamp_(0, _BINS - 1).long().numpy()
-        place_of_bin = structure * num_bins + 1 + bins
-        voxels += np.bincount(place_of_bin, minlength=len(voxels))
-        sums += np.bincount(place_of_bin, values.numpy(), minlength=len(sums))
-    counted = np.stack([voxels, sums]).reshape(2, num_structures, num_bins)
-    counted[1, :, 0] = np.maximum(total - counted[1].sum(1), 0)  # but for rounding
+    keep = None if valid is None else valid.ravel()
+    counted = np.zeros((2, len(flat), 1 + _BINS))
+    for structure, row in enumerate(flat):
+        total = 0.0
+        for part in parts(len(row), _BLOCK_PROBABILITIES):
+            chunk = row[part] if keep is None else row[part][keep[part]]
+            total += chunk.sum(dtype=np.float64)
+            likely = chunk[np.flatnonzero(chunk > _LOWEST)].astype(np.float64)
+            bins = 1 + _log_odds_bins(likely)
+            counted[0, structure] += np.bincount(bins, minlength=1 + _BINS)
+            counted[1, structure] += np.bincount(bins, likely, minlength=1 + _BINS)
+        counted[1, structure, 0] = max(total - counted[1, structure].sum(), 0)  # but for rounding
     return counted
+
+
+def _log_odds_bins(probs: np.ndarray) -> np.ndarray:
+    """(n,) bins, from 0, of (n,) float64 probabilities above ``_LOWEST``."""
+    p = torch.from_numpy(probs)  # whose logarithm is the faster one on most processors
+    log_odds = p.log() - (1 - p.clamp_max(1 - _LOWEST)).log_()
+    bins = (1 - log_odds / _LOWEST_ODDS) / 2 * _BINS
+    return bins.clamp_(0, _BINS - 1).numpy().astype(np.intp)
 
 
 def largest_dice(counted: np.ndarray) -> np.ndarray:

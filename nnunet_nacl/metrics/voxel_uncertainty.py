@@ -64,7 +64,9 @@ def normalised_entropy(probs: Array, *, regions: bool = False) -> Array:
     return _compute_by_block(_largest_entropy, probs, regions)
 
 
-def _compute_by_block(function: Callable[[Tensor, bool], Tensor], probs: Array, regions: bool) -> Array:
+def _compute_by_block(
+    function: Callable[[Tensor, bool], Tensor], probs: Array, regions: bool, *, check: bool = True
+) -> Array:
     """(*spatial) float32 or float64 of what ``function`` makes of (K, n) blocks and ``regions``."""
     tensor = read_probs(probs, regions)
     dtype = torch.promote_types(tensor.dtype, torch.float32)
@@ -72,7 +74,8 @@ def _compute_by_block(function: Callable[[Tensor, bool], Tensor], probs: Array, 
     result = torch.empty(flat.shape[1], dtype=dtype, device=tensor.device)
     for part in parts(flat.shape[1], max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))):
         block = flat[:, part].to(dtype)
-        check_chunk(block, regions)
+        if check:
+            check_chunk(block, regions)
         result[part] = function(block, regions)
     result = result.reshape(tensor.shape[1:])
     if isinstance(probs, np.ndarray):
@@ -122,10 +125,13 @@ def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = F
 def mean_uncertainty(
     probs: np.ndarray, labels: np.ndarray, *, regions: bool = False, weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``; NaN without any."""
+    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``; NaN without any.
+
+    That ``probs`` are probabilities is taken for granted.
+    """
     if not probs.size:
         return {"entropy": math.nan, "confidence": math.nan}
-    entropy = normalised_entropy(probs, regions=regions)
+    entropy = _compute_by_block(_largest_entropy, probs, regions, check=False)
     confidence_in_label = label_confidence(probs, labels, regions=regions)
     return {
         "entropy": float(np.average(entropy.astype(np.float64), weights=weights)),

@@ -17,8 +17,9 @@ import nnunet_nacl
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
+from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, file_key, find_record, record_path
+from nnunet_nacl.cases.views import FRACTIONAL, Views, plain_name
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
@@ -44,7 +45,7 @@ class Delivery(Work):
         data: Labels, writer and plans of the data set.
         quality: What the map has learned; None where nothing is known.
         aims: Of the list.
-        maps: As :func:`~nnunet_nacl.cases.measure.choose_maps` gives them.
+        maps: As :func:`~nnunet_nacl.cases.views.choose_maps` gives them.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         pictures: Draw the pictures of the scan's page.
@@ -81,11 +82,11 @@ class Delivery(Work):
         record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
         options: dict[str, Any] = {"probabilities": self._probabilities(case)}
-        options |= {"maps": views.maps, "sensitive": self._sensitive(case, views.sensitive)}
+        options |= {"maps": views.images, "sensitive": self._sensitive(case, views.sensitive)}
         written = write_case(self.data, case, self.output, **options)
         if self.dicom is not None:
             reported, is_fractional = self._reported(record), FRACTIONAL in self.maps
-            written += self.dicom.write(case, reported, case.images, self.output, views.maps, is_fractional)
+            written += self.dicom.write(case, reported, case.images, self.output, views.images, is_fractional)
         return replace(record, files={str(path.relative_to(self.output)): file_key(path) for path in written})
 
     def _reported(self, record: CaseRecord) -> Reported:
