@@ -72,11 +72,9 @@ def clip_log_odds(odds: Tensor, regions: bool) -> Tensor:
     return (odds - top).clamp_min_(-CLIP).sub_(background)
 
 
-def append_total(odds: Tensor) -> Tensor:
-    """(m + 1, n) clipped log-odds u, and v = log(1 + sum_j exp u_j) below them."""
-    background = torch.zeros_like(odds[:1])
-    total = torch.logsumexp(torch.cat([background, odds]), 0, keepdim=True)
-    return torch.cat([odds, total])
+def total_log_odds(odds: Tensor) -> Tensor:
+    """(n,) v = log(1 + sum_j exp u_j) of (m, n) clipped log-odds u, which are too small to overflow."""
+    return odds.exp().sum(0).log1p_()
 
 
 def is_label(label: Tensor, num_structures: int) -> Tensor:

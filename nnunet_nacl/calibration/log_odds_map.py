@@ -26,6 +26,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -35,12 +36,12 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.log_odds import (
     CERTAIN,
-    append_total,
     clip_log_odds,
     is_certain_background,
     log_odds,
     network_box,
     probabilities,
+    total_log_odds,
 )
 from nnunet_nacl.metrics.binning import most_probable
 
@@ -130,12 +131,13 @@ class LogOddsMap(ABC):
         if len(probs) != channels:
             raise ValueError(f"this map is for {channels} channels, got probabilities of shape {probs.shape}.")
         dtype = np.float64 if probs.dtype == np.float64 else np.float32
-        result = probs.astype(dtype)
         if inside is None:
             inside = network_box(probs, self.regions)
         if inside is None:  # no structure is probable anywhere
-            return result
+            return probs.astype(dtype)
         box = (slice(None), *inside)
+        is_whole = probs[box].shape == probs.shape
+        result = np.empty(probs.shape, dtype) if is_whole else probs.astype(dtype)
         if result[box].size:
             self._map_in_blocks(probs[box], result[box])
         return result
@@ -148,17 +150,15 @@ class LogOddsMap(ABC):
             # As given: what a probability of exactly 1 counts for depends on its type.
             block = np.ascontiguousarray(given[:, start : start + rows])
             mapped = self._map_block(torch.from_numpy(block).flatten(1))
-            if mapped is not None:
-                part = target[:, start : start + rows]
-                part[...] = mapped.view(part.shape).numpy()
+            target[:, start : start + rows] = mapped.view(block.shape).numpy()
 
-    def _map_block(self, block: Tensor) -> Tensor | None:
-        """(C, n) calibrated probabilities of (C, n) voxels; None where all are certain background."""
+    def _map_block(self, block: Tensor) -> Tensor:
+        """(C, n) calibrated probabilities of (C, n) voxels; those that are certain background stay as they are."""
         structures = block if self.regions else block[1:]
         is_unsure = structures.amax(0) > CERTAIN
         where = torch.nonzero(is_unsure).ravel()  # few: most voxels are plain background
         if not len(where):
-            return None
+            return block
         if len(where) == block.shape[1]:
             return self._map(log_odds(block, self.regions), most_probable(block, self.regions))
         unsure = block.index_select(1, where)
@@ -279,27 +279,34 @@ class ConditionalMap(LogOddsMap):
     def map_clipped(self, odds: Tensor, label: Tensor) -> Tensor:
         """(m, n) u' by the row of each voxel's label."""
         if self.regions:
-            outside = self._map_with_row(odds, 0)
-            inside = self._map_with_row(odds, 1)
+            outside = self._map_regions_with_row(odds, 0)
+            inside = self._map_regions_with_row(odds, 1)
             return torch.where(label.bool(), inside, outside)
-        counts = torch.bincount(label.long(), minlength=self.num_labels)
-        # Most voxels have one label: its row is taken for all of them, then the others are replaced.
-        most_common = int(counts.argmax())
-        result = self._map_with_row(odds, most_common)
-        for other in torch.nonzero(counts).ravel().tolist():
-            if other != most_common:
-                where = torch.nonzero(label == other).ravel()
-                result.index_copy_(1, where, self._map_with_row(odds.index_select(1, where), other))
-        return result
+        # Voxels are put in the order of their labels, so that those of a label are one matrix product.
+        labels = label.cpu().numpy().astype(np.uint16)  # whose sort takes linear time
+        order = torch.from_numpy(np.argsort(labels, kind="stable")).to(odds.device)
+        voxels_by_label = np.bincount(labels, minlength=self.num_labels).tolist()
+        num_structures, num_voxels = odds.shape
+        features = odds.new_ones((num_structures + 2, num_voxels))  # u, v and 1
+        ordered = torch.index_select(odds, 1, order, out=features[:num_structures])
+        features[num_structures] = total_log_odds(ordered)
+        mapped = torch.empty_like(odds)
+        groups = zip(self._rows.to(odds), features.split(voxels_by_label, dim=1), mapped.split(voxels_by_label, dim=1))
+        for row, features_of_label, mapped_of_label in groups:
+            torch.mm(row, features_of_label, out=mapped_of_label)
+        return torch.empty_like(odds).index_copy_(1, order, mapped)
 
-    def _map_with_row(self, odds: Tensor, label: int) -> Tensor:
-        """(m, n) u' of voxels with one label."""
+    @cached_property
+    def _rows(self) -> Tensor:
+        """See :meth:`coefficients`; made once, since of many structures there are millions."""
+        return torch.from_numpy(self.coefficients())
+
+    def _map_regions_with_row(self, odds: Tensor, label: int) -> Tensor:
+        """(R, n) u' of voxels that are all outside (0) or all inside (1) the regions."""
         slopes = torch.as_tensor(self.slopes[label]).to(odds)
         offsets = torch.as_tensor(self.offsets[label]).to(odds)
-        if self.regions:
-            total = torch.nn.functional.softplus(odds)
-            return odds * slopes[:, :1] + total * slopes[:, 1:] + offsets[:, None]
-        return (slopes @ append_total(odds)).add_(offsets[:, None])
+        total = torch.nn.functional.softplus(odds)
+        return odds * slopes[:, :1] + total * slopes[:, 1:] + offsets[:, None]
 
 
 def map_from_tables(slopes: ArrayLike, offsets: ArrayLike, regions: bool = False) -> LogOddsMap:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.calibration.log_odds import (
-    append_total,
     clip_log_odds,
     is_certain_background,
     log_loss,
+    total_log_odds,
 )
 
 
@@ -81,7 +81,7 @@ class Voxels:
             for value in label[uncertain].unique().tolist():
                 where = uncertain[label[uncertain] == value]
                 clipped = clip_log_odds(odds[:, where].float(), self.regions).double()
-                features = torch.cat([append_total(clipped), torch.ones_like(clipped[:1])])
+                features = torch.cat([clipped, total_log_odds(clipped)[None], torch.ones_like(clipped[:1])])
                 target = targets[region, where].long()
                 result[int(value), region] = LabelVoxels(features, target, weights[where])
         return result

@@ -1,11 +1,10 @@
-"""Connected components of a structure, with volume, centre and probabilities, as findings.csv lists them."""
+"""Connected components of the structures of a case: volume, centre and probabilities, as findings.csv lists them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,15 +13,15 @@ from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.probabilities import Box, common_box
+from nnunet_nacl.cases.probabilities import Box, common_box, layers_of, whole_box
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import CsvColumn
 from nnunet_nacl.json_types import Number, Share, Size
-from nnunet_nacl.metrics.overlap import bounding_box
 
 FINDINGS = "findings.csv"
-MOST_FINDINGS = 100
+MAX_FINDINGS = 100
 """Of a structure in a case; of more, the largest are listed."""
+_PART_VOXELS = 1 << 20
 FINDING_COLUMNS = (
     CsvColumn("case", "name", "The scan."),
     CsvColumn("structure", "name", "The structure."),
@@ -62,12 +61,69 @@ class StructureFindings:
     n_more: int = 0
 
 
-def label_components(mask: np.ndarray) -> tuple[Box | None, np.ndarray]:
-    """The box that holds a mask, None if it is empty, and the number of each connected component there, from 1."""
-    box = bounding_box(mask)
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Connected components of a mask; voxels that touch at a corner are connected.
+
+    Attributes:
+        box: Holds the mask; None if it is empty.
+        component_map: (*box) int32 number of the component that a voxel lies in, from 1; 0 outside the mask.
+        voxels: (n,) size of each component.
+    """
+
+    box: Box | None
+    component_map: np.ndarray
+    voxels: np.ndarray
+
+
+def structure_boxes(label_map: np.ndarray, labels: Labels) -> dict[int, Box | None]:
+    """By the channel of each structure the smallest box that holds it; None if it is absent."""
+    boxes_of_values = ndimage.find_objects(label_map)  # of 1, 2, ...; in one pass over the label map
+    boxes = dict[int, Box | None]()
+    for channel in labels.foreground:
+        values = labels.values[channel]
+        if isinstance(values, int):
+            values = (values,)
+        if 0 in values:
+            boxes[channel] = whole_box(label_map.shape)
+            continue
+        boxes_of_structure = []
+        for value in values:
+            if value <= len(boxes_of_values) and boxes_of_values[value - 1] is not None:
+                boxes_of_structure.append(boxes_of_values[value - 1])
+        boxes[channel] = _enclosing_box(boxes_of_structure)
+    return boxes
+
+
+def _enclosing_box(boxes: Sequence[Box]) -> Box | None:
+    if not boxes:
+        return None
+    return tuple(slice(min(part.start for part in axis), max(part.stop for part in axis)) for axis in zip(*boxes))
+
+
+def label_components(label_map: np.ndarray, labels: Labels, channel: int, box: Box | None) -> Components:
+    """The components of a structure in a label map.
+
+    Args:
+        label_map: (*spatial) label values.
+        labels: Which of these are the structure.
+        channel: Of the structure.
+        box: What :func:`structure_boxes` gives for it.
+    """
     if box is None:
-        return None, np.zeros(0, np.int32)
-    return box, ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))[0]
+        return Components(None, np.zeros((0,) * label_map.ndim, np.int32), np.zeros(0, np.int64))
+    mask = labels.mask(label_map[box], channel)
+    component_map, n_components = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    voxels = np.zeros(1 + n_components, np.int64)
+    for _, part in _parts_of(component_map):
+        voxels += np.bincount(part.ravel(), minlength=len(voxels))
+    return Components(box, component_map, voxels[1:])
+
+
+def _parts_of(component_map: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
+    """Parts that cover a component map once, with their boxes in it: what is made of one takes little memory."""
+    for box in layers_of(whole_box(component_map.shape), _PART_VOXELS):
+        yield box, component_map[box]
 
 
 def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Sequence[str] = ()) -> tuple[int, ...]:
@@ -85,61 +141,111 @@ def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Seque
     if wanted is None:
         return tuple(channel for key, channel in keys.items() if key in listed)
     names = {labels.names[channel]: channel for channel in labels.foreground}
-    if unknown := [name for name in wanted if name not in keys | names]:
-        raise UserError(f"there is no structure {unknown[0]!r} to find; there are {', '.join(names)}.")
-    return tuple(sorted({(keys | names)[name] for name in wanted})) or labels.foreground
+    channels_by_name = keys | names
+    for name in wanted:
+        if name not in channels_by_name:
+            raise UserError(f"there is no structure {name!r} to find; there are {', '.join(names)}.")
+    if not wanted:
+        return labels.foreground
+    return tuple(sorted({channels_by_name[name] for name in wanted}))
 
 
-class Components:
-    """Of the structure of one channel of a case, whose probabilities come block by block."""
+class FindingSums:
+    """Sums over the voxels of each component of one structure of a case, whose probabilities come block by block.
 
-    def __init__(self, case: Case, channel: int) -> None:
-        self._channel, self._name, self._geometry = channel, case.labels.names[channel], case.geometry
-        self._box, self._numbers = label_components(case.labels.mask(case.segmentation, channel))
-        self._probs = np.zeros(self._numbers.shape, np.float32)
+    Args:
+        case: With its geometry; its probabilities are given to :meth:`add`.
+        channel: Of the structure.
+        components: Of the structure in the case's segmentation.
+    """
+
+    def __init__(self, case: Case, channel: int, components: Components) -> None:
+        self._name = case.labels.names[channel]
+        self._channel = channel
+        self._geometry = case.geometry
+        self._components = components
+        n_numbers = 1 + len(components.voxels)  # 0 is outside the structure
+        self._probability_sums = np.zeros(n_numbers)
+        self._max_probability = np.zeros(n_numbers, np.float32)
 
     def add(self, where: Box, probs: np.ndarray) -> None:
         """Take the (C, *block) probabilities of a box of the image."""
-        if shared := self._box and common_box(where, self._box):
-            block, own = shared
-            self._probs[own] = probs[self._channel][block]
+        if self._components.box is None:
+            return
+        shared = common_box(where, self._components.box)
+        if shared is None:
+            return
+        block, own = shared
+        component_numbers = self._components.component_map[own].ravel()
+        inside = np.flatnonzero(component_numbers)
+        component_numbers = component_numbers[inside]
+        probability = probs[self._channel][block].ravel()[inside].astype(np.float32)
+        self._probability_sums += np.bincount(component_numbers, probability, minlength=len(self._probability_sums))
+        np.maximum.at(self._max_probability, component_numbers, probability)
 
     def findings(self) -> StructureFindings:
-        """What was found, once all blocks have been taken."""
-        if self._box is None:
-            return StructureFindings(self._name)
-        sizes = np.bincount(self._numbers.ravel())[1:]
-        order = 1 + np.argsort(-sizes, kind="stable")[:MOST_FINDINGS]
-        of_each: Any = (self._probs, self._numbers, order)
-        means, largest = ndimage.mean(*of_each).tolist(), ndimage.maximum(*of_each).tolist()
-        found, boxes = [], ndimage.find_objects(self._numbers)
-        for number, mean, most in zip(order.tolist(), means, largest):
-            box, size = boxes[number - 1], int(sizes[number - 1])
-            starts = [part.start + whole.start for part, whole in zip(box, self._box)]
-            inside = np.argwhere(self._numbers[box] == number).mean(axis=0)
-            centre = _in_space(inside + starts, self._geometry)
-            found.append(Finding(size, float(size * self._geometry.voxel_size), centre, mean, most))
-        return StructureFindings(self._name, tuple(found), len(sizes) - len(found))
+        """The components, once all blocks have been taken; of equal size those first whose first voxel is."""
+        components = pd.DataFrame(
+            {
+                "voxels": self._components.voxels,
+                "mean_probability": self._probability_sums[1:] / self._components.voxels,
+                "max_probability": self._max_probability[1:],
+            }
+        )
+        largest_first = components.sort_values("voxels", ascending=False, kind="stable").head(MAX_FINDINGS)
+        mean_index = self._mean_index()
+        found = []
+        for component in largest_first.itertuples():
+            finding = Finding(
+                voxels=int(component.voxels),
+                volume=float(component.voxels * self._geometry.voxel_size),
+                centre_mm=_coordinates_mm(mean_index[component.Index], self._geometry),
+                mean_probability=float(component.mean_probability),
+                max_probability=float(component.max_probability),
+            )
+            found.append(finding)
+        return StructureFindings(self._name, tuple(found), n_more=len(components) - len(found))
+
+    def _mean_index(self) -> np.ndarray:
+        """(n, ndim) mean index in the image of the voxels of each component."""
+        box = self._components.box
+        component_map = self._components.component_map
+        n_numbers = 1 + len(self._components.voxels)
+        sums = np.zeros((n_numbers, component_map.ndim))
+        if box is None:
+            return sums[1:]
+        for part_box, part in _parts_of(component_map):
+            component_numbers = part[part > 0]
+            for axis, index in enumerate(np.nonzero(part)):
+                index_in_image = index + (box[axis].start + part_box[axis].start)
+                sums[:, axis] += np.bincount(component_numbers, index_in_image, minlength=n_numbers)
+        return sums[1:] / self._components.voxels[:, None]
 
 
-def _in_space(centre: np.ndarray, geometry: Geometry) -> tuple[float, ...]:
-    """Coordinates in mm, (x, y, z) or (x, y), of an index in the order of the axes."""
-    spacing, affine = np.array(geometry.spacing_mm[::-1]), geometry.affine
+def _coordinates_mm(index: np.ndarray, geometry: Geometry) -> tuple[float, ...]:
+    """(x, y, z) or (x, y) of an index in the order of the axes."""
+    affine = geometry.affine
     if affine is None:
-        affine = np.diag([*(spacing[:2] if geometry.is_2d else spacing), 1.0])
-    index = centre[::-1][: len(affine) - 1]  # nnU-Net's first axis of 2D images is in no coordinates
-    return tuple((affine[:-1, :-1] @ index + affine[:-1, -1]).tolist())
+        spacing_xyz = list(geometry.spacing_mm[::-1])
+        if geometry.is_2d:
+            spacing_xyz = spacing_xyz[:2]
+        affine = np.diag([*spacing_xyz, 1.0])
+    n_coordinates = len(affine) - 1  # nnU-Net's first axis of 2D images is in no coordinates
+    index_xyz = index[::-1][:n_coordinates]
+    coordinates = affine[:-1, :-1] @ index_xyz + affine[:-1, -1]
+    return tuple(coordinates.tolist())
 
 
 def findings_table(cases: Mapping[str, Sequence[StructureFindings]], unit: str) -> pd.DataFrame:
-    """findings.csv: one row a finding, cases in the order given."""
-    size, length = "volume" if unit == "ml" else "area", "pixels" if unit == "pixels" else "mm"
+    """findings.csv: one row a finding, cases in the order given; ``unit`` is that of volumes or areas."""
+    size = "volume" if unit == "ml" else "area"
+    length = "pixels" if unit == "pixels" else "mm"
     header = [column.name.format(size=size, unit=unit, length=length) for column in FINDING_COLUMNS]
-    rows = [
-        (case, structure.name, number, one.volume, *[*one.centre_mm, math.nan][:3])
-        + (one.mean_probability, one.max_probability, one.voxels)
-        for case, structures in cases.items()
-        for structure in structures
-        for number, one in enumerate(structure.found, 1)
-    ]
+    rows = []
+    for case, structures in cases.items():
+        for structure in structures:
+            for number, finding in enumerate(structure.found, 1):
+                x, y, z = [*finding.centre_mm, math.nan][:3]
+                probabilities = (finding.mean_probability, finding.max_probability)
+                rows.append((case, structure.name, number, finding.volume, x, y, z, *probabilities, finding.voxels))
     return pd.DataFrame(rows, columns=header)

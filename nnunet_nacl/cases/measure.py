@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,122 +12,17 @@ import pandas as pd
 
 from nnunet_nacl.calibration.log_odds import is_label, probabilities
 from nnunet_nacl.calibration.log_odds_map import LogOddsMap
-from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Labels, Truth
-from nnunet_nacl.cases.findings import Components, label_components
-from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.cases.case import MASKS, Case, EvaluationSettings, Truth
+from nnunet_nacl.cases.findings import FindingSums, label_components, structure_boxes
 from nnunet_nacl.cases.record import CaseRecord
 from nnunet_nacl.cases.sample import MASK_BITS, Sample, draw_sample, pack
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.cases.sums import CaseSums
+from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.metrics.expected_dice import count_expected, count_probabilities, dice_of, largest_dice
+from nnunet_nacl.metrics.expected_dice import dice_of, largest_dice
 from nnunet_nacl.metrics.overlap import assd, bounding_box, count_overlap, dilated_mask, hausdorff, surface_distances
-from nnunet_nacl.metrics.voxel_uncertainty import (
-    Place,
-    confidence,
-    label_confidence,
-    least_certain_place,
-    mean_uncertainty,
-    normalised_entropy,
-)
-from nnunet_nacl.quality.recall import THRESHOLDS, count_addable, sensitive_labels
-
-_OF_NETWORKS = "mutual_information"
-"""The map that compares networks."""
-
-_OUTSIDE = {"confidence": 1.0, "entropy": 0.0, _OF_NETWORKS: 0.0}
-"""Value of each map of uncertainty outside nnU-Net's crop, where all is background for certain."""
-
-MAPS = tuple(_OUTSIDE)
-
-PROBABILITIES = "probabilities"
-"""Stands for a map of every class or region: ``probability_<channel>_<name>``."""
-
-FRACTIONAL = "fractional"
-"""Stands for the same maps, which of DICOM series become a fractional segmentation instead of parametric maps."""
-
-
-def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
-    """Names of the maps to write: those ``wanted``, or all of ``MAPS`` that there can be of so many networks.
-
-    UserError for one that is none of ``MAPS``, ``PROBABILITIES`` and ``FRACTIONAL``, or that compares networks where
-    there is one.
-    """
-    for name in wanted:
-        if name not in (there_are := (*MAPS, PROBABILITIES, FRACTIONAL)):
-            raise UserError(f"there is no map {name!r}; there are {', '.join(there_are)}.")
-        if name == _OF_NETWORKS and n_networks == 1:
-            raise UserError(f"the map {name} compares folds: predict with several (`nnunet_nacl predict -f`).")
-    return tuple(dict.fromkeys(wanted)) or MAPS[: 2 if n_networks == 1 else 3]
-
-
-@dataclass(eq=False)
-class Views:
-    """Where a network is uncertain, voxel by voxel, and labels that miss less; in the axis order of nnU-Net's reader.
-
-    Attributes:
-        maps: (*spatial) float32 by name.
-        doubt: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
-        place: The voxel where the network is least certain.
-        limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty for none.
-        sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None without limits.
-        by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a structure's voxels in each slice.
-    """
-
-    maps: dict[str, np.ndarray]
-    doubt: np.ndarray
-    place: Place | None = None
-    limits: Sequence[float] = ()
-    sensitive: np.ndarray | None = None
-    by_slice: Sequence[np.ndarray] = ()
-
-    @classmethod
-    def of(cls, case: Case, maps: Sequence[str], limits: Sequence[float] = ()) -> Views:
-        """As they are outside the crop, where no label is added; what compares networks is whole."""
-        shape, channels = case.segmentation.shape, _channel_maps(case.labels)
-        outside = dict.fromkeys(channels, 0.0) | ({} if case.labels.regions else {channels[0]: 1.0}) | _OUTSIDE
-        made = {name: np.full(shape, outside[name], np.float32) for name in names_of_maps(case.labels, maps)}
-        if _OF_NETWORKS in made and case.disagreement:
-            made[_OF_NETWORKS] = case.disagreement.mutual_information
-        labelled = case.labels.channels_of(case.segmentation).copy() if limits else None
-        by_slice = [np.zeros((len(channels), n)) for n in shape]
-        return cls(made, np.zeros(shape, np.float32), limits=limits, sensitive=labelled, by_slice=by_slice)
-
-    def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
-        """Take the (C, *block) probabilities, the network's own, and the (*block) label map of a box of the image."""
-        delivered = labels.channels_of(segmentation)
-        if self.sensitive is not None:
-            at: Any = (..., *where)
-            self.sensitive[at] = sensitive_labels(raw, delivered, self.limits, labels.regions)
-        self.doubt[where] = 1 - confidence(probs, regions=labels.regions)
-        variance = probs * (1 - probs)
-        for axis, sums in enumerate(self.by_slice):
-            sums[:, where[axis]] += variance.sum(tuple(i for i in range(1, probs.ndim) if i != axis + 1))
-        if "confidence" in self.maps:
-            self.maps["confidence"][where] = label_confidence(probs, delivered, regions=labels.regions)
-        if "entropy" in self.maps:
-            self.maps["entropy"][where] = normalised_entropy(probs, regions=labels.regions)
-        for name, values in zip(_channel_maps(labels), probs):
-            if name in self.maps:
-                self.maps[name][where] = values
-
-
-def names_of_maps(labels: Labels, maps: Sequence[str]) -> list[str]:
-    """Names of the images that ``maps``, as :func:`choose_maps` gives them, stand for."""
-    names: list[str] = []
-    for name in maps:
-        names += [name] if name in _OUTSIDE else _channel_maps(labels)
-    return list(dict.fromkeys(names))
-
-
-def _channel_maps(labels: Labels) -> list[str]:
-    """Names of the maps of single channels."""
-    return [f"probability_{channel}_{plain_name(name)}" for channel, name in enumerate(labels.names)]
-
-
-def plain_name(structure: str) -> str:
-    """The name of a structure as files have it."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.")
+from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place, mean_uncertainty
 
 
 def measure(
@@ -145,7 +39,7 @@ def measure(
     Args:
         case: With its probabilities. What needs a ground truth is measured where there is one.
         calibration: Map that the probabilities are taken through; it changes no label. None leaves them.
-        views: Maps of uncertainty, as :meth:`Views.of` begins them, which are filled; None makes none.
+        views: Where the network is uncertain, as :meth:`Views.of` begins it, which is filled; None makes none.
         settings: What is measured beside a ground truth.
         with_sample: Draw the sample that calibration is fitted to; it needs a ground truth.
         findings: Channels of the structures whose connected components are listed.
@@ -153,32 +47,32 @@ def measure(
     Raises:
         ValueError: The case has no probabilities, they are not probabilities, or there is nothing to sample.
     """
-    network, truth, members = case.probabilities, case.read_truth(settings), case.disagreement
-    sums = _Sums(case, truth, settings.n_bins)
-    components = [Components(case, channel) for channel in findings]
+    network = case.probabilities
+    truth = case.read_truth(settings)
+    sizes, finding_sums = _components_of(case, findings)
+    sums = CaseSums(case, truth, settings.n_bins)
     for where in network.boxes(network.box if truth is None else None):
         probs, raw = network.under(calibration, where)
         sums.add(where, probs, raw)
-        for structure in components:
+        for structure in finding_sums:
             structure.add(where, probs)
         if views is not None:
             views.add(where, probs, raw, case.segmentation[where], case.labels)
     if views is not None:
-        looked_at = views.doubt, lambda where: network.under(calibration, where)[0]
-        views.place = least_certain_place(*looked_at, case.labels.foreground, case.spacing_mm)
-    scan: dict[str, Any] = {"unit": case.geometry.unit, "voxel_volume": case.geometry.voxel_size, **sums.means}
-    scan["mutual_information"] = members.foreground_mutual_information if members else math.nan
-    scan["n_members"] = float(len(case.networks))
-    if truth is not None:
-        scan |= {"n_changed_voxels": float(sums.n_changed), "largest_label": float(truth.labels.max(initial=0))}
+        views.place = least_certain_place(
+            views.uncertainty,
+            lambda where: network.under(calibration, where)[0],
+            case.labels.foreground,
+            case.spacing_mm,
+        )
     return CaseRecord(
         case.name,
-        _structures(case, truth, sums),
-        scan,
+        _structure_table(case, truth, sums, sizes),
+        _scan_values(case, truth, sums),
         bins={mask: sums.bins[mask] for mask in MASKS if sums.bins},
         addable=None if truth is None else sums.addable,
         sample=_sample(case, truth, settings) if with_sample and truth is not None else None,
-        findings=tuple(structure.findings() for structure in components),
+        findings=tuple(structure.findings() for structure in finding_sums),
         differences=case.differences,
         profile=case.profile,
         files=case.files,
@@ -186,94 +80,113 @@ def measure(
     )
 
 
-class _Sums:
-    """Sums over the blocks of a case: for its calibration, and from which the quality of its segmentation follows."""
+def _components_of(case: Case, findings: Sequence[int]) -> tuple[dict[int, np.ndarray], list[FindingSums]]:
+    """By channel the voxels of each component of a structure, and what sums over those of the ``findings``.
 
-    def __init__(self, case: Case, truth: Truth | None, n_bins: int) -> None:
-        self._case, self._truth, self._n_bins, num = case, truth, n_bins, len(case.labels.foreground)
-        self.bins, self.n_changed = dict[str, BinStats](), 0
-        self.overlap, self.network = np.zeros((3, num)), count_probabilities(np.zeros((num, 0)))
-        self.largest = np.zeros(num)
-        self.addable = np.zeros((2, num, len(THRESHOLDS)), np.int64)
-        self._uncertainty, self._n_predicted = dict.fromkeys(("entropy", "confidence"), 0.0), 0
-
-    def add(self, where: Box, probs: np.ndarray, raw: np.ndarray) -> None:
-        """Count the (C, *block) probabilities of a box of the image, and those that the network gave."""
-        labels, truth, segmentation = self._case.labels, self._truth, self._case.segmentation[where]
-        regions, delivered = labels.regions, labels.channels_of(segmentation)
-        valid = None if truth is None or truth.valid is None else truth.valid[where]
-        if truth is not None:
-            true = labels.channels_of(truth.labels[where])
-            self.addable += count_addable(raw, delivered, true, regions, valid)
-            masks = {name: mask[where] for name, mask in truth.around.items()}
-            options: dict[str, Any] = {"extra_masks": masks, "n_bins": self._n_bins, "valid": valid}
-            block = count_masks(probs, true, segmentation=delivered, regions=regions, **options)
-            self.bins = {mask: self.bins[mask] + stats if self.bins else stats for mask, stats in block.items()}
-            is_changed: Any = labels.label_map(raw) != segmentation
-            self.n_changed += int(np.count_nonzero(is_changed if valid is None else is_changed & valid))
-        self.overlap += count_expected(probs, delivered, regions=regions, valid=valid)
-        first, counted = labels.foreground[0], True if valid is None else valid
-        self.network += count_probabilities(raw[first:], valid)
-        largest = probs[first:].max(tuple(range(1, probs.ndim)), initial=0, where=counted)
-        self.largest = np.maximum(self.largest, largest)
-        is_predicted = (segmentation > 0) & counted
-        if n := int(np.count_nonzero(is_predicted)):
-            means = mean_uncertainty(probs[:, is_predicted], delivered[..., is_predicted], regions=regions)
-            for name in self._uncertainty:
-                self._uncertainty[name] += means[name] * n
-            self._n_predicted += n
-
-    @property
-    def means(self) -> dict[str, float]:
-        """``entropy`` and ``confidence`` over the segmented structures; NaN where there are none."""
-        n = self._n_predicted
-        return {name: total / n if n else math.nan for name, total in self._uncertainty.items()}
+    Where the components lie is kept of the findings alone: it takes four bytes a voxel of the structure's box.
+    """
+    boxes = structure_boxes(case.segmentation, case.labels)
+    sizes = dict[int, np.ndarray]()
+    finding_sums = dict[int, FindingSums]()
+    for channel in case.labels.foreground:
+        components = label_components(case.segmentation, case.labels, channel, boxes[channel])
+        sizes[channel] = components.voxels
+        if channel in findings:
+            finding_sums[channel] = FindingSums(case, channel, components)
+    return sizes, [finding_sums[channel] for channel in findings]
 
 
-def _structures(case: Case, truth: Truth | None, sums: _Sums) -> pd.DataFrame:
+def _scan_values(case: Case, truth: Truth | None, sums: CaseSums) -> dict[str, Any]:
+    """Values of the case as a whole, see :func:`nnunet_nacl.cases.record.table`."""
+    values: dict[str, Any] = {
+        "unit": case.geometry.unit,
+        "voxel_volume": case.geometry.voxel_size,
+        **sums.mean_uncertainty,
+        "mutual_information": math.nan,
+        "n_members": float(len(case.networks)),
+    }
+    if case.disagreement:
+        values["mutual_information"] = case.disagreement.foreground_mutual_information
+    if truth is not None:
+        values["n_changed_voxels"] = float(sums.n_changed)
+        values["largest_label"] = float(truth.labels.max(initial=0))
+    return values
+
+
+def _structure_table(
+    case: Case, truth: Truth | None, sums: CaseSums, component_sizes: Mapping[int, np.ndarray]
+) -> pd.DataFrame:
     """A row for each structure, see :func:`nnunet_nacl.cases.record.table`."""
-    expected, n_voxels, _ = sums.overlap
-    labels, size, members, rows = case.labels, case.geometry.voxel_size, case.disagreement, []
-    for channel in labels.foreground:
-        mask = labels.mask(case.segmentation, channel)
-        pieces = np.bincount(label_components(mask)[1].ravel())[1:]  # voxels of each
-        row = {} if truth is None else _beside_truth(labels.mask(truth.labels, channel), mask, truth.valid, case)
-        row |= {"pieces": len(pieces), "largest_piece": pieces.max() / pieces.sum() if len(pieces) else math.nan}
-        rows.append(row)
+    labels = case.labels
+    voxel_size = case.geometry.voxel_size
+    expected_voxels, n_voxels, _ = sums.expected
+    rows = [{}] * len(labels.foreground) if truth is None else _compare_with_truth(case, truth)
     table = pd.DataFrame(rows, list(labels.structures)).assign(
-        volume=n_voxels * size,
-        predicted_dice=dice_of(sums.overlap),
-        predicted_volume=expected * size,
-        max_probability=sums.largest,
-        network_volume=sums.network[1].sum(1) * size,
+        pieces=[len(component_sizes[channel]) for channel in labels.foreground],
+        largest_piece=[_largest_share(component_sizes[channel]) for channel in labels.foreground],
+        volume=n_voxels * voxel_size,
+        predicted_dice=dice_of(sums.expected),
+        predicted_volume=expected_voxels * voxel_size,
+        max_probability=sums.max_probability,
+        network_volume=sums.network[1].sum(1) * voxel_size,
         network_dice=largest_dice(sums.network),
-        members_dice=members.dice if members else math.nan,
+        members_dice=case.disagreement.dice if case.disagreement else math.nan,
     )
-    if members:
-        table = table.assign(**{f"volume {name}": n * size for name, n in zip(case.networks, members.voxels)})
+    if case.disagreement:
+        for network, voxels in zip(case.networks, case.disagreement.voxels):
+            table[f"volume {network}"] = voxels * voxel_size
     table = table.astype(float)
     table.insert(0, "name", list(labels.structures.values()))
     return table
 
 
-def _beside_truth(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case) -> dict[str, float]:
-    """What compares the segmentation of a structure with its truth."""
-    overlap, n_pieces = count_overlap(truth, predicted, valid), int(label_components(truth)[1].max(initial=0))
+def _largest_share(component_sizes: np.ndarray) -> float:
+    """Share of the largest component; NaN without any."""
+    if not len(component_sizes):
+        return math.nan
+    return float(component_sizes.max() / component_sizes.sum())
+
+
+def _compare_with_truth(case: Case, truth: Truth) -> list[dict[str, float]]:
+    """What compares the segmentation of each structure with its truth."""
+    labels = case.labels
+    true_boxes = structure_boxes(truth.labels, labels)
+    rows = []
+    for channel in labels.foreground:
+        true_mask = labels.mask(truth.labels, channel)
+        predicted_mask = labels.mask(case.segmentation, channel)
+        row = _compare_masks(true_mask, predicted_mask, truth.valid, case)
+        true_components = label_components(truth.labels, labels, channel, true_boxes[channel])
+        rows.append(row | {"true_pieces": len(true_components.voxels)})
+    return rows
+
+
+def _compare_masks(truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, case: Case) -> dict[str, float]:
+    """Overlap and surface distances of a structure."""
+    overlap = count_overlap(truth, predicted, valid)
     if valid is not None:
-        truth, predicted = truth & valid, predicted & valid
+        truth = truth & valid
+        predicted = predicted & valid
     box = bounding_box(truth | predicted)
     if box is not None:  # with a voxel around it, so that no axis of an image becomes one of length 1
         box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-        truth, predicted = truth[box], predicted[box]
-    in_mm = surface_distances(truth, predicted, case.spacing_mm)
-    in_voxels = in_mm if set(case.spacing_mm) == {1.0} else surface_distances(truth, predicted)
+        truth = truth[box]
+        predicted = predicted[box]
+    distances_mm = surface_distances(truth, predicted, case.spacing_mm)
+    distances_voxels = distances_mm
+    if set(case.spacing_mm) != {1.0}:
+        distances_voxels = surface_distances(truth, predicted)
     return {
-        **{name: getattr(overlap, name.lower()) for name in ("TP", "FP", "FN", "TN", "Dice", "IoU")},
-        "HD95_mm": hausdorff(in_mm),
-        "HD95_voxels": hausdorff(in_voxels),
-        "ASSD_mm": assd(in_mm),
+        "TP": overlap.tp,
+        "FP": overlap.fp,
+        "FN": overlap.fn,
+        "TN": overlap.tn,
+        "Dice": overlap.dice,
+        "IoU": overlap.iou,
+        "HD95_mm": hausdorff(distances_mm),
+        "HD95_voxels": hausdorff(distances_voxels),
+        "ASSD_mm": assd(distances_mm),
         "true_volume": (overlap.tp + overlap.fn) * case.geometry.voxel_size,
-        "true_pieces": n_pieces,
     }
 
 
@@ -281,7 +194,8 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
     """The sample of a case."""
     labels = case.labels
     if labels.regions:
-        target = pack((labels.mask(truth.labels, channel) for channel in labels.foreground), len(labels.values))
+        masks = (labels.mask(truth.labels, channel) for channel in labels.foreground)
+        target = pack(masks, len(labels.values))
     else:
         target = truth.labels.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
 
@@ -292,33 +206,52 @@ def _sample(case: Case, truth: Truth, settings: EvaluationSettings) -> Sample:
 
 
 def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
-    """What was measured of a case as it would be under a map, which changes no label; ValueError without a sample.
+    """What was measured of a case as it would be under a map, which changes no label.
 
-    Sizes and sums of the network's own probabilities are those of the case; what the map adds to such a sum is
-    estimated from the sample (difference estimator; Cochran, Sampling Techniques, 1977, chapter 7). Sums for
-    calibration are estimated from the sample alone.
+    Sizes and sums of the network's own probabilities are those of the case; what the map adds to such a sum
+    is estimated from the sample (difference estimator; Cochran, Sampling Techniques, 1977, chapter 7). Sums
+    for calibration are estimated from the sample alone.
+
+    Raises:
+        ValueError: The record has no sample.
     """
-    if (sample := record.sample) is None:
+    sample = record.sample
+    if sample is None:
         raise ValueError(f"{record.case}: its record has no sample.")
-    voxels, table, size = sample.voxels(), record.structures, record.scan["voxel_volume"]
-    odds, weights = voxels.log_odds.double(), voxels.all_weights
+    voxels = sample.voxels()
+    odds = voxels.log_odds.double()
     mapped = calibration.to_probabilities(odds, voxels.label)
-    change = (mapped - probabilities(odds, sample.regions))[0 if sample.regions else 1 :]
+    table = record.structures
+    voxel_size = record.scan["voxel_volume"]
+    expected_voxels = table["predicted_volume"].to_numpy() / voxel_size
+    n_voxels = table["volume"].to_numpy() / voxel_size
+    predicted_dice = table["predicted_dice"].to_numpy()
+    common = np.where(n_voxels > 0, predicted_dice * (expected_voxels + n_voxels) / 2, 0.0)
+
+    first = 0 if sample.regions else 1
+    change = (mapped - probabilities(odds, sample.regions))[first:]
     inside = is_label(voxels.label, sample.num_structures)
-    expected, volume, dice = (table[name].to_numpy() for name in ("predicted_volume", "volume", "predicted_dice"))
-    expected, n_voxels = expected / size, volume / size
-    common = np.where(n_voxels > 0, dice * (expected + n_voxels) / 2, 0.0) + (change * inside @ weights).numpy()
-    expected = np.maximum(expected + (change @ weights).numpy(), 0)
-    mapped_dice = dice_of(np.stack([expected, n_voxels, np.clip(common, 0, n_voxels)]))
-    label, probs = voxels.label.numpy(), mapped.numpy()
+    weights = voxels.all_weights
+    common = np.clip(common + (change * inside @ weights).numpy(), 0, n_voxels)
+    expected_voxels = np.maximum(expected_voxels + (change @ weights).numpy(), 0)
+    mapped_dice = dice_of(np.stack([expected_voxels, n_voxels, common]))
+
+    probs = mapped.numpy()
+    label = voxels.label.numpy()
     is_predicted = (label > 0).any(0) if sample.regions else label > 0
-    chosen = probs[:, is_predicted], label[..., is_predicted]
-    means = mean_uncertainty(*chosen, regions=sample.regions, weights=sample.weights[is_predicted])
-    n_bins = next(iter(record.bins.values())).n_bins if record.bins else DEFAULT_N_BINS
+    mean_values = mean_uncertainty(
+        probs[:, is_predicted],
+        label[..., is_predicted],
+        regions=sample.regions,
+        weights=sample.weights[is_predicted],
+    )
+    n_bins = DEFAULT_N_BINS
+    if record.bins:
+        n_bins = next(iter(record.bins.values())).n_bins
     return replace(
         record,
-        structures=table.assign(predicted_dice=mapped_dice, predicted_volume=expected * size),
-        scan=record.scan | means,
+        structures=table.assign(predicted_dice=mapped_dice, predicted_volume=expected_voxels * voxel_size),
+        scan=record.scan | mean_values,
         bins=_count_sample(sample, probs, n_bins),
     )
 
@@ -326,21 +259,24 @@ def under(record: CaseRecord, calibration: LogOddsMap) -> CaseRecord:
 def _count_sample(sample: Sample, probs: np.ndarray, n_bins: int) -> dict[str, BinStats]:
     """Sums of all voxels of a case for every mask, by the (C, n) probabilities of those drawn; unbiased over draws.
 
-    The confidence is that of the label that the network chose, which no map changes. Voxels outside the network's crop
-    are background for certain.
+    The confidence is that of the label that the network chose, which no map changes. Voxels outside the
+    network's crop are background for certain.
     """
-    codes, bits, counts = sample.outside.T
-    certain = np.zeros((len(probs), len(counts)))
-    certain[: 0 if sample.regions else 1] = 1
-    bits, kind = np.concatenate([sample.masks, bits.astype(np.uint8)]), bool if sample.regions else np.int64
-    truth = np.concatenate([sample.target, codes.astype(sample.target.dtype)])
-    label = np.concatenate([sample.label, np.zeros(len(counts), sample.label.dtype)])
+    outside_target, outside_masks, outside_counts = sample.outside.T
+    num_outside = len(outside_counts)
+    certain = np.zeros((len(probs), num_outside))
+    if not sample.regions:
+        certain[0] = 1
+    mask_bits = np.concatenate([sample.masks, outside_masks.astype(np.uint8)])
+    target = np.concatenate([sample.target, outside_target.astype(sample.target.dtype)])
+    label = np.concatenate([sample.label, np.zeros(num_outside, sample.label.dtype)])
+    label_type = bool if sample.regions else np.int64
     return count_masks(
         np.concatenate([probs, certain], 1),
-        sample.unpacked(truth).astype(kind),
-        segmentation=sample.unpacked(label).astype(kind),
-        extra_masks={name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)},
+        sample.unpacked(target).astype(label_type),
+        segmentation=sample.unpacked(label).astype(label_type),
+        extra_masks={name: (mask_bits >> bit & 1).astype(bool) for bit, name in enumerate(MASK_BITS)},
         regions=sample.regions,
         n_bins=n_bins,
-        weights=np.concatenate([sample.weights, counts]),
+        weights=np.concatenate([sample.weights, outside_counts]),
     )

@@ -44,7 +44,7 @@ class Probabilities:
     @property
     def box(self) -> Box:
         """A box that holds all that the network saw."""
-        return self.crop or _all_of(self.shape)
+        return self.crop or whole_box(self.shape)
 
     def in_box(self, where: Box) -> np.ndarray:
         """(C, *block) probabilities in a box of the image, as the network gave them."""
@@ -69,7 +69,7 @@ class Probabilities:
 
     def boxes(self, within: Box | None = None) -> Iterator[Box]:
         """Where blocks lie that cover a box of the image once; None: the image."""
-        return layers_of(within or _all_of(self.shape), max(1, self.block_bytes // (4 * self.num_channels)))
+        return layers_of(within or whole_box(self.shape), max(1, self.block_bytes // (4 * self.num_channels)))
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
         """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the voxels."""
@@ -98,7 +98,7 @@ class SavedProbabilities(Probabilities):
     @property
     def box(self) -> Box:
         """The whole image: a look for the crop takes longer than it saves."""
-        return _all_of(self.shape)
+        return whole_box(self.shape)
 
     def in_box(self, where: Box) -> np.ndarray:
         """A view of them."""
@@ -127,5 +127,6 @@ def layers_of(box: Box, max_voxels: int) -> Iterator[Box]:
         yield tuple(whole)
 
 
-def _all_of(shape: tuple[int, ...]) -> Box:
+def whole_box(shape: tuple[int, ...]) -> Box:
+    """The box of a whole image."""
     return tuple(slice(0, n) for n in shape)

@@ -46,7 +46,7 @@ def work_of(
         unlike: A scan whose image is as odd with this probability at most is unlike the calibration scans.
     """
     from nnunet_nacl.cases.findings import finding_channels
-    from nnunet_nacl.cases.measure import choose_maps
+    from nnunet_nacl.cases.views import choose_maps
     from nnunet_nacl.worklist.deliver import Delivery
     from nnunet_nacl.worklist.review_list import Aims
 

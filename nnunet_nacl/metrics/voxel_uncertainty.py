@@ -1,8 +1,8 @@
 """Confidence and entropy of each voxel, mutual information of several networks, and the least certain place.
 
-Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems, in or out, so each
-region r with probability p_r has a binary form; its least certain region stands for the voxel, since a mean over
-regions would let certain regions hide the uncertain one.
+Confidence, entropy and mutual information lie in [0, 1]. Regions (sigmoid) are two-class problems, in or
+out, so each region r with probability p_r has a binary form; its least certain region stands for the voxel,
+since a mean over regions would let certain regions hide the uncertain one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from nnunet_nacl.metrics.calibration_error import nanmean
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
-_BLOCK_VOXELS = 1 << 16  # the working memory stays in the cache, and double precision costs no second copy of a case
+_BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
+_FEWEST_VOXELS = 1 << 10  # of a block
 _MEMBER_BLOCK_VOXELS = 1 << 18
-_LOOKED_AT_MM = 5.0
+_BLOCK_MM = 5.0  # edge of the blocks among which the least certain one is looked for
 
 
 def confidence(probs: Array, *, regions: bool = False) -> Array:
@@ -37,52 +38,78 @@ def confidence(probs: Array, *, regions: bool = False) -> Array:
         regions: Whether these are sigmoid regions.
 
     Returns:
-        (*spatial) array or tensor, as given; float32, or float64 for float64. ValueError for values that are no
-        probabilities, or do not sum to 1 over classes.
+        (*spatial) array or tensor, as given; float32, or float64 for float64.
+
+    Raises:
+        ValueError: Values are no probabilities, or do not sum to 1 over classes.
 
     Examples:
         >>> confidence(np.array([[0.7], [0.2], [0.1]]))
         array([0.7])
     """
-
-    def surest(chunk: Tensor) -> Tensor:
-        return torch.maximum(chunk, 1 - chunk).amin(0) if regions else chunk.amax(0)
-
-    return _by_block(surest, probs, regions)
+    return _compute_by_block(_confidences, probs, regions)
 
 
 def normalised_entropy(probs: Array, *, regions: bool = False) -> Array:
     """Entropy over the largest that there can be: -sum_k p_k log p_k / log K, from 0 (certain) to 1 (uniform).
 
-    Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest. Values that rounding
-    pushes over 1 are set to 1. Arguments, result and errors as :func:`confidence`.
+    Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest. Values that
+    rounding pushes over 1 are set to 1. Computed in the type of the result, it differs from what double
+    precision gives by less than 1e-6. Arguments, result and errors as :func:`confidence`.
 
     Examples:
         >>> normalised_entropy(np.array([[0.5], [0.5]]))
         array([1.])
     """
-    return _by_block(lambda chunk: _entropies(chunk, regions).amax(0), probs, regions)
+    return _compute_by_block(_largest_entropy, probs, regions)
 
 
-def _entropies(chunk: Tensor, regions: bool) -> Tensor:
-    """(1, n) normalised entropy of classes, (R, n) of each region."""
-    terms = torch.special.entr(chunk)
-    if regions:
-        return ((terms + torch.special.entr(1 - chunk)) / math.log(2)).clamp(0, 1)
-    return (terms.sum(0, keepdim=True) / math.log(len(chunk))).clamp(0, 1)
-
-
-def _by_block(function: Callable[[Tensor], Tensor], probs: Any, regions: bool) -> Any:
-    """(*spatial) float32 or float64 of what ``function`` makes of (K, n) blocks in double precision."""
+def _compute_by_block(
+    function: Callable[[Tensor, bool], Tensor], probs: Array, regions: bool, *, check: bool = True
+) -> Array:
+    """(*spatial) float32 or float64 of what ``function`` makes of (K, n) blocks and ``regions``."""
     tensor = read_probs(probs, regions)
-    flat, dtype = tensor.reshape(len(tensor), -1), torch.promote_types(tensor.dtype, torch.float32)
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    flat = tensor.reshape(len(tensor), -1)
     result = torch.empty(flat.shape[1], dtype=dtype, device=tensor.device)
-    for part in parts(flat.shape[1], _BLOCK_VOXELS):
-        chunk = flat[:, part].double()
-        check_chunk(chunk, regions)
-        result[part] = function(chunk)
+    for part in parts(flat.shape[1], max(_FEWEST_VOXELS, _BLOCK_PROBABILITIES // len(flat))):
+        block = flat[:, part].to(dtype)
+        if check:
+            check_chunk(block, regions)
+        result[part] = function(block, regions)
     result = result.reshape(tensor.shape[1:])
-    return result.numpy() if isinstance(probs, np.ndarray) else result
+    if isinstance(probs, np.ndarray):
+        return result.numpy()
+    return result
+
+
+def _confidences(block: Tensor, regions: bool) -> Tensor:
+    """(n,) probability of the predicted class; of regions the smallest."""
+    if regions:
+        return torch.maximum(block, 1 - block).amin(0)
+    return block.amax(0)
+
+
+def _largest_entropy(block: Tensor, regions: bool) -> Tensor:
+    """(n,) normalised entropy; of regions the largest."""
+    return _entropies(block, regions).amax(0)
+
+
+def _entropies(probs: Tensor, regions: bool) -> Tensor:
+    """(1, n) normalised entropy of classes, (R, n) of each region."""
+    if regions:
+        negative_entropy = _p_log_p(probs) + _p_log_p(1 - probs)
+        largest_entropy = math.log(2)
+    else:
+        negative_entropy = _p_log_p(probs).sum(0, keepdim=True)
+        largest_entropy = math.log(len(probs))
+    return ((0 - negative_entropy) / largest_entropy).clamp_(0, 1)
+
+
+def _p_log_p(probs: Tensor) -> Tensor:
+    """p log p, 0 for p = 0; torch.special.entr, which is minus this, takes three times as long."""
+    smallest = torch.finfo(probs.dtype).tiny
+    return probs.clamp_min(smallest).log_().mul_(probs)
 
 
 def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = False) -> np.ndarray:
@@ -98,52 +125,70 @@ def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = F
 def mean_uncertainty(
     probs: np.ndarray, labels: np.ndarray, *, regions: bool = False, weights: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``; NaN without any."""
+    """Means of ``entropy`` and :func:`label_confidence` over (C, n) voxels, of (n,) ``weights``; NaN without any.
+
+    That ``probs`` are probabilities is taken for granted.
+    """
     if not probs.size:
         return {"entropy": math.nan, "confidence": math.nan}
-    sure, entropy = label_confidence(probs, labels, regions=regions), normalised_entropy(probs, regions=regions)
-    named = {"entropy": entropy, "confidence": sure}
-    return {name: float(np.average(of.astype(np.float64), weights=weights)) for name, of in named.items()}
+    entropy = _compute_by_block(_largest_entropy, probs, regions, check=False)
+    confidence_in_label = label_confidence(probs, labels, regions=regions)
+    return {
+        "entropy": float(np.average(entropy.astype(np.float64), weights=weights)),
+        "confidence": float(np.average(confidence_in_label.astype(np.float64), weights=weights)),
+    }
 
 
 @dataclass(frozen=True)
 class Place:
-    """The index of a voxel, and the probability channel of the structure that the doubt there is most about."""
+    """The index of a voxel, and the probability channel of the structure that the uncertainty there is most about."""
 
     index: tuple[int, ...]
     channel: int
 
 
 def least_certain_place(
-    doubt: np.ndarray,
-    in_box: Callable[[tuple[slice, ...]], np.ndarray],
+    uncertainty: np.ndarray,
+    probabilities_in: Callable[[tuple[slice, ...]], np.ndarray],
     foreground: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> Place:
-    """The block of about 5 mm with most doubt, summed over its voxels, and its least certain voxel.
+    """The block of about 5 mm with most uncertainty, summed over its voxels, and its least certain voxel.
 
-    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out. ``doubt`` is
-    (*spatial) 1 - :func:`confidence`, ``in_box`` gives the (C, *block) probabilities of a block, and ``foreground`` are
-    the channels that are structures.
+    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
+
+    Args:
+        uncertainty: (*spatial) 1 - :func:`confidence`.
+        probabilities_in: Gives the (C, *block) probabilities of a box of the image.
+        foreground: Channels that are structures.
+        spacing_mm: Of the voxels along each axis.
     """
-    steps = [max(1, min(n, round(_LOOKED_AT_MM / step))) for n, step in zip(doubt.shape, spacing_mm)]
-    sums = doubt
+    steps = []
+    for length, spacing in zip(uncertainty.shape, spacing_mm):
+        voxels = min(length, round(_BLOCK_MM / spacing))
+        steps.append(max(1, voxels))
+    sums = uncertainty
     for axis, step in enumerate(steps):
-        sums = np.add.reduceat(sums, np.arange(0, doubt.shape[axis], step), axis=axis)
-    block = np.unravel_index(int(sums.argmax()), sums.shape)
-    inside = tuple(slice(int(i) * step, (int(i) + 1) * step) for i, step in zip(block, steps))
-    voxel = np.unravel_index(int(doubt[inside].argmax()), doubt[inside].shape)
-    probs = in_box(inside)
-    channel = max(foreground, key=lambda k: float((probs[k] * (1 - probs[k])).sum()))
-    return Place(tuple(part.start + int(i) for part, i in zip(inside, voxel)), channel)
+        starts = np.arange(0, uncertainty.shape[axis], step)
+        sums = np.add.reduceat(sums, starts, axis=axis)
+    block_index = np.unravel_index(int(sums.argmax()), sums.shape)
+    block = tuple(slice(int(i) * step, (int(i) + 1) * step) for i, step in zip(block_index, steps))
+    index_in_block = np.unravel_index(int(uncertainty[block].argmax()), uncertainty[block].shape)
+    index = tuple(part.start + int(i) for part, i in zip(block, index_in_block))
+    probs = probabilities_in(block)
+    variance = {channel: float((probs[channel] * (1 - probs[channel])).sum()) for channel in foreground}
+    return Place(index, max(variance, key=variance.__getitem__))
 
 
 @dataclass(frozen=True, eq=False)
 class Disagreement:
-    """Of M members of an ensemble about S structures: mean Dice of their pairs, sizes in voxels, mutual information.
+    """What M members of an ensemble disagree about, for S structures.
 
-    ``dice`` is (S,), over pairs of members that have the structure in at least one, NaN without such a pair; ``voxels``
-    (M, S); ``mutual_information`` (*grid) float32, beside its mean over the foreground, NaN if there is none.
+    Attributes:
+        dice: (S,) mean Dice over the pairs of members of which at least one has the structure; NaN without such a pair.
+        voxels: (M, S) sizes in voxels.
+        mutual_information: (*grid) float32.
+        foreground_mutual_information: Its mean over the foreground; NaN if there is none.
     """
 
     dice: np.ndarray
@@ -156,10 +201,15 @@ class Disagreement:
 class MemberSums:
     """Takes the members one after the other: memory grows with their number by a byte or two a voxel only.
 
-    What they disagree about is H(mean_m p_m) - mean_m H(p_m), H the normalised entropy: 0 where all say the same,
-    however unsure, 1 where each is sure, and of all K classes equally often; of regions, of the one with the largest.
-    ``structures`` are the label value of each of S structures, or the label values of each region; ``to_probs`` makes
-    (C, n) probabilities of what a member is given as, such as logits, and ``label_map`` the (n,) label map of these.
+    What they disagree about is H(mean_m p_m) - mean_m H(p_m), H the normalised entropy: 0 where all say the
+    same, however unsure, 1 where each is sure, and of all K classes equally often; of regions, of the one with
+    the largest.
+
+    Attributes:
+        structures: The label value of each of S structures, or the label values of each region.
+        label_map: Makes the (n,) label map of (C, n) probabilities.
+        regions: Whether the channels are sigmoid regions.
+        to_probs: Makes (C, n) probabilities of what a member is given as, such as logits.
     """
 
     structures: Sequence[int | tuple[int, ...]]
@@ -168,34 +218,41 @@ class MemberSums:
     to_probs: Callable[[np.ndarray], np.ndarray]
 
     def __post_init__(self) -> None:
-        self._probs = self._entropy = np.empty((0, 0), np.float32)
+        self._probs = np.empty((0, 0), np.float32)
+        self._entropy = np.empty((0, 0), np.float32)
         self._segmentations: list[np.ndarray] = []
 
     def add(self, values: np.ndarray) -> None:
         """One more member: (C, *grid) values that ``to_probs`` takes."""
+        num_channels = len(values)
+        num_voxels = values[0].size
         if not self._segmentations:
-            self._probs = np.zeros((len(values), values[0].size), np.float32)
-            self._entropy = np.zeros((len(values) if self.regions else 1, values[0].size), np.float32)
-        largest = int(np.max([np.max(value) for value in self.structures]))
-        kept = np.empty(self._probs.shape[1], np.min_scalar_type(largest))
+            self._probs = np.zeros((num_channels, num_voxels), np.float32)
+            self._entropy = np.zeros((num_channels if self.regions else 1, num_voxels), np.float32)
+        largest_label = max(int(np.max(value)) for value in self.structures)
+        segmentation = np.empty(num_voxels, np.min_scalar_type(largest_label))
         for part, probs in self._blocks(values):
             self._probs[:, part] += probs
             self._entropy[:, part] += self._entropies(probs)
-            kept[part] = self.label_map(probs)
-        self._segmentations.append(kept)
+            segmentation[part] = self.label_map(probs)
+        self._segmentations.append(segmentation)
 
     def result(self, average: np.ndarray) -> Disagreement:
-        """What was found; ``average`` are the (C, *grid) values of the ensemble, whose foreground counts."""
-        n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
-        foreground = np.empty(len(information), bool)
+        """What they disagree about; ``average`` are the (C, *grid) values of the ensemble, whose foreground counts."""
+        num_members = len(self._segmentations)
+        num_voxels = self._probs.shape[1]
+        information = np.empty(num_voxels, np.float32)
+        is_foreground = np.empty(num_voxels, bool)
         for part, probs in self._blocks(average):
-            foreground[part] = self.label_map(probs) != 0
-            mean = self._entropies(self._probs[:, part] / n)
-            information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
-        inside = information[foreground]
-        in_it = float(inside.mean(dtype=np.float64)) if inside.size else math.nan
-        dice, voxels = _compare(self._segmentations, self.structures)
-        return Disagreement(dice, voxels, information.reshape(average.shape[1:]), in_it)
+            is_foreground[part] = self.label_map(probs) != 0
+            entropy_of_mean = self._entropies(self._probs[:, part] / num_members)
+            mean_entropy = self._entropy[:, part] / num_members
+            information[part] = (entropy_of_mean - mean_entropy).clip(0, 1).max(0)
+        foreground_mean = math.nan
+        if is_foreground.any():
+            foreground_mean = float(information[is_foreground].mean(dtype=np.float64))
+        dice, voxels = _compare_members(self._segmentations, self.structures)
+        return Disagreement(dice, voxels, information.reshape(average.shape[1:]), foreground_mean)
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         flat = values.reshape(len(values), -1)
@@ -203,19 +260,26 @@ class MemberSums:
             yield part, self.to_probs(np.ascontiguousarray(flat[:, part]))
 
     def _entropies(self, probs: np.ndarray) -> np.ndarray:
-        return _entropies(torch.from_numpy(probs).double(), self.regions).float().numpy()
+        return _entropies(torch.from_numpy(probs), self.regions).numpy()
 
 
-def _compare(
+def _compare_members(
     segmentations: list[np.ndarray], structures: Sequence[int | tuple[int, ...]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S,) mean pairwise Dice and (M, S) sizes."""
-    anywhere = np.flatnonzero(np.logical_or.reduce([segmentation != 0 for segmentation in segmentations]))
-    inside, dice, voxels = np.stack([segmentation[anywhere] for segmentation in segmentations]), [], []
+    in_any_member = np.logical_or.reduce([segmentation != 0 for segmentation in segmentations])
+    foreground = np.flatnonzero(in_any_member)
+    labels = np.stack([segmentation[foreground] for segmentation in segmentations])
+    mean_dice = []
+    voxels = []
     for values in structures:
-        masks = np.isin(inside, values)
+        masks = np.isin(labels, values)
         sizes = masks.sum(1)
-        pairs = [(a, b) for a, b in combinations(range(len(masks)), 2) if sizes[a] + sizes[b]]
-        dice.append(nanmean(2 * np.sum(masks[a] & masks[b]) / (sizes[a] + sizes[b]) for a, b in pairs))
+        dice_of_pairs = []
+        for first, second in combinations(range(len(masks)), 2):
+            both_sizes = sizes[first] + sizes[second]
+            if both_sizes:
+                dice_of_pairs.append(2 * np.sum(masks[first] & masks[second]) / both_sizes)
+        mean_dice.append(nanmean(dice_of_pairs))
         voxels.append(sizes)
-    return np.array(dice), np.stack(voxels, 1)
+    return np.array(mean_dice), np.stack(voxels, 1)

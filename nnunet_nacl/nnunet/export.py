@@ -63,11 +63,17 @@ class ExportedLogits(Probabilities):
 
     def in_box(self, where: Box) -> np.ndarray:
         """(C, *block) contiguous float32 as nnU-Net saves it, but for the last bit of its softmax."""
-        probs = self._outside([part.stop - part.start for part in where])
-        if shared := common_box(where, self.crop):
-            target, source = shared
-            seen = np.ascontiguousarray(self._turned(self.logits)[(slice(None), *source)])
-            probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
+        shape = [part.stop - part.start for part in where]
+        shared = common_box(where, self.crop)
+        if shared is None:
+            return self._outside(shape)
+        target, source = shared
+        seen = np.ascontiguousarray(self._turned(self.logits)[(slice(None), *source)])
+        inner = self.label_manager.apply_inference_nonlin(seen).numpy()
+        if list(inner.shape[1:]) == shape:
+            return inner
+        probs = self._outside(shape)
+        probs[(slice(None), *target)] = inner
         return probs
 
     def whole(self, calibration: LogOddsMap | None = None) -> np.ndarray:

@@ -18,9 +18,10 @@ import nnunet_nacl
 from nnunet_nacl.calibrator.map_file import APPLIED_FILE
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, names_of_maps, plain_name
+from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.ownership import OwnedFiles, check_no_others, files_of_case, read_pending
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, check_records, is_record, record_path
+from nnunet_nacl.cases.views import FRACTIONAL, Views, names_of_images, plain_name
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
 from nnunet_nacl.errors import UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
@@ -53,7 +54,7 @@ class Delivery(Work):
         data: Labels, writer and plans of the data set.
         quality: What the map has learned; None where nothing is known.
         aims: Of the list.
-        maps: As :func:`~nnunet_nacl.cases.measure.choose_maps` gives them.
+        maps: As :func:`~nnunet_nacl.cases.views.choose_maps` gives them.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         pictures: Draw the pictures of the scan's page.
@@ -99,12 +100,12 @@ class Delivery(Work):
         record = measure(case, self.calibration, views, findings=self.findings)
         record = draw_scan(record, case, views, self.data, with_page=self.pictures)
         options: dict[str, Any] = {"probabilities": self._probabilities(case)}
-        options |= {"maps": views.maps, "sensitive": self._sensitive(case, views.sensitive)}
+        options |= {"maps": views.images, "sensitive": self._sensitive(case, views.sensitive)}
         files = self.files_of(case.name)
         write_case(self.data, case, files, **options)
         if self.dicom is not None:
             is_fractional = FRACTIONAL in self.maps
-            self.dicom.write(case, self._reported(record), case.images, files, views.maps, is_fractional)
+            self.dicom.write(case, self._reported(record), case.images, files, views.images, is_fractional)
         return replace(record, files=files.written)
 
     def files_of(self, case: str) -> OwnedFiles:
@@ -113,7 +114,7 @@ class Delivery(Work):
 
     def places(self, case: str) -> list[str]:
         """Where files of a case are written, or removed since they would lie beside another segmentation."""
-        maps = names_of_maps(self.data.labels, self.maps)
+        maps = names_of_images(self.data.labels, self.maps)
         places = places_of_case(self.data, case, maps, self._sensitive_names(case))
         if self.dicom is not None:
             places += self.dicom.places(case, maps, FRACTIONAL in self.maps)

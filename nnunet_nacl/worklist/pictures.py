@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -19,8 +19,8 @@ from scipy.ndimage import distance_transform_edt
 
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import slicing_axis
-from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import CaseRecord
+from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.overlap import bounding_box
 from nnunet_nacl.nnunet.image_files import read_images
@@ -73,7 +73,9 @@ def draw_scan(record: CaseRecord, case: Case, views: Views, data: PredictionFold
     pictures = b""
     if with_page:
         most = LARGEST_PICTURES - sum(len(png) for _, png, _ in planes)
-        doubts = zip(case.labels.names, views.by_slice[axis].argmax(1).tolist()) if views.by_slice else ()
+        doubts = (
+            zip(case.labels.names, views.variance_by_slice[axis].argmax(1).tolist()) if views.variance_by_slice else ()
+        )
         least_certain = {name: number + 1 for name, number in doubts}
         content = _slices(case, views, index, image, axis, most) | {"planes": planes, "least_certain": least_certain}
         pictures = json.dumps(content).encode()
@@ -153,20 +155,53 @@ def painted(labels: np.ndarray, structures: Labels, width: int) -> tuple[np.ndar
     In place of a label map (R, rows, columns) masks of regions may be given. A rim has so many pixels of ``width``, and
     none along the edge of the picture, where the structure only goes on.
     """
-    inside, rims = np.zeros((2, *labels.shape[-2:]), np.uint8)
-    for channel, color in zip(structures.foreground, cycle(range(1, len(_COLORS)))):
+    if labels.ndim == 2 and not structures.regions:
+        return _paint_classes(labels, structures, width)
+    inside = np.zeros(labels.shape[-2:], np.uint8)
+    rims = np.zeros(labels.shape[-2:], np.uint8)
+    for channel, color in zip(structures.foreground, _structure_colors()):
         mask = labels[channel] if labels.ndim == 3 else structures.mask(labels, channel)
         if not mask.any():
             continue
         core = mask
         for _ in range(width):
-            before, core = core, core.copy()
-            for upper, lower in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-                core[upper] &= before[lower]
-                core[lower] &= before[upper]
+            core = _erode(core)
         np.putmask(inside, mask, color)
         np.putmask(rims, mask & ~core, color)
     return inside, rims
+
+
+def _paint_classes(labels: np.ndarray, structures: Labels, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a label map of classes, which do not overlap: all at once, however many there are."""
+    colors_by_value = np.zeros(1 + max(labels.max(initial=0), max(structures.all_values)), np.uint8)
+    for channel, color in zip(structures.foreground, _structure_colors()):
+        colors_by_value[structures.values[channel]] = color
+    inside = colors_by_value[labels]
+    core = np.ones(labels.shape, bool)  # whether all pixels beside one have its label
+    same_in_column = labels[1:] == labels[:-1]
+    same_in_row = labels[:, 1:] == labels[:, :-1]
+    core[1:] &= same_in_column
+    core[:-1] &= same_in_column
+    core[:, 1:] &= same_in_row
+    core[:, :-1] &= same_in_row
+    for _ in range(width - 1):
+        core = _erode(core)
+    return inside, np.where(core, 0, inside)
+
+
+def _structure_colors() -> Iterator[int]:
+    """Numbers of the colours of structures in their order, from 1; where these end they begin again."""
+    return cycle(range(1, len(_COLORS)))
+
+
+def _erode(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask whose neighbours in row and column lie in it, as far as there are any."""
+    core = mask.copy()
+    core[1:] &= mask[:-1]
+    core[:-1] &= mask[1:]
+    core[:, 1:] &= mask[:, :-1]
+    core[:, :-1] &= mask[:, 1:]
+    return core
 
 
 def _slices(
@@ -176,7 +211,7 @@ def _slices(
 
     One part of the image in one grey window: grey and doubt a pixel a voxel, outlines finer; dotted: what misses less.
     """
-    sensitive, doubt, labelled = views.sensitive, views.doubt, case.segmentation != 0
+    sensitive, doubt, labelled = views.sensitive, views.uncertainty, case.segmentation != 0
     if sensitive is not None:
         labelled |= sensitive.any(0) if case.labels.regions else sensitive != 0
     box = bounding_box(labelled) or tuple(slice(0, n) for n in image.shape)

@@ -16,7 +16,8 @@ import pandas as pd
 from nnunet_nacl.calibrator.calibration_map import Probabilities
 from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
-from nnunet_nacl.cases.measure import Views, measure
+from nnunet_nacl.cases.measure import measure
+from nnunet_nacl.cases.views import Views
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.nnunet.predicted import Network, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess

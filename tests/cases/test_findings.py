@@ -9,7 +9,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
-from nnunet_nacl.cases.findings import MOST_FINDINGS, StructureFindings
+from nnunet_nacl.cases.findings import MAX_FINDINGS, StructureFindings
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import SavedProbabilities
@@ -113,4 +113,4 @@ def test_nothing_found_and_far_too_much():
     dots[0, ::3, ::3] = 2
     dots[0, 0, 1] = 2
     many = find_components(case_of(dots), 2)[0]
-    assert len(many.found) == MOST_FINDINGS and many.n_more == 400 - MOST_FINDINGS and many.found[0].voxels == 2
+    assert len(many.found) == MAX_FINDINGS and many.n_more == 400 - MAX_FINDINGS and many.found[0].voxels == 2

@@ -15,9 +15,10 @@ from scipy import ndimage
 from nnunet_nacl.calibration.log_odds_map import map_from_tables
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.measure import PROBABILITIES, Views, measure
+from nnunet_nacl.cases.measure import measure
 from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.cases.record import scores
+from nnunet_nacl.cases.views import PROBABILITIES, Views
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.quality.recall import THRESHOLDS, sensitive_labels
@@ -226,7 +227,7 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
         of_case = replace(case, probabilities=source), calibration if calibrated else None
         made.append((views, measure(*of_case, views, findings=case.labels.foreground)))
     (first, expected), *others = made
-    assert list(first.maps)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
+    assert list(first.images)[2:] == ["probability_0_a", "probability_1_b-c", "probability_2_d"]
     of_network = probs, case.labels.channels_of(case.segmentation), first.limits, regions
     np.testing.assert_array_equal(first.sensitive, sensitive_labels(*of_network))
     if calibrated:
@@ -235,8 +236,8 @@ def test_blocks_make_no_difference(regions, calibrated) -> None:
     for views, record in others:
         assert views.place == first.place
         np.testing.assert_array_equal(views.sensitive, first.sensitive)
-        for name, values in first.maps.items():
-            np.testing.assert_allclose(views.maps[name], values, rtol=1e-6, atol=1e-6)
+        for name, values in first.images.items():
+            np.testing.assert_allclose(views.images[name], values, rtol=1e-6, atol=1e-6)
         assert record.scan | {"unit": 0} == pytest.approx(expected.scan | {"unit": 0}, nan_ok=True)
         pd.testing.assert_frame_equal(record.structures, expected.structures, rtol=1e-6)
         for found, same in zip(record.findings, expected.findings):

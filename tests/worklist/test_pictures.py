@@ -18,8 +18,8 @@ from PIL import Image
 
 from nnunet_nacl.cases.case import Case, Labels
 from nnunet_nacl.cases.geometry import Geometry, slicing_axis
-from nnunet_nacl.cases.measure import Views
 from nnunet_nacl.cases.record import RECORDS, read_pictures, record_path
+from nnunet_nacl.cases.views import Views
 from nnunet_nacl.metrics.voxel_uncertainty import Place
 from nnunet_nacl.nnunet.trained_model import for_pictures
 from nnunet_nacl.worklist.pages import scan_page

@@ -1,0 +1,155 @@
+"""Where a network is uncertain, voxel by voxel: the images that are written, and what pictures are drawn from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.cases.case import Case, Labels
+from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.voxel_uncertainty import Place, confidence, label_confidence, normalised_entropy
+from nnunet_nacl.quality.recall import sensitive_labels
+
+_MUTUAL_INFORMATION = "mutual_information"
+"""The uncertainty image that compares networks."""
+
+_OUTSIDE_CROP = {"confidence": 1.0, "entropy": 0.0, _MUTUAL_INFORMATION: 0.0}
+"""Value of each uncertainty image outside nnU-Net's crop, where all is background for certain."""
+
+MAPS = tuple(_OUTSIDE_CROP)
+
+PROBABILITIES = "probabilities"
+"""Stands for an image of every class or region: ``probability_<channel>_<name>``."""
+
+FRACTIONAL = "fractional"
+"""Stands for the same images, which of DICOM series become a fractional segmentation instead of parametric maps."""
+
+
+def choose_maps(wanted: Sequence[str], n_networks: int = 1) -> tuple[str, ...]:
+    """Names of the uncertainty images to write: those ``wanted``, or all of ``MAPS`` that so many networks have.
+
+    Raises:
+        UserError: For one that is none of ``MAPS``, ``PROBABILITIES`` and ``FRACTIONAL``, or that compares networks
+            where there is one.
+    """
+    known = (*MAPS, PROBABILITIES, FRACTIONAL)
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"there is no map {name!r}; there are {', '.join(known)}.")
+        if name == _MUTUAL_INFORMATION and n_networks == 1:
+            raise UserError(f"the map {name} compares folds: predict with several (nnunet_nacl predict -f).")
+    if wanted:
+        return tuple(dict.fromkeys(wanted))
+    if n_networks == 1:
+        return tuple(name for name in MAPS if name != _MUTUAL_INFORMATION)
+    return MAPS
+
+
+@dataclass(eq=False)
+class Views:
+    """Where a network is uncertain, voxel by voxel, and labels that miss less; in the axis order of nnU-Net's reader.
+
+    Attributes:
+        images: (*spatial) float32 uncertainty images by name.
+        uncertainty: (*spatial) 1 less the confidence of each voxel; 0 outside nnU-Net's crop.
+        place: The voxel where the network is least certain.
+        limits: Of each structure, see :func:`~nnunet_nacl.quality.recall.sensitive_labels`; empty for none.
+        sensitive: What that makes of the case: (*spatial) label map or (R, *spatial) regions; None without limits.
+        variance_by_slice: Of each axis the (C, slices) sums of p (1 - p), the variance of a structure's voxels
+            in each slice.
+    """
+
+    images: dict[str, np.ndarray]
+    uncertainty: np.ndarray
+    place: Place | None = None
+    limits: Sequence[float] = ()
+    sensitive: np.ndarray | None = None
+    variance_by_slice: Sequence[np.ndarray] = ()
+
+    @classmethod
+    def of(cls, case: Case, names: Sequence[str], limits: Sequence[float] = ()) -> Views:
+        """As they are outside the crop, where no label is added; what compares networks is whole.
+
+        Args:
+            case: Whose probabilities will be given to :meth:`add`.
+            names: Uncertainty images, as :func:`choose_maps` gives them.
+            limits: See the attribute.
+        """
+        shape = case.segmentation.shape
+        probability_images = _probability_images(case.labels)
+        outside_crop = {**_OUTSIDE_CROP, **dict.fromkeys(probability_images, 0.0)}
+        if not case.labels.regions:
+            outside_crop[probability_images[0]] = 1.0  # of the background
+        images = {}
+        for name in names_of_images(case.labels, names):
+            images[name] = np.full(shape, outside_crop[name], np.float32)
+        if _MUTUAL_INFORMATION in images and case.disagreement:
+            images[_MUTUAL_INFORMATION] = case.disagreement.mutual_information
+        return cls(
+            images,
+            uncertainty=np.zeros(shape, np.float32),
+            limits=limits,
+            sensitive=case.labels.channels_of(case.segmentation).copy() if limits else None,
+            variance_by_slice=[np.zeros((len(probability_images), length)) for length in shape],
+        )
+
+    def add(self, where: Box, probs: np.ndarray, raw: np.ndarray, segmentation: np.ndarray, labels: Labels) -> None:
+        """Take a box of the image.
+
+        Args:
+            where: The box.
+            probs: (C, *block) probabilities.
+            raw: (C, *block) the network's own.
+            segmentation: (*block) label map.
+            labels: Of the case.
+        """
+        delivered = labels.channels_of(segmentation)
+        if self.sensitive is not None:
+            box: Any = (..., *where)
+            self.sensitive[box] = sensitive_labels(raw, delivered, self.limits, labels.regions)
+        self.uncertainty[where] = 1 - confidence(probs, regions=labels.regions)
+        self._add_variance(where, probs)
+        if "confidence" in self.images:
+            self.images["confidence"][where] = label_confidence(probs, delivered, regions=labels.regions)
+        if "entropy" in self.images:
+            self.images["entropy"][where] = normalised_entropy(probs, regions=labels.regions)
+        for name, values in zip(_probability_images(labels), probs):
+            if name in self.images:
+                self.images[name][where] = values
+
+    def _add_variance(self, where: Box, probs: np.ndarray) -> None:
+        variance = 1 - probs
+        variance *= probs
+        num_channels, *_, last_length = variance.shape
+        last_axis = variance.ndim - 2
+        self.variance_by_slice[last_axis][:, where[last_axis]] += variance.reshape(num_channels, -1, last_length).sum(1)
+        rows = variance.sum(-1)  # the other axes need no second look at every voxel
+        for axis in range(last_axis):
+            other_axes = tuple(1 + other for other in range(last_axis) if other != axis)
+            self.variance_by_slice[axis][:, where[axis]] += rows.sum(other_axes)
+
+
+def names_of_images(labels: Labels, names: Sequence[str]) -> list[str]:
+    """Names of the images that ``names``, as :func:`choose_maps` gives them, stand for."""
+    images: list[str] = []
+    for name in names:
+        if name in _OUTSIDE_CROP:
+            images.append(name)
+        else:
+            images += _probability_images(labels)
+    return list(dict.fromkeys(images))
+
+
+def _probability_images(labels: Labels) -> list[str]:
+    """Names of the images of single channels."""
+    return [f"probability_{channel}_{plain_name(name)}" for channel, name in enumerate(labels.names)]
+
+
+def plain_name(structure: str) -> str:
+    """The name of a structure as files have it."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.")
