@@ -6,6 +6,7 @@ import contextlib
 import errno
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 _MOST_LETTERS = 300  # of a path in a message
 
@@ -20,6 +21,19 @@ _FIXES = {
 
 class UserError(ValueError):
     """Something that the user gave cannot be used; the message names what was received and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A case of which there is no result.
+
+    Attributes:
+        case: Its name.
+        reason: What went wrong in one line, with the file and what to do.
+    """
+
+    case: str
+    reason: str
 
 
 def describe(error: OSError, path: object = None, what: str = "") -> str:

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bad or args.structures:
         folder = PredictionFolder.open(model or args.i, need_reference=False, **files)
         bad = options.bad_of(args, folder.labels.structures)
+    network = options.network_of(args)
     settings = CalibrationOptions(
         images=args.i,
         labels=args.gt,
@@ -83,8 +84,10 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         any_age=args.any_age,
         training_cases=args.allow_training_cases,
+        device=network.device,
+        step_size=network.step_size,
+        mirroring=network.mirroring,
         **files,
-        **options.network_of(args),
     )
     record = calibrate_model(model, settings)
     flags = Flags.of(record.learned.scores, bad, record.names) if record.learned and bad else None

@@ -8,9 +8,12 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.errors import UserError, list_problems, one_line, some
+
+if TYPE_CHECKING:
+    from nnunet_nacl.nnunet.predicted import NetworkSettings
 
 
 def _value(metavar: str, text: str, **more: Any) -> dict[str, Any]:
@@ -109,11 +112,12 @@ def model_of(args: argparse.Namespace) -> Path:
     return model_folder(args.d, args.tr, args.p, args.c)
 
 
-def network_of(args: argparse.Namespace) -> dict[str, Any]:
-    """How networks predict, by :data:`NETWORK`."""
-    from nnunet_nacl.nnunet.predicted import find_device
+def network_of(args: argparse.Namespace) -> NetworkSettings:
+    """How networks predict, by :data:`NETWORK`; UserError for a device that is not here."""
+    from nnunet_nacl.nnunet.predicted import NetworkSettings
 
-    return {"device": find_device(args.device), "step_size": args.step_size, "mirroring": not args.disable_tta}
+    settings = NetworkSettings(device=args.device, step_size=args.step_size, mirroring=not args.disable_tta)
+    return settings.on_present_device()
 
 
 def bad_of(args: argparse.Namespace, names: Mapping[str, str]) -> dict[str, float] | None:

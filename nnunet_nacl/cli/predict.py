@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     network = network_of(args)
     source, maker, run = predict_source(
         model,
-        network | {"everything_on_device": not args.not_on_device, "verbose": args.verbose},
+        replace(network, everything_on_device=not args.not_on_device, verbose=args.verbose),
         Path(args.i),
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
         dicom=(Path(args.codes) if args.codes else None, args.orientation),
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         print("note: a model can hold code, which nnU-Net's own commands run: take models from people that you trust.")
     for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         logging.getLogger(__name__).info("note: %s", missing)
-    _set_threads(network["device"])
+    _set_threads(network.device)
     images = {name: source.path(name) for name in source.names}
     delivery, title = replace(delivery, dicom=maker), "" if args.disable_progress_bar else "predict"
     return deliver_as_asked(args, source, delivery, run, images, title=title)

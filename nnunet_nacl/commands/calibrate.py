@@ -32,6 +32,7 @@ from nnunet_nacl.nnunet.held_out import (
     measure_validation,
 )
 from nnunet_nacl.nnunet.places import FINAL, validation_folder
+from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
@@ -122,7 +123,7 @@ def calibrate_model(
     held_out = _held_out(opened, path, options)
     patients = read_groups(options.groups, list(held_out.records)) if options.groups else None
     networks = dict(zip(opened.folds, opened.hashes)) if opened else {}
-    inference: Any = inference_of(held_out.records) if opened else {}
+    inference: Any = inference_of(held_out.records.values()) if opened else {}
     of_folds = map_of_folds(place / MAP_FILE, held_out.labels, networks, inference) if opened and images else None
     centre, taught = of_folds or (None, None)
     record = fit(held_out, patients=patients, form=options.form, centre=centre, as_deployed=images is not None)
@@ -174,7 +175,7 @@ def _held_out(model: TrainedModel | None, path: Path, options: CalibrationOption
             )
         places = [validation_folder(model.folder / f"fold_{fold}", model.checkpoint) for fold in model.folds]
     work = Work(settings=next(filter(None, map(kept_settings, places)), data.settings), with_sample=True)
-    network = {"device": options.device, "step_size": options.step_size, "mirroring": options.mirroring}
+    network = NetworkSettings(device=options.device, step_size=options.step_size, mirroring=options.mirroring)
     if model is None:
         return measure_folders({"": data}, work, jobs=jobs, title="measure")
     if options.images is None:

@@ -123,6 +123,11 @@ class PredictionFolder(Source):
         """nnU-Net's reader and writer, which decides the order and orientation of array axes."""
         return find_reader(self.plans, self.dataset_json, self.folder)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither a segmentation nor probabilities lie here."""
+        return not any(name.endswith((self.file_ending, ".npz")) for name in places.list_folder(self.folder))
+
     @cached_property
     def _found(self) -> dict[str, str]:
         """Every case that has a segmentation or probabilities here, and what is wrong with it, or nothing."""
@@ -168,7 +173,7 @@ class PredictionFolder(Source):
         return files | ({"reference": self.reference_folder / segmentation.name} if self.reference_folder else {})
 
     def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
-        """Each case's record, or the line that says why there is none, as they are finished."""
+        """Each case's record, or why there is none, as they are finished."""
         return side_by_side(partial(_record, self, work), names, jobs, self.path)
 
     def image(self, case: str) -> Path:

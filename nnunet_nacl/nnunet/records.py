@@ -22,12 +22,12 @@ from nnunet_nacl.cases.record import (
     same_contents,
     save_again,
 )
-from nnunet_nacl.errors import UserError, describe, one_line
+from nnunet_nacl.errors import Failed, UserError, describe, one_line
 from nnunet_nacl.files import check_writable, lies_inside, remove_leftovers
 from nnunet_nacl.nnunet.image_files import spacing_file
 
-Outcomes = Generator[tuple[str, CaseRecord | str], None, None]
-"""Name and record of each case, or the line that says why there is none."""
+Outcomes = Generator[tuple[str, CaseRecord | Failed], None, None]
+"""Name and record of each case, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Source(ABC):
 
     @abstractmethod
     def each(self, names: Sequence[str], work: Callable[[Case], CaseRecord], jobs: int) -> Outcomes:
-        """Each case's record, or the line that says why there is none, in the order in which they are finished."""
+        """Each case's record, or why there is none, in the order in which they are finished."""
 
     @property
     def inference(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def records_of(
     again: bool = False,
     title: str = "",
 ) -> Outcomes:
-    """The record of each case of a source, or the line that says why there is none.
+    """The record of each case of a source, or why there is none.
 
     A record that an earlier run left holds while its key does, and while the files that it names lie in the output
     folder as they were written; it is given first. Each new one is written as soon as it is made. Where it replaces
@@ -133,8 +133,8 @@ def records_of(
         work = replace(work, with_sample=True)
     outcomes, silent = source.each(list(todo), work, jobs) if todo else (), not (title and todo)
     for name, outcome in tqdm(outcomes, title, len(names), initial=len(found), unit="case", disable=silent):
-        if isinstance(outcome, str):
-            yield name, one_line(outcome)
+        if isinstance(outcome, Failed):
+            yield name, Failed(name, one_line(outcome.reason))
             continue
         key, earlier = todo[name]
         record = replace(outcome, key=source.key(name, work.key, None) if source.key_follows_files else key)
@@ -146,7 +146,7 @@ def records_of(
         try:
             record.save(record_path(folder, name))
         except UserError as error:  # the disk is full: the next case may be smaller
-            yield name, str(error)
+            yield name, Failed(name, str(error))
             continue
         if work.output is not None and earlier is not None:  # files of an earlier run with other settings
             remove_written(earlier, work.output, record.files)
@@ -155,19 +155,20 @@ def records_of(
 
 def find_records(
     source: Source, work: Work, folder: Path, names: Sequence[str], again: bool = False
-) -> tuple[dict[str, CaseRecord | str], dict[str, tuple[Key, CaseRecord | None]]]:
+) -> tuple[dict[str, CaseRecord | Failed], dict[str, tuple[Key, CaseRecord | None]]]:
     """Of each case the record that holds, or why none can be made; and of the others the key, and the record of before.
 
     Arguments as for :func:`records_of`.
     """
-    found, todo = dict[str, CaseRecord | str](), dict[str, tuple[Key, CaseRecord | None]]()
+    found: dict[str, CaseRecord | Failed] = {}
+    todo: dict[str, tuple[Key, CaseRecord | None]] = {}
     remove_leftovers(folder)
     for name in names:
         earlier = find_record(folder, name)
         try:
             key = source.key(name, work.key, earlier.key if earlier else None)
         except OSError as error:
-            found[name] = describe(error, source.path(name))
+            found[name] = Failed(name, describe(error, source.path(name)))
             continue
         record = None if again or earlier is None else _valid_record(earlier, key, work, source.labels)
         if record is None:

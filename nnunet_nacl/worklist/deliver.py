@@ -22,7 +22,7 @@ from nnunet_nacl.cases.file_key import file_key
 from nnunet_nacl.cases.measure import FRACTIONAL, Views, measure, plain_name
 from nnunet_nacl.cases.record import RECORDS, CaseRecord, find_record, record_path
 from nnunet_nacl.dicom.output import DICOM, DicomMaker, Reported
-from nnunet_nacl.errors import UserError, list_problems, one_line
+from nnunet_nacl.errors import Failed, UserError, list_problems, one_line
 from nnunet_nacl.files import locked, to_json_text, write_atomically
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import MAPS, SENSITIVE, open_output, write_case
@@ -183,7 +183,7 @@ def deliver(
             _remove_others(output, set(names))
         options: dict[str, Any] = {"names": names[run.part :: run.num_parts], "jobs": jobs, "again": again}
         outcomes = dict(records_of(source, delivery, records, title=title, **options))
-        problems = {name: text for name, text in outcomes.items() if isinstance(text, str)}
+        problems = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failed)}
         unusable = {name: one_line(problem) for name, problem in source.problems.items()}
         with locked(list_lock):  # the part that writes it last knows what all have finished
             found = outcomes if run.num_parts == 1 else find_records(source, delivery, records, names)[0]

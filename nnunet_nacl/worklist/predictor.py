@@ -18,7 +18,7 @@ from nnunet_nacl.calibrator.predicted_quality import CalibratedModel
 from nnunet_nacl.cases.findings import StructureFindings, finding_channels
 from nnunet_nacl.cases.measure import Views, measure
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.nnunet.predicted import Network, predicted_case
+from nnunet_nacl.nnunet.predicted import Network, NetworkSettings, predicted_case
 from nnunet_nacl.nnunet.trained_model import preprocess
 from nnunet_nacl.nnunet.trust import TRUSTED
 from nnunet_nacl.quality.flags import BadSpec, Flags, read_bad, share_of
@@ -173,7 +173,8 @@ class Predictor:
                 shares = share_of(find, "-find"), share_of(miss, "-miss")
                 self._flags = Flags.of(quality.learned.scores, read_bad(bad, names), names, *shares)
             self._findings = finding_channels(self._model.labels, findings, quality.listed if quality else ())
-            self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
+            settings = NetworkSettings(device=device, step_size=step_size, mirroring=mirroring)
+            self._network = Network(self._model, settings)
 
     def predict(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.nnunet.image_files import RERUN
 from nnunet_nacl.nnunet.places import PREDICT_ARGUMENTS
+from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import PredictionFolder
 from nnunet_nacl.nnunet.scans import Images
 from nnunet_nacl.worklist.deliver import Run
@@ -47,7 +47,7 @@ def review_run(folder: PredictionFolder, map_path: Path | None) -> Run:
 
 def predict_source(
     model: CalibratedModel,
-    network: Mapping[str, Any],
+    network: NetworkSettings,
     images: Path,
     *,
     previous: Path | None = None,
@@ -59,7 +59,7 @@ def predict_source(
 
     Args:
         model: The model.
-        network: Arguments of :class:`~nnunet_nacl.nnunet.predicted.Network` beside the model.
+        network: How the networks predict.
         images: Folder of the scans.
         previous: Folder with the segmentations of the stage before, for a cascade.
         dicom: For DICOM series, file of the structures' codes and axes of the training's images.
@@ -81,7 +81,7 @@ def predict_source(
     if not 0 <= part < num_parts:
         raise UserError(f"-part_id must be from 0 to {num_parts - 1} for -num_parts {num_parts}, got {part}.")
     notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
-    notes += model.other_inference(network["step_size"], network["mirroring"])
+    notes += model.other_inference(network.step_size, network.mirroring)
     if model.quality is not None:
         notes += model.quality.caveats((), several=len(model.folds) > 1)
     document: dict[str, Any] = {
@@ -97,8 +97,8 @@ def predict_source(
         },
         "calibrated": model.calibration is not None,
         "calibration_map": named_map(model.map_path) if model.map_path else None,
-        "step_size": network["step_size"],
-        "mirroring": network["mirroring"],
+        "step_size": network.step_size,
+        "mirroring": network.mirroring,
         "training_range": "the training" if len(model.training.sizes_mm) else None,
     }
     asked = {"list_of_lists_or_source_folder": str(images.resolve()), "generated_by": "nnunet_nacl predict"}

@@ -31,8 +31,9 @@ from nnunet_nacl.calibrator.map_parts import MapQuality
 from nnunet_nacl.calibrator.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.record import CaseRecord, read_record, table
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import Failed, UserError
 from nnunet_nacl.metrics.groups import assign_cross_fit_folds
+from nnunet_nacl.nnunet.predicted import NetworkSettings
 from nnunet_nacl.nnunet.prediction_folder import find_fold_folders
 from nnunet_nacl.nnunet.records import Source, Work, records_of
 from nnunet_nacl.nnunet.scans import Images
@@ -287,8 +288,7 @@ def measure_folds(model: Path, work: Work, records: Path) -> None:
 
 def measure_outer(model: Path, work: Work, records: Path, images: Path, truth: Path, cases: Sequence[str]) -> None:
     """Records of cases in no fold, predicted by the ensemble of all five folds."""
-    network = {"device": "cpu", "step_size": 0.5, "mirroring": True}
-    source = Images.find(TrainedModel.open(model), network, images, references=truth)
+    source = Images.find(TrainedModel.open(model), NetworkSettings(device="cpu"), images, references=truth)
     source.scans = {case: source.scans[case] for case in source.names if case in set(cases)}
     measure(source, work, records, "cases in no fold")
 
@@ -297,9 +297,9 @@ def measure(source: Source, work: Work, records: Path, title: str) -> None:
     """Records of a source's cases; UserError with what is wrong with some."""
     records.mkdir(parents=True, exist_ok=True)
     problems = [
-        f"{name}: {record}"
-        for name, record in records_of(source, work, records, title=title)
-        if not isinstance(record, CaseRecord)
+        f"{name}: {outcome.reason}"
+        for name, outcome in records_of(source, work, records, title=title)
+        if isinstance(outcome, Failed)
     ]
     if problems:
         raise UserError("\n".join(problems))

@@ -17,7 +17,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.nnunet.output import write_case
-from nnunet_nacl.nnunet.predicted import Network
+from nnunet_nacl.nnunet.predicted import Network, NetworkSettings
 from nnunet_nacl.nnunet.profile import TrainingRange, profile, profile_names
 from nnunet_nacl.nnunet.records import Work
 from nnunet_nacl.nnunet.scans import Images
@@ -87,11 +87,11 @@ def test_what_is_not_there_leaves_gaps():
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NETWORK = {"device": "cpu", "step_size": 0.5, "mirroring": True}
+NETWORK = NetworkSettings(device="cpu")
 
 
 def predicted(source: Images, name: str) -> Case:
-    return source.finish(Network(source.model, **NETWORK).predict(source.read(name)))
+    return source.finish(Network(source.model, NETWORK).predict(source.read(name)))
 
 
 @pytest.fixture
