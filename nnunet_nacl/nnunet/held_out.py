@@ -51,7 +51,7 @@ class HeldOut:
     def add(
         self, fold: str, outcomes: Mapping[str, CaseRecord | Failed], folder: PredictionFolder | None = None
     ) -> None:
-        """Take what came of the cases of a fold, whose predictions lie in a folder; UserError where a case lies in two."""
+        """Take the records of a fold, and the folder of its predictions; UserError where a case lies in two."""
         if folder is not None:
             self.folders[fold] = folder
         for name, outcome in sorted(outcomes.items()):
